@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +17,7 @@ from torch.nn import functional
 from striate.doctor.checks.loss.rivals import RIVALS
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
 Term = Callable[[Tensor], Tensor]
@@ -33,7 +36,13 @@ def _down(said: Tensor) -> Tensor:
 
 
 def _said(
-    real: Term, apart: Term, fooled: Term, *, reversed_order: bool = False, detached: bool = False
+    real: Term,
+    apart: Term,
+    fooled: Term,
+    *,
+    reversed_order: bool = False,
+    detached: bool = False,
+    names: Callable[[nn.Module, Any], dict[str, Any]] = lambda draws, optimizer: {},  # noqa: ARG005
 ) -> list[tuple[str, str]]:
     torch.manual_seed(0)
     draws = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
@@ -58,7 +67,9 @@ def _said(
         of_draws.step()
         return judges() if reversed_order else value.detach()
 
-    setup = make_setup(judge, digits(), None, optimizer=torch.optim.Adam(judge.parameters(), 1e-3), step=step)
+    source = ScriptSource({"t.py": ast.parse("pass")}, names(draws, of_draws), ("t.py", 1, 1), 1)
+    optimizer = torch.optim.Adam(judge.parameters(), 1e-3)
+    setup = make_setup(judge, digits(), None, optimizer=optimizer, step=step, source=source)
     return [
         (finding.code, finding.measured) for finding in RIVALS.run(Evidence(replace(setup, rivals=True), Clock(120.0)))
     ]
@@ -99,6 +110,17 @@ def test_losses_of_rivals_are_wrong(terms: tuple[Term, Term, Term], code: str, p
 def test_who_draws_gets_a_gradient() -> None:
     ((found, _),) = _said(_asked_for(1.0), _asked_for(0.0), _asked_for(1.0), detached=True)
     assert found == "model.graph-detached"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_who_draws_is_in_an_optimizer(held: bool) -> None:
+    """Beside an average of it, which need not be."""
+    terms = _asked_for(1.0), _asked_for(0.0), _asked_for(1.0)
+
+    def names(draws: nn.Module, optimizer: Any) -> dict[str, Any]:
+        return {"average": copy.deepcopy(draws), "draws": draws} | ({"optimizer": optimizer} if held else {})
+
+    assert [code for code, _ in _said(*terms, names=names)] == ["optim.parameters-missing"] * (not held)
 
 
 def test_one_network_has_no_rival() -> None:

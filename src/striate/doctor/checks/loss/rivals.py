@@ -117,11 +117,10 @@ def _in_no_optimizer(evidence: Evidence, call: _Judged) -> str:
     names = evidence.setup.source.names
     optimizers = [value for value in reached_values(names) if isinstance(value, Optimizer)]
     held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
-    for name, network in names.items():
-        own = [id(p) for p in network.parameters()] if isinstance(network, nn.Module) else []
-        if own and type(network) is call.drew and held.isdisjoint(own):
-            return name
-    return ""
+    own = {name: network for name, network in names.items() if isinstance(network, nn.Module)}
+    alike = {name: {id(p) for p in one.parameters()} for name, one in own.items() if type(one) is call.drew}
+    # One that is held is the one that learns: others of its class may be averages of it.
+    return next(iter(alike), "") if all(held.isdisjoint(parameters) for parameters in alike.values()) else ""
 
 
 def _by_labels(evidence: Evidence) -> bool:
