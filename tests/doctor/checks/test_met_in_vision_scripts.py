@@ -259,6 +259,26 @@ def test_a_schedule_is_as_long_as_the_training(made: Callable[[Any], Any], measu
     assert [measured in one.measured for one in said] == [True] * bool(measured)
 
 
+def test_a_schedule_may_be_all_of_the_rate() -> None:
+    """As of transformers: the optimizer's own rate is 1."""
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 1.0)
+    scheduler = LambdaLR(optimizer, lambda step: 1e-2 * min((step + 1) / 400, (400 / (step + 1)) ** 0.5))
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        own.zero_grad()
+        value: Tensor = loss(net(batch[0]), batch[1])
+        value.backward()
+        own.step()
+        scheduler.step()
+        return value.detach()
+
+    options: Any = {"loss": LOSS, "optimizer": optimizer, "step": step, "epochs": 50}
+    for check in (LR_SCHEDULE, LR_TOO_HIGH):
+        names = {"scheduler": scheduler, "optimizer": optimizer}
+        assert read(SCHEDULED, check, model, digits(), names=names, **options) == []
+
+
 def test_a_rate_that_a_warmup_leads_to_is_tried() -> None:
     for rate, wrong in ((3.0, True), (3e-3, False)):
         model = perceptron()

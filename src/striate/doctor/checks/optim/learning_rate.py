@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.lr_schedule import warms_up_by_epochs
+from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
@@ -82,6 +82,8 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
     rate = max(
         float(optimizer.defaults.get("lr", 0.0)), *(float(g.get("initial_lr", 0)) for g in optimizer.param_groups)
     )
+    if (led := highest_planned(evidence)) is not None:  # of `LambdaLR` the optimizer's own may be 1
+        rate = min(rate, led)
     reached = max(highest_rates(evidence.trial), default=0.0)
     if rate < ADAMS_HIGHEST or not 0 < reached < rate / 2:
         return None

@@ -200,7 +200,7 @@ def _still_rising(
     first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
     in_line = first > 0 and abs(second - first) <= STRAIGHT * first
     reached = shares[0] + planned * (shares[-1] - shares[0]) / len(shares)
-    if len(shares) < FALL_STEPS or not in_line or reached > HALF:
+    if len(shares) < FALL_STEPS or not in_line or reached > HALF or _turns(evidence, round(planned)):
         return None
     return Finding(
         code="optim.lr-schedule",
@@ -216,6 +216,26 @@ def _still_rising(
             settings={"schedule.name": "one-cycle"},
         ),
     )
+
+
+def highest_planned(evidence: Evidence) -> float | None:
+    """The highest rate to which schedules of the script's take the optimizer in as many steps as it plans; None where
+    it has none that hold it."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    found = [s for s in _schedules(source) if _is_or_holds(optimizer, s.optimizer)] if source is not None else []
+    steps = round((source.epochs or 1) * steps_an_epoch(evidence)) if source is not None else 0
+    return max((rate for scheduler in found for rate in rates_of(scheduler, steps)), default=None)
+
+
+def _turns(evidence: Evidence, planned: int) -> bool:
+    """Whether a schedule of the script's stops to raise the rate before so many steps are made: what it is a share of
+    may be no rate, as of `LambdaLR` with an optimizer at 1."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    for scheduler in _schedules(source) if source is not None else ():
+        rates = list(rates_of(scheduler, planned)) if _is_or_holds(optimizer, scheduler.optimizer) else []
+        if len(rates) > 1 and rates[-1] <= rates[-2]:
+            return True
+    return False
 
 
 def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:
