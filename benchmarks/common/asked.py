@@ -58,8 +58,8 @@ TRIED = {
     "where a file has four times the pixels of the input on each axis, as others would differ visibly.",
     "photo-stream": "A stream decodes all files once before the first epoch, for the statistics that normalize inputs "
     "and to tell damaged files before training, not in the middle of it, and then again in each epoch. Later epochs "
-    "are 1.2 times as fast as the DataLoader: with one decoding less the first would not reach 1.3 either. What fits "
-    "into memory, or onto the disk (`--data.store pack`), is decoded once.",
+    "are 1.2 to 1.3 times as fast as the DataLoader; with one decoding less the first would still look at all files "
+    "once more than they do. What fits into memory, or onto the disk (`--data.store pack`), is decoded once.",
     "photos-first": "Decoding runs before the first step, not beside it, since the splits depend on the bytes of "
     "all files; of a command of 19 s with 600 photographs it takes 0.6.",
     "speedrun-mnist": "Three seeds make 99.63, 99.64 and 99.65 %: the mean lacks one digit of 10,000.",
