@@ -123,6 +123,5 @@ POLICY_SIGN = Check(
     question="Do steps make actions likelier, the more they brought?",
     threshold="a product of log probabilities and of returns, rewards or advantages that goes backward without a minus",
     run=_run,
-    of_source=True,
-    of_rewards=True,
+    of_source=True,  # also of bandits, whose script plays no environment
 )
