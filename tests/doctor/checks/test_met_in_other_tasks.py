@@ -36,7 +36,7 @@ from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.checks.reward.bootstrap import ENDLESS
-from striate.doctor.checks.reward.recorded import RECORDED
+from striate.doctor.checks.reward.recorded import RECORDED, recorded
 from striate.doctor.diagnose import diagnose
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -262,6 +262,15 @@ def test_the_replay_buffer_of_an_agent(reward: float, same: bool, codes: list[st
     source = ScriptSource({"t.py": ast.parse("pass")}, {"agent": Agent(reward, same)}, ("t.py", 1, 1), None)
     evidence: Any = SimpleNamespace(source=source)
     assert [one.code for one in RECORDED.run(evidence)] == codes
+
+
+def test_the_replay_buffer_of_a_library() -> None:
+    """Whose objects are looked at where a variable holds them."""
+    rows = Memory(1.0, same=False).memory
+    arrays = {"obs": "state", "next_obs": "next_state", "rewards": "reward", "dones": "done"}
+    library = SimpleNamespace(**{name: np.array([getattr(row, part) for row in rows]) for name, part in arrays.items()})
+    assert recorded({"buffer": library}) is not None
+    assert recorded({"buffer": SimpleNamespace(rows=rows)}) is not None
 
 
 @pytest.mark.parametrize("ends", [True, False])

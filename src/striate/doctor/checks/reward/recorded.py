@@ -66,7 +66,7 @@ def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
     for name, value in list(names.items()):
         if name.startswith("__") or isinstance(value, ModuleType):
             continue
-        for told, part in _held(name, value, _DEEPEST):
+        for told, part in ((name, value), *_held(name, value, _DEEPEST)):
             if isinstance(part, deque | list) and len(part) >= _FEWEST:
                 made = _of_rows(part)
             else:
@@ -77,15 +77,15 @@ def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
 
 
 def _held(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """A variable, and what objects of the user's own hold."""
-    yield name, value
-    for own, part in _attributes(value).items() if depth else ():
-        yield from _held(f"{name}.{own}", part, depth - 1)
+    """What an object holds, and what objects of the user's own hold that are in it."""
+    for own, part in _attributes(value).items():
+        yield f"{name}.{own}", part
+        if depth > 1 and written_by_user(type(part).__module__):
+            yield from _held(f"{name}.{own}", part, depth - 1)
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    own = not isinstance(value, type | ModuleType) and written_by_user(type(value).__module__)
-    return dict(getattr(value, "__dict__", {})) if own else {}
+    return {} if isinstance(value, type | ModuleType) else dict(getattr(value, "__dict__", {}))
 
 
 def _of_rows(rows: Sequence[Any]) -> Experience | None:
