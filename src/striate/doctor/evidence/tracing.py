@@ -16,7 +16,7 @@ from torch import nn
 
 from striate.doctor.evidence.call_graph import HEADS, INPUT, STRANGE, Call, CallGraph, Head, Stranger, TracedModule
 from striate.doctor.setup.batch import copied, main_tensor, parts
-from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.reached_objects import parameters_held, written_by_user
 from striate.doctor.setup.replicas import Replica
 from striate.machine.memory import ran_out
 from striate.observe.module_calls import forward_hooks_everywhere, optimizer_steps
@@ -61,7 +61,7 @@ class _Tracer:
     def __init__(self, replica: Replica, batch: Any) -> None:
         self.found = CallGraph()
         self.names, self.buffers = replica.names, {id(buffer) for buffer in replica.model.buffers()}
-        self.optimized = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+        self.optimized = parameters_held(replica.optimizer)
         self.parts = {id(part): name for name, part in replica.model.named_modules()}
         self.batch = {id(tensor) for tensor in tensors_in(batch)}
         self.targets = {id(tensor) for tensor in tensors_in(parts(batch)[1])} - {id(main_tensor(parts(batch)[0]))}

@@ -18,6 +18,7 @@ from striate.doctor.evidence.call_graph import Call
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
 from striate.observe.torch_calls import function_name, torch_functions
 
@@ -131,5 +132,5 @@ def unmoved(trial: Trial) -> list[str]:
 
 def optimized(trial: Trial) -> list[str]:
     """Names of parameters of the network that the optimizer holds, whatever their rate."""
-    held = {id(p) for group in trial.replica.optimizer.param_groups for p in group["params"]}
+    held = parameters_held(trial.replica.optimizer)
     return [name for name, p in trial.replica.model.named_parameters(remove_duplicate=False) if id(p) in held]

@@ -39,7 +39,7 @@ from striate.doctor.script.training_loop import (
 )
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
-from striate.doctor.setup.reached_objects import reached_values, written_by_user
+from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers, reached_values, written_by_user
 from striate.doctor.setup.reward_code import is_environment
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
@@ -332,19 +332,14 @@ def _names(frames: list[Any]) -> dict[str, Any]:
 def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
     """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own; or of
     the same ones, of which one is meant for another network."""
-    held = [{id(p) for group in found.param_groups for p in group["params"]} for found in _optimizers(loop)]
+    held = [parameters_held(found) for found in reached_optimizers(loop.names)]
     apart = any(not one & other or one == other for one, other in combinations(held, 2))
     return source is not None and apart and sum(s.often == "batch" for s in source.calls("backward")) > 1
 
 
-def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
-    return list({id(value): value for value in reached_values(loop.names) if isinstance(value, Optimizer)}.values())
-
-
 def _without_optimizer(catch: _Catch, loop: TrainingLoop, model: nn.Module) -> tuple[nn.Module, ...]:
     """Networks beside the one that is examined that have gradients, all of whose parameters no optimizer holds."""
-    taken = {id(p) for found in _optimizers(loop) for group in found.param_groups for p in group["params"]}
-    taken |= {id(p) for p in model.parameters()}
+    taken = parameters_held(*reached_optimizers(loop.names)) | {id(p) for p in model.parameters()}
     return tuple(
         module
         for module, _ in catch.modules.values()
@@ -413,7 +408,7 @@ def _of_weights(names: dict[str, Any]) -> nn.Module | None:
 def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) -> nn.Module:
     """Of the outermost modules that ran the one with most of the optimizer's parameters; a module that holds them all,
     whose parts are called one by one, where the script has one."""
-    held = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = set() if optimizer is None else parameters_held(optimizer)
     ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
     named = [value for value in reached_values(names) if isinstance(value, nn.Module)]
     within = {id(part) for value in named for part in value.modules()}

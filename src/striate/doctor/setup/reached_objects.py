@@ -108,6 +108,16 @@ def _named_by_methods(thing: object) -> Iterator[Any]:
             yield from (held for function in functions for held in held_by(function).values())
 
 
+def reached_optimizers(names: Mapping[str, Any]) -> list[Optimizer]:
+    """The optimizers that a script's variables hold, each once."""
+    return list({id(value): value for value in reached_values(names) if isinstance(value, Optimizer)}.values())
+
+
+def parameters_held(*optimizers: Optimizer) -> set[int]:
+    """The identities of all parameters in the groups of optimizers."""
+    return {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+
+
 def attributes_of(thing: object) -> dict[str, Any]:
     """All attributes that an object keeps, in its dictionary or in slots."""
     return slots_of(thing) | dict(getattr(thing, "__dict__", {}))

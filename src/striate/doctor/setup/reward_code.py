@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.reached_objects import parameters_held, written_by_user
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
 _MASKS = re.compile(r"done|termin|final|mask|alive|not_end|nonterm|over\b", re.IGNORECASE)
@@ -89,7 +89,7 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
                 continue
-            discount = next((side for side in _factors(node) if _DISCOUNT.search(_last_name(side))), None)
+            discount = next((side for side in _factors(node) if _DISCOUNT.search(last_name(side))), None)
             inner = any(
                 isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mult) for around in _up(source, node)
             )
@@ -120,10 +120,6 @@ def _factors(node: ast.expr) -> Iterator[ast.expr]:
         yield node
 
 
-def _last_name(node: ast.AST) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-
-
 def _is_network_call(source: ScriptSource, node: ast.AST) -> bool:
     return network_called(source, node) is not None or source.runs_network(node)
 
@@ -136,7 +132,7 @@ def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
     value = source.value(function)
     if isinstance(value, nn.Module):
         return function if any(True for _ in value.parameters()) else None
-    return function if value is None and re.search(r"targ|q_?net|critic", _last_name(function), re.IGNORECASE) else None
+    return function if value is None and re.search(r"targ|q_?net|critic", last_name(function), re.IGNORECASE) else None
 
 
 def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
@@ -178,5 +174,4 @@ def optimized(source: ScriptSource) -> set[int]:
     """The ids of all parameters that optimizers of the script hold."""
     held = [*source.names.values()]
     held += [part for value in source.names.values() if hasattr(value, "__dict__") for part in vars(value).values()]
-    optimizers = [value for value in held if isinstance(value, Optimizer)]
-    return {id(p) for found in optimizers for group in found.param_groups for p in group["params"]}
+    return parameters_held(*(value for value in held if isinstance(value, Optimizer)))

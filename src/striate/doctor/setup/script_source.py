@@ -362,10 +362,12 @@ def _first_line(function: Function) -> int:
 
 def called(node: ast.AST) -> str:
     """The last name of what is called: `step` of `self.optimizer.step()`."""
-    function = node.func if isinstance(node, ast.Call) else None
-    if isinstance(function, ast.Name):
-        return function.id
-    return function.attr if isinstance(function, ast.Attribute) else ""
+    return last_name(node.func) if isinstance(node, ast.Call) else ""
+
+
+def last_name(node: ast.AST) -> str:
+    """The name of a variable, or the last one of an attribute; empty for all else."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def receiver_of(node: ast.Call) -> ast.expr | None:

@@ -32,8 +32,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the signals have no noise by which a recording is known again")
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
     stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST)
-    ends = torch.stack([some[:, :, :stretch], some[:, :, -stretch:]])
-    best, backward = (torch.stack([_most_alike(way, end) for end in ends]).amax(0) for way in (train, train.flip(2)))
+    ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
+    best, backward = (_most_alike(way, ends).reshape(2, -1).amax(0) for way in (train, train.flip(2)))
     equal = _EQUAL if float(following) <= _NOISE else _SAME
     count = int((best > equal).sum())
     if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
@@ -56,7 +56,7 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
     """(N, channels, time) what is left of signals when they are differenced twice. Raises NoEvidence for others."""
     if not x.is_floating_point() or x.ndim not in (2, 3):
         raise NoEvidence("the inputs are no windows of signals")
-    windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // max(x.shape[-1], x.shape[1])))].double()
+    windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // x[0].numel()))].double()
     windows = windows[:, None] if x.ndim == 2 else windows
     if windows.shape[1] > windows.shape[2]:
         windows = windows.transpose(1, 2)

@@ -14,7 +14,7 @@ from striate.doctor.checks.data.keypoints import points_are_across_first
 from striate.doctor.checks.eval.decoded_peaks import rows_before_columns
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, argument, called, last_name, receiver_of
 from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
@@ -84,7 +84,7 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
                 continue
             squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
             squashed = squashed or _made_by_squashing(source, node)
-            named = isinstance(node.left, ast.Name | ast.Attribute) and _PROBABILITY.search(_last(node.left))
+            named = _PROBABILITY.search(last_name(node.left))
             if not squashed and named and limit == 0:
                 text = ast.unparse(node.left)
                 yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
@@ -108,8 +108,8 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
         given = site.node.args[0] if site.node.args else owner
         if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
             continue
-        known = called(given) in _SQUASHING if isinstance(given, ast.Call) else bool(_PROBABILITY.search(_last(given)))
-        if not known:
+        # Nothing is called where it is a name.
+        if called(given) not in _SQUASHING and not _PROBABILITY.search(last_name(given)):
             continue
         text = ast.unparse(given)
         yield Finding(
@@ -124,10 +124,6 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
 
 
 _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
-
-
-def _last(node: ast.Name | ast.Attribute) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:

@@ -25,7 +25,8 @@ _MASKED = "`(losses * mask).sum() / mask.sum()` of `losses = F.cross_entropy(sco
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     reasons: list[NoEvidence] = []
-    for look in (_by_lengths, _by_targets, _by_gradient, _in_mean):
+    looks = (_by_targets, _by_lengths, _by_gradient, _in_mean)
+    for look in looks:
         try:
             found = look(evidence)
         except OutOfTime:
@@ -36,7 +37,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if found is not None:
             yield _finding(*found)
             return
-    if len(reasons) == 4:
+    if len(reasons) == len(looks):
         raise reasons[0]
 
 

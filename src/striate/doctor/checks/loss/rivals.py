@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import copied, main_tensor
-from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.replicas import make_replica
 from striate.machine.memory import ran_out
 from striate.observe.gradients import on_gradient
@@ -115,8 +114,7 @@ def _in_no_optimizer(evidence: Evidence, call: _Judged) -> str:
     if evidence.setup.source is None:
         return ""
     names = evidence.setup.source.names
-    optimizers = [value for value in reached_values(names) if isinstance(value, Optimizer)]
-    held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+    held = parameters_held(*reached_optimizers(names))
     own = {name: network for name, network in names.items() if isinstance(network, nn.Module)}
     alike = {name: {id(p) for p in one.parameters()} for name, one in own.items() if type(one) is call.drew}
     # One that is held is the one that learns: others of its class may be averages of it.

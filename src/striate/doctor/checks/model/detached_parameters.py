@@ -17,6 +17,7 @@ from striate.doctor.evidence.call_graph import PRODUCTS, Call, CallGraph, Strang
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
+from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
@@ -138,7 +139,7 @@ def _where(strangers: list[Stranger]) -> str:
 
 
 def _register(replica: Replica) -> None:
-    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+    known = parameters_held(replica.optimizer)
     found = [
         tensor
         for _, value in held_apart(replica.model)
@@ -306,7 +307,7 @@ def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[F
     model, optimizer = evidence.setup.model, evidence.setup.optimizer
     parameters = dict(model.named_parameters())
     if isinstance(optimizer, Optimizer):
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        held = parameters_held(optimizer)
         found = {name: cut for name, cut in found.items() if id(parameters[name]) in held}
     if not found:
         return

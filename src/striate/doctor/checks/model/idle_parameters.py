@@ -15,6 +15,7 @@ from striate.doctor.checks.model.variants import said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed_names, several
@@ -126,11 +127,7 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     if share < SHARE or not are_untrained(evidence.fresh.model, set(frozen)):
         return
     optimizer = evidence.setup.optimizer
-    held = (
-        {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if isinstance(optimizer, Optimizer)
-        else None
-    )
+    held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
     declared = held is not None and not any(id(p) in held for p in frozen.values())
     names = set(frozen)
     remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
@@ -209,7 +206,7 @@ def _finding(severity: str, names: list[str], measured: str, gain: str) -> Findi
 
 
 def _unfreeze(replica: Replica, names: set[str]) -> None:
-    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+    known = parameters_held(replica.optimizer)
     fresh = []
     for name, parameter in replica.model.named_parameters():
         if name in names:

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
 
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
@@ -118,13 +118,9 @@ def _stored_once(source: ScriptSource, name: str) -> bool:
         node
         for tree in source.trees.values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Name | ast.Attribute) and _name(node) == name and isinstance(node.ctx, ast.Store)
+        if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == name and isinstance(node.ctx, ast.Store)
     ]
     return len(stores) == 1 and not source.loops_of(stores[0])
-
-
-def _name(node: ast.AST) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:
@@ -134,7 +130,11 @@ def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> 
         if within is not None and not any(node is within for node in ast.walk(tree)):
             continue
         for node in ast.walk(within if within is not None else tree):
-            if isinstance(node, ast.Name | ast.Attribute) and _name(node) == name and isinstance(node.ctx, ast.Load):
+            if (
+                isinstance(node, ast.Name | ast.Attribute)
+                and last_name(node) == name
+                and isinstance(node.ctx, ast.Load)
+            ):
                 function = source.function_of(node)
                 arguments = function.args if function is not None else None
                 given = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.model.never_updated import is_harmless, networks_by_name, reads_of
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.script_source import Loop, Site
 
 _DEEPEST = 4
@@ -53,9 +53,8 @@ def _left_alone(evidence: Evidence) -> Iterator[tuple[str, nn.Module, list[Site]
     if scope is None or evidence.setup.rivals:
         return
     own = {id(parameter) for parameter in evidence.setup.model.parameters()}
-    for held in (optimizer, *reached_values(source.names)):
-        if isinstance(held, Optimizer):
-            own |= {id(parameter) for group in held.param_groups for parameter in group["params"]}
+    own |= parameters_held(*reached_optimizers(source.names))
+    own |= parameters_held(optimizer) if isinstance(optimizer, Optimizer) else set()
     for name, thing in networks_by_name(source):
         parameters = {id(parameter) for parameter in thing.parameters()}
         reads = list(reads_of(source, name, scope)) if parameters and not parameters & own else []

@@ -14,6 +14,7 @@ from striate.doctor.evidence.call_graph import CallGraph, TracedModule
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed_names, several
@@ -91,7 +92,7 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
 
 def _parted(replica: Replica, places: list[str]) -> None:
     """Give each place a layer of its own."""
-    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+    known = parameters_held(replica.optimizer)
     for place in places:
         parent, _, name = place.rpartition(".")
         own = copy.deepcopy(replica.model.get_submodule(place))

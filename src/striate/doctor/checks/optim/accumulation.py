@@ -80,11 +80,10 @@ def _batches_a_step(trial: Trial) -> int:
 def _batches_within(evidence: Evidence) -> int:
     """Batches that one pass of the loop goes through before its step, as `for micro_step in range(8):` does; 1 where it
     is one, or where losses are of several kinds."""
-    backward, graph = evidence.calls.backward, evidence.graph
-    ran = sum(call.name == "" for call in graph.modules)
-    names = {call.name for call in evidence.calls.losses}
-    alike = len(backward) == ran == len(evidence.calls.losses) and len(names) == 1
-    return len(backward) if alike and not evidence.setup.rivals else 1
+    count, losses = len(evidence.calls.backward), evidence.calls.losses
+    if evidence.setup.rivals or count < 2 or count != len(losses) or len({call.name for call in losses}) > 1:
+        return 1
+    return count if sum(call.name == "" for call in evidence.graph.modules) == count else 1
 
 
 def _divided(evidence: Evidence, count: int) -> bool:

@@ -14,6 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import mapped
+from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_inputs
 from striate.records import Finding
@@ -26,7 +27,7 @@ _STEPS, _MOST_LOST = 12, 0.8
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     """Trials with the weights as they are, and with all of them in float32."""
-    held = {id(p) for group in evidence.fresh.optimizer.param_groups for p in group["params"]}
+    held = parameters_held(evidence.fresh.optimizer)
     half = [p for p in evidence.fresh.model.parameters() if p.dtype in _HALF and p.requires_grad and id(p) in held]
     trial = evidence.trial
     if not half or not trial.rows:

@@ -89,7 +89,7 @@ def warms_up_by_epochs(evidence: Evidence) -> bool:
     now = float(optimizer.param_groups[0]["lr"])
     return any(
         found.optimizer is optimizer and max(rates_of(found, WARMUP_EPOCHS), default=0.0) >= 2 * now
-        for found in _schedules(source)
+        for found in _schedules(evidence)
     )
 
 
@@ -98,9 +98,9 @@ def _below_zero(evidence: Evidence) -> Finding | None:
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
         return None
-    for scheduler in _schedules(source):
+    for scheduler in _schedules(evidence):
         often = _stepped(source, scheduler)
-        if not _is_or_holds(optimizer, scheduler.optimizer) or len(often) != 1:
+        if len(often) != 1:
             continue
         planned = source.epochs * (steps_an_epoch(evidence) if often == {"batch"} else 1)
         rates = list(rates_of(scheduler, round(planned) - 1))
@@ -125,10 +125,10 @@ def _never_there(evidence: Evidence, given: float) -> Finding | None:
     if source is None or (source.epochs or 0) < 2 or not isinstance(optimizer, Optimizer):
         return None
     now = max(float(group["lr"]) for group in optimizer.param_groups)
-    for scheduler in _schedules(source):
+    for scheduler in _schedules(evidence):
         often = _stepped(source, scheduler)
         rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
-        if not _is_or_holds(optimizer, scheduler.optimizer) or len(rates) < (source.epochs or 0):
+        if len(rates) < (source.epochs or 0):
             continue
         if max(now, *rates) > NEVER * given or rates[-1] <= now or rates[-1] < max(rates):
             continue
@@ -148,9 +148,12 @@ def _never_there(evidence: Evidence, given: float) -> Finding | None:
     return None
 
 
-def _schedules(source: ScriptSource) -> Iterator[Any]:
-    yield from held_schedules(source)
-    yield from own_schedules(source)
+def _schedules(evidence: Evidence) -> Iterator[Any]:
+    """The script's schedules, torch's and its own, of the optimizer that is examined; none where no script was run."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    if source is not None:
+        every = (*held_schedules(source), *own_schedules(source))
+        yield from (found for found in every if _is_or_holds(optimizer, found.optimizer))
 
 
 def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:
@@ -221,21 +224,16 @@ def _still_rising(
 def highest_planned(evidence: Evidence) -> float | None:
     """The highest rate to which schedules of the script's take the optimizer in as many steps as it plans; None where
     it has none that hold it."""
-    source, optimizer = evidence.setup.source, evidence.setup.optimizer
-    found = [s for s in _schedules(source) if _is_or_holds(optimizer, s.optimizer)] if source is not None else []
-    steps = round((source.epochs or 1) * steps_an_epoch(evidence)) if source is not None else 0
-    return max((rate for scheduler in found for rate in rates_of(scheduler, steps)), default=None)
+    epochs = (evidence.setup.source.epochs if evidence.setup.source is not None else None) or 1
+    steps = epochs * steps_an_epoch(evidence)
+    return max((rate for found in _schedules(evidence) for rate in rates_of(found, steps)), default=None)
 
 
 def _turns(evidence: Evidence, planned: int) -> bool:
     """Whether a schedule of the script's stops to raise the rate before so many steps are made: what it is a share of
     may be no rate, as of `LambdaLR` with an optimizer at 1."""
-    source, optimizer = evidence.setup.source, evidence.setup.optimizer
-    for scheduler in _schedules(source) if source is not None else ():
-        rates = list(rates_of(scheduler, planned)) if _is_or_holds(optimizer, scheduler.optimizer) else []
-        if len(rates) > 1 and rates[-1] <= rates[-2]:
-            return True
-    return False
+    planned_rates = (list(rates_of(found, planned)) for found in _schedules(evidence))
+    return any(len(rates) > 1 and rates[-1] <= rates[-2] for rates in planned_rates)
 
 
 def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
@@ -27,7 +27,7 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
     if source is None:
         return
     named = {name: value for name, value in source.names.items() if isinstance(value, Optimizer)}
-    if len({id(value) for value in reached_values(source.names) if isinstance(value, Optimizer)}) < 2:
+    if len(reached_optimizers(source.names)) < 2:
         return
     made: dict[int, tuple[Optimizer, int, bool]] = {}
 

@@ -31,7 +31,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -93,7 +93,7 @@ def _never_stepped(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
         target = made.targets[0] if isinstance(made, ast.Assign) else None
         if not isinstance(target, ast.Name | ast.Attribute):
             continue
-        name = target.id if isinstance(target, ast.Name) else target.attr
+        name = last_name(target)
         if any(not _only_looks(source, use) for use in _uses(source.trees[site.file], name)):
             continue
         each = called(site.node) in ("OneCycleLR", "CyclicLR")
@@ -109,8 +109,7 @@ def _never_stepped(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
 def _uses(tree: ast.AST, name: str) -> Iterator[ast.AST]:
     """Where a variable or an attribute of this name is read."""
     for node in ast.walk(tree):
-        known = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-        if known == name and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+        if last_name(node) == name and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
             yield node
 
 

@@ -19,7 +19,7 @@ from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.evidence.watch import StepRow
-from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
@@ -265,8 +265,7 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
     source, optimizer = evidence.source, evidence.setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
         return None
-    every = [optimizer, *(value for value in reached_values(source.names) if isinstance(value, torch.optim.Optimizer))]
-    held = {id(p) for one in every for group in one.param_groups for p in group["params"]}
+    held = parameters_held(optimizer, *reached_optimizers(source.names))
     if any(site.often != "once" for site in source.calls("add_param_group", type(optimizer).__name__)):
         return None
     for file, tree in source.trees.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource, called, last_name
 from striate.records import Finding
 
 _LOG_PROBABILITY = re.compile(
@@ -52,8 +52,7 @@ def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
     """Whether a variable, an element or a method of it, is called so."""
     while True:
         if isinstance(node, ast.Name | ast.Attribute):
-            name = node.id if isinstance(node, ast.Name) else node.attr
-            return bool(pattern.search(name))
+            return bool(pattern.search(last_name(node)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if pattern.search(node.func.attr):
                 return True
