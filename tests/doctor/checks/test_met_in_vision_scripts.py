@@ -474,7 +474,9 @@ def test_a_price_for_each_step_is_beside_what_a_goal_pays(goal: float, tiny: boo
         ("F.mse_loss(out, x, reduction='mean')", "-0.5 * torch.sum(1 + logvar - mu ** 2 - logvar.exp())", False),
         ("F.mse_loss(out, x, reduction='sum')", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())", True),
         ("F.mse_loss(out, x)", "-0.5 * torch.mean(1 + logvar - mu.pow(2) - logvar.exp())", True),
-        ("F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), dim=1).mean()", True),
+        ("F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), dim=1).mean()", False),
+        ("F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), 1).mean() * beta", False),
+        ("F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), 1).mean() * 0.01", True),
         ("64 * F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)", True),
     ],
 )
@@ -485,6 +487,7 @@ def test_terms_of_a_variational_autoencoder_have_one_scale(reconstruction: str, 
         kld = {divergence}
         return rec + kld
     for x, y in loader:
+        beta = min(1.0, epoch / 10)
         loss = criterion(model(x))
     """
     assert len(read(text, TERM_SCALES, perceptron(), digits())) == (not right)

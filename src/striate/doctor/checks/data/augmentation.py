@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.exchanged import EXCHANGED, exchanged
+from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
@@ -47,7 +48,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
         raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
-    if place == "loader" and not drawn_anew(evidence.setup.train):
+    if place == "loader" and not _is_drawn_anew(evidence):
+        if (swapped := _moved_once(evidence, given, labels)) is not None:
+            words, one, other = swapped
+            yield _of_a_move(
+                place,
+                words,
+                f"{TAKEN:.0%} or more of the training samples of class {one} look like class {other} of validation to "
+                f"a simple model, and of {other} like {one}; {words}, they look like their own",
+            )
+        else:
+            drawn_anew(evidence.setup.train)  # else it is not known
         return
     shown = consult(given, labels, evidence.clock)
     plain = consult(val.sole_inputs, val.labels, evidence.clock)
@@ -67,13 +78,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     if alike and (swapped := exchanged(evidence, plain, given, place)) is not None:
         words, one, other = swapped
-        yield _finding(
+        yield _of_a_move(
             place,
+            words,
             f"some of the training images are {words}; once validation is, simple models take {EXCHANGED:.0%} or more "
             f"of class {one} for class {other}, and of {other} for {one}",
-            "Augmentation makes samples of one class into those of another, and leaves their labels.",
-            f"leave out the change: images {words} are of another class here",
-            severity="warning",
         )
         return
     if there - seen < _GAP or seen > _SHARE * there or evidence.after_val.accuracy > there - _LEARNED:
@@ -163,6 +172,31 @@ def _finding(place: str, measured: str, why: str, remedy: str, severity: Severit
     )
 
 
+def _of_a_move(place: str, words: str, measured: str) -> Finding:
+    return _finding(
+        place,
+        measured,
+        "Augmentation makes samples of one class into those of another, and leaves their labels.",
+        f"leave out the change: images {words} are of another class here",
+        severity="warning",
+    )
+
+
+def _is_drawn_anew(evidence: Evidence) -> bool:
+    with suppress(NoEvidence):
+        return drawn_anew(evidence.setup.train)
+    return False
+
+
+def _moved_once(evidence: Evidence, given: torch.Tensor, labels: torch.Tensor) -> tuple[str, int, int] | None:
+    """As `moved_back`, of samples of which no second draw can be compared."""
+    val = evidence.val_samples
+    if given.shape[1:] != val.sole_inputs.shape[1:] or given.ndim != 4:
+        return None
+    plain = consult(val.sole_inputs, val.labels, evidence.clock)
+    return moved_back(plain, given[:_ASKED], labels[:_ASKED])
+
+
 def _turned(
     given: torch.Tensor, labels: torch.Tensor, shown: Reference, plain: Reference
 ) -> tuple[int, int, float] | None:
@@ -248,7 +282,7 @@ AUGMENTATION = Check(
     "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
     f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
     f"each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
-    "as training is; or samples have less than "
+    f"as training is, or {TAKEN:.0%} until they are flipped or turned back; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
     f"deviation of validation and than {_MOSTLY:g} times that of training; or views of each sample that are equal",
     run=_run,

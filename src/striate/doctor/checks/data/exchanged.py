@@ -9,12 +9,15 @@ import torch
 
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.simple_models import Reference
+from striate.doctor.evidence.simple_models import Reference, Whole
 
 EXCHANGED, TELLS = 0.4, 0.75
 """Of a class that is taken for another one; of validation that a simple model tells."""
 _MORE, _SHARE = 0.1, 0.05
 """Of correlation, above that of the draws as they are; of pairs of draws."""
+TAKEN, BACK, _CONFUSED, _FEWEST = 0.15, 0.7, 0.06, 24
+"""Of training samples of a class that look like another one; of these, that look like their own once they are moved;
+of validation, that is confused at most; samples of a class."""
 
 
 def exchanged(evidence: Evidence, plain: Reference, shown: torch.Tensor, place: str) -> tuple[str, int, int] | None:
@@ -34,6 +37,32 @@ def exchanged(evidence: Evidence, plain: Reference, shown: torch.Tensor, place: 
             if sum(taken) / len(taken) >= EXCHANGED:
                 return words, one, other
     return None
+
+
+def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> tuple[str, int, int] | None:
+    """A move, and two classes: many training samples (N, C, H, W) of each look like the other one, to the model that
+    tells validation apart, and like their own once they are moved so."""
+    name = plain.best[0]
+    if shown.ndim != 4 or plain.accuracy(name) < TELLS:
+        return None
+    known, own = plain.opinions[name].predictions, labels.numpy()
+    told, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
+    for words, move in MOVES.items():
+        if words == "turned by a quarter" and shown.shape[-1] != shown.shape[-2]:
+            continue
+        again = plain.ask(move(shown), name)
+        for pair in combinations(classes, 2):
+            if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
+                (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
+            ):
+                return words, *pair
+    return None
+
+
+def _goes_and_comes(one: int, other: int, own: Whole, told: Whole, again: Whole) -> bool:
+    of = own == one
+    taken = of & (told == other)
+    return of.sum() >= _FEWEST and taken.sum() >= TAKEN * of.sum() and (again[taken] == one).mean() >= BACK
 
 
 def _moves_between(pairs: list[Pair]) -> Iterator[str]:

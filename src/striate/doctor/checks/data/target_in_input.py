@@ -25,7 +25,9 @@ _LINEAR = 1e-6
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    yield from list(_tokens(evidence)) or list(_passed_on(evidence)) or _numbers(evidence)
+    yield from (
+        list(_tokens(evidence)) or list(_words_given(evidence)) or list(_passed_on(evidence)) or _numbers(evidence)
+    )
 
 
 def _tokens(evidence: Evidence) -> Iterator[Finding]:
@@ -50,14 +52,38 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does."""
+def _words_given(evidence: Evidence) -> Iterator[Finding]:
+    """Targets of positions that are the words which a decoder is given there, beside what it describes."""
+    sequences = _sequences(evidence)
+    for call in class_losses(evidence) if len(sequences) == 1 else ():
+        target, given = call.target.detach().cpu(), sequences[0]
+        if target.numel() != given.numel():
+            continue
+        counted = target.reshape(given.shape) != call.ignored
+        same = (target.reshape(given.shape) == given)[counted]
+        if len(same) < _FEWEST or len(given[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
+            continue
+        yield _finding(
+            f"{float(same.float().mean()):.0%} of the targets that count are the word that the network is given at "
+            "that position",
+            "give the words up to the last and ask for those from the second on: `words[:, :-1]` and `words[:, 1:]`",
+        )
+        return
+
+
+def _sequences(evidence: Evidence) -> list[torch.Tensor]:
+    """The sequences (samples, positions) of class numbers that the network is given."""
     found = [
         tensor.detach().cpu()
         for _, tensor in leaves(list(evidence.first.arguments))
         if tensor.ndim == 2 and not tensor.is_floating_point()
     ]
-    sequences = [tensor for tensor in found if len(tensor.unique()) > 2]
+    return [tensor for tensor in found if len(tensor.unique()) > 2]
+
+
+def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
+    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does."""
+    sequences = _sequences(evidence)
     return not sequences or any(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.eval.finds_itself import FINDS_ITSELF
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
 
-CHECKS: tuple[Check, ...] = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, WORST_KEPT)
+CHECKS: tuple[Check, ...] = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, WORST_KEPT, FINDS_ITSELF)

@@ -48,12 +48,12 @@ def _mean_of(source: ScriptSource, function: Function) -> ast.Call | None:
 
 
 def _sum_of(source: ScriptSource, function: Function) -> ast.Call | None:
-    """`torch.sum(1 + logvar - mu.pow(2) - logvar.exp())` over everything, divided by samples at most."""
+    """`torch.sum(1 + logvar - mu.pow(2) - logvar.exp())` over codes, whether the sum or the mean over samples."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Call) or called(node) != "sum":
             continue
         text = ast.unparse(node)
-        whole = not any(word.arg in ("dim", "axis") for word in node.keywords) and "exp" in text and "1 +" in text
+        whole = "exp" in text and "1 +" in text
         outer = source.parent(node)
         while isinstance(outer, ast.BinOp | ast.UnaryOp):
             below = ast.unparse(outer.right) if isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Div) else ""
@@ -71,6 +71,16 @@ def _is_multiplied(source: ScriptSource, node: ast.AST) -> bool:
 
 def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bool:
     """Whether either of the two is multiplied by something that makes up for it, or that is not known."""
+    inner: ast.AST = total
+    for part in source.around(total):
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
+            other = part.left if part.right is inner else part.right
+            weight = _weight(source, other)
+            if weight is None or (abs(weight) < _WEIGHT):  # the half is the divergence's own
+                return True
+        elif isinstance(part, ast.stmt):
+            break
+        inner = part
     names = {
         ast.unparse(target)
         for node in ast.walk(function)
@@ -82,10 +92,29 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
             if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
                 continue
             for one, other in ((node.left, node.right), (node.right, node.left)):
-                weight = source.value(other)
-                if ast.unparse(one) in names and not (isinstance(weight, int | float) and weight >= _WEIGHT):
+                if ast.unparse(one) in names and ((weight := _weight(source, other)) is None or weight < _WEIGHT):
                     return True
     return False
+
+
+def _weight(source: ScriptSource, node: ast.expr) -> float | None:
+    """A factor: its number, or what it ends at where it grows from epoch to epoch, as `min(1.0, epoch / 10)` does."""
+    known = source.value(node)
+    return float(known) if isinstance(known, int | float) else _ramp_end(source, node)
+
+
+def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Assign) or called(node.value) != "min" or not isinstance(weight, ast.Name):
+                continue
+            if any(isinstance(target, ast.Name) and target.id == weight.id for target in node.targets):
+                assert isinstance(node.value, ast.Call)
+                ends = [
+                    source.value(part) for part in node.value.args if isinstance(part, ast.Constant | ast.Attribute)
+                ]
+                return max((float(end) for end in ends if isinstance(end, int | float)), default=None)
+    return None
 
 
 TERM_SCALES = Check(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.cosine_scores import largest_cosines
 from striate.doctor.checks.model.heads import (
     REGRESSION,
     SCORES,
@@ -152,8 +153,17 @@ OUTSIDE = 0.03
 """A share of the targets: fewer may be mistakes in the data."""
 
 
+_COSINES = {True: 1.01, False: 0.9}
+"""The largest that scores of classes, and of pairs, are too small with: pairs are told apart without a temperature."""
+_TOO_HIGH = 0.3
+"""A loss of cosines that cannot fall below."""
+
+
 def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
     graph = evidence.graph
+    if (small := _small_cosines(graph)) is not None:
+        yield small
+        return
     for head in last_heads(graph, SCORES):
         origin, axis = made_by(graph, head), axis_of(head)
         bounds = None if origin is None or origin.name == "softmax" else range_of(origin)
@@ -174,6 +184,31 @@ def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
             yield from _scores(evidence, inner, bounds, 2)
             return
     yield from _numbers(evidence, graph)
+
+
+def _small_cosines(graph: CallGraph) -> Finding | None:
+    """Scores of a cross entropy that are cosines, without a scale that makes them large."""
+    for head in last_heads(graph, ("cross_entropy", "log_softmax", "logsumexp")):
+        found, axis = largest_cosines(graph, head.call.inputs[0]) if head.call.inputs else None, axis_of(head)
+        if found is None or axis is None:
+            continue
+        largest, product = found
+        floor, of_classes = lowest_loss(head.outputs.shape[axis], 2 * largest), graph.is_weights(product)
+        if largest > _COSINES[of_classes] or floor < _TOO_HIGH:
+            continue
+        names = ("class", "classes") if of_classes else ("sample", "samples")
+        return Finding(
+            code=LAST_LAYER_CLIPPED_CODE,
+            severity="error",
+            where=named(product),
+            measured=f"scores are cosines, {-largest:.2g} to {largest:.2g} as the loss gets them; so it cannot fall "
+            f"below {floor:.2f} for {several(head.outputs.shape[axis], *names)}",
+            threshold=LAST_LAYER_CLIPPED.threshold,
+            why="Scores that differ so little leave all classes nearly as probable, however right they are.",
+            remedy="Make them large before the loss: `scores = cosines / 0.1` with a temperature (divide by it), or "
+            "`scores = 16 * cosines` with a scale.",
+        )
+    return None
 
 
 def range_of(call: Call) -> tuple[float, float] | None:
@@ -276,7 +311,8 @@ LAST_LAYER_CLIPPED = Check(
     codes=(LAST_LAYER_CLIPPED_CODE,),
     question="Can the network give the predictions that the loss wants?",
     threshold="an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the "
-    "targets lie outside of: fewer may be mistakes in the data",
+    "targets lie outside of: fewer may be mistakes in the data; or cosines of classes that are not multiplied, or of "
+    f"pairs that are made smaller, whose cross entropy cannot fall below {_TOO_HIGH:g}",
     run=_find_last_layer_clipped,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "

@@ -1,0 +1,84 @@
+"""How large scores can get that are made of cosines, by what the step computes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from striate.doctor.evidence.call_graph import INPUT, SAME_NUMBERS, Call, CallGraph
+
+_PRODUCTS = frozenset(["linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "inner"])
+_TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
+_OVER = frozenset(["div", "divide", "true_divide", "__truediv__"])
+_SUMS = frozenset(["add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__"])
+_LARGEST = frozenset(["cat", "concat", "concatenate", "stack", "where"])
+_NO_LARGER = frozenset(
+    ["masked_fill", "fill_diagonal", "clamp", "clip", "neg", "__neg__", "triu", "tril", "__setitem__", "index_select"]
+)
+_ONE = frozenset(["cosine_similarity", "cos", "sin", "tanh", "one_hot", "scatter"])
+_NORMS = frozenset(["norm", "vector_norm", "linalg_norm", "linalg_vector_norm", "sqrt", "rsqrt"])
+_LONGEST = 40
+
+
+def largest_cosines(graph: CallGraph, index: int) -> tuple[float, Call] | None:
+    """The largest number that what a call gives can be, by size, and the product that made the cosines; None where it
+    is not made of cosines alone, or multiplied by what is trained."""
+    products: list[Call] = []
+    largest = _largest(graph, index, products, _LONGEST)
+    return (largest, products[0]) if products and math.isfinite(largest) else None
+
+
+def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> float:
+    if index == INPUT or not depth:
+        return math.inf
+    call = graph.calls[index]
+
+    def of(place: int) -> float:
+        return _largest(graph, call.inputs[place], products, depth - 1) if place < len(call.inputs) else math.inf
+
+    if call.name in _PRODUCTS:
+        whole = len(call.inputs) == 2 or (len(call.inputs) == 1 and len(set(call.given)) == 1)
+        if call.parameters or not whole or not all(_is_normalized(graph, given) for given in call.inputs):
+            return math.inf
+        products.append(call)
+        return 1.0
+    if call.name in _ONE:
+        products += [call] * (call.name == "cosine_similarity")
+        return 1.0
+    if call.name in SAME_NUMBERS or call.name in _NO_LARGER:
+        return of(0)
+    if call.name in _LARGEST:
+        return max((of(place) for place in range(call.name == "where", len(call.inputs))), default=math.inf)
+    if call.name in _TIMES | _OVER | _SUMS:
+        return _combined(call, of)
+    return math.inf
+
+
+def _combined(call: Call, of: Callable[[int], float]) -> float:
+    """Of a sum, product or quotient with a number or another tensor."""
+    numbers = [abs(value) for value in call.options.values() if isinstance(value, int | float)]
+    if len(call.given) == 1 and len(numbers) == 1:
+        number = numbers[0]
+        if call.name in _OVER:
+            return of(0) / number if number else math.inf
+        return of(0) * number if call.name in _TIMES else of(0) + number
+    if len(call.inputs) == len(call.given) == 2 and call.name not in _OVER:
+        return of(0) * of(1) if call.name in _TIMES else of(0) + of(1)
+    return math.inf
+
+
+def _is_normalized(graph: CallGraph, index: int) -> bool:
+    """Whether rows have length 1: normalized, or divided by their norm."""
+    call = graph.origin(index)
+    if call is None or call.name == "normalize":
+        return call is not None
+    if call.name in _LARGEST:
+        return bool(call.inputs) and all(_is_normalized(graph, given) for given in call.inputs)
+    if call.name not in _OVER or len(call.inputs) != 2:
+        return False
+    below = graph.calls[call.inputs[1]] if call.inputs[1] != INPUT else None
+    for _ in range(4):
+        if below is None or below.name in _NORMS:
+            return below is not None
+        below = graph.calls[below.inputs[0]] if below.inputs and below.inputs[0] != INPUT else None
+    return False
