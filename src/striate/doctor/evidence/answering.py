@@ -10,6 +10,7 @@ from torch.nn import functional
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
+from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
 
 _COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
@@ -97,7 +98,8 @@ def _wants_classes(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tens
     with suppress(Exception):  # a loss of the user's, that may want another form
         scores = _SURE * functional.one_hot(labels.long().clamp(0, classes - 1), outputs.shape[1]).to(outputs)
         right, wrong = (
-            float(evidence.fresh.loss(given.log_softmax(1), labels)) for given in (scores, scores.roll(1, 1))
+            float(next(tensors_in(evidence.fresh.loss(given.log_softmax(1), labels))))
+            for given in (scores, scores.roll(1, 1))
         )
         return abs(right - wrong) > 1e-3 * max(abs(right), abs(wrong))
     return True

@@ -21,6 +21,7 @@ from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
+from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
 from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
@@ -198,7 +199,8 @@ class Evidence:
 
     @Kept
     def _chance(self) -> float | None:
-        return chance_of(self.trial, self.train.y)
+        y, scale = self.train.y, self.target_scale
+        return chance_of(self.trial, y if y is None or scale is None else scale.of(y))
 
     @property
     def steps_to_try(self) -> int:
@@ -231,22 +233,22 @@ class Evidence:
     @Kept
     def start(self) -> Predictions:
         """What the network predicts on training batches as it was given, in evaluation mode."""
-        return predict(self.setup, self.fresh, self._some(self.train.raw), until=self.clock.until(0.04))
+        return self._predicted(self.fresh, self._some(self.train.raw))
 
     @Kept
     def start_val(self) -> Predictions:
         """The same on validation batches."""
-        return predict(self.setup, self.fresh, self._some(self.val.raw), until=self.clock.until(0.04))
+        return self._predicted(self.fresh, self._some(self.val.raw))
 
     @Kept
     def after(self) -> Predictions:
         """What the trial's network predicts after its steps on training batches, in evaluation mode."""
-        return predict(self.setup, self.trial.replica, self._some(self.train.raw), until=self.clock.until(0.04))
+        return self._predicted(self.trial.replica, self._some(self.train.raw))
 
     @Kept
     def after_val(self) -> Predictions:
         """The same on validation batches."""
-        return predict(self.setup, self.trial.replica, self._some(self.val.raw), until=self.clock.until(0.04))
+        return self._predicted(self.trial.replica, self._some(self.val.raw))
 
     @Kept
     def start_training(self) -> Predictions:
@@ -314,7 +316,7 @@ class Evidence:
 
     def predictions_of(self, trial: Trial, batches: Sequence[Any]) -> Predictions:
         """What another trial's network predicts on batches."""
-        return predict(self.setup, trial.replica, batches, until=self.clock.until(0.04))
+        return self._predicted(trial.replica, batches)
 
     def _run(self, batches: Sequence[Any], steps: int, change: Change | None, *, close: bool = True) -> Trial:
         began = process_time()  # on busy cores the trial is as long as on quiet ones, within the budget
@@ -332,7 +334,16 @@ class Evidence:
     def in_training(self, replica: Replica) -> Predictions:
         """What a replica predicts on some training batches in training mode."""
         batches = self._some(self.train.raw, 512)
-        return predict(self.setup, replica, batches, training=True, until=self.clock.until(0.04))
+        return self._predicted(replica, batches, training=True)
+
+    def _predicted(self, replica: Replica, batches: Sequence[Any], *, training: bool = False) -> Predictions:
+        until = self.clock.until(0.04)
+        return predict(self.setup, replica, batches, training=training, until=until, scale=self.target_scale)
+
+    @Kept
+    def target_scale(self) -> TargetScale | None:
+        """By what the step scales quantities before the loss gets them."""
+        return target_scale(self)
 
     def _some(self, batches: Sequence[Any], most: int = 2048) -> Sequence[Any]:
         chosen, count = [], 0

@@ -13,6 +13,7 @@ from torch import nn
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.quality import classes_of
+from striate.doctor.evidence.scaled_targets import TargetScale
 from striate.doctor.setup.batch import call, copied, main_tensor, parts, placed
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
@@ -22,8 +23,8 @@ from striate.observe.module_calls import ModuleCall, module_calls
 
 @dataclass(frozen=True)
 class Predictions:
-    """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, and the samples' loss by batch, weighted by
-    size: not a number where the loss cannot be computed of outputs and targets."""
+    """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, or scaled as the step scales them, and the
+    samples' loss by batch, weighted by size: not a number where the loss cannot be computed of outputs and targets."""
 
     outputs: torch.Tensor
     targets: torch.Tensor | None
@@ -52,9 +53,10 @@ def predict(
     *,
     training: bool = False,
     until: float | None = None,
+    scale: TargetScale | None = None,
 ) -> Predictions:
     """The predictions of the replica for batches, all parts of it in evaluation mode (or `training`); nothing in it
-    changes.
+    changes. `scale`: what the step does to the loader's targets.
 
     Raises NoEvidence where it cannot be asked, or what it gives is not one tensor of one shape.
     """
@@ -73,6 +75,8 @@ def predict(
             if output is None or not output.ndim:
                 raise NoEvidence("the network's outputs are not a tensor")
             outputs.append(output.detach().cpu())
+            if wanted is not None and scale is not None and wanted.ndim:
+                wanted = scale.of(wanted.cpu())
             if wanted is not None:
                 targets.append(wanted.cpu())
                 loss += _loss(replica, output, wanted) * len(output)

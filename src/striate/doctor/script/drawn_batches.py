@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,13 +14,16 @@ import torch
 from striate.doctor.script.iterated_loop import number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.script_source import called
 
 DRAWN = 40
 _FEW = 16
 """A tensor of fewer rows is no data set."""
 _PASSED_OVER = 100
 """Batches in a row that a loop may pass over."""
+_MOST_PARTS = 64
 _TAKEN = "__striate_taken_"
+_MICRO = "__striate_micro__"
 _DONE = "__striate_done__"
 
 
@@ -51,20 +55,21 @@ class NothingDrawn(Exception):
 Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For | ast.While]
 
 
-def drawing(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
+def drawing(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str] = frozenset()) -> Drawing | None:
     """Where in the body the network is called first, the tensors that the statements before have made for it by name,
     what makes them anew: `xb, yb = get_batch("train")`, or `x, y = X[i : i + 32], Y[i : i + 32]`; and the loop,
-    in which what is taken out of tensors only as the network is called has names."""
-    taken = _taken_before(loop, names)
+    in which what is taken out of tensors only as the network is called has names. `running`: the user's functions that
+    the loop is in the middle of, which call the network: `self.train_step(X[index], y[index])`."""
+    taken = _taken_before(loop, names, running)
     return (
-        (None if taken is None else _drawn_first(taken, names))
-        or _drawn_first(loop, names)
+        (None if taken is None else _drawn_first(taken, names, running))
+        or _drawn_first(loop, names, running)
         or _drawn_later(loop, names)
     )
 
 
-def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
-    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), None)
+def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> Drawing | None:
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names, running)), None)
     if place is None:  # of weights without a module the first use
         uses = (n for n, statement in enumerate(loop.body) if _uses_weights(statement, names))
         place = next(uses, 0)
@@ -144,9 +149,48 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | 
         def draw(call: ast.expr = call) -> tuple[torch.Tensor, ...]:
             return tuple(value_of(call, names))
 
-        if isinstance(value_of(call, names), tuple):
+        if not isinstance(value_of(call, names), tuple):
+            continue
+        times = _times_within(made, node, names)
+        if times is None:
             node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
+        names[_MICRO] = MicroBatches(times)
+        given = ", ".join(chosen)
+        made.body = [*ast.parse(f"{given} = {_MICRO}.first(({given},))").body, *made.body]
+        node.value = ast.parse(f"{_MICRO}.next()", mode="eval").body
+        return 0, chosen, functools.partial(_several, draw, times), ast.fix_missing_locations(made)
+    return None
+
+
+class MicroBatches:
+    """A batch in so many parts, of which a step takes one after the other and adds up their gradients."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.place = times, 0
+        self.parts = list[tuple[torch.Tensor, ...]]()
+
+    def first(self, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The first part of a batch; the others are for `next`."""
+        self.parts, self.place = list(zip(*(tensor.chunk(self.times) for tensor in batch), strict=True)), 0
+        return self.parts[0]
+
+    def next(self) -> tuple[torch.Tensor, ...]:
+        """The part behind the last one; behind the last the first, for the next pass, which gets a batch of its own."""
+        self.place = (self.place + 1) % len(self.parts)
+        return self.parts[self.place]
+
+
+def _several(draw: Callable[[], tuple[torch.Tensor, ...]], times: int) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.cat(parts) for parts in zip(*(draw() for _ in range(times)), strict=True))
+
+
+def _times_within(loop: ast.For | ast.While, wanted: ast.stmt, names: dict[str, Any]) -> int | None:
+    """How often a loop in the body makes a statement of its own; None where none counts, or once."""
+    for node in (part for statement in loop.body for part in ast.walk(statement)):
+        if isinstance(node, ast.For) and wanted in node.body:
+            values = value_of(node.iter, names)
+            return len(values) if isinstance(values, range) and 1 < len(values) <= _MOST_PARTS else None
     return None
 
 
@@ -205,14 +249,16 @@ def never_drawn(
     return chosen, draw
 
 
-def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For | ast.While | None:
+def _taken_before(
+    loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]
+) -> ast.For | ast.While | None:
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
     network is given nothing of the kind."""
-    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names, running)), 0)
     taking = _Taking(names)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    calls = [call for call in calls if _of_network(call.func, names)]
+    calls = [call for call in calls if called(call) in running or _of_network(call.func, names)]
     given = any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for call in calls for part in call.args)
     if not given and not (taking.found and number_batches(loop, names)):
         return None
@@ -267,10 +313,12 @@ class _Taking(ast.NodeTransformer):
         return [name_of(name) for name in self.found.setdefault(ast.unparse(node), (new, node))[0]]
 
 
-def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
-    """Whether a network is called in a statement, or handed to a function."""
+def _calls_network(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> bool:
+    """Whether a network is called in a statement, or handed to a function, or one that calls it is."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Call):
+            if called(node) in running and any(_has_rows(part, names) for part in node.args):
+                return True
             given = any(_is_network(part, names) for part in (node.func, *node.args))
             if given or (_of_network(node.func, names) and any(_has_rows(part, names) for part in node.args)):
                 return True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import gc
 import os
+import re
 import runpy
 import sys
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -41,7 +42,7 @@ from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers, reached_values, written_by_user
 from striate.doctor.setup.reward_code import is_environment
-from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.script_source import ScriptSource, called
 from striate.doctor.setup.training_setup import make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.observe.module_calls import forward_hooks_everywhere
@@ -146,6 +147,12 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
     )
 
 
+_RATE_TEST = re.compile(
+    r"(^|_)(lr|rates?)_?(find|finder|range|test|sweep)|(find|range_test)_(best_|good_)?(lr|rate|learning)"
+)
+"""Names of functions that try rates, from small to large ones, before the training begins."""
+
+
 @dataclass
 class _Catch:
     """What is seen of a script from outside. `backwards`: how many backward passes. `modules`: the outermost ones that
@@ -199,6 +206,8 @@ class _Catch:
         self.depth = max(0, self.depth - 1)
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+        if any(_RATE_TEST.search(frame.f_code.co_name) for frame in user_frames()):
+            return  # its steps are undone
         if self.training > 1:
             place = called_from(user_frames())
             if place not in self.loops:
@@ -239,7 +248,7 @@ def _end(*_: object) -> None:
 
 
 def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
-    played = _playing(frames)
+    played = _playing(catch, frames)
     if played is not None:
         return played
     loop, val = find_library_loop() or (find_loop(frames), None)
@@ -255,7 +264,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
             for name, buffer in module.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
-    ungiven = _without_optimizer(catch, loop, model)
+    ungiven = _without_optimizer(catch, loop.names, model)
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         parameter.grad = None
     for parameter in model.parameters():
@@ -286,13 +295,14 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     return ScriptDiagnosis(subject, diagnosis, others)
 
 
-def _playing(frames: list[Any]) -> ScriptDiagnosis | None:
+def _playing(catch: _Catch, frames: list[Any]) -> ScriptDiagnosis | None:
     """Of a script that plays an environment, what its code and its replay buffer say: a copy of its step would play on
     in the environment of the script itself. None for other scripts."""
     names, place = _names(frames), loop_around(frames)
     if place is None or not any(is_environment(value) for value in reached_values(names)):
         return None
-    source = ScriptSource(_trees(frames), names, place, None, _running(frames, place))
+    ungiven = _without_optimizer(catch, names)
+    source = ScriptSource(_trees(frames), names, place, None, _running(frames, place), without_optimizer=ungiven)
     where = f"{Path(place[0]).name}, line {place[1]}"
     subject = f"the loop at {where}, which plays an environment; run as it is until its first optimizer step"
     return ScriptDiagnosis(subject, examine_rewards(source))
@@ -337,9 +347,9 @@ def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
     return source is not None and apart and sum(s.often == "batch" for s in source.calls("backward")) > 1
 
 
-def _without_optimizer(catch: _Catch, loop: TrainingLoop, model: nn.Module) -> tuple[nn.Module, ...]:
-    """Networks beside the one that is examined that have gradients, all of whose parameters no optimizer holds."""
-    taken = parameters_held(*reached_optimizers(loop.names)) | {id(p) for p in model.parameters()}
+def _without_optimizer(catch: _Catch, names: dict[str, Any], *examined: nn.Module) -> tuple[nn.Module, ...]:
+    """Networks beside those that are examined that have gradients, all of whose parameters no optimizer holds."""
+    taken = parameters_held(*reached_optimizers(names)) | {id(p) for model in examined for p in model.parameters()}
     return tuple(
         module
         for module, _ in catch.modules.values()
@@ -479,30 +489,53 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
     """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, or `val_data = (x, y)`, as loaders,
     by their names."""
     found: dict[str, Any] = {}
+    changed = {
+        id(value) for frame in frames for name, value in frame.f_locals.items()
+        if any(word in name.lower() for word in _VALIDATION) and _is_changed_first(frame, name)
+    }  # fmt: skip
     for frame in reversed(frames):
         names = {**frame.f_globals, **frame.f_locals}
         for name, inputs in names.items():
-            if _is_validation_pair(name, inputs) and not _is_changed_first(frame, name):
+            if id(inputs) in changed:
+                continue
+            if _is_validation_pair(name, inputs):
                 found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
             if name[:1] not in ("x", "X") or not any(word in name.lower() for word in _VALIDATION):
                 continue
             targets = names.get("y" + name[1:], names.get("Y" + name[1:]))
-            if isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor) and len(inputs) == len(targets):
+            if not isinstance(inputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+                continue
+            if len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found
 
 
 def _is_changed_first(frame: Any, name: str) -> bool:
-    """Whether all that is given a variable are methods of the user's objects that are no networks, as
+    """Whether all that is given a variable of a function are methods of the user's objects that are no networks, as
     `self.predict(validation_data[0])`, which scales before it asks the network."""
-    functions = [
-        value_of(node.func, {**frame.f_globals, **frame.f_locals})
-        for node in ast.walk(syntax_of(frame.f_code.co_filename))
-        if isinstance(node, ast.Call)
-        and any(isinstance(n, ast.Name) and n.id == name for part in node.args for n in ast.walk(part))
+    tree = syntax_of(frame.f_code.co_filename)
+    functions_of_file = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    own: Iterator[ast.AST] = (node for node in functions_of_file if node.lineno == frame.f_code.co_firstlineno)
+    calls = [
+        node
+        for node in ast.walk(next(own, tree))
+        if isinstance(node, ast.Call) and any(_holds(part, name) for part in node.args)
     ]
-    methods = [f.__self__ for f in functions if isinstance(f, types.MethodType)]
-    return bool(methods) and len(methods) == len(functions) and not any(isinstance(o, nn.Module) for o in methods)
+    return bool(calls) and all(_scales_first(call, {**frame.f_globals, **frame.f_locals}) for call in calls)
+
+
+def _holds(argument: ast.expr, name: str) -> bool:
+    """Whether a call is given a variable, or a part of it: not what another call makes of it."""
+    while isinstance(argument, ast.Subscript | ast.Starred | ast.Attribute):
+        argument = argument.value
+    return isinstance(argument, ast.Name) and argument.id == name
+
+
+def _scales_first(call: ast.Call, names: dict[str, Any]) -> bool:
+    function = value_of(call.func, names)
+    if isinstance(function, types.MethodType):
+        return not isinstance(function.__self__, nn.Module)
+    return function is None and called(call) in ("predict", "predict_proba", "score")  # of what is not made yet
 
 
 def _is_validation_pair(name: str, value: Any) -> bool:

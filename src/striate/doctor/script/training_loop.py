@@ -114,7 +114,8 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         if grouped is not None:
             batches, body = grouped
             return _made(found, body, _listed(batches, found, names), names)
-        by_script = drawing(loop, names)
+        within = frozenset(frame.f_code.co_name for frame in frames[: frames.index(found.frame)])
+        by_script = drawing(loop, names, within)
         if by_script is not None:
             place, chosen, draw, loop = by_script
             counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
@@ -42,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     NOT_SHUFFLED,
     SAME_ORDER,
     SCRAMBLED,
+    AXES_DEALT,
     MIXED_UP,
     NOT_NORMALIZED,
     TARGET_SCALE,

@@ -62,7 +62,8 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
 def _goes_and_comes(one: int, other: int, own: Whole, told: Whole, again: Whole) -> bool:
     of = own == one
     taken = of & (told == other)
-    return of.sum() >= _FEWEST and taken.sum() >= TAKEN * of.sum() and (again[taken] == one).mean() >= BACK
+    enough = of.sum() >= _FEWEST and taken.sum() >= TAKEN * of.sum()
+    return bool(enough and (again[taken] == one).mean() >= BACK)
 
 
 def _moves_between(pairs: list[Pair]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from striate.records import Finding
 _OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))
 _TRAINING = frozenset(("train", "trn", "tr", "training", "fit"))
 _VOCABULARY = re.compile(r"vocab|(?<!un)tokenizer|label_?encod|word_?index|dictionary", re.IGNORECASE)
+_LABELS = re.compile(r"binari[sz]|label|target|class|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
 _PICTURES = ("tsne", "umap", "mds")
 """What is fitted to be looked at."""
 
@@ -25,6 +26,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if owner is None or not site.node.args or any(name in ast.unparse(owner).lower() for name in _PICTURES):
             continue
         words = _words(ast.unparse(site.node.args[0]))
+        if not words & (_OTHERS | _TRAINING):
+            words = _words(" ".join(_given_to(source, site)))
         parts = _parts(source, site)
         if (words & _OTHERS and not words & _TRAINING) or parts:
             yield _finding(
@@ -32,6 +35,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 f"fits to {parts or 'what is not trained with'} anew, so equal values become other numbers than in "
                 "training",
                 f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
+                labels=bool(_LABELS.search(ast.unparse(owner))),
             )
             return
     yield from _numbered_anew(source)
@@ -54,9 +58,15 @@ def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
             return
 
 
-def _finding(site: Site, does: str, remedy: str) -> Finding:
+def _given_to(source: ScriptSource, site: Site) -> list[str]:
+    """The names that are given what a call gives."""
+    statement = source.parent(site.node)
+    return [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
+
+
+def _finding(site: Site, does: str, remedy: str, *, labels: bool = False) -> Finding:
     return Finding(
-        code="data.shift",
+        code="data.label-map" if labels else "data.shift",
         severity="error",
         where=site.where,
         measured=f"`{site.text}` {does}",
@@ -97,11 +107,11 @@ def _words(text: str) -> set[str]:
 
 
 FITTED_ANEW = Check(
-    codes=("data.shift",),
+    codes=("data.shift", "data.label-map"),
     question="Are scalers, encoders and vocabularies fitted to validation anew?",
     threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts; a vocabulary that "
     "the same function builds of what is named for training, and again",
     run=_run,
     of_source=True,
-    explains="fit.* data.label-map",
+    explains={"data.shift": "fit.* data.label-map", "data.label-map": "fit.* data.shift"},
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of, score
@@ -15,16 +16,18 @@ from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.predictions import output_of, predict
 from striate.doctor.evidence.rates import at_rate, first_movement, rates_are_users
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.setup.batch import leaves, main_tensor
+from striate.doctor.setup.batch import copied, leaves, main_tensor
 from striate.doctor.setup.replicas import Replica
+from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.interventions import change_inputs
+from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import python_name, several
 
 NOT_FINITE_THRESHOLD = "0 numbers that are not finite; a note where network and loss give finite numbers all the same"
 
@@ -203,6 +206,8 @@ FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
 """Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
 _ALIKE = 0.5  # correlation of inputs with the batch
 _TWICE, _WHOLE = 1.01, 0.05
+_SCALED = 0.9999
+"""A correlation: what is scaled and shifted, and no more."""
 LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
 NOT_NORMALIZED_THRESHOLD = (
@@ -247,12 +252,15 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if _divided_twice(inputs):
         yield _of_divided(float(inputs.max()))
         return
-    scales = _scales(inputs)
+    scales, place = _scales(inputs), ""
     if not scales.odd:
-        return
+        rescaled = _rescaled(evidence)
+        if rescaled is None or not (scales := _scales(rescaled[1])).odd:
+            return
+        place = rescaled[0]
     if scales.of == "column" and not _are_of_batch(evidence, given.cpu()):
         raise NoEvidence("the network is given what another one computes, not columns of the data")
-    own, fixed, trial = _tried(evidence, scales)
+    own, fixed, trial = _tried(evidence, scales, place)
     if own is None or fixed is None:
         return
     by_loss = fixed - own < GAIN and _far_better(evidence, trial)
@@ -268,14 +276,38 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     yield Finding(
         code="data.not-normalized",
         severity="error" if fixed - own >= 3 * GAIN or by_loss else "warning",
-        where="inputs of the network",
+        where=f"inputs of {python_name(place)}, as the network rescales its own" if place else "inputs of the network",
         measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
         f"{several(len(trial.rows), 'step')} is {fixed:.2f} instead of {own:.2f}",
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
-        remedy=_remedy(scales),
+        remedy=_remedy(scales)
+        if not place
+        else f"Scale once: {python_name(place)} is to get numbers of mean 0 and "
+        "deviation 1; leave out the scaling in the network, or the one before it, such as a division by 255.",
     )
+
+
+def _rescaled(evidence: Evidence) -> tuple[str, torch.Tensor] | None:
+    """The name of the first layer with weights, and what it gets for the first batch, where the network has scaled its
+    inputs before; None elsewhere."""
+    model, seen = evidence.fresh.model, list[tuple[str, torch.Tensor]]()
+    parts_named = ((name, part) for name, part in model.named_modules() if name)
+    layers = {name: part for name, part in parts_named if isinstance(getattr(part, "weight", None), nn.Parameter)}
+
+    def note(call: ModuleCall) -> None:
+        if (given := main_tensor(call.args)) is not None:
+            seen.append((call.name, given.detach().cpu().double()))
+
+    with preserved(model), same_random_state(), torch.no_grad(), module_calls(layers, note):
+        output_of(evidence.setup, evidence.fresh, copied(evidence.train.raw[0]), training=False)
+    given = main_tensor(list(evidence.first.arguments))
+    if not seen or given is None or seen[0][1].numel() != given.numel() or seen[0][1].ndim != given.ndim:
+        return None
+    pair = torch.stack([given.detach().cpu().double().flatten(), seen[0][1].flatten()])
+    scaled = not torch.equal(*pair) and abs(float(torch.corrcoef(pair)[0, 1])) > _SCALED
+    return seen[0] if scaled else None
 
 
 def _divided_twice(x: torch.Tensor) -> bool:
@@ -396,7 +428,7 @@ def _scales(x: torch.Tensor) -> _Scales:
     return _Scales(mean, torch.where(deviation > 1e-12, deviation, torch.ones(())), of)
 
 
-def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | None, Trial]:
+def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
     """How good the trial's network is, and that of a trial with standardized inputs."""
     dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
 
@@ -409,9 +441,9 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
             place = x.device
             return ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(wanted), *args[1:]
 
-        change_inputs(replica.model, standardize)
+        change_inputs(replica.model.get_submodule(place), standardize)
 
-    trial = evidence.variant("standardized", Change(prepare=prepare))
+    trial = evidence.variant(f"standardized {place}", Change(prepare=prepare))
     if trial.error is not None:
         raise NoEvidence("the network cannot be run with standardized inputs")
     own = 0.0 if evidence.trial.error is not None else score(evidence.after)

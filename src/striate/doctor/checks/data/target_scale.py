@@ -37,6 +37,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     outputs = main_tensor(evidence.first.outputs)
     if y is None or path is None or not y.is_floating_point() or outputs is None or not predicts_targets(evidence):
         raise NoEvidence("the targets are no quantities that outputs are compared with")
+    if evidence.target_scale is not None:
+        y = evidence.target_scale.of(y)
     size, reached = float(y.double().square().mean().sqrt()), float(outputs.double().square().mean().sqrt())
     if not size >= _FAR * max(reached, 1e-12):
         return

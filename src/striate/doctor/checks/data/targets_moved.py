@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.blends import swapped_shares
+from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import left_roughly
@@ -76,6 +77,9 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     roughly = None if still else left_roughly(drawn, _MOVES)
     if roughly is not None:
         still, left[roughly[0]], moved[roughly[0]] = [roughly[0]], *roughly[1:]
+    if not still and (turned := corners_exchanged(drawn)) >= _FEWEST_LEFT:
+        yield _of_corners(turned)
+        return
     if not still:
         with suppress(NoEvidence):
             found = exchanged_sides(evidence, flips) or _numbers_kept(evidence, flips)
@@ -91,6 +95,20 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
+    )
+
+
+def _of_corners(count: int) -> Finding:
+    return Finding(
+        code="data.targets-left-behind",
+        severity="error",
+        where="the augmentation of the training data set",
+        measured=f"in {several(count, 'draw')} of samples the right edge of each box lies left of its left one, or the "
+        "lower one above the upper one, and in other draws of the same samples it does not",
+        threshold=LEFT_BEHIND.threshold,
+        why="A flip exchanges the edges of a box, too: without that it is less than nothing wide, and no prediction "
+        "meets it.",
+        remedy="exchange the edges as they are mirrored: `box[[0, 2]] = width - box[[2, 0]]`",
     )
 
 

@@ -8,5 +8,15 @@ from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.finds_itself import FINDS_ITSELF
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
+from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 
-CHECKS: tuple[Check, ...] = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, WORST_KEPT, FINDS_ITSELF)
+CHECKS: tuple[Check, ...] = (
+    MODE,
+    WRONG_AXIS,
+    THRESHOLD,
+    WRONG_COUNT,
+    BATCH_MEANS,
+    RANKED_BY_BATCH,
+    WORST_KEPT,
+    FINDS_ITSELF,
+)

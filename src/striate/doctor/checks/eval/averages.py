@@ -24,7 +24,7 @@ _EXCESS = 0.05
 _LOGGED = 0.05
 
 
-def _loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
+def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
     """Loops over loaders other than the one that trains, with the loader; of `for phase in ["train", "val"]:` around it
     each value."""
     for tree in source.trees.values():
@@ -50,7 +50,7 @@ def _phases(source: ScriptSource, node: ast.AST) -> Iterator[dict[str, Any]]:
     yield {}
 
 
-def _added(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
+def added_in(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
     """By name what each pass of a loop adds to it, to a `list` (by `append`, and the methods `to_lists`) or a `sum`."""
     found: dict[str, tuple[str, ast.expr]] = {}
     for node in ast.walk(loop):
@@ -63,11 +63,11 @@ def _added(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
     return found
 
 
-def _after(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
+def after_loop(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
     """What stands behind a loop in the same function, up to where a name is given a new value or added to again."""
     last = loop.end_lineno or loop.lineno
     behind = [node for node in ast.walk(source.scope_of(loop)) if getattr(node, "lineno", 0) > last]
-    anew = [node.lineno for node in behind if isinstance(node, ast.For) and name in _added(node)]
+    anew = [node.lineno for node in behind if isinstance(node, ast.For) and name in added_in(node)]
     anew += [
         node.lineno
         for node in behind
@@ -80,7 +80,7 @@ def _after(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
 
 def _batch_means(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    for loop, loader, _ in _loops(source):
+    for loop, loader, _ in evaluation_loops(source):
         counted = _size(loader)
         if loader is evidence.setup.train or counted is None or loader.drop_last or loader.batch_size is None:
             continue
@@ -93,10 +93,10 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         if weighed_alike is not None:
             yield _of_means(weighed_alike, batches, short, samples, "a meter that is told no number of samples")
             return
-        for name, (kind, value) in _added(loop).items():
+        for name, (kind, value) in added_in(loop).items():
             if not _is_mean(value):
                 continue
-            end = next((node for node in _after(source, loop, name) if _averages(node, name, kind)), None)
+            end = next((node for node in after_loop(source, loop, name) if averages(node, name, kind)), None)
             if end is None:
                 continue
             yield _of_means(end, batches, short, samples, "a mean of the means")
@@ -149,7 +149,7 @@ def _is_mean(value: ast.expr) -> bool:
     return any(called(node) in ("mean", "accuracy", "accuracy_score") for node in inside)
 
 
-def _averages(node: ast.AST, name: str, kind: str) -> bool:
+def averages(node: ast.AST, name: str, kind: str) -> bool:
     if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):
         return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
@@ -160,7 +160,7 @@ def _averages(node: ast.AST, name: str, kind: str) -> bool:
 
 def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    for loop, loader, _ in _loops(source):
+    for loop, loader, _ in evaluation_loops(source):
         name = None if loader is evidence.setup.train else _never_emptied(source, loop)
         if name is not None:
             yield Finding(
@@ -187,21 +187,21 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
             remedy="`reset()` before each evaluation begins",
         )
         return
-    for loop, loader, known in _loops(source):
+    for loop, loader, known in evaluation_loops(source):
         counted = _size(loader)
         if counted is None or loader.sampler.__class__.__name__ not in ("SequentialSampler", "RandomSampler"):
             continue
         samples, batches = counted
-        added = {name: value for name, (kind, value) in _added(loop).items() if kind == "sum"}
+        added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
         for name, value in added.items():
-            parts = (_quotient(node) for node in _after(source, loop, name)) if _is_mean_loss(source, value) else ()
+            parts = (_quotient(node) for node in after_loop(source, loop, name)) if _is_mean_loss(source, value) else ()
             for node, above, below in (part for part in parts if part is not None):
                 of_it = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(above))
                 if of_it and samples > 4 * batches and source.value(below, **known) == samples:
                     yield _of_mean_losses(node, value, batches, samples)
                     return
         hits = [name for name, value in added.items() if _counts(value)]
-        for name, behind in ((hit, behind) for hit in hits for behind in _after(source, loop, hit)):
+        for name, behind in ((hit, behind) for hit in hits for behind in after_loop(source, loop, hit)):
             found = _quotient(behind)
             if found is None:
                 continue
@@ -295,7 +295,10 @@ def _never_reset(source: ScriptSource) -> tuple[str, int] | None:
             methods = {part.name for part in owner.body if isinstance(part, ast.FunctionDef)}
             if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
                 continue
-            resets = [site for site in source.calls("reset") if owner not in source.around(site.node)]
+            resets = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "reset"]
+            resets = [
+                node for node in resets if owner not in source.around(node) or not called(source.parent(node) or node)
+            ]
             made = source.calls(owner.name)
             if not resets and made and all(site.often == "once" for site in made):
                 assigned = source.parent(made[0].node)
@@ -357,10 +360,10 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
         for node in inside
         if isinstance(node, ast.Call) and called(node) in ("clear", "reset")
     }
-    for name, (_, value) in _added(loop, "extend").items():
+    for name, (_, value) in added_in(loop, "extend").items():
         if isinstance(value, ast.Constant) or name in anew | emptied:
             continue
-        for node in _after(source, loop, name):
+        for node in after_loop(source, loop, name):
             if getattr(node, "lineno", 0) <= (epochs.end_lineno or 0) and any(
                 isinstance(part, ast.Name) and part.id == name and not isinstance(source.parent(part), ast.Subscript)
                 for computed in _computed_from(node)

@@ -57,15 +57,17 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
         low, high = bool(words & _LOW), bool(words & _HIGH)
         if low == high or mode not in ("min", "max") or low == (mode == "min"):
             continue
-        right = "min" if low else "max"
+        right, lowers = "min" if low else "max", name == "ReduceLROnPlateau"
         yield Finding(
-            code="eval.worst-kept",
+            code="optim.scheduler-calls" if lowers else "eval.worst-kept",
             severity="error",
             where=f"line {line}",
             measured=f"`{name}` watches `{monitor}` with mode {mode!r}: it takes the "
             f"{'highest' if low else 'lowest'} for the best",
             threshold=WORST_KEPT.threshold,
-            why="What is kept, or ends the training, is the worst epoch, not the best.",
+            why="The rate is lowered because the metric gets better."
+            if lowers
+            else "What is kept, or ends the training, is the worst epoch, not the best.",
             remedy=f"`{name}(monitor={monitor!r}, mode={right!r})`",
         )
         return
@@ -112,17 +114,27 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
 
 def _own_modes(source: ScriptSource) -> dict[str, str]:
     """Of the script's classes that are made with a metric to monitor and a mode the mode where none is given."""
+    classes = {
+        node.name: node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    }
     found: dict[str, str] = {}
-    for tree in source.trees.values():
-        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
-            names = [] if made is None else [part.arg for part in made.args.args]
-            if made is None or names[1:2] != ["monitor"] or "mode" not in names:
-                continue
-            place = names.index("mode") - len(names)
-            default = made.args.defaults[place] if -place <= len(made.args.defaults) else None
-            found[owner.name] = str(default.value) if isinstance(default, ast.Constant) else ""
+    for name, owner in classes.items():
+        bases = [classes[base.id] for base in owner.bases if isinstance(base, ast.Name) and base.id in classes]
+        modes = (mode for one in (owner, *bases) if (mode := _mode_of(one)) is not None)
+        if (mode := next(modes, None)) is not None:
+            found[name] = mode
     return found
+
+
+def _mode_of(owner: ast.ClassDef) -> str | None:
+    """The mode of a class that is made with a metric to monitor, where none is given; None of any other."""
+    made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
+    names = [] if made is None else [part.arg for part in made.args.args]
+    if made is None or names[1:2] != ["monitor"] or "mode" not in names:
+        return None
+    place = names.index("mode") - len(names)
+    default = made.args.defaults[place] if -place <= len(made.args.defaults) else None
+    return str(default.value) if isinstance(default, ast.Constant) else ""
 
 
 def _turned(test: ast.Compare, sign: str) -> str:
@@ -251,7 +263,7 @@ def _words(node: ast.expr) -> set[str]:
 
 
 WORST_KEPT = Check(
-    codes=("eval.worst-kept",),
+    codes=("eval.worst-kept", "optim.scheduler-calls"),
     question="Is the epoch that is kept the best one?",
     threshold="`if new > best: best = new`, or `best = max(new, best)`, of a loss or an error, or the other way round "
     "of an accuracy or another share, by their names or by what the function returns that gives them; the same of the "

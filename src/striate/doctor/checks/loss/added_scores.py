@@ -18,6 +18,9 @@ def score_added(source: ScriptSource) -> tuple[int, str] | None:
             functions = source.functions_of(node) if isinstance(node, ast.Call) else []
             if not isinstance(node, ast.Call) or len(functions) != 1 or not _is_score(functions[0]):
                 continue
+            statement = source.parent(node)
+            if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add) and _is_loss(source, node):
+                return statement.lineno, ast.unparse(statement)
             whole = _sum_around(source, node)
             if whole is not None and _is_loss(source, whole):
                 return whole.lineno, ast.unparse(whole)
@@ -25,8 +28,11 @@ def score_added(source: ScriptSource) -> tuple[int, str] | None:
 
 
 def _is_score(function: Function) -> bool:
-    words = set(re.findall(r"[a-z0-9]+", function.name.lower()))
-    if not words & _SCORES or "loss" in words:
+    words = _words(function.name)
+    if "loss" in words:
+        given = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+        return bool(given) and all(value is not None and _names_score(called(value)) for value in given)
+    if not words & _SCORES:
         return False
     inside = list(ast.walk(function))
     turned = any(isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub) for part in inside)
@@ -38,6 +44,14 @@ def _is_score(function: Function) -> bool:
         for part in inside
     )
     return not turned and not from_one and not any("loss" in called(part).lower() for part in inside)
+
+
+def _names_score(name: str) -> bool:
+    return bool(_words(name) & _SCORES) and "loss" not in _words(name)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
@@ -62,6 +76,8 @@ def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
 def _is_loss(source: ScriptSource, value: ast.expr) -> bool:
     """Whether it is returned by what is named a loss, or given such a name."""
     statement = source.parent(value)
+    if isinstance(statement, ast.AugAssign):
+        return "loss" in ast.unparse(statement.target).lower()
     if isinstance(statement, ast.Assign):
         return any("loss" in ast.unparse(target).lower() for target in statement.targets)
     if not isinstance(statement, ast.Return):

@@ -12,9 +12,12 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.pairs import pulled_by_class
+from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.token_targets import class_losses
-from striate.doctor.setup.batch import altered, leaves, size_of
+from striate.doctor.evidence.trial import run_trial
+from striate.doctor.setup.batch import altered, leaves, main_tensor, parts, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -23,6 +26,10 @@ _FEWEST = 60
 """Pairs of each kind."""
 _BATCH = 8
 _BATCHES, _STEPS, _CLEARLY = 4, 12, 0.1
+_MOST_RIGHT = 0.6
+_MOST_STEPS, _WORSE = 0.75, 0.1
+_SOON, _BETTER = 0.01, 0.05
+"""Of the steps; samples fewer whose nearest is of their class; of the first loss; and so many samples more."""
 _MATES, _ROUNDED, _EVEN = 0.25, 0.01, 0.05
 """Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
 nearly all."""
@@ -129,21 +136,27 @@ def _other_views(evidence: Evidence) -> Finding | None:
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
     not_classes = next(class_losses(evidence), None) is None
+    if _goes_up(evidence) or _predicts(evidence):
+        return None
     with suppress(NoEvidence):
         swapped = [
             pulled
             for pulled in pulled_by_class(evidence)
             if len(pulled) >= _BATCHES
-            and (all(same < 0 < different for same, different in pulled) or (not_classes and _others_nearer(pulled)))
+            and (
+                all(same < 0 < different for same, different in pulled)
+                or (not_classes and (_others_nearer(pulled) or _unlearned(evidence, pulled)))
+            )
         ]
-        if not swapped:
+        if not swapped or not _labels_count(evidence):
             return None
         return Finding(
             code=CODE,
             severity="error",
             where="the loss",
-            measured=f"in {several(len(swapped[0]), 'step')} of {len(swapped[0])} its gradient pulls embeddings of "
-            "samples with two labels together, more than those of samples with one",
+            measured=f"in {sum(same < other for same, other in swapped[0])} of "
+            f"{several(sum(map(any, swapped[0])), 'step')} in which it has a gradient, it pulls embeddings of samples "
+            "with two labels together, more than those of samples with one",
             threshold=CHECK.threshold,
             why="Positive and negative are exchanged: what is alike ends far apart.",
             remedy="pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push "
@@ -152,11 +165,55 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _goes_up(evidence: Evidence) -> bool:
+    """Whether the optimizer goes up the gradient, as of a likelihood."""
+    return any(group.get("maximize") for group in evidence.fresh.optimizer.param_groups)
+
+
+def _predicts(evidence: Evidence) -> bool:
+    """Whether the outputs are scores of classes, most of which become right."""
+    with suppress(NoEvidence):
+        return evidence.after.accuracy > _MOST_RIGHT
+    return False
+
+
+def _labels_count(evidence: Evidence) -> bool:
+    """Whether the loss is another one when the samples of a batch have each other's class numbers."""
+    batch = evidence.train.raw[0]
+    wanted = main_tensor(parts(batch)[1])
+    places = [path for path, tensor in leaves(batch) if tensor is wanted]
+    if not places:
+        return True
+    until = evidence.clock.until(0.1)
+    given = (batch, altered(batch, places[0], lambda numbers: numbers.roll(1, 0)))
+    own, other = (run_trial(evidence.setup, [one], 1, until, close=False).losses for one in given)
+    return own != other
+
+
 def _others_nearer(pulled: list[tuple[float, float]]) -> bool:
     """Whether those with two labels are pulled together more than those with one in each of many steps, clearly so."""
     if len(pulled) < _STEPS or not all(same < different for same, different in pulled):
         return False
     return sum((different - same) / max(abs(different), 1e-12) for same, different in pulled) > _CLEARLY * len(pulled)
+
+
+def _unlearned(evidence: Evidence, pulled: list[tuple[float, float]]) -> bool:
+    """Whether most steps pull those with two labels together more than those with one, and fewer samples than before
+    have one of their own class as their nearest; or no more than before, and the loss is content all the same."""
+    steps = [(same, different) for same, different in pulled if same or different]
+    if len(steps) < 2 or sum(same < different for same, different in steps) < _MOST_STEPS * len(steps):
+        return False
+    first, last = evidence.trial.losses[0], evidence.trial.level()
+    before, after = (_of_own_class(given) for given in (evidence.start_training, evidence.after_training))
+    content = 0 <= last < _SOON * first and len(steps) < len(pulled)
+    return after < before - _WORSE or (content and after < before + _BETTER)
+
+
+def _of_own_class(predictions: Predictions) -> float:
+    """Share of samples whose nearest embedding is one of their class."""
+    rows, labels = predictions.outputs.flatten(1).double(), predictions.targets
+    assert labels is not None
+    return float((labels[neighbors(rows, rows, same=True).nearest] == labels).double().mean())
 
 
 def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:

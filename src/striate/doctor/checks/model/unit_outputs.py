@@ -9,6 +9,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.step_trace import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
@@ -180,6 +181,8 @@ DEAD_UNITS = Check(
 SAME = 1e-4
 """Spread of the outputs over samples, as a share of their size."""
 FEWEST = 4
+ONE_POINT = 0.01
+"""Of what embeddings differed by before the trial."""
 COLLAPSED_LITTLE = 0.1
 
 
@@ -193,10 +196,11 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     deviations = [_deviation(outputs) for outputs in seen]
     if not trial.rows or any(len(outputs) < FEWEST for outputs in seen) or _inputs_are_one(evidence):
         return
-    if not all(deviation is not None and deviation < SAME for deviation in deviations):
-        return
     begins = _deviation(evidence.start.outputs)
-    if begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
+    one_point = _embeds(evidence) and bool(begins) and (deviations[0] or 0.0) < ONE_POINT * (begins or 0.0)
+    if not one_point and not all(deviation is not None and deviation < SAME for deviation in deviations):
+        return
+    if not one_point and begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
         return
     outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
     prediction = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
@@ -204,7 +208,7 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     always = begins is not None and begins < SAME
     yield Finding(
         code="model.collapsed",
-        severity="error" if always else "warning",
+        severity="error" if always or one_point else "warning",
         where="the network's outputs",
         measured=f"for {several(len(outputs), 'different input')} all outputs are ({prediction}{dots}) within "
         f"{max(s or 0 for s in deviations):.1g} "
@@ -215,8 +219,21 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
         remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something "
         "takes the "
         "mean off a single number (normalization over an axis of length 1), or multiplies by zero, or takes a softmax "
-        "of one output.",
+        "of one output."
+        + (
+            " Embeddings are pulled to one point by steps that are too long, or by a loss that pushes none apart: try "
+            "a tenth of the rate."
+            if one_point
+            else ""
+        ),
     )
+
+
+def _embeds(evidence: Evidence) -> bool:
+    """Whether the outputs are embeddings of samples that have class numbers, not scores of classes."""
+    y = evidence.train.y
+    classes = y is not None and y.ndim == 1 and not y.is_floating_point()
+    return classes and evidence.after.outputs.ndim == 2 and not predicts_targets(evidence)
 
 
 def _deviation(outputs: torch.Tensor) -> float | None:
@@ -239,7 +256,7 @@ COLLAPSED = Check(
     threshold=f"Over samples its outputs differ by less than {SAME:g} of their size after the trial, in training and "
     "evaluation "
     "mode, as they did before it (an error), or learning nothing (a warning). A last layer that begins with zeros "
-    "predicts differently after the first step.",
+    f"predicts differently after the first step. Or embeddings differ by {ONE_POINT:g} of what they did before.",
     run=_find_collapsed,
     explains="loss.ignored-class model.redundant-filters optim.lr-too-low fit.*",
 )

@@ -11,6 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.later import few_updates, learned_later, recovered
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import (
     at_held_rates,
@@ -25,7 +26,7 @@ from striate.doctor.evidence.rates import (
     steps_an_epoch,
     warms_up,
 )
-from striate.doctor.evidence.trial import Trial, run_trial
+from striate.doctor.evidence.trial import Trial
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -37,9 +38,8 @@ SOME = 0.5
 """Shares of the way from chance to a loss of zero. Below LITTLE nothing was learned; up to SOME a smaller rate has to
 be four times better, not one and a half times."""
 LR_TOO_HIGH_GAIN = 0.2
-_FEW_UPDATES = 30
-_LATER, _LATER_SHARE = 4, 0.25
-"""Times the steps of the trial, and of the budget that is left."""
+_LOWERED, _MORE = 0.95, 0.05
+"""Of the highest rate; and of the way to zero, which a rate that is lowered gets on as it is."""
 ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
 
@@ -60,10 +60,14 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
         other = evidence.progress_of(lower)
         needed = 1.5 if own.share < LR_TOO_HIGH_LITTLE else 4.0
         if other.beats(own, needed) and other.share > max(own.share, 0.0) + LR_TOO_HIGH_GAIN:
-            if _recovers(evidence, trial, own):
+            if (
+                few_updates(trial)
+                and math.isfinite(own.level)
+                and recovered(evidence) > max(own.share, LR_TOO_HIGH_LITTLE)
+            ):
                 return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
-            if severity == "warning" and _learns_later(evidence, trial):
+            if severity == "warning" and learned_later(evidence) > (own.share + _MORE if _is_lowered(trial) else SOME):
                 return
             yield _finding(trial, own, other, factor, severity)
             series = {
@@ -104,22 +108,10 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
     )
 
 
-def _recovers(evidence: Evidence, trial: Trial, own: Progress) -> bool:
-    """Whether a trial that made few updates, since gradients of several batches are added up, has learned after as
-    many as others make."""
-    updates = sum(bool(row.rates) for row in trial.rows)
-    if not math.isfinite(own.level) or not 0 < updates < _FEW_UPDATES:
-        return False
-    steps = len(trial.rows) * 2 * _FEW_UPDATES // updates
-    longer = run_trial(evidence.setup, evidence.train.raw, steps, evidence.clock.until(0.25), close=False)
-    return evidence.progress_of(longer).share > max(own.share, LR_TOO_HIGH_LITTLE)
-
-
-def _learns_later(evidence: Evidence, trial: Trial) -> bool:
-    """Whether what has learned something goes on to learn most: rates that are lowered later begin so."""
-    until = evidence.clock.until(_LATER_SHARE)
-    longer = run_trial(evidence.setup, evidence.train.raw, _LATER * len(trial.rows), until, close=False)
-    return evidence.progress_of(longer).share > SOME
+def _is_lowered(trial: Trial) -> bool:
+    """Whether the rate is on its way down when the trial ends."""
+    rates = [max(row.rates) for row in trial.rows if row.rates]
+    return bool(rates) and rates[-1] < _LOWERED * max(rates)
 
 
 def _factors_of_lr_too_high(first: float) -> list[float]:

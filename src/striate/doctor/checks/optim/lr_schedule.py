@@ -57,7 +57,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if own.share > SOME:
         return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
-    grows = last > ENDING and max(shares) > GROWING * shares[0] > 0 and not own.share > 0
+    grows = last > ENDING and shares[-1] == max(shares) > GROWING * shares[0] > 0 and not own.share > 0
     if last > ENDING and not grows:
         return
     rises = shares[-1] > shares[len(shares) // 2]

@@ -8,6 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
@@ -84,6 +85,16 @@ def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
             remedy=f"an optimizer of both: `torch.optim.Adam([*model.parameters(), *{name}.parameters()])`",
         )
         return
+
+
+GIVEN_TO_NONE = Check(
+    codes=("optim.parameters-missing",),
+    question="Does an optimizer hold each network that has gradients?",
+    threshold="a gradient, weights as initialized, and no optimizer",
+    run=lambda evidence: without_optimizer(evidence.source),
+    of_source=True,
+)
+"""Of a script that plays an environment, none of whose steps is made."""
 
 
 def _has_gradients(optimizer: Optimizer) -> bool:

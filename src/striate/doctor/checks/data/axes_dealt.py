@@ -1,0 +1,72 @@
+"""`data.scrambled` within the network: `view` and `reshape` between shapes that only an exchange of axes connects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+
+_READ_ANEW = ("view", "reshape", "view_as", "reshape_as")
+Shape = tuple[int, ...]
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    for call in evidence.graph.calls:
+        if call.name not in _READ_ANEW or not call.from_batch or not call.given:
+            continue
+        way = exchanged_by_reading(call.given[0], call.shape)
+        if way is None:
+            continue
+        given, made = (f"({', '.join(map(str, shape))})" for shape in (call.given[0], call.shape))
+        yield Finding(
+            code="data.scrambled",
+            severity="error",
+            where=f"{call.name} in {call.place}",
+            measured=f"`{call.name}` takes numbers of shape {given} for {made}, {way[0]}",
+            threshold=AXES_DEALT.threshold,
+            why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
+            "anew, so that each place gets numbers of others.",
+            remedy=f"exchange the axes: `{way[1]}`",
+        )
+        return
+
+
+def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
+    """What a reading of (N, …) as another shape seems to be meant for, and how that is written; None where its axes
+    keep their order, or one of them has length 1."""
+    if len(given) not in (3, 4) or len(made) not in (3, 4) or given[0] != made[0]:
+        return None
+    if len(given) == 4:
+        return _of_maps(given[1:], made[1:])
+    (length, numbers), rest = given[1:], made[1:]
+    if len(rest) == 3 and rest[1] == length and rest[0] * rest[2] == numbers and min(*rest) > 1 and rest[0] != length:
+        heads = f"x.view(n, {length}, {rest[0]}, {rest[2]}).transpose(1, 2)"
+        return f"as if its {numbers} numbers were cut into {rest[0]} heads", heads
+    return None
+
+
+def _of_maps(given: Shape, made: Shape) -> tuple[str, str] | None:
+    a, b, c = given
+    if len(set(given)) == 1:
+        return None
+    if made == (b, c, a) and a > 1 and b * c > 1:
+        return "as if the first of three axes were put last", "x.permute(0, 2, 3, 1)"
+    if made == (c, a, b) and c > 1 and a * b > 1:
+        return "as if the last of three axes were put first", "x.permute(0, 3, 1, 2)"
+    if made == (b * c, a) and a > 1 and b * c > 1 and a != b * c:
+        return "as if channels were put behind places", "x.flatten(2).transpose(1, 2)"
+    if made == (b, a * c) and min(given) > 1 and a != b:
+        return "as if heads were put beside each other", "x.transpose(1, 2).flatten(2)"
+    return None
+
+
+AXES_DEALT = Check(
+    codes=("data.scrambled",),
+    question="Are axes exchanged by what exchanges axes?",
+    threshold="a `view` or `reshape` of (N, C, H, W) as (N, H, W, C), (N, H * W, C) or (N, H, C * W), the other way "
+    "round, or of (N, T, C) as (N, heads, T, C / heads), without an axis of length 1: by definition",
+    run=_run,
+    explains="data.labels-random model.batch-mixing model.sees-future fit.*",
+)

@@ -1,0 +1,98 @@
+"""`eval.batch-means` of metrics that no mean over batches gives: what ranks samples, or is a ratio of sums."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.averages import added_in, after_loop, averages, evaluation_loops
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called
+from striate.records import Finding
+
+_RANKED = re.compile(
+    r"(^|_)(auc|auroc|roc|average_precision|ap|map|f1|f1_scores?|kappa|mcc|matthews|spearmanr?|pearsonr?|r2)(_|$)"
+)
+_PARTED = ("split", "chunk", "batched")
+_MEANS = ("mean", "nanmean", "fmean", "average", "sum")
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for node in (*_of_parts(source), *_of_batches(evidence)):
+        text = ast.unparse(node)
+        yield Finding(
+            code="eval.batch-means",
+            severity="warning",
+            where=f"line {node.lineno}",
+            measured=f"`{text}` is computed of each batch by itself, and the mean over batches is taken",
+            threshold=RANKED_BY_BATCH.threshold,
+            why="It compares samples with each other, or divides by what they have together: of a few at a time it is "
+            "another number, often too high.",
+            remedy=f"gather outputs and targets of all batches (`torch.cat`), and call `{called(node)}` once",
+        )
+        return
+
+
+def _of_batches(evidence: Evidence) -> Iterator[ast.Call]:
+    """Of a loop over a loader of evaluation."""
+    source = evidence.source
+    for loop, loader, _ in evaluation_loops(source):
+        if loader is evidence.setup.train or len(loader) < 2:
+            continue
+        for name, (kind, value) in added_in(loop).items():
+            found = next(_ranked_in(loop, value), None)
+            if found is not None and any(averages(node, name, kind) for node in after_loop(source, loop, name)):
+                yield found
+
+
+def _ranked_in(loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
+    """The calls that gave a value in a loop, by itself or by the name that it was given there."""
+    if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) for part in ast.walk(value)):
+        return
+    names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    given = [
+        node.value
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
+    ]
+    for part in (part for whole in (value, *given) for part in ast.walk(whole)):
+        if isinstance(part, ast.Call) and _RANKED.search(called(part)):
+            yield part
+
+
+def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
+    """Of parts that outputs are cut into: `[auc(s, t) for s, t in zip(scores.split(64), targets.split(64))]`."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ListComp | ast.GeneratorExp):
+                continue
+            parted = any(called(part) in _PARTED for part in ast.walk(node.generators[0].iter))
+            ranked = [p for p in ast.walk(node.elt) if isinstance(p, ast.Call) and _RANKED.search(called(p))]
+            if parted and ranked and _is_averaged(source, node):
+                yield ranked[0]
+
+
+def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:
+    statement = source.parent(made)
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        name, scope = statement.targets[0].id, source.scope_of(made)
+        return any(
+            isinstance(node, ast.Call)
+            and called(node) in _MEANS
+            and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+            for node in ast.walk(scope)
+        )
+    return any(called(part) in _MEANS for part in source.around(made) if isinstance(part, ast.Call))
+
+
+RANKED_BY_BATCH = Check(
+    codes=("eval.batch-means",),
+    question="Is a metric that compares samples computed of all of them together?",
+    threshold="the mean over batches, or other parts, of an area under a curve, an average precision, an F1, a "
+    "correlation or R²",
+    run=_run,
+    of_source=True,
+)

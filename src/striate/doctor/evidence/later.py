@@ -1,0 +1,37 @@
+"""What a longer trial comes to: what has not learned yet may do so a little later."""
+
+from __future__ import annotations
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Trial, run_trial
+
+_FEW = 30
+"""Updates: where gradients of several batches are added up, a trial makes as few."""
+_TIMES, _SHARE = 4, 0.25
+"""Times the steps of the trial, and of the budget that is left."""
+
+
+def few_updates(trial: Trial) -> bool:
+    """Whether a trial made few updates, since gradients of several batches are added up."""
+    return 0 < _updates(trial) < _FEW
+
+
+def recovered(evidence: Evidence) -> float:
+    """The share of the way from chance to a loss of 0 after as many updates as other trials make, of one that made
+    few."""
+    trial = evidence.trial
+    return _after(evidence, len(trial.rows) * 2 * _FEW // _updates(trial))
+
+
+def learned_later(evidence: Evidence) -> float:
+    """The same after four times the steps: rates that are lowered later begin so."""
+    return _after(evidence, _TIMES * len(evidence.trial.rows))
+
+
+def _updates(trial: Trial) -> int:
+    return sum(bool(row.rates) for row in trial.rows)
+
+
+def _after(evidence: Evidence, steps: int) -> float:
+    longer = run_trial(evidence.setup, evidence.train.raw, steps, evidence.clock.until(_SHARE), close=False)
+    return evidence.progress_of(longer).share

@@ -1,0 +1,44 @@
+"""Axes that a network exchanges by `view` or `reshape`, which only deals the numbers out anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from asked import asked, digits
+from torch import Tensor, nn
+
+from striate.doctor.checks.data.axes_dealt import AXES_DEALT
+
+
+class Reading(nn.Module):
+    """A convolution, and its map (N, 6, 8, 8), or rows of it (N, 64, 6), in another shape before the last layer."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.read, self.maps, self.last = read, nn.Conv2d(1, 6, 3, padding=1), nn.Linear(384, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.read(self.maps(x)).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("read", "wrong"),
+    [
+        (lambda x: x.reshape(len(x), 8, 8, 6), True),
+        (lambda x: x.permute(0, 2, 3, 1).reshape(len(x), 6, 8, 8), True),
+        (lambda x: x.view(len(x), 64, 6), True),
+        (lambda x: x.flatten(2).transpose(1, 2).reshape(len(x), 2, 64, 3), True),
+        (lambda x: x.flatten(2).transpose(1, 2).reshape(len(x), 64, 2, 3).transpose(1, 2).reshape(len(x), 64, 6), True),
+        (lambda x: x.permute(0, 2, 3, 1), False),
+        (lambda x: x.view(len(x), 6, 64), False),
+        (lambda x: x.view(len(x), 2, 3, 64), False),
+        (lambda x: x.flatten(2).transpose(1, 2).reshape(len(x), 64, 2, 3).transpose(1, 2), False),
+        (lambda x: x.mean(1, keepdim=True).reshape(len(x), 8, 8, 1).expand(-1, -1, -1, 6), False),
+    ],
+)
+def test_axes_are_exchanged_by_permute(read: Callable[[Tensor], Tensor], wrong: bool) -> None:
+    found = asked(AXES_DEALT, Reading(read), digits())
+    assert [one.code for one in found] == ["data.scrambled"] * wrong

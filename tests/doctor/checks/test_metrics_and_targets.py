@@ -1,0 +1,346 @@
+"""Metrics by batch, callbacks in the wrong mode, scores that a loss returns; boxes, targets and inputs that are scaled;
+embeddings that fall into one point; batches in parts."""
+
+from __future__ import annotations
+
+import ast
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from test_source_checks import source_of, values
+from test_source_of_validation import codes
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.exchanged import moved_back
+from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
+from striate.doctor.checks.loss.added_scores import score_added
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.model.unit_outputs import COLLAPSED
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.simple_models import consult
+from striate.doctor.script.drawn_batches import drawing
+from striate.doctor.setup.training_setup import make_setup
+from striate.records import Finding
+
+
+def said(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
+    """What a check finds; nothing where it is not asked."""
+    with suppress(NoEvidence):
+        return asked(check, model, train, **options)
+    return []
+
+
+LOOP = """
+for x, y in loader:
+    pass
+def evaluate():
+    {total}
+    for x, y in val_loader:
+        {line}
+    return {mean}
+"""
+
+
+@pytest.mark.parametrize(
+    ("total", "line", "mean", "wrong"),
+    [
+        ("total = 0", "total += average_precision_score(y, net(x))", "total / len(val_loader)", True),
+        ("found = []", "found.append(roc_auc_score(y, net(x)))", "sum(found) / len(found)", True),
+        ("found = []", "f1 = f1_score(y, net(x))\n        found.append(f1)", "np.mean(found)", True),
+        ("found = []", "found.append(net(x))", "roc_auc_score(targets, torch.cat(found))", False),
+        ("total = 0", "total += map_values(net(x)).sum()", "total", False),
+        ("found = []", "found.append(accuracy_of(y, net(x)) * len(x))", "sum(found) / len(found)", False),
+    ],
+)
+def test_what_ranks_samples_is_computed_of_all(total: str, line: str, mean: str, wrong: bool) -> None:
+    names = values() | {"val_loader": DataLoader(TensorDataset(torch.randn(60, 3), torch.zeros(60)), 20)}
+    text = LOOP.format(total=total, line=line, mean=mean)
+    assert codes(text, names, RANKED_BY_BATCH) == ["eval.batch-means"] * wrong
+
+
+@pytest.mark.parametrize("mean", ["sum(parts) / len(parts)", "parts"])
+def test_what_ranks_samples_is_not_computed_of_parts(mean: str) -> None:
+    line = "parts = [auc(s, t) for s, t in zip(scores.split(12), truth.split(12))]"
+    text = f"for x, y in loader:\n    pass\ndef score(scores, truth):\n    {line}\n    return {mean}\n"
+    assert codes(text, values(), RANKED_BY_BATCH) == ["eval.batch-means"] * (mean != "parts")
+
+
+CALLBACKS = """
+class Monitor:
+    def __init__(self, monitor="val_loss", mode="min"):
+        self.monitor, self.mode = monitor, mode
+class ReduceLROnPlateau(Monitor):
+    def __init__(self, factor=0.3, **options):
+        super().__init__(**options)
+class Keeper(Monitor):
+    pass
+callback = {call}
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("ReduceLROnPlateau(monitor='val_balanced_accuracy', factor=0.1)", "optim.scheduler-calls"),
+        ("ReduceLROnPlateau(monitor='val_balanced_accuracy', mode='max')", ""),
+        ("ReduceLROnPlateau(monitor='val_loss')", ""),
+        ("Keeper('val_f1')", "eval.worst-kept"),
+    ],
+)
+def test_callbacks_of_the_scripts_own_have_a_mode_that_fits(call: str, code: str) -> None:
+    assert codes(CALLBACKS.format(call=call), values(), WORST_KEPT) == [code] * bool(code)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("valid_rows = self.binarizer.fit_transform(rows)", "data.label-map"),
+        ("train_rows = self.binarizer.fit_transform(rows)", ""),
+        ("y_val = encoder.fit_transform(names_of(val))", "data.shift"),
+    ],
+)
+def test_labels_are_numbered_once(line: str, code: str) -> None:
+    assert codes(f"{line}\nfor x, y in loader:\n    pass\n", values(), FITTED_ANEW) == [code] * bool(code)
+
+
+@pytest.mark.parametrize(("body", "wrong"), [("return dice_coeff(p, y)", True), ("return 1 - dice_coeff(p, y)", False)])
+def test_a_loss_that_returns_a_score(body: str, wrong: bool) -> None:
+    text = f"def dice_loss(p, y):\n    {body}\nfor x, y in loader:\n    loss = bce\n    loss += dice_loss(p, y)\n"
+    assert (score_added(source_of(text)) is not None) is wrong
+
+
+class Boxes(Dataset[Any]):
+    """Images with one box (class, x1, y1, x2, y2), mirrored at chance."""
+
+    def __init__(self, exchanged: bool) -> None:
+        self.columns = [3, 1] if exchanged else [1, 3]
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(number)
+        low, size = torch.rand(2, generator=generator) * 0.5, 0.1 + 0.3 * torch.rand(2, generator=generator)
+        image, box = torch.zeros(1, 16, 16), torch.cat([torch.zeros(1), low, low + size])
+        left, top, right, bottom = (16 * box[1:]).int().tolist()
+        image[:, top : bottom + 1, left : right + 1] = 1.0
+        if torch.rand(()) < 0.5:
+            image = image.flip(-1)
+            box[[1, 3]] = 1 - box[self.columns]
+        return image, box
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_the_edges_of_a_box_are_exchanged_as_they_are_mirrored(exchanged: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 5))
+    found = said(LEFT_BEHIND, model, DataLoader(Boxes(exchanged), 8), loss=nn.MSELoss(), task="regress")
+    assert ["right edge" in one.measured for one in found] == [True] * (not exchanged)
+
+
+def amounts(shift: float, scale: float) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(int(shift))
+    x = torch.rand(300, 1, 6, 6, generator=generator)
+    y = 1000 * x.mean((1, 2, 3)) + 200 * x[:, 0, 0, 0]
+    return DataLoader(TensorDataset((x - shift) / scale, y), 30)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_predictions_are_compared_with_targets_as_the_step_scales_them(prepared: bool) -> None:
+    train, val = amounts(0.5, 0.25), amounts(0.5, 0.25) if prepared else amounts(0.0, 1.0)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0])[:, 0], (batch[1] - 600) / 80)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 1))
+    options: Any = {"loss": nn.MSELoss(), "step": step, "task": "regress", "optimizer": rapid}
+    evidence = Evidence(make_setup(model, train, val, **options), Clock(60.0))
+    scale = evidence.target_scale
+    assert scale is not None
+    assert float(scale.times) == pytest.approx(1 / 80, rel=1e-3)
+    assert evidence.after.targets is not None
+    assert abs(float(evidence.after.targets.mean())) < 1
+    assert [one.code for one in said(SHIFT, model, train, val=val, **options)] == ["data.shift"] * (not prepared)
+
+
+def rapid(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.03)
+
+
+class Rescaling(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale - 1
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_network_that_rescales_what_was_scaled_already(twice: bool) -> None:
+    torch.manual_seed(0)
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    x = (x - x.min()) / (x.max() - x.min()) * (1 if twice else 255)
+    model = nn.Sequential(
+        Rescaling(1 / 127.5),
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(288, 32),
+        nn.ReLU(),
+        nn.Linear(32, 10),
+    )
+    train = DataLoader(TensorDataset(x, y), 32, shuffle=True)
+    found = said(NOT_NORMALIZED, model, train, optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9))
+    assert ["as the network rescales" in one.where for one in found] == [True] * twice
+
+
+class Embedding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(perceptron(), nn.Linear(10, 6))  # another number than there are classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(self.body(x), dim=1)
+
+
+class HardTriplets(nn.Module):
+    """The farthest of the own class and the nearest of another one."""
+
+    def __init__(self, swapped: bool) -> None:
+        super().__init__()
+        self.sign = -1 if swapped else 1
+
+    def forward(self, z: Tensor, y: Tensor) -> tuple[Tensor, float]:
+        apart = (2 - 2 * z @ z.T).clamp(min=1e-8).sqrt()
+        same = y[:, None] == y[None]
+        own, other = (apart * same).amax(1), (apart + 2 * same).amin(1)
+        return functional.relu(self.sign * (own - other) + 0.1).mean(), 0.0
+
+
+def of_pairs(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+    optimizer.zero_grad()
+    value, _ = loss(model(batch[0]), batch[1])
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_loss_that_is_soon_content_with_classes_apart(swapped: bool) -> None:
+    options: Any = {"loss": HardTriplets(swapped), "step": of_pairs, "optimizer": rapid}
+    found = said(PAIRS_SWAPPED, Embedding(), digits(), **options)
+    assert [one.code for one in found] == ["loss.pairs-swapped"] * swapped
+
+
+class Reconstructing(nn.Module):
+    """Numbers that stand for an image, and the image again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code, self.image = nn.Linear(64, 10), nn.Linear(10, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        code = self.code(x.flatten(1))
+        return self.image(code), code
+
+
+def test_labels_that_the_loss_does_not_get_are_not_asked_about() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        image, code = model(batch[0])
+        value = (image - batch[0].flatten(1)).square().sum(1).mean() + code.square().sum(1).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    assert said(PAIRS_SWAPPED, Reconstructing(), digits(), step=step, optimizer=rapid) == []
+
+
+@pytest.mark.parametrize("pulls_alone", [True, False])
+def test_embeddings_that_fall_into_one_point(pulls_alone: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        z = model(batch[0])
+        apart = (z[:, None] - z[None]).square().sum(2)
+        same = batch[1][:, None] == batch[1][None]
+        value = apart.mean() if pulls_alone else apart[same].mean() + functional.relu(1 - apart[~same]).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    found = said(COLLAPSED, Embedding(), digits(), step=step, optimizer=rapid)
+    assert [one.code for one in found] == ["model.collapsed"] * pulls_alone
+
+
+MICRO = """
+for number in range(60):
+    for part in range(4):
+        loss = model(xb).square().mean() / 4
+        xb, yb = get_batch("train")
+        loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_batches_drawn_for_the_next_part_are_drawn_together() -> None:
+    count = [0]
+
+    def get_batch(_: str) -> tuple[Tensor, Tensor]:
+        count[0] += 1
+        return torch.full((8, 3), float(count[0])), torch.zeros(8)
+
+    xb, yb = get_batch("")
+    model = nn.Linear(3, 1)
+    names: dict[str, Any] = {"model": model, "get_batch": get_batch, "xb": xb, "yb": yb}
+    (loop,) = ast.parse(MICRO).body
+    assert isinstance(loop, ast.For)
+    found = drawing(loop, names)
+    assert found is not None
+    _, chosen, draw, made = found
+    drawn = draw()
+    assert chosen == ["xb", "yb"]
+    assert [tuple(t.shape) for t in drawn] == [(32, 3), (32,)]
+    seen: list[float] = []
+    world = names | dict(zip(chosen, drawn, strict=True))
+    world["model"] = lambda x: (seen.append(float(x[0, 0])), model(x))[1]
+    world["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
+    made.iter = ast.parse("range(1)", mode="eval").body
+    exec(compile(ast.fix_missing_locations(ast.Module([made], [])), "loop", "exec"), world)
+    first = float(drawn[0][0, 0])
+    assert seen == [first, first + 1, first + 2, first + 3]
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_samples_that_look_like_another_class_until_they_are_flipped_back(flips: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.zeros(2, 1, 8, 8)
+    shapes[0, :, :, :3] = 1.0  # a bar at the left, and one at the right
+    shapes[1, :, :, 5:] = 1.0
+    labels = torch.arange(400) % 2
+    x = shapes[labels] + 0.3 * torch.randn(400, 1, 8, 8, generator=generator)
+    shown = x.clone()
+    if flips:
+        shown[:100] = shown[:100].flip(-1)
+    found = moved_back(consult(x, labels, Clock(30.0)), shown, labels)
+    assert found == (("flipped left to right", 0, 1) if flips else None)
