@@ -3,8 +3,11 @@ embeddings that fall into one point; batches in parts."""
 
 from __future__ import annotations
 
-import ast
+import json
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,10 +30,10 @@ from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.model.unit_outputs import COLLAPSED
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.simple_models import consult
-from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.setup.training_setup import make_setup
 from striate.records import Finding
 
@@ -293,42 +296,37 @@ def test_embeddings_that_fall_into_one_point(pulls_alone: bool) -> None:
 
 
 MICRO = """
-for number in range(60):
-    for part in range(4):
-        loss = model(xb).square().mean() / 4
-        xb, yb = get_batch("train")
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.manual_seed(0)
+x = torch.randn(2000, 20)
+y = (x[:, :3].sum(1) > 0).long()
+
+def get_batch():
+    rows = torch.randint(2000, (4,))
+    return x[rows], y[rows]
+
+model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+xb, yb = get_batch()
+for number in range(400):
+    for part in range(16):
+        loss = F.cross_entropy(model(xb), yb) / 16
+        xb, yb = get_batch()
         loss.backward()
     optimizer.step()
-    optimizer.zero_grad()
+    optimizer.zero_grad(set_to_none=True)
 """
 
 
-def test_batches_drawn_for_the_next_part_are_drawn_together() -> None:
-    count = [0]
-
-    def get_batch(_: str) -> tuple[Tensor, Tensor]:
-        count[0] += 1
-        return torch.full((8, 3), float(count[0])), torch.zeros(8)
-
-    xb, yb = get_batch("")
-    model = nn.Linear(3, 1)
-    names: dict[str, Any] = {"model": model, "get_batch": get_batch, "xb": xb, "yb": yb}
-    (loop,) = ast.parse(MICRO).body
-    assert isinstance(loop, ast.For)
-    found = drawing(loop, names)
-    assert found is not None
-    _, chosen, draw, made = found
-    drawn = draw()
-    assert chosen == ["xb", "yb"]
-    assert [tuple(t.shape) for t in drawn] == [(32, 3), (32,)]
-    seen: list[float] = []
-    world = names | dict(zip(chosen, drawn, strict=True))
-    world["model"] = lambda x: (seen.append(float(x[0, 0])), model(x))[1]
-    world["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
-    made.iter = ast.parse("range(1)", mode="eval").body
-    exec(compile(ast.fix_missing_locations(ast.Module([made], [])), "loop", "exec"), world)
-    first = float(drawn[0][0, 0])
-    assert seen == [first, first + 1, first + 2, first + 3]
+def test_parts_of_a_step_that_draw_a_batch_each(tmp_path: Path) -> None:
+    script = tmp_path / "parts.py"
+    script.write_text(MICRO)
+    words = [sys.executable, "-m", "striate.doctor", str(script), "--seconds", "60", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert [one["code"] for one in json.loads(done.stdout)["findings"] if one["severity"] != "note"] == []
 
 
 @pytest.mark.parametrize("flips", [True, False])
@@ -344,3 +342,12 @@ def test_samples_that_look_like_another_class_until_they_are_flipped_back(flips:
         shown[:100] = shown[:100].flip(-1)
     found = moved_back(consult(x, labels, Clock(30.0)), shown, labels)
     assert found == (("flipped left to right", 0, 1) if flips else None)
+
+
+@pytest.mark.parametrize(("rate", "momentum", "far"), [(5e-4, 0.999, True), (1e-5, 0.999, False), (5e-4, 0.9, False)])
+def test_momentum_adds_up_steps_of_one_length(rate: float, momentum: float, far: bool) -> None:
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(parameters, lr=rate, momentum=momentum)
+
+    found = said(LR_TOO_HIGH, perceptron(), digits(), optimizer=make)
+    assert ["adds up" in one.measured for one in found] == [True] * far

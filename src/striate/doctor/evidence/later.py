@@ -1,6 +1,8 @@
-"""What a longer trial comes to: what has not learned yet may do so a little later."""
+"""What a longer trial comes to: what has not learned yet may do so a little later; and one with all of its batches."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial, run_trial
@@ -26,6 +28,16 @@ def recovered(evidence: Evidence) -> float:
 def learned_later(evidence: Evidence) -> float:
     """The same after four times the steps: rates that are lowered later begin so."""
     return _after(evidence, _TIMES * len(evidence.trial.rows))
+
+
+def as_written(evidence: Evidence) -> float:
+    """The same after as many steps, where each of several parts of a step draws a batch of its own, as the script says:
+    trials give all parts one batch. Nothing where no step has such parts."""
+    step = getattr(evidence.setup.train, "as_written", None)
+    if step is None:
+        return 0.0
+    until, steps = evidence.clock.until(_SHARE), len(evidence.trial.rows)
+    return evidence.progress_of(run_trial(replace(evidence.setup, step=step), evidence.train.raw, steps, until)).share
 
 
 def _updates(trial: Trial) -> int:

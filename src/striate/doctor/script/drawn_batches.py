@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import functools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,9 +20,7 @@ _FEW = 16
 """A tensor of fewer rows is no data set."""
 _PASSED_OVER = 100
 """Batches in a row that a loop may pass over."""
-_MOST_PARTS = 64
 _TAKEN = "__striate_taken_"
-_MICRO = "__striate_micro__"
 _DONE = "__striate_done__"
 
 
@@ -41,6 +38,8 @@ class Drawn:
         """Batches of an epoch."""
         self.passes = passes
         """How often the loop draws, where it counts."""
+        self.as_written: Callable[..., Any] | None = None
+        """The step where parts whose gradients are added up are drawn each by itself, not the one given batch again."""
         self.drawn_once = drawn_once
         """The call that would give other samples each time, and stands in front of the loop."""
 
@@ -149,49 +148,18 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | 
         def draw(call: ast.expr = call) -> tuple[torch.Tensor, ...]:
             return tuple(value_of(call, names))
 
-        if not isinstance(value_of(call, names), tuple):
-            continue
-        times = _times_within(made, node, names)
-        if times is None:
+        if isinstance(value_of(call, names), tuple):
             node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
-        names[_MICRO] = MicroBatches(times)
-        given = ", ".join(chosen)
-        made.body = [*ast.parse(f"{given} = {_MICRO}.first(({given},))").body, *made.body]
-        node.value = ast.parse(f"{_MICRO}.next()", mode="eval").body
-        return 0, chosen, functools.partial(_several, draw, times), ast.fix_missing_locations(made)
     return None
 
 
-class MicroBatches:
-    """A batch in so many parts, of which a step takes one after the other and adds up their gradients."""
-
-    def __init__(self, times: int) -> None:
-        self.times, self.place = times, 0
-        self.parts = list[tuple[torch.Tensor, ...]]()
-
-    def first(self, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """The first part of a batch; the others are for `next`."""
-        self.parts, self.place = list(zip(*(tensor.chunk(self.times) for tensor in batch), strict=True)), 0
-        return self.parts[0]
-
-    def next(self) -> tuple[torch.Tensor, ...]:
-        """The part behind the last one; behind the last the first, for the next pass, which gets a batch of its own."""
-        self.place = (self.place + 1) % len(self.parts)
-        return self.parts[self.place]
-
-
-def _several(draw: Callable[[], tuple[torch.Tensor, ...]], times: int) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.cat(parts) for parts in zip(*(draw() for _ in range(times)), strict=True))
-
-
-def _times_within(loop: ast.For | ast.While, wanted: ast.stmt, names: dict[str, Any]) -> int | None:
-    """How often a loop in the body makes a statement of its own; None where none counts, or once."""
-    for node in (part for statement in loop.body for part in ast.walk(statement)):
-        if isinstance(node, ast.For) and wanted in node.body:
-            values = value_of(node.iter, names)
-            return len(values) if isinstance(values, range) and 1 < len(values) <= _MOST_PARTS else None
-    return None
+def draws_for_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
+    """Whether a loop within the body draws these tensors anew, as for each of several backward passes of a step."""
+    inner = (part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For))
+    stored = (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Assign))
+    given = (target for node in stored for target in node.targets if isinstance(target, ast.Tuple))
+    return any([ast.unparse(part) for part in target.elts] == chosen for target in given)
 
 
 def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 
-from striate.doctor.script.drawn_batches import DRAWN, Drawn, drawing, drawn_once, never_drawn
+from striate.doctor.script.drawn_batches import DRAWN, Drawn, drawing, drawn_once, draws_for_parts, never_drawn
 from striate.doctor.script.iterated_loop import (
     asked_for_next,
     gone_over_together,
@@ -117,11 +117,13 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         within = frozenset(frame.f_code.co_name for frame in frames[: frames.index(found.frame)])
         by_script = drawing(loop, names, within)
         if by_script is not None:
-            place, chosen, draw, loop = by_script
-            counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None
+            place, chosen, draw, made = by_script
+            counted = value_of(made.iter, names) if isinstance(made, ast.For) else None
             passes = len(counted) if isinstance(counted, range) else None
             drawn = Drawn(draw, passes=passes, count=numbers or DRAWN)
-            return _with_drawn(replace(found, loop=loop), place, chosen, drawn, names)
+            if draws_for_parts(loop, chosen):
+                drawn.as_written = _with_drawn(found, 0, chosen, drawn, names).step
+            return _with_drawn(replace(found, loop=made), place, chosen, drawn, names)
     for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
         found = _with_closure(found, names)

@@ -201,7 +201,7 @@ def _unlearned(evidence: Evidence, pulled: list[tuple[float, float]]) -> bool:
     """Whether most steps pull those with two labels together more than those with one, and fewer samples than before
     have one of their own class as their nearest; or no more than before, and the loss is content all the same."""
     steps = [(same, different) for same, different in pulled if same or different]
-    if len(steps) < 2 or sum(same < different for same, different in steps) < _MOST_STEPS * len(steps):
+    if not steps or sum(same < different for same, different in steps) < _MOST_STEPS * len(steps):
         return False
     first, last = evidence.trial.losses[0], evidence.trial.level()
     before, after = (_of_own_class(given) for given in (evidence.start_training, evidence.after_training))

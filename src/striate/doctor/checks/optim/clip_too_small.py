@@ -22,7 +22,7 @@ from striate.wording import several
 
 CUT = 0.1
 """A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
-NOTHING_LEFT = 1e-3
+NOTHING_LEFT = 1e-2
 """Where so little is left and nothing is learned, the clip is a fault whatever else is: a rate that is low as well."""
 LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
@@ -140,7 +140,7 @@ CLIP_TOO_SMALL = Check(
     codes=("optim.clip-too-small",),
     question="Does clipping leave enough of the gradients?",
     threshold=f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; "
-    "and without clipping the loss is 1.5 times lower after the same steps; or a thousandth, and nothing learned.",
+    "and without clipping the loss is 1.5 times lower after the same steps; or a hundredth, and nothing learned.",
     run=run,
     quick=False,
     explains="optim.lr-too-low fit.*",

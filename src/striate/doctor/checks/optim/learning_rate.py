@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.later import few_updates, learned_later, recovered
+from striate.doctor.evidence.later import as_written, few_updates, learned_later, recovered
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import (
     at_held_rates,
@@ -40,6 +40,7 @@ be four times better, not one and a half times."""
 LR_TOO_HIGH_GAIN = 0.2
 _LOWERED, _MORE = 0.95, 0.05
 """Of the highest rate; and of the way to zero, which a rate that is lowered gets on as it is."""
+ADDED_UP = 0.2
 ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
 
@@ -49,8 +50,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
     if not rates_are_users(evidence):
         return
     trial, own = evidence.trial, evidence.progress
-    if (led_to := _led_to(evidence, own)) is not None:
-        yield led_to
+    if (told := _led_to(evidence, own) or _added_up(evidence)) is not None:
+        yield told
         return
     first, usual = first_movement(trial), movement(trial)
     if own.share > SOME or first is None or max(first, usual or 0) < LARGE_MOVE:
@@ -65,6 +66,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
                 and math.isfinite(own.level)
                 and recovered(evidence) > max(own.share, LR_TOO_HIGH_LITTLE)
             ):
+                return
+            if as_written(evidence) > SOME:
                 return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
             if severity == "warning" and learned_later(evidence) > (own.share + _MORE if _is_lowered(trial) else SOME):
@@ -106,6 +109,29 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
         "that.",
         remedy=rate_remedy("a rate of 0.001 to 0.003 behind the warmup", 1e-3),
     )
+
+
+def _added_up(evidence: Evidence) -> Finding | None:
+    """RMSprop with a momentum so near to 1 that its steps, each about the rate, add up to far longer ones."""
+    optimizer = evidence.fresh.optimizer
+    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.RMSprop) else ():
+        rate, momentum = float(group["lr"]), float(group["momentum"])
+        if momentum and rate >= ADDED_UP * (1 - momentum):
+            return Finding(
+                code="optim.lr-too-high",
+                severity="warning",
+                where="the optimizer",
+                measured=f"RMSprop makes steps of about lr {rate:g} whatever the gradient, and momentum {momentum:g} "
+                f"adds up {1 / (1 - momentum):,.0f} of them: {rate / (1 - momentum):.2g}",
+                threshold=f"{ADDED_UP:g} for the rate divided by 1 − momentum",
+                why="Few weights are as large as such a step: what was learned is lost when gradients turn.",
+                remedy=Remedy(
+                    f"`torch.optim.RMSprop(model.parameters(), lr={rate:g}, momentum=0.9)`, or with this momentum "
+                    f"a rate of {0.02 * (1 - momentum):.1g}",
+                    settings={"optim.momentum": 0.9},
+                ),
+            )
+    return None
 
 
 def _is_lowered(trial: Trial) -> bool:
