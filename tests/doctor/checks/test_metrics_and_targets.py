@@ -30,6 +30,7 @@ from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.model.unit_outputs import COLLAPSED
+from striate.doctor.checks.optim.accumulation import is_divided
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -321,6 +322,7 @@ for number in range(400):
 """
 
 
+@pytest.mark.slow
 def test_parts_of_a_step_that_draw_a_batch_each(tmp_path: Path) -> None:
     script = tmp_path / "parts.py"
     script.write_text(MICRO)
@@ -351,3 +353,33 @@ def test_momentum_adds_up_steps_of_one_length(rate: float, momentum: float, far:
 
     found = said(LR_TOO_HIGH, perceptron(), digits(), optimizer=make)
     assert ["adds up" in one.measured for one in found] == [True] * far
+
+
+class Heads(nn.Module):
+    """Two answers for an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.one, self.other = nn.Flatten(), nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.body(x)
+        return self.one(x), self.other(x)
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_of_several_losses_added_up_the_sum_is_divided(divided: bool) -> None:
+    state = {"number": 0}
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        state["number"] += 1
+        one, other = model(batch[0])
+        loss = functional.cross_entropy(one, batch[1]) + functional.cross_entropy(other, 9 - batch[1])
+        (loss / 2 if divided else loss).backward()
+        if state["number"] % 2 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss.detach()
+
+    setup = make_setup(Heads(), digits(), step=step, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    assert is_divided(Evidence(setup, Clock(60.0)), 2) is divided

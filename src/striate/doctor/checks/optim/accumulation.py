@@ -24,7 +24,7 @@ from striate.wording import several
 _STEPS, _MOST = 20, 640
 _SECONDS = 4.0
 _BETTER, _GAIN = 1.25, 0.1
-_WHOLE = 0.6
+_WHOLE, _ROUNDED = 0.6, 0.02
 _SCALED = 2.0**16
 """What a GradScaler begins with."""
 
@@ -34,7 +34,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     count = _batches_a_step(evidence.trial)
     within = _batches_within(evidence) if count == 1 else 1
     count = max(count, within)
-    if count < 2 or _divided(evidence, count):
+    if count < 2 or is_divided(evidence, count):
         return
     steps = min(max(len(evidence.trial.rows), _STEPS * count // within), _MOST)
     mean = _trained(evidence, "gradients divided", Change(prepare=lambda replica: _divide(replica, count)), steps)
@@ -86,12 +86,15 @@ def _batches_within(evidence: Evidence) -> int:
     return count if sum(call.name == "" for call in evidence.graph.modules) == count else 1
 
 
-def _divided(evidence: Evidence, count: int) -> bool:
+def is_divided(evidence: Evidence, count: int) -> bool:
     """Whether what went backward is a part of the loss, the `count`-th or so."""
     values, losses = evidence.calls.backward, evidence.calls.losses
     known = float(losses[-1].value.float().mean()) if losses else evidence.first.loss
     if not values or known is None or not math.isfinite(known) or not known:
         return False
+    terms = sum(float(call.value.float().mean()) for call in losses[: len(losses) // len(values)])
+    if abs(values[0] * count - terms) < _ROUNDED * abs(terms):
+        return True  # a sum of several losses
     part = abs(values[0] / known)
     part /= _SCALED if part > math.sqrt(_SCALED) else 1.0
     return part < _WHOLE and part < 2 / count + 1e-3
