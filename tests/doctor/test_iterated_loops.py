@@ -16,9 +16,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script import training_loop
-from striate.doctor.script.drawn_batches import weights_alone
+from striate.doctor.script.drawn_batches import drawing, weights_alone
 from striate.doctor.script.iterated_loop import number_batches
-from striate.doctor.script.run_script import Weights
+from striate.doctor.script.run_script import RATE_TEST, Weights
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
 from striate.doctor.setup.recorded_iterators import takes_others
 from striate.doctor.setup.replicas import make_replica
@@ -290,3 +290,30 @@ def test_parameters_are_no_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
     loop, _, (_, loader) = caught(train, monkeypatch)
     assert loop.batches is loader
+
+
+OF_AN_ESTIMATOR = """
+for index in torch.randperm(len(X)).split(16):
+    total += self.train_step(X[index], Y[index]) * len(index)
+"""
+
+
+@pytest.mark.parametrize("running", [frozenset({"train_step", "fit"}), frozenset[str]()])
+def test_batches_that_a_method_of_the_scripts_own_is_given(running: frozenset[str]) -> None:
+    (loop,) = ast.parse(OF_AN_ESTIMATOR).body
+    assert isinstance(loop, ast.For)
+    found = drawing(loop, {"torch": torch, "X": X, "Y": Y, "total": 0.0, "self": object()}, running)
+    assert (found is not None) == bool(running)
+    if found is not None:
+        one, other = found[2](), found[2]()
+        assert [len(part) for part in (*one, *other)] == [16] * 4
+        assert not torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "tries"),
+    [("lr_find", True), ("find_lr", True), ("range_test", True), ("lr_range_test", True), ("train", False),
+     ("find_latent", False), ("evaluate_ranges", False), ("test", False)],
+)  # fmt: skip
+def test_functions_that_try_rates_before_the_training(name: str, tries: bool) -> None:
+    assert bool(RATE_TEST.search(name)) is tries

@@ -203,3 +203,44 @@ def test_the_second_call_of_a_function_that_trains_is_examined(tmp_path: Path) -
     _, document = told(tmp_path, text, "--training", "2")
     assert "the first step of its 2nd loop" in document["subject"]
     assert "optim.parameters-missing" in [finding["code"] for finding in document["findings"]]
+
+
+SCALES_FIRST = """
+import torch
+from torch import nn
+
+
+class Estimator:
+    def fit(self, x, y, x_val, y_val):
+        self.mean, self.std = x.mean(0), x.std(0)
+        self.net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1))
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-2)
+        z = (x - self.mean) / self.std
+        for epoch in range(40):
+            for rows in torch.randperm(len(z)).split(32):
+                loss = nn.functional.mse_loss(self.net(z[rows])[:, 0], y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            error = (self.predict(x_val) - y_val).abs().mean()
+        return self
+
+    @torch.no_grad()
+    def predict(self, x):
+        return self.net((x - self.mean) / self.std)[:, 0]
+
+
+torch.manual_seed(0)
+x_train, x_val = 500 + 40 * torch.randn(800, 4), 500 + 40 * torch.randn(200, 4)
+y_train, y_val = (((x[:, 0] - 500) / 40).tanh() + (x[:, 1] - 500).abs() / 80 for x in (x_train, x_val))
+model = Estimator().fit(x_train, y_train, x_val, y_val)
+"""
+
+
+@pytest.mark.slow
+def test_validation_that_an_estimator_scales_before_it_asks_its_network(tmp_path: Path) -> None:
+    script = tmp_path / "estimator.py"
+    script.write_text(SCALES_FIRST)
+    words = [sys.executable, "-m", "striate.doctor", str(script), "--seconds", "30", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert [one["code"] for one in json.loads(done.stdout)["findings"] if one["severity"] != "note"] == []

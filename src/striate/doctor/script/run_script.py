@@ -147,10 +147,12 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
     )
 
 
-_RATE_TEST = re.compile(
-    r"(^|_)(lr|rates?)_?(find|finder|range|test|sweep)|(find|range_test)_(best_|good_)?(lr|rate|learning)"
-)
-"""Names of functions that try rates, from small to large ones, before the training begins."""
+def _tries_rates() -> bool:
+    """Whether the script tries rates from small to large ones before it trains: such steps are undone."""
+    return any(RATE_TEST.search(frame.f_code.co_name) for frame in user_frames())
+
+
+RATE_TEST = re.compile(r"(^|_)(lr|rates?)_?(find|range|test|sweep)|find_(best_|good_)?(lr|rate|learning)|^range_test$")
 
 
 @dataclass
@@ -185,7 +187,7 @@ class _Catch:
 
         def backward(*args: Any, **kwargs: Any) -> None:
             original_backward(*args, **kwargs)
-            self.backwards += 1
+            self.backwards += not _tries_rates()
             if self.backwards == _PATIENCE and not self.over and self.training == 1:
                 self._diagnose(None)
 
@@ -206,8 +208,8 @@ class _Catch:
         self.depth = max(0, self.depth - 1)
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
-        if any(_RATE_TEST.search(frame.f_code.co_name) for frame in user_frames()):
-            return  # its steps are undone
+        if _tries_rates():
+            return
         if self.training > 1:
             place = called_from(user_frames())
             if place not in self.loops:
