@@ -182,6 +182,7 @@ def test_the_second_is_examined_after_the_first_was_run(tmp_path: Path, text: st
     assert next((found["code"] for found in document["findings"] if found["severity"] != "note"), None) == code
 
 
+@pytest.mark.slow  # a number that is none is refused in the same way
 def test_a_training_that_does_not_come_is_refused(tmp_path: Path) -> None:
     code, document = told(tmp_path, TEACHER_AND_STUDENT, "--training", "2")
     assert code == 2

@@ -24,6 +24,7 @@ class Reading(nn.Module):
         return self.last(self.read(self.maps(x)).flatten(1))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("read", "wrong"),
     [

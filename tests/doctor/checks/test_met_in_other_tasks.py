@@ -182,6 +182,7 @@ def test_a_schedule_of_ones_own_warms_up(length: int, wrong: bool) -> None:
     assert ["stepped once an epoch" in one.measured for one in found] == [True] * wrong
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("rate", "divided", "wrong"), [(0.5, False, True), (0.5, True, False), (0.01, False, False)])
 def test_micro_batches_of_one_step_are_divided(rate: float, divided: bool, wrong: bool) -> None:
     model = perceptron()

@@ -512,6 +512,9 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
     return found
 
 
+_LOOKING = ("len", "print", "type", "isinstance")
+
+
 def _is_changed_first(frame: Any, name: str) -> bool:
     """Whether all that is given a variable of a function are methods of the user's objects that are no networks, as
     `self.predict(validation_data[0])`, which scales before it asks the network."""
@@ -521,7 +524,7 @@ def _is_changed_first(frame: Any, name: str) -> bool:
     calls = [
         node
         for node in ast.walk(next(own, tree))
-        if isinstance(node, ast.Call) and any(_holds(part, name) for part in node.args)
+        if isinstance(node, ast.Call) and called(node) not in _LOOKING and any(_holds(part, name) for part in node.args)
     ]
     return bool(calls) and all(_scales_first(call, {**frame.f_globals, **frame.f_locals}) for call in calls)
 
