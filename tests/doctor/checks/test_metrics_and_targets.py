@@ -355,6 +355,17 @@ def test_momentum_adds_up_steps_of_one_length(rate: float, momentum: float, far:
     assert ["adds up" in one.measured for one in found] == [True] * far
 
 
+def test_embeddings_that_are_no_numbers_are_not_one_point() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = model(batch[0]).square().mean() * float("nan")
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    assert said(COLLAPSED, Embedding(), digits(), step=step, optimizer=rapid) == []
+
+
 class Heads(nn.Module):
     """Two answers for an image."""
 

@@ -516,8 +516,8 @@ _LOOKING = ("len", "print", "type", "isinstance")
 
 
 def _is_changed_first(frame: Any, name: str) -> bool:
-    """Whether all that is given a variable of a function are methods of the user's objects that are no networks, as
-    `self.predict(validation_data[0])`, which scales before it asks the network."""
+    """Whether a function gives a variable to nothing but methods of objects that are no networks, which scale it before
+    they ask the network, as `self.predict(validation_data[0])` does."""
     tree = syntax_of(frame.f_code.co_filename)
     functions_of_file = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     own: Iterator[ast.AST] = (node for node in functions_of_file if node.lineno == frame.f_code.co_firstlineno)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -48,7 +47,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
         raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
-    if place == "loader" and not _is_drawn_anew(evidence):
+    anew, unknown = _is_drawn_anew(evidence) if place == "loader" else (True, None)
+    if not anew:
         if (swapped := _moved_once(evidence, given, labels)) is not None:
             words, one, other = swapped
             yield _of_a_move(
@@ -57,8 +57,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 f"{TAKEN:.0%} or more of the training samples of class {one} look like class {other} of validation to "
                 f"a simple model, and of {other} like {one}; {words}, they look like their own",
             )
-        else:
-            drawn_anew(evidence.setup.train)  # else it is not known
+        elif unknown is not None:
+            raise unknown
         return
     shown = consult(given, labels, evidence.clock)
     plain = consult(val.sole_inputs, val.labels, evidence.clock)
@@ -182,10 +182,12 @@ def _of_a_move(place: str, words: str, measured: str) -> Finding:
     )
 
 
-def _is_drawn_anew(evidence: Evidence) -> bool:
-    with suppress(NoEvidence):
-        return drawn_anew(evidence.setup.train)
-    return False
+def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
+    """Whether samples are drawn anew each time, and why that is not known."""
+    try:
+        return drawn_anew(evidence.setup.train), None
+    except NoEvidence as reason:
+        return False, reason
 
 
 def _moved_once(evidence: Evidence, given: torch.Tensor, labels: torch.Tensor) -> tuple[str, int, int] | None:

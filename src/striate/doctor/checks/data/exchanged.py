@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import torch
@@ -47,9 +47,7 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
         return None
     known, own = plain.opinions[name].predictions, labels.numpy()
     told, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
-    for words, move in MOVES.items():
-        if words == "turned by a quarter" and shown.shape[-1] != shown.shape[-2]:
-            continue
+    for words, move in _moves(square=shown.shape[-1] == shown.shape[-2]):
         again = plain.ask(move(shown), name)
         for pair in combinations(classes, 2):
             if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
@@ -66,12 +64,15 @@ def _goes_and_comes(one: int, other: int, own: Whole, told: Whole, again: Whole)
     return bool(enough and (again[taken] == one).mean() >= BACK)
 
 
+def _moves(*, square: bool) -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+    """Those that leave an image its shape."""
+    return [(words, move) for words, move in MOVES.items() if square or words != "turned by a quarter"]
+
+
 def _moves_between(pairs: list[Pair]) -> Iterator[str]:
     """The moves that lie between two draws of the same sample, wherever it is shifted to as well."""
     square = all(one.shape[-1] == one.shape[-2] for one, _ in pairs)
-    for words, move in MOVES.items():
-        if words == "turned by a quarter" and not square:
-            continue
+    for words, move in _moves(square=square):
         found = 0
         for one, other in pairs:
             there = likeness(one, move(other))

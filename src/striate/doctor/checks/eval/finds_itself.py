@@ -128,7 +128,7 @@ def _finding(product: ast.expr) -> Finding:
         threshold=FINDS_ITSELF.threshold,
         why="Each sample finds itself, with its own label, so the figure is perfect whatever was learned.",
         remedy="Leave each sample out of its own neighbors before they are looked up: "
-        "`distances.fill_diagonal_(inf)`, or `similarity.fill_diagonal_(-inf)`.",
+        '`distances.fill_diagonal_(float("inf"))`, or `similarity.fill_diagonal_(-float("inf"))`.',
     )
 
 

@@ -197,7 +197,8 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     if not trial.rows or any(len(outputs) < FEWEST for outputs in seen) or _inputs_are_one(evidence):
         return
     begins = _deviation(evidence.start.outputs)
-    one_point = _embeds(evidence) and bool(begins) and (deviations[0] or 0.0) < ONE_POINT * (begins or 0.0)
+    left = deviations[0]
+    one_point = _embeds(evidence) and left is not None and bool(begins) and left < ONE_POINT * (begins or 0.0)
     if not one_point and not all(deviation is not None and deviation < SAME for deviation in deviations):
         return
     if not one_point and begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
