@@ -165,6 +165,21 @@ def test_validation_with_classes_in_another_order(order: list[int]) -> None:
     assert "with its classes renumbered" in finding.measured
 
 
+def test_classes_that_look_like_others_are_not_renumbered() -> None:
+    train, (x, y) = parts()
+    others = (y != 3) & (y != 7)
+    looks = torch.cat([x[others], x[y == 5], x[y == 2]])
+    labels = torch.cat([y[others], y[y == 5] - 2, y[y == 2] + 5])
+    assert not asked(LABEL_MAP, network(), train, val=(looks, labels), optimizer=fast)
+
+
+def test_images_that_are_far_smoother_are_another_preparation() -> None:
+    train, (x, y) = parts()
+    middle = x[:, :, 2:6, 2:6].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    (finding,) = asked(SHIFT, network(), train, val=(middle, y), optimizer=fast)
+    assert finding.code == "data.shift"
+
+
 @pytest.mark.slow
 def test_mistakes_of_a_weak_network_are_no_other_order() -> None:
     train, val = parts()

@@ -17,6 +17,7 @@ from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
@@ -332,3 +333,12 @@ def test_a_class_beside_what_is_void() -> None:
     (finding,) = asked(IGNORED_CLASS, model, data, step=step(0), task="classify")
     assert "class 0, " in finding.measured
     assert not asked(IGNORED_CLASS, model, data, step=step(-1), task="classify")
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_data_of_validation_are_read_somewhere(used: bool) -> None:
+    split = "train_data, val_data = whole[:48], whole[48:]\n"
+    batch = f"def get_batch(split):\n    return train_data if split == 'train' else {'val' if used else 'train'}_data\n"
+    names = values() | {"whole": torch.arange(64), "train_data": torch.arange(48), "val_data": torch.arange(48, 64)}
+    text = split + batch + "names = ['train', 'val']\n" + SCRIPT
+    assert codes(text, names, SPLIT_OVERLAP) == ["data.split-overlap"] * (not used)

@@ -1,4 +1,4 @@
-"""A decoder that is given the word which it has to say."""
+"""Networks that are given what they are asked for: words of a decoder, the noise of an image."""
 
 from __future__ import annotations
 
@@ -46,3 +46,24 @@ def test_a_decoder_is_not_given_what_it_has_to_say(first: int) -> None:
     with suppress(NoEvidence):  # nothing is said where the words come first: numbers are not looked for among them
         found = asked(TARGET_IN_INPUT, Captioner(), loader, step=step)
     assert [one.code for one in found] == ["data.target-in-input"] * (first == 0)
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_denoiser_is_not_asked_for_its_noise(noise: bool) -> None:
+    torch.manual_seed(0)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        clean = batch[0]
+        noisy = (clean + 0.4 * torch.randn_like(clean)).clamp(0, 1) if noise else clean
+        optimizer.zero_grad()
+        loss = functional.mse_loss(model(noisy), noisy)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    images = torch.rand(64, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+    found = []
+    with suppress(NoEvidence):
+        found = asked(TARGET_IN_INPUT, network, DataLoader(TensorDataset(images, torch.zeros(64)), 32), step=step)
+    assert [one.code for one in found] == ["data.target-in-input"] * noise

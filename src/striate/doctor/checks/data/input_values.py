@@ -348,7 +348,7 @@ def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterab
     own, other = evidence.trial.losses, trial.losses
     if not evidence.setup.classifies or not own or not other or not all(map(math.isfinite, [*own, *other])):
         return
-    chance = evidence.progress.chance
+    chance = min(evidence.progress.chance, other[0])  # where no constant prediction is known, it is the first loss
     mean, lower = (sum(losses) / len(losses) for losses in (own, other))
     if own[0] < chance + FAR_OFF or other[0] > chance + NEAR:
         return
@@ -360,8 +360,7 @@ def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterab
         severity="warning",
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}: the "
-        f"first loss is {own[0]:.3g}, that of a constant prediction {chance:.3g}, and with standardized inputs "
-        f"{other[0]:.3g}",
+        f"first loss is {own[0]:.3g}, and with standardized inputs {other[0]:.3g}",
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized for inputs of mean 0 and variance 1: with others the first predictions are sure "
         "of what nobody knows yet, and the first steps take that back.",

@@ -310,7 +310,7 @@ def _predictions(outputs: torch.Tensor) -> Whole:
 def _moved(told: _Told) -> dict[int, int]:
     """By class of validation the class of training that it is; none where too few are moved to be sure."""
     recognized = {int(k): float((told.train[told.train_labels == k] == k).mean()) for k in np.unique(told.train_labels)}
-    found: dict[int, int] = {}
+    found, kept = dict[int, int](), set[int]()
     count = 0
     for label in np.unique(told.val_labels):
         predicted = told.val[told.val_labels == label]
@@ -328,6 +328,10 @@ def _moved(told: _Told) -> dict[int, int]:
         ):
             found[int(label)] = other
             count += len(predicted)
+        elif other == label:
+            kept.add(other)
+    if 2 * len(kept.intersection(found.values())) >= len(found):
+        return {}  # classes that look like others, which keep their numbers themselves
     distinct = len(set(found.values()))
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 

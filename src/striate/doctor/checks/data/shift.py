@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
+from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.draws import are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
@@ -25,6 +28,7 @@ GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 FAR = 0.5
 LOSS, LOSS_MENDED = 1.5, 1.15
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
+BEHIND = 0.12
 _MOST = 512
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
 _JITTER = 2.0
@@ -87,6 +91,15 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             return
         best = _best(judge, plain, _unexplained(evidence, known, x))
         if best is None:
+            behind = judge.train - float(plain.mean()) >= max(BEHIND, 3 * float(plain.std()) / len(plain) ** 0.5)
+            other = _smoothness_apart(evidence, known, x) if behind else ""
+            if other:
+                words = (
+                    f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation "
+                    "right"
+                )
+                yield _told(f"{other}; {words}", "warning", known, x)
+                return
             continue
         correction, fixed = best
         own = float(plain.mean())
@@ -206,6 +219,29 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
     if apart > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{_compared(known, x)}: the means are {apart:.2g} deviations apart{words}", "error", known, x)
+
+
+def _smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> str:
+    """How much smoother or rougher half of the validation images are than nearly all of training: enlarged, blurred,
+    or compressed; `` where they are not, and where draws of a training image differ by as much."""
+    if not (is_grid(known) and is_grid(x) and known.ndim == x.ndim == 4 and known.shape[1:] == x.shape[1:]):
+        return ""
+    train, val = (roughness(part[:_MOST].double(), 1) for part in (known, x))
+    low, high = torch.quantile(train, torch.tensor([OUTSIDE, 1 - OUTSIDE]).to(train)).tolist()
+    middle = float(val.median())
+    if low <= middle <= high:
+        return ""
+    with suppress(NoEvidence):
+        for one, other in drawn_twice(evidence):
+            drawn = roughness(torch.stack([one, other]).double(), 1).log()
+            if float(drawn.diff().abs()) > abs(math.log(middle / float(train.median()))) / 2:
+                return ""
+    return (
+        f"neighboring pixels of half of the validation images differ by {'less' if middle < low else 'more'} than "
+        f"{middle:.2g} deviations of the image, those of {1 - OUTSIDE:.0%} of the training images by "
+        f"{'more' if middle < low else 'less'} than {low if middle < low else high:.2g}: they were resized, cut or "
+        "filtered otherwise"
+    )
 
 
 def _deviations_apart(known: torch.Tensor, x: torch.Tensor) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
@@ -24,7 +24,8 @@ _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nod
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     found = list(_positions_shared(evidence)) or list(_split_again(evidence.source))
-    yield from found or _never_used(evidence)
+    found = found or list(_never_used(evidence))
+    yield from found or _never_read(evidence)
 
 
 def _split_again(source: ScriptSource) -> Iterator[Finding]:
@@ -88,6 +89,43 @@ def _never_used(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
+def _never_read(evidence: Evidence) -> Iterator[Finding]:
+    """Data that are made beside those of training under a name of validation, in one line, and that no code reads,
+    though an evaluation is printed by that name."""
+    source = evidence.source
+    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)]
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        names = [part.id for part in target.elts if isinstance(part, ast.Name)] if isinstance(target, ast.Tuple) else []
+        training = [name for name in names if _TRAINING.search(name.lower())]
+        for name in names:
+            words = name.lower().split("_")
+            word = next((one for one in _OTHERS if one in words), None)
+            if word is None or name in read or not training or training[0] not in read:
+                continue
+            if not isinstance(source.names.get(name), torch.Tensor | np.ndarray | list | Dataset):
+                continue
+            named = [part for part in nodes if isinstance(part, ast.Constant) and _says(part.value, word)]
+            if named:
+                yield Finding(
+                    code="data.split-overlap",
+                    severity="warning",
+                    where=f"line {getattr(node, 'lineno', 0)}",
+                    measured=f"`{name}` is made beside `{training[0]}` and read nowhere, though line "
+                    f"{named[0].lineno} names `{word}`",
+                    threshold=SPLIT_OVERLAP.threshold,
+                    why="What is measured on was trained on: the metric says nothing of new samples.",
+                    remedy=f"`{name}` where the figures of `{word}` are measured",
+                )
+                return
+
+
+def _says(value: object, word: str) -> bool:
+    return isinstance(value, str) and word in re.split(r"[^a-z]+", value.lower())
+
+
 def _evaluates(function: Function) -> bool:
     """Whether a function goes over data and does not learn from them."""
     inside = list(ast.walk(function))
@@ -141,7 +179,8 @@ SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
     question="Do positions of training and of validation have none in common?",
     threshold="1 % of the positions in a list that is named for validation or test are in the one of training; or an "
-    "evaluation is given the training loader, and no code uses the one of validation; or a data module's `setup`, "
+    "evaluation is given the training loader, and no code uses the one of validation; or validation data are made "
+    "beside those of training and no code reads them; or a data module's `setup`, "
     "called for fitting and for testing, draws the split anew",
     run=_run,
     of_source=True,

@@ -7,13 +7,11 @@ import math
 from striate.doctor.checks.loss.wrong import Wrong
 from striate.doctor.checks.model.variants import tried
 from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.call_graph import Call
+from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 
-_QUOTIENTS = ("div", "divide", "true_divide", "__truediv__", "__div__")
-_PRODUCTS = ("mul", "multiply", "__mul__", "__rmul__")
 SMALL = 0.05
 """Temperatures of distillation, of contrastive losses and of attention's heads are nearer to 1."""
 
@@ -65,6 +63,6 @@ def _factor(call: Call) -> float | None:
     value = call.option(1, "other")
     if not isinstance(value, int | float) or isinstance(value, bool) or not value or not math.isfinite(value):
         return None
-    if call.name in _QUOTIENTS:
+    if call.name in QUOTIENTS:
         return abs(1 / value)
-    return abs(float(value)) if call.name in _PRODUCTS else None
+    return abs(float(value)) if call.name in TIMES else None

@@ -141,6 +141,5 @@ IGNORED_CLASS = Check(
     threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding; or "
     f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
     run=_ignored,
-    explains="loss.padding-counted model.redundant-filters model.collapsed optim.lr-too-low fit.* "
-    "data.imbalance data.missing-class",
+    explains="model.redundant-filters model.collapsed optim.lr-too-low fit.* data.imbalance data.missing-class",
 )

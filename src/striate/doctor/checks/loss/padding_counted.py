@@ -98,8 +98,9 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
         raise NoEvidence("there is not one target for each position")
     padding, sent = list[torch.Tensor](), list[torch.Tensor]()
     for targets, known in zip(counted.targets, counted.entries, strict=True):
+        filler = None if targets.is_floating_point() else filler_of(targets)
         batch = next((raw for raw in evidence.train.raw if _has(raw, targets)), None)
-        padded = None if batch is None else padded_positions(batch)
+        padded = None if batch is None else targets == filler if filler is not None else padded_positions(batch)
         if padded is None or padded.shape != known.shape:
             continue
         padding.append(padded.flatten())
@@ -143,5 +144,5 @@ PADDING_COUNTED = Check(
     threshold=f"{_PADDED:.0%} of the positions are padding, by one number at the ends of rows of targets or tokens or "
     f"by a mask, and are not ignored, or {_MOST:.0%} of them have a gradient, or count in a mean",
     run=_run,
-    explains="data.imbalance",
+    explains="loss.ignored-class data.imbalance",
 )

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from striate.doctor.evidence.call_graph import INPUT, SAME_NUMBERS, Call, CallGraph
+from striate.doctor.evidence.call_graph import INPUT, QUOTIENTS, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph
 
 _PRODUCTS = frozenset(["linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "inner"])
-_TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
-_OVER = frozenset(["div", "divide", "true_divide", "__truediv__"])
-_SUMS = frozenset(["add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__"])
 _LARGEST = frozenset(["cat", "concat", "concatenate", "stack", "where"])
 _NO_LARGER = frozenset(
     ["masked_fill", "fill_diagonal", "clamp", "clip", "neg", "__neg__", "triu", "tril", "__setitem__", "index_select"]
@@ -49,7 +46,7 @@ def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> 
         return of(0)
     if call.name in _LARGEST:
         return max((of(place) for place in range(call.name == "where", len(call.inputs))), default=math.inf)
-    if call.name in _TIMES | _OVER | _SUMS:
+    if call.name in TIMES | QUOTIENTS | SUMS:
         return _combined(call, of)
     return math.inf
 
@@ -59,11 +56,11 @@ def _combined(call: Call, of: Callable[[int], float]) -> float:
     numbers = [abs(value) for value in call.options.values() if isinstance(value, int | float)]
     if len(call.given) == 1 and len(numbers) == 1:
         number = numbers[0]
-        if call.name in _OVER:
+        if call.name in QUOTIENTS:
             return of(0) / number if number else math.inf
-        return of(0) * number if call.name in _TIMES else of(0) + number
-    if len(call.inputs) == len(call.given) == 2 and call.name not in _OVER:
-        return of(0) * of(1) if call.name in _TIMES else of(0) + of(1)
+        return of(0) * number if call.name in TIMES else of(0) + number
+    if len(call.inputs) == len(call.given) == 2 and call.name not in QUOTIENTS:
+        return of(0) * of(1) if call.name in TIMES else of(0) + of(1)
     return math.inf
 
 
@@ -74,7 +71,7 @@ def _is_normalized(graph: CallGraph, index: int) -> bool:
         return call is not None
     if call.name in _LARGEST:
         return bool(call.inputs) and all(_is_normalized(graph, given) for given in call.inputs)
-    if call.name not in _OVER or len(call.inputs) != 2:
+    if call.name not in QUOTIENTS or len(call.inputs) != 2:
         return False
     below = graph.calls[call.inputs[1]] if call.inputs[1] != INPUT else None
     for _ in range(4):

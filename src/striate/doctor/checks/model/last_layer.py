@@ -20,7 +20,7 @@ from striate.doctor.checks.model.heads import (
     named,
 )
 from striate.doctor.checks.model.variants import Tried, said, tried
-from striate.doctor.evidence.call_graph import Call, CallGraph, Head
+from striate.doctor.evidence.call_graph import QUOTIENTS, Call, CallGraph, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
@@ -28,7 +28,7 @@ from striate.wording import several
 
 DOUBLE_SOFTMAX_CODE = "model.double-softmax"
 _SQUASHING = ("sigmoid", "softmax", "hardsigmoid")
-_QUOTIENTS = ("reciprocal", "div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__", "__div__")
+_ONE_OVER = QUOTIENTS | {"reciprocal", "__rtruediv__", "__rdiv__"}
 _ENOUGH = 16
 _LOSS = {
     "cross_entropy": "the cross entropy",
@@ -61,7 +61,7 @@ def _find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
 def _is_own_sigmoid(origin: Call, outputs: torch.Tensor) -> bool:
     """Whether a quotient lies in 0 to 1 throughout: 1 / (1 + exp(−x))."""
     within = bool(((outputs >= 0) & (outputs <= 1)).all())
-    return origin.name in _QUOTIENTS and within and outputs.numel() >= _ENOUGH
+    return origin.name in _ONE_OVER and within and outputs.numel() >= _ENOUGH
 
 
 def _is_constant(outputs: torch.Tensor) -> bool:
