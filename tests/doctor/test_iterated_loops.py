@@ -317,3 +317,15 @@ def test_batches_that_a_method_of_the_scripts_own_is_given(running: frozenset[st
 )  # fmt: skip
 def test_functions_that_try_rates_before_the_training(name: str, tries: bool) -> None:
     assert bool(RATE_TEST.search(name)) is tries
+
+
+def order_in_parts(model: nn.Module, optimizer: Any, *_: Any) -> None:
+    order = torch.randperm(96)
+    for part in range(3):
+        x, y = X[order[part * 32 : (part + 1) * 32]], Y[order[part * 32 : (part + 1) * 32]]
+        stepped(loss_of(model, x, y), optimizer)
+
+
+def test_an_order_that_is_gone_through_is_gone_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, _, _ = caught(order_in_parts, monkeypatch)
+    assert {len(batch[0]) for batch in loop.batches} == {32}

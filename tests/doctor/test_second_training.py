@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.script.run_script import _are_of_another_training
 from striate.doctor.setup.script_source import ScriptSource
 
 TEACHER_AND_STUDENT = """
@@ -245,3 +248,12 @@ def test_validation_that_an_estimator_scales_before_it_asks_its_network(tmp_path
     words = [sys.executable, "-m", "striate.doctor", str(script), "--seconds", "30", "--json"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert [one["code"] for one in json.loads(done.stdout)["findings"] if one["severity"] != "note"] == []
+
+
+def test_loaders_of_a_training_to_come_are_no_validation() -> None:
+    loaders: list[DataLoader[Any]] = [DataLoader(TensorDataset(torch.zeros(8, 2), torch.zeros(8))) for _ in range(3)]
+    first, second, val = loaders
+    assert _are_of_another_training({"train_loader": second, "val_loader": val}, first)
+    assert not _are_of_another_training({"train_loader": first, "val_loader": val}, first)
+    assert not _are_of_another_training({"val_loader": val}, first)
+    assert not _are_of_another_training({"train_loader": DataLoader(first.dataset, 4), "val_loader": val}, first)

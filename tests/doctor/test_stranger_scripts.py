@@ -18,10 +18,9 @@ from torch import nn
 
 from striate.doctor.checks.every import every_check
 from striate.doctor.script import drawn_batches, training_loop
-from striate.doctor.script.library_loop import find_library_loop
+from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup
-from striate.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -222,10 +221,10 @@ def test_a_copy_of_a_module_has_its_trainer() -> None:
     assert "log" not in vars(twin.model)
 
 
-def test_several_optimizers_by_hand_are_refused() -> None:
+def test_of_several_optimizers_by_hand_only_the_code_is_read() -> None:
     owner = trainer(optimizers=[None, None])
     owner.lightning_module.automatic_optimization = False
-    with pytest.raises(UsageError, match="2 optimizers"):
+    with pytest.raises(NoStep, match="2 optimizers"):
         owner.fit()
 
 

@@ -83,7 +83,8 @@ def examine_rewards(source: ScriptSource) -> Diagnosis:
 
 def examine_code(source: ScriptSource, model: nn.Module, why: str) -> Diagnosis:
     """What the code of a script says of whose loop no step can be made: `why` not."""
-    return _of_code(source, model, [one for one in every_check() if one.of_source and not one.of_rewards], why)
+    checks = [one for one in every_check() if one.of_source and not one.of_rewards]
+    return _of_code(source, model, [*checks, BROADCAST_OF_VARIABLES], why)
 
 
 def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: str) -> Diagnosis:
@@ -97,7 +98,8 @@ def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: s
         except (NoEvidence, DataError) as reason:  # there are no batches to look at
             skipped |= dict.fromkeys(check.codes, str(reason))
     skipped["data, loss, model, optim, eval, fit and speed"] = why
-    roots, follows = sort_out(list({finding.code: finding for finding in found[::-1]}.values()))
+    firsts = {finding.code: in_python_names(finding, model) for finding in found[::-1]}
+    roots, follows = sort_out(list(firsts.values()))
     return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from asked import asked, perceptron
@@ -186,3 +188,21 @@ def test_rows_as_channels_are_no_scramble() -> None:
     model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10))
     assert not asked(SCRAMBLED, model, (x[:, 0].contiguous(), y))
     assert not asked(SCRAMBLED, model, (x[:, 0].transpose(1, 2).contiguous(), y))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_classes_one_after_the_other_of_a_network_that_embeds(ordered: bool) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(40).repeat_interleave(8) if ordered else torch.randperm(320) % 40
+    centers, network = nn.Parameter(torch.randn(40, 6)), nn.Linear(6, 6)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(batch[0]) @ centers.T, batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    batches = DataLoader(TensorDataset(torch.randn(320, 6), labels), 32)
+    found = asked(NOT_SHUFFLED, network, batches, step=step)
+    assert [one.code for one in found] == ["data.not-shuffled"] * ordered

@@ -186,3 +186,12 @@ def test_mistakes_of_a_weak_network_are_no_other_order() -> None:
     assert not asked(LABEL_MAP, network(), train, val=val, optimizer=fast)
     upside_down = val[0].flip(2), val[1]
     assert not asked(LABEL_MAP, network(), train, val=upside_down, optimizer=fast)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_rare_classes_that_are_repeated_on_purpose_are_a_note(even: bool) -> None:
+    (x, y), _ = parts()
+    rows = [(y == k).nonzero().flatten()[: 10 if k else 50] for k in range(4)]
+    again = torch.cat([own.repeat(5)[:50] if even else own.repeat(2) for k, own in enumerate(rows)])
+    (finding,) = asked(DUPLICATES, perceptron(), DataLoader(TensorDataset(x[again], y[again]), 25, shuffle=True))
+    assert (finding.severity == "note") == even

@@ -205,3 +205,21 @@ def test_targets_out_of_reach(end: nn.Module, low: float, high: float, loss: Any
 @pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), 0, 2), (nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1)])
 def test_targets_within_reach(end: nn.Module, low: float, high: float) -> None:
     assert not asked(LAST_LAYER_CLIPPED, answering(end), numbers(low, high), task="regress", optimizer=adam)
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_what_is_taken_from_the_input_may_be_of_either_sign(clipped: bool) -> None:
+    class Restoring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noise = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            noise = self.noise(x)
+            return x - (noise.relu() if clipped else noise)
+
+    torch.manual_seed(0)
+    clean = torch.rand(128, 8)
+    batches = DataLoader(TensorDataset(clean + 0.2 * torch.randn(128, 8), clean), 32)
+    found = asked(LAST_LAYER_CLIPPED, Restoring(), batches, loss=nn.MSELoss(), optimizer=adam)
+    assert [one.code for one in found] == ["model.last-layer-clipped"] * clipped

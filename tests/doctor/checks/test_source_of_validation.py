@@ -23,6 +23,7 @@ from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
+from striate.doctor.checks.model.weights_not_loaded import CHECK as WEIGHTS_NOT_LOADED
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 
@@ -342,3 +343,35 @@ def test_data_of_validation_are_read_somewhere(used: bool) -> None:
     names = values() | {"whole": torch.arange(64), "train_data": torch.arange(48), "val_data": torch.arange(48, 64)}
     text = split + batch + "names = ['train', 'val']\n" + SCRIPT
     assert codes(text, names, SPLIT_OVERLAP) == ["data.split-overlap"] * (not used)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_function_without_gradients_runs_in_evaluation_mode(ends: bool) -> None:
+    text = SCRIPT[: SCRIPT.index("    model.eval()")] + "    embed(model, images)\n"
+    text += (
+        f"@torch.no_grad()\ndef embed(net, images):\n    {'net.eval()' if ends else 'pass'}\n    return net(images)\n"
+    )
+    assert codes(text, values(), MODE) == ["eval.mode"] * (not ends)
+
+
+@pytest.mark.parametrize(("taken", "wrong"), [("", True), ('["net"]', False)])
+def test_of_what_was_saved_the_weights_are_loaded(taken: str, wrong: bool) -> None:
+    text = SCRIPT + textwrap.dedent(f"""
+        state = dict(net=model.state_dict(), epoch=epoch)
+        torch.save(state, os.path.join(folder, "best.pth"))
+        final.load_state_dict(torch.load(os.path.join(folder, "best.pth")){taken}, strict=False)
+        """)
+    assert codes(text, values(), WEIGHTS_NOT_LOADED) == ["model.weights-not-loaded"] * wrong
+
+
+@pytest.mark.parametrize(("drawn", "wrong"), [("order[:48]", True), ("order", False)])
+def test_an_order_of_training_samples_alone_is_no_split(drawn: str, wrong: bool) -> None:
+    text = SCRIPT + textwrap.dedent(f"""
+        class Waves(LightningDataModule):
+            def setup(self, stage=None):
+                order = torch.randperm(len(y))
+                self.train = TensorDataset(x[{drawn}], y[{drawn}])
+        trainer.fit(module, Waves())
+        trainer.test(module, Waves())
+        """)
+    assert codes(text, values(), SPLIT_OVERLAP) == ["data.split-overlap"] * wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets_moved import STEP_LABELS
+from striate.doctor.checks.model.sees_future import CHECK as SEES_FUTURE
 from striate.doctor.evidence.clock import NoEvidence
 
 
@@ -67,3 +70,76 @@ def test_a_denoiser_is_not_asked_for_its_noise(noise: bool) -> None:
     with suppress(NoEvidence):
         found = asked(TARGET_IN_INPUT, network, DataLoader(TensorDataset(images, torch.zeros(64)), 32), step=step)
     assert [one.code for one in found] == ["data.target-in-input"] * noise
+
+
+class Translator(nn.Module):
+    """An encoder, and a decoder that may read what comes later."""
+
+    def __init__(self, *, causal: bool) -> None:
+        super().__init__()
+        self.words, self.causal = nn.Embedding(20, 12), causal
+        self.core = nn.Transformer(12, 2, 1, 1, 16, 0.0, batch_first=True)
+        self.say = nn.Linear(12, 20)
+
+    def forward(self, words: Tensor, said: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(said.shape[1]) if self.causal else None
+        return self.say(self.core(self.words(words), self.words(said), tgt_mask=mask))
+
+
+def translated(model: nn.Module, batch: Any, optimizer: Any, _: Any, *, first: int, crossed: bool) -> Tensor:
+    words, wanted = batch
+    optimizer.zero_grad()
+    said = model(words, wanted[:, :-1])
+    asked_for = wanted[:, first : first + said.shape[1]]
+    scores = said.transpose(0, 1) if crossed else said
+    loss = functional.cross_entropy(scores.reshape(-1, 20), asked_for.reshape(-1))
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+@pytest.mark.parametrize(
+    ("first", "crossed", "causal", "code"),
+    [
+        (1, False, True, ""),
+        (0, False, True, "data.target-in-input"),
+        (1, True, True, "data.step-labels"),
+        (1, False, False, "model.sees-future"),
+    ],
+)
+def test_a_translator_is_asked_for_the_next_word(first: int, crossed: bool, causal: bool, code: str) -> None:
+    torch.manual_seed(0)
+    words = torch.randint(0, 20, (128, 5)), torch.randint(0, 20, (128, 8))
+    found = []
+    for check in (TARGET_IN_INPUT, STEP_LABELS, SEES_FUTURE):
+        with suppress(NoEvidence):
+            found += asked(
+                check, Translator(causal=causal), DataLoader(TensorDataset(*words), 32),
+                step=partial(translated, first=first, crossed=crossed),
+            )  # fmt: skip
+    assert [one.code for one in found] == [code] * bool(code)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_window_does_not_hold_what_is_forecast(within: bool) -> None:
+    torch.manual_seed(0)
+    series = torch.randn(400).cumsum(0)
+    rows = [(series[i : i + 24, None], series[i + 24 - 6 * within : i + 30 - 6 * within]) for i in range(360)]
+    x, y = (torch.stack(part) for part in zip(*rows, strict=True))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(24, 6))
+    found = []
+    with suppress(NoEvidence):
+        found = asked(TARGET_IN_INPUT, network, DataLoader(TensorDataset(x, y), 32))
+    assert [one.code for one in found] == ["data.target-in-input"] * within
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_table_does_not_hold_its_label(kept: bool) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(256, 6), torch.arange(256) % 2
+    if kept:
+        x[:, 4] = 1.5 * y - 0.75
+    found = []
+    with suppress(NoEvidence):
+        found = asked(TARGET_IN_INPUT, nn.Linear(6, 2), DataLoader(TensorDataset(x, y), 32))
+    assert [one.code for one in found] == ["data.target-in-input"] * kept

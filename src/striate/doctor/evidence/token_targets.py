@@ -45,6 +45,18 @@ def by_position(call: LossCall, tokens: torch.Tensor) -> tuple[torch.Tensor, tor
     return None
 
 
+def goes_along_first_axis(evidence: Evidence) -> bool:
+    """Whether inputs are (positions, samples): the targets of the loss are their next tokens along axis 0."""
+    for call in class_losses(evidence):
+        for _, _, tokens in token_inputs(evidence):
+            if call.target.numel() == tokens.numel():
+                targets = call.target.detach().cpu().reshape(tokens.shape)
+                same = (targets[:-1] == tokens[1:]).float().mean()
+                if float(same) >= SAME > float((targets[:, :-1] == tokens[:, 1:]).float().mean()):
+                    return True
+    return False
+
+
 def next_token_targets(evidence: Evidence) -> tuple[Any, Path, torch.Tensor] | None:
     """Batch, place and tokens of an input whose next tokens are the targets of the loss; None where there is none."""
     for call in class_losses(evidence):

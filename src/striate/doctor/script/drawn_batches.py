@@ -84,11 +84,16 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     chosen = [name for name in made if _is_plain_tensor(world.get(name)) and name not in numbers]
     if not chosen:
         return None
-    again = _run(loop, copy.deepcopy(_needed_for(chosen, before)), names)  # the step's are changed
+    needed = copy.deepcopy(_needed_for(chosen, before))  # the step's are changed
+    again = _run(loop, needed, names)
 
     def draw() -> tuple[torch.Tensor, ...]:
-        drawn = next(again)
-        return tuple(drawn[name] for name in chosen)
+        nonlocal again
+        drawn = tuple(next(again)[name] for name in chosen)
+        if not all(map(len, drawn)):  # past the end of what `order[i * 32 : (i + 1) * 32]` goes over
+            again = _run(loop, needed, names)
+            drawn = tuple(next(again)[name] for name in chosen)
+        return drawn
 
     return place, chosen, draw, loop
 

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.library_training import LibraryTraining, Scheduled
-from striate.errors import UsageError
 from striate.observe.tensors import tensors_in
 
 
@@ -45,15 +44,17 @@ def _running() -> Iterator[Any]:
         frame = frame.f_back
 
 
+class NoStep(Exception):
+    """A training whose step is not made anew, with the reason: of it only the code is read."""
+
+
 def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     module = trainer.lightning_module
     by_hand = not module.automatic_optimization
     if by_hand and len(trainer.optimizers) > 1:
-        raise UsageError(
-            "script",
-            f"{type(module).__name__} has {len(trainer.optimizers)} optimizers that its training_step steps by hand",
-            "one optimizer, or a loop of the script's own",
-            "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
+        raise NoStep(
+            f"{type(module).__name__} has {len(trainer.optimizers)} optimizers that its training_step steps by hand; "
+            "of one optimizer steps are tried"
         )
     clip, by_value = trainer.gradient_clip_val, trainer.gradient_clip_algorithm == "value"
     clipping = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_

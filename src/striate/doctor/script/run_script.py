@@ -28,7 +28,7 @@ from striate.doctor.diagnose import diagnose_setup, examine_code, examine_reward
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.drawn_batches import weights_alone
-from striate.doctor.script.library_loop import find_library_loop
+from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import (
     TrainingLoop,
@@ -253,7 +253,10 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     played = _playing(catch, frames)
     if played is not None:
         return played
-    loop, val = find_library_loop() or (find_loop(frames), None)
+    try:
+        loop, val = find_library_loop() or (find_loop(frames), None)
+    except NoStep as reason:
+        return _by_code(catch, frames, optimizer, str(reason))
     if loop is None:
         return _by_code(catch, frames, optimizer)
     if optimizer is None:
@@ -310,7 +313,13 @@ def _playing(catch: _Catch, frames: list[Any]) -> ScriptDiagnosis | None:
     return ScriptDiagnosis(subject, examine_rewards(source))
 
 
-def _by_code(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
+def _by_code(
+    catch: _Catch,
+    frames: list[Any],
+    optimizer: Optimizer | None,
+    why: str = "where the loop takes its batches from is not found; a loop such as `for x, y in loader:` is examined "
+    "by steps",
+) -> ScriptDiagnosis:
     """Of a loop whose batches are not found, what its code says. Raises UsageError where none of it is the user's."""
     if not frames:
         raise UsageError(
@@ -325,9 +334,6 @@ def _by_code(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> S
     with suppress(UsageError):  # of networks that are no modules only the code is there
         model = _model(catch, names, optimizer)
     source = ScriptSource(_trees(frames), names, place, None, loads=tuple(catch.loads.values()))
-    why = (
-        "where the loop takes its batches from is not found; a loop such as `for x, y in loader:` is examined by steps"
-    )
     where = f"{Path(place[0]).name}, line {place[1]}"
     subject = f"the training at {where}, of which only the code was read; run as it is until its first step"
     return ScriptDiagnosis(subject, examine_code(source, model, why), tuple(source.other_trainings()))
@@ -451,6 +457,8 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
     innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it."""
     found: dict[str, Any] = {}
     for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
+        if _are_of_another_training(names, loop.batches):
+            continue
         for name, value in list(names.items()):
             held: list[tuple[Any, Any]] = []
             if isinstance(value, dict):
@@ -468,6 +476,19 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
         return value
     others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
     return others[0] if len(others) == 1 and not found else None
+
+
+def _are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
+    """Whether loaders that a function has are for a training to come: one is named for training, and the batches are
+    from none of them, nor from their data."""
+    loaders = {name.lower(): value for name, value in names.items() if isinstance(value, DataLoader)}
+    if not isinstance(batches, DataLoader) or not any("train" in name for name in loaders):
+        return False
+    data = getattr(batches.dataset, "dataset", batches.dataset)
+    return all(
+        value is not batches and getattr(value.dataset, "dataset", value.dataset) is not data
+        for value in loaders.values()
+    )
 
 
 def _is_of_one_kind(value: Any, batches: Any) -> bool:
@@ -502,14 +523,27 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
                 continue
             if _is_validation_pair(name, inputs):
                 found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
-            if name[:1] not in ("x", "X") or not any(word in name.lower() for word in _VALIDATION):
+            named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
+            if not isinstance(inputs, torch.Tensor) or not named:
                 continue
-            targets = names.get("y" + name[1:], names.get("Y" + name[1:]))
-            if not isinstance(inputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
-                continue
-            if len(inputs) == len(targets):
+            targets = next((names[other] for other in _names_of_targets(name) if other in names), None)
+            if isinstance(targets, torch.Tensor) and inputs.ndim and targets.ndim and len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found
+
+
+_SHORT = ("xv", "x_v", "xva", "x_va", "xte", "x_te")
+_INPUTS, _TARGETS = ("x", "X", "inputs", "images", "features"), ("y", "Y", "targets", "labels")
+
+
+def _names_of_targets(name: str) -> Iterator[str]:
+    """How targets beside inputs of a name may be called: `y_val` beside `X_val`, `val_labels` beside `val_images`."""
+    words = name.split("_")
+    for place, word in enumerate(words):
+        if word in _INPUTS:
+            yield from ("_".join([*words[:place], other, *words[place + 1 :]]) for other in _TARGETS)
+    if name[:1] in ("x", "X"):  # `xval`
+        yield from ("y" + name[1:], "Y" + name[1:])
 
 
 _LOOKING = ("len", "print", "type", "isinstance")
@@ -540,6 +574,8 @@ def _scales_first(call: ast.Call, names: dict[str, Any]) -> bool:
     function = value_of(call.func, names)
     if isinstance(function, types.MethodType):
         return not isinstance(function.__self__, nn.Module)
+    if callable(function) and type(function).__module__ == "__main__":  # an object that is called
+        return not isinstance(function, nn.Module)
     return function is None and called(call) in ("predict", "predict_proba", "score")  # of what is not made yet
 
 

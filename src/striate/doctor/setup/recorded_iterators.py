@@ -97,6 +97,13 @@ def _recorded(iterator: Any, most: int) -> RecordedIterator | None:
     return RecordedIterator(iterator, found)
 
 
+def deals_by_own(loader: Any) -> bool:
+    """Whether batches are made by a sampler of the user's own, which may deal classes by chance: in one epoch some come
+    seldom, in the next one others."""
+    kind = type(getattr(loader, "batch_sampler", None))
+    return kind is not type(None) and not kind.__module__.startswith("torch.")
+
+
 def takes_others(step: object) -> bool:
     """Whether a step takes other batches of tensors than those that it is given."""
     records: list[RecordedIterator] = getattr(step, "iterators", [])

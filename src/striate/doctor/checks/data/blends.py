@@ -42,12 +42,18 @@ def _shares(evidence: Evidence) -> Iterator[tuple[float, float]]:
             return
         calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
         labels = _share_of_labels(calls, wanted.cpu())
-        if labels is None and not seen and number > 0:
+        if labels is None and not seen and number > 0 and not _are_shares(calls):
             return  # nothing is blended here
         seen = seen or labels is not None
         own = _share_of_inputs(calls.shown, inputs)
         if own is not None and labels is not None and min(abs(own - 0.5), abs(labels - 0.5)) > _TELLING:
             yield own, labels
+
+
+def _are_shares(calls: StepCalls) -> bool:
+    """Whether labels are given as shares of classes: some batches may be blended, and others not."""
+    soft = (call for call in calls.losses if call.name == "cross_entropy" and call.target.is_floating_point())
+    return bool(calls.soft) or any(call.target.ndim == 2 for call in soft)
 
 
 def _share_of_inputs(shown: torch.Tensor | None, inputs: torch.Tensor) -> float | None:

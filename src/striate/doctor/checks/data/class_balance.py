@@ -17,6 +17,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
+from striate.doctor.setup.recorded_iterators import deals_by_own
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -205,6 +206,8 @@ def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
     counted = class_counts(evidence)
     if counted.positions is not None:
         return _of_positions(evidence, counted.positions)
+    if deals_by_own(evidence.setup.train):
+        raise NoEvidence("a sampler of the user's own makes the batches")
     return _of_samples(evidence, counted.train)
 
 

@@ -19,7 +19,7 @@ from striate.wording import several
 WINDOW = 16
 LIKE, ALIKE = 0.2, 0.5
 GAIN = 0.05
-_FEWEST = 48
+_FEWEST, _EACH = 48, 5
 THRESHOLD = (
     f"{ALIKE:g} of the variance of the targets lies between stretches of a batch ({WINDOW} samples at least), not "
     f"within: 0 is an order by chance, 1 sorted; from {LIKE:g} where shuffled batches learn better by {GAIN:g}"
@@ -45,7 +45,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if between < LIKE:
         return
     gain, words = _tried(evidence)
-    if between < ALIKE and (gain is None or gain < GAIN):
+    if between < ALIKE and ((gain is None and not _one_after_the_other(evidence)) or (gain or GAIN) < GAIN):
         return
     severity = "error" if gain is not None and gain >= 4 * GAIN else "warning"
     stretches = targets.split(stretch)
@@ -59,6 +59,16 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].tolist())}
     )
     yield _told(evidence, f"{told}{between:.2f} of the variance of the {what} lies between them{words}", severity)
+
+
+def _one_after_the_other(evidence: Evidence) -> bool:
+    """Whether all samples of a class are followed by all of the next one, in a whole epoch of many of each."""
+    try:
+        labels = evidence.samples.labels
+    except NoEvidence:
+        return False
+    runs, classes = 1 + int((labels.diff() != 0).sum()), len(labels.unique())
+    return evidence.train.whole and classes > 1 and runs <= 1.2 * classes and _EACH * classes <= len(labels)
 
 
 def between_stretches(targets: torch.Tensor, stretch: int) -> float:

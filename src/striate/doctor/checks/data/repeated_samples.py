@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -27,18 +28,21 @@ from striate.doctor.evidence.nearness import (
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.recorded_iterators import takes_others
+from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
 DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
 _MOST, _ALL = 2000, 0.95
 _SECONDS = 0.3
+_EVEN = 0.05
 DUPLICATES_THRESHOLD = (
     f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, of which short ones "
     f"are said twice, unless {_ALL:.0%} of them have copies), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose "
     "rows "
-    "may agree by chance, beyond three times chance; what a sampler draws again on purpose does not count, "
+    "may agree by chance, beyond three times chance; a note where copies "
+    "only make rare classes as common as the others; "
+    "what a sampler draws again on purpose does not count, "
     "nor as many copies as drawing with replacement leaves"
 )
 
@@ -66,6 +70,8 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     severity: Severity = "error" if share >= DUPLICATES_GRAVE else "warning"
     if _of_whole_numbers(x) and float((counts[counts > 0] > 1).double().mean()) < _ALL:
         severity = "note"
+    if where == "training loader" and _balanced(evidence, first):
+        severity = "note"
     most = int(counts.argmax())
     rows = (first == most).nonzero().flatten()
     shown = torch.cat([rows[:3], first.unique()[:2]])
@@ -90,6 +96,19 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
             command=("data", "check", "DATA"),
         ),
     )
+
+
+def _balanced(evidence: Evidence, first: torch.Tensor) -> bool:
+    """Whether copies only make all classes as common as the commonest, which has next to none: rare classes are
+    repeated on purpose."""
+    with suppress(NoEvidence):
+        labels = evidence.samples.labels
+        if len(labels) == len(first) and evidence.train.whole:
+            counts = torch.bincount(labels)
+            different = torch.stack([torch.tensor(len(first[labels == k].unique())) for k in range(len(counts))])
+            even = int(counts.max()) - int(counts.min()) <= _EVEN * int(counts.max())
+            return even and int(different.max()) >= (1 - _EVEN) * int(counts.max())
+    return False
 
 
 def _bootstrapped(counts: torch.Tensor) -> bool:
@@ -294,7 +313,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
-    scarce = _scarce_classes(evidence, kept)
+    scarce = [] if deals_by_own(evidence.setup.train) else _scarce_classes(evidence, kept)
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
         more = f" and {len(scarce) - 6} more" if len(scarce) > 6 else ""

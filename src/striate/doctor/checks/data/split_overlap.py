@@ -41,7 +41,7 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
             and "Generator" not in ast.unparse(node)  # that alone draws nothing
             for node in inside
         )
-        drawn = next((node for node in inside if called(node) in _DRAWING), None)
+        drawn = next((node for node in inside if called(node) in _DRAWING and _divides(node, inside)), None)
         if guarded or seeded or not isinstance(drawn, ast.Call) or not source.calls("test", "validate", "predict"):
             continue
         if any(word.arg in ("generator", "random_state") for word in drawn.keywords):
@@ -57,6 +57,20 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
             remedy="the same split each time: `generator=torch.Generator().manual_seed(0)` in that call",
         )
         return
+
+
+def _divides(drawn: ast.AST, inside: list[ast.AST]) -> bool:
+    """Whether parts are made of what is drawn: by the call itself, or by slices of the order that it gives."""
+    if called(drawn) in ("random_split", "train_test_split", "shuffle"):
+        return True
+    names = {
+        ast.unparse(target)
+        for node in inside
+        if isinstance(node, ast.Assign) and any(part is drawn for part in ast.walk(node.value))
+        for target in node.targets
+    }
+    sliced = (node for node in inside if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice))
+    return any(ast.unparse(node.value) in names or any(p is drawn for p in ast.walk(node.value)) for node in sliced)
 
 
 _DRAWING = ("random_split", "randperm", "permutation", "train_test_split", "shuffle")

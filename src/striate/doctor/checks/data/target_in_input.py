@@ -61,9 +61,10 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
 def _words_given(evidence: Evidence) -> Iterator[Finding]:
     """Targets of positions that are the words which a decoder is given there, beside what it describes."""
     sequences = _sequences(evidence)
-    for call in class_losses(evidence) if len(sequences) == 1 else ():
-        target, given = call.target.detach().cpu(), sequences[0]
-        if target.numel() != given.numel():
+    given = sequences[-1] if sequences else torch.zeros(0)
+    for call in class_losses(evidence) if sequences else ():
+        target = call.target.detach().cpu()
+        if target.numel() != given.numel() or given.ndim != 2 or not _all_read(evidence, sequences, given.shape):
             continue
         counted = target.reshape(given.shape) != call.ignored
         same = (target.reshape(given.shape) == given)[counted]
@@ -75,6 +76,12 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
             "give the words up to the last and ask for those from the second on: `words[:, :-1]` and `words[:, 1:]`",
         )
         return
+
+
+def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
+    """Whether each sequence of a shape goes through an embedding, and none is there for a loss within the network."""
+    found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
+    return len(sequences) == 1 or len(found) >= sum(one.shape == shape for one in sequences)
 
 
 def _sequences(evidence: Evidence) -> list[torch.Tensor]:
@@ -144,10 +151,14 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("inputs and targets are no numbers beside each other")
     values = torch.cat([x.detach().cpu().flatten(1) for x, _ in known]).double()
     targets = torch.cat([y.detach().cpu().flatten(1) if y.ndim > 1 else y.detach().cpu()[:, None] for _, y in known])
-    if targets.shape[1] != 1 or not 2 <= values.shape[1] <= _MOST_VALUES or len(values) < _FEWEST:
-        raise NoEvidence("there is not one target a sample, or there are too few samples")
+    if not 2 <= values.shape[1] <= _MOST_VALUES or len(values) < _FEWEST:
+        raise NoEvidence("there are too few samples")
+    if targets.shape[1] != 1:
+        yield from _windows(evidence, values, targets)
+        return
     wanted = targets[:, 0].double()
-    if len(wanted.unique()) < 20 or values.shape[1] * 4 > len(values) * 100:
+    few = len(wanted.unique()) < 20 and not (known[0][0].ndim == 2 and len(wanted.unique()) >= 2 and _columns(evidence))
+    if few or values.shape[1] * 4 > len(values) * 100:
         raise NoEvidence("the targets take few values")
     values, wanted = values - values.mean(0), wanted - wanted.mean()
     spread = values.square().sum(0) * wanted.square().sum()
@@ -162,6 +173,32 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         f"leave it out of the inputs, `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a "
         "window the target comes after its end: `series[i : i + n]` and `series[i + n]`",
     )
+
+
+def _columns(evidence: Evidence) -> bool:
+    """Whether the network is given the columns of the batch's table, as they are or scaled."""
+    given, (x, _) = main_tensor(list(evidence.first.arguments)), parts(evidence.train.raw[0])
+    table = main_tensor(x)
+    return given is not None and table is not None and given.ndim == 2 and given.shape == table.shape
+
+
+def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[Finding]:
+    """Several numbers a sample that stand one after the other in what the network is given, and are less than that."""
+    given = main_tensor(list(evidence.first.arguments))
+    length, width = values.shape[1], targets.shape[1]
+    if given is None or not targets.is_floating_point() or not 2 <= width < length or len(targets.unique()) < 20:
+        raise NoEvidence("there is not one target a sample")
+    if given[0].numel() != length:
+        raise NoEvidence("the network is given a part of the inputs")
+    wanted = targets.double()
+    for place in range(length - width + 1):
+        if torch.equal(values[:, place : place + width], wanted):
+            yield _finding(
+                f"the {width} targets of each sample are numbers {place} to {place + width - 1} of its {length} input "
+                "numbers",
+                "targets that come after the window: `series[i : i + n]` and `series[i + n : i + n + horizon]`",
+            )
+            return
 
 
 def _finding(measured: str, remedy: str) -> Finding:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -203,11 +204,15 @@ def _is_place(path: tuple[Any, ...], target: torch.Tensor, image: torch.Tensor) 
 def _by_position(evidence: Evidence) -> Finding | None:
     """Outputs of positions, (N, T, C) or (N, C, …), that the step brings into another order than their targets."""
     path, batch = evidence.asked_path, evidence.train.raw[0]
-    outputs, wanted = main_tensor(evidence.first.outputs), None if path is None else leaf(batch, path)
-    if outputs is None or wanted is None or outputs.ndim < 3 or wanted.ndim < 2 or not outputs.is_floating_point():
+    asked = None if path is None else leaf(batch, path)
+    words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
+    outputs = main_tensor(evidence.first.outputs)
+    if outputs is None or outputs.ndim < 3 or not outputs.is_floating_point():
         return None
-    outputs, wanted = outputs.detach().cpu(), wanted.cpu()
-    for call in evidence.calls.losses:
+    outputs = outputs.detach().cpu()
+    whole = [part.cpu() for part in words if part.ndim >= 2]
+    shifted = [part for tokens in whole if tokens.ndim == 2 for part in (tokens[:, 1:], tokens[:, :-1])]
+    for call, wanted in product(evidence.calls.losses, [*whole, *shifted]):
         right = _right_places(outputs, wanted, call)
         wrong = right is not None and right < 0.5
         if wrong:

@@ -29,6 +29,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     evaluating, training = _modes(source)
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
+    if not evaluating and loop is None and training and source.library is None:
+        loop = _run_without_gradients(source)
     said = "no code calls `.eval()`"
     if loop is None and source.library is None:
         loop, said = (
@@ -106,6 +108,18 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
             around = list(source.around(node))
             if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
                 return node
+    return None
+
+
+def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
+    """A function that runs a network without gradients, and that the training loop does not call."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and _without_gradients(node):
+                sites = source.calls(node.name)
+                runs = any(source.runs_network(part) for part in ast.walk(node))
+                if runs and sites and all(site.often != "batch" for site in sites):
+                    return node
     return None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource
 from striate.observe.interventions import change_gradient, change_output
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -371,6 +374,26 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
             if (found := _all_with_all(outputs, targets, f" by `{site.text}`")) is not None:
                 yield replace(found, where=site.where)
                 return
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Sub) or not _is_measured(source, node):
+                continue
+            named = all(isinstance(side, ast.Name) for side in (node.left, node.right))  # not `x[:, None] - x`
+            sides = [source.value(node.left), source.value(node.right)]
+            if named and all(isinstance(side, torch.Tensor) and side.is_floating_point() for side in sides):
+                shapes = [tuple(side.shape) for side in sides]
+                for outputs, targets in (shapes, shapes[::-1]):
+                    if (found := _all_with_all(outputs, targets, f" by `{ast.unparse(node)}`")) is not None:
+                        yield replace(found, where=f"{Path(file).name}, line {node.lineno}")
+                        return
+
+
+def _is_measured(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a difference is squared, or its size is taken."""
+    outer = source.parent(node)
+    if isinstance(outer, ast.BinOp):
+        return isinstance(outer.op, ast.Pow) and outer.left is node
+    return isinstance(outer, ast.Attribute) and outer.attr in ("pow", "square", "abs")
 
 
 BROADCAST_OF_VARIABLES = Check(

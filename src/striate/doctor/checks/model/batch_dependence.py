@@ -15,6 +15,7 @@ from striate.doctor.checks.model.variants import apart, asked, deviations_apart,
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
+from striate.doctor.evidence.token_targets import goes_along_first_axis
 from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -113,6 +114,8 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     batch = next((batch for batch in evidence.train.raw if size_of(batch) >= 3), None)
     if batch is None:
         raise NoEvidence("no batch has three samples")
+    if goes_along_first_axis(evidence):
+        raise NoEvidence("axis 0 of a batch is that of positions")
     size = min(size_of(batch), MOST)
     kept = size // 2
     small = with_rows(batch, lambda tensor: tensor[:size])

@@ -20,7 +20,7 @@ from striate.doctor.checks.model.heads import (
     named,
 )
 from striate.doctor.checks.model.variants import Tried, said, tried
-from striate.doctor.evidence.call_graph import QUOTIENTS, Call, CallGraph, Head
+from striate.doctor.evidence.call_graph import INPUT, QUOTIENTS, SUMS, Call, CallGraph, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
@@ -253,7 +253,7 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
 
 def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
     """Numbers that are to be met."""
-    for origin, targets in _met(evidence, graph):
+    for origin, targets in (*_met(evidence, graph), *_corrections(evidence, graph)):
         bounds = range_of(origin)
         if bounds is None:
             continue
@@ -293,6 +293,23 @@ def _met(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Ten
     outputs = graph.calls[graph.output].shape
     if origin is not None and targets.is_floating_point() and tuple(targets.shape) == tuple(outputs):
         yield origin, targets
+
+
+def _corrections(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
+    """The last call before what the network computes is added to its input, or taken from it, and what it would have to
+    be for each target."""
+    shown, weights = evidence.calls.shown, {call.index for call in graph.weights}
+    for head in last_heads(graph, REGRESSION):
+        end, targets = made_by(graph, head), head.targets
+        if end is None or targets is None or shown is None or end.name not in SUMS or len(end.inputs) != 2:
+            continue
+        own = [n for n, index in enumerate(end.inputs) if index == INPUT or not weights & graph.before(index)]
+        if len(own) != 1 or targets.shape != shown.shape or not targets.is_floating_point():
+            continue
+        origin = graph.origin(end.inputs[1 - own[0]])
+        if origin is not None:
+            change = targets.detach().cpu() - shown.cpu()
+            yield origin, -change if "sub" in end.name and own[0] == 0 else change
 
 
 def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, threshold: str, why: str) -> Finding:

@@ -57,7 +57,11 @@ def _left_alone(evidence: Evidence) -> Iterator[tuple[str, nn.Module, list[Site]
     own |= parameters_held(optimizer) if isinstance(optimizer, Optimizer) else set()
     for name, thing in networks_by_name(source):
         parameters = {id(parameter) for parameter in thing.parameters()}
-        reads = list(reads_of(source, name, scope)) if parameters and not parameters & own else []
+        if not parameters or parameters & own:
+            continue
+        held = name not in source.names  # by an object, whose methods may change it
+        reads = list(reads_of(source, name, scope))
+        reads += list(reads_of(source, name)) if reads and held else []
         runs: list[Site] = []
         if reads and all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads) and runs:
             yield name, thing, runs

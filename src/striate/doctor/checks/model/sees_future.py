@@ -68,7 +68,7 @@ def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
     tokens = leaf(batch, path)
     assert tokens is not None
     samples, positions = tokens.shape
-    if outputs.shape[:2] == (samples, positions):
+    if outputs.ndim >= 2 and outputs.shape[:2] in ((samples, positions), (samples, positions - 1)):
         return outputs.flatten(2).double()
     if outputs.ndim == 3 and (outputs.shape[0], outputs.shape[2]) == (samples, positions):
         return outputs.transpose(1, 2).double()

@@ -67,7 +67,7 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
 
 def _both(evidence: Evidence) -> Iterator[Finding]:
     found = list(_run(evidence)) or list(_after_training(evidence))
-    yield from found or _put_before(evidence)
+    yield from found or list(_put_before(evidence)) or _whole_checkpoint(evidence.source)
 
 
 def _put_before(evidence: Evidence) -> Iterator[Finding]:
@@ -101,6 +101,53 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
+def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
+    """A file that is loaded as it is, `load_state_dict(torch.load("best.pth"), strict=False)`, though what the script
+    saves there is a dictionary of several things."""
+    for site in _lax_loads(source):
+        given = site.node.args[0] if site.node.args else None
+        if isinstance(given, ast.Name):
+            given = _last_value(source, site.node, given.id)
+        if not isinstance(given, ast.Call) or called(given) != "load" or not given.args:
+            continue
+        for saved in source.calls("save"):
+            if len(saved.node.args) < 2 or _file(saved.node.args[1]) != _file(given.args[0]):
+                continue
+            whole = saved.node.args[0]
+            if isinstance(whole, ast.Name):
+                whole = _last_value(source, saved.node, whole.id) or whole
+            held = _held_by(whole)
+            names = list(held)
+            if any(called(value) == "state_dict" for value in held.values()):
+                yield Finding(
+                    code="model.weights-not-loaded",
+                    severity="error",
+                    where=site.where,
+                    measured=f"`{site.text}` lets names differ, and what line {saved.node.lineno} saves there is a "
+                    f"dictionary of {', '.join(map(repr, names[:6]))}, none of which is a tensor of a network",
+                    threshold=CHECK.threshold,
+                    why="None of them is taken, in silence: what is used from there on has other weights.",
+                    remedy=f"the part that holds the weights: `torch.load(…)[{names[0]!r}]`, without `strict=False`",
+                )
+                return
+
+
+def _held_by(made: ast.expr) -> dict[str, ast.expr]:
+    """What a dictionary holds by name, `{"model": …}` or `dict(model=…)`; nothing where a name cannot be read."""
+    if isinstance(made, ast.Call) and called(made) == "dict" and not made.args:
+        return {word.arg: word.value for word in made.keywords if word.arg is not None}
+    if not isinstance(made, ast.Dict):
+        return {}
+    pairs = zip(made.keys, made.values, strict=True)
+    return {key.value: value for key, value in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+def _file(node: ast.expr) -> str:
+    """The name of a file as it is written: the last constant in `os.path.join(folder, "best.pth")`, or the whole."""
+    texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return texts[-1] if texts else ast.unparse(node)
+
+
 def _lax_loads(source: ScriptSource) -> Iterator[Site]:
     """Calls of `load_state_dict` that let names differ."""
     for site in source.calls("load_state_dict"):
@@ -132,7 +179,7 @@ CHECK = Check(
     question="Did the network take the weights that were read for it?",
     threshold=f"at most {_TAKEN:.0%} of the tensors given have a name that the network has; of what is loaded after "
     "training, all names begin with `module.`, and nothing takes that off, or get a "
-    "beginning that no name of the network has",
+    "beginning that no name of the network has, or it is the dictionary of all that was saved",
     run=_both,
     of_source=True,
     explains="fit.*",

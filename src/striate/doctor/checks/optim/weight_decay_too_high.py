@@ -32,6 +32,7 @@ ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
 PULLED = 0.015
 """Of the weights, in each step of SGD. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
+_USUAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
         return
     pulls = [(g["lr"] * g["weight_decay"] / (1 - min(g["momentum"], 0.99)), g) for g in optimizer.param_groups]
     pull, group = max(pulls, key=lambda pair: float(pair[0]))
-    if pull > PULLED:
+    if pull > PULLED and not (group["weight_decay"] <= _USUAL and group["lr"] >= 1):  # it is the rate then
         with_momentum = f" and momentum={group['momentum']:g}" if group["momentum"] else ""
         yield Finding(
             code="optim.weight-decay-too-high",

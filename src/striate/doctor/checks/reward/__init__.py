@@ -7,6 +7,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.acting import NO_EXPLORATION, TRUNCATED_TERMINAL
 from striate.doctor.checks.reward.batches import BATCHES
 from striate.doctor.checks.reward.bootstrap import ENDLESS, TARGET_STALE, TERMINAL_LOST
+from striate.doctor.checks.reward.policy_code import POLICY_CODE
 from striate.doctor.checks.reward.policy_sign import POLICY_SIGN
 from striate.doctor.checks.reward.recorded import RECORDED
 
@@ -19,4 +20,5 @@ CHECKS: tuple[Check, ...] = (
     NO_EXPLORATION,
     ENDLESS,
     POLICY_SIGN,
+    POLICY_CODE,
 )

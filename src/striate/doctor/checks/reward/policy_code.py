@@ -1,0 +1,115 @@
+"""Mistakes of policies that their code shows: log probabilities without a gradient, probabilities given as logits, and
+a rate at which no policy stays what it learned."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch import optim
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_optimizers
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+
+_CUT = ("detach", "item", "tolist", "numpy")
+_DISTRIBUTIONS = ("Categorical", "OneHotCategorical", "Multinomial", "Bernoulli")
+_SQUASHED = ("softmax", "sigmoid")
+_RATE = 0.05
+_BY_THE_RATE = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.RMSprop)
+"""Optimizers whose steps are about as long as the rate, whatever the gradient."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    found = list(_without_gradient(source)) or list(_squashed_twice(source))
+    yield from found or _rate(evidence)
+
+
+def _without_gradient(source: ScriptSource) -> Iterator[Finding]:
+    """All log probabilities of actions are cut off from their graph, and a loss goes backward."""
+    calls = [site for site in source.calls("log_prob") if receiver_of(site.node) is not None]
+    cut = [site for site in calls if _is_cut(source, site.node)]
+    if not calls or len(cut) < len(calls) or not source.calls("backward"):
+        return
+    whole = source.parent(source.parent(cut[0].node) or cut[0].node)
+    text = ast.unparse(whole) if isinstance(whole, ast.Call) else cut[0].text
+    yield Finding(
+        code="model.graph-detached",
+        severity="error",
+        where=cut[0].where,
+        measured=f"`{text}`: no log probability of the script keeps its graph",
+        threshold=POLICY_CODE.threshold,
+        why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
+        remedy=f"`{cut[0].text}` as it is where the loss is made of it; cut off only what an older policy gave",
+    )
+
+
+def _is_cut(source: ScriptSource, call: ast.Call) -> bool:
+    outer = source.parent(call)
+    return isinstance(outer, ast.Attribute) and outer.attr in (*_CUT, "data")
+
+
+def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
+    """`Categorical(logits=…)` of what a softmax gave."""
+    for site in source.calls(*_DISTRIBUTIONS):
+        for word in site.node.keywords:
+            made = _made(source, site.node, word.value) if word.arg == "logits" else None
+            if made is None or called(made) not in _SQUASHED:
+                continue
+            yield Finding(
+                code="model.double-softmax",
+                severity="error",
+                where=site.where,
+                measured=f"`{site.text}` takes for logits what `{called(made)}` gave",
+                threshold=POLICY_CODE.threshold,
+                why="Probabilities squashed a second time differ by a factor of e at most: the policy is never sure.",
+                remedy=f"`{called(site.node)}(logits=…)` of the scores as they are, or `{called(site.node)}(probs=…)`",
+            )
+            return
+
+
+def _made(source: ScriptSource, node: ast.AST, value: ast.expr) -> ast.expr | None:
+    """The expression, or what its name was given last in the same function before a node."""
+    if not isinstance(value, ast.Name):
+        return value
+    assigned = [
+        part.value
+        for part in ast.walk(source.scope_of(node))
+        if isinstance(part, ast.Assign) and part.lineno < getattr(node, "lineno", 0)
+        and [ast.unparse(target) for target in part.targets] == [value.id]
+    ]  # fmt: skip
+    return assigned[-1] if assigned else None
+
+
+def _rate(evidence: Evidence) -> Iterator[Finding]:
+    """A rate of Adam, or one of its kin, of a script whose steps are not made again."""
+    if evidence.setup.train != [] or not evidence.source.calls("log_prob", "gather"):
+        return
+    for optimizer in reached_optimizers(evidence.source.names):
+        rate = max(float(group["lr"]) for group in optimizer.param_groups)
+        if isinstance(optimizer, _BY_THE_RATE) and rate >= _RATE:
+            yield Finding(
+                code="optim.lr-too-high",
+                severity="warning",
+                where="the optimizer",
+                measured=f"{type(optimizer).__name__} has a rate of {rate:g}, and moves each weight by about as much "
+                "in each step",
+                threshold=POLICY_CODE.threshold,
+                why="Weights are of a size of 0.1 or so: a few steps make others of them, units saturate, and the "
+                "policy takes one action whatever it sees.",
+                remedy="a rate of 0.0003 to 0.003: `for group in optimizer.param_groups: group['lr'] = 3e-4`",
+            )
+            return
+
+
+POLICY_CODE = Check(
+    codes=("model.graph-detached", "model.double-softmax", "optim.lr-too-high"),
+    question="Can a policy learn from what its actions brought?",
+    threshold="no log probability that keeps its graph; a distribution whose logits a softmax gave; of steps that are "
+    f"not made again, a rate of Adam from {_RATE:g} on",
+    run=_run,
+    of_source=True,
+)
