@@ -43,6 +43,13 @@ def test_the_bug_of_a_script_is_named(name: str) -> None:
     assert BUGS[name] in [finding["code"] for finding in document["findings"][:2]], document["findings"]
 
 
+def test_a_first_step_that_fails_is_explained() -> None:
+    code, document, err = examined(FOLDER / "labels_from_one.py", "--broken")
+    assert code == 1, err
+    assert document["findings"][0]["code"] == "data.label-range"
+    assert "the step makes others of them" in document["findings"][0]["measured"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", few_quick(NAMES, ["trainer_class"]))
 def test_a_script_without_its_bug_is_healthy(name: str) -> None:

@@ -101,6 +101,8 @@ def diagnose_script(
         raise
     except BaseException as error:
         raised = error
+        if isinstance(error, Exception) and not catch.over:
+            catch.found = _of_failure(catch, path, error)
     finally:
         sys.argv, sys.path[:] = argv, places
         if catch.stop is not None:
@@ -111,6 +113,31 @@ def diagnose_script(
     if catch.found is None:
         raise _nothing_caught(path, catch, raised)
     return catch.found
+
+
+def _of_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis | None:
+    """What is found of a training whose first step fails, by its loop and its data; None where nothing explains it."""
+    own, main, last = types.ModuleType("__main__"), sys.modules["__main__"], error.__traceback__
+    own.__file__, frames = str(path), list[types.FrameType]()
+    sys.modules["__main__"] = own  # which runpy has taken away
+    written_by_user.cache_clear()
+    try:
+        while last is not None:
+            file = last.tb_frame.f_code.co_filename
+            if written_by_user(last.tb_frame.f_globals.get("__name__")) and Path(file).is_file():
+                frames.insert(0, last.tb_frame)
+            last = last.tb_next
+        if not frames or catch.training > 1 or find_loop(frames) is None:
+            return None
+        own.__dict__.update(frames[-1].f_globals)
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            found = _diagnosed(catch, frames, None)
+    except Exception:  # what failed once may fail anywhere
+        return None
+    finally:
+        sys.modules["__main__"] = main
+    errors = [one.code for one in found.diagnosis.findings if one.severity == "error"]
+    return found if errors and errors[0] != "optim.no-step" else None  # that only repeats what was raised
 
 
 def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:

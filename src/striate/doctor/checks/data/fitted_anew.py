@@ -42,14 +42,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
-    """A vocabulary that the same function builds of training, and again of validation."""
+    """A vocabulary that the same function builds of what is trained with, and again of validation."""
     sites: dict[str, list[Site]] = {}
     for site in source.calls(*_builders(source)):
         sites.setdefault(called(site.node), []).append(site)
     for name, calls in sites.items():
         given = [_words(ast.unparse(site.node.args[0])) if site.node.args else set[str]() for site in calls]
         anew = [s for s, words in zip(calls, given, strict=True) if words & _OTHERS and not words & _TRAINING]
-        if anew and any(words & _TRAINING and not words & _OTHERS for words in given):
+        if anew and any(words and not words & _OTHERS for words in given):
             yield _finding(
                 anew[0],
                 "numbers what is not trained with anew, so equal words become other numbers than in training",
@@ -110,7 +110,7 @@ FITTED_ANEW = Check(
     codes=("data.shift", "data.label-map"),
     question="Are scalers, encoders and vocabularies fitted to validation anew?",
     threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts; a vocabulary that "
-    "the same function builds of what is named for training, and again",
+    "the same function builds of something else, and again of that",
     run=_run,
     of_source=True,
     explains={"data.shift": "fit.* data.label-map", "data.label-map": "fit.* data.shift"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ LABEL_RANGE_THRESHOLD = (
     "0 to K − 1 of K outputs, 0 or 1 of one; values that the loss leaves out (`ignore_index`) are let pass"
 )
 _FAR = 30.0
+_BEYOND = re.compile(r"Target -?\d+ is out of bounds|Class values must be (smaller than num_classes|non-negative)")
 
 
 def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
@@ -36,7 +38,28 @@ def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
         raise NoEvidence("outputs and targets were not seen")
     if y.is_floating_point():
         return _fractions(evidence, outputs, y)
-    return _whole(evidence, outputs, y)
+    return list(_whole(evidence, outputs, y)) or _made_by_step(evidence, outputs, y)
+
+
+def _made_by_step(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
+    """A loss that has no output for a label which is none of the loader's: the step makes it."""
+    text = one_line(str(evidence.trial.error or ""))
+    found = _BEYOND.search(text)
+    if found is None or evidence.trial.rows or not y.numel() or outputs.ndim < 2:
+        return
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= outputs.shape[1]:
+        return
+    yield Finding(
+        code="data.label-range",
+        severity="error",
+        where="the training step",
+        measured=f"the first step raises {type(evidence.trial.error).__name__}: {text[:120]}; the loader's labels are "
+        f"{low} to {high} for {several(int(outputs.shape[1]), 'output')}, so the step makes others of them",
+        threshold=LABEL_RANGE_THRESHOLD,
+        why="There is no output for such a class: training stops.",
+        remedy="give the loss the labels as they come from the loader: `loss = criterion(model(x), y)`",
+    )
 
 
 def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:

@@ -241,7 +241,9 @@ def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]
     highest = [max(values) for values in zip(*rates, strict=False)]
     given = evidence.setup.optimizer
     if isinstance(given, Optimizer):
-        made = given.defaults.get("lr", 0.0)  # where the script sets the rate itself, in each step
+        # Where the script sets the rate itself, in each step; groups that were given rates of their own never had it.
+        own = len({float(group["lr"]) for group in given.param_groups}) > 1
+        made = 0.0 if own else given.defaults.get("lr", 0.0)
         began = [max(float(group.get("initial_lr", group["lr"])), float(made)) for group in given.param_groups]
         now = rates_given(evidence)
         highest = [max(values) for values in zip(highest, now, began, strict=False)]
