@@ -302,8 +302,9 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     for parameter in model.parameters():
         parameter.grad = None
     loss = loop.names.get(loop.loss)
-    val = _validation(loop, frames) if val is None else val
     first = read_batches(cast(Any, loop.batches), perf_counter(), "train").raw[0]
+    inputs = main_tensor(parts(first)[0])
+    val = _validation(loop, frames, inputs) if val is None else val
     setup = make_setup(
         model,
         loop.batches,
@@ -316,7 +317,6 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     )
     diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
-    inputs = main_tensor(parts(first)[0])
     others = tuple(setup.source.other_trainings()) if setup.source is not None else ()
     shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
     nth = "its first optimizer step" if catch.training == 1 else f"the first step of its {ordinal(catch.training)} loop"
@@ -479,9 +479,10 @@ def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) ->
     return best
 
 
-def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
+def _validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None) -> Any:
     """A loader that is named for validation, or else for a test, among what the running functions can see, the
-    innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it."""
+    innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it. Tensors of such names
+    have axes and channels as the `inputs` of training."""
     found: dict[str, Any] = {}
     for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
         if _are_of_another_training(names, loop.batches):
@@ -500,7 +501,9 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
             if word in name:
                 return value
     for value in _pairs(frames).values():
-        return value
+        own = value.dataset.tensors[0]
+        if inputs is None or (own.ndim == inputs.ndim and own.shape[1:2] == inputs.shape[1:2]):
+            return value
     others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
     return others[0] if len(others) == 1 and not found else None
 
