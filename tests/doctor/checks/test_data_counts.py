@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE
 from striate.doctor.checks.data.label_numbers import LABEL_RANGE
 from striate.doctor.checks.data.repeated_samples import TOO_FEW
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.recorded_iterators import RecordedIterator
 
 
@@ -232,3 +234,32 @@ def test_a_table_of_few_values_has_copies_by_chance() -> None:
 def test_a_hundred_rows_are_enough() -> None:
     x = torch.randn(110, 4, generator=torch.Generator().manual_seed(0))
     assert not asked(TOO_FEW, nn.Linear(4, 3), (x, torch.arange(110) % 3))
+
+
+def test_embeddings_are_tried_with_classes_that_are_not_trained_with() -> None:
+    x, y = pixels()
+    seen = y < 7
+    with pytest.raises(NoEvidence, match="none of the classes"):
+        asked(MISSING_CLASS, perceptron(), (x[seen], y[seen]), val=(x[~seen], y[~seen]))
+
+
+class Owners:
+    """Batches of two classes, drawn anew."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.rows = [(y == k).nonzero().flatten().tolist() for k in range(10)]
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(6):
+            yield [*self.rows[number][:8], *self.rows[9][:3]]
+
+
+def test_batches_that_a_sampler_of_ones_own_deals_are_not_counted() -> None:
+    x, y = pixels()
+    loader = DataLoader(TensorDataset(x, y), batch_sampler=Owners(y))  # type: ignore[arg-type]
+    assert not asked(TOO_FEW, perceptron(), loader)
+    with pytest.raises(NoEvidence, match="sampler of the user's own"):
+        list(asked(IMBALANCE, perceptron(), loader))

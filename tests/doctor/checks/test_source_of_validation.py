@@ -274,6 +274,12 @@ def test_a_score_is_taken_from_one(body: str, value: str, wrong: bool) -> None:
     assert (score_added(source_of(text)) is not None) is wrong
 
 
+def test_sums_of_several_names_are_no_loss() -> None:
+    text = "def accuracy(p, y):\n    return (p == y).sum()\n"
+    text += "loss_sum, right, n = loss_sum + loss.item(), right + accuracy(p, y), n + len(y)\n"
+    assert score_added(source_of(text)) is None
+
+
 @pytest.mark.parametrize("seeded", [True, False])
 def test_seeds_before_each_batch(seeded: bool) -> None:
     x, y = torch.randn(16, 1, 8, 8), torch.arange(16) % 10

@@ -143,3 +143,34 @@ def test_a_table_does_not_hold_its_label(kept: bool) -> None:
     with suppress(NoEvidence):
         found = asked(TARGET_IN_INPUT, nn.Linear(6, 2), DataLoader(TensorDataset(x, y), 32))
     assert [one.code for one in found] == ["data.target-in-input"] * kept
+
+
+class WithItsLoss(nn.Module):
+    """A language model that is given what it is asked for, to compute its own loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.read, self.say = nn.Embedding(20, 12), nn.GRU(12, 12, batch_first=True), nn.Linear(12, 20)
+
+    def forward(self, words: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        said = self.say(self.read(self.words(words))[0])
+        return said, functional.cross_entropy(said.flatten(0, 1), wanted.flatten())
+
+
+def test_targets_that_only_the_loss_within_reads_are_not_given() -> None:
+    torch.manual_seed(0)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        words = batch[0]
+        for _part in range(2):  # gradients are added up
+            loss = model(words[:, :-1], words[:, 1:])[1]
+            (loss / 2).backward()
+        optimizer.step()
+        return loss.detach()
+
+    found = []
+    with suppress(NoEvidence):
+        batches = DataLoader(TensorDataset(torch.randint(0, 20, (128, 9))), 32)
+        found = asked(TARGET_IN_INPUT, WithItsLoss(), batches, step=step)
+    assert not found

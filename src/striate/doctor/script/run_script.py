@@ -482,7 +482,7 @@ def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) ->
 def _validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None) -> Any:
     """A loader that is named for validation, or else for a test, among what the running functions can see, the
     innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it. Tensors of such names
-    have axes and channels as the `inputs` of training."""
+    have the kind of numbers, axes and channels of the `inputs` of training."""
     found: dict[str, Any] = {}
     for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
         if _are_of_another_training(names, loop.batches):
@@ -502,7 +502,8 @@ def _validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | No
                 return value
     for value in _pairs(frames).values():
         own = value.dataset.tensors[0]
-        if inputs is None or (own.ndim == inputs.ndim and own.shape[1:2] == inputs.shape[1:2]):
+        like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
+        if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
             return value
     others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
     return others[0] if len(others) == 1 and not found else None

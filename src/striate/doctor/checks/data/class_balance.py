@@ -128,6 +128,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         certain = int((counts.train > 0).sum()) == 1
     if not wanted:
         return
+    if counts.val is not None and not bool(((counts.train > 0) & (counts.val > 0)).any()):
+        raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
     weighted, x = _weights_of_few(evidence.setup.train), evidence.samples.x
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others: classes are missing for that")

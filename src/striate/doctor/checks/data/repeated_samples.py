@@ -313,7 +313,8 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
-    scarce = [] if deals_by_own(evidence.setup.train) else _scarce_classes(evidence, kept)
+    given = deals_by_own(evidence.setup.train) or _is_probe(evidence)
+    scarce = [] if given else _scarce_classes(evidence, kept)
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
         more = f" and {len(scarce) - 6} more" if len(scarce) > 6 else ""
@@ -324,6 +325,11 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     else:
         return
     yield _too_few(got)
+
+
+def _is_probe(evidence: Evidence) -> bool:
+    """Whether all that is trained is one layer, as to see what the features of another network tell of a few labels."""
+    return sum(parameter.ndim > 1 for parameter in evidence.setup.model.parameters()) == 1
 
 
 def _too_few(measured: str) -> Finding:

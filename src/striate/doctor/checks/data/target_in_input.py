@@ -81,7 +81,8 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
 def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
     """Whether each sequence of a shape goes through an embedding, and none is there for a loss within the network."""
     found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
-    return len(sequences) == 1 or len(found) >= sum(one.shape == shape for one in sequences)
+    wanted = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
+    return len(sequences) == 1 or len(found) >= wanted
 
 
 def _sequences(evidence: Evidence) -> list[torch.Tensor]:

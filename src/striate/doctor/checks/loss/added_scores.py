@@ -67,7 +67,7 @@ def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
             added |= isinstance(part.op, ast.Add) or (isinstance(part.op, ast.Sub) and part.left is inner)
         elif isinstance(part, ast.UnaryOp) or (isinstance(part, ast.Call) and inner is not part.func):
             return None
-        elif not isinstance(part, ast.expr):
+        elif not isinstance(part, ast.expr) or isinstance(part, ast.Tuple):
             break
         inner = part
     return inner if added else None

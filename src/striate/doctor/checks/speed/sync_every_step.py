@@ -37,8 +37,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     within = by_one and (times is None or first.calls <= 1)
     if not many and not within and (times is None or times < _SLOWER):
         return
-    # On a CPU a number that Python wants is there: only what goes through samples one by one costs.
-    cheap = evidence.setup.device.type == "cpu" and not by_one and not rows and (times is None or times < _SLOWER)
+    # On a CPU a number that Python wants is there: only layers that get samples one by one surely cost.
+    cheap = evidence.setup.device.type == "cpu" and not by_one and (times is None or times < _SLOWER)
     text = _measured(evidence, fetched, single if by_one else 0, rows)
     if times is not None and times > 1.1:
         text += f"; the same batch in one plain step is {times:.1f} times as fast"
