@@ -89,11 +89,11 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
 
     def draw() -> tuple[torch.Tensor, ...]:
         nonlocal again
-        drawn = tuple(next(again)[name] for name in chosen)
-        if not all(map(len, drawn)):  # past the end of what `order[i * 32 : (i + 1) * 32]` goes over
+        drawn = next(again)
+        if not all(len(drawn[name]) for name in chosen):  # past the end of what `order[i : i + 32]` goes over
             again = _run(loop, needed, names)
-            drawn = tuple(next(again)[name] for name in chosen)
-        return drawn
+            drawn = next(again)
+        return tuple(drawn[name] for name in chosen)
 
     return place, chosen, draw, loop
 
