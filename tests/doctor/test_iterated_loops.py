@@ -330,5 +330,5 @@ def test_an_order_that_is_gone_through_is_gone_through_again(monkeypatch: pytest
     loop, _, _ = caught(order_in_parts, monkeypatch)
     batches = list(loop.batches)
     assert {len(x) for x, _ in batches} == {32}
-    numbers = [[int((X == one).flatten(1).all(1).nonzero()) for one in x] for x, _ in batches]
+    numbers = [[int((one == X).flatten(1).all(1).nonzero()) for one in x] for x, _ in batches]
     assert all(torch.equal(Y[rows], y) for rows, (_, y) in zip(numbers, batches, strict=True))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from asked import asked, digits
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 
@@ -43,3 +45,23 @@ class Reading(nn.Module):
 def test_axes_are_exchanged_by_permute(read: Callable[[Tensor], Tensor], wrong: bool) -> None:
     found = asked(AXES_DEALT, Reading(read), digits())
     assert [one.code for one in found] == ["data.scrambled"] * wrong
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_classes_of_a_mask_come_to_the_front_by_permute(dealt: bool) -> None:
+    torch.manual_seed(0)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        scores = model(batch[0])
+        marked = nn.functional.one_hot(batch[1], 3)
+        wanted = (marked.view(scores.shape) if dealt else marked.permute(0, 3, 1, 2)).float()
+        loss = nn.functional.binary_cross_entropy_with_logits(scores, wanted)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    images = torch.rand(64, 1, 6, 8)
+    batches = DataLoader(TensorDataset(images, (3 * images[:, 0]).long().clamp(max=2)), 16)
+    found = asked(AXES_DEALT, nn.Conv2d(1, 3, 3, padding=1), batches, step=step)
+    assert [one.code for one in found] == ["data.scrambled"] * dealt

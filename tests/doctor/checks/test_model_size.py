@@ -254,3 +254,20 @@ def test_one_number_for_all_places_is_no_window(given: tuple[int, ...], window: 
 def test_a_map_that_is_flattened_is_seen_whole() -> None:
     model = seeded(lambda: nn.Sequential(nn.Conv1d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 46, 2)))
     assert not asked(RECEPTIVE_FIELD, model, spots(), optimizer=adam)
+
+
+class Rescaled(nn.Module):
+    """Layers behind a product with a number."""
+
+    def __init__(self, *more: nn.Module) -> None:
+        super().__init__()
+        self.layers = linear(*more)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x * 0.5 - 1).softmax(1)
+
+
+@pytest.mark.parametrize("bent", [False, True])
+def test_a_product_with_a_number_bends_nothing(bent: bool) -> None:
+    found = asked(NO_NONLINEARITY, seeded(lambda: Rescaled(*[nn.ReLU()] * bent)), digits(), optimizer=adam)
+    assert ("error" in [one.severity for one in found]) == (not bent)

@@ -26,6 +26,7 @@ from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.model.weights_not_loaded import CHECK as WEIGHTS_NOT_LOADED
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 
 
 def codes(text: str, names: dict[str, Any], check: Any) -> list[str]:
@@ -274,6 +275,13 @@ def test_a_score_is_taken_from_one(body: str, value: str, wrong: bool) -> None:
     assert (score_added(source_of(text)) is not None) is wrong
 
 
+def test_a_mean_of_a_score_is_one() -> None:
+    text = "def dice(p, y):\n    return (p * y).sum(1)\n\ndef dice_loss(p, y):\n    return {}dice(p, y).mean()\n"
+    text += "loss += dice_loss(p, y)\n"
+    assert score_added(source_of(text.format(""))) is not None
+    assert score_added(source_of(text.format("1 - "))) is None
+
+
 def test_sums_of_several_names_are_no_loss() -> None:
     text = "def accuracy(p, y):\n    return (p == y).sum()\n"
     text += "loss_sum, right, n = loss_sum + loss.item(), right + accuracy(p, y), n + len(y)\n"
@@ -381,3 +389,15 @@ def test_an_order_of_training_samples_alone_is_no_split(drawn: str, wrong: bool)
         trainer.test(module, Waves())
         """)
     assert codes(text, values(), SPLIT_OVERLAP) == ["data.split-overlap"] * wrong
+
+
+@pytest.mark.parametrize(("given", "wrong"), [("*= decay", True), ("= 0.1 * decay", False), ("*= 0.9", False)])
+def test_a_decay_from_the_first_epoch_on_is_of_the_first_rate(given: str, wrong: bool) -> None:
+    text = SCRIPT.replace("    scheduler.step()", "    adjust(optimizer, epoch)\n    scheduler.step()")
+    text += textwrap.dedent(f"""
+        def adjust(optimizer, epoch):
+            decay = 0.1 ** (epoch // 3)
+            for group in optimizer.param_groups:
+                group["lr"] {given}
+        """)
+    assert codes(text, values(), SCHEDULER_CALLS) == ["optim.lr-schedule"] * wrong

@@ -14,7 +14,10 @@ Shape = tuple[int, ...]
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     for call in evidence.graph.calls:
-        if call.name not in _READ_ANEW or not call.from_batch or not call.given:
+        if call.name not in _READ_ANEW or not call.given:
+            continue
+        made_of = evidence.graph.origin(call.inputs[0]) if call.inputs else None
+        if not call.from_batch and (made_of is None or made_of.name != "one_hot"):
             continue
         way = exchanged_by_reading(call.given[0], call.shape)
         if way is None:

@@ -31,7 +31,7 @@ def _is_score(function: Function) -> bool:
     words = _words(function.name)
     if "loss" in words:
         given = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
-        return bool(given) and all(value is not None and _names_score(called(value)) for value in given)
+        return bool(given) and all(value is not None and _names_score(called(_averaged(value))) for value in given)
     if not words & _SCORES:
         return False
     inside = list(ast.walk(function))
@@ -44,6 +44,13 @@ def _is_score(function: Function) -> bool:
         for part in inside
     )
     return not turned and not from_one and not any("loss" in called(part).lower() for part in inside)
+
+
+def _averaged(value: ast.expr) -> ast.expr:
+    """What a mean or a sum is taken of: `dice(p, y)` of `dice(p, y).mean()`."""
+    while called(value) in ("mean", "sum") and isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        value = value.func.value
+    return value
 
 
 def _names_score(name: str) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
-from striate.doctor.evidence.call_graph import SAME_NUMBERS, Call, CallGraph
+from striate.doctor.evidence.call_graph import QUOTIENTS, SAME_NUMBERS, TIMES, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
@@ -221,7 +221,9 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 def _only_linear(graph: CallGraph, end: int) -> bool:
     """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
-    names = {graph.calls[i].name for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch}
+    calls = [graph.calls[i] for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch]
+    by_number = TIMES | QUOTIENTS  # as images are divided by 255
+    names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
     last = graph.origin(end)
     names -= {last.name} if last is not None and last.name in ("softmax", "log_softmax", "sigmoid") else set()
     return names <= _KNOWN_LINEAR and not any(

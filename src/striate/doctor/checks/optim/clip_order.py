@@ -83,5 +83,5 @@ CHECK = Check(
     threshold="a clip behind the optimizer's step, before backward, or of gradients that a scaler has multiplied",
     run=_run,
     of_source=True,
-    explains="optim.clip-too-small optim.lr-too-high loss.not-finite",
+    explains="optim.clip-too-small optim.lr-too-high optim.lr-too-low loss.not-finite",
 )

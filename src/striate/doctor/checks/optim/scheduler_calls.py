@@ -10,6 +10,8 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,7 +37,7 @@ from striate.doctor.setup.script_source import ScriptSource, Site, argument, cal
 from striate.records import Finding
 from striate.wording import several
 
-_CODE = "optim.scheduler-calls"
+_CODE, _SCHEDULE = "optim.scheduler-calls", "optim.lr-schedule"
 _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
@@ -53,6 +55,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     unused = next(_never_stepped(source), None)
     if unused is not None:
         yield _finding(*unused)
+        return
+    grown = next(_compounded(source), None)
+    if grown is not None:
+        yield replace(_finding(*grown), code=_SCHEDULE)
         return
     if source.library is not None and source.library.schedules:
         told = next((told for each in source.library.schedules for told in _of_library(evidence, each) if told), None)
@@ -84,6 +90,32 @@ def _finding(where: str, measured: str, remedy: str) -> Finding:
         why="The learning rate is another than the schedule says: training ends too early, never warms up, or swings.",
         remedy=remedy,
     )
+
+
+def _compounded(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
+    """`group["lr"] *= 0.1 ** (epoch // 3)`: a factor that is counted from the beginning, of what it has made smaller
+    before."""
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.AugAssign) or not isinstance(node.op, ast.Mult):
+                continue
+            target, value = node.target, node.value
+            if not isinstance(target, ast.Subscript) or ast.unparse(target.slice).strip("'\"") != "lr":
+                continue
+            if isinstance(value, ast.Name):
+                given = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Assign))
+                value = next((one.value for one in given if ast.unparse(one.targets[0]) == value.id), value)
+            power = value if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow) else None
+            counted = [] if power is None else [n.id for n in ast.walk(power.right) if isinstance(n, ast.Name)]
+            if power is None or not any("epoch" in name for name in counted):
+                continue
+            yield (
+                f"{Path(file).name}, line {node.lineno}",
+                f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, and "
+                "multiplies a rate that was multiplied in each epoch before",
+                f"the rate that the training began with: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
+            )
+            return
 
 
 def _never_stepped(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
@@ -354,12 +386,13 @@ def _batches(evidence: Evidence) -> int | None:
 
 
 CHECK = Check(
-    codes=(_CODE,),
+    codes=(_CODE, _SCHEDULE),
     question="Is the scheduler stepped as often as its lengths are meant, after the optimizer, with the right metric?",
     threshold=f"stepped per batch and per epoch; before the optimizer's first step; per batch with lengths that end, "
     f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; ReduceLROnPlateau in the wrong mode; "
-    f"never stepped; a rate that grows {_GROWN:g} times to the end of training",
+    f"never stepped; a rate that grows {_GROWN:g} times to the end of training; a factor counted from the first epoch "
+    "that multiplies the rate in each",
     run=_run,
     of_source=True,
-    explains="optim.lr-schedule optim.lr-too-low",
+    explains={_CODE: "optim.lr-schedule optim.lr-too-low", _SCHEDULE: "optim.lr-too-low"},
 )
