@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from striate.doctor.setup.batch import copied, leaves, main_tensor, parts
-from striate.doctor.setup.reached_objects import reached_objects
+from striate.doctor.setup.reached_objects import reached_objects, written_by_user
 from striate.observe.tensors import tensors_in
 
 _MOST, _MOST_BYTES, _SECONDS = 40, 64 * 2**20, 1.0
@@ -100,8 +100,8 @@ def _recorded(iterator: Any, most: int) -> RecordedIterator | None:
 def deals_by_own(loader: Any) -> bool:
     """Whether batches are made by a sampler of the user's own, which may deal classes by chance: in one epoch some come
     seldom, in the next one others."""
-    kind = type(getattr(loader, "batch_sampler", None))
-    return kind is not type(None) and not kind.__module__.startswith("torch.")
+    sampler = getattr(loader, "batch_sampler", None)
+    return sampler is not None and written_by_user(type(sampler).__module__)
 
 
 def takes_others(step: object) -> bool:
