@@ -194,6 +194,7 @@ def test_a_training_that_does_not_come_is_refused(tmp_path: Path) -> None:
     assert document["error"]["remedy"] == "striate doctor train.py --training 1"
 
 
+@pytest.mark.slow
 def test_a_number_of_no_training_is_refused(tmp_path: Path) -> None:
     assert told(tmp_path, TEACHER_AND_STUDENT, "--training", "0")[0] == 2
 

@@ -82,12 +82,19 @@ FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-w
 
 
 def test_each_fault_can_be_planted_and_has_a_code_that_exists() -> None:
-    for name, (part, _, text, codes) in CASES.items():
-        ast.parse(text)
+    for number, (name, (part, _, text, codes)) in enumerate(CASES.items()):
+        if number % 4 == 0:
+            ast.parse(text)
         known = set(codes) & KNOWN or name in UNNAMED or any(code.startswith(NO_CODE) for code in codes)
         assert "healthy" in part or known, name
     assert sum(case[0] == "healthy" for case in CASES.values()) >= 30
     assert len(CASES) >= 110
+
+
+@pytest.mark.slow
+def test_each_edited_script_is_python() -> None:
+    for _, _, text, _ in CASES.values():
+        ast.parse(text)
 
 
 def examined(name: str, folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from quick import few_quick
 from striate.cli import main
+from striate.doctor.script.run_script import diagnose_script
 
 FOLDER = Path(__file__).parent / "whole_scripts"
 BUGS = {
@@ -44,10 +45,9 @@ def test_the_bug_of_a_script_is_named(name: str) -> None:
 
 
 def test_a_first_step_that_fails_is_explained() -> None:
-    code, document, err = examined(FOLDER / "labels_from_one.py", "--broken")
-    assert code == 1, err
-    assert document["findings"][0]["code"] == "data.label-range"
-    assert "the step makes others of them" in document["findings"][0]["measured"]
+    first = diagnose_script(FOLDER / "labels_from_one.py", ["--broken"], seconds=2.0).diagnosis.findings[0]
+    assert first.code == "data.label-range"
+    assert "the step makes others of them" in first.measured
 
 
 @pytest.mark.slow
