@@ -12,7 +12,6 @@ import pytest
 
 from quick import few_quick
 from striate.cli import main
-from striate.doctor.script.run_script import diagnose_script
 
 FOLDER = Path(__file__).parent / "whole_scripts"
 BUGS = {
@@ -44,10 +43,12 @@ def test_the_bug_of_a_script_is_named(name: str) -> None:
     assert BUGS[name] in [finding["code"] for finding in document["findings"][:2]], document["findings"]
 
 
+@pytest.mark.slow
 def test_a_first_step_that_fails_is_explained() -> None:
-    first = diagnose_script(FOLDER / "labels_from_one.py", ["--broken"], seconds=2.0).diagnosis.findings[0]
-    assert first.code == "data.label-range"
-    assert "the step makes others of them" in first.measured
+    code, document, err = examined(FOLDER / "labels_from_one.py", "--broken")
+    assert code == 1, err
+    assert document["findings"][0]["code"] == "data.label-range"
+    assert "the step makes others of them" in document["findings"][0]["measured"]
 
 
 @pytest.mark.slow

@@ -263,3 +263,12 @@ def test_batches_that_a_sampler_of_ones_own_deals_are_not_counted() -> None:
     assert not asked(TOO_FEW, perceptron(), loader)
     with pytest.raises(NoEvidence, match="sampler of the user's own"):
         list(asked(IMBALANCE, perceptron(), loader))
+
+
+def test_labels_that_the_step_moves_out_of_range_are_told() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return loop(model, (batch[0], batch[1] + 1), optimizer, loss)
+
+    (finding,) = asked(LABEL_RANGE, perceptron(), pixels(), step=step)
+    assert finding.code == "data.label-range"
+    assert "the step makes others of them" in finding.measured
