@@ -39,10 +39,10 @@ double half bfloat16 clone detach data requires_grad __getitem__ select narrow c
 reshape_as expand dropout alias
 """
 SAME_NUMBERS = frozenset(_SAME_NUMBERS.split())
+"""What changes the place of numbers, not their values (dropout aside)."""
 SUMS = frozenset(["add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__"])
 TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
 QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"])
-"""What changes the place of numbers, not their values (dropout aside)."""
 
 
 @dataclass(frozen=True)

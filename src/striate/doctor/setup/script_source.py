@@ -178,6 +178,16 @@ class ScriptSource:
         """What a node is a part of."""
         return self._parents.get(node)
 
+    def last_value(self, node: ast.AST, name: str) -> ast.expr | None:
+        """What a name was given last in the same function before a node, as it is written."""
+        assigned = (part for part in ast.walk(self.scope_of(node)) if isinstance(part, ast.Assign))
+        values = [
+            part.value
+            for part in assigned
+            if part.lineno < getattr(node, "lineno", 0) and any(ast.unparse(target) == name for target in part.targets)
+        ]
+        return values[-1] if values else None
+
     def _passed_predictions(self, scope: ast.AST) -> set[str]:
         found: set[str] = set()
         if not isinstance(scope, Function):

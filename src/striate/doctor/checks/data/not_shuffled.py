@@ -22,7 +22,8 @@ GAIN = 0.05
 _FEWEST, _EACH = 48, 5
 THRESHOLD = (
     f"{ALIKE:g} of the variance of the targets lies between stretches of a batch ({WINDOW} samples at least), not "
-    f"within: 0 is an order by chance, 1 sorted; from {LIKE:g} where shuffled batches learn better by {GAIN:g}"
+    f"within: 0 is an order by chance, 1 sorted; from {LIKE:g} where shuffled batches learn better by {GAIN:g}, or, of "
+    "a network that gives no classes, where all samples of a class are followed by all of the next"
 )
 
 
@@ -45,7 +46,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if between < LIKE:
         return
     gain, words = _tried(evidence)
-    if between < ALIKE and ((gain is None and not _one_after_the_other(evidence)) or (gain or GAIN) < GAIN):
+    matters = _one_after_the_other(evidence) if gain is None else gain >= GAIN
+    if between < ALIKE and not matters:
         return
     severity = "error" if gain is not None and gain >= 4 * GAIN else "warning"
     stretches = targets.split(stretch)

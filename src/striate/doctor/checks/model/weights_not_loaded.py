@@ -77,12 +77,12 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
     for site in _lax_loads(source):
         given = site.node.args[0] if site.node.args else None
         if isinstance(given, ast.Name):
-            given = _last_value(source, site.node, given.id)
+            given = source.last_value(site.node, given.id)
         beginning = _beginning(given.key) if isinstance(given, ast.DictComp) else ""
         owner = receiver_of(site.node)
         model = source.value(owner)
         if not isinstance(model, nn.Module):
-            made = None if owner is None else _last_value(source, site.node, ast.unparse(owner))
+            made = None if owner is None else source.last_value(site.node, ast.unparse(owner))
             model = evidence.setup.model
             if made is None or called(made) != type(model).__name__:
                 continue
@@ -107,7 +107,7 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
     for site in _lax_loads(source):
         given = site.node.args[0] if site.node.args else None
         if isinstance(given, ast.Name):
-            given = _last_value(source, site.node, given.id)
+            given = source.last_value(site.node, given.id)
         if not isinstance(given, ast.Call) or called(given) != "load" or not given.args:
             continue
         for saved in source.calls("save"):
@@ -115,10 +115,10 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
                 continue
             whole = saved.node.args[0]
             if isinstance(whole, ast.Name):
-                whole = _last_value(source, saved.node, whole.id) or whole
+                whole = source.last_value(saved.node, whole.id) or whole
             held = _held_by(whole)
-            names = list(held)
-            if any(called(value) == "state_dict" for value in held.values()):
+            names, states = list(held), [name for name, value in held.items() if called(value) == "state_dict"]
+            if states:
                 yield Finding(
                     code="model.weights-not-loaded",
                     severity="error",
@@ -127,7 +127,7 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
                     f"dictionary of {', '.join(map(repr, names[:6]))}, none of which is a tensor of a network",
                     threshold=CHECK.threshold,
                     why="None of them is taken, in silence: what is used from there on has other weights.",
-                    remedy=f"the part that holds the weights: `torch.load(…)[{names[0]!r}]`, without `strict=False`",
+                    remedy=f"the part that holds the weights: `torch.load(…)[{states[0]!r}]`, without `strict=False`",
                 )
                 return
 
@@ -153,17 +153,6 @@ def _lax_loads(source: ScriptSource) -> Iterator[Site]:
     for site in source.calls("load_state_dict"):
         if any(word.arg == "strict" and source.value(word.value) is False for word in site.node.keywords):
             yield site
-
-
-def _last_value(source: ScriptSource, node: ast.AST, name: str) -> ast.expr | None:
-    """What a name was given last in the same function before a node."""
-    assigned = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Assign))
-    values = [
-        part.value
-        for part in assigned
-        if part.lineno < getattr(node, "lineno", 0) and any(ast.unparse(target) == name for target in part.targets)
-    ]
-    return values[-1] if values else None
 
 
 def _beginning(key: ast.expr) -> str:

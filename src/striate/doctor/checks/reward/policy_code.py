@@ -56,7 +56,9 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
     """`Categorical(logits=…)` of what a softmax gave."""
     for site in source.calls(*_DISTRIBUTIONS):
         for word in site.node.keywords:
-            made = _made(source, site.node, word.value) if word.arg == "logits" else None
+            made = word.value if word.arg == "logits" else None
+            if isinstance(made, ast.Name):
+                made = source.last_value(site.node, made.id)
             if made is None or called(made) not in _SQUASHED:
                 continue
             yield Finding(
@@ -69,19 +71,6 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
                 remedy=f"`{called(site.node)}(logits=…)` of the scores as they are, or `{called(site.node)}(probs=…)`",
             )
             return
-
-
-def _made(source: ScriptSource, node: ast.AST, value: ast.expr) -> ast.expr | None:
-    """The expression, or what its name was given last in the same function before a node."""
-    if not isinstance(value, ast.Name):
-        return value
-    assigned = [
-        part.value
-        for part in ast.walk(source.scope_of(node))
-        if isinstance(part, ast.Assign) and part.lineno < getattr(node, "lineno", 0)
-        and [ast.unparse(target) for target in part.targets] == [value.id]
-    ]  # fmt: skip
-    return assigned[-1] if assigned else None
 
 
 def _rate(evidence: Evidence) -> Iterator[Finding]:
