@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.script.run_script import _are_of_another_training
+from striate.doctor.script.validation_data import are_of_another_training
 from striate.doctor.setup.script_source import ScriptSource
 
 TEACHER_AND_STUDENT = """
@@ -254,7 +254,7 @@ def test_validation_that_an_estimator_scales_before_it_asks_its_network(tmp_path
 def test_loaders_of_a_training_to_come_are_no_validation() -> None:
     loaders: list[DataLoader[Any]] = [DataLoader(TensorDataset(torch.zeros(8, 2), torch.zeros(8))) for _ in range(3)]
     first, second, val = loaders
-    assert _are_of_another_training({"train_loader": second, "val_loader": val}, first)
-    assert not _are_of_another_training({"train_loader": first, "val_loader": val}, first)
-    assert not _are_of_another_training({"val_loader": val}, first)
-    assert not _are_of_another_training({"train_loader": DataLoader(first.dataset, 4), "val_loader": val}, first)
+    assert are_of_another_training({"train_loader": second, "val_loader": val}, first)
+    assert not are_of_another_training({"train_loader": first, "val_loader": val}, first)
+    assert not are_of_another_training({"val_loader": val}, first)
+    assert not are_of_another_training({"train_loader": DataLoader(first.dataset, 4), "val_loader": val}, first)

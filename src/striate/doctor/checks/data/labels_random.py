@@ -302,16 +302,21 @@ def _network(evidence: Evidence) -> str | None:
     change = Change(
         optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     )
-    sigmas = []
+    sigmas, steps, fitted = [], 0, False
     for name, wanted in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, wanted, batches=train)
         found = None if trial.error is not None else _sigmas(evidence.predictions_of(trial, asked))
-        if found is not None:
-            sigmas.append(found)
-        if found is not None and found >= SIGMAS:
+        if found is None:
+            continue
+        sigmas.append(found)
+        if found >= SIGMAS:
             return None
+        steps = max(steps, len(trial.rows))
+        fitted = fitted or _better_than_chance(evidence.predictions_of(trial, train))
     if not sigmas:
         return None
+    if not fitted and not evidence.samples.sole_inputs.is_floating_point():  # simple models see no order of words
+        raise NoEvidence(f"the network has not learned its training samples either in {several(steps, 'step')}")
     return f"is {max(sigmas):.1f} standard errors better than chance on samples held out"
 
 

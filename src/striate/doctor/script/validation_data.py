@@ -1,0 +1,159 @@
+"""What a script keeps for validation: loaders and tensors of such names, among what its running functions see."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.script.loop_syntax import syntax_of, value_of
+from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.setup.script_source import called
+
+_MOST_LOADERS = 16  # of a dictionary
+_VALIDATION = ("val", "valid", "dev", "test", "eval")
+
+
+def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None) -> Any:
+    """A loader that is named for validation, or else for a test, among what the running functions can see, the
+    innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it. Tensors of such names
+    have the kind of numbers, axes and channels of the `inputs` of training."""
+    found: dict[str, Any] = {}
+    for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
+        if are_of_another_training(names, loop.batches):
+            continue
+        for name, value in list(names.items()):
+            held: list[tuple[Any, Any]] = []
+            if isinstance(value, dict):
+                held = [(f"{name}.{key}", inner) for key, inner in list(value.items())[:_MOST_LOADERS]]
+            elif type(value).__module__ == "__main__" and hasattr(value, "__dict__"):
+                held = list(vars(value).items())
+            for own, other in [(name, value), *held]:
+                if other is not loop.batches and (_is_loader(other) or _is_of_one_kind(other, loop.batches)):
+                    found.setdefault(own.lower(), other)
+    for word in _VALIDATION:
+        for name, value in found.items():
+            if word in name:
+                return value
+    for value in _pairs(frames).values():
+        own = value.dataset.tensors[0]
+        like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
+        if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
+            return value
+    others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
+    return others[0] if len(others) == 1 and not found else None
+
+
+def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
+    """Whether loaders that a function has are for a training to come: one is named for training, and the batches are
+    from none of them, nor from their data."""
+    loaders = {name.lower(): value for name, value in names.items() if isinstance(value, DataLoader)}
+    if not isinstance(batches, DataLoader) or not any("train" in name for name in loaders):
+        return False
+    data = getattr(batches.dataset, "dataset", batches.dataset)
+    return all(
+        value is not batches and getattr(value.dataset, "dataset", value.dataset) is not data
+        for value in loaders.values()
+    )
+
+
+def _is_of_one_kind(value: Any, batches: Any) -> bool:
+    """A loader of the user's own class, as the one that trains."""
+    return type(value) is type(batches) and type(value).__module__ == "__main__" and hasattr(type(value), "__iter__")
+
+
+def _is_loader(value: Any) -> bool:
+    """A DataLoader, or what a library has put around one."""
+    if isinstance(value, DataLoader):
+        return True
+    kind = type(value)
+    return (
+        hasattr(kind, "__iter__")
+        and hasattr(kind, "__len__")
+        and isinstance(getattr(value, "_dataloader", None), DataLoader)
+    )
+
+
+def _pairs(frames: list[Any]) -> dict[str, Any]:
+    """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, or `val_data = (x, y)`, as loaders,
+    by their names."""
+    found: dict[str, Any] = {}
+    changed = {
+        id(value) for frame in frames for name, value in frame.f_locals.items()
+        if any(word in name.lower() for word in _VALIDATION) and _is_changed_first(frame, name)
+    }  # fmt: skip
+    for frame in reversed(frames):
+        names = {**frame.f_globals, **frame.f_locals}
+        for name, inputs in names.items():
+            if id(inputs) in changed:
+                continue
+            if _is_validation_pair(name, inputs):
+                found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
+            named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
+            if not isinstance(inputs, torch.Tensor) or not named:
+                continue
+            targets = next((names[other] for other in _names_of_targets(name) if other in names), None)
+            if isinstance(targets, torch.Tensor) and inputs.ndim and targets.ndim and len(inputs) == len(targets):
+                found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
+    return found
+
+
+_SHORT = ("xv", "x_v", "xva", "x_va", "xte", "x_te")
+_INPUTS, _TARGETS = ("x", "X", "inputs", "images", "features"), ("y", "Y", "targets", "labels")
+
+
+def _names_of_targets(name: str) -> Iterator[str]:
+    """How targets beside inputs of a name may be called: `y_val` beside `X_val`, `val_labels` beside `val_images`."""
+    words = name.split("_")
+    for place, word in enumerate(words):
+        if word in _INPUTS:
+            yield from ("_".join([*words[:place], other, *words[place + 1 :]]) for other in _TARGETS)
+    if name[:1] in ("x", "X"):  # `xval`
+        yield from ("y" + name[1:], "Y" + name[1:])
+
+
+_LOOKING = ("len", "print", "type", "isinstance")
+
+
+def _is_changed_first(frame: Any, name: str) -> bool:
+    """Whether a function gives a variable to nothing but methods of objects that are no networks, which scale it before
+    they ask the network, as `self.predict(validation_data[0])` does."""
+    tree = syntax_of(frame.f_code.co_filename)
+    functions_of_file = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    own: Iterator[ast.AST] = (node for node in functions_of_file if node.lineno == frame.f_code.co_firstlineno)
+    calls = [
+        node
+        for node in ast.walk(next(own, tree))
+        if isinstance(node, ast.Call) and called(node) not in _LOOKING and any(_holds(part, name) for part in node.args)
+    ]
+    return bool(calls) and all(_scales_first(call, {**frame.f_globals, **frame.f_locals}) for call in calls)
+
+
+def _holds(argument: ast.expr, name: str) -> bool:
+    """Whether a call is given a variable, or a part of it: not what another call makes of it."""
+    while isinstance(argument, ast.Subscript | ast.Starred | ast.Attribute):
+        argument = argument.value
+    return isinstance(argument, ast.Name) and argument.id == name
+
+
+def _scales_first(call: ast.Call, names: dict[str, Any]) -> bool:
+    function = value_of(call.func, names)
+    if isinstance(function, types.MethodType):
+        return not isinstance(function.__self__, nn.Module)
+    if callable(function) and type(function).__module__ == "__main__":  # an object that is called
+        return not isinstance(function, nn.Module)
+    return function is None and called(call) in ("predict", "predict_proba", "score")  # of what is not made yet
+
+
+def _is_validation_pair(name: str, value: Any) -> bool:
+    """Whether a variable holds inputs and targets of validation."""
+    if not any(word in name.lower() for word in _VALIDATION) or not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    tensors = [part for part in value if isinstance(part, torch.Tensor) and part.ndim > 0]
+    return len(tensors) == 2 and len(tensors[0]) == len(tensors[1]) > 1
