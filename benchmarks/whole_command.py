@@ -110,8 +110,8 @@ def judge(cases: list[dict[str, Any]]) -> dict[str, Any]:
         ]
         if ratios:
             text = f"{min(ratios):.2f}× the script, the worst of {len(ratios)} sets"
-            whole = len(ratios) == len([one for one in CASES if one[1] == epochs])
-            claims[f"whole-command-{epochs}"] = claim(text, min(ratios) >= target if whole else None)
+            whole, met = len(ratios) == len([one for one in CASES if one[1] == epochs]), min(ratios) >= target
+            claims[f"whole-command-{epochs}"] = claim(text, met if whole or not met else None)
     return claims
 
 

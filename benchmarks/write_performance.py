@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.page import page, workload_page
+from common.page import page, tried_page, workload_page
 from common.plot import draw
 from common.results import RESULTS
 
@@ -51,13 +51,15 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_performance(results: Path, out: Path) -> None:
-    """Write the page `out`, and beside it a page a workload into measurements/, with its picture in plots/."""
+    """Write the page `out`, and beside it, in measurements/, what was tried and a page a workload, with its picture in
+    plots/."""
     found, folder = read_results(results), out.parent / "measurements"
     folder.mkdir(exist_ok=True)
     for result in found:
         picture = draw(result, out.parent / "plots")
         plot = None if picture is None else f"../plots/{picture.name}"
         (folder / f"{result['workload']}.md").write_text(workload_page(result, plot), encoding="utf-8")
+    (folder / "tried.md").write_text(tried_page(found), encoding="utf-8")
     out.write_text(page(found, WORKLOADS), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""docs/performance.md, and a page of measurements a workload, from results alone: no figure is written by hand."""
+"""docs/performance.md, a page of what was tried, and one of measurements a workload: all figures are from results."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ HEAD = """# Performance
 
 What you wait for, with striate and with the fastest other way that was measured beside it, on the same machine in the
 same run. Each line leads to its measurements: all contenders, spread, memory, versions, the command to repeat it."""
+TRIED_HEAD = "# What is not met, and what is slower"
+TRIED_LINK = "What was tried for what is not met, and where a peer is faster: [here](measurements/tried.md)."
 WRITTEN = """Written by `python benchmarks/write_performance.py` from `benchmarks/results/*.json`. `make bench` measures
 and writes it anew, `make bench BENCH=fashion_epoch` one workload, `make bench-long` those that train for long."""
 CONVENTIONS = """## How to read the tables
@@ -40,13 +42,18 @@ def page(results: Sequence[Result], expected: Iterable[str]) -> str:
         HEAD,
         _quick_warning(results),
         _waited_for(results),
-        _slower(results),
         _verdicts(results),
         _machine(results),
         _all_measurements(results, missing),
         WRITTEN,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tried_page(results: Sequence[Result]) -> str:
+    """What is slower than a peer, and what was tried for what is not met."""
+    back = "[What was asked, what was measured](../performance.md)"
+    return "\n\n".join(part for part in [TRIED_HEAD, _tried(results), _slower(results), back] if part) + "\n"
 
 
 def workload_page(result: Result, plot: str | None) -> str:
@@ -121,19 +128,27 @@ def _slower(results: Sequence[Result]) -> str:
 
 
 def _verdicts(results: Sequence[Result]) -> str:
-    claims = {key: (made, result["workload"]) for result in results for key, made in result["claims"].items()}
-    claims |= _waits(results)
-    rows = []
+    claims, rows = _claims(results), []
     for key in (*ASKED, *(k for k in claims if k not in ASKED)):
         made, workload = claims.get(key, (None, ""))
         if made is None:
             rows.append([ASKED[key], "not measured", "–", ""])
         else:
             rows.append([ASKED.get(key, key), made["measured"], VERDICTS[made["met"]], _link(workload)])
-    missed = [key for key, (made, _) in claims.items() if made["met"] is False and key in TRIED]
-    tried = "\n".join(f"- {ASKED[key]}. {TRIED[key]}" for key in TRIED if key in missed)
     told = "## What was asked, what was measured\n\n" + table(["asked", "measured", "verdict", "workload"], rows)
-    return f"{told}\n\n### What was tried for what is not met\n\n{tried}" if tried else told
+    return f"{told}\n\n{TRIED_LINK}" if _tried(results) else told
+
+
+def _claims(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], str]]:
+    """What each workload says of what was asked, and its name."""
+    claims = {key: (made, result["workload"]) for result in results for key, made in result["claims"].items()}
+    return claims | _waits(results)
+
+
+def _tried(results: Sequence[Result]) -> str:
+    missed = [key for key, (made, _) in _claims(results).items() if made["met"] is False and key in TRIED]
+    tried = "\n".join(f"- {ASKED[key]}. {TRIED[key]}" for key in TRIED if key in missed)
+    return f"## What was tried for what is not met\n\n{tried}" if tried else ""
 
 
 def _waits(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], str]]:

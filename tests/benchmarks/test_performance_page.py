@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from common.asked import ASKED, TRIED
-from common.page import page, table, workload_page
+from common.page import page, table, tried_page, workload_page
 from write_performance import WORKLOADS, read_results, write_performance
 
 GOLDEN = Path(__file__).with_name("expected_performance.md")
@@ -82,16 +82,19 @@ def speedrun() -> dict[str, Any]:
 
 
 def test_the_page_of_a_small_set_of_results_is_the_golden_one() -> None:
-    first = page([fashion(), photos(), speedrun()], ("fashion_epoch", "photos", "busy"))
-    made = "\n".join([first, *(workload_page(one, "../plots/a.svg") for one in (fashion(), speedrun()))])
+    results = [fashion(), photos(), speedrun()]
+    first = page(results, ("fashion_epoch", "photos", "busy"))
+    made = "\n".join(
+        [first, tried_page(results), *(workload_page(one, "../plots/a.svg") for one in (fashion(), speedrun()))]
+    )
     assert made == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_what_is_slower_than_a_peer_comes_before_what_was_asked() -> None:
+def test_what_is_slower_than_a_peer_is_told() -> None:
     made = page([fashion(), photos()], ())
-    assert made.index("times as fast") < made.index("## Slower than a peer") < made.index("## What was asked")
-    assert "- striate: photos, first epoch: 0.50× the best peer" in made
-    assert "Nothing of what was measured." in page([fashion()], ())
+    assert made.index("times as fast") < made.index("## What was asked") < made.index("](measurements/tried.md)")
+    assert "- striate: photos, first epoch: 0.50× the best peer" in tried_page([fashion(), photos()])
+    assert "Nothing of what was measured." in tried_page([fashion()])
 
 
 def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
@@ -106,9 +109,11 @@ def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
 
 
 def test_what_is_not_met_comes_with_what_was_tried() -> None:
-    made = page([result("photos", [], {"photos-first": {"measured": "1.0×", "met": False}})], ())
-    assert f"### What was tried for what is not met\n\n- {ASKED['photos-first']}. {TRIED['photos-first']}\n" in made
-    assert "What was tried" not in page([fashion()], ())
+    missed = [result("photos", [], {"photos-first": {"measured": "1.0×", "met": False}})]
+    made = tried_page(missed)
+    assert f"## What was tried for what is not met\n\n- {ASKED['photos-first']}. {TRIED['photos-first']}\n" in made
+    assert "measurements/tried.md" in page(missed, ())
+    assert "tried" not in page([fashion()], ())
     assert set(TRIED) <= set(ASKED)
 
 
