@@ -395,11 +395,34 @@ def test_on_quiet_cores_fewer_threads_are_not_taken_for_a_small_gain(
     load: Load, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(self: Trials, candidate: Candidate, count: int) -> float:
-        return count * 1e-3 * SPEED[candidate.precision] * (0.95 if candidate.threads == 1 else 1.0)
+        return count * 1e-2 * SPEED[candidate.precision] * (0.95 if candidate.threads == 1 else 1.0)
 
     monkeypatch.setattr(Trials, "seconds", seconds)
     found = plan_execution(workload(), OPEN, load=lambda: load)
     assert (found.execution.precision, found.execution.threads) == ("bf16", threads)
+
+
+@pytest.mark.parametrize(("times_one_thread", "threads"), [(1.03, 1), (0.8, 1), (1.12, 2)])
+def test_a_short_step_takes_more_threads_only_for_a_gain(
+    times_one_thread: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        return count * 1e-3 * SPEED[candidate.precision] * (times_one_thread if candidate.threads == 1 else 1.0)
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    found = planned(workload())
+    assert (found.execution.precision, found.execution.threads) == ("bf16", threads)
+
+
+def test_of_short_steps_the_precision_is_compared_with_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {("fp32", 4): 1.7, ("fp32", 2): 1.7, ("fp32", 1): 1.1, ("bf16", 4): 1.5, ("bf16", 2): 1.5, ("bf16", 1): 1.4}
+
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        return count * 1e-3 * times[candidate.precision, candidate.threads]
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    found = planned(workload())
+    assert (found.execution.precision, found.execution.threads) == ("fp32", 1)
 
 
 @pytest.mark.parametrize(("load", "precision"), [(QUIET, "bf16"), (BUSY, "fp32")])

@@ -26,6 +26,10 @@ _CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in
 _FEWER_THREADS = 0.1
 """What fewer threads have to gain on quiet cores. While a neighbor of a virtual machine takes a core they gain a few
 hundredths, for a second or more."""
+_SHORT_STEP = 0.002  # seconds: to wake further threads takes about what they save
+_MORE_THREADS = 0.05
+"""What more threads have to gain in so short a step: beside a neighbor they lose a third of it or more, for a part of a
+minute, and one thread nothing."""
 LONG_STEP = 0.03  # seconds: the threads of a longer one have enough to do
 _CHECKED = 32  # samples of a batch whose results are compared: more take longer and show no more
 
@@ -69,10 +73,14 @@ class Search:
             best = self._settled(best, seconds - (perf_counter() - started))
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < LONG_STEP):
-            compared = [plain, *self.offers.with_threads(best)]
+            short = self.quiet and self.timings[best].seconds < _SHORT_STEP
+            # Which precision is faster may depend on the threads, too, where these cost as much as the numbers.
+            ways = [best, *(one for one in self.offers.arithmetic() if short and one in self.timings)]
+            compared = [plain, *(one for way in ways for one in self.offers.with_threads(way))]
             rest = seconds - (perf_counter() - started)
             self._compare(compared, max(0.0, min(_SHARES["threads"] * seconds, rest)))
-            best = self._fastest({one: self.timings[one] for one in compared if self._worth_comparing(one, best)})
+            timed = [one for one in compared if one in self.timings]
+            best = self._of_short(timed) if short else self._with_threads(timed, best)
         left = self._left(best, remaining)
         if not self.offers.compiling_pays(left):
             if self.offers.compiles and thorough:
@@ -120,12 +128,19 @@ class Search:
     def _fastest(self, timings: dict[Candidate, Timing]) -> Candidate:
         return choose({one: self._compared(timing) for one, timing in timings.items()})
 
-    def _worth_comparing(self, other: Candidate, best: Candidate) -> bool:
-        """Whether it was timed and, with fewer threads on quiet cores, is faster by more than a neighbor explains."""
-        if other not in self.timings or not (self.quiet and other.threads < best.threads):
-            return other in self.timings
-        one, usual = self._compared(self.timings[other]), self._compared(self.timings[best])
-        return one.seconds < (1 - _FEWER_THREADS) * usual.seconds
+    def _with_threads(self, timed: Sequence[Candidate], best: Candidate) -> Candidate:
+        """The fastest; on quiet cores with fewer threads than `best` only what is faster by more than a neighbor
+        explains."""
+        limit = (1 - _FEWER_THREADS) * self._compared(self.timings[best]).seconds
+        few = {one for one in timed if self.quiet and one.threads < best.threads}
+        kept = (one for one in timed if one not in few or self._compared(self.timings[one]).seconds < limit)
+        return self._fastest({one: self.timings[one] for one in kept})
+
+    def _of_short(self, timed: Sequence[Candidate]) -> Candidate:
+        """The fastest of short steps, those with more threads than are needed counted as slower."""
+        fewest = min(one.threads for one in timed)
+        slower = {one: 1 + _MORE_THREADS * (one.threads > fewest) for one in timed}
+        return self._fastest({one: self.timings[one].times(slower[one]) for one in timed})
 
     def _compared(self, timing: Timing) -> Timing:
         """What of it is compared. Where others have the cores all the time, a fast round was a lucky one."""
