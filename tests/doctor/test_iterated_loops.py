@@ -100,6 +100,12 @@ def by_numbers(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
         total += loss.item() * len(index)
 
 
+def by_rows_of_numbers(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
+    for index in torch.randperm(len(X)).view(-1, 16):
+        x = X[index] + 1
+        stepped(nn.functional.cross_entropy(model(x), Y[index]), optimizer)
+
+
 def short_ones_left_out(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
     for index in torch.arange(90).split(16):
         if len(index) < 16:
@@ -176,6 +182,7 @@ def caught(train: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> tuple
         (changed_on_the_way, "own", False),
         (side_by_side, "loader", True),
         (by_numbers, "own", False),
+        (by_rows_of_numbers, "own", False),
         (short_ones_left_out, "own", False),
         (drawn_as_it_is_called, "own", False),
         (in_a_comprehension, "loader", False),

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.script.validation_data import are_of_another_training
+from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.script.validation_data import are_of_another_training, find_validation
 from striate.doctor.setup.script_source import ScriptSource
 
 TEACHER_AND_STUDENT = """
@@ -258,3 +259,23 @@ def test_loaders_of_a_training_to_come_are_no_validation() -> None:
     assert not are_of_another_training({"train_loader": first, "val_loader": val}, first)
     assert not are_of_another_training({"val_loader": val}, first)
     assert not are_of_another_training({"train_loader": DataLoader(first.dataset, 4), "val_loader": val}, first)
+
+
+@pytest.mark.parametrize(("trains", "found"), [("source_loader", False), ("icons", True)])
+def test_validation_that_is_named_after_a_training_to_come_is_none(trains: str, found: bool) -> None:
+    data = TensorDataset(torch.randn(64, 2), torch.zeros(64))
+    source_loader, icons = DataLoader(data, 8), DataLoader(TensorDataset(*data.tensors), 8)
+    icons_val = (torch.randn(32, 2), torch.zeros(32))
+    (frame,) = [frame for frame in user_frames_here() if "icons_val" in frame.f_locals]
+    batches = {"source_loader": source_loader, "icons": icons}[trains]
+    loop = TrainingLoop(print, batches, "here", {})
+    val = find_validation(loop, [frame], torch.zeros(8, 2))
+    assert (val is not None and val.dataset.tensors[0] is icons_val[0]) == found
+
+
+def user_frames_here() -> list[Any]:
+    frame, found = sys._getframe(1), list[Any]()
+    while frame is not None:
+        found.append(frame)
+        frame = frame.f_back  # type: ignore[assignment]
+    return found

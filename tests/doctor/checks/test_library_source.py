@@ -117,3 +117,11 @@ def test_a_new_network_in_place_of_the_trained_one_is_named(behind: str, faulty:
     text = "model = Sequential()\ntrainer.fit(model)\n" + behind
     said = found(perceptron(), EVALUATES_UNTRAINED, text, {}, library)
     assert [finding.code for finding in said] == ["model.evaluates-untrained"] * faulty
+
+
+@pytest.mark.parametrize(("name", "faulty"), [("average", True), ("untrained", False), ("random_net", False)])
+def test_a_copy_that_is_called_untrained_is_there_to_be_compared_with(name: str, faulty: bool) -> None:
+    model, left = perceptron(), perceptron()
+    text = f"{name} = Sequential()\ntrainer.fit(model)\nprint({name}(x), model(x))"
+    said = found(model, EVALUATES_UNTRAINED, text, {name: left}, LibraryTraining("Lightning's Trainer", 5))
+    assert [finding.code for finding in said] == ["model.evaluates-untrained"] * faulty

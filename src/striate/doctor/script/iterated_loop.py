@@ -136,7 +136,8 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
     inner, numbered = unwrapped(loop.iter)
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
     values = value_of(inner, names)
-    if not isinstance(target, ast.Name) or not isinstance(values, list | tuple) or not values:
+    rows = isinstance(values, torch.Tensor | np.ndarray) and values.ndim == 2  # `torch.randperm(n).view(-1, 32)`
+    if not isinstance(target, ast.Name) or not (rows or isinstance(values, list | tuple)) or not len(values):
         return 0
     first = values[0]
     whole = isinstance(first, torch.Tensor) and not (first.is_floating_point() or first.dtype == torch.bool)
@@ -171,7 +172,8 @@ def values_of(loop: ast.For | ast.While, names: dict[str, Any]) -> Iterator[Any]
         passes: Iterable[int] = itertools.count() if number_batches(loop, names) else range(1)
         given = 0
         for _ in passes:
-            for value in value_of(loop.iter, names) or ():
+            values = value_of(loop.iter, names)
+            for value in () if values is None else values:
                 given += 1
                 yield value
         yield from itertools.count(given + 1)

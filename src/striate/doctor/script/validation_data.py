@@ -18,6 +18,7 @@ from striate.doctor.setup.script_source import called
 
 _MOST_LOADERS = 16  # of a dictionary
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
+_ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", "inputs", "targets")
 
 
 def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None) -> Any:
@@ -39,9 +40,11 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
                     found.setdefault(own.lower(), other)
     for word in _VALIDATION:
         for name, value in found.items():
-            if word in name:
+            if word in name and not _is_named_after_another(name, frames, loop.batches):
                 return value
-    for value in _pairs(frames).values():
+    for name, value in _pairs(frames).items():
+        if _is_named_after_another(name, frames, loop.batches):
+            continue
         own = value.dataset.tensors[0]
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
@@ -61,6 +64,17 @@ def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
         value is not batches and getattr(value.dataset, "dataset", value.dataset) is not data
         for value in loaders.values()
     )
+
+
+def _is_named_after_another(name: str, frames: list[Any], batches: Any) -> bool:
+    """Whether data for validation have the name of a loader that does not train now: `icons_val` beside `icons`, while
+    `source_loader` does."""
+    words = {word for word in name.split("_") if word not in (*_VALIDATION, *_ANY_DATA)}
+    seen = [{**frame.f_globals, **frame.f_locals} for frame in frames]
+    loaders = [(set(n.lower().split("_")), v) for names in seen for n, v in names.items() if isinstance(v, DataLoader)]
+    own = [named for named, value in loaders if value is batches]
+    others = any(words <= named and not named & {*_VALIDATION} for named, value in loaders if value is not batches)
+    return bool(words) and others and bool(own) and not any(words & named for named in own)
 
 
 def _is_of_one_kind(value: Any, batches: Any) -> bool:

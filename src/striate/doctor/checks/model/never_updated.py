@@ -16,6 +16,8 @@ from striate.doctor.setup.script_source import ScriptSource, Site, argument, cal
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
 _DEEPEST = 4
+_SAID_UNTRAINED = ("untrained", "initial", "init", "random", "baseline", "before", "start", "untuned")
+"""Words in the name of a network that is to be compared with."""
 
 
 def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -30,6 +32,8 @@ def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
             continue
         runs: list[Site] = []
+        if not {*name.lower().split("_")}.isdisjoint(_SAID_UNTRAINED):
+            continue
         reads = [(file, node) for file, node in reads_of(source, name) if not _in_idle_method(source, node)]
         if _stored_once(source, name) and _runs_only(source, reads, runs):
             yield name, runs[0].where
