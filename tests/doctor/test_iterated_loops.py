@@ -317,6 +317,18 @@ def test_batches_that_a_method_of_the_scripts_own_is_given(running: frozenset[st
         assert not torch.equal(one[0], other[0])
 
 
+@pytest.mark.parametrize("trains", [False, True])
+def test_what_trains_draws_no_batches(trains: bool) -> None:
+    steps: list[int] = []
+    text = "for epoch in range(9):\n    rows = X + 1\n    schedule.step()\n    model(rows)"
+    (loop,) = ast.parse(text if trains else text.replace("    schedule.step()\n", "")).body
+    assert isinstance(loop, ast.For)
+    schedule = type("Schedule", (), {"step": lambda _: steps.append(1)})()
+    found = drawing(loop, {"X": X, "schedule": schedule, "model": perceptron()})
+    assert (found is None) == trains
+    assert not steps
+
+
 @pytest.mark.parametrize(
     ("name", "tries"),
     [("lr_find", True), ("find_lr", True), ("range_test", True), ("lr_range_test", True), ("train", False),

@@ -73,6 +73,8 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
         uses = (n for n, statement in enumerate(loop.body) if _uses_weights(statement, names))
         place = next(uses, 0)
     before, rest = loop.body[:place], loop.body[place:]
+    if any(_trains(node) for statement in before for node in ast.walk(statement)):
+        return None
     wanted = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
     made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in wanted)
@@ -96,6 +98,10 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
         return tuple(drawn[name] for name in chosen)
 
     return place, chosen, draw, loop
+
+
+def _trains(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("step", "backward")
 
 
 def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
