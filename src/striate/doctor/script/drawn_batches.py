@@ -101,7 +101,8 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
 
 
 def _trains(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("step", "backward")
+    method = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+    return method in ("step", "backward")
 
 
 def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
