@@ -121,7 +121,16 @@ def test_labels_are_numbered_once(line: str, code: str) -> None:
     assert codes(f"{line}\nfor x, y in loader:\n    pass\n", values(), FITTED_ANEW) == [code] * bool(code)
 
 
-@pytest.mark.parametrize(("body", "wrong"), [("return dice_coeff(p, y)", True), ("return 1 - dice_coeff(p, y)", False)])
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ("return dice_coeff(p, y)", True),
+        ("return 1 - dice_coeff(p, y)", False),
+        ("dice = 2 * (p * y).sum() / (p + y).sum()\n    return dice.mean()", True),
+        ("dice = 1 - 2 * (p * y).sum() / (p + y).sum()\n    return dice.mean()", False),
+        ("dice = 2 * (p * y).sum() / (p + y).sum()\n    return -dice.log()", False),
+    ],
+)
 def test_a_loss_that_returns_a_score(body: str, wrong: bool) -> None:
     text = f"def dice_loss(p, y):\n    {body}\nfor x, y in loader:\n    loss = bce\n    loss += dice_loss(p, y)\n"
     assert (score_added(source_of(text)) is not None) is wrong

@@ -38,8 +38,9 @@ def predicts_targets(evidence: Evidence) -> bool:
         if compared.numel() == targets.numel():
             return _told_apart(compared, targets) and _wants_classes(evidence, outputs, compared)
         return _are_shares(compared) or compared[0].numel() == outputs[0].numel() == targets[0].numel()
-    seen = [call.target for call in evidence.calls.losses if call.target.ndim]
-    if seen:
+    calls = [call for call in evidence.calls.losses if call.target.ndim]
+    if calls:  # others may be of other outputs
+        seen = [call.target for call in [c for c in calls if c.input.numel() == outputs.numel()] or calls]
         return any(len(target) == len(targets) and _speaks_of(target, targets) for target in seen)
     classes = _classes(evidence)
     if not classes:

@@ -84,6 +84,9 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
         return None
     numbers = _numbers_of_samples(loop)  # which are not inputs
     chosen = [name for name in made if _is_plain_tensor(world.get(name)) and name not in numbers]
+    whole = not chosen
+    if whole:  # a tuple with names, of which a function draws all tensors
+        chosen = [name for name in made if is_batch(world.get(name))][:1]
     if not chosen:
         return None
     needed = copy.deepcopy(_needed_for(chosen, before))  # the step's are changed
@@ -95,7 +98,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
         if not all(len(drawn[name]) for name in chosen):  # past the end of what `order[i : i + 32]` goes over
             again = _run(loop, needed, names)
             drawn = next(again)
-        return tuple(drawn[name] for name in chosen)
+        return drawn[chosen[0]] if whole else tuple(drawn[name] for name in chosen)
 
     return place, chosen, draw, loop
 
@@ -235,7 +238,7 @@ def _taken_before(
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
     network is given nothing of the kind."""
     place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names, running)), 0)
-    taking = _Taking(names)
+    taking = _Taking(names, running)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
     calls = [call for call in calls if called(call) in running or _of_network(call.func, names)]
@@ -255,8 +258,8 @@ class _Taking(ast.NodeTransformer):
     """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each, and what the network is called with where
     a function draws it: `model(*get_batch("train"))`."""
 
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
+    def __init__(self, names: dict[str, Any], running: frozenset[str]) -> None:
+        self.names, self.running = names, running
         self.found: dict[str, tuple[list[str], ast.expr]] = {}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -267,7 +270,7 @@ class _Taking(ast.NodeTransformer):
         return ast.copy_location(self._named(node, 1)[0], node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _of_network(node.func, self.names):
+        if _of_network(node.func, self.names) or called(node) in self.running:
             node.args = [own for part in node.args for own in self._drawn(part)]
         return self.generic_visit(node)
 
@@ -278,7 +281,7 @@ class _Taking(ast.NodeTransformer):
         value = value_of(call, self.names)
         if isinstance(part, ast.Starred) and isinstance(value, tuple) and all(map(_is_plain_tensor, value)):
             return self._named(call, len(value))
-        return self._named(call, 1) if call is part and _is_plain_tensor(value) else [part]
+        return self._named(call, 1) if call is part and (_is_plain_tensor(value) or is_batch(value)) else [part]
 
     def _is_drawing(self, call: ast.Call) -> bool:
         """Whether a function of the user's makes tensors of none."""
@@ -338,6 +341,12 @@ def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
     if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
         value = value.__self__
     return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+
+
+def is_batch(value: Any) -> bool:
+    """A tuple with names, of nothing but tensors of one length."""
+    tensors = value if isinstance(value, tuple) and hasattr(value, "_fields") else ()
+    return len(tensors) > 1 and all(map(_is_plain_tensor, tensors)) and len({len(part) for part in tensors}) == 1
 
 
 def _is_plain_tensor(value: Any) -> bool:

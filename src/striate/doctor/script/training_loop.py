@@ -14,7 +14,15 @@ from typing import Any, cast
 
 import torch
 
-from striate.doctor.script.drawn_batches import DRAWN, Drawn, drawing, drawn_once, draws_for_parts, never_drawn
+from striate.doctor.script.drawn_batches import (
+    DRAWN,
+    Drawn,
+    drawing,
+    drawn_once,
+    draws_for_parts,
+    is_batch,
+    never_drawn,
+)
 from striate.doctor.script.iterated_loop import (
     asked_for_next,
     gone_over_together,
@@ -157,6 +165,8 @@ def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, name
     """The loop with a batch for the names of what it draws, in front of a statement of its body."""
     loop = found.loop
     target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
+    if len(chosen) == 1 and is_batch(drawn.draw()):
+        target = ast.Name(chosen[0], ast.Store())
     given = ast.Assign([target], name_of("__batch__"))
     counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
     if isinstance(loop, ast.For) and number_batches(loop, names):  # only how many there are is asked of them

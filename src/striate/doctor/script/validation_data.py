@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -104,18 +105,25 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
     }  # fmt: skip
     for frame in reversed(frames):
         names = {**frame.f_globals, **frame.f_locals}
-        for name, inputs in names.items():
-            if id(inputs) in changed:
+        for name, value in names.items():
+            if id(value) in changed:
                 continue
+            inputs = _as_tensor(value)
             if _is_validation_pair(name, inputs):
                 found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
             named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
             if not isinstance(inputs, torch.Tensor) or not named:
                 continue
-            targets = next((names[other] for other in _names_of_targets(name) if other in names), None)
+            targets = next((_as_tensor(names[other]) for other in _names_of_targets(name) if other in names), None)
             if isinstance(targets, torch.Tensor) and inputs.ndim and targets.ndim and len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found
+
+
+def _as_tensor(value: Any) -> Any:
+    """An array of NumPy as a tensor that shares its memory; all else as it is."""
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim > 0
+    return torch.from_numpy(value) if numbers and value.flags.writeable else value
 
 
 _SHORT = ("xv", "x_v", "xva", "x_va", "xte", "x_te")

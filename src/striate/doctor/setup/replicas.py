@@ -189,6 +189,9 @@ class _Rebinding:
                 "a step that works with the batch it is given",
                 "def step(model, batch, optimizer, loss): … instead of next(iterator)",
             )
+        if isinstance(thing, tuple):
+            parts = [self(part) for part in thing]
+            return type(thing)(*parts) if hasattr(thing, "_fields") else tuple(parts)
         if not written_by_user(type(thing).__module__) or not hasattr(thing, "__dict__"):
             return thing
         replica = copy.copy(thing) if isinstance(thing, dict) else object.__new__(type(thing))
@@ -236,6 +239,8 @@ _CHANGING = (
 
 def _may_change(thing: Any) -> bool:
     """Whether training may write into it."""
+    if isinstance(thing, tuple):  # of a network and its optimizer, say; tensors in one are data
+        return any(_may_change(part) for part in thing if not isinstance(part, torch.Tensor | np.ndarray))
     if isinstance(thing, _CHANGING) or hasattr(thing, "__next__"):
         return True
     # Of callable objects only the user's own: a trainer; those of libraries are types, transforms, compiled functions.

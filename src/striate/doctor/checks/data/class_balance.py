@@ -123,9 +123,12 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     whole = evidence.train.whole
     wanted = _of_validation(counts, whole)
     certain = bool(wanted)
-    if not wanted and whole and counts.outputs is not None:
+    # A part of a sorted set has one class; a part of maps that have nothing but one is not what the set is like.
+    if not wanted and (whole or counts.positions is not None) and counts.outputs is not None:
         wanted = _of_outputs(counts, counts.outputs)
         certain = int((counts.train > 0).sum()) == 1
+        if not whole and not certain:
+            return
     if not wanted:
         return
     if counts.val is not None and not bool(((counts.train > 0) & (counts.val > 0)).any()):

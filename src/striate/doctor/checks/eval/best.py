@@ -212,7 +212,8 @@ def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) 
 
 
 def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
-    """The words of what the user's function returns whose result a name is; none where that is not one value."""
+    """The words of what the user's function returns whose result a name is, or of what else it stands for; none where
+    that is not one value."""
     if not isinstance(value, ast.Name):
         return set()
     made = [
@@ -220,6 +221,9 @@ def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
         for part in ast.walk(source.scope_of(value))
         if isinstance(part, ast.Assign) and [ast.unparse(target) for target in part.targets] == [value.id]
     ]
+    if len(made) == 1 and isinstance(made[0], ast.Name | ast.Attribute | ast.Subscript):  # `current = val_loss`
+        words = _words(made[0])
+        return words if words & (_LOW | _HIGH) else set()
     functions = source.functions_of(made[0]) if len(made) == 1 and isinstance(made[0], ast.Call) else []
     returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
     if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):

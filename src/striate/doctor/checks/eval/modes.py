@@ -118,9 +118,23 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
             if isinstance(node, ast.FunctionDef) and _without_gradients(node):
                 sites = source.calls(node.name)
                 runs = any(source.runs_network(part) for part in ast.walk(node))
-                if runs and sites and all(site.often != "batch" for site in sites):
+                if runs and sites and not any(_in_each_batch(source, site) for site in sites):
                     return node
     return None
+
+
+def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
+    """Whether the training loop comes to a call in each pass: not where that is under a condition of the loop, as each
+    hundredth step, also of a function that has the call."""
+    if site.often != "batch":
+        return False
+    file, first, last = source.loop
+    if site.file == file and first <= site.node.lineno <= last:
+        tests = [part for part in source.around(site.node) if isinstance(part, ast.If)]
+        return not any(first <= test.lineno <= last for test in tests)
+    function = source.function_of(site.node)
+    calls = source.calls(function.name) if depth and isinstance(function, ast.FunctionDef) else []
+    return not calls or any(_in_each_batch(source, call, depth - 1) for call in calls)
 
 
 def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Module) -> ast.AST | None:

@@ -28,13 +28,15 @@ def score_added(source: ScriptSource) -> tuple[int, str] | None:
 
 
 def _is_score(function: Function) -> bool:
-    words = _words(function.name)
+    words, inside = _words(function.name), list(ast.walk(function))
     if "loss" in words:
-        given = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
-        return bool(given) and all(value is not None and _names_score(called(_averaged(value))) for value in given)
+        given = [_averaged(node.value) for node in inside if isinstance(node, ast.Return) and node.value is not None]
+        if given and all(isinstance(value, ast.Name) and _names_score(value.id) for value in given):
+            words = set(_SCORES)  # `dice_loss` that ends with `return dice`
+        else:
+            return bool(given) and all(_names_score(called(value)) for value in given)
     if not words & _SCORES:
         return False
-    inside = list(ast.walk(function))
     turned = any(isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub) for part in inside)
     from_one = any(
         isinstance(part, ast.BinOp)

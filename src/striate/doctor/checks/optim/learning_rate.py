@@ -20,6 +20,7 @@ from striate.doctor.evidence.rates import (
     highest_rates,
     movement,
     optimizer_line,
+    passes_planned,
     rate_remedy,
     rate_text,
     rates_are_users,
@@ -212,6 +213,9 @@ EPOCHS, STEPS = 20, 1500
 """What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
 epoch, and a hundred steps of theirs say little."""
 
+TOO_SHORT = 2
+"""Times as long as the script's loops are: then it ends before that."""
+
 
 def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     """Where steps are small and next to nothing was learned: try steps of a sensible length."""
@@ -238,7 +242,8 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
         if not better or (own.level - other.level) < gain * own.chance:
             continue
         needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
-        if needed < max(STEPS, EPOCHS * steps_an_epoch(evidence)):
+        patience, planned = max(STEPS, EPOCHS * steps_an_epoch(evidence)), passes_planned(evidence)
+        if needed < (min(patience, TOO_SHORT * planned) if planned else patience):
             continue
         rates = highest_rates(trial)
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
@@ -341,7 +346,8 @@ LR_TOO_LOW = Check(
     threshold=f"Less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below "
     f"{SMALL_MOVE:g} of the "
     f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
-    f"steps or {EPOCHS} epochs is patience, no fault. Where steps are below {TINY_MOVE:g} and nothing was learned, a "
+    f"steps or {EPOCHS} epochs is patience, no fault, but for a script that ends in half of them or less. "
+    f"Where steps are below {TINY_MOVE:g} and nothing was learned, a "
     f"rate that goes {TINY_GAIN:.0%} of the way is enough. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
     quick=False,

@@ -13,7 +13,14 @@ from striate.doctor.checks.optim.scheduler_calls import held_schedules, own_sche
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
-from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
+from striate.doctor.evidence.rates import (
+    at_held_rates,
+    passes_planned,
+    rate_text,
+    rates_are_users,
+    rates_given,
+    steps_an_epoch,
+)
 from striate.doctor.setup.script_source import Often, ScriptSource, receiver_of
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -169,10 +176,8 @@ def _is_or_holds(thing: object, wanted: object) -> bool:
 
 def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     """A rate that is gone for good in the first part of the training that the script's loops make."""
-    if evidence.setup.source is None or evidence.setup.source.epochs is None:
-        return None
     made = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
-    planned = evidence.setup.source.epochs * steps_an_epoch(evidence) / made
+    planned = _planned(evidence) / made
     gone = next((i for i in range(len(shares)) if max(shares[i:]) <= GONE), len(shares))
     if len(shares) - gone < FALL_STEPS or not 0 < gone <= EARLY * planned or len(shares) > planned:
         return None
@@ -196,14 +201,12 @@ def _still_rising(
     evidence: Evidence, shares: Sequence[float], rates: Sequence[tuple[float, ...]], full: Sequence[float]
 ) -> Finding | None:
     """A rate that grows in line, too slowly to be there when the script's loops are over."""
-    if evidence.setup.source is None or evidence.setup.source.epochs is None:
-        return None
-    planned = evidence.setup.source.epochs * steps_an_epoch(evidence) * len(rates) / max(len(evidence.trial.rows), 1)
+    planned = _planned(evidence) * len(rates) / max(len(evidence.trial.rows), 1)
     half = len(shares) // 2
     first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
     in_line = first > 0 and abs(second - first) <= STRAIGHT * first
     reached = shares[0] + planned * (shares[-1] - shares[0]) / len(shares)
-    if len(shares) < FALL_STEPS or not in_line or reached > HALF or _turns(evidence, round(planned)):
+    if not planned or len(shares) < FALL_STEPS or not in_line or reached > HALF or _turns(evidence, round(planned)):
         return None
     return Finding(
         code="optim.lr-schedule",
@@ -219,6 +222,12 @@ def _still_rising(
             settings={"schedule.name": "one-cycle"},
         ),
     )
+
+
+def _planned(evidence: Evidence) -> float:
+    """How often the script's loops go through a batch in all; 0 where that is not known."""
+    epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
+    return passes_planned(evidence) or (epochs or 0) * steps_an_epoch(evidence)
 
 
 def highest_planned(evidence: Evidence) -> float | None:
