@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +16,18 @@ from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.class_balance import MISSING_CLASS
+from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.folds import SHARED_NETWORK
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
-from striate.doctor.script.drawn_batches import Drawn, drawing
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.script.drawn_batches import Drawn, drawing, drawn_once
+from striate.doctor.script.iterated_loop import number_batches
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import find_validation
 from striate.doctor.setup.script_source import ScriptSource
@@ -46,6 +53,55 @@ def test_what_enumerate_counts_are_batches(divisor: str, right: bool) -> None:
     text = SCRIPT.replace("for x, y in val_loader", "for n, (x, y) in enumerate(batches(), 1)")
     text = text.replace("accuracy = correct / total", f"accuracy = correct / {divisor}")
     assert list(found(text, values(), [WRONG_COUNT])) == ["eval.wrong-count"] * (not right)
+
+
+@pytest.mark.parametrize(("step", "divisor", "right"), [("16", "n", False), ("16", "total", True), ("1", "n", True)])
+def test_slices_are_batches(step: str, divisor: str, right: bool) -> None:
+    text = SCRIPT.replace("for x, y in val_loader:", f"for i in range(0, 61, {step}):\n            x, y = X[i], Y[i]")
+    text = text.replace("            total += len(y)\n", "            total += len(y)\n            n += 1\n")
+    text = text.replace("accuracy = correct / total", f"accuracy = correct / {divisor}")
+    assert list(found(text, values(), [WRONG_COUNT])) == ["eval.wrong-count"] * (not right)
+
+
+@pytest.mark.parametrize(("mode", "right"), [("max", False), ("min", True)])
+def test_a_configuration_says_which_way_is_better(mode: str, right: bool) -> None:
+    text = f'config = {{"monitor": "val_loss", "mode": "{mode}"}}\n' + SCRIPT
+    assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
+
+
+@pytest.mark.parametrize(("axis", "right"), [(0, False), (1, True)])
+def test_a_layer_of_softmax_goes_along_the_classes(axis: int, right: bool) -> None:
+    text = SCRIPT.replace("outputs.argmax(dim=1)", f"nn.Softmax(dim={axis})(outputs).argmax(dim=1)")
+    assert list(found(text, values() | {"nn": nn}, [WRONG_AXIS])) == ["eval.wrong-axis"] * (not right)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_gradients_may_be_turned_off_for_each_batch(ends: bool) -> None:
+    text = SCRIPT[: SCRIPT.index("    model.eval()")] + ("    model.eval()\n" if ends else "")
+    text += "    for x, y in val_loader:\n        with torch.no_grad():\n            outputs = model(x)\n"
+    assert list(found(text, values(), [MODE])) == ["eval.mode"] * (not ends)
+
+
+@pytest.mark.parametrize(("put_back", "right"), [("net.load_state_dict(untrained)", True), ("pass", False)])
+def test_a_network_of_all_folds_may_be_put_back(put_back: str, right: bool) -> None:
+    text = f"""
+def one_fold(net, rows):
+    {put_back}
+    for x, y in loader:
+        net(x)
+for fold, (rows, others) in enumerate(folds.split(images)):
+    one_fold(net, rows)
+"""
+    names = values()
+    assert list(found(text, names | {"net": names["model"]}, [SHARED_NETWORK])) == ["data.split-overlap"] * (not right)
+
+
+@pytest.mark.parametrize(("returned", "right"), [("1 - score", True), ("0 * score", False)])
+def test_what_is_taken_from_one_is_a_loss(returned: str, right: bool) -> None:
+    text = f"def soft_dice(out, y):\n    score = (out.argmax(1) == y).float().mean()\n    return {returned}\n"
+    names = values()
+    exec(text, names)
+    assert list(found(text + SCRIPT, names, [WRONG_COUNT])) == ["eval.wrong-count"] * (not right)
 
 
 @pytest.mark.parametrize(("ends", "now_and_then"), [(False, True), (True, True), (False, False)])
@@ -130,6 +186,16 @@ def test_arrays_are_validation_too() -> None:
     assert [tuple(part.shape) for part in val.dataset.tensors] == [(32, 4), (32,)]
 
 
+def test_validation_of_another_kind_is_none() -> None:
+    """Bytes that are prepared as the network is asked about them."""
+    val_images, val_labels = torch.zeros(32, 1, 4, 4, dtype=torch.uint8), torch.zeros(32)
+    frame = type("Frame", (), {"f_locals": {"val_images": val_images, "val_labels": val_labels}, "f_globals": {}})
+    frame.f_code = test_arrays_are_validation_too.__code__  # type: ignore[attr-defined]
+    gc.collect()
+    val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 1, 4, 4))
+    assert val is None or val.dataset.tensors[0] is not val_images
+
+
 class Coloring(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -147,3 +213,59 @@ def test_maps_of_nothing_but_one_class_are_named(most: int, missing: bool) -> No
     data = DataLoader(TensorDataset(x, y), 10, shuffle=True)  # more than is read
     said = asked(MISSING_CLASS, Coloring(), data, loss=LOSS, task="segment")
     assert [finding.code for finding in said] == ["data.missing-class"] * missing
+
+
+class TwoTowers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(64, 8), nn.Embedding(100, 8)
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        score: Tensor = (self.users(user) * self.items(item)).sum(1)
+        return score
+
+
+def ranked(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+    user, liked, other = batch
+    optimizer.zero_grad()
+    loss: Tensor = -nn.functional.logsigmoid(model(user, liked) - model(user, other)).mean()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def test_items_that_a_recommender_is_shown_are_no_classes() -> None:
+    data = TensorDataset(torch.arange(64).repeat(10), torch.randint(50, (640,)), 50 + torch.randint(50, (640,)))
+    model = TwoTowers()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for check in (LABELS_RANDOM, IMBALANCE, MISSING_CLASS):
+        with pytest.raises(NoEvidence, match="given to the network"):
+            asked(check, model, DataLoader(data, 32), step=ranked, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(("call", "makes"), [("graph(800, rng)", True), ("batch(data, rng)", False)])
+def test_what_makes_up_all_data_is_told_from_what_draws_a_batch(call: str, makes: bool, tmp_path: Path) -> None:
+    """Both give other numbers each time, and are called in front of the loop only."""
+    file = tmp_path / "t.py"
+    file.write_text(f"x, y = {call}\n")
+
+    def graph(count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(count, 4, generator=rng), torch.zeros(count)
+
+    def batch(data: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(data), (16,), generator=rng)
+        return data[rows], torch.zeros(16)
+
+    for function in (graph, batch):
+        function.__module__ = "__main__"
+    rng, data = torch.Generator(), torch.randn(64, 4)
+    names: dict[str, Any] = {"graph": graph, "batch": batch, "rng": rng, "data": data}
+    names["x"], names["y"] = graph(800, rng) if makes else batch(data, rng)
+    assert bool(drawn_once(str(file), ["x", "y"], names)) != makes
+
+
+def test_samples_may_be_taken_out_of_a_list() -> None:
+    names = {"order": torch.arange(64).split(16), "samples": list(range(64))}
+    (loop,) = ast.parse("for i in order:\n    x = pad([samples[k] for k in i.tolist()])\n    len(i)").body
+    assert isinstance(loop, ast.For)
+    assert number_batches(loop, names) == 4

@@ -150,6 +150,24 @@ def test_random_numbers_in_training_alone_and_samples_that_are_drawn() -> None:
     assert not asked(MODE, noisy, digits(), optimizer=adam, loss=loss, task="reconstruct")
 
 
+def hidden_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> torch.Tensor:
+    x = batch[0]
+    optimizer.zero_grad()
+    loss: torch.Tensor = functional.mse_loss(model(x), x.flatten(1)[:, :10])
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+@pytest.mark.parametrize("labeled", [False, True])
+def test_what_is_hidden_by_chance_and_asked_for_again(labeled: bool) -> None:
+    x, y = next(iter(digits(320)))
+    data = TensorDataset(x, y) if labeled else TensorDataset(x)
+    model = Middle(lambda x: x * (torch.rand_like(x) > 0.3))
+    options: dict[str, Any] = {} if labeled else {"step": hidden_step}
+    assert bool(asked(MODE, model, DataLoader(data, 32, shuffle=True), optimizer=adam, **options)) == labeled
+
+
 def few(batch: int, count: int = 60, drop: bool = True) -> DataLoader[Any]:
     x, y = next(iter(digits(count)))
     return DataLoader(TensorDataset(x, y), batch, shuffle=True, drop_last=drop)

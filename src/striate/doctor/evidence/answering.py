@@ -28,6 +28,8 @@ def predicts_targets(evidence: Evidence) -> bool:
         return False
     if wanted is inputs:
         return _reconstructs(evidence, targets)
+    if given_to_network(evidence, targets):
+        return False
     if not evidence.setup.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
     own = evidence.setup.task in TASKS and not evidence.setup.compares
@@ -45,7 +47,14 @@ def predicts_targets(evidence: Evidence) -> bool:
     classes = _classes(evidence)
     if not classes:
         return targets.shape == outputs.shape or targets.numel() == outputs.numel()
-    return outputs.ndim == 1 or outputs.shape[1] in (1, classes)
+    return outputs.ndim == 1 or (outputs.ndim > 1 and outputs.shape[1] in (1, classes))
+
+
+def given_to_network(evidence: Evidence, targets: torch.Tensor) -> bool:
+    """Whether the network gets whole numbers that stand in the place of targets, as the items that a recommender
+    compares with users; not for a loss within."""
+    known = any(tensor.shape == targets.shape and torch.equal(tensor, targets) for tensor in evidence.first.given)
+    return known and not any(torch.equal(call.target, targets) for call in evidence.calls.losses)
 
 
 def _classes(evidence: Evidence) -> int:

@@ -63,8 +63,8 @@ class LayerView:
 
 @dataclass
 class StepTrace:
-    """What was seen in one training step. `arguments`: of the network's first call. `outputs`: what it gave;
-    `shapes`: of all tensors of floats in it.
+    """What was seen in one training step. `arguments`: of the network's first call; `given`: tensors of whole numbers
+    of all its calls. `outputs`: what it gave; `shapes`: of all tensors of floats in it.
 
     `loss_outputs`, `loss_targets`: what the loss was given, where the step called it; `blended`: a later call had other
     targets of the same outputs, as where samples are blended. `loss`: its value, or what the step returned.
@@ -76,6 +76,7 @@ class StepTrace:
 
     layers: list[LayerView] = field(default_factory=list)
     arguments: tuple[Any, ...] = ()
+    given: list[torch.Tensor] = field(default_factory=list)
     outputs: Any = None
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     loss_outputs: Any = None

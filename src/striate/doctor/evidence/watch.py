@@ -153,6 +153,8 @@ class Watch:
         step_trace = self.step_trace
         if step_trace is not None:
             step_trace.calls += 1
+            tensors = tensors_in((list(call.args), call.kwargs))
+            step_trace.given += [t.detach().clone() for t in tensors if not (t.is_floating_point() or t.is_complex())]
             if step_trace.calls == 1:
                 step_trace.arguments = (copied(list(call.args)), copied(call.kwargs))
 

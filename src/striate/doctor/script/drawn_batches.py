@@ -8,7 +8,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from striate.doctor.script.iterated_loop import number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
@@ -188,12 +190,21 @@ def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
         function = value_of(node.value.func, names) if isinstance(node.value, ast.Call) else None
         if made[:1] != chosen[:1] or not written_by_user(getattr(function, "__module__", None)):
             continue
+        if _makes_data(node.value, names):
+            continue
         again = value_of(node.value, names)
         first = again[0] if isinstance(again, tuple) and again else None
         known = names[chosen[0]]
         if isinstance(first, torch.Tensor) and first.shape == known.shape and not torch.equal(first, known):
             return ast.unparse(node)
     return ""
+
+
+def _makes_data(call: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether a call is given a generator and nothing to draw from: it makes up the data themselves."""
+    given = [value_of(node, names) for node in ast.walk(call) if isinstance(node, ast.Name)]
+    held = any(isinstance(value, torch.Tensor | np.ndarray | list | tuple | dict | Dataset) for value in given)
+    return not held and any(isinstance(value, torch.Generator | np.random.Generator) for value in given)
 
 
 def never_drawn(

@@ -152,11 +152,26 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
         if (isinstance(node, ast.Call) and called(node) in ("len", "size", "numel"))
         or (isinstance(node, ast.Attribute) and node.attr in ("shape", "size"))
     ]
-    inside = {id(part) for node in taking for part in ast.walk(node)}
+    inside = {id(part) for node in taking for part in ast.walk(node)} | _listed(nodes, target.id)
     fine = inside | {id(part) for node in measuring for part in ast.walk(node)}
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == target.id]
     taken = any(id(node) in inside for node in uses)
     return len(values) if taken and all(id(node) in fine for node in uses) else 0
+
+
+def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
+    """Of `[samples[i] for i in index.tolist()]` the `index`, by identity."""
+    found: set[int] = set()
+    for node in nodes:
+        if not isinstance(node, ast.ListComp | ast.GeneratorExp):
+            continue
+        taken = {part.slice.id for part in ast.walk(node.elt) if isinstance(part, ast.Subscript)
+                 and isinstance(part.slice, ast.Name)}  # fmt: skip
+        for part in node.generators:
+            listed = part.iter.func.value if called(part.iter) == "tolist" else part.iter  # type: ignore[attr-defined]
+            if isinstance(part.target, ast.Name) and part.target.id in taken and isinstance(listed, ast.Name):
+                found |= {id(listed)} if listed.id == numbers else set()
+    return found
 
 
 def numbers_like(loop: ast.For, names: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import sys
 import types
@@ -99,7 +100,23 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     val = _first_loader(trainer.val_dataloaders)
     if val is None and trainer.datamodule is not None:
         val = _first_loader(trainer.datamodule.val_dataloader())
-    return _loop(step, trainer.train_dataloader, where, module, library), val
+    train = trainer.train_dataloader
+    train = _Together(train) if isinstance(train, Mapping) else train
+    return _loop(step, train, where, module, library), val
+
+
+class _Together:
+    """Batches of several loaders by name, the shorter ones again and again, as Lightning gives them."""
+
+    def __init__(self, loaders: Mapping[str, Any]) -> None:
+        self.loaders = loaders
+
+    def __len__(self) -> int:
+        return max(map(len, self.loaders.values()))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        each = {name: itertools.chain.from_iterable(itertools.repeat(loader)) for name, loader in self.loaders.items()}
+        return ({name: next(batches) for name, batches in each.items()} for _ in range(len(self)))
 
 
 def _attaching(trainer: Any) -> Callable[[Any], AbstractContextManager[None]]:

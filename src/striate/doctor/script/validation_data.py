@@ -43,14 +43,16 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
         for name, value in found.items():
             if word in name and not _is_named_after_another(name, frames, loop.batches):
                 return value
-    for name, value in _pairs(frames).items():
+    pairs = _pairs(frames)
+    for name, value in pairs.items():
         if _is_named_after_another(name, frames, loop.batches):
             continue
         own = value.dataset.tensors[0]
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
             return value
-    others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
+    known = {id(loop.batches), *map(id, pairs.values())}  # which were looked at
+    others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
     return others[0] if len(others) == 1 and not found else None
 
 
@@ -108,13 +110,14 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
         for name, value in names.items():
             if id(value) in changed:
                 continue
-            inputs = _as_tensor(value)
+            inputs, kind = _as_tensor(value), type(value)
             if _is_validation_pair(name, inputs):
                 found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
             named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
             if not isinstance(inputs, torch.Tensor) or not named:
                 continue
-            targets = next((_as_tensor(names[other]) for other in _names_of_targets(name) if other in names), None)
+            beside = (names[other] for other in _names_of_targets(name) if other in names)
+            targets = next((_as_tensor(found) for found in beside if isinstance(found, kind)), None)
             if isinstance(targets, torch.Tensor) and inputs.ndim and targets.ndim and len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found

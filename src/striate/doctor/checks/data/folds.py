@@ -103,9 +103,10 @@ def _made_in(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
     """Whether each pass puts back what the network was: by what was kept before the loop, or by a function for that."""
-    for node in ast.walk(loop):
-        if not isinstance(node, ast.Call):
-            continue
+    calls = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
+    functions = [known for node in calls for known in source.functions_of(node)]
+    calls += [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Call)]
+    for node in calls:
         if called(node) in _RESETS or any(word in called(node).lower() for word in ("reset", "init")):
             return True
         kept = node.args[0] if called(node) == "load_state_dict" and node.args else None

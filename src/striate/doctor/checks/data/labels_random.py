@@ -10,6 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
+from striate.doctor.evidence.answering import given_to_network
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
@@ -18,7 +19,7 @@ from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, leaf, leaves
+from striate.doctor.setup.batch import dealt_anew, leaf
 from striate.records import Finding
 from striate.wording import several
 
@@ -93,21 +94,12 @@ def _numbers_of(graph: CallGraph, index: int) -> set[int]:
     return found
 
 
-def _given_to_network(evidence: Evidence) -> bool:
-    """Whether the network gets them, as the items that a recommender compares with users; not for a loss within."""
-    path = evidence.samples.y_path
-    wanted = None if path is None else leaf(evidence.train.raw[0], path)
-    if wanted is None:
-        return False
-    given = (tensor for _, tensor in leaves(list(evidence.first.arguments)))
-    known = any(tensor.shape == wanted.shape and torch.equal(tensor, wanted) for tensor in given)
-    return known and not any(torch.equal(call.target, wanted) for call in evidence.calls.losses)  # it has its own loss
-
-
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return _maps(evidence, evidence.samples.maps)
-    if _given_to_network(evidence):
+    path = evidence.samples.y_path
+    wanted = None if path is None else leaf(evidence.train.raw[0], path)
+    if wanted is not None and given_to_network(evidence, wanted):
         raise NoEvidence("what stands in the place of targets is given to the network")
     try:
         labels = evidence.samples.labels

@@ -246,30 +246,37 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_enumerated(source: ScriptSource) -> Iterator[Finding]:
-    """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)` that adds up right predictions: n counts batches."""
+    """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)`, or `for i in range(0, len(x), 32): n += 1`, that adds
+    up right predictions: n counts batches."""
     for loop in (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.For)):
-        target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
-        runs = any(source.runs_network(part) for part in ast.walk(loop))
-        if called(loop.iter) != "enumerate" or not isinstance(target, ast.Name) or not runs:
-            continue
-        given = source.value(loop.iter.args[0]) if isinstance(loop.iter, ast.Call) and loop.iter.args else None
-        if getattr(given, "batch_size", 0) == 1:
+        counts = _counting_batches(source, loop)
+        if not counts or not any(source.runs_network(part) for part in ast.walk(loop)):
             continue
         for name, (kind, value) in added_in(loop).items():
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
-                inside = {part.id for part in ast.walk(below) if isinstance(part, ast.Name)}
+                inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
                 named = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(above))
-                if kind == "sum" and _counts(value) and named and inside == {target.id}:
+                if kind == "sum" and _counts(value) and named and len(inside) == 1 and inside[0] in counts:
                     yield Finding(
                         code="eval.wrong-count",
                         severity="error",
                         where=f"line {getattr(node, 'lineno', 0)}",
-                        measured=f"`{ast.unparse(node)}` divides a count of right predictions by `{target.id}`, which "
+                        measured=f"`{ast.unparse(node)}` divides a count of right predictions by `{inside[0]}`, which "
                         f"counts the batches of the loop in line {loop.lineno}",
                         threshold=WRONG_COUNT.threshold,
                         why="What is printed as an accuracy is not one.",
                         remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
                     )
+
+
+def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
+    """Names that count the passes of a loop over batches."""
+    given = loop.iter.args if isinstance(loop.iter, ast.Call) else []
+    if called(loop.iter) == "range" and len(given) == 3 and source.value(given[2]) != 1:
+        return _ones(loop)
+    target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
+    alone = not given or getattr(source.value(given[0]), "batch_size", 0) == 1
+    return {target.id} if called(loop.iter) == "enumerate" and isinstance(target, ast.Name) and not alone else set()
 
 
 def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:

@@ -105,6 +105,12 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
             monitor = source.value(site.node.args[0])
         if isinstance(monitor, str) and isinstance(mode, str):
             yield called(site.node), monitor, mode, site.node.lineno
+    dicts = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.Dict))
+    for node in dicts:  # of a configuration
+        named = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
+        monitor, mode = (source.value(named.get(key)) for key in ("monitor", "mode"))
+        if isinstance(monitor, str) and isinstance(mode, str):
+            yield "dict", monitor, mode, node.lineno
     for site in source.calls("TrainingArguments", "Seq2SeqTrainingArguments"):
         given = {word.arg: source.value(word.value) for word in site.node.keywords}
         monitor, greater = given.get("metric_for_best_model"), given.get("greater_is_better")

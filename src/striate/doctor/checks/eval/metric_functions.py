@@ -31,26 +31,40 @@ _MOST = 256
 
 def untrue_metric(evidence: Evidence) -> Finding | None:
     """The first function of the script whose metric is wrong; None where all that can be asked are right."""
-    for name, line, function in _functions(evidence.source):
+    for node, function in _functions(evidence.source):
+        name, line = node.name, node.lineno
         words = set(re.split(r"[^a-z0-9]+", name.lower()))
         found = None
         if "acc" in name.lower() and "top" not in name.lower():
             found = _untrue_accuracy(name, line, function)
         elif words & (_ERRORS | _SCORES) and "loss" not in words:
-            found = _untrue_of_right(evidence, name, line, function, perfect=0.0 if words & _ERRORS else 1.0)
+            error = bool(words & _ERRORS) or _taken_from_one(node)
+            found = _untrue_of_right(evidence, name, line, function, perfect=0.0 if error else 1.0)
         if found is not None:
             return found
     return None
 
 
-def _functions(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., Any]]]:
+def _taken_from_one(function: ast.FunctionDef) -> bool:
+    """Whether it returns `1 - score`, which is a loss whatever its name."""
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+    return all(
+        isinstance(value, ast.BinOp)
+        and isinstance(value.op, ast.Sub)
+        and isinstance(value.left, ast.Constant)
+        and value.left.value == 1
+        for value in returned
+    )
+
+
+def _functions(source: ScriptSource) -> Iterator[tuple[ast.FunctionDef, Callable[..., Any]]]:
     """Functions of two things, predictions and targets, that change nothing."""
     for tree in source.trees.values():
         for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
             needed = len(node.args.args) - len(node.args.defaults)
             function = source.names.get(node.name)
             if needed == 2 and callable(function) and not meddles(source, node):
-                yield node.name, node.lineno, function
+                yield node, function
 
 
 def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tuple[float, ...]:

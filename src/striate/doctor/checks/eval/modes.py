@@ -105,7 +105,7 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
             for site in source.calls(function.name) if function is not None else ():
                 given = source.arguments(function, site.node)  # type: ignore[arg-type]
                 words |= {word for name, value in given if name in words for word in _words(value)}
-            around = list(source.around(node))
+            around = [*source.around(node), *ast.walk(node)]
             if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
                 return node
     return None

@@ -42,6 +42,13 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
     outputs = evidence.first.outputs
     if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2:
         raise NoEvidence("the network gives no tensor with an axis of classes")
+    for site in source.calls("Softmax", "LogSoftmax"):  # `nn.Softmax(dim=0)(outputs)`
+        outer, axis = source.parent(site.node), argument(site.node, 0, "dim")
+        given = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
+        along = source.value(axis) if axis is not None else None
+        if along == 0 and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+            yield _along_samples(site.where, ast.unparse(outer or site.node), outputs, "nn.Softmax(dim=1)(outputs)")
+            return
     for site in source.calls(*_ALONG):
         names = source.predictions_in(source.scope_of(site.node))
         owner, place = receiver_of(site.node), _ALONG[called(site.node)]
@@ -51,16 +58,20 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
             continue
         axis = argument(site.node, place, "dim") or argument(site.node, place, "axis")
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
-            yield Finding(
-                code="eval.wrong-axis",
-                severity="error",
-                where=site.where,
-                measured=f"`{site.text}` goes along axis 0, that of the samples: outputs are {tuple(outputs.shape)}",
-                threshold="along the axis of the classes, 1",
-                why="It compares samples with each other instead of classes: the result is no prediction.",
-                remedy=f"`{_along_one(site.node)}`",
-            )
+            yield _along_samples(site.where, site.text, outputs, _along_one(site.node))
             return
+
+
+def _along_samples(where: str, text: str, outputs: torch.Tensor, right: str) -> Finding:
+    return Finding(
+        code="eval.wrong-axis",
+        severity="error",
+        where=where,
+        measured=f"`{text}` goes along axis 0, that of the samples: outputs are {tuple(outputs.shape)}",
+        threshold="along the axis of the classes, 1",
+        why="It compares samples with each other instead of classes: the result is no prediction.",
+        remedy=f"`{right}`",
+    )
 
 
 def _along_one(call: ast.Call) -> str:
@@ -165,4 +176,5 @@ THRESHOLD = Check(
     "what is a probability already",
     run=_threshold,
     of_source=True,
+    explains="eval.wrong-count",
 )

@@ -14,6 +14,7 @@ from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned
+from striate.doctor.setup.batch import parts
 from striate.records import Finding
 from striate.wording import listed_names, several
 
@@ -202,8 +203,10 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
     if not calls:
         return
-    call = calls[0]
+    call, (inputs, targets) = calls[0], parts(batch)
     drops = "dropout" in call.name
+    if inputs is targets and not drops:
+        return  # parts of inputs without targets are hidden by chance, and asked for
     inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
     if isinstance(inside, _DROPOUT):
         fix = f"Let `model.eval()` reach {call.place}: no `train()` of your own that keeps it on."
