@@ -28,7 +28,7 @@ from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.drawn_batches import Drawn, drawing, drawn_once
 from striate.doctor.script.iterated_loop import number_batches
-from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
 from striate.doctor.script.validation_data import find_validation
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -256,8 +256,6 @@ def test_what_makes_up_all_data_is_told_from_what_draws_a_batch(call: str, makes
         rows = torch.randint(len(data), (16,), generator=rng)
         return data[rows], torch.zeros(16)
 
-    for function in (graph, batch):
-        function.__module__ = "__main__"
     rng, data = torch.Generator(), torch.randn(64, 4)
     names: dict[str, Any] = {"graph": graph, "batch": batch, "rng": rng, "data": data}
     names["x"], names["y"] = graph(800, rng) if makes else batch(data, rng)
@@ -269,3 +267,38 @@ def test_samples_may_be_taken_out_of_a_list() -> None:
     (loop,) = ast.parse("for i in order:\n    x = pad([samples[k] for k in i.tolist()])\n    len(i)").body
     assert isinstance(loop, ast.For)
     assert number_batches(loop, names) == 4
+
+
+def of_a_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+    """A loss that has no name of its own is called."""
+    optimizer.zero_grad()
+    loss: Tensor = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+@pytest.mark.parametrize("most", [8, 10])
+def test_outputs_without_a_class_are_told_whatever_calls_the_loss(most: int) -> None:
+    x, y = torch.randn(400, 64), torch.arange(400) % most
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = asked(MISSING_CLASS, model, DataLoader(TensorDataset(x, y), 40), step=of_a_step, optimizer=optimizer)
+    assert [finding.code for finding in said] == ["data.missing-class"] * (most < 10)
+
+
+def test_an_epoch_of_slices_is_as_long_as_they_are() -> None:
+    model, images = perceptron(), torch.randn(96, 64)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found: list[Any] = []
+
+    def look(*_: Any) -> None:
+        found.append(find_loop([frame for frame in user_frames() if "images" in frame.f_locals]))
+
+    for i in range(0, 96, 16):
+        rows = images[i : i + 16]
+        optimizer.zero_grad()
+        model(rows).sum().backward()
+        look()
+        break
+    assert len(list(found[0].batches)) == 6

@@ -128,7 +128,8 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             place, chosen, draw, made = by_script
             counted = value_of(made.iter, names) if isinstance(made, ast.For) else None
             passes = len(counted) if isinstance(counted, range) else None
-            drawn = Drawn(draw, passes=passes, count=numbers or DRAWN)
+            slices = passes if isinstance(counted, range) and counted.step > 1 else None  # `range(0, len(x), 32)`
+            drawn = Drawn(draw, passes=passes, count=numbers or slices or DRAWN)
             if draws_for_parts(loop, chosen):
                 drawn.as_written = _with_drawn(found, 0, chosen, drawn, names).step
             return _with_drawn(replace(found, loop=made), place, chosen, drawn, names)

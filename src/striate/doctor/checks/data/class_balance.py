@@ -18,7 +18,7 @@ from striate.doctor.evidence.answering import given_to_network
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
-from striate.doctor.setup.batch import leaf
+from striate.doctor.setup.batch import leaf, main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -78,8 +78,17 @@ def _need_class_loss(evidence: Evidence) -> None:
 
 
 def _outputs(evidence: Evidence) -> int | None:
-    plain = evidence.samples.plain or (evidence.samples.plain is None and evidence.setup.own_step)
+    plain = evidence.samples.plain
+    if plain is None:  # no loss of a name was called
+        plain = evidence.setup.own_step or _asks_for_labels(evidence)
     return evidence.classes if plain and evidence.setup.classifies else None
+
+
+def _asks_for_labels(evidence: Evidence) -> bool:
+    """Whether a cross entropy of the step is given the batch's targets as they are."""
+    targets = main_tensor(parts(evidence.train.raw[0])[1])
+    calls = [call.target for call in evidence.calls.losses if call.name in ("cross_entropy", "nll_loss")]
+    return targets is not None and any(torch.equal(given.cpu(), targets.cpu()) for given in calls)
 
 
 def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:
