@@ -65,11 +65,6 @@ TRIED = {
     "speedrun-mnist": "Three seeds make 99.63, 99.64 and 99.65 %: the mean lacks one digit of 10,000.",
     "speedrun-fashion-mnist": "Three seeds make 94.36, 94.44 and 94.54 %: the mean lacks five images of 10,000.",
     "speedrun-cifar10": "28 epochs (27 minutes) of the same recipe reach 91.47 %.",
-    "plan-regret": "Only a network without convolutions falls below 0.92: for a part of a minute, in which no other "
-    "process ran, two threads took 1.6 times as long for its steps as later, while one thread was as fast as ever, "
-    "and all of the comparison lay in it. A second's measurement cannot foresee it. Where cores are quiet the faster "
-    "half of rounds is compared, and threads are given up for a tenth only; before, 6 of 60 plans of such networks "
-    "were below 0.92.",
     "plan-cost": "Steps of a second need a few of them for probing and for the agreement with fp32; where they "
     "exceed the share, bf16 with channels_last (fp32, where the processor has no bf16) is taken untimed if it agrees. "
     "Gradients of the halves of a batch are computed only where the strict limits are passed. Probing and comparing "
