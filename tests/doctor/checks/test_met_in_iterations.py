@@ -53,6 +53,8 @@ def test_what_enumerate_counts_are_batches(divisor: str, right: bool) -> None:
     text = SCRIPT.replace("for x, y in val_loader", "for n, (x, y) in enumerate(batches(), 1)")
     text = text.replace("accuracy = correct / total", f"accuracy = correct / {divisor}")
     assert list(found(text, values(), [WRONG_COUNT])) == ["eval.wrong-count"] * (not right)
+    one_by_one = text.replace("batches()", "samples")
+    assert not found(one_by_one, values() | {"samples": TensorDataset(torch.zeros(61, 1, 8, 8))}, [WRONG_COUNT])
 
 
 @pytest.mark.parametrize(("step", "divisor", "right"), [("16", "n", False), ("16", "total", True), ("1", "n", True)])

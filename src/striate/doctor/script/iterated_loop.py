@@ -21,7 +21,7 @@ from striate.doctor.script.loop_syntax import (
     walk,
 )
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.script_source import called, receiver_of
 
 _BESIDE = "__striate_beside_"
 
@@ -168,7 +168,8 @@ def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
         taken = {part.slice.id for part in ast.walk(node.elt) if isinstance(part, ast.Subscript)
                  and isinstance(part.slice, ast.Name)}  # fmt: skip
         for part in node.generators:
-            listed = part.iter.func.value if called(part.iter) == "tolist" else part.iter  # type: ignore[attr-defined]
+            given = part.iter
+            listed = receiver_of(given) if isinstance(given, ast.Call) and called(given) == "tolist" else given
             if isinstance(part.target, ast.Name) and part.target.id in taken and isinstance(listed, ast.Name):
                 found |= {id(listed)} if listed.id == numbers else set()
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -228,7 +229,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return
-    if (counted_by := next(_by_enumerated(source), None)) is not None:
+    if (counted_by := next(_divided_by_batches(source), None)) is not None:
         yield counted_by
         return
     if (untrue := untrue_metric(evidence)) is not None:
@@ -245,7 +246,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _by_enumerated(source: ScriptSource) -> Iterator[Finding]:
+def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
     """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)`, or `for i in range(0, len(x), 32): n += 1`, that adds
     up right predictions: n counts batches."""
     for loop in (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.For)):
@@ -275,8 +276,14 @@ def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
     if called(loop.iter) == "range" and len(given) == 3 and source.value(given[2]) != 1:
         return _ones(loop)
     target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
-    alone = not given or getattr(source.value(given[0]), "batch_size", 0) == 1
-    return {target.id} if called(loop.iter) == "enumerate" and isinstance(target, ast.Name) and not alone else set()
+    if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
+        return set()
+    known = source.value(given[0])
+    batched = known.batch_size != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+    return {target.id} if batched else set()
+
+
+_BATCHES = re.compile("batch|loader")
 
 
 def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
