@@ -157,7 +157,7 @@ def test_channels_last_computes_the_same_function(weights_after) -> None:
     assert all(np.allclose(one[k], two[k], atol=1e-4) for k in one)
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("network", ["gn(1) fc(10)", "ln fc(10)", "gn(1) conv(4,3) relu fc(10)", "up(2) fc(10)"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_a_network_may_begin_with_any_layer(weights_after, network: str, layout: str) -> None:
