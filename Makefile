@@ -68,7 +68,7 @@ bench-long:
 $(BENCH_STAMP): pyproject.toml constraints.txt benchmarks/constraints.txt
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@export PIP_CONSTRAINT=benchmarks/constraints.txt; pip=".venv-bench/bin/python -m pip install --quiet --disable-pip-version-check"; \
-	if $$pip -e '.[openvino,sweep]'; then \
+	if $$pip -e '.[openvino,sweep,audio,clips,instruments,volumes]'; then \
 		for peer in $(PEERS); do $$pip "$$peer" || echo "missing: $$peer cannot be installed"; done; \
 		touch $@; \
 	else \
