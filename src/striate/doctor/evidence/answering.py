@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import leaf, main_tensor, parts
 from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
 
@@ -28,7 +28,7 @@ def predicts_targets(evidence: Evidence) -> bool:
         return False
     if wanted is inputs:
         return _reconstructs(evidence, targets)
-    if given_to_network(evidence, targets):
+    if _given_to_network(evidence, targets):
         return False
     if not evidence.setup.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
@@ -50,7 +50,15 @@ def predicts_targets(evidence: Evidence) -> bool:
     return outputs.ndim == 1 or (outputs.ndim > 1 and outputs.shape[1] in (1, classes))
 
 
-def given_to_network(evidence: Evidence, targets: torch.Tensor) -> bool:
+def need_targets(evidence: Evidence) -> None:
+    """Raise NoEvidence where the network is given what stands in the place of targets."""
+    path = evidence.samples.y_path
+    targets = None if path is None else leaf(evidence.train.raw[0], path)
+    if targets is not None and _given_to_network(evidence, targets):
+        raise NoEvidence("what stands in the place of targets is given to the network")
+
+
+def _given_to_network(evidence: Evidence, targets: torch.Tensor) -> bool:
     """Whether the network gets whole numbers that stand in the place of targets, as the items that a recommender
     compares with users; not for a loss within."""
     known = any(tensor.shape == targets.shape and torch.equal(tensor, targets) for tensor in evidence.first.given)

@@ -14,11 +14,11 @@ from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imb
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answering import given_to_network
+from striate.doctor.evidence.answering import need_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
-from striate.doctor.setup.batch import leaf, main_tensor, parts
+from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -52,10 +52,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
         return _of_maps(evidence, evidence.samples.maps, outputs)
     labels = evidence.samples.labels
     _need_class_loss(evidence)
-    path = evidence.samples.y_path
-    shown = None if path is None else leaf(evidence.train.raw[0], path)
-    if shown is not None and given_to_network(evidence, shown):
-        raise NoEvidence("what stands in the place of targets is given to the network")
+    need_targets(evidence)
     if are_tokens(evidence, labels):
         raise NoEvidence("the classes are tokens, of which some are rare in any text")
     val = None

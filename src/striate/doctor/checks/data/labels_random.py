@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
-from striate.doctor.evidence.answering import given_to_network
+from striate.doctor.evidence.answering import need_targets
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
@@ -19,7 +19,7 @@ from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, leaf
+from striate.doctor.setup.batch import dealt_anew
 from striate.records import Finding
 from striate.wording import several
 
@@ -97,10 +97,7 @@ def _numbers_of(graph: CallGraph, index: int) -> set[int]:
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return _maps(evidence, evidence.samples.maps)
-    path = evidence.samples.y_path
-    wanted = None if path is None else leaf(evidence.train.raw[0], path)
-    if wanted is not None and given_to_network(evidence, wanted):
-        raise NoEvidence("what stands in the place of targets is given to the network")
+    need_targets(evidence)
     try:
         labels = evidence.samples.labels
     except NoEvidence:
