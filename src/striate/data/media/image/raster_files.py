@@ -111,8 +111,8 @@ def header_of(data: bytes | Path, where: str, *, max_pixels: int) -> Header:
         with_all = _all_pages_or_none(data, where, max_pixels)
         every = first if with_all is None else with_all
     height, width, channels = first.values.shape
-    flat = as_numbers(every.values).reshape(-1, every.values.shape[2])
-    finite = flat[np.isfinite(flat)]
+    flat = every.values.reshape(-1, every.values.shape[2])
+    finite = flat if flat.dtype.kind in "iu" else flat[np.isfinite(flat)]
     if not finite.size:
         raise UnreadableImage(where, "a picture of no values: all are NaN, Inf or of no data")
     keep = max(16, SAMPLED // flat.shape[1])
@@ -128,7 +128,7 @@ def header_of(data: bytes | Path, where: str, *, max_pixels: int) -> Header:
         high=float(finite.max()),
         missing=flat.size - finite.size,
         values=flat.size,
-        sample=flat[places],
+        sample=as_numbers(flat[places]).astype(np.float64),
     )
 
 
@@ -258,8 +258,11 @@ def turned(values: NDArray[Any], transpose: int) -> NDArray[Any]:
     return np.ascontiguousarray(moves[Image.Transpose(transpose)](values))
 
 
-def as_numbers(values: NDArray[Any]) -> NDArray[np.float64]:
-    """In double precision, with NaN for what is not finite."""
+def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers of up to 16 bits in single precision, which holds them all; others in double, with NaN for what is
+    not finite."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     numbers = values.astype(np.float64)
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers

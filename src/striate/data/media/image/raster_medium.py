@@ -59,7 +59,7 @@ class Rasters(Images):
                 where, f"a picture of {DEPTHS.get(raster.depth, raster.depth)}, among pictures of {takes}",
                 f"save it as the others are: {takes}",
             )  # fmt: skip
-        values = as_numbers(raster.values)
+        values = as_numbers(raster.values)  # of its own
         if raster.depth == "uint8" and "uint16" in preparation.depths:
             values = values * SIXTEEN_FROM_EIGHT
         found = values.shape[2]
@@ -74,12 +74,15 @@ class Rasters(Images):
         return self.scaled(np.moveaxis(values, -1, 0), preparation)
 
     @staticmethod
-    def scaled(values: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
-        """(C, H, W) values of files as levels."""
-        low, high = (np.array(end).reshape(-1, 1, 1) for end in (preparation.low, preparation.high))
-        levels = ((as_numbers(values) - low) * (255 / (high - low))).clip(LEAST, MOST)
-        known: NDArray[np.float32] = np.ascontiguousarray(np.nan_to_num(levels, copy=False, nan=0.0), np.float32)
-        return known
+    def scaled(numbers: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
+        """(C, H, W) levels of `as_numbers`, which are written over."""
+        low, high = (np.array(end, numbers.dtype).reshape(-1, 1, 1) for end in (preparation.low, preparation.high))
+        numbers -= low
+        numbers *= 255 / (high - low)
+        numbers.clip(LEAST, MOST, out=numbers)
+        if numbers.dtype == np.float64:  # others were whole
+            np.nan_to_num(numbers, copy=False, nan=0.0)
+        return numbers.astype(np.float32, copy=False)
 
     def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
         """Of levels the values."""
@@ -110,7 +113,7 @@ class Rasters(Images):
             return self.decode(Path(given), str(given), preparation)
         if hasattr(given, "getexif"):
             return self._placed(self._raster(given, "a PIL image", preparation), "a PIL image", preparation)
-        return self.scaled(super(Images, self).prepare(given, preparation), preparation)
+        return self.scaled(as_numbers(super(Images, self).prepare(given, preparation)), preparation)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
         """A file, its bytes or a PIL image in its own proportions; an array of exactly the input's shape."""
