@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from asked import digits as loader_of_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
+from striate.doctor.checks.data.class_balance import IMBALANCE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
-from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -32,6 +35,48 @@ def network() -> nn.Module:
 
 def fast(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=5e-3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clients", [1, 5])
+def test_a_client_of_several_has_few_samples_of_a_class(clients: int) -> None:
+    (x, y), val = parts()
+    own = torch.cat([torch.nonzero(y == 0)[:40].flatten(), *(torch.nonzero(y == k)[:3].flatten() for k in range(1, 6))])
+    shares = [own, *torch.arange(len(x)).chunk(clients)][:clients]
+    loaders = [DataLoader(TensorDataset(x[share], y[share]), 16, shuffle=True) for share in shares]
+    code = ast.parse("for x, y in loader:\n    pass\n")
+    source = ScriptSource({"train.py": code}, {"loaders": loaders}, ("train.py", 1, 2), None)
+    found = []
+    for check in (TOO_FEW, IMBALANCE):
+        with suppress(NoEvidence):
+            found += asked(check, network(), loaders[0], val=val, source=source)
+    assert [one.code for one in found] == ["data.too-few", "data.imbalance"] * (clients == 1)
+
+
+def test_two_inputs_are_not_judged_by_the_second_where_no_name_says_which_is_the_target() -> None:
+    """Pictures and their captions, of which there are few."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pictures, self.words = nn.Linear(64, 8), nn.Embedding(6, 8)
+
+        def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
+            return self.pictures(image.flatten(1)) @ self.words(tokens).mean(1).T
+
+    def step(model: nn.Module, batch: dict[str, Tensor], optimizer: torch.optim.Optimizer, _: object) -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(batch["image"], batch["tokens"]), torch.arange(len(batch["image"])))
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    (x, y), _ = parts()
+    rows = [
+        {"image": image, "tokens": torch.tensor([0, 1 + k % 5]), "concept": label}
+        for k, (image, label) in enumerate(zip(x, y, strict=True))
+    ]
+    with pytest.raises(NoEvidence, match="several inputs"):
+        asked(DUPLICATES, Both(), DataLoader(rows, 32), step=step)  # type: ignore[arg-type]
 
 
 def test_separate_parts_share_nothing() -> None:

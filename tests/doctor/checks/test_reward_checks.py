@@ -209,6 +209,24 @@ def test_values_in_a_column_are_compared_with_all_targets(column: bool) -> None:
     assert codes == ["loss.broadcast"] * column
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_new_episode_may_begin_where_the_last_one_ended(stored: bool) -> None:
+    """A grid of 12 cells: a reset that changes nothing joins two episodes of 9 steps in what can be seen."""
+    rows, chance = list[Any](), random.Random(0)
+    place = 0
+    while len(rows) < 600:
+        place, length = (place if chance.random() < 0.2 else chance.randrange(12)), chance.choice([3, 5, 9, 9, 9])
+        for t in range(length):
+            after = (place + 1) % 12
+            rows.append((np.eye(12)[place], 0, 0.1, np.eye(12)[after], stored and length < 9 and t == length - 1))
+            place = after
+    source = ScriptSource(
+        {"train.py": ast.parse("for t in x:\n    pass\n")}, {"memory": rows}, ("train.py", 1, 2), None
+    )
+    codes = [finding.code for finding in examine_rewards(source).findings]
+    assert ("reward.terminal-lost" not in codes) is stored
+
+
 @pytest.mark.parametrize(("longest", "right"), [(5, True), (9, False)])
 def test_episodes_that_a_limit_ended_are_not_marked(longest: int, right: bool) -> None:
     rows, random_lengths = list[Any](), random.Random(0)

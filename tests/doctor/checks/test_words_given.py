@@ -179,3 +179,34 @@ def test_targets_that_only_the_loss_within_reads_are_not_given() -> None:
         batches = DataLoader(TensorDataset(torch.randint(0, 20, (128, 9))), 32)
         found = asked(TARGET_IN_INPUT, WithItsLoss(), batches, step=step)
     assert not found
+
+
+class Masked(nn.Module):
+    """Computes its loss, as transformers do; with types of tokens, there are as many embeddings as sequences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.types, self.say = nn.Embedding(20, 12), nn.Embedding(2, 12), nn.Linear(12, 20)
+
+    def forward(self, words: Tensor, labels: Tensor) -> Tensor:
+        said = self.say(self.words(words) + self.types(torch.zeros_like(words)))
+        return functional.cross_entropy(said.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+def test_targets_for_a_loss_within_are_not_words_given() -> None:
+    torch.manual_seed(0)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(*batch)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    words = torch.randint(1, 20, (128, 8))
+    chosen = torch.rand(words.shape) < 0.3
+    given, labels = words.masked_fill(chosen, 0), words.masked_fill(~chosen, -100)
+    found = []
+    with suppress(NoEvidence):
+        found = asked(TARGET_IN_INPUT, Masked(), DataLoader(TensorDataset(given, labels), 32), step=step)
+    assert not found

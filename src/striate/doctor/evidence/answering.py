@@ -6,16 +6,20 @@ from contextlib import suppress
 
 import torch
 from torch.nn import functional
+from torch.utils.data import DataLoader, RandomSampler
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, main_tensor, parts
+from striate.doctor.setup.reached_objects import reached_values
 from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
 
 _COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _DRAWS = ("randn", "randn_like", "normal", "rand", "rand_like")
 _SURE = 12.0
+_PARTS = 4
+"""Shuffled loaders of as many data sets: training, validation and test are three."""
 
 
 def predicts_targets(evidence: Evidence) -> bool:
@@ -56,6 +60,19 @@ def need_targets(evidence: Evidence) -> None:
     targets = None if path is None else leaf(evidence.train.raw[0], path)
     if targets is not None and _given_to_network(evidence, targets):
         raise NoEvidence("what stands in the place of targets is given to the network")
+
+
+def need_all_data(evidence: Evidence) -> None:
+    """Raise NoEvidence where the training loader is one of several for parts of the data, as for the clients of
+    federated learning (McMahan et al. 2017), each of which trains its share."""
+    own, source = getattr(evidence.setup.train, "dataset", None), evidence.setup.source
+    beside = {
+        id(loader.dataset)
+        for loader in reached_values({} if source is None else source.names)
+        if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler)
+    }
+    if len(beside) >= _PARTS and id(own) in beside:
+        raise NoEvidence(f"the training loader is one of {len(beside)} for parts of the data")
 
 
 def _given_to_network(evidence: Evidence, targets: torch.Tensor) -> bool:

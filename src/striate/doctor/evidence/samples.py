@@ -111,7 +111,8 @@ def training_samples(
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
         plain = wanted is not None and _equal(wanted, first.loss_targets)
-    predictions = leaf(batch, y_path) if y_path is not None else None
+    # Where nothing says which are the targets, the inputs stand for them.
+    predictions = leaf(batch, y_path) if y_path not in (None, x_path) else None
     given = [
         tensor for tensor in arguments if predictions is None or not _equal(tensor, predictions)
     ]  # some take the labels too

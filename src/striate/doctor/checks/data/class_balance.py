@@ -14,7 +14,7 @@ from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imb
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answering import need_targets
+from striate.doctor.evidence.answering import need_all_data, need_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
@@ -46,7 +46,8 @@ class ClassCounts:
 
 
 def class_counts(evidence: Evidence) -> ClassCounts:
-    """Count what was read. Raises NoEvidence where the targets are no classes."""
+    """Count what was read. Raises NoEvidence where the targets are no classes, or others train the rest."""
+    need_all_data(evidence)
     outputs = _outputs(evidence)
     if evidence.samples.maps is not None:
         return _of_maps(evidence, evidence.samples.maps, outputs)

@@ -14,6 +14,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples, blank_samples
 from striate.doctor.checks.data.looking import are_tokens, picture_of
+from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -305,6 +306,7 @@ TOO_FEW_THRESHOLD = (
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
         return
+    need_all_data(evidence)
     x = evidence.samples.inputs
     kept = first_of_each(x)
     drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler

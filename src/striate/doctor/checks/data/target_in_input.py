@@ -86,13 +86,14 @@ def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Si
 
 
 def _sequences(evidence: Evidence) -> list[torch.Tensor]:
-    """The sequences (samples, positions) of class numbers that the network is given."""
+    """The sequences (samples, positions) of class numbers that the network is given; with negative ones they are
+    targets, of which some do not count, for a loss within the network."""
     found = [
         tensor.detach().cpu()
         for _, tensor in leaves(list(evidence.first.arguments))
         if tensor.ndim == 2 and not tensor.is_floating_point()
     ]
-    return [tensor for tensor in found if len(tensor.unique()) > 2]
+    return [tensor for tensor in found if len(tensor.unique()) > 2 and int(tensor.min()) >= 0]
 
 
 def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:

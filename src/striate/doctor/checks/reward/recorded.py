@@ -20,6 +20,7 @@ from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings
 from striate.wording import several
 
 _FEWEST, _MOST, _DEEPEST = 40, 20_000, 2
+_BY_LIMIT = 0.6
 _FILLED = ("size", "count", "length", "n", "pos", "position", "ptr", "pointer", "idx", "index", "cursor", "head")
 _FIELDS = {
     "following": re.compile(r"^(next|new|following)_?|_next$|^(s2|obs2|s_prime|sp)$"),
@@ -53,12 +54,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _end_by_limit(found: Experience) -> bool:
     """Whether the episodes that end unmarked, in a buffer that does not say which were cut off, are as long as one
-    another and none is longer: a limit ended them, and values go on behind it."""
+    another and none is longer: a limit ended them, and values go on behind it. Where other ends are marked, most of
+    them need be: a new episode that happens to begin where the last one ended is not told from it."""
     seen, after = (part.reshape(len(part), -1) for part in (found.observations, found.following))
     ends = np.flatnonzero((seen[1:] != after[:-1]).any(1) | found.ends[:-1])
     lengths = np.diff(ends, prepend=-1)
     unmarked = lengths[~found.ends[ends]]
-    return found.truncated is None and len(unmarked) > 0 and bool((unmarked == lengths.max()).all())
+    if found.truncated is not None or not len(unmarked):
+        return False
+    limit = np.bincount(unmarked).argmax()
+    return bool((unmarked == lengths.max()).all() or (found.ends.any() and (unmarked == limit).mean() > _BY_LIMIT))
 
 
 def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
