@@ -11,7 +11,7 @@ import torch
 from asked import asked, perceptron
 from asked import digits as loader_of_digits
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
 from striate.doctor.checks.data.class_balance import IMBALANCE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
@@ -50,6 +50,28 @@ def test_a_client_of_several_has_few_samples_of_a_class(clients: int) -> None:
         with suppress(NoEvidence):
             found += asked(check, network(), loaders[0], val=val, source=source)
     assert [one.code for one in found] == ["data.too-few", "data.imbalance"] * (clients == 1)
+
+
+class Turned(Dataset[Pair]):
+    """Gives each sample turned by a quarter, so that no sample of one is equal to one of the other."""
+
+    def __init__(self, base: Dataset[Pair], times: int) -> None:
+        self.base, self.times = base, times
+
+    def __len__(self) -> int:
+        return len(self.base)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Pair:
+        x, y = self.base[index]
+        return x.rot90(self.times, (1, 2)), y
+
+
+@pytest.mark.parametrize("first", [500, 560])
+def test_splits_are_seen_through_what_changes_their_samples(first: int) -> None:
+    whole = TensorDataset(*parts()[0])
+    train, val = Turned(Subset(whole, range(560)), 1), Turned(Subset(whole, range(first, 640)), 0)
+    found = asked(LEAK, perceptron(), DataLoader(train, 32, shuffle=True), val=DataLoader(val, 32))
+    assert [one.code for one in found] == ["data.leak"] * (first < 560)
 
 
 def test_two_inputs_are_not_judged_by_the_second_where_no_name_says_which_is_the_target() -> None:

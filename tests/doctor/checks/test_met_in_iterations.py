@@ -71,6 +71,20 @@ def test_a_configuration_says_which_way_is_better(mode: str, right: bool) -> Non
     assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
+class Keeper:
+    def __init__(self, mode: str) -> None:
+        self.mode, self.best = mode, 0.0
+
+    def step(self, value: float) -> bool:
+        return value > self.best if self.mode == "max" else value < self.best
+
+
+@pytest.mark.parametrize(("mode", "value", "right"), [("max", "val_loss", False), ("min", "val_loss", True)])
+def test_an_object_that_remembers_the_best_knows_which_way_is_better(mode: str, value: str, right: bool) -> None:
+    text = SCRIPT + f"if keeper.step({value}):\n    pass\n"
+    assert list(found(text, values() | {"keeper": Keeper(mode)}, [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
+
+
 @pytest.mark.parametrize(("axis", "right"), [(0, False), (1, True)])
 def test_a_layer_of_softmax_goes_along_the_classes(axis: int, right: bool) -> None:
     text = SCRIPT.replace("outputs.argmax(dim=1)", f"nn.Softmax(dim={axis})(outputs).argmax(dim=1)")

@@ -12,7 +12,15 @@ from time import perf_counter
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.batch import copied, main_tensor, parts, size_of
@@ -169,11 +177,19 @@ def _positions(loader: Any) -> tuple[Any, set[int]] | None:
             chosen = list(range(len(data)))  # type: ignore[arg-type]
         else:
             return None
-        while isinstance(data, Subset):
-            chosen, data = [int(data.indices[number]) for number in chosen], data.dataset
+        while (inner := data.dataset if isinstance(data, Subset) else _changed(data)) is not None:
+            chosen = [int(data.indices[number]) for number in chosen] if isinstance(data, Subset) else chosen
+            data = inner
     except Exception:  # a data set of the user's without a length, or of other positions than numbers
         return None
     return data, set(chosen)
+
+
+def _changed(data: Any) -> Any:
+    """The one data set of torch's that another of the same length holds, as one that crops its samples; None where
+    there is no such one."""
+    held = [part for part in getattr(data, "__dict__", {}).values() if isinstance(part, Dataset)]
+    return held[0] if len(held) == 1 and len(held[0]) == len(data) else None  # type: ignore[arg-type]
 
 
 def draws_again(loader: Any) -> bool:

@@ -10,6 +10,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 
@@ -68,7 +69,9 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             why="The rate is lowered because the metric gets better."
             if lowers
             else "What is kept, or ends the training, is the worst epoch, not the best.",
-            remedy=f"`{name}(monitor={monitor!r}, mode={right!r})`",
+            remedy=f"`{name}(monitor={monitor!r}, mode={right!r})`"
+            if monitor.isidentifier()
+            else f"`mode={right!r}` where it is made",
         )
         return
 
@@ -105,6 +108,7 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
             monitor = source.value(site.node.args[0])
         if isinstance(monitor, str) and isinstance(mode, str):
             yield called(site.node), monitor, mode, site.node.lineno
+    yield from _by_objects(source)
     dicts = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.Dict))
     for node in dicts:  # of a configuration
         named = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
@@ -116,6 +120,22 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
         monitor, greater = given.get("metric_for_best_model"), given.get("greater_is_better")
         if isinstance(monitor, str) and isinstance(greater, bool):
             yield called(site.node), monitor, "max" if greater else "min", site.node.lineno
+
+
+def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
+    """The same of what the script made to remember the best of the numbers that it is called with, as
+    `stopper.step(val_loss)`: an object of its own class that has a `mode`, and something best."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
+                continue
+            for holder in (node.func, receiver_of(node)):
+                thing = None if holder is None else source.value(holder)
+                held = getattr(thing, "__dict__", {})
+                own = not isinstance(thing, nn.Module | type) and written_by_user(type(thing).__module__)
+                if own and isinstance(held.get("mode"), str) and any("best" in name for name in held):
+                    yield type(thing).__name__, ast.unparse(node), held["mode"], node.lineno
+                    break
 
 
 def _own_modes(source: ScriptSource) -> dict[str, str]:
