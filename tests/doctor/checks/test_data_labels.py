@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.simple_models import consult
 
 
@@ -80,6 +80,24 @@ def test_target_numbers_by_chance() -> None:
     options = {"loss": nn.MSELoss(), "task": "regress"}
     assert asked(LABELS_RANDOM, nn.Linear(6, 1), (x, by_chance(y)), **options)
     assert not asked(LABELS_RANDOM, nn.Linear(6, 1), (x, y), **options)
+
+
+def test_a_scale_that_comes_last_in_a_batch_is_no_target() -> None:
+    """Windows, what follows, and the mean that both were divided by; the loss is none of torch's."""
+    generator = torch.Generator().manual_seed(0)
+    past, scale = torch.rand(300, 8, generator=generator) + 0.5, torch.rand(300, generator=generator) + 1
+
+    def step(model: nn.Module, batch: list[Tensor], optimizer: Any, _: object) -> Tensor:
+        optimizer.zero_grad()
+        error = batch[1] - model(batch[0])
+        loss = torch.maximum(0.1 * error, -0.9 * error).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    loader = DataLoader(TensorDataset(past, past[:, -2:], scale), 32)
+    with pytest.raises(NoEvidence, match="which tensors of a batch are targets"):
+        asked(LABELS_RANDOM, nn.Linear(8, 2), loader, step=step)
 
 
 def test_a_weak_relation_is_one() -> None:

@@ -19,7 +19,7 @@ from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew
+from striate.doctor.setup.batch import dealt_anew, leaves
 from striate.records import Finding
 from striate.wording import several
 
@@ -171,6 +171,9 @@ def _copies(evidence: Evidence) -> Finding | None:
 
 def _numbers(evidence: Evidence) -> Iterable[Finding]:
     values = evidence.samples.values
+    asked = evidence.first.loss_targets is not None or evidence.calls.losses
+    if not asked and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
+        raise NoEvidence("which tensors of a batch are targets is not known: the loss is none of torch's")
     if len(values) < _FEWEST:
         raise NoEvidence(
             f"{several(len(values), 'sample is', 'samples are')} too few to tell targets at random from hard ones"
