@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -63,3 +64,8 @@ def network() -> nn.Module:
         ),
         SHAPE,
     )
+
+
+packs_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor packs no weights of bf16"
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_networks import SHAPE, TASK, network, samples
+from small_networks import SHAPE, TASK, network, packs_bf16, samples
 from torch import nn
 
 from striate.errors import UsageError
@@ -40,6 +40,7 @@ def plan(module: nn.Module, **options: object) -> planning.Answering:
     return plan_predictor(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
 
 
+@packs_bf16
 def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
     module, x = network(), samples(9)
     found = plan(module)
@@ -90,6 +91,7 @@ class Cancelling(nn.Module):
         return ((self.conv(x) + 512) - 512).flatten(1)
 
 
+@packs_bf16
 def test_a_network_whose_answers_change_in_bf16_is_answered_in_fp32() -> None:
     torch.manual_seed(0)
     found = plan(Cancelling().eval())
@@ -270,6 +272,7 @@ def test_a_cached_backend_is_not_taken_for_a_network_whose_forward_is_another() 
     assert found.plan.way.precision == "fp32"
 
 
+@packs_bf16
 def test_no_figure_of_other_data_is_kept(tmp_path: Path) -> None:
     torch.manual_seed(0)
     found = plan(Cancelling().eval())
@@ -301,6 +304,7 @@ def test_a_word_that_asks_for_nothing_is_refused() -> None:
         plan(network(), asked="palin", total=3)
 
 
+@packs_bf16
 def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) -> None:
     plan(network())
     for file in (tmp_path / "cache" / "plans").iterdir():
@@ -359,6 +363,7 @@ def test_batches_are_as_large_as_memory_is_spared() -> None:
     assert SHAPE == (3, 12, 12)
 
 
+@packs_bf16
 def test_few_samples_are_predicted_in_the_precision_of_training_where_that_predicts_the_same(monkeypatch) -> None:
     found = plan(network(), total=300, trained_in="bf16").plan
     assert found.way == BF16

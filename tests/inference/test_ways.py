@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from small_networks import SHAPE, Block, network, samples, with_statistics
+from small_networks import SHAPE, Block, network, packs_bf16, samples, with_statistics
 from torch import fx, nn
 
 from striate.inference.choose import prepare_backend, why_left_alone
@@ -130,6 +130,7 @@ def test_paddings_that_the_fused_operation_lacks_are_left_to_torch(padding: str)
         assert difference(module(x), prepare_torch(FP32, module, x)(x)) < 1e-5
 
 
+@packs_bf16
 def test_bf16_is_near_and_its_normalizations_keep_their_digits() -> None:
     torch.manual_seed(1)
     # A normalization before any convolution cannot be folded; its mean of 1000.3 has more digits than bf16.
@@ -174,7 +175,15 @@ def test_an_unfused_way_takes_what_cannot_be_traced() -> None:
         assert unfused(x).dtype == torch.float32
 
 
-@pytest.mark.parametrize("way", [FP32, BF16, Backend("torch", "bf16", "channels_last"), Backend("openvino", "fp32")])
+@pytest.mark.parametrize(
+    "way",
+    [
+        FP32,
+        pytest.param(BF16, marks=packs_bf16),
+        Backend("torch", "bf16", "channels_last"),
+        Backend("openvino", "fp32"),
+    ],
+)
 def test_no_way_changes_the_network_the_input_or_the_random_state(way: Backend) -> None:
     if way.engine == "openvino" and not openvino_installed():
         pytest.skip("OpenVINO is not installed (extra openvino)")
