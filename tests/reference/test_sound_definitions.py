@@ -19,9 +19,7 @@ def test_spectrograms_agree_with_the_definition() -> None:
         waveform = x.astype(np.float32)
         found, true = log_mel(waveform, rate, window, hop, bands), defined(waveform, rate, window, hop, bands)
         assert found.shape == true.shape == (bands, 1 + (len(x) - window) // hop)
-        error = np.abs(found - true)
-        assert error[true > -60].max(initial=0) < 1e-3
-        assert error.max() < 0.05  # single precision, 100 dB below the loudest; a level is half a decibel
+        assert np.abs(found - true).max() < 1e-3
 
 
 def test_a_sine_of_amplitude_one_has_about_no_decibels_in_its_band() -> None:

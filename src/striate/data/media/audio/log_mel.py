@@ -3,8 +3,8 @@
 A frame is `window` samples under a periodic Hann window, one each `hop` samples, whole frames alone. Its power
 spectrum, scaled so that a sine of amplitude 1 has power 1 (0 dB), is summed by triangles of height 1 whose corners lie
 at equal distances on the mel scale of O'Shaughnessy (1987), m = 2595 · log10(1 + f / 700), from 0 to half the rate.
-SciPy's transform is taken: files are decoded in threads, and its bits depend on no number of threads as torch's do; of
-single precision it takes a seventh of NumPy's time.
+SciPy's transform is taken: files are decoded in threads, and its bits depend on no number of threads as torch's do; it
+takes a part of NumPy's time. In double precision: 100 dB below the loudest a thousandth of a decibel still counts.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def hann_window(window: int) -> NDArray[np.float32]:
 
 def log_mel(waveform: NDArray[np.float32], rate: int, window: int, hop: int, bands: int) -> NDArray[np.float32]:
     """(bands, frames) decibels, the lowest band first, of (samples,)."""
-    from scipy.fft import rfft  # as above
+    from scipy.fft import rfft  # who only reads headers does not wait for it
 
     frames = np.lib.stride_tricks.sliding_window_view(waveform, window)[::hop]
-    spectrum = rfft(frames * hann_window(window), axis=1)
+    spectrum = rfft(np.multiply(frames, hann_window(window), dtype=np.float64), axis=1).astype(np.complex64)
     power = (spectrum.real**2 + spectrum.imag**2).T
     mel = mel_filters(rate, window, bands) @ np.ascontiguousarray(power, np.float32)
     decibels: NDArray[np.float32] = 10 * np.log10(np.maximum(mel, np.float32(10 ** (QUIETEST / 10))))

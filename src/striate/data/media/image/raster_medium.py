@@ -82,7 +82,7 @@ class Rasters(Images):
         numbers.clip(LEAST, MOST, out=numbers)
         if numbers.dtype == np.float64:  # others were whole
             np.nan_to_num(numbers, copy=False, nan=0.0)
-        return numbers.astype(np.float32, copy=False)
+        return np.ascontiguousarray(numbers, np.float32)
 
     def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
         """Of levels the values."""
