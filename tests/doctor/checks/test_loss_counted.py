@@ -134,6 +134,20 @@ def test_weights_that_stand_at_other_classes_are_named(moved: int) -> None:
     assert ["stand at other ones" in finding.measured for finding in found] == [True] * moved
 
 
+@pytest.mark.parametrize("power", [-1.0, 1.0])
+def test_weights_in_a_loss_of_ones_own_favor_rare_classes(power: float) -> None:
+    y = torch.repeat_interleave(torch.arange(4), torch.tensor([200, 80, 40, 16]))
+    loader = DataLoader(TensorDataset(torch.randn(len(y), 64), y), 32, shuffle=True)
+    weights = torch.bincount(y).double() ** power
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        pulls = weights[y] / weights[y].sum()
+        return -(pulls * outputs.log_softmax(1).gather(1, y[:, None])[:, 0]).sum()
+
+    found = asked(CLASS_WEIGHTS, nn.Linear(64, 4), loader, loss=loss)
+    assert ["common have the larger weights" in finding.measured for finding in found] == [True] * (power > 0)
+
+
 @pytest.mark.parametrize("paired", [False, True])
 def test_images_that_come_again_with_other_labels_have_them_at_random(paired: bool) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]

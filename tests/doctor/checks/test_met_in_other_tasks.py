@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.blends import swapped_shares
+from striate.doctor.checks.data.blends import blended_batches, swapped_shares
 from striate.doctor.checks.data.class_balance import IMBALANCE
 from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
@@ -428,7 +428,7 @@ def test_what_is_erased_is_no_blend(erased: bool) -> None:
 
     model = perceptron()
     setup = make_setup(model, digits(), None, loss=LOSS, optimizer=torch.optim.SGD(model.parameters(), 0.1), step=step)
-    assert (swapped_shares(Evidence(setup, Clock(120.0))) is None) is erased
+    assert (swapped_shares(blended_batches(Evidence(setup, Clock(120.0)))) is None) is erased
 
 
 def test_named_inputs_are_changed_too() -> None:

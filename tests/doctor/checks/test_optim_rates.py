@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, loop, perceptron
+from test_met_in_vision_scripts import read
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
@@ -25,6 +27,20 @@ def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: f
     assert (found.code, found.severity) == ("optim.lr-too-high", "error")
     assert f"instead of lr {rate:g} the loss after" in found.measured
     assert "lr=" in found.remedy
+
+
+@pytest.mark.parametrize(("rate", "too_high"), [(0.1, True), (0.03, False)])
+def test_adams_rate_is_too_high_where_it_is_as_large_as_weights(rate: float, too_high: bool) -> None:
+    """Though it gets some way, and labels of which some are wrong let no rate get four times as far."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    y = torch.where(torch.rand(len(y), generator=generator) < 0.3, torch.randint(10, y.shape, generator=generator), y)
+    torch.manual_seed(0)
+    layers = [part for size in (64, 32) for part in (nn.Linear(size, 32), nn.Tanh())]
+    model = nn.Sequential(nn.Flatten(), *layers, nn.Linear(32, 10))
+    loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=generator)
+    found = asked(LR_TOO_HIGH, model, loader, optimizer=torch.optim.Adam(model.parameters(), lr=rate))
+    assert [finding.severity for finding in found] == ["warning"] * too_high
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
@@ -48,6 +64,16 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     assert "epochs" in found.measured
     own = type(make(perceptron().parameters())).__name__
     assert found.remedy.startswith(f"`optimizer = torch.optim.{own}(model.parameters(), lr=")
+
+
+@pytest.mark.parametrize(("rate", "nowhere"), [(1e-6, True), (1e-3, False)])
+def test_steps_that_add_up_to_nothing_in_the_whole_training(rate: float, nowhere: bool) -> None:
+    """Of a deep network without normalization a trial at a better rate shows next to nothing either."""
+    layers = [part for _ in range(9) for part in (nn.Linear(64, 64), nn.Sigmoid())]
+    model, loader = nn.Sequential(nn.Flatten(), *layers, nn.Linear(64, 10)), digits()
+    text = "for epoch in range(5):\n    for x, y in loader:\n        pass\n"
+    found = read(text, LR_TOO_LOW, model, loader, loss=nn.CrossEntropyLoss(), optimizer=sgd(model, rate))
+    assert ["in all steps" in finding.threshold for finding in found] == [True] * nowhere
 
 
 def test_a_rate_of_zero() -> None:

@@ -10,7 +10,7 @@ import torch
 from asked import asked, digits, perceptron
 from test_source_checks import SCRIPT, found, source_of, values
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
@@ -71,6 +71,14 @@ def test_what_drop_last_leaves_out_is_not_counted() -> None:
     assert codes(text, names, WRONG_COUNT) == []
     names["val_loader"] = DataLoader(data, 20, drop_last=True)
     assert codes(text, names, WRONG_COUNT) == ["eval.wrong-count"]
+
+
+@pytest.mark.parametrize(("batch", "right"), [(61, True), (20, False)])
+def test_whole_batches_are_counted_where_the_last_is_none(batch: int, right: bool) -> None:
+    names = values()
+    names["val_loader"] = DataLoader(names["val_loader"].dataset, batch)
+    text = SCRIPT.replace("total += len(y)", "total += val_loader.batch_size")
+    assert codes(text, names, WRONG_COUNT) == ["eval.wrong-count"] * (not right)
 
 
 @pytest.mark.parametrize("reset", [True, False])
@@ -304,6 +312,18 @@ def test_a_warmup_longer_than_the_training(batches: int, late: bool) -> None:
     schedule = SequentialLR(optimizer, [warmup, CosineAnnealingLR(optimizer, 3)], [2 * batches])
     names = values() | {"model": model, "optimizer": optimizer, "scheduler": schedule, "warmup": warmup}
     assert codes(SCRIPT, names, LR_SCHEDULE) == ["optim.lr-schedule"] * late
+
+
+@pytest.mark.parametrize(("epochs", "early"), [(1, True), (5, False)])
+def test_a_schedule_that_is_over_after_an_epoch(epochs: int, early: bool) -> None:
+    """Of the five that the script's loop makes."""
+    model = perceptron()
+    names = values() | {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    batches = len(names["loader"])
+    names["scheduler"] = LambdaLR(names["optimizer"], lambda n: max(0.0, 1 - n / (epochs * batches)))
+    text = SCRIPT.replace("    scheduler.step()\n", "")
+    text = text.replace("        scaler.update()\n", "        scaler.update()\n        scheduler.step()\n")
+    assert codes(text, names, LR_SCHEDULE) == ["optim.lr-schedule"] * early
 
 
 def test_what_a_scaler_made_larger_is_not_clipped_away() -> None:

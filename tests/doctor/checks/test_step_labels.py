@@ -28,7 +28,7 @@ def shuffled() -> DataLoader[Any]:
     return DataLoader(digits().dataset, 32, shuffle=True, generator=torch.Generator().manual_seed(0))
 
 
-def blending(exchanged: bool, soft: bool | str, cut: bool) -> Any:
+def blending(exchanged: bool, soft: bool | str, cut: bool, apart: bool = False) -> Any:
     def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
         x, y = batch
         lam, index = float(torch.rand(()) * 0.4 + 0.55), torch.randperm(len(x))
@@ -38,6 +38,7 @@ def blending(exchanged: bool, soft: bool | str, cut: bool) -> Any:
             lam = width / x.shape[-1]
         else:
             blended = lam * x + (1 - lam) * x[index]
+        index = torch.randperm(len(x)) if apart else index
         share = 1 - lam if exchanged else lam
         outputs = model(blended)
         if soft:
@@ -60,6 +61,13 @@ def blending(exchanged: bool, soft: bool | str, cut: bool) -> Any:
 def test_shares_of_blended_samples_are_those_of_their_labels(exchanged: bool, soft: bool | str, cut: bool) -> None:
     found = told(perceptron(), blending(exchanged, soft, cut))
     assert ["count" in finding.measured for finding in found] == [True] * exchanged
+
+
+@pytest.mark.parametrize("soft", [False, True, "own"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_second_label_is_that_of_the_partner(apart: bool, soft: bool | str) -> None:
+    found = told(perceptron(), blending(False, soft, False, apart))
+    assert ["as their second label" in finding.measured for finding in found] == [True] * apart
 
 
 def of_an_earlier_cell(y: Tensor | None) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -20,34 +21,93 @@ _FEWEST_MIXED, _EVEN = 4, 1e-3
 """Samples that are blended with one of another class, and by how much the shares of their labels differ at most."""
 _PLAIN, _EXPLAINED = 0.99, 0.85
 """A correlation from which on nothing is blended; and of what is shown, by the own sample and one other."""
+_LEFT = 0.05
+"""Of what is none of the own sample, or of all that is shown: with less left a partner is known again, and with less in
+all there is none."""
 _SIDE = 4
 """Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
 them before."""
 
 
-def swapped_shares(evidence: Evidence) -> tuple[float, float] | None:
-    """Of a batch the share of its own samples in what the network is shown, and that of their labels in the loss, where
-    one is more than half and the other less in all of several steps; None where nothing is blended, or rightly."""
-    found = list(_shares(evidence))
-    swapped = all((inputs > 0.5) != (labels > 0.5) for inputs, labels in found)
-    return max(found, key=lambda shares: abs(shares[0] - shares[1])) if swapped and len(found) >= _FEWEST else None
+@dataclass(frozen=True)
+class Blended:
+    """A batch as a step was given it, and what the step made of it."""
+
+    inputs: torch.Tensor
+    wanted: torch.Tensor
+    calls: StepCalls
 
 
-def _shares(evidence: Evidence) -> Iterator[tuple[float, float]]:
-    raw, seen = evidence.train.raw, False
+def blended_batches(evidence: Evidence) -> list[Blended]:
+    """Some batches with labels of classes; few where the first ones show that none is blended."""
+    raw, found = evidence.train.raw, list[Blended]()
     for number in range(_DRAWS):
         batch = raw[number % len(raw)]
         inputs, wanted = (main_tensor(part) for part in parts(batch))
         if inputs is None or wanted is None or wanted.ndim != 1 or wanted.is_floating_point() or inputs.ndim < 2:
-            return
+            break
         calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
-        labels = _share_of_labels(calls, wanted.cpu())
-        if labels is None and not seen and number > 0 and not _are_shares(calls):
-            return  # nothing is blended here
-        seen = seen or labels is not None
-        own = _share_of_inputs(calls.shown, inputs)
+        found.append(Blended(inputs, wanted.cpu(), calls))
+        if number and not _are_shares(calls) and all(_share_of_labels(one.calls, one.wanted) is None for one in found):
+            break
+    return found
+
+
+def swapped_shares(batches: Sequence[Blended]) -> tuple[float, float] | None:
+    """Of a batch the share of its own samples in what the network is shown, and that of their labels in the loss, where
+    one is more than half and the other less in all of several steps; None where nothing is blended, or rightly."""
+    found = list(_shares(batches))
+    swapped = all((inputs > 0.5) != (labels > 0.5) for inputs, labels in found)
+    return max(found, key=lambda shares: abs(shares[0] - shares[1])) if swapped and len(found) >= _FEWEST else None
+
+
+def _shares(batches: Sequence[Blended]) -> Iterator[tuple[float, float]]:
+    for batch in batches:
+        labels = _share_of_labels(batch.calls, batch.wanted)
+        own = _share_of_inputs(batch.calls.shown, batch.inputs)
         if own is not None and labels is not None and min(abs(own - 0.5), abs(labels - 0.5)) > _TELLING:
             yield own, labels
+
+
+def partners_named(batches: Sequence[Blended]) -> tuple[int, int]:
+    """Of how many samples that are blended with one of another class, known again in what is shown, that class is the
+    other one in the loss, and how many they are."""
+    right = total = 0
+    for batch in batches:
+        shown, labels = batch.calls.shown, _other_labels(batch)
+        if labels is None or shown is None or shown.shape != batch.inputs.shape or len(shown) < 8:
+            continue
+        partner, clear = _partners(_patches(shown), _patches(batch.inputs))
+        clear &= (labels >= 0) & (batch.wanted[partner] != batch.wanted)
+        right += int((batch.wanted[partner] == labels)[clear].sum())
+        total += int(clear.sum())
+    return right, total
+
+
+def _other_labels(batch: Blended) -> torch.Tensor | None:
+    """(N,) the class that counts in the loss beside the sample's own; -1 where none does. None where nothing is
+    blended."""
+    wanted = batch.wanted
+    for shares in [*batch.calls.soft, *(call.target for call in batch.calls.losses if call.name == "cross_entropy")]:
+        if shares.is_floating_point() and shares.shape[:-1] == wanted.shape and shares.shape[1] > int(wanted.max()):
+            above = shares.cpu() - shares.cpu().amin(1, keepdim=True)  # smoothed labels are nowhere zero
+            above.scatter_(1, wanted[:, None], 0.0)
+            return torch.where(above.amax(1) > _EVEN, above.argmax(1), -1)
+    given = [call.target.cpu() for call in batch.calls.losses if call.slopes and call.target.shape == wanted.shape]
+    others = [target for target in given if not target.is_floating_point() and not torch.equal(target, wanted)]
+    if len(others) != 1 or len(given) < 2:
+        return None
+    return torch.where(others[0] != wanted, others[0], -1)
+
+
+def _partners(shown: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N,) which other sample explains best what is none of the own one, and whether it does so clearly."""
+    rest, fit = _fit_of_others(shown, samples)
+    best, nearest = fit.topk(2, dim=1)
+    whole = rest.square().sum(1)
+    left, next_left = whole - best[:, 0], whole - best[:, 1]
+    clear = (left < _LEFT * whole) & (left < next_left / 3) & (whole > _LEFT * shown.square().sum(1))
+    return nearest[:, 0], clear
 
 
 def _are_shares(calls: StepCalls) -> bool:
@@ -71,13 +131,20 @@ def _of_others(shown: torch.Tensor, samples: torch.Tensor, near: float) -> bool:
     """Whether what is shown is mostly a sum of the own sample and another one of the batch, not something erased."""
     if near > _PLAIN:
         return True
+    rest, fit = _fit_of_others(shown, samples)
+    left = rest.square().sum(1) - fit.amax(1)
+    explained = 1 - left / shown.square().sum(1).clamp_min(1e-12)
+    return float(explained.median()) > _EXPLAINED
+
+
+def _fit_of_others(shown: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, numbers) what is shown without what is of the own sample, and (N, N) how much of its square each other sample
+    explains."""
     own = nn.functional.normalize(samples, dim=1)
     rest = shown - own * (shown * own).sum(1, keepdim=True)
     others = samples[None] - own[:, None] * (own @ samples.T)[:, :, None]  # [i, j]: of sample j what is none of i
     fit = (nn.functional.normalize(others, dim=2) * rest[:, None]).sum(2).square()
-    left = rest.square().sum(1) - fit.fill_diagonal_(0).amax(1)
-    explained = 1 - left / shown.square().sum(1).clamp_min(1e-12)
-    return float(explained.median()) > _EXPLAINED
+    return rest, fit.fill_diagonal_(0)
 
 
 def _patches(samples: torch.Tensor) -> torch.Tensor:

@@ -256,7 +256,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     present = counts.nonzero().flatten()
     if len(present) < 2:
         return
-    weighed = counts[present].double() * _weights(evidence, present)
+    weighed = counts[present].double() * weights_of_classes(evidence, present)
     most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
     ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
     severity = imbalance_severity(ratio)
@@ -290,7 +290,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     )
 
 
-def _weights(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
+def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
     """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
     is not known."""
     even = torch.ones(len(classes)).double()

@@ -127,7 +127,7 @@ NOT_SHUFFLED = Check(
     threshold=THRESHOLD,
     run=_run,
     explains=(
-        "data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch model.collapsed "
-        "model.dead-units model.mode optim.lr-too-high optim.lr-too-low fit.*"
+        "data.labels-random data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch "
+        "model.collapsed model.dead-units model.mode optim.lr-too-high optim.lr-too-low fit.*"
     ),
 )

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.blends import swapped_shares
+from striate.doctor.checks.data.blends import blended_batches, partners_named, swapped_shares
 from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
@@ -31,6 +31,8 @@ _CLEARLY, _FEWEST_CLEAR = 0.5, 8
 """Of the distance to the second nearest, that to the nearest: so an input is known again, and so many have to be."""
 _TIE, _ALONE = 1e-6, 32
 """Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
+_FEWEST_BLENDED, _NAMED = 24, 0.6
+"""Samples whose partner in a blend is known again, and of how many of them it has to be the one of the second label."""
 _FEWEST_LEFT, _OFTEN = 3, 0.5
 _SMALLEST = 4
 _LIKE = 0.3
@@ -288,20 +290,32 @@ def _never_changing(evidence: Evidence) -> Finding | None:
 
 
 def _blended(evidence: Evidence) -> Finding | None:
-    shares = swapped_shares(evidence)
-    if shares is None:
+    batches = blended_batches(evidence)
+    shares, (right, total) = swapped_shares(batches), partners_named(batches)
+    if shares is not None:
+        inputs, labels = shares
+        measured = (
+            f"samples are blended: what the network is shown is {inputs:.0%} the batch as it came, and its labels "
+            f"count {labels:.0%}; so it is exchanged in several steps"
+        )
+        why = "Each input is mostly asked for the label of the sample that it has least of."
+    elif total >= _FEWEST_BLENDED and right < _NAMED * total:
+        measured = (
+            f"samples are blended, each with one other: of {total:,} of another class {right:,} have that class as "
+            "their second label"
+        )
+        why = "Each input is asked for the label of a sample that is not in it."
+    else:
         return None
-    inputs, labels = shares
     return Finding(
         code="data.step-labels",
         severity="error",
         where="the training step",
-        measured=f"samples are blended: what the network is shown is {inputs:.0%} the batch as it came, and its labels "
-        f"count {labels:.0%}; so it is exchanged in several steps",
+        measured=measured,
         threshold=STEP_LABELS.threshold,
-        why="Each input is mostly asked for the label of the sample that it has least of.",
+        why=why,
         remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
-        "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
+        "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`, with one index for both",
     )
 
 
@@ -380,7 +394,8 @@ STEP_LABELS = Check(
     question="Does the step give the loss the labels of the inputs that the network gets?",
     threshold="the batch's labels in another order, of which no more than chance and 30 % are right; the same labels "
     "for two batches whose own differ; blended samples of which those count less that are shown more, in three steps "
-    "or more; or outputs and targets of positions that are flattened in different orders",
+    f"or more, or whose second label is that of their partner in less than {_NAMED:.0%}; or outputs and targets of "
+    "positions that are flattened in different orders",
     run=_step_labels,
     explains="data.labels-random data.label-noise loss.initial-off optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -201,7 +201,8 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 if of_it and samples > 4 * batches and source.value(below, **known) == samples:
                     yield _of_mean_losses(node, value, batches, samples)
                     return
-        hits = [name for name, value in added.items() if _counts(value)]
+        full = {name for name, value in added.items() if _is_batch_size(source, value, loader, known)}
+        hits = [name for name, value in added.items() if _counts(value, loop)]
         for name, behind in ((hit, behind) for hit in hits for behind in after_loop(source, loop, hit)):
             found = _quotient(behind)
             if found is None:
@@ -211,12 +212,16 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
             number = source.value(below, **known)
             if isinstance(below, ast.Name) and below.id in _ones(loop):
                 number = batches
+            elif isinstance(below, ast.Name) and below.id in full:
+                number = batches * (loader.batch_size or 0)
             elif isinstance(below, ast.Name | ast.Constant):
                 continue
             seen = batches * (loader.batch_size or 0) if loader.drop_last else samples
             if name not in names or type(number) is not int or number in (0, 1, seen):
                 continue
             what = "the number of batches" if number == batches else "the size of other data"
+            if isinstance(below, ast.Name) and below.id in full:
+                what = f"{loader.batch_size} for each batch, of which the last is smaller"
             if number == samples:
                 what = f"of which `drop_last` leaves out {samples - seen:,}"
             yield Finding(
@@ -257,7 +262,7 @@ def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
                 named = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(above))
-                if kind == "sum" and _counts(value) and named and len(inside) == 1 and inside[0] in counts:
+                if kind == "sum" and _counts(value, loop) and named and len(inside) == 1 and inside[0] in counts:
                     yield Finding(
                         code="eval.wrong-count",
                         severity="error",
@@ -470,11 +475,20 @@ def _ones(loop: ast.For) -> set[str]:
     }
 
 
-def _counts(value: ast.expr) -> bool:
-    """Whether it adds up samples that are right: a sum over a comparison."""
+def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
+    """Whether it is the number of samples of a whole batch, whatever the batch at hand has."""
+    return loader.batch_size is not None and source.value(value, **known) == loader.batch_size
+
+
+def _counts(value: ast.expr, loop: ast.For) -> bool:
+    """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop."""
     inside = list(ast.walk(value))
-    compares = any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
-    return compares and any(called(node) == "sum" for node in inside)
+    sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
+    names = {owner.id for node in sums if isinstance(owner := receiver_of(node), ast.Name)}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names:
+            inside.append(node.value)
+    return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
 
 
 BATCH_MEANS = Check(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.class_balance import class_counts
+from striate.doctor.checks.data.class_balance import ClassCounts, class_counts, weights_of_classes
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -55,20 +55,25 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _weights(evidence: Evidence) -> torch.Tensor:
-    """The weights of classes of the loss, or of a call of cross entropy in the step. Raises NoEvidence."""
+def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
+    """The weights of classes of the loss, or of a call of cross entropy in the step, or as strong as a loss of the
+    user's own pulls for each. Raises NoEvidence."""
     loss = evidence.setup.loss
     found = [loss.weight] if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else []
     found += [call.weight for call in evidence.calls.losses if call.name in ("cross_entropy", "nll_loss")]
     weights = next((weight for weight in found if isinstance(weight, torch.Tensor)), None)
-    if weights is None:
+    if weights is None and counts.positions is None:
+        present = counts.train.nonzero().flatten()
+        pulls = weights_of_classes(evidence, present)
+        weights = torch.zeros(len(counts.train)).double().index_copy(0, present, pulls)
+    if weights is None or bool((weights[weights > 0] == weights.max()).all()):
         raise NoEvidence("the loss has no weights of classes")
     return weights
 
 
 def _of_classes(evidence: Evidence) -> Iterator[Finding]:
-    weights = _weights(evidence)
     found = class_counts(evidence)
+    weights = _weights(evidence, found)
     counts = (found.train if found.positions is None else found.positions).double()
     weights = weights.detach().cpu().double()
     size = min(len(counts), len(weights))

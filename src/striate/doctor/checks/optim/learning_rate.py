@@ -44,6 +44,8 @@ _LOWERED, _MORE = 0.95, 0.05
 ADDED_UP = 0.2
 ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
+FAR_TIMES, FAR_GAIN = 1.1, 0.1
+"""With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
 
 
 def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
@@ -57,11 +59,12 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
     first, usual = first_movement(trial), movement(trial)
     if own.share > SOME or first is None or max(first, usual or 0) < LARGE_MOVE:
         return
+    far = _farther_than_weights(trial)
     for factor in _factors_of_lr_too_high(first):
         lower = at_rate(evidence, factor)
         other = evidence.progress_of(lower)
-        needed = 1.5 if own.share < LR_TOO_HIGH_LITTLE else 4.0
-        if other.beats(own, needed) and other.share > max(own.share, 0.0) + LR_TOO_HIGH_GAIN:
+        needed = 1.5 if own.share < LR_TOO_HIGH_LITTLE else FAR_TIMES if far else 4.0
+        if other.beats(own, needed) and other.share > max(own.share, 0.0) + (FAR_GAIN if far else LR_TOO_HIGH_GAIN):
             if (
                 few_updates(trial)
                 and math.isfinite(own.level)
@@ -109,6 +112,16 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
         why="Each step of Adam moves each weight by about the rate, whatever the gradient: weights are smaller than "
         "that.",
         remedy=rate_remedy("a rate of 0.001 to 0.003 behind the warmup", 1e-3),
+    )
+
+
+def _farther_than_weights(trial: Trial) -> bool:
+    """Whether Adam or its kin moves weights by about as much as they are large."""
+    optimizer = trial.replica.optimizer
+    return (
+        isinstance(optimizer, torch.optim.Optimizer)
+        and "adam" in type(optimizer).__name__.lower()
+        and max(highest_rates(trial), default=0.0) >= ADAMS_HIGHEST
     )
 
 
@@ -193,7 +206,8 @@ LR_TOO_HIGH = Check(
     question="Does the loss grow, or stay at chance, and go down with smaller steps?",
     threshold=f"Less than {LR_TOO_HIGH_LITTLE:.0%} of the way from chance to a loss of 0 (of noise a trial's last "
     "quarter has some percent), "
-    "and a tenth, hundredth or thousandth of the rate is 1.5 times better after the same steps.",
+    "and a tenth, hundredth or thousandth of the rate is 1.5 times better after the same steps; of Adam and its kin "
+    f"with {ADAMS_HIGHEST:g} or more, {FAR_TIMES:g} times.",
     run=_find_lr_too_high,
     quick=False,
     explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
@@ -207,6 +221,9 @@ LR_TOO_LOW_LITTLE, NOTHING = 0.15, 0.02
 LR_TOO_LOW_GAIN = 0.25
 TINY_MOVE, TINY_GAIN = 1e-4, 0.04
 """Steps a tenth as long as healthy ones, after which nothing was learned: a beginning with others is enough."""
+NOWHERE = 5e-3
+"""The longest way of all steps that the script plans, as a share of the norm of the parameters: healthy trainings make
+it in a handful of steps."""
 NEXT_TO_NONE = 1e-6
 """Of the loss: what goes backward is meant to be it, a sum of several, or a part of one over some batches."""
 EPOCHS, STEPS = 20, 1500
@@ -234,6 +251,9 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
         return
     if warms_up(trial) or warms_up_by_epochs(evidence):
         return  # where it leads to is not known yet
+    if (planned := passes_planned(evidence)) and 0 < moved * planned < NOWHERE and own.share < NOTHING:
+        yield _nowhere(trial, own, moved, planned)
+        return
     for factor in _factors_of_lr_too_low(trial, moved):
         higher = at_rate(evidence, factor)
         other = evidence.progress_of(higher)
@@ -281,6 +301,26 @@ def _multiplied(part: float, moved: float) -> Finding:
         why="Gradients shrink with the factor: the steps of SGD do, and those of Adam once gradients are as small as "
         "its epsilon.",
         remedy="leave the factor out: `loss.backward()` of the loss as it is",
+    )
+
+
+def _nowhere(trial: Trial, own: Progress, moved: float, planned: float) -> Finding:
+    rates, factor = highest_rates(trial), _factors_of_lr_too_low(trial, moved)[0]
+    given = f"with lr {rate_text(rates)} a" if rates else "a"
+    return Finding(
+        code="optim.lr-too-low",
+        severity="error",
+        where="the optimizer",
+        measured=f"{given} step moves the parameters by {moved:.1g} of their norm: all {round(planned):,} of the "
+        f"script by {moved * planned:.1g} at most; the loss is still {own}",
+        threshold=f"{NOWHERE:g} of the norm in all steps",
+        why="Weights that stay where they began learn nothing.",
+        remedy=rate_remedy(
+            f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`, or a tenth of it.",
+            rates[0] * factor,
+        )
+        if rates
+        else Remedy(f"Make your steps {factor:g} times as long."),
     )
 
 
@@ -348,7 +388,8 @@ LR_TOO_LOW = Check(
     f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
     f"steps or {EPOCHS} epochs is patience, no fault, but for a script that ends in half of them or less. "
     f"Where steps are below {TINY_MOVE:g} and nothing was learned, a "
-    f"rate that goes {TINY_GAIN:.0%} of the way is enough. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
+    f"rate that goes {TINY_GAIN:.0%} of the way is enough. Or all of the script's steps together move the "
+    f"parameters by less than {NOWHERE:g} of their norm. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
     quick=False,
     explains="fit.*",

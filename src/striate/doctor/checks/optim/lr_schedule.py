@@ -100,24 +100,29 @@ def warms_up_by_epochs(evidence: Evidence) -> bool:
     )
 
 
-def _below_zero(evidence: Evidence) -> Finding | None:
-    """A rate that a schedule takes below zero before the script's loops are over."""
+def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int]]:
+    """Of each schedule that the script's calls step once a batch or once an epoch, the rates that it gives until the
+    script's loops are over, as far as they can be told, and how many steps of it there are."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
-        return None
+        return
     for scheduler in _schedules(evidence):
         often = _stepped(source, scheduler)
-        if len(often) != 1:
-            continue
-        planned = source.epochs * (steps_an_epoch(evidence) if often == {"batch"} else 1)
-        rates = list(rates_of(scheduler, round(planned) - 1))
+        if len(often) == 1:
+            planned = source.epochs * (steps_an_epoch(evidence) if often == {"batch"} else 1)
+            yield list(rates_of(scheduler, planned - 1)), planned
+
+
+def _below_zero(evidence: Evidence) -> Finding | None:
+    """A rate that a schedule takes below zero before the script's loops are over."""
+    for rates, planned in _planned_rates(evidence):
         below = next((number for number, rate in enumerate(rates) if rate < 0), None)
         if below is not None:
             return Finding(
                 code="optim.lr-schedule",
                 severity="error",
                 where="the learning rate's schedule",
-                measured=f"from step {below + 2} of the schedule on, of {round(planned):,}, the rate is below zero: "
+                measured=f"from step {below + 2} of the schedule on, of {planned:,}, the rate is below zero: "
                 f"{min(rates):.2g}",
                 threshold="0",
                 why="A step with such a rate goes up the gradient: what was learned is unlearned.",
@@ -175,17 +180,27 @@ def _is_or_holds(thing: object, wanted: object) -> bool:
 
 
 def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
-    """A rate that is gone for good in the first part of the training that the script's loops make."""
+    """A rate that is gone for good in the first part of the training that the script's loops make: as the trial's
+    steps had it, or as schedules will."""
     made = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
-    planned = _planned(evidence) / made
-    gone = next((i for i in range(len(shares)) if max(shares[i:]) <= GONE), len(shares))
-    if len(shares) - gone < FALL_STEPS or not 0 < gone <= EARLY * planned or len(shares) > planned:
-        return None
+    every = [(shares, _planned(evidence) / made)]
+    for rates, steps in _planned_rates(evidence):
+        highest = max(rates, default=0.0)
+        if highest > 0 and len(rates) == steps - 1:
+            every.append(([rate / highest for rate in rates], steps))
+    for known, planned in every:
+        gone = next((i for i in range(len(known)) if max(known[i:]) <= GONE), len(known))
+        if len(known) - gone >= FALL_STEPS and 0 < gone <= EARLY * planned and len(known) <= planned:
+            return _gone(gone, planned, max(known[gone:]))
+    return None
+
+
+def _gone(step: int, planned: float, left: float) -> Finding:
     return Finding(
         code="optim.lr-schedule",
         severity="warning",
         where="the learning rate's schedule",
-        measured=f"from step {gone + 1} of {round(planned):,} on the rate is {max(shares[gone:]):.2g} of its highest",
+        measured=f"from step {step + 1} of {round(planned):,} on the rate is {left:.2g} of its highest",
         threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over",
         why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
         "used in batches.",
