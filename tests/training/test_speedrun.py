@@ -33,9 +33,13 @@ from striate.training.request import merge_request
 
 
 def dataset(shape=(3, 32, 32), name="photos", kind="image", annotation="class", n=2000) -> Dataset:
-    split = Split(torch.zeros(n, *shape, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64), torch.arange(n))
-    held = split.take(torch.arange(min(n, 10_000)))
-    splits = {"train": split, "val": split.take(torch.arange(min(n, 1_200))), "test": held}
+    def first(count: int) -> Split:
+        count = min(n, count)
+        return Split(
+            torch.zeros(1, dtype=torch.uint8).expand(count, *shape), torch.zeros(count).long(), torch.arange(count)
+        )
+
+    splits = {"train": first(n), "val": first(1_200), "test": first(10_000)}
     return Dataset(name, name, kind, annotation, splits, ("a", "b"), Preparation(kind, shape), (), "f")
 
 

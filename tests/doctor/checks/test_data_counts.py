@@ -111,6 +111,22 @@ def test_few_labels_beside_many_samples_without(beside: bool) -> None:
     assert [finding.code for finding in found] == ["data.too-few"] * (not beside)
 
 
+def test_numbers_of_samples_beside_targets_are_no_classes() -> None:
+    """Where the loss is given a part of the targets, nothing says which tensor they are."""
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: object) -> Tensor:
+        x, y, _ = batch
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x)[y > 2], y[y > 2])
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    loader = DataLoader(TensorDataset(x, y, torch.arange(len(x))), 32, shuffle=True)
+    assert not asked(TOO_FEW, perceptron(), loader, step=step)
+
+
 def test_rows_of_a_table_may_have_one_value() -> None:
     x, y = torch.zeros(60, 20), torch.arange(60) % 2
     assert not asked(CONSTANT_IMAGES, nn.Linear(20, 2), (x, y))

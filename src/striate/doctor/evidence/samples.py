@@ -15,6 +15,8 @@ from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 
+_FEWEST_NUMBERED = 20
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -107,6 +109,9 @@ def training_samples(
     y_path = _place(batch, first.loss_targets, last=True) or _place(batch, targets, same=True)
     if first.loss_targets is None and targets is inputs and isinstance(batch, Mapping):
         y_path = next((path for path in (_place(batch, target) for target in asked) if path and path != x_path), y_path)
+    if _numbers_samples(_gathered(batches.raw, y_path)):
+        beside = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
+        y_path = beside[-1] if beside else y_path
     plain = None
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
@@ -126,6 +131,12 @@ def training_samples(
     joined = _joined(batches, paths) if len(paths) == len(given) else None
     x, y = _gathered(batches.raw, x_path), _targets(batches, y_path)
     return replace(found, x=x, y=y, joined=joined, joined_paths=paths)
+
+
+def _numbers_samples(y: torch.Tensor | None) -> bool:
+    """Whether these are whole numbers of which none comes twice: of samples, beside their targets, not of classes."""
+    whole = y is not None and y.ndim == 1 and not y.is_floating_point() and not y.is_complex()
+    return whole and y is not None and len(y) >= _FEWEST_NUMBERED and len(y.unique()) == len(y)
 
 
 def _joined(batches: Batches, paths: Sequence[Path]) -> torch.Tensor | None:
