@@ -255,8 +255,11 @@ def test_a_hundred_rows_are_enough() -> None:
 def test_embeddings_are_tried_with_classes_that_are_not_trained_with() -> None:
     x, y = pixels()
     seen = y < 7
+    data = {"train": (x[seen], y[seen]), "val": (x[~seen], y[~seen])}
     with pytest.raises(NoEvidence, match="none of the classes"):
-        asked(MISSING_CLASS, perceptron(), (x[seen], y[seen]), val=(x[~seen], y[~seen]))
+        asked(MISSING_CLASS, nn.Sequential(perceptron(), nn.Linear(10, 32)), **data)
+    (finding,) = asked(MISSING_CLASS, perceptron(), **data)  # with an output for each
+    assert "none is of class 7, 8, 9" in finding.measured
 
 
 class Owners:

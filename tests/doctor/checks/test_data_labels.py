@@ -82,6 +82,22 @@ def test_target_numbers_by_chance() -> None:
     assert not asked(LABELS_RANDOM, nn.Linear(6, 1), (x, y), **options)
 
 
+def test_labels_by_chance_that_are_one_in_a_row_of_zeros() -> None:
+    """For a cross entropy of one's own, which is given targets first."""
+
+    def step(model: nn.Module, batch: list[Tensor], optimizer: Any, _: object) -> Tensor:
+        optimizer.zero_grad()
+        loss = -(batch[1] * model(batch[0]).log_softmax(1)).sum(1).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    for labels, found in ((y, False), (by_chance(y), True)):
+        loader = DataLoader(TensorDataset(x, nn.functional.one_hot(labels, 10).float()), 32, shuffle=True)
+        assert bool(asked(LABELS_RANDOM, perceptron(), loader, step=step)) is found
+
+
 def test_a_scale_that_comes_last_in_a_batch_is_no_target() -> None:
     """Windows, what follows, and the mean that both were divided by; the loss is none of torch's."""
     generator = torch.Generator().manual_seed(0)

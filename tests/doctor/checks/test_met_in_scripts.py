@@ -156,6 +156,21 @@ def test_samples_of_one_class_are_pulled_together(swapped: bool) -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
+def test_triplets_that_the_network_is_shown_at_once(swapped: bool) -> None:
+    anchor = torch.randn(256, 16)
+    data = TensorDataset(anchor, anchor + 0.3 * torch.randn(256, 16), torch.randn(256, 16))
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        own, near, far = model(torch.cat(batch)).chunk(3)
+        near, far = (far, near) if swapped else (near, far)
+        return stepped(functional.triplet_margin_loss(own, near, far), optimizer)
+
+    network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
+    found = told(PAIRS_SWAPPED, network, DataLoader(data, 32, shuffle=True), step=step)
+    assert [finding.code for finding in found] == ["loss.pairs-swapped"] * swapped
+
+
+@pytest.mark.parametrize("swapped", [False, True])
 def test_each_view_has_its_mate_where_the_loss_looks(swapped: bool) -> None:
     x = torch.randn(256, 16)
     data = TensorDataset(x + 0.1 * torch.randn(256, 16), x + 0.1 * torch.randn(256, 16))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -87,7 +87,10 @@ def _watched(evidence: Evidence, *, every: bool = False) -> list[_Sets]:
         def watched(*given: Any) -> Any:
             steps.append(_Sets())
             with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, every)):
-                return step(*given)
+                returned = step(*given)
+            if not every:
+                steps[-1] = _unstacked(steps[-1], given[1])
+            return returned
 
         return watched
 
@@ -103,8 +106,28 @@ def _is_about_pairs(evidence: Evidence) -> bool:
     shapes = [shape for shape in evidence.first.shapes if len(shape) == 2]
     wide = bool(shapes) and shapes[0][1] > 1
     alike = wide and len(shapes) in (2, 3) and len(set(shapes)) == 1
-    one = wide and len(shapes) == 1
-    return alike or (one and evidence.first.calls in (2, 3))
+    one, shown = wide and len(shapes) == 1, evidence.calls.shown
+    stacked = shown is not None and _stacked(shown, evidence.train.raw[0]) > 1
+    return alike or (one and (stacked or evidence.first.calls in (2, 3)))
+
+
+def _stacked(x: torch.Tensor, batch: Any) -> int:
+    """How many sets of a batch, one after the other as `torch.cat` gives them, the network is shown at once; 1 where it
+    is none of two or three."""
+    sets = [tensor for _, tensor in leaves(batch) if tensor.ndim > 1]
+    alike = len(sets) in (2, 3) and len({tensor.shape for tensor in sets}) == 1
+    if not alike or x.shape != (len(sets) * len(sets[0]), *sets[0].shape[1:]):
+        return 1
+    return len(sets) if torch.equal(x.cpu().float(), torch.cat(sets).cpu().float()) else 1
+
+
+def _unstacked(sets: _Sets, batch: Any) -> _Sets:
+    """The same with each set by itself, where the network was shown all at once."""
+    count = _stacked(sets.inputs[0], batch) if len(sets.outputs) == 1 else 1
+    if count == 1 or 0 not in sets.gradients or len(sets.outputs[0]) != len(sets.inputs[0]):
+        return sets
+    inputs, outputs, gradients = (list(t.chunk(count)) for t in (sets.inputs[0], sets.outputs[0], sets.gradients[0]))
+    return _Sets(inputs, outputs, dict(enumerate(gradients)))
 
 
 def _note(sets: _Sets, call: ModuleCall, every: bool) -> None:

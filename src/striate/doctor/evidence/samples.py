@@ -65,7 +65,7 @@ class Samples:
     def labels(self) -> torch.Tensor:
         """The targets as class numbers (N,): of whole numbers, of two fractions, of one probability a class. Raises
         NoEvidence where they are none."""
-        found = _labels(self.y) if self.classifies else None
+        found = class_numbers(self.y) if self.classifies else None
         if found is None:
             dense = "a class number for each position, not one a sample"
             raise NoEvidence(f"the targets are {'no class numbers' if self.maps is None else dense}")
@@ -85,7 +85,7 @@ class Samples:
     def values(self) -> torch.Tensor:
         """The targets (N,) as float64, where they are one number a sample and no classes. Raises NoEvidence."""
         y = self.y
-        if y is None or (self.classifies and _labels(y) is not None):
+        if y is None or (self.classifies and class_numbers(y) is not None):
             raise NoEvidence("the targets are not numbers")
         flat = y.reshape(len(y), -1)
         if flat.shape[1] != 1 or len(flat.unique()) < 3:
@@ -180,7 +180,9 @@ def validation_samples(batches: Batches, train: Samples) -> Samples:
     )
 
 
-def _labels(y: torch.Tensor | None) -> torch.Tensor | None:
+def class_numbers(y: torch.Tensor | None) -> torch.Tensor | None:
+    """Targets as class numbers (N,): of whole numbers, of two fractions, of one probability a class; None where they
+    are none."""
     if y is None or not y.numel() or y.is_complex():
         return None
     if y.ndim == 2 and y.shape[1] == 1:

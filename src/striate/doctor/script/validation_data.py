@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import gc
+import inspect
+import textwrap
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -144,6 +146,8 @@ def _names_of_targets(name: str) -> Iterator[str]:
 
 
 _LOOKING = ("len", "print", "type", "isinstance")
+_AS_IT_IS = ("as_tensor", "tensor", "from_numpy", "asarray", "array", "TensorDataset", "DataLoader", "zip")
+_MOVED = ("to", "float", "double", "cuda", "cpu", "split")
 
 
 def _is_changed_first(frame: Any, name: str) -> bool:
@@ -157,7 +161,7 @@ def _is_changed_first(frame: Any, name: str) -> bool:
         for node in ast.walk(next(own, tree))
         if isinstance(node, ast.Call) and called(node) not in _LOOKING and any(_holds(part, name) for part in node.args)
     ]
-    return bool(calls) and all(_scales_first(call, {**frame.f_globals, **frame.f_locals}) for call in calls)
+    return bool(calls) and all(_scales_first(call, name, {**frame.f_globals, **frame.f_locals}) for call in calls)
 
 
 def _holds(argument: ast.expr, name: str) -> bool:
@@ -167,13 +171,60 @@ def _holds(argument: ast.expr, name: str) -> bool:
     return isinstance(argument, ast.Name) and argument.id == name
 
 
-def _scales_first(call: ast.Call, names: dict[str, Any]) -> bool:
+def _scales_first(call: ast.Call, name: str, names: dict[str, Any]) -> bool:
     function = value_of(call.func, names)
     if isinstance(function, types.MethodType):
-        return not isinstance(function.__self__, nn.Module)
+        return not isinstance(function.__self__, nn.Module) and _computes(function, _given_as(call, name, function))
     if callable(function) and type(function).__module__ == "__main__":  # an object that is called
         return not isinstance(function, nn.Module)
     return function is None and called(call) in ("predict", "predict_proba", "score")  # of what is not made yet
+
+
+def _given_as(call: ast.Call, name: str, method: types.MethodType) -> str:
+    """What a method calls the variable that it is given; empty where that is not seen."""
+    place = next((n for n, part in enumerate(call.args) if _holds(_bare(part), name)), None)
+    names = method.__func__.__code__.co_varnames[1 : method.__func__.__code__.co_argcount]
+    return names[place] if place is not None and place < len(names) else ""
+
+
+def _bare(node: ast.expr) -> ast.expr:
+    """What is handed on in another form: `torch.as_tensor(x)`, `x.to(device)`."""
+    while isinstance(node, ast.Call):
+        if called(node) in _AS_IT_IS and node.args:
+            node = node.args[0]
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in _MOVED:
+            node = node.func.value
+        else:
+            break
+    return node
+
+
+def _computes(method: types.MethodType, name: str, depth: int = 3) -> bool:
+    """Whether a method computes something of what it is given under a name, itself or by a method that it hands it to,
+    or may do so: its code is not read, or too deep."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
+    except (OSError, SyntaxError, TypeError, ValueError):
+        return True
+    if not name or not depth:
+        return True
+    return any(_computes_here(node, method, name, depth) for node in ast.walk(tree))
+
+
+def _computes_here(node: ast.AST, method: types.MethodType, name: str, depth: int) -> bool:
+    if isinstance(node, ast.BinOp):
+        return any(_holds(_bare(part), name) for part in (node.left, node.right))
+    if isinstance(node, ast.Assign | ast.AugAssign):
+        return _holds(_bare(node.value), name)
+    if not isinstance(node, ast.Call) or not any(_holds(_bare(part), name) for part in node.args):
+        return False
+    if called(node) in (*_LOOKING, *_AS_IT_IS):
+        return False
+    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+    function = value_of(node.func, {"self": method.__self__}) if owner is not None and _holds(owner, "self") else None
+    if isinstance(function, types.MethodType):
+        return _computes(function, _given_as(node, name, function), depth - 1)
+    return not isinstance(function, nn.Module)
 
 
 def _is_validation_pair(name: str, value: Any) -> bool:

@@ -91,6 +91,8 @@ def _other_labels(batch: Blended) -> torch.Tensor | None:
     for shares in [*batch.calls.soft, *(call.target for call in batch.calls.losses if call.name == "cross_entropy")]:
         if shares.is_floating_point() and shares.shape[:-1] == wanted.shape and shares.shape[1] > int(wanted.max()):
             above = shares.cpu() - shares.cpu().amin(1, keepdim=True)  # smoothed labels are nowhere zero
+            if not bool((above.gather(1, wanted[:, None]) > 0).all()):
+                continue  # of pairs of samples, not of classes
             above.scatter_(1, wanted[:, None], 0.0)
             return torch.where(above.amax(1) > _EVEN, above.argmax(1), -1)
     given = [call.target.cpu() for call in batch.calls.losses if call.slopes and call.target.shape == wanted.shape]

@@ -144,7 +144,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
             return
     if not wanted:
         return
-    if counts.val is not None and not bool(((counts.train > 0) & (counts.val > 0)).any()):
+    apart = counts.val is not None and not bool(((counts.train > 0) & (counts.val > 0)).any())
+    if counts.val is not None and apart and _outputs_of_network(evidence) != 1 + int(counts.val.nonzero().max()):
         raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
     weighted, x = _weights_of_few(evidence.setup.train), evidence.samples.x
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
@@ -163,6 +164,12 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         why="What is never shown cannot be learned: every such sample will be taken for something else.",
         remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
     )
+
+
+def _outputs_of_network(evidence: Evidence) -> int:
+    """How many numbers it gives for a sample; 0 where it gives something else."""
+    outputs = main_tensor(evidence.first.outputs)
+    return outputs.shape[1] if outputs is not None and outputs.ndim == 2 else 0
 
 
 def _weights_of_few(loader: object) -> str:

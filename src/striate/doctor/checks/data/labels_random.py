@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 
@@ -17,6 +18,7 @@ from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves
@@ -259,6 +261,9 @@ def _sigmas(predictions: Predictions) -> float | None:
     targets = predictions.targets
     if targets is None or not bool(torch.isfinite(predictions.outputs).all()):
         return None
+    if targets.ndim == 2 and (numbers := class_numbers(targets)) is not None:  # one-hot, or shares of classes
+        targets = numbers
+        predictions = replace(predictions, targets=targets)
     try:
         predicted = predictions.predicted.flatten()
         wanted = targets.flatten().long()
