@@ -70,6 +70,21 @@ def test_the_second_label_is_that_of_the_partner(apart: bool, soft: bool | str) 
     assert ["as their second label" in finding.measured for finding in found] == [True] * apart
 
 
+def test_shares_of_the_captions_in_a_batch_are_none_of_classes() -> None:
+    """As of images and words that belong together: a row for each image, a column for each caption."""
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        scores = model(batch[0]) @ torch.randn(10, len(batch[1]))
+        same = (batch[1][:, None] == batch[1][None]).float().fill_diagonal_(1).roll(7, 1)
+        loss = F.cross_entropy(scores, same / same.sum(1, keepdim=True))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    assert not told(perceptron(), step)
+
+
 def of_an_earlier_cell(y: Tensor | None) -> Any:
     def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
         loss = F.cross_entropy(model(batch[0]), batch[1] if y is None else y)

@@ -184,5 +184,6 @@ def _share_of_soft_labels(target: torch.Tensor, wanted: torch.Tensor) -> float |
     above = (target - target.amin(1, keepdim=True)).double()  # smoothed labels are nowhere zero
     shares = above / above.sum(1, keepdim=True).clamp_min(1e-12)
     own = shares.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
-    own = own[own < 1 - 1e-6]  # the two samples are of different classes
+    # The two samples are of different classes; where the own one never counts, these are shares of something else.
+    own = own[(own > 1e-6) & (own < 1 - 1e-6)]
     return float(own.mean()) if len(own) >= _FEWEST_MIXED and float(own.std()) <= _EVEN else None
