@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -312,6 +313,26 @@ def test_a_warmup_longer_than_the_training(batches: int, late: bool) -> None:
     schedule = SequentialLR(optimizer, [warmup, CosineAnnealingLR(optimizer, 3)], [2 * batches])
     names = values() | {"model": model, "optimizer": optimizer, "scheduler": schedule, "warmup": warmup}
     assert codes(SCRIPT, names, LR_SCHEDULE) == ["optim.lr-schedule"] * late
+
+
+@pytest.mark.parametrize(("each", "early"), [(1, True), (3, False)])
+@pytest.mark.parametrize("more", ["", "    torch.save(epoch, 'made.pt')\n"])
+def test_a_function_that_lowers_the_rate_each_epoch(each: int, early: bool, more: str) -> None:
+    """It is called for epochs to come, unless it does more than that."""
+    function = (
+        "def adjust_learning_rate(optimizer, epoch, every):\n"
+        "    for group in optimizer.param_groups:\n"
+        f"        group['lr'] = 0.1 * 0.1 ** (epoch // every)\n{more}"
+    )
+    names = values() | {"every": each}
+    exec(function, names)
+    names = {key: value for key, value in names.items() if key != "__builtins__"}
+    text = SCRIPT.replace("range(5):\n", "range(8):\n    adjust_learning_rate(optimizer, epoch, every)\n")
+    text = function + text.replace("    scheduler.step()\n", "")
+    found = codes(text, names, LR_SCHEDULE)
+    assert found == ["optim.lr-schedule"] * (early and not more)
+    assert names["optimizer"].param_groups[0]["lr"] == 0.1
+    assert not Path("made.pt").exists()
 
 
 @pytest.mark.parametrize(("epochs", "early"), [(1, True), (5, False)])

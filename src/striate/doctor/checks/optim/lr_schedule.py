@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.rate_functions import rates_by_function
 from striate.doctor.checks.optim.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
@@ -100,29 +101,35 @@ def warms_up_by_epochs(evidence: Evidence) -> bool:
     )
 
 
-def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int]]:
-    """Of each schedule that the script's calls step once a batch or once an epoch, the rates that it gives until the
-    script's loops are over, as far as they can be told, and how many steps of it there are."""
+def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]:
+    """Of each schedule that the script's calls step once a batch or once an epoch, and of functions that set the rate
+    for each epoch, the rates from the first on until the script's loops are over, as far as they can be told, how many
+    there are, and whether one is of a step or an epoch."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
         return
     for scheduler in _schedules(evidence):
         often = _stepped(source, scheduler)
-        if len(often) == 1:
-            planned = source.epochs * (steps_an_epoch(evidence) if often == {"batch"} else 1)
-            yield list(rates_of(scheduler, planned - 1)), planned
+        if len(often) != 1:
+            continue
+        batches = often == {"batch"}
+        planned = source.epochs * (steps_an_epoch(evidence) if batches else 1)
+        rates = [float(scheduler.optimizer.param_groups[0]["lr"]), *rates_of(scheduler, planned - 1)]
+        yield rates, planned, "step" if batches else "epoch"
+    for rates in rates_by_function(source, optimizer):
+        yield rates, len(rates), "epoch"
 
 
 def _below_zero(evidence: Evidence) -> Finding | None:
     """A rate that a schedule takes below zero before the script's loops are over."""
-    for rates, planned in _planned_rates(evidence):
+    for rates, planned, _ in _planned_rates(evidence):
         below = next((number for number, rate in enumerate(rates) if rate < 0), None)
         if below is not None:
             return Finding(
                 code="optim.lr-schedule",
                 severity="error",
                 where="the learning rate's schedule",
-                measured=f"from step {below + 2} of the schedule on, of {planned:,}, the rate is below zero: "
+                measured=f"from step {below + 1} of the schedule on, of {planned:,}, the rate is below zero: "
                 f"{min(rates):.2g}",
                 threshold="0",
                 why="A step with such a rate goes up the gradient: what was learned is unlearned.",
@@ -183,24 +190,24 @@ def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     """A rate that is gone for good in the first part of the training that the script's loops make: as the trial's
     steps had it, or as schedules will."""
     made = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
-    every = [(shares, _planned(evidence) / made)]
-    for rates, steps in _planned_rates(evidence):
-        highest = max(rates, default=0.0)
-        if highest > 0 and len(rates) == steps - 1:
-            every.append(([rate / highest for rate in rates], steps))
-    for known, planned in every:
+    every = [(shares, _planned(evidence) / made, "step")]
+    for rates, steps, unit in _planned_rates(evidence):
+        if (highest := max(rates)) > 0 and len(rates) == steps:
+            every.append(([rate / highest for rate in rates], steps, unit))
+    for known, planned, unit in every:
         gone = next((i for i in range(len(known)) if max(known[i:]) <= GONE), len(known))
-        if len(known) - gone >= FALL_STEPS and 0 < gone <= EARLY * planned and len(known) <= planned:
-            return _gone(gone, planned, max(known[gone:]))
+        enough = len(known) - gone >= (FALL_STEPS if unit == "step" else FALL_EPOCHS)
+        if enough and 0 < gone <= EARLY * planned and len(known) <= planned:
+            return _gone(f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]))
     return None
 
 
-def _gone(step: int, planned: float, left: float) -> Finding:
+def _gone(place: str, left: float) -> Finding:
     return Finding(
         code="optim.lr-schedule",
         severity="warning",
         where="the learning rate's schedule",
-        measured=f"from step {step + 1} of {round(planned):,} on the rate is {left:.2g} of its highest",
+        measured=f"from {place} on the rate is {left:.2g} of its highest",
         threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over",
         why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
         "used in batches.",
