@@ -106,9 +106,11 @@ def _is_about_pairs(evidence: Evidence) -> bool:
     shapes = [shape for shape in evidence.first.shapes if len(shape) == 2]
     wide = bool(shapes) and shapes[0][1] > 1
     alike = wide and len(shapes) in (2, 3) and len(set(shapes)) == 1
-    one, shown = wide and len(shapes) == 1, evidence.calls.shown
-    stacked = shown is not None and _stacked(shown, evidence.train.raw[0]) > 1
-    return alike or (one and (stacked or evidence.first.calls in (2, 3)))
+    one = wide and len(shapes) == 1
+    if alike or (one and evidence.first.calls in (2, 3)):
+        return True
+    shown = evidence.calls.shown if one else None
+    return shown is not None and _stacked(shown, evidence.train.raw[0]) > 1
 
 
 def _stacked(x: torch.Tensor, batch: Any) -> int:

@@ -109,7 +109,7 @@ def training_samples(
     y_path = _place(batch, first.loss_targets, last=True) or _place(batch, targets, same=True)
     if first.loss_targets is None and targets is inputs and isinstance(batch, Mapping):
         y_path = next((path for path in (_place(batch, target) for target in asked) if path and path != x_path), y_path)
-    if _numbers_samples(_gathered(batches.raw, y_path)):
+    if _numbers_samples(batches, y_path):
         beside = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
         y_path = beside[-1] if beside else y_path
     plain = None
@@ -133,10 +133,13 @@ def training_samples(
     return replace(found, x=x, y=y, joined=joined, joined_paths=paths)
 
 
-def _numbers_samples(y: torch.Tensor | None) -> bool:
+def _numbers_samples(batches: Batches, path: Path | None) -> bool:
     """Whether these are whole numbers of which none comes twice: of samples, beside their targets, not of classes."""
-    whole = y is not None and y.ndim == 1 and not y.is_floating_point() and not y.is_complex()
-    return whole and y is not None and len(y) >= _FEWEST_NUMBERED and len(y.unique()) == len(y)
+    first = None if path is None else leaf(batches.raw[0], path)
+    if first is None or first.ndim != 1 or first.is_floating_point() or first.is_complex():
+        return False  # without gathering what may be large
+    y = _gathered(batches.raw, path)
+    return y is not None and len(y) >= _FEWEST_NUMBERED and len(y.unique()) == len(y)
 
 
 def _joined(batches: Batches, paths: Sequence[Path]) -> torch.Tensor | None:

@@ -22,8 +22,8 @@ _FEWEST_MIXED, _EVEN = 4, 1e-3
 _PLAIN, _EXPLAINED = 0.99, 0.85
 """A correlation from which on nothing is blended; and of what is shown, by the own sample and one other."""
 _LEFT = 0.05
-"""Of what is none of the own sample, or of all that is shown: with less left a partner is known again, and with less in
-all there is none."""
+"""The share of a blend that its two samples may leave unexplained where the second one is known, and the least share
+that a second one has."""
 _SIDE = 4
 """Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
 them before."""
@@ -90,7 +90,7 @@ def _other_labels(batch: Blended) -> torch.Tensor | None:
     wanted = batch.wanted
     for shares in [*batch.calls.soft, *(call.target for call in batch.calls.losses if call.name == "cross_entropy")]:
         if shares.is_floating_point() and shares.shape[:-1] == wanted.shape and shares.shape[1] > int(wanted.max()):
-            above = shares.cpu() - shares.cpu().amin(1, keepdim=True)  # smoothed labels are nowhere zero
+            above = _above_smoothing(shares.cpu())
             if not bool((above.gather(1, wanted[:, None]) > 0).all()):
                 continue  # of pairs of samples, not of classes
             above.scatter_(1, wanted[:, None], 0.0)
@@ -178,10 +178,15 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
     return own / (own + others) if own >= 0 and others > 0 else None
 
 
+def _above_smoothing(shares: torch.Tensor) -> torch.Tensor:
+    """(N, K) shares of classes without what smoothing gives to all: smoothed labels are nowhere zero."""
+    return shares - shares.amin(1, keepdim=True)
+
+
 def _share_of_soft_labels(target: torch.Tensor, wanted: torch.Tensor) -> float | None:
     """The same of (N, K) shares of classes, where it is one number for all samples: what a teacher gives is another
     for each."""
-    above = (target - target.amin(1, keepdim=True)).double()  # smoothed labels are nowhere zero
+    above = _above_smoothing(target).double()
     shares = above / above.sum(1, keepdim=True).clamp_min(1e-12)
     own = shares.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
     # The two samples are of different classes; where the own one never counts, these are shares of something else.

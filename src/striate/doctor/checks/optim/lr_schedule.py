@@ -56,7 +56,10 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
-    ended = _below_zero(evidence) or _ends_early(evidence, shares) or _still_rising(evidence, shares, rates, full)
+    planned = list(_planned_rates(evidence))
+    ended = (
+        _below_zero(planned) or _ends_early(evidence, shares, planned) or _still_rising(evidence, shares, rates, full)
+    )
     ended = ended or (_never_there(evidence, max(full)) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
@@ -120,9 +123,9 @@ def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]
         yield rates, len(rates), "epoch"
 
 
-def _below_zero(evidence: Evidence) -> Finding | None:
+def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | None:
     """A rate that a schedule takes below zero before the script's loops are over."""
-    for rates, planned, _ in _planned_rates(evidence):
+    for rates, planned, _ in schedules:
         below = next((number for number, rate in enumerate(rates) if rate < 0), None)
         if below is not None:
             return Finding(
@@ -186,12 +189,14 @@ def _is_or_holds(thing: object, wanted: object) -> bool:
     return thing is wanted or any(part is wanted for part in getattr(thing, "__dict__", {}).values())
 
 
-def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
+def _ends_early(
+    evidence: Evidence, shares: Sequence[float], schedules: Sequence[tuple[list[float], int, str]]
+) -> Finding | None:
     """A rate that is gone for good in the first part of the training that the script's loops make: as the trial's
     steps had it, or as schedules will."""
     made = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
     every = [(shares, _planned(evidence) / made, "step")]
-    for rates, steps, unit in _planned_rates(evidence):
+    for rates, steps, unit in schedules:
         if (highest := max(rates)) > 0 and len(rates) == steps:
             every.append(([rate / highest for rate in rates], steps, unit))
     for known, planned, unit in every:

@@ -70,14 +70,13 @@ def _rates(
     stand_in = SimpleNamespace(param_groups=copy.deepcopy(groups))
     rates = []
     for epoch in epochs:
-        given, named = (
-            {
-                key: stand_in if (value := source.value(part, **{name: epoch})) is optimizer else value
-                for key, part in parts
-            }
-            for parts in (enumerate(call.args), ((word.arg, word.value) for word in call.keywords))
-        )
+        known = {name: epoch}
+
+        def given(part: ast.expr, known: dict[str, int] = known) -> Any:
+            value = source.value(part, **known)
+            return stand_in if value is optimizer else value
+
         with redirect_stdout(StringIO()):
-            function(*given.values(), **{str(key): value for key, value in named.items()})
+            function(*map(given, call.args), **{str(word.arg): given(word.value) for word in call.keywords})
         rates.append(float(stand_in.param_groups[0]["lr"]))
     return rates
