@@ -12,7 +12,7 @@ from asked import asked, digits, perceptron
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
-from striate.doctor.checks.eval.averages import WRONG_COUNT
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import NoEvidence

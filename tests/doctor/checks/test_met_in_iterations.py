@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.folds import SHARED_NETWORK
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.evidence.clock import NoEvidence

@@ -25,10 +25,10 @@ from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.fit.generalization import OVERFIT
 from striate.doctor.checks.loss.term_scales import TERM_SCALES
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED

@@ -40,7 +40,7 @@ def test_adams_rate_is_too_high_where_it_is_as_large_as_weights(rate: float, too
     model = nn.Sequential(nn.Flatten(), *layers, nn.Linear(32, 10))
     loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=generator)
     found = asked(LR_TOO_HIGH, model, loader, optimizer=torch.optim.Adam(model.parameters(), lr=rate))
-    assert [finding.severity for finding in found] == ["warning"] * too_high
+    assert [finding.code for finding in found] == ["optim.lr-too-high"] * too_high
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])

@@ -18,10 +18,11 @@ from quick import few_quick
 from remedies_tried import try_remedy
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
+from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.fit.generalization import UNDERFIT
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED

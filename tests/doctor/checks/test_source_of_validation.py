@@ -19,9 +19,9 @@ from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_N
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.model.weights_not_loaded import CHECK as WEIGHTS_NOT_LOADED

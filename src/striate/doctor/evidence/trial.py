@@ -19,6 +19,8 @@ from striate.doctor.setup.preserved_state import same_values
 from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.machine.memory import ran_out
+from striate.models.preserved_state import preserved
+from striate.observe.module_calls import module_calls
 
 CLOSE_STEPS = 10
 """So many first steps are looked at closely, each parameter by itself: enough for two that add up four batches each."""
@@ -127,6 +129,19 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
         trial.rows.append(row)
         if (not math.isfinite(row.loss) and number >= CLOSE_STEPS) or perf_counter() > until:
             return
+
+
+def evaluated_loss(trial: Trial, batches: Sequence[Any], until: float) -> float:
+    """The mean loss that the step of a finished trial gives batches with the network in evaluation mode, whatever mode
+    the step sets; its parameters stay as they are. Not a number where the step fails, or there is no time."""
+    model = trial.replica.model
+    before, begin = _values(dict(model.named_parameters())), len(trial.rows)
+    with preserved(model), module_calls({"": model}, lambda _: model.eval()):
+        for batch in batches:
+            go_on(trial, [batch], 1, until)
+            _put_back(dict(model.named_parameters()), before)
+    losses = [row.loss for row in trial.rows[begin:]]
+    return sum(losses) / len(losses) if len(losses) == len(batches) else math.nan
 
 
 def wait_for(model: nn.Module) -> None:

@@ -113,7 +113,7 @@ _MISSING_CLASS_SEEN, _ROWS = 10, 20
 MISSING_CLASS_THRESHOLD = (
     "every class of validation in training, where chance would show it; where the loader yields "
     f"{_MISSING_CLASS_SEEN} samples for "
-    "each output, and most outputs have a class, all of them"
+    "each output, and most outputs have a class (of maps half of them), all of them"
 )
 
 
@@ -199,14 +199,16 @@ def _of_validation(counts: ClassCounts, whole: bool) -> list[int]:
 
 
 def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
-    """Outputs without a class, where most have one: a head for more classes than there are is common."""
+    """Outputs without a class, where most have one, or half of those for maps: a head for more classes than there are
+    is common."""
     total, absent = _seen(counts), counts.train[:outputs] == 0
     found: list[int] = absent.nonzero().flatten().tolist()
     if int((counts.train > 0).sum()) == 1 and total >= _ROWS and outputs > 1:
         return found
     if found == [0]:
         return []  # classes counted from one, with an output to spare
-    return found if len(found) < 0.5 * outputs and total >= _MISSING_CLASS_SEEN * outputs else []
+    few = len(found) < 0.5 * outputs or (counts.positions is not None and len(found) == 0.5 * outputs)
+    return found if few and total >= _MISSING_CLASS_SEEN * outputs else []
 
 
 MISSING_CLASS = Check(

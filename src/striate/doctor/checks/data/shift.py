@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from striate.doctor.evidence.draws import are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import altered, leaf, leaves
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -196,29 +197,43 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: str) -> Iterable[Finding]:
     """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
     loss of validation that falls to that of training once they are put right."""
+    path, batches = evidence.val_samples.x_path, _some(evidence)
     own, val = evidence.after.loss, evidence.after_val.loss
-    path = evidence.val_samples.x_path
+    by_step = own != own  # the loss is of more than outputs and targets
+    ask = _by_step(evidence) if by_step else _by_predictions(evidence)
+    if by_step:
+        own, val = ask(evidence.train.raw[: len(batches)]), ask(batches)
     if tokens and val > LOSS * own > 0:
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{tokens}; {words}", "error", known, x)
         return
-    if path is None or not _far_apart(known, x) or not own > 0 or not (val > LOSS * own or val != val):
+    apart = by_step or _far_apart(known, x)
+    if path is None or not apart or not own > 0 or not (val > LOSS * own or val != val):
         return
-    batches = _some(evidence)
     for way in corrections(known, x):
-        if "scale" not in way.what:
+        if "scale" not in way.what and not by_step:
             continue
-        fixed = evidence.predictions_of(evidence.trial, [altered(batch, path, way.undo) for batch in batches]).loss
+        fixed = ask([altered(batch, path, way.undo) for batch in batches])
         if fixed <= LOSS_MENDED * own:
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
             yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x)
             return
-    apart = _deviations_apart(known, x)
-    if apart > DEVIATIONS and (val > FAR_WORSE * own or val != val):
+    deviations = _deviations_apart(known, x)
+    if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        yield _told(f"{_compared(known, x)}: the means are {apart:.2g} deviations apart{words}", "error", known, x)
+        yield _told(f"{_compared(known, x)}: the means are {deviations:.2g} deviations apart{words}", "error", known, x)
+
+
+def _by_predictions(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
+    return lambda batches: evidence.predictions_of(evidence.trial, batches).loss
+
+
+def _by_step(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
+    """Asks the user's step, since the loss is of more than outputs and targets."""
+    trial = evidence.variant("asked for losses", Change())
+    return lambda batches: evaluated_loss(trial, batches, evidence.clock.until(0.1))
 
 
 def _smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> str:

@@ -13,7 +13,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
-from striate.records import Finding
+from striate.records import Finding, Severity
 from striate.wording import several
 
 CODE = "data.target-in-input"
@@ -24,6 +24,9 @@ _RELATED, _ROUGH = 0.2, 0.7
 """A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
 _LINEAR = 1e-6
 """What may be left of a target's variance once an input is subtracted, scaled: rounding leaves a tenth of that."""
+_NEARLY, _OTHERS = 1e-3, 0.05
+_COLUMNS, _ROWS = 4, 20
+"""Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -168,6 +171,8 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     left[spread <= 0] = 1.0
     place = int(left.argmin())
     if float(left[place]) > _LINEAR:
+        if known[0][0].ndim == 2:
+            yield from _nearly_told(values, wanted, place, float(left[place]))
         return
     yield _finding(
         f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
@@ -175,6 +180,25 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         f"leave it out of the inputs, `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a "
         "window the target comes after its end: `series[i : i + n]` and `series[i + n]`",
     )
+
+
+def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: float) -> Iterator[Finding]:
+    """A column of a table that tells the target all but alone, beside columns that are far from it."""
+    columns = values.shape[1]
+    if not left < _NEARLY or columns < _COLUMNS or len(values) < _ROWS * columns:
+        return
+    others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
+    others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
+    missed = wanted - others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
+    beside = float(missed.square().sum() / wanted.square().sum())
+    if beside > _OTHERS:
+        yield _finding(
+            f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance, all others "
+            f"together (a linear model) {beside:.2g}",
+            "ask when that column is known: what is made of the target, such as a tax of a price or the state of a "
+            f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+            "warning",
+        )
 
 
 def _columns(evidence: Evidence) -> bool:
@@ -203,10 +227,10 @@ def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) ->
             return
 
 
-def _finding(measured: str, remedy: str) -> Finding:
+def _finding(measured: str, remedy: str, severity: Severity = "error") -> Finding:
     return Finding(
         code=CODE,
-        severity="error",
+        severity=severity,
         where="the training batches",
         measured=measured,
         threshold=TARGET_IN_INPUT.threshold,
@@ -219,7 +243,8 @@ TARGET_IN_INPUT = Check(
     codes=(CODE,),
     question="Does the input already hold the target?",
     threshold=f"{_SAME:.0%} of the counted tokens are the input's at the same position; or one number of the input "
-    f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or all inputs are their targets, and "
+    f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
+    f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or all inputs are their targets, and "
     "the network adds its input to its output; or the loss is given the network's input, and the batch holds the same "
     "without noise",
     run=_run,

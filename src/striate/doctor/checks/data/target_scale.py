@@ -11,6 +11,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.keypoints import unscaled_maps
+from striate.doctor.checks.loss.paired_quantities import FAR, out_of_reach
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -29,7 +30,7 @@ _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = unscaled_maps(evidence)
+    found = unscaled_maps(evidence) or _of_one_of_several(evidence)
     if found is not None:
         yield found
         return
@@ -52,6 +53,26 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if other is not None and other >= least:
             yield _finding(y, reached, f"{several(len(trial.rows), 'step')} R² is {own:.2f}, with", what, own, other)
             return
+
+
+def _of_one_of_several(evidence: Evidence) -> Finding | None:
+    """Of boxes beside classes, say, in pixels, where the outputs are fractions of the image."""
+    found = out_of_reach(evidence)
+    if found is None:
+        return None
+    pair, size, reached = found
+    return Finding(
+        code="data.target-scale",
+        severity="error",
+        where=f"training targets, `{pair.name}`",
+        measured=f"they have a root mean square of {size:.3g}, and the network's `{pair.name}` one of {reached:.2g}, "
+        f"also after {several(len(evidence.trial.rows), 'step')}",
+        threshold=TARGET_SCALE.threshold,
+        why="The loss asks for numbers that the outputs are far from, as for pixels of what gives fractions of an "
+        "image.",
+        remedy="give both one scale: boxes in pixels divided by the side of the image, "
+        "`boxes / boxes.new_tensor([width, height, width, height])`",
+    )
 
 
 def _standardized(evidence: Evidence, y: torch.Tensor, path: Path) -> Iterator[tuple[str, list[Any]]]:
@@ -106,7 +127,9 @@ TARGET_SCALE = Check(
     question="Have targets that are quantities a scale which the network reaches?",
     threshold=f"targets {_FAR:g} times as large as the first outputs, R² below {_COPES:g} after the trial, and "
     f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets; of targets from "
-    f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left",
+    f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left; "
+    f"or one of several outputs whose targets are {FAR:g} times as large as it is after the trial, and which the loss "
+    "asks for",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "

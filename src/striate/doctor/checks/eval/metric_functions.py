@@ -6,6 +6,7 @@ import ast
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,36 +14,48 @@ import torch
 from striate.doctor.checks.eval.evaluated import meddles, numbers_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.script_source import ScriptSource
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import listed, several
 
 THRESHOLD = (
-    "a function for an accuracy that gives another share than that of the right ones, for few samples or for some that "
-    "are wrong; one for an error that is not 0, or for a score that is not 1, of predictions that are their targets"
+    "a function for an accuracy that gives another share than that of the right ones, for few samples, for some that "
+    "are wrong, or for rows of zeros with a one; one for an error that is not 0, or for a score that is not 1, of "
+    "predictions that are their targets"
 )
 _FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
 _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
 _SCORES = frozenset(["r2", "iou", "miou", "dice", "jaccard"])
 _SURE = 20.0
 _MOST = 256
+_FEWEST_CLASSES = 4
+"""Of three, where all are wrong, each comparison by itself finds a third right."""
 
 
-def untrue_metric(evidence: Evidence) -> Finding | None:
-    """The first function of the script whose metric is wrong; None where all that can be asked are right."""
+def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
+    """Functions of the script whose metric is wrong, of those that can be asked."""
     for node, function in _functions(evidence.source):
         name, line = node.name, node.lineno
         words = set(re.split(r"[^a-z0-9]+", name.lower()))
         found = None
         if "acc" in name.lower() and "top" not in name.lower():
             found = _untrue_accuracy(name, line, function)
+            if found is None and _is_used(evidence.source, name, function):
+                found = _right_zeros(evidence, name, line, function)
         elif words & (_ERRORS | _SCORES) and "loss" not in words:
             error = bool(words & _ERRORS) or _taken_from_one(node)
             found = _untrue_of_right(evidence, name, line, function, perfect=0.0 if error else 1.0)
         if found is not None:
-            return found
-    return None
+            yield found
+
+
+def _is_used(source: ScriptSource, name: str, function: Callable[..., Any]) -> bool:
+    """Whether something calls the function by its name, or an object of the user's keeps it."""
+    kept = (vars(value) for value in reached_values(source.names) if type(value).__module__ == "__main__")
+    return bool(source.calls(name)) or any(value is function for held in kept for value in reached_values(held, 1))
 
 
 def _taken_from_one(function: ast.FunctionDef) -> bool:
@@ -95,6 +108,30 @@ def _untrue_accuracy(name: str, line: int, function: Callable[..., Any]) -> Find
             "number of labels that are given: `len(labels)`, not the size of usual batches",
         )
     return None
+
+
+def _right_zeros(evidence: Evidence, name: str, line: int, function: Callable[..., Any]) -> Finding | None:
+    """An accuracy of labels that are one in a row of zeros, where each zero that is predicted counts."""
+    wanted = next((main_tensor(parts(batch)[1]) for batch in evidence.val.raw), None)
+    if wanted is None or wanted.ndim != 2 or wanted.shape[1] < _FEWEST_CLASSES or not _is_one_hot(wanted):
+        return None
+    wrong = wanted.roll(1, 1).float()
+    with same_random_state(), suppress(Exception):  # of the user's, which was given what it is not for
+        told = float(torch.as_tensor(function(wanted.clone(), wrong)).float().mean())
+        if abs(told - (1 - 2 / wanted.shape[1])) < _ROUNDED:
+            return _finding(
+                line,
+                f"`{name}` gives {told:.4g} for {several(len(wrong), 'sample')}, none of which is right: of "
+                f"{wanted.shape[1]} outputs, one of which is 1, it compares each by itself",
+                "Most of what is predicted are zeros, as most targets are: who knows nothing is nearly always right.",
+                "compare the largest output with the label: "
+                "`(predicted.argmax(1) == targets.argmax(1)).float().mean()`",
+            )
+    return None
+
+
+def _is_one_hot(targets: torch.Tensor) -> bool:
+    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
 
 
 def _known_accuracies() -> Iterator[tuple[torch.Tensor, torch.Tensor, str]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.averages import added_in, after_loop, averages, evaluation_loops
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called
 from striate.records import Finding

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.added_scores import score_added
+from striate.doctor.checks.loss.paired_quantities import wanted_least
 from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
@@ -62,8 +64,23 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
         return
-    worse = list(_worse(evidence)) or list(_dearer(evidence))
-    yield from worse or _added(evidence)
+    yield from islice(chain(_worse(evidence), _dearer(evidence), _added(evidence), _wanted_least(evidence)), 1)
+
+
+def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
+    found = None if evidence.setup.rivals else wanted_least(evidence)
+    if found is not None:
+        pair, right, other = found
+        yield Finding(
+            code="loss.sign",
+            severity="error",
+            where="the loss",
+            measured=f"with the targets in the place of the output `{pair.name}` the loss of the first batch is "
+            f"{right:.3g}, with those of other samples at most {other:.3g}",
+            threshold=SIGN.threshold,
+            why="That part of the loss rewards wrong answers: a score has to be taken from 1, or to have a minus.",
+            remedy="turn the sign of the part that grows with right answers: `1 - iou` for `iou`",
+        )
 
 
 def _added(evidence: Evidence) -> Iterator[Finding]:
@@ -212,7 +229,8 @@ SIGN = Check(
     "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
     f"zero by each of torch's losses in the step; or right answers of probability {SURE:g} cost {DEARER:g} times as "
     "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
-    "named for a score (dice, IoU, …) adds what it does not take from 1",
+    "named for a score (dice, IoU, …) adds what it does not take from 1; or one of several outputs for which "
+    "its targets cost more than those of other samples",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

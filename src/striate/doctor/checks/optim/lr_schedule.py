@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise, takewhile
 from typing import Any
 
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.rate_functions import rates_by_function
+from striate.doctor.checks.optim.rate_functions import rates_by_function, rates_of_steps
 from striate.doctor.checks.optim.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
@@ -44,6 +45,9 @@ STRAIGHT, HALF = 0.2, 0.5
 that it has to reach."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
+FLOOR, FLOOR_EARLY, SMOOTH = 0.2, 0.15, 0.1
+"""A floor, of the highest rate, that is reached before so much of the training is over, by a fall whose last change is
+less than that share of the highest rate: a curve that was meant for all of it, not a step down."""
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
@@ -109,11 +113,11 @@ def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]
     for each epoch, the rates from the first on until the script's loops are over, as far as they can be told, how many
     there are, and whether one is of a step or an epoch."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
-    if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
+    if source is None or not isinstance(optimizer, Optimizer):
         return
-    for scheduler in _schedules(evidence):
+    for scheduler in _schedules(evidence) if source.epochs else ():
         often = _stepped(source, scheduler)
-        if len(often) != 1:
+        if len(often) != 1 or not source.epochs:
             continue
         batches = often == {"batch"}
         planned = source.epochs * (steps_an_epoch(evidence) if batches else 1)
@@ -121,6 +125,8 @@ def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]
         yield rates, planned, "step" if batches else "epoch"
     for rates in rates_by_function(source, optimizer):
         yield rates, len(rates), "epoch"
+    for rates in rates_of_steps(source, round(_planned(evidence))):
+        yield rates, len(rates), "step"
 
 
 def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | None:
@@ -200,11 +206,27 @@ def _ends_early(
         if (highest := max(rates)) > 0 and len(rates) == steps:
             every.append(([rate / highest for rate in rates], steps, unit))
     for known, planned, unit in every:
-        gone = next((i for i in range(len(known)) if max(known[i:]) <= GONE), len(known))
+        gone = len(known) - _at_the_end(known, lambda share: share <= GONE)
         enough = len(known) - gone >= (FALL_STEPS if unit == "step" else FALL_EPOCHS)
         if enough and 0 < gone <= EARLY * planned and len(known) <= planned:
             return _gone(f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]))
+        flat = _on_the_floor(known)
+        if unit == "step" and flat is not None and flat <= FLOOR_EARLY * planned and len(known) <= planned:
+            return _gone(f"{unit} {flat + 1} of {round(planned):,}", known[-1])
     return None
+
+
+def _at_the_end(shares: Sequence[float], holds: Callable[[float], bool]) -> int:
+    """Of how many of the last shares it holds."""
+    return sum(1 for _ in takewhile(holds, reversed(shares)))
+
+
+def _on_the_floor(shares: Sequence[float]) -> int | None:
+    """The step from which on the rate no more changes, where it came down to that smoothly; None where it did not."""
+    flat = len(shares) - _at_the_end(shares, lambda share: share == shares[-1])
+    falls = shares[max(0, flat - FALL_STEPS // 2) : flat + 1]
+    smooth = len(falls) > FALL_STEPS // 4 and all(0 < a - b < SMOOTH for a, b in pairwise(falls))
+    return flat if smooth and len(shares) - flat >= FALL_STEPS and shares[-1] <= FLOOR else None
 
 
 def _gone(place: str, left: float) -> Finding:
@@ -213,7 +235,8 @@ def _gone(place: str, left: float) -> Finding:
         severity="warning",
         where="the learning rate's schedule",
         measured=f"from {place} on the rate is {left:.2g} of its highest",
-        threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over",
+        threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over, or a curve that has come "
+        f"down to {FLOOR:g} of it or less, and stays there, before {FLOOR_EARLY:.0%}",
         why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
         "used in batches.",
         remedy=Remedy(
@@ -346,7 +369,8 @@ LR_SCHEDULE = Check(
     f"warmup on its way to more than {WARMUP_STEPS:,} steps "
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
     f"a loss of 0 is well enough. Or less than {HALF:g} of it when all steps are made, "
-    f"growing in line; or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on; or below zero.",
+    f"growing in line; or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on; or a curve "
+    f"that is down to {FLOOR:g} or less of it, and over, in the first {FLOOR_EARLY:.0%}; or below zero.",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",

@@ -1,4 +1,5 @@
-"""Rates that a function of the script's own sets for each epoch, as `adjust_learning_rate(optimizer, epoch, args)`."""
+"""Rates that a function of the script's own sets for each epoch, as `adjust_learning_rate(optimizer, epoch, args)`, or
+gives for each step, as `group["lr"] = get_lr(it)`."""
 
 from __future__ import annotations
 
@@ -7,14 +8,17 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from io import StringIO
+from itertools import islice
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from torch.optim import Optimizer
 
-from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.script_source import ScriptSource, called
 
 _MOST_EPOCHS = 1000
+_MOST_STEPS = 100_000
+_DEEPEST = 3
 
 
 def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[list[float]]:
@@ -29,6 +33,83 @@ def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[li
             if isinstance(epochs, range) and 1 < len(epochs) <= _MOST_EPOCHS and callable(function):
                 with suppress(Exception):  # the user's function, given something else than it expects
                     yield _rates(source, optimizer, function, site.node, loop.target.id, epochs)
+
+
+def rates_of_steps(source: ScriptSource, planned: int) -> Iterator[list[float]]:
+    """The rates of all steps of the script's loops, by each function that gives the rate of a step: it is called for
+    each step of `for it in range(…)`, of a counter, or of batches counted within epochs."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Assign) or not _writes_rate(node):
+                continue
+            given = _written_out(source, node, node.value)
+            functions = source.functions_of(given) if isinstance(given, ast.Call) else []
+            if len(functions) == 1 and isinstance(functions[0], ast.FunctionDef) and not _does_more(functions[0]):
+                with suppress(Exception):  # the user's function, given something else than it expects
+                    rates = [float(rate) for rate in _by_step(source, node, given, planned)]
+                    if len(rates) > 1:
+                        yield rates
+
+
+def _written_out(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int = 0) -> ast.expr:
+    """An expression with the names that the loops around a node give values to replaced by these."""
+    loops, counted = source.loops_of(node), _counters(source, node)
+
+    class Written(ast.NodeTransformer):
+        def visit_Name(self, name: ast.Name) -> ast.expr:
+            last = source.last_value(node, name.id) if depth < _DEEPEST and name.id not in counted else None
+            within = last is not None and any(part is last for loop in loops for part in ast.walk(loop))
+            return _written_out(source, node, last, depth + 1) if last is not None and within else name
+
+    return cast(ast.expr, Written().visit(copy.deepcopy(value)))
+
+
+def _counters(source: ScriptSource, node: ast.AST) -> dict[str, ast.AST]:
+    """Names that count passes of the loops around a node, with the loop that each is of."""
+    found: dict[str, ast.AST] = {}
+    for loop in source.loops_of(node):
+        if isinstance(loop, ast.For):
+            enumerated = called(loop.iter) == "enumerate" and isinstance(loop.target, ast.Tuple)
+            target = loop.target.elts[0] if enumerated and isinstance(loop.target, ast.Tuple) else loop.target
+            if isinstance(target, ast.Name):
+                found.setdefault(target.id, loop)
+        for part in loop.body:
+            by_one = isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and source.value(part.value) == 1
+            if by_one and isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
+                found.setdefault(part.target.id, loop)
+    return found
+
+
+def _by_step(source: ScriptSource, node: ast.AST, given: ast.expr, planned: int) -> Iterator[Any]:
+    """What a call gives in each step of the loops around a node."""
+    counters = _counters(source, node)
+    used = [part.id for part in ast.walk(given) if isinstance(part, ast.Name) and part.id in counters]
+    calls = [part for part in ast.walk(given) if isinstance(part, ast.Call) and part is not given]
+    if not used or any(called(call) not in ("len", "int", "float", "min", "max") for call in calls):
+        return
+    code = compile(ast.fix_missing_locations(ast.Expression(given)), "<striate>", "eval")
+    for known in _steps(source, {name: counters[name] for name in used}, planned):
+        yield eval(code, {**source.names, **known})
+
+
+def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int) -> Iterator[dict[str, int]]:
+    """The values of the counters in each step: of one that counts all steps, or of batches within epochs."""
+    loops = {name: loop for name, loop in counters.items() if isinstance(loop, ast.For)}
+    inner = [name for name, loop in loops.items() if called(loop.iter) == "enumerate"]
+    outer = [name for name in loops if name not in inner]
+    if len(counters) == 1 and not inner:
+        name = next(iter(counters))
+        loop = counters[name]
+        counted = source.value(loop.iter) if isinstance(loop, ast.For) and name in ast.unparse(loop.target) else None
+        first = source.value(ast.Name(name, ast.Load()))
+        steps = counted if isinstance(counted, range) else range(int(first or 0), int(first or 0) + planned)
+        yield from ({name: step} for step in steps[:_MOST_STEPS])
+    elif len(counters) == 2 and len(inner) == len(outer) == 1:
+        epochs = source.value(loops[outer[0]].iter)
+        if isinstance(epochs, range) and len(epochs):
+            batches = range(max(1, planned // len(epochs)))
+            every = ({outer[0]: epoch, inner[0]: batch} for epoch in epochs for batch in batches)
+            yield from islice(every, _MOST_STEPS)
 
 
 def _setting_rates(source: ScriptSource) -> set[str]:

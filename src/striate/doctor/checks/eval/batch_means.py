@@ -1,0 +1,192 @@
+"""`eval.batch-means`: does each sample count the same in a metric?"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops, size_of
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
+from striate.records import Finding
+from striate.wording import several
+
+_EXCESS = 0.05
+"""Of the weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
+_BELOW = 0.02
+
+
+def _batch_means(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for loop, loader, _ in evaluation_loops(source):
+        counted = size_of(loader)
+        if loader is evidence.setup.train or counted is None or loader.drop_last or loader.batch_size is None:
+            continue
+        samples, batches = counted
+        short = samples - (batches - 1) * loader.batch_size
+        excess = 1 / batches - short / samples
+        if batches < 2 or excess < _EXCESS:
+            continue
+        for node, what in (*_by_meters(source, loop), *_by_sums(source, loop)):
+            yield _of_means(node, batches, short, samples, what)
+            return
+    yield from _of_roots(evidence)
+
+
+def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
+    """Where what a loop adds up of means is divided by the number of batches."""
+    for name, (kind, value) in added_in(loop).items():
+        ends = after_loop(source, loop, name) if _is_mean(value) else ()
+        yield from ((node, "a mean of the means") for node in ends if averages(node, name, kind))
+
+
+def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) -> Finding:
+    return Finding(
+        code="eval.batch-means",
+        severity="warning",
+        where=f"line {getattr(node, 'lineno', 0)}",
+        measured=f"`{ast.unparse(node)}` is {what} of {several(batches, 'batch', 'batches')}: the "
+        f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
+        f"{samples}",
+        threshold=BATCH_MEANS.threshold,
+        why="The samples of a short last batch count more than the others: the metric changes with the batch size, and "
+        "with which samples come last.",
+        remedy="add up over samples: `correct += (predicted == targets).sum().item()` and `total += len(targets)` in "
+        "the loop, `correct / total` behind it; of a meter, `meter.update(value, len(targets))`",
+    )
+
+
+def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
+    """Where a loop updates a meter of the script's that takes a number of samples with each value, and is told none, or
+    weighs all values alike whatever it is told. Times are of batches."""
+    meters = [
+        (owner, part)
+        for tree in source.trees.values()
+        for owner in ast.walk(tree)
+        if isinstance(owner, ast.ClassDef)
+        for part in owner.body
+        if isinstance(part, ast.FunctionDef) and part.name == "update" and len(part.args.args) == 3
+    ]
+    one_each = any(
+        part.args.defaults and isinstance(part.args.defaults[0], ast.Constant) and part.args.defaults[0].value == 1
+        for _, part in meters
+    )
+    deaf = bool(meters) and all(_weighs_alike(source.names.get(owner.name)) for owner, _ in meters)
+    for node in ast.walk(loop):
+        if not isinstance(node, ast.Call) or called(node) != "update" or "time" in ast.unparse(node).lower():
+            continue
+        given = len(node.args) + len(node.keywords)
+        if one_each and given == 1 and node.args:
+            yield node, "a meter that is told no number of samples"
+        elif deaf and given == 2:
+            yield node, "a meter that weighs all values alike, whatever number of samples it is told,"
+
+
+def _weighs_alike(kind: Any) -> bool:
+    """Whether a meter's average of 1 for three samples and 0 for one is a half."""
+    for given in ((), ("",), ("", "")):
+        with suppress(Exception):  # of the user's class, which may want other arguments
+            meter = kind(*given)
+            meter.update(1.0, 3)
+            meter.update(0.0, 1)
+            average = next(getattr(meter, name) for name in _AVERAGES if hasattr(meter, name))
+            return abs(float(average() if callable(average) else average) - 0.5) < _SAME
+    return False
+
+
+_AVERAGES = ("avg", "average", "mean", "global_avg", "compute")
+_SAME = 1e-6
+
+
+def _of_roots(evidence: Evidence) -> Iterator[Finding]:
+    """Roots of the batches' mean squared errors that are averaged, where that is less than the root of their mean."""
+    node = next(_roots(evidence), None)
+    if node is None:
+        return
+    found, sizes = evidence.after_val, evidence.val.sizes
+    if found.targets is None or found.outputs.numel() != found.targets.numel() or len(found.outputs) != sum(sizes):
+        return
+    squares = (found.outputs - found.targets.reshape(found.outputs.shape)).double().square().flatten(1).mean(1)
+    of_batches = [float(part.mean()) ** 0.5 for part in squares.split(list(sizes))]
+    told, true = sum(map(operator.mul, of_batches, sizes)) / sum(sizes), float(squares.mean()) ** 0.5
+    if told > (1 - _BELOW) * true:
+        return
+    yield Finding(
+        code="eval.batch-means",
+        severity="warning",
+        where=f"line {getattr(node, 'lineno', 0)}",
+        measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, and "
+        f"the roots are averaged: {told:.4g} in the trial, where the root of the mean of all squares is {true:.4g}",
+        threshold=BATCH_MEANS.threshold,
+        why="A mean of roots is less than the root of the mean, the more so the more batches differ: it changes with "
+        "the batch size and with the order of the data.",
+        remedy="average the squares, and take the root behind it: `(total_squares / total).sqrt()`",
+    )
+
+
+def _roots(evidence: Evidence) -> Iterator[ast.expr]:
+    """Roots of a batch's mean that a loop over validation adds up to be averaged, or a library is given to log."""
+    source = evidence.source
+    for loop, loader, _ in evaluation_loops(source):
+        for name, (kind, value) in added_in(loop).items() if loader is not evidence.setup.train else ():
+            averaged = any(averages(node, name, kind) for node in after_loop(source, loop, name))
+            if averaged and _is_root(source, value, value):
+                yield value
+    for site in source.calls("log") if source.library is not None else ():
+        function, given = source.function_of(site.node), argument(site.node, 1, "value")
+        trains = function is None or function.name == "training_step"
+        if given is not None and not trains and _is_root(source, site.node, given):
+            yield given
+
+
+def _is_root(source: ScriptSource, node: ast.AST, value: ast.expr) -> bool:
+    """Whether it is the root of a mean over a whole batch, as it is written there or in a line before."""
+    while isinstance(value, ast.Call) and called(value) in ("item", "float", "cpu", "detach"):
+        value = receiver_of(value) or value.args[0]
+    if isinstance(value, ast.Name):
+        value = source.last_value(node, value.id) or value
+    by_power = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow)
+    if by_power and isinstance(value, ast.BinOp):
+        squared: ast.expr | None = value.left if source.value(value.right) == 0.5 else None
+    elif isinstance(value, ast.Call) and called(value) == "sqrt":
+        squared = value.args[0] if value.args else receiver_of(value)
+    else:
+        return False
+    if isinstance(squared, ast.Name):
+        squared = source.last_value(node, squared.id)
+    inside = [part for part in ast.walk(squared) if isinstance(part, ast.Call)] if squared is not None else []
+    means = [part for part in inside if called(part) == "mean"]
+    over_all = any(not part.keywords and not any(map(_is_axis, part.args)) for part in means)
+    return (
+        over_all
+        or any(isinstance(source.value(part.func), nn.MSELoss) for part in inside)
+        or any(called(part) in ("mse_loss", "mean_squared_error") for part in inside)
+    )
+
+
+def _is_axis(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant | ast.UnaryOp | ast.Tuple | ast.List)
+
+
+def _is_mean(value: ast.expr) -> bool:
+    """Whether it is the mean over a batch, by itself: times the batch's size it is a sum."""
+    inside = list(ast.walk(value))
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+        return False
+    return any(called(node) in ("mean", "accuracy", "accuracy_score") for node in inside)
+
+
+BATCH_MEANS = Check(
+    codes=("eval.batch-means",),
+    question="Does each sample count the same in a metric?",
+    threshold=f"a mean of batch means in which the last batch counts {_EXCESS:.0%} of all more than its samples do; or "
+    f"a mean of the batches' roots that is {_BELOW:.0%} below the root of all",
+    run=_batch_means,
+    of_source=True,
+)

@@ -1,0 +1,83 @@
+"""Loops of a script over data that it evaluates on: what they add up, and what is made of it behind them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+
+
+def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
+    """Loops over loaders other than the one that trains, with the loader; of `for phase in ["train", "val"]:` around it
+    each value."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.For):
+                continue
+            inner = node.iter
+            while isinstance(inner, ast.Call) and inner.args:
+                inner = inner.args[0]
+            for known in _phases(source, node):
+                loader = source.value(inner, **known)
+                if isinstance(loader, DataLoader):
+                    yield node, loader, known
+
+
+def _phases(source: ScriptSource, node: ast.AST) -> Iterator[dict[str, Any]]:
+    for around in source.loops_of(node):
+        if isinstance(around, ast.For) and isinstance(around.target, ast.Name) and isinstance(around.iter, ast.List):
+            for item in around.iter.elts:
+                if isinstance(item, ast.Constant):
+                    yield {around.target.id: item.value}
+            return
+    yield {}
+
+
+def added_in(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
+    """By name what each pass of a loop adds to it, to a `list` (by `append`, and the methods `to_lists`) or a `sum`."""
+    found: dict[str, tuple[str, ast.expr]] = {}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
+            found[node.target.id] = "sum", node.value
+        elif isinstance(node, ast.Call) and called(node) in ("append", *to_lists) and node.args:
+            owner = receiver_of(node)
+            if isinstance(owner, ast.Name):
+                found[owner.id] = "list", node.args[0]
+    return found
+
+
+def after_loop(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
+    """What stands behind a loop in the same function, up to where a name is given a new value or added to again."""
+    last = loop.end_lineno or loop.lineno
+    behind = [node for node in ast.walk(source.scope_of(loop)) if getattr(node, "lineno", 0) > last]
+    anew = [node.lineno for node in behind if isinstance(node, ast.For) and name in added_in(node)]
+    anew += [
+        node.lineno
+        for node in behind
+        if isinstance(node, ast.Assign)
+        and any(isinstance(t, ast.Name) and t.id == name for t in ast.walk(node))
+        and not any(isinstance(t, ast.Name) and t.id == name for t in ast.walk(node.value))
+    ]
+    return [node for node in behind if getattr(node, "lineno", 0) < min(anew, default=last + 10**6)]
+
+
+def size_of(loader: DataLoader) -> tuple[int, int] | None:
+    """Its samples and its batches; None of streams, which have no length."""
+    try:
+        return len(loader.dataset), len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def averages(node: ast.AST, name: str, kind: str) -> bool:
+    """Whether it divides what was added to a name by the number of batches."""
+    if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):
+        return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+        return False
+    below = [part for part in ast.walk(node.right) if called(part) == "len"]
+    return bool(below) and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.left))

@@ -1,0 +1,376 @@
+"""`eval.wrong-count`: is a metric of all samples divided by their number?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, size_of
+from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+from striate.wording import listed, several
+
+_LOGGED = 0.05
+
+
+def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    read = chain(
+        _of_all_epochs(evidence),
+        _never_reset(source),
+        _mean_losses_divided(source),
+        _count_divided(source),
+        _divided_by_batches(source),
+        untrue_metrics(evidence),
+    )
+    found = next(read, None)
+    if found is not None:
+        yield found
+    elif source.library is not None:
+        yield from _logged_otherwise(evidence)
+    else:
+        try:
+            yield from _wrong_result(evidence)
+        except OutOfTime:
+            raise
+        except NoEvidence:  # its code was read
+            return
+
+
+def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
+    for loop, loader, _ in evaluation_loops(evidence.source):
+        name = None if loader is evidence.setup.train else _never_emptied(evidence.source, loop)
+        if name is not None:
+            yield _finding(
+                f"line {loop.lineno}",
+                f"`{name}` is made once, before the epochs, and each evaluation adds to it: what is computed "
+                "from it is of all epochs so far",
+                "What is printed for an epoch is the mean over this and all earlier ones.",
+                f"make `{name}` anew before the loop in line {loop.lineno}",
+            )
+
+
+def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any], int, int]]:
+    """Loops over loaders that yield each sample once at most, with the loader's samples and batches."""
+    for loop, loader, known in evaluation_loops(source):
+        counted = size_of(loader)
+        if counted is not None and type(loader.sampler).__name__ in ("SequentialSampler", "RandomSampler"):
+            yield loop, loader, known, *counted
+
+
+def _mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
+    """A sum of the batches' mean losses, divided by the samples."""
+    for loop, _, known, samples, batches in _counted_loops(source):
+        for name, (kind, value) in added_in(loop).items():
+            if kind != "sum" or not _is_mean_loss(source, value) or samples <= 4 * batches:
+                continue
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                if name in _names(above) and source.value(below, **known) == samples:
+                    yield _of_mean_losses(node, value, batches, samples)
+
+
+def _count_divided(source: ScriptSource) -> Iterator[Finding]:
+    """A count over a loader's samples, divided by a number that is another than theirs."""
+    for loop, loader, known, samples, batches in _counted_loops(source):
+        whole = batches * (loader.batch_size or 0)
+        seen = whole if loader.drop_last else samples
+        added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
+        full = {name for name, value in added.items() if _is_batch_size(source, value, loader, known)}
+        for name in (name for name, value in added.items() if _counts(value, loop)):
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                number, what = source.value(below, **known), "the size of other data"
+                by_full = isinstance(below, ast.Name) and below.id in full
+                if isinstance(below, ast.Name) and below.id in _ones(loop):
+                    number = batches
+                elif by_full:
+                    number = whole
+                elif isinstance(below, ast.Name | ast.Constant):
+                    continue
+                if name not in _names(above) or type(number) is not int or number in (0, 1, seen):
+                    continue
+                if number == samples:
+                    what = f"of which `drop_last` leaves out {samples - seen:,}"
+                elif by_full:
+                    what = f"{loader.batch_size} for each batch, of which the last is smaller"
+                elif number == batches:
+                    what = "the number of batches"
+                measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
+                yield _no_share(node, measured)
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
+    return Finding(
+        code="eval.wrong-count",
+        severity="error",
+        where=where,
+        measured=measured,
+        threshold=WRONG_COUNT.threshold,
+        why=why,
+        remedy=remedy,
+    )
+
+
+def _no_share(node: ast.AST, measured: str) -> Finding:
+    return _finding(
+        f"line {getattr(node, 'lineno', 0)}",
+        measured,
+        "What is printed as an accuracy is not one.",
+        "count the samples as well, `total += len(targets)`, and divide by `total`",
+    )
+
+
+def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
+    """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)`, or `for i in range(0, len(x), 32): n += 1`, that adds
+    up right predictions: n counts batches."""
+    for loop in (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.For)):
+        counts = _counting_batches(source, loop)
+        if not counts or not any(source.runs_network(part) for part in ast.walk(loop)):
+            continue
+        for name, (kind, value) in added_in(loop).items():
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
+                named = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(above))
+                if kind == "sum" and _counts(value, loop) and named and len(inside) == 1 and inside[0] in counts:
+                    yield _no_share(
+                        node,
+                        f"`{ast.unparse(node)}` divides a count of right predictions by `{inside[0]}`, which "
+                        f"counts the batches of the loop in line {loop.lineno}",
+                    )
+
+
+def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
+    """Names that count the passes of a loop over batches."""
+    given = loop.iter.args if isinstance(loop.iter, ast.Call) else []
+    if called(loop.iter) == "range" and len(given) == 3 and source.value(given[2]) != 1:
+        return _ones(loop)
+    target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
+    if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
+        return set()
+    known = source.value(given[0])
+    batched = known.batch_size != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+    return {target.id} if batched else set()
+
+
+_BATCHES = re.compile("batch|loader")
+
+
+def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
+    """What is divided by what in `a / b` or `a /= b`, behind the node itself."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return node, node.left, node.right
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+        return node, node.target, node.value
+    return None
+
+
+def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
+    """Whether it is what a loss of torch gives for a batch, their mean, and not times their number."""
+    inside = list(ast.walk(value))
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+        return False
+    for node in inside:
+        function = source.value(node.func) if isinstance(node, ast.Call) else None
+        if isinstance(node, ast.Call) and getattr(function, "__module__", "") == "torch.nn.functional":
+            given = {word.arg for word in node.keywords}
+            return called(node) in _LOSSES and not given & {"reduction", "size_average", "reduce"}
+        if isinstance(function, torch.nn.modules.loss._Loss):
+            return function.reduction == "mean"
+    return False
+
+
+_LOSSES = (
+    *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy"),
+    "binary_cross_entropy_with_logits",
+)
+
+
+def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) -> Finding:
+    return _finding(
+        f"line {getattr(node, 'lineno', 0)}",
+        f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each "
+        f"batch, by {several(samples, 'sample')}: {samples / batches:.0f} times too small",
+        "What is printed as the mean loss is not it, and cannot be compared with that of training.",
+        "add up sums, `reduction='sum'` or the mean times `len(targets)`, and divide by the samples",
+    )
+
+
+def _never_reset(source: ScriptSource) -> Iterator[Finding]:
+    """A metric of the script's own class that can be reset, is updated in evaluation, and never is reset."""
+    if (source.epochs or 0) < 2:
+        return
+    for tree in source.trees.values():
+        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            methods = {part.name for part in owner.body if isinstance(part, ast.FunctionDef)}
+            if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
+                continue
+            resets = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "reset"]
+            resets = [
+                node for node in resets if owner not in source.around(node) or not called(source.parent(node) or node)
+            ]
+            made = source.calls(owner.name)
+            if not resets and made and all(site.often == "once" for site in made):
+                assigned = source.parent(made[0].node)
+                name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
+                yield _finding(
+                    f"line {made[0].node.lineno}",
+                    f"`{name}` is made once, before the epochs, and nothing calls its `reset()`: what it computes is "
+                    "of all epochs so far",
+                    "What is told for an epoch is the mean over this and all earlier ones.",
+                    "`reset()` before each evaluation begins",
+                )
+
+
+def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
+    """What a library logs as an accuracy, where it is another than the share of predictions that are right."""
+    numbers, predicted, targets = logged(evidence)
+    named = {name: value for name, value in numbers.items() if is_accuracy(name)}
+    if _is_right([(value,) for value in named.values()], predicted, targets):
+        return
+    name, value = next(iter(named.items()))
+    yield _no_accuracy("validation", f"`{name}` is {value:.4g}", predicted == targets)
+
+
+def _is_right(named: Iterable[tuple[float, ...]], predicted: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether one number of those that are to be an accuracy is one, as a share, in percent or as a count, of all
+    samples or in the mean of the classes; also where there is none, or hardly a prediction is right."""
+    right = predicted == targets
+    recalls = [float(right[targets == label].float().mean()) for label in targets.unique()]
+    true = (float(right.float().mean()), sum(recalls) / len(recalls))
+    scales = (1.0, 100.0, float(len(targets)))
+    # Of `430/450 (95.6%)` the 450 is what the count is of.
+    said = [number for numbers in named for number in numbers if len(numbers) == 1 or number != len(targets)]
+    told = [number / scale for number in said for scale in scales]
+    few = int(right.sum()) < max(2, 0.1 * len(targets))
+    return few or not told or any(abs(number - other) < _LOGGED for number in told for other in true)
+
+
+def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
+    return _finding(
+        where,
+        f"{told} for a network with {int(right.sum())} of {several(len(right), 'validation sample')} right, "
+        f"{float(right.float().mean()):.1%}",
+        "What is given as an accuracy is not one.",
+        "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "
+        "the number of labels",
+    )
+
+
+def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
+    """What a loop over data adds to in each pass of a loop around it that never makes it anew, though what stands
+    behind uses it."""
+    around = source.loops_of(loop)
+    if not around:
+        return None
+    epochs = around[-1]
+    inside = list(ast.walk(epochs))
+    added = [node.target for node in inside if isinstance(node, ast.AugAssign)]
+    anew = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n not in added}
+    emptied = {
+        ast.unparse(receiver_of(node) or node)
+        for node in inside
+        if isinstance(node, ast.Call) and called(node) in ("clear", "reset")
+    }
+    for name, (_, value) in added_in(loop, "extend").items():
+        if isinstance(value, ast.Constant) or name in anew | emptied:
+            continue
+        for node in after_loop(source, loop, name):
+            if getattr(node, "lineno", 0) <= (epochs.end_lineno or 0) and any(
+                isinstance(part, ast.Name) and part.id == name and not isinstance(source.parent(part), ast.Subscript)
+                for computed in _computed_from(node)
+                for part in ast.walk(computed)
+            ):
+                return name
+    return None
+
+
+def _computed_from(node: ast.AST) -> list[ast.expr]:
+    """What a quotient or a call computes something of."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return [node.left]
+    calls = isinstance(node, ast.Call) and called(node) not in ("print", "len", "append", "extend", "plot", "save")
+    return list(node.args) if isinstance(node, ast.Call) and calls else []
+
+
+def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
+    """What the script's own evaluation gives, where it is a count of right predictions divided by something else."""
+    found = evaluated(evidence)
+    samples, batches = sum(found.sizes), len(found.sizes)
+    loader = evidence.setup.train
+    trained = size_of(loader) if isinstance(loader, DataLoader) else None
+    others = {batches: "the number of batches", max(found.sizes): "the size of a batch"}
+    others |= {batches * max(found.sizes): "the number of batches times their size, and the last is smaller"}
+    if trained is not None:
+        others |= {trained[0]: "the number of training samples", trained[1]: "the number of training batches"}
+    right = sum(found.right)
+    if found.gives(found.share) or found.gives(1 - found.share) or right < max(2, 0.1 * samples):
+        return
+    for number, what in others.items():
+        if number not in (0, samples) and found.gives(right / number):
+            yield _finding(
+                found.where,
+                f"for a network with {right} of {several(samples, 'validation sample')} right "
+                f"`{found.text}` gives {right / number:.4g}: the count divided by {number}, {what}",
+                "What is printed as an accuracy is not one.",
+                "count the samples as well, `total += len(targets)`, and divide by `total`",
+            )
+            return
+    known = asked_directly(evidence) if found.accuracies else None
+    if known is not None and not _is_right(found.accuracies, *known):
+        numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
+        yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", known[0] == known[1])
+
+
+def _ones(loop: ast.For) -> set[str]:
+    """Names to which each pass of a loop adds 1: they count batches."""
+    return {
+        node.target.id
+        for node in loop.body
+        if isinstance(node, ast.AugAssign)
+        and isinstance(node.op, ast.Add)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value == 1
+    }
+
+
+def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
+    """Whether it is the number of samples of a whole batch, whatever the batch at hand has."""
+    return loader.batch_size is not None and source.value(value, **known) == loader.batch_size
+
+
+def _counts(value: ast.expr, loop: ast.For) -> bool:
+    """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop."""
+    inside = list(ast.walk(value))
+    sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
+    names = {owner.id for node in sums if isinstance(owner := receiver_of(node), ast.Name)}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names:
+            inside.append(node.value)
+    return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
+
+
+WRONG_COUNT = Check(
+    codes=("eval.wrong-count",),
+    question="Is a count of right predictions divided by the number of samples?",
+    threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
+    "epochs and never anew; a sum of the batches' mean losses, divided by the samples; "
+    f"what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
+    "more from the true one",
+    run=_wrong_count,
+    of_source=True,
+)

@@ -1,0 +1,113 @@
+"""Quantities that a network of several outputs is to give, such as boxes beside classes: does the loss ask for the
+targets of that name or shape, and can the outputs reach them?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.answers import loss_of
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import output_of
+from striate.doctor.setup.batch import copied, parts
+from striate.doctor.setup.replicas import Replica
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.tensors import tensors_in
+
+FAR = 5.0
+"""Times as large, in the root mean square: the targets, as the outputs after the trial."""
+_FEWEST, _ORDERS, _MARGIN = 8, 3, 0.03
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An output and the target that it is to meet, of one shape. `number`: among the tensors that the network gives."""
+
+    name: str
+    number: int
+    output: torch.Tensor
+    target: torch.Tensor
+
+
+def pairs(evidence: Evidence) -> Iterator[Pair]:
+    """Of outputs and targets of several parts those of one name and shape, or else of a shape that no other has."""
+    outputs, targets = _given(evidence, evidence.fresh), parts(evidence.train.raw[0])[1]
+    given = _numbers(outputs)
+    if len(given) < 2:
+        return
+    wanted = {name: tensor for name, tensor in _named(targets) if tensor.is_floating_point()}
+    order = {id(tensor): number for number, tensor in enumerate(tensors_in(outputs))}
+    for name, output in given:
+        alike = [t for t in wanted.values() if t.shape == output.shape]
+        unique = len(alike) == 1 and sum(other.shape == output.shape for _, other in given) == 1
+        target = wanted.get(name) if isinstance(outputs, Mapping) else alike[0] if unique else None
+        if target is not None and target.shape == output.shape and len(output) >= _FEWEST:
+            yield Pair(name, order[id(output)], output, target)
+
+
+def _numbers(outputs: Any) -> list[tuple[str, torch.Tensor]]:
+    return [(name, tensor) for name, tensor in _named(outputs) if tensor.is_floating_point() and tensor.ndim]
+
+
+def _named(value: Any) -> list[tuple[str, torch.Tensor]]:
+    if isinstance(value, Mapping):
+        found = list(value.items())
+    else:
+        found = list(enumerate(value)) if isinstance(value, list | tuple) else []
+    return [(str(name), tensor) for name, tensor in found if isinstance(tensor, torch.Tensor)]
+
+
+def wanted_least(evidence: Evidence) -> tuple[Pair, float, float] | None:
+    """A pair whose loss is higher for outputs that are the targets than for those of other samples, in each of some
+    orders; with the loss of the first batch for both."""
+    for pair in pairs(evidence):
+        right, *others = _losses(evidence, pair)
+        if others and right > min(others) + _MARGIN * abs(min(others)) and right > max(others):
+            return pair, right, max(others)
+    return None
+
+
+def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
+    """A pair whose targets the loss asks for, and which lie far beyond all that the outputs are after the trial; with
+    the root mean squares of both."""
+    for pair in pairs(evidence):
+        size = _size(pair.target)
+        if size < FAR * _size(pair.output):
+            continue
+        reached = _size(list(tensors_in(_given(evidence, evidence.trial.replica)))[pair.number])
+        right, *others = _losses(evidence, pair)
+        if others and size >= FAR * reached and right < min(others):
+            return pair, size, reached
+    return None
+
+
+def _given(evidence: Evidence, replica: Replica) -> Any:
+    """What a replica's network gives for the first batch."""
+    batch = copied(evidence.train.raw[0])
+    with preserved(replica.model, evaluating=True), same_random_state(), torch.no_grad():
+        return output_of(evidence.setup, replica, batch, training=False)
+
+
+def _losses(evidence: Evidence, pair: Pair) -> list[float]:
+    """The loss of the first batch with the targets in the place of that output, and with those of other samples; not a
+    number alone where the step takes no other outputs than its network's."""
+    answers = [pair.target.roll(by, 0) for by in range(_ORDERS + 1)]
+
+    def cost(answer: torch.Tensor) -> float:
+        return loss_of(evidence, lambda number, tensor: answer if number == pair.number else tensor)
+
+    try:
+        return [cost(answer) for answer in answers]
+    except OutOfTime:
+        raise
+    except NoEvidence:
+        return [math.nan]
+
+
+def _size(tensor: torch.Tensor) -> float:
+    return float(tensor.detach().double().square().mean().sqrt())
