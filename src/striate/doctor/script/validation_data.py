@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from striate.doctor.setup.script_source import called
 _MOST_LOADERS = 16  # of a dictionary
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
 _ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", "inputs", "targets")
+_OF_ANY = re.compile(f"({'|'.join(_VALIDATION)})?({'|'.join(_ANY_DATA)})*")
+"""Words that say nothing of which data they are: `test`, `loader`, `testloader`."""
 
 
 def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None) -> Any:
@@ -43,11 +46,12 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
                     found.setdefault(own.lower(), other)
     for word in _VALIDATION:
         for name, value in found.items():
-            if word in name and not _is_named_after_another(name, frames, loop.batches):
+            if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
     pairs = _pairs(frames)
-    for name, value in pairs.items():
-        if _is_named_after_another(name, frames, loop.batches):
+    first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
+    for name, value in sorted(pairs.items(), key=lambda pair: first[pair[0]]):
+        if _is_named_after_another(name, value, frames, loop.batches):
             continue
         own = value.dataset.tensors[0]
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
@@ -71,14 +75,15 @@ def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
     )
 
 
-def _is_named_after_another(name: str, frames: list[Any], batches: Any) -> bool:
+def _is_named_after_another(name: str, data: Any, frames: list[Any], batches: Any) -> bool:
     """Whether data for validation have the name of a loader that does not train now: `icons_val` beside `icons`, while
     `source_loader` does."""
-    words = {word for word in name.split("_") if word not in (*_VALIDATION, *_ANY_DATA)}
+    words = {word for word in name.split("_") if not _OF_ANY.fullmatch(word)}
     seen = [{**frame.f_globals, **frame.f_locals} for frame in frames]
     loaders = [(set(n.lower().split("_")), v) for names in seen for n, v in names.items() if isinstance(v, DataLoader)]
     own = [named for named, value in loaders if value is batches]
-    others = any(words <= named and not named & {*_VALIDATION} for named, value in loaders if value is not batches)
+    beside = [named for named, value in loaders if value is not batches and value is not data]
+    others = any(words <= named and not named & {*_VALIDATION} for named in beside)
     return bool(words) and others and bool(own) and not any(words & named for named in own)
 
 

@@ -36,7 +36,7 @@ from striate.wording import several
 DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
 _MOST, _ALL = 2000, 0.95
 _SECONDS = 0.3
-_EVEN = 0.05
+_EVEN, _EVEN_IN_PART = 0.05, 0.2
 DUPLICATES_THRESHOLD = (
     f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, of which short ones "
     f"are said twice, unless {_ALL:.0%} of them have copies), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose "
@@ -104,11 +104,12 @@ def _balanced(evidence: Evidence, first: torch.Tensor) -> bool:
     repeated on purpose."""
     with suppress(NoEvidence):
         labels = evidence.samples.labels
-        if len(labels) == len(first) and evidence.train.whole:
+        if len(labels) == len(first):
             counts = torch.bincount(labels)
             different = torch.stack([torch.tensor(len(first[labels == k].unique())) for k in range(len(counts))])
-            even = int(counts.max()) - int(counts.min()) <= _EVEN * int(counts.max())
-            return even and int(different.max()) >= (1 - _EVEN) * int(counts.max())
+            apart = _EVEN if evidence.train.whole else _EVEN_IN_PART
+            even = int(counts.max()) - int(counts.min()) <= apart * int(counts.max())
+            return even and float((different / counts.clamp(min=1)).max()) >= 1 - _EVEN
     return False
 
 
@@ -175,13 +176,16 @@ DUPLICATES = Check(
 LEAK_SHARE, LEAK_GRAVE, LEAK_FEWEST = 0.02, 0.05, 3
 TABLE = 0.1
 _CERTAIN = 4.0
+_ALL_BUT_EQUAL, _MOST_OF_THEM = 0.05, 0.6
+"""Of the distance to the tenth neighbor; of validation. Of pictures that differ in one quantity alone it is a third."""
 LEAK_THRESHOLD = (
     f"equal samples: a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
     "or two; a note of token sequences that training repeats half as often), an "
     f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
     "chance. Near "
     f"copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} standard "
-    "errors"
+    f"errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
+    "training has such copies itself"
 )
 
 
@@ -241,6 +245,19 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     base = comparable(known, known)
     across, within = neighbors(comparable(x, known), base), neighbors(base, base, same=True)
     count, share, usual = int(across.near.sum()), float(across.near.double().mean()), float(within.near.double().mean())
+    copies = across.ratio < _ALL_BUT_EQUAL
+    if is_grid(x) and float(copies.double().mean()) >= _MOST_OF_THEM:
+        first = int(copies.nonzero()[0])
+        _draw(evidence, x[first : first + 1], known[across.nearest[first : first + 1]])
+        yield _told(
+            int(copies.sum()),
+            len(x),
+            f"a training sample but for brightness and contrast: their distance is less than {_ALL_BUT_EQUAL:g} of "
+            f"that to the tenth nearest (the first: validation sample {int(useful[first])} and training sample "
+            f"{int(across.nearest[first])})",
+            0.2,
+        )
+        return
     error = (max(usual * (1 - usual), 1e-4) * (1 / len(x) + 1 / len(known))) ** 0.5
     if count < max(LEAK_FEWEST, LEAK_GRAVE * len(x)) or share < 3 * usual + 0.03 or share - usual < _CERTAIN * error:
         return

@@ -78,10 +78,15 @@ AGREE = 0.9
 GAIN = 0.05
 INTERLEAVED, _COLORS = 0.7, 3
 _SAMPLES = 64
+_COLORS_LAST = (2, 3, 1)
+_NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
+"""Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
+is with the colors together, and how many standard errors that is."""
 SCRAMBLED_THRESHOLD = (
     f"neighbors differ less than {SMOOTHER:g} times as much when the numbers are dealt to the axes in another order, "
     f"in {AGREE:.0%} of the samples; an error where the network then learns better by {GAIN:g}; where three colors lay "
-    f"side by side, {INTERLEAVED:g} times, whatever the network learns"
+    f"side by side, {INTERLEAVED:g} times, whatever the network learns; of pictures that are mostly noise, by "
+    f"{_ERRORS:g} standard errors with three colors side by side"
 )
 
 
@@ -95,6 +100,9 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
     least = -GAIN
+    if (noisy := _colors_in_noise(x, rough)) is not None:
+        yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "")
+        return
     for order, other in _orders(x):
         ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
         # Exchanged axes, each as smooth as before, are no scramble, if the network does not learn far more: rows of an
@@ -116,6 +124,18 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
     yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words)
+
+
+def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
+    """How rough pictures are that are mostly noise, with the colors of each pixel put together, as a share; None where
+    that makes them no smoother beyond chance."""
+    if x.ndim != 4 or x.shape[1] != _COLORS or float(rough.median()) < _NOISY:
+        return None
+    other = roughness(reread(x, _COLORS_LAST), 1)
+    gained = rough - other
+    error = float(gained.std()) / len(gained) ** 0.5
+    certain = float(gained.mean()) > max(_SMOOTHER_BY, _ERRORS * error)
+    return float((other / rough).median()) if certain else None
 
 
 def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:

@@ -37,6 +37,9 @@ _JITTER = 2.0
 _SMOOTHED = 0.3
 RANGES, _FEWEST_ROWS = 3.0, 30
 TOKENS, CHANCE = 0.1, 4.0
+_MOST_CODED, _CODES, _OFTEN_ENOUGH = 40, 12, 8
+_TOLD_WITHIN, _TOLD_ACROSS = 0.7, 0.3
+"""Columns of codes; codes that are there often enough, and how often that is; correlations of their mean targets."""
 OUTSIDE = 0.02
 """Of the training targets, on either side: those of validation that are all beyond were split by their size."""
 THRESHOLD = (
@@ -47,7 +50,10 @@ THRESHOLD = (
     f"of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring tokens are "
     f"none of training's, {CHANCE:g} times as many as between halves of training, and validation is predicted as much "
     f"worse; or the mean of a column in validation lies {RANGES:g} times training's range beyond it; "
-    f"or all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's"
+    f"or all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's; or the mean targets of the "
+    f"codes in a column are correlated by {_TOLD_WITHIN:g} or more between halves of training, by {_TOLD_ACROSS:g} or "
+    "less with "
+    "validation"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -65,7 +71,7 @@ class _Judge:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
-    apart = _columns_apart(evidence) or _targets_apart(evidence)
+    apart = _columns_apart(evidence) or _targets_apart(evidence) or _codes_apart(evidence)
     if apart is not None:
         yield apart
         return
@@ -142,6 +148,63 @@ def _columns_apart(evidence: Evidence) -> Finding | None:
             )
             return _told(words, "error", known, x)
     return None
+
+
+def _codes_apart(evidence: Evidence) -> Finding | None:
+    """A column of codes, as of cities, whose mean targets in one half of training are those of the other half, and not
+    those of validation: codes that stand for others there."""
+    train, val = evidence.train.raw, evidence.val.raw
+    place = evidence.samples.y_path
+    y, other = (_column(batches, place) for batches in (train, val)) if place is not None else (None, None)
+    if y is None or other is None or y.ndim != 1 or other.ndim != 1:
+        return None
+    for path in (path for path, _ in leaves(train[0]) if path != place):
+        known, x = (_column(batches, path) for batches in (train, val))
+        if known is None or x is None or known.is_floating_point() or known.ndim != 2 or x.shape[1:] != known.shape[1:]:
+            continue
+        for column in range(known.shape[1] if known.shape[1] <= _MOST_CODED else 0):
+            within, across, codes = _means_by_code(known[:, column], y, x[:, column], other)
+            if within >= _TOLD_WITHIN and across <= _TOLD_ACROSS:
+                words = (
+                    f"column {column} has {several(codes, 'code')}; their mean targets in one half of training and in "
+                    f"the other are correlated by {within:.2f}, in training and in validation by {across:.2f}"
+                )
+                return _told(words, "error", known, x)
+    return None
+
+
+def _column(batches: Sequence[Any], path: Any) -> torch.Tensor | None:
+    found = [leaf(batch, path) for batch in batches]
+    if any(not isinstance(t, torch.Tensor) or not t.ndim for t in found):
+        return None
+    tensors = [t.detach().cpu() for t in found if t is not None]
+    if len({t.shape[1:] for t in tensors}) != 1:
+        return None
+    whole = torch.cat(tensors)
+    return whole[:, 0] if whole.ndim == 2 and whole.shape[1] == 1 and whole.is_floating_point() else whole
+
+
+def _means_by_code(
+    known: torch.Tensor, y: torch.Tensor, x: torch.Tensor, other: torch.Tensor
+) -> tuple[float, float, int]:
+    """Correlations of the codes' mean targets between halves of training, and between training and validation; how many
+    codes are often enough in all three."""
+    size = int(max(known.max(), x.max())) + 1
+    if int(min(known.min(), x.min())) < 0 or size > len(known):
+        return 0.0, 0.0, 0
+    half = torch.arange(len(known)) % 2 == 0
+    parts = [(known[half], y[half]), (known[~half], y[~half]), (known, y), (x, other)]
+    counts = [torch.bincount(codes, minlength=size) for codes, _ in parts]
+    often = torch.stack([count >= _OFTEN_ENOUGH for count in counts]).all(0)
+    if int(often.sum()) < _CODES:
+        return 0.0, 0.0, 0
+    sums = [torch.bincount(codes, values.double(), minlength=size) for codes, values in parts]
+    one, two, all_of_it, there = ((total / count)[often] for total, count in zip(sums, counts, strict=True))
+    return _related(one, two), _related(all_of_it, there), int(often.sum())
+
+
+def _related(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num(0.0))
 
 
 def _targets_apart(evidence: Evidence) -> Finding | None:

@@ -19,6 +19,8 @@ from striate.wording import several
 
 _TRAINING = re.compile(r"train|trn|(?<![a-z])tr(?![a-z])")
 _OTHERS = ("val", "valid", "validation", "test", "tst", "dev", "eval")
+_FEWEST = 5
+"""Positions: two numbers are the ends of a range."""
 _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nodes", "rows")
 
 
@@ -155,13 +157,14 @@ def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
             continue
         chosen = _positions(value)
         for other, also in _counterparts(name, names):
-            shared = chosen & _positions(also)
-            if len(shared) > 0.01 * len(_positions(also)):
+            others = _positions(also)
+            shared = chosen & others
+            if len(others) >= _FEWEST and len(shared) > 0.01 * len(others):
                 yield Finding(
                     code="data.split-overlap",
                     severity="error",
                     where=f"{name} and {other}",
-                    measured=f"{several(len(shared), 'position')} of {len(_positions(also))} in `{other}` are in "
+                    measured=f"{several(len(shared), 'position')} of {len(others)} in `{other}` are in "
                     f"`{name}` as well",
                     threshold=SPLIT_OVERLAP.threshold,
                     why="What is measured on was trained on: the metric says nothing of new samples.",

@@ -100,9 +100,10 @@ def _sequences(evidence: Evidence) -> list[torch.Tensor]:
 
 
 def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does."""
-    sequences = _sequences(evidence)
-    return not sequences or any(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
+    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does; numbers of
+    positions, the same for all samples, are none."""
+    sequences = [tensor for tensor in _sequences(evidence) if not bool((tensor == tensor[:1]).all())]
+    return all(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
 
 
 def _passed_on(evidence: Evidence) -> Iterator[Finding]:

@@ -43,15 +43,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     size, reached = float(y.double().square().mean().sqrt()), float(outputs.double().square().mean().sqrt())
     if not size >= _FAR * max(reached, 1e-12):
         return
-    own = _explained(evidence.after_training)
+    own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
     if own is None or own >= (_COPES if size < _HUGE else _GOOD) or _breaks_at_once(evidence.trial.losses):
         return
+    said = "the loss is no number" if own == -math.inf else f"R² is {own:.2f}"
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
         least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
         if other is not None and other >= least:
-            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} R² is {own:.2f}, with", what, own, other)
+            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {said}, with", what, own, other)
             return
 
 
@@ -97,7 +98,7 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
         severity="error" if own < 0.1 else "warning",
         where="training targets",
         measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
-        f"first outputs are about {reached:.2g}; after {tried} standardized {what} {other:.2f}",
+        f"first outputs are about {reached:.2g}; after {tried} standardized {what} R² is {other:.2f}",
         threshold=TARGET_SCALE.threshold,
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached, and the errors until then are all that gradients tell.",

@@ -30,7 +30,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     evaluating, training = _modes(source)
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
     if not evaluating and loop is None and training and source.library is None:
-        loop = _run_without_gradients(source)
+        loop = _run_without_gradients(source) or _switched(source)
     said = "no code calls `.eval()`"
     if loop is None and source.library is None:
         loop, said = (
@@ -121,6 +121,12 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
                 if runs and sites and not any(_in_each_batch(source, site) for site in sites):
                     return node
     return None
+
+
+def _switched(source: ScriptSource) -> ast.AST | None:
+    """Where one function trains and evaluates, and turns gradients off for the latter: `set_grad_enabled(train)`."""
+    sites = [site for site in source.calls("set_grad_enabled") if site.node.args]
+    return next((site.node for site in sites if not isinstance(site.node.args[0], ast.Constant)), None)
 
 
 def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:

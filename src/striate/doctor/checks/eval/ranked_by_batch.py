@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 
 _RANKED = re.compile(
@@ -69,10 +69,24 @@ def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.ListComp | ast.GeneratorExp):
                 continue
-            parted = any(called(part) in _PARTED for part in ast.walk(node.generators[0].iter))
+            parts = list(ast.walk(node.generators[0].iter))
+            parted = any(called(part) in _PARTED for part in parts) or _is_zip_of_batches(source, parts)
             ranked = [p for p in ast.walk(node.elt) if isinstance(p, ast.Call) and _RANKED.search(called(p))]
             if parted and ranked and _is_averaged(source, node):
                 yield ranked[0]
+
+
+def _is_zip_of_batches(source: ScriptSource, parts: list[ast.AST]) -> bool:
+    """Whether lists are gone through together to which evaluation adds what a batch gives, by attribute or name."""
+    zipped = next((part for part in parts if isinstance(part, ast.Call) and called(part) == "zip"), None)
+    names = {last_name(part) for part in zipped.args} if zipped is not None else set()
+    added = {
+        last_name(owner)
+        for site in source.calls("append")
+        if (owner := receiver_of(site.node)) is not None
+        and any(isinstance(part, ast.Name) for argument in site.node.args for part in ast.walk(argument))
+    }
+    return len(names) > 1 and "" not in names and names <= added
 
 
 def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:

@@ -86,7 +86,12 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
         whole = batches * (loader.batch_size or 0)
         seen = whole if loader.drop_last else samples
         added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
-        full = {name for name, value in added.items() if _is_batch_size(source, value, loader, known)}
+        at_hand = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        full = {
+            name
+            for name, value in added.items()
+            if not _names(value) & at_hand and _is_batch_size(source, value, loader, known)
+        }
         for name in (name for name, value in added.items() if _counts(value, loop)):
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 number, what = source.value(below, **known), "the size of other data"

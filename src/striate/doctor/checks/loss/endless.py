@@ -21,7 +21,7 @@ _FASTER = 5.0
 """Each ten times larger output takes the loss so many times farther down: in line with it at least."""
 _COLUMNS = 4
 _NOTHING, _SURE = 1e-5, 12.0
-_HIDDEN, _SHARE = -1e4, 0.05
+_HIDDEN, _SHARE, _ALIKE = -1e4, 0.05, 0.01
 """No score of a network, but that of a mask; of the targets, as those of single samples may be meant to be left out."""
 
 
@@ -99,13 +99,20 @@ def right_answers_masked(evidence: Evidence) -> str | None:
         scores, target = call.input.movedim(1, -1).flatten(0, -2), call.target.flatten()
         known = (target != call.ignored) & (target >= 0) & (target < scores.shape[1])
         answers = scores[known].gather(1, target[known, None].long())[:, 0]
-        share = float((answers <= _HIDDEN).float().mean()) if len(answers) else 0.0
-        if share >= _SHARE:
+        hidden = answers[answers <= _HIDDEN]
+        share = len(hidden) / max(len(answers), 1)
+        if share >= _SHARE and _are_one_number(hidden):
             return (
                 f"the score of the right class is {float(answers.min()):.1g}, that of a mask, for {share:.0%} of the "
                 f"targets of {call.name}"
             )
     return None
+
+
+def _are_one_number(scores: torch.Tensor) -> bool:
+    """Whether scores are those of a mask, and not of a network that explodes."""
+    low, high = float(scores.min()), float(scores.max())
+    return low == high or abs(high - low) < _ALIKE * abs(low)
 
 
 def always_zero(evidence: Evidence) -> str | None:

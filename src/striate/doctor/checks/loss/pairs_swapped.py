@@ -33,8 +33,8 @@ _SOON, _BETTER = 0.01, 0.05
 _MATES, _ROUNDED, _EVEN = 0.25, 0.01, 0.05
 """Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
 nearly all."""
-_ERRORS = 4.0
-"""Standard errors below an even chance: of 10,000 healthy setups none, were inputs by chance."""
+_ERRORS = 3.3
+"""Standard errors below an even chance: of 2,000 healthy setups one, were inputs by chance."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:

@@ -137,6 +137,7 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
         yield from _alone(evidence, small, one, tolerance)
     yield from _across(evidence)
+    yield from _along_samples(evidence)
 
 
 def _tolerance(evidence: Evidence) -> float:
@@ -204,6 +205,26 @@ def _across(evidence: Evidence) -> Iterator[Finding]:
                 f"{tuple(shape)}",
                 0.0,
                 f"`{head.call.name}(x, dim=1)`.",
+            )
+            return
+
+
+def _along_samples(evidence: Evidence) -> Iterator[Finding]:
+    """Attention or a recurrence along the samples, where what is read of it is the same for all, as a class token."""
+    size = evidence.train.sizes[0]
+    for call in evidence.graph.modules:
+        layer = call.module
+        if not isinstance(layer, _SEQUENCE) or call.output is None or getattr(layer, "batch_first", True):
+            continue
+        shape = evidence.graph.calls[call.output].shape
+        if len(shape) == 3 and shape[0] == size and shape[1] not in (1, size):
+            yield _finding(
+                "error",
+                call.name.lstrip("*"),
+                f"{type(layer).__name__} without `batch_first` gives {tuple(shape)} for a batch of {size}: it takes "
+                f"the samples for a sequence, and its {shape[1]} positions for samples",
+                0.0,
+                f"`{type(layer).__name__}(…, batch_first=True)`",
             )
             return
 

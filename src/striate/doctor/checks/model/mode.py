@@ -10,7 +10,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
 from striate.doctor.checks.model.variants import asked, deviations_apart
-from striate.doctor.evidence.call_graph import Call, CallGraph
+from striate.doctor.evidence.call_graph import STRANGE, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned
@@ -198,7 +198,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     apart = deviations_apart(one, other)
     if apart < DIFFERENT:
         return
-    calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and call.inside]
+    calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and _is_within(call)]
     calls = [call for call in calls if not _scaled_by_the_network(evidence.predicting, call)]
     calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
     if not calls:
@@ -227,13 +227,18 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def _is_within(call: Call) -> bool:
+    """Whether it is the network that calls, and not another one, which stays in the mode of training."""
+    return any(not name.startswith(STRANGE) for name in call.inside)
+
+
 def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:
     """Whether the network itself says how much of the noise there is, as a variational autoencoder that draws its code:
     `mean + deviation * torch.randn_like(deviation)`."""
     if noise.name == "bernoulli":  # which is there or not
         return False
-    if noise.name == "normal":
-        return any(i >= 0 and graph.calls[i].from_batch for i in noise.inputs)
+    if noise.name == "normal" and any(i >= 0 and graph.calls[i].from_batch for i in noise.inputs):
+        return True
     weights = {call.index for call in graph.weights}
     users = [graph.calls[index] for index in graph.behind[noise.index]]
     return any(

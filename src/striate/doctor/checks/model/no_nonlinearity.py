@@ -223,9 +223,9 @@ def _only_linear(graph: CallGraph, end: int) -> bool:
     """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
     calls = [graph.calls[i] for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch]
     by_number = TIMES | QUOTIENTS  # as images are divided by 255
-    names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
     last = graph.origin(end)
-    names -= {last.name} if last is not None and last.name in ("softmax", "log_softmax", "sigmoid") else set()
+    calls = [call for call in calls if call is not last or call.name not in ("softmax", "log_softmax", "sigmoid")]
+    names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
     return names <= _KNOWN_LINEAR and not any(
         len([i for i in call.inputs if i < 0 or graph.calls[i].from_batch]) > 1
         for call in graph.calls

@@ -180,12 +180,17 @@ def _schedules(evidence: Evidence) -> Iterator[Any]:
     """The script's schedules, torch's and its own, of the optimizer that is examined; none where no script was run."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is not None:
-        every = (*held_schedules(source), *own_schedules(source))
-        yield from (found for found in every if _is_or_holds(optimizer, found.optimizer))
+        of_library = source.library.schedules if source.library is not None else ()
+        every = (*held_schedules(source), *own_schedules(source), *(known.scheduler for known in of_library))
+        unique = {id(found): found for found in every}.values()
+        yield from (found for found in unique if _is_or_holds(optimizer, getattr(found, "optimizer", None)))
 
 
 def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:
-    """How often the script's calls step a scheduler."""
+    """How often the script's calls, or its library, step a scheduler."""
+    known = source.library.schedules if source.library is not None else ()
+    if any(scheduled.scheduler is scheduler for scheduled in known):
+        return {scheduled.often for scheduled in known if scheduled.scheduler is scheduler}
     sites = source.calls("step")
     return {site.often for site in sites if _is_or_holds(source.value(receiver_of(site.node)), scheduler)}
 

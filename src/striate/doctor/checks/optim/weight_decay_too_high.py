@@ -33,6 +33,7 @@ ALONG = 0.3
 PULLED = 0.015
 """Of the weights, in each step of SGD. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
 _USUAL = 1e-3
+ADAMS_DECAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
-    """A decay of the size that AdamW takes, which SGD adds to the gradient: where normalization follows, the loss of a
-    trial does not tell."""
+    """A decay of the size that AdamW takes, which SGD and Adam add to the gradient: where normalization follows, and of
+    few steps, the loss of a trial does not tell."""
+    if type(optimizer) is torch.optim.Adam:
+        yield from _of_adam(optimizer)
     if not isinstance(optimizer, torch.optim.SGD):
         return
     pulls = [(g["lr"] * g["weight_decay"] / (1 - min(g["momentum"], 0.99)), g) for g in optimizer.param_groups]
@@ -94,6 +97,26 @@ def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
             why="SGD multiplies the decay by the learning rate and by what momentum adds up; AdamW, for which decays "
             "of 0.05 are usual, has rates a hundred times smaller.",
             remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 1e-4}),
+        )
+
+
+def _of_adam(optimizer: torch.optim.Adam) -> Iterator[Finding]:
+    coupled = [g["weight_decay"] for g in optimizer.param_groups if not g.get("decoupled_weight_decay")]
+    decay = float(max(coupled, default=0.0))
+    if decay >= ADAMS_DECAY:
+        yield Finding(
+            code="optim.weight-decay-too-high",
+            severity="warning",
+            where="the optimizer",
+            measured=f"Adam adds weight_decay={decay:g} times the weights to their gradient, and makes steps of about "
+            "the rate towards zero where the gradient is less than that",
+            threshold=f"below {ADAMS_DECAY:g} of Adam",
+            why="A decay of this size is AdamW's, which takes the rate times the decay of each weight.",
+            remedy=Remedy(
+                f"`torch.optim.AdamW(model.parameters(), lr={float(optimizer.param_groups[0]['lr']):g}, "
+                f"weight_decay={decay:g})`",
+                settings={"optim.weight_decay": 1e-4},
+            ),
         )
 
 
