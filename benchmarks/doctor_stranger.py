@@ -1,14 +1,16 @@
 """How right the doctor is on training scripts that were written before its checks were read.
 
-Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development]
+Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development|published]
 [--names NAME …]
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant
 one fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2
 test (the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, with which
-the checks were mended; `all` leaves them out. An edit of the family `healthy` plants nothing. Each script is examined
-by `striate doctor` in a process of its own; where nothing is found and the script trains in other loops too, these are
-examined as it says, with `--training 2` and 3. A fault is right where the first finding has one of its codes. Needs
+the checks were mended; `all` leaves them out. `published`: benchmarks/doctor_published, the fault lists
+that five tools for Keras published, translated; `lists` names the items that a fault stands for, and a table counts
+them by list. An edit of the family `healthy` plants nothing. Each script is examined by `striate doctor` in a process
+of its own; where nothing is found and the script trains in other loops too, these are examined as it says, with
+`--training 2` and 3. A fault is right where the first finding has one of its codes. Needs
 lightning and transformers for the scripts in their idiom.
 """
 
@@ -30,6 +32,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "doctor_scripts"
 DEVELOPMENT = ROOT / "benchmarks" / "doctor_scripts_dev"
+PUBLISHED = ROOT / "benchmarks" / "doctor_published"
 _LOOPS = 3
 PARTS = ("train", "validation", "test")
 
@@ -41,9 +44,9 @@ def part_of(name: str) -> str:
 
 def scripts(folder: Path = FOLDER) -> dict[str, tuple[str, str, str, list[str]]]:
     """Of each case in a folder its part, family, text and right codes."""
-    fixed = "development" if folder == DEVELOPMENT else ""
+    fixed = {DEVELOPMENT: "development", PUBLISHED: "published"}.get(folder, "")
     cases = {
-        p.stem: ("development-healthy" if fixed else "healthy", "healthy", p.read_text(), [])
+        p.stem: (f"{fixed}-healthy" if fixed else "healthy", "healthy", p.read_text(), [])
         for p in sorted(folder.glob("*.py"))
         if p.stem != "toydata"
     }
@@ -52,7 +55,8 @@ def scripts(folder: Path = FOLDER) -> dict[str, tuple[str, str, str, list[str]]]
         for old, new in fault["replace"]:
             assert text.count(old) == 1, (name, old)
             text = text.replace(old, new)
-        part = "development-healthy" if fault["family"] == "healthy" else fixed or part_of(name)
+        healthy = f"{fixed}-healthy" if fixed else "development-healthy"
+        part = healthy if fault["family"] == "healthy" else fixed or part_of(name)
         cases[name] = part, fault["family"], text, fault["codes"]
     return cases
 
@@ -152,10 +156,23 @@ def tables(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def by_list(rows: list[dict[str, Any]]) -> str:
+    """Of each tool's published items that stand on an edit, how many are named first, and at all."""
+    faults = tomllib.loads((PUBLISHED / "faults.toml").read_text())
+    known = {row["name"]: row for row in rows}
+    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for name, fault in faults.items():
+        for item in fault["lists"] if name in known else ():
+            count, row = counted[item.partition(":")[0]], known[name]
+            count[0], count[1], count[2] = count[0] + 1, count[1] + row["ok"], count[2] + (row["ok"] or row["named"])
+    lines = ["", "| Published by | Items translated | Named first | Named at all |", "|---|---|---|---|"]
+    return "\n".join(lines + [f"| {tool} | {n} | {first} | {named} |" for tool, (n, first, named) in counted.items()])
+
+
 def main() -> None:
     """Examine, print each miss and the tables; `--out` keeps the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=[*PARTS, "rest", "healthy", "all", "development"], default="all")
+    parser.add_argument("--part", choices=[*PARTS, "rest", "healthy", "all", "development", "published"], default="all")
     parser.add_argument("--names", nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument(
@@ -168,8 +185,9 @@ def main() -> None:
         "rest": PARTS[1:],
         "all": (*PARTS, "healthy"),
         "development": ("development", "development-healthy"),
+        "published": ("published", "published-healthy"),
     }.get(given.part, (given.part,))
-    cases = scripts() | scripts(DEVELOPMENT)
+    cases = scripts() | scripts(DEVELOPMENT) | scripts(PUBLISHED)
     rows = []
     if given.out and given.out.exists():
         rows = [json.loads(line) for line in given.out.read_text().splitlines()]
@@ -186,6 +204,8 @@ def main() -> None:
             with given.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     print(tables(rows))
+    if given.part == "published":
+        print(by_list(rows))
 
 
 if __name__ == "__main__":

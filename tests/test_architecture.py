@@ -246,6 +246,7 @@ TASKS_ONLY: dict[str, tuple[Callable[[ast.Module], Iterator[int]], str, set[str]
 """What finds it in a file that has such text, and the files that may have it."""
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("what", TASKS_ONLY)
 def test_only_tasks_and_data_know(what: str) -> None:
     lines_of, text, allowed = TASKS_ONLY[what]
@@ -288,6 +289,7 @@ LIGHT = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("statement", LIGHT)
 def test_light_parts_do_not_import_torch(statement: str) -> None:
     code = f"import sys\n{statement}\nassert 'torch' not in sys.modules, 'torch was imported'"

@@ -42,6 +42,7 @@ def written() -> Iterator[tuple[str, dict[str, object], list[str]]]:
 WRITTEN = list(written())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("settings", "command"), [case[1:] for case in WRITTEN], ids=[case[0] for case in WRITTEN])
 def test_a_remedy_can_be_typed(settings: dict[str, object], command: list[str]) -> None:
     try_remedy(Remedy("", settings=settings, command=tuple(command)))

@@ -149,6 +149,7 @@ def test_a_detached_branch_has_a_slope_that_backward_does_not_know():
     assert [suspect.name for suspect in found.suspects] == ["1"]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "layer",
     [

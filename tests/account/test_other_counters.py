@@ -30,6 +30,7 @@ def test_the_example_that_fvcore_publishes() -> None:
     assert ledger.macs == 274_656
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", FVCORE)
 def test_convolutions_and_products_agree_and_normalization_is_the_difference(name: str) -> None:
     ledger, page = striate.summarize(name, (3, 224, 224)), FVCORE[name]

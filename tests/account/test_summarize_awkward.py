@@ -135,6 +135,7 @@ CASES = {
 }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", CASES)
 def test_rows_of(name: str) -> None:
     make, shape, expected = CASES[name]

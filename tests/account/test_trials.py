@@ -58,6 +58,7 @@ TRIALS: dict[str, Callable[[nn.Module], object]] = {
 }
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("trial", TRIALS)
 def test_threads_leave_network_and_process_as_they_were(trial: str) -> None:
     network, before = NotCopied(others=3), process()

@@ -48,6 +48,7 @@ def test_a_picture_of_a_run(run: Path, same_photos: Path, tmp_path: Path) -> Non
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_the_same_twice(run: Path, same_photos: Path) -> None:
     one, two = (striate.explain(run, same_photos / "red" / "001.png") for _ in range(2))
     assert one.to_json() == two.to_json()

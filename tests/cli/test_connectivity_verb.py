@@ -34,6 +34,7 @@ def test_ratios_and_what_is_left_over(capsys, words: list[str], said: str) -> No
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("shape", ["1x280x320", "3x100000x100000", "9999x30000x30000", "10000x9999x9999x9999"])
 def test_the_table_of_huge_maps_fits_with_whole_names(capsys, shape: str) -> None:
     assert main(["connectivity", shape, "--kernel", "3", "--filters", "100", "--bias"]) == 0

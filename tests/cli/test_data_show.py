@@ -53,6 +53,7 @@ def test_seed_size_and_fit_change_the_picture(photos: Callable[..., Path], capsy
     assert len(pictures) == 3
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -71,6 +71,7 @@ def test_the_page_is_written_once(capsys, tmp_path: Path) -> None:
     assert doctor(capsys, *words, "--force")[0] == 0
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

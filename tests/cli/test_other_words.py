@@ -71,6 +71,7 @@ def test_every_verb_of_the_table_is_none_of_ours_and_leads_to_one(word: str) -> 
     assert VERBS[word] in OURS
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "command",
     ["train iris --epochs 0 --set optim.lr=0.1", "sweep iris --over optim.lr=1..2 --trials 0", "train a=b/c=d"],

@@ -112,6 +112,7 @@ def test_an_empty_class_is_named(capsys, photos) -> None:
     assert "empty" in refused(capsys, "train", str(folder))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("row", "said"),
     [

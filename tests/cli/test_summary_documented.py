@@ -20,6 +20,7 @@ def command(block: str) -> str:
     return block.strip().splitlines()[0].removeprefix("$ striate ")
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("block", MARKED, ids=command)
 def test_the_blocks_are_real_outputs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(shlex.split(command(block))) == 0

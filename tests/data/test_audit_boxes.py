@@ -87,6 +87,7 @@ def test_healthy_boxes_have_nothing(healthy: Path) -> None:
     assert not [code for code in _codes_of(healthy) if code.startswith("data.box") or code == "data.missing-class"]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_a_planted_fault_is_found(name: str, made: list, tmp_path: Path) -> None:
     source = write_table(tmp_path, made)
@@ -99,6 +100,7 @@ def test_a_planted_fault_is_found(name: str, made: list, tmp_path: Path) -> None
     assert [other for other in found if other.startswith("data.box")] == [code]
 
 
+@pytest.mark.slow
 def test_boxes_shifted_by_one_image_are_found(tmp_path: Path) -> None:
     made = made_images(COUNT, (96, 128))
     made = [one for one in made if one[1]]

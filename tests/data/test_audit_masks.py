@@ -82,6 +82,7 @@ def change(root: Path, what: str) -> None:
         Image.fromarray(np.asarray(masks[3]) + 4).save(files[3])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("fault", "found"),
     [

@@ -25,6 +25,7 @@ def _said(listing: Listing) -> dict[str, tuple[str | None, list]]:
     }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_each_layout_becomes_each_other_and_back(layout: str, tmp_path: Path) -> None:
     source = LAYOUTS[layout](tmp_path / "data", made_images(12))

@@ -106,6 +106,7 @@ def test_lists_that_hold_themselves_are_no_trouble():
 # Members of archives
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=str
 )
@@ -125,6 +126,7 @@ def test_damage_in_a_member_makes_it_unreadable(tmp_path, method, at):
     assert [name for name, split in rows.items() if split == "unreadable"] == ["dog/3.png"]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_damaged_zips_of_every_method_give_only_data_errors(data):
     import tempfile

@@ -134,6 +134,7 @@ def pack(path, root, prefix="", extra=()):
     return path
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("make", [classes, splits])
 @pytest.mark.parametrize("prefix", ["photos/", "a/b/", "a/b/c/"])
 @pytest.mark.parametrize("extra", [(), ("README.md",), ("README.md", "a/LICENSE.txt")])
@@ -252,6 +253,7 @@ FORMS = {
 }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_recorded_source_reads_the_same_again_from_elsewhere(tmp_path, monkeypatch, form, relative):

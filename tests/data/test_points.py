@@ -187,6 +187,7 @@ PLANTED: dict[str, Callable] = {
 }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("code", sorted(PLANTED))
 def test_what_is_planted_is_found(tmp_path: Path, code: str) -> None:
     assert codes(write_faces(tmp_path, rows=PLANTED[code])) == {code}

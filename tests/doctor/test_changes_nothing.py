@@ -50,6 +50,7 @@ SETUPS = few_quick(BUILDERS, BUILDERS[:4])
 SOME = few_quick(BUILDERS, BUILDERS[1::8])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("build", SETUPS, ids=lambda build: build.__name__)
 def test_nothing_changes(build: Builder) -> None:
     assert_unchanged(build())

@@ -174,6 +174,7 @@ def caught(train: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> tuple
     return loop, model, (optimizer, both[0])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("train", "whose", "beside"),
     [

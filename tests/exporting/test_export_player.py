@@ -43,6 +43,7 @@ def run(trained: Path) -> Path:
     return Path(shutil.copytree(trained, "run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", few_quick(["torch", "onnx", "openvino"], ["torch"]))
 def test_a_file_gives_the_values_and_actions_of_the_run(
     run: Path, format: str, capsys: pytest.CaptureFixture[str]

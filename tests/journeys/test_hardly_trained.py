@@ -33,6 +33,7 @@ def test_a_run_of_one_pass_opens_with_what_to_do(digits_run: Path, capsys: pytes
     assert all(finding["severity"] == "note" for finding in longer["findings"])
 
 
+@pytest.mark.slow
 def test_curves_of_one_pass_are_drawn_by_step(digits_run: Path) -> None:
     rows = read_step_losses(open_run(digits_run))
     metrics = json.loads((digits_run / "metrics.json").read_text())

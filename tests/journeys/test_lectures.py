@@ -56,6 +56,7 @@ def test_a_command_of_the_page_works(command: str, photo: Path, capsys) -> None:
     assert out or any(file != photo for file in Path().iterdir())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("command", [c for c in COMMANDS if verb(c) in LONG and c not in OF_RUN])
 def test_a_long_command_of_the_page_is_understood(command: str) -> None:
     words = shlex.split(command)[1:]

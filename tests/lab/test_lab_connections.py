@@ -75,6 +75,7 @@ STOPPED = b"POST /api/images/upload?token=right HTTP/1.1\r\nHOST\r\nContent-Leng
 ANSWERED = b"GET /?token=right HTTP/1.1\r\nHOST\r\n\r\n"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("begun", "answer"),
     [

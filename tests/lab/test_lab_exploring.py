@@ -143,6 +143,7 @@ def test_the_map_has_a_picture_and_an_answer_for_each_point(
     )
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "values",
     [{"split": "all"}, {"split": "../x"}, {"split": "test", "true": 10}, {"split": "test", "said": -1}],

@@ -60,6 +60,7 @@ def test_what_does_not_fit_is_told_with_its_remedy(client) -> None:
     assert left["ways_out"][0] == "pad 1 → 3"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "wrong", [{"size": 17}, {"kernel": 8}, {"stride": 0}, {"mode": "x"}, {"padding": -1}, {"size": "x"}]
 )

@@ -113,6 +113,7 @@ def test_points_are_those_of_predict_with_their_skeleton(clients: Any) -> None:
     assert marks["lines"] == [[0, 2], [1, 2]]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("name", "maps"), [("detect", 2), ("segment", 1), ("keypoints", 1)])
 def test_each_position_says_what_the_outputs_say(clients: Any, name: str, maps: int) -> None:
     client, image, _, _ = clients[name]

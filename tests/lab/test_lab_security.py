@@ -27,6 +27,7 @@ def stranger() -> TestClient:
     return TestClient(make_application(Lab(token="right"), 8000), base_url=HOME)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("path", ["/", "/build", ASKED, "/static/lab.js", "/nothing", "/?token=wrong", "/?token="])
 def test_without_the_token_nothing_is_told(stranger: TestClient, path: str) -> None:
     answer = stranger.get(path)
@@ -73,6 +74,7 @@ def test_a_session_ends_when_its_browser_signs_out(stranger: TestClient) -> None
     assert key_in(stranger.get("/?token=right").text) != key
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("others", ['prefs={"a":1}; ', "a=b c; ", "x; ", "ü=1; "])
 def test_cookies_of_other_programs_do_no_harm(stranger: TestClient, others: str) -> None:
     stranger.get("/?token=right")
@@ -87,6 +89,7 @@ def test_another_cookie_is_not_enough(stranger: TestClient) -> None:
         assert stranger.get("/", headers={"cookie": cookie.encode("latin-1")}).status_code == 401
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "host",
     [
@@ -103,6 +106,7 @@ def test_this_machine_under_its_own_names_is_served(stranger: TestClient, host: 
     assert stranger.get(f"{ASKED}?token=right", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "origin",
     ["http://evil.example", "null", "https://127.0.0.1:8000", "http://127.0.0.1:8001", "http://localhost:8000"],
@@ -184,6 +188,7 @@ def test_no_image_has_the_name_of_a_path(client: TestClient, name: str) -> None:
         assert client.get(f"/api/images/{asked}", params={"name": name}).status_code == 422
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "path", ["/static/../lab.py", "/static/%2e%2e/server.py", "/static//etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"]
 )

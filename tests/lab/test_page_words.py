@@ -22,6 +22,7 @@ def test_a_region_beyond_the_picture_is_told_without_options(client: TestClient)
     assert (error["where"], error["remedy"]) == ("region", "region 38,0,2,10")
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "shape", "field", "words"),
     [
@@ -38,6 +39,7 @@ def test_a_network_with_a_mistake_is_told_without_options(
     assert error[field] == words
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("asked", "remedy"),
     [

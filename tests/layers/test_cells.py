@@ -111,6 +111,7 @@ def test_impossible_sizes_are_refused() -> None:
             make()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["s", "s_rectangle", "c"])
 def test_gradients_are_those_of_differences(name: str) -> None:
     layer, x = LAYERS[name]().double(), sample(1).double().requires_grad_()

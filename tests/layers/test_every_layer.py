@@ -206,6 +206,7 @@ def test_compiled_code_gives_the_same_numbers(name) -> None:
     close(found, expected, 1e-3)
 
 
+@pytest.mark.each_nth(3)
 @every
 def test_the_meta_device_knows_the_shape(name) -> None:
     layer, x = made(name)

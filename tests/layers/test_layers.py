@@ -71,6 +71,7 @@ def test_maxout_gives_the_gradient_of_a_tie_to_one():
     assert x.grad.tolist() in ([[1, 0, 1, 0]], [[0, 1, 0, 1]])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("size", [3, 9])
 def test_local_contrast_norm_follows_its_formula(axes, size):

@@ -132,6 +132,7 @@ def test_gradients_are_those_of_differences(name):
         assert torch.autograd.gradcheck(of_parameters, tuple(layer.parameters()))
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(6)
 @every
 def test_export_and_one_graph_for_the_compiler(name):

@@ -152,6 +152,7 @@ def test_learning_raises_the_likelihood_of_bars(persistent: bool) -> None:
     assert not persistent or not torch.equal(rule.chains[: len(v)], v)
 
 
+@pytest.mark.slow
 def test_probabilistic_max_pooling_is_a_choice_in_each_block() -> None:
     torch.manual_seed(0)
     made = ConvolutionalBoltzmannMachine(2, 3, 3, 2)

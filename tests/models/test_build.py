@@ -266,6 +266,7 @@ def test_a_missing_file_or_function_suggests_the_nearest(tmp_path):
 # --- auto ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("kind", "shape", "needs", "samples", "name"),
     [

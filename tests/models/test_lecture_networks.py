@@ -141,6 +141,7 @@ def test_fully_connected_networks(model, shape, params):
     assert ledger_of(model, shape).params == params
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "shape", "out", "params"),
     [

@@ -142,6 +142,7 @@ def test_inhibition_of_the_last_layer_makes_its_answer_that_of_a_cosine() -> Non
         assert float(cells(one[None])[0, 0].detach()) == pytest.approx(2 * float(cosine) - 1, abs=1e-3)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("progress", "layer"), [(0.0, "s1"), (0.24, "s1"), (0.25, "s2"), (0.5, "s3"), (0.99, "s3")])
 def test_one_layer_learns_after_the_other(progress: float, layer: str) -> None:
     torch.manual_seed(0)

@@ -70,6 +70,7 @@ def test_errors_of_weights_have_the_three_decimals_of_their_source(name, top1, t
     assert (error.top1, error.top5, error.of) == (top1, top5, "ImageNet validation, one crop of 224")
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", LIGHT)
 def test_every_parameter_has_a_gradient(name):
     network = build_model(name)
@@ -129,6 +130,7 @@ def test_residual_blocks_start_as_their_shortcut():
     torch.testing.assert_close(block(x), x)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("shape", [(2, 1000), (2, 1), (1, 8, 8), (1, 1, 1), (3, 1000, 2), (1, 8, 8, 8), (2, 3, 4, 5)])
 def test_small_cnn_and_small_dilated_take_any_grid(shape):
     assert build_model("small-cnn(width=4)", shape, 3).eval()(torch.zeros(1, *shape)).shape == (1, 3)

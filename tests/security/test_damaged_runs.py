@@ -237,6 +237,7 @@ def try_out(trained: Path, verb: str, file: str, damage: str) -> None:
         assert Path(file).name in new or file.split("/")[0] in new, (case, told, expected)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("verb", "file", "damage"),
     [

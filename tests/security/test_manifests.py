@@ -60,6 +60,7 @@ def test_a_field_of_a_gigabyte_is_not_read(measured) -> None:
     assert told.memory < 600
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -184,6 +184,7 @@ def test_class_names_in_a_report_are_text(striate, capfd, drawing) -> None:
         harmless(told.err + told.out)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", ["cat\n", "a\nb", "\x1b[31m", "a\u2028b", "a\0b"])
 def test_class_names_that_are_no_line_of_text_are_refused(striate, name) -> None:
     np.savez("x.npz", x=np.zeros((8, 8, 8), np.uint8), y=np.array([name + "x", "dog"] * 4))

@@ -61,6 +61,7 @@ def header_of(shape: str, kind: str = "|u1") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "header",
     [

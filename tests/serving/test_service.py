@@ -89,6 +89,7 @@ def test_who_may_not_ask_is_refused(client: TestClient, headers: dict[str, str],
     assert (answer.status_code, set(answer.json()["error"])) == (status, {"where", "got", "expected", "remedy"})
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("path", ["/runs", "/metrics", "/openapi.json", "/predict", "/anything"])
 def test_without_a_token_nothing_of_a_run_is_shown(client: TestClient, path: str) -> None:
     assert client.get(path, headers={"authorization": ""}).status_code == 401

@@ -13,6 +13,7 @@ from striate.statistics.ranking import ranked_scores
 SAMPLES = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])), min_size=2, max_size=40)
 
 
+@pytest.mark.slow
 @given(SAMPLES.filter(lambda drawn: len({positive for positive, _ in drawn}) == 2))
 def test_areas_and_curves_agree_with_scikit_learn(drawn):
     positive, scores = np.array([one for one, _ in drawn]), np.array([score for _, score in drawn], np.float32)

@@ -88,6 +88,7 @@ def test_a_wrong_text_is_refused_with_a_remedy(text: str, said: str) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_remedies_are_spaces_that_are_accepted() -> None:
     tried = 0
     for field in field_names():

@@ -152,6 +152,7 @@ def test_the_names_are_those_of_the_list(name: str) -> None:
     assert all(metric.name for metric in task.metrics)
 
 
+@pytest.mark.each_nth(2)
 def test_its_state_makes_the_same_task_again(prepared: Prepared) -> None:
     state = json.loads(json.dumps(task_to_state(prepared.task)))
     again = task_from_state(state, "here")
@@ -222,6 +223,7 @@ def _warped(prepared: Prepared, targets: Any, warp: Warp) -> Any:
 # A run
 
 
+@pytest.mark.each_nth(2)
 def test_a_run_has_the_metrics_of_its_task(example: Example, run: Path, name: str) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task"] == name
@@ -236,6 +238,7 @@ def test_its_summary_is_of_all_that_was_trained(run: Path, say: Say) -> None:
     assert (found["params"], found["macs"]) == (trained["params"], trained["macs"])
 
 
+@pytest.mark.each_nth(2)
 def test_eval_measures_the_same_with_an_interval(run: Path, name: str, say: Say, capsys) -> None:
     told = say("eval", run)
     metrics = json.loads((run / "metrics.json").read_text())["test"]
@@ -426,6 +429,7 @@ def test_robustness_is_measured(run: Path) -> None:
 # Why
 
 
+@pytest.mark.each_nth(2)
 def test_a_prediction_is_explained(example: Example, run: Path, source: Path) -> None:
     before = load_checkpoint(run / "checkpoints/best.pt")["model"]
     explained = striate.explain(run, example.ask(source)[0], method="saliency")
@@ -444,6 +448,7 @@ def test_the_doctor_looks_at_data_and_run(example: Example, source: Path, run: P
     assert main(["doctor", str(run), "--json"]) in (0, 1)
 
 
+@pytest.mark.each_nth(2)
 def test_the_lab_opens_the_run(run: Path) -> None:
     from striate.lab.application import make_application
     from striate.lab.workbench import Lab
@@ -465,6 +470,7 @@ def test_the_lab_opens_the_run(run: Path) -> None:
 # What is wrong
 
 
+@pytest.mark.each_nth(2)
 def test_a_wrong_annotation_is_named(example: Example, tmp_path: Path, capsys) -> None:
     source = example.make(tmp_path / "spoiled")
     named = example.spoil(source)
@@ -478,6 +484,7 @@ def test_a_wrong_annotation_is_named(example: Example, tmp_path: Path, capsys) -
         assert not Path("never").exists(), "nothing half-written"
 
 
+@pytest.mark.each_nth(2)
 def test_a_loss_of_another_task_is_refused(example: Example, source: Path, capsys) -> None:
     assert main(_train(example, source, Path("never"), "--task.loss", "nonsense")) == 2
     assert "remedy:" in capsys.readouterr().err

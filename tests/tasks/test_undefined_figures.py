@@ -86,6 +86,7 @@ def masks(folder: Path, unlabeled: str) -> Path:
     return folder
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_masks_without_a_labeled_pixel_are_refused_before_training(split: str, tmp_path: Path, capsys: Any) -> None:
     folder = masks(tmp_path / "photos", split)

@@ -91,6 +91,7 @@ def test_epochs_that_were_asked_for_leave_the_time_to_the_size(rate: Callable[[f
     assert few > many
 
 
+@pytest.mark.slow
 def test_a_costly_network_gets_smaller_images(rate: Callable[[float], None]) -> None:
     costly = replace(of_budget(minutes=20), model=replace(Config().model, name="resnet50"))
     assert choose_size_for(costly, None)(PHOTOGRAPHS)[0] < choose_size_for(of_budget(minutes=20), None)(PHOTOGRAPHS)[0]

@@ -34,6 +34,7 @@ def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Confi
     assert not {"budget.epochs", "model.name", "data.source", "seed"} & set(decided.decided)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("fields", "opened", "kept"),
     [

@@ -78,6 +78,7 @@ def test_parts_of_a_batch_are_learned_one_after_the_other() -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["madaline(units=20)", "neocognitron(planes=2)"])
 def test_networks_without_a_gradient_get_their_rule_with_the_reason(model: str) -> None:
     prepared = prepare(asked_for(epochs=None, model__name=model))

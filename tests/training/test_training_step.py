@@ -147,6 +147,7 @@ def test_frozen_weights_are_not_counted_into_the_norm() -> None:
     assert isinstance(module.conv1, nn.Conv2d)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("fields", [{"augment.cutmix": 1.0}, {"augment.mixup": 1.0}, {"execution.micro_batch": 3}])
 def test_networks_for_masks_learn_from_blends_and_parts(fields: dict) -> None:
     usual = {"optim.name": "sgd", "optim.lr": 0.05, "optim.weight_decay": 0, "batch": 10}

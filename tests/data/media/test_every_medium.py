@@ -260,6 +260,7 @@ def test_every_maker_is_of_a_medium() -> None:
     assert MAKERS.keys() <= MEDIA.keys(), "a maker of a medium that is not in data/media/every_medium.py"
 
 
+@pytest.mark.each_nth(3)
 def test_a_medium_says_what_it_is(made: Made) -> None:
     medium = made.medium
     assert medium.name in MEDIA
@@ -333,6 +334,7 @@ def test_damaged_and_hostile_files_are_refused_with_a_reason(made: Made, tmp_pat
             made.medium.decode(path, "the/file", made.preparation)
 
 
+@pytest.mark.each_nth(3)
 def test_a_damaged_file_in_a_data_set_is_named_and_left_out(made: Made, tmp_path: Path) -> None:
     if made.maker.encode is None:
         return
@@ -394,6 +396,7 @@ def test_the_fields_that_a_medium_takes_are_taken(made: Made) -> None:
         check_augmentation(AugmentConfig(**{name: 0.1}), made.data)
 
 
+@pytest.mark.each_nth(3)
 def test_packs_and_streams_give_the_same_batches(made: Made, tmp_path: Path) -> None:
     for store in ("pack", "stream"):
         config = made.maker.config(made.source, store=store, packs=str(tmp_path / "packs"))
@@ -423,6 +426,7 @@ def test_a_sample_is_drawn_or_is_none(made: Made) -> None:
     assert not made.medium.shows_itself or made.medium.drawn(made.arrays[0].astype(float), made.preparation) is None
 
 
+@pytest.mark.each_nth(3)
 def test_samples_laid_down_in_another_order_are_the_same_samples(made: Made, tmp_path: Path) -> None:
     order = np.random.default_rng(5).permutation(COUNT).tolist()
     other = load_dataset(made.maker.config(made.maker.write(tmp_path / "data", made.arrays, order)))
@@ -440,6 +444,7 @@ def test_arrays_are_fitted_as_files_are(made: Made) -> None:
         assert made.medium.refit(made.arrays, larger).shape == (COUNT, *shape)
 
 
+@pytest.mark.each_nth(3)
 def test_a_size_is_for_what_has_one(made: Made) -> None:
     config = made.maker.config(made.source, size=(6, 6))
     if "size" in made.medium.settings:

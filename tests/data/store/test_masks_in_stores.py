@@ -60,6 +60,7 @@ def assert_same(a: Dataset, b: Dataset) -> None:
         assert torch.equal(split.inputs[:], other.inputs[:])
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
 def test_each_store_gives_the_same_images_and_masks(tmp_path: Path, fit: str) -> None:
     root = write_masks(tmp_path / "streets")
@@ -137,6 +138,7 @@ def test_packing_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest
     assert len(packs_of(root)) == 2
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("which", [0, 1], ids=["images", "masks"])
 @pytest.mark.parametrize("store", ["memory", "pack"])
 def test_a_damaged_pack_is_never_believed(tmp_path: Path, which: int, store: str) -> None:

@@ -51,6 +51,7 @@ def found(model: nn.Module, check: Any, text: str, names: dict[str, Any], librar
     return asked(check, model, digits(), val=digits(100, 250), optimizer=optimizer, source=source)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("share", "faulty"),
     [
@@ -101,6 +102,7 @@ def test_a_schedule_is_stepped_by_the_library_as_often_as_it_is_meant(
     assert [finding.code for finding in said] == ["optim.scheduler-calls"] * faulty
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("behind", "faulty"),
     [
@@ -119,6 +121,7 @@ def test_a_new_network_in_place_of_the_trained_one_is_named(behind: str, faulty:
     assert [finding.code for finding in said] == ["model.evaluates-untrained"] * faulty
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("name", "faulty"), [("average", True), ("untrained", False), ("random_net", False)])
 def test_a_copy_that_is_called_untrained_is_there_to_be_compared_with(name: str, faulty: bool) -> None:
     model, left = perceptron(), perceptron()

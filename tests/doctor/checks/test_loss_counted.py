@@ -80,6 +80,7 @@ def test_a_mask_beside_the_targets_is_no_class() -> None:
     assert not asked(IGNORED_CLASS, nn.Linear(64, 1), loader, step=step)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
@@ -169,6 +170,7 @@ class Restoring(nn.Module):
         return x - made if self.adds else made
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("adds", "noise"), [(True, 0.0), (False, 0.0), (True, 0.3)])
 def test_a_network_that_adds_its_input_is_not_asked_for_it(adds: bool, noise: float) -> None:
     x, _ = digits().dataset.tensors  # type: ignore[attr-defined]

@@ -116,6 +116,7 @@ def test_a_part_of_the_loss_with_the_wrong_sign(sign: float) -> None:
     assert [f.code for f in found] == ["loss.sign"] * (sign > 0)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("kind", ["squares", "squares of probabilities", "hinge", "smoothed"])
 def test_other_losses_ask_for_right_answers_too(kind: str) -> None:
     model = perceptron()

@@ -139,6 +139,7 @@ def test_attention_runs_along_positions(batch_first: bool) -> None:
     assert [finding.code for finding in told] == ["model.batch-mixing"] * (not batch_first)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("kind", "decay", "high"),
     [(torch.optim.Adam, 0.1, True), (torch.optim.Adam, 1e-4, False), (torch.optim.AdamW, 0.1, False)],

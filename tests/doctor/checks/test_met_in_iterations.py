@@ -46,6 +46,7 @@ def test_the_best_may_be_compared_by_another_name(test: str, right: bool) -> Non
     assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("divisor", "right"), [("n", False), ("(n + 1)", False), ("total", True), ("(n * len(y))", True)]
 )

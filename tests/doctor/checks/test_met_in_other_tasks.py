@@ -58,6 +58,7 @@ def said(check: Any, model: nn.Module, train: Any, **options: Any) -> list[Findi
     return []
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("momentum", "wrong"), [(0.0005, True), (0.1, False), (0.02, False)])
 def test_batch_norm_measures_within_the_training(momentum: float, wrong: bool) -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, momentum=momentum), nn.Flatten(), nn.Linear(144, 10))
@@ -76,6 +77,7 @@ class Masks(Dataset[Any]):
         return torch.full((1, 8, 8), float(number)), number % 3
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("other", "wrong"), [([0, 255], False), ([255, 0], True), ([0, 127, 255], False)])
 def test_values_of_masks_are_numbered_once(other: list[int], wrong: bool) -> None:
     train, val = (DataLoader(Masks(part), 16) for part in ([0, 255], other))
@@ -182,6 +184,7 @@ def test_a_schedule_of_ones_own_warms_up(length: int, wrong: bool) -> None:
     assert ["stepped once an epoch" in one.measured for one in found] == [True] * wrong
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("rate", "divided", "wrong"), [(0.5, False, True), (0.5, True, False), (0.01, False, False)])
 def test_micro_batches_of_one_step_are_divided(rate: float, divided: bool, wrong: bool) -> None:

@@ -48,6 +48,7 @@ class Named(Dataset[Any]):
         return torch.randn(1, 8, 8), torch.tensor(number % 10)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("words", "same"), [("cat dog bird", True), ("cat dog bird fish", True), ("bird cat dog", False)]
 )

@@ -88,6 +88,7 @@ def test_a_state_that_is_kept_is_a_copy(kept: str, loaded: str, right: bool) -> 
     assert list(found(text + loaded + "\n", values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("added", "by", "right"),
     [
@@ -230,6 +231,7 @@ for epoch in range(5):
 """
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("made", "measured"),
     [
@@ -402,6 +404,7 @@ class Augmented(Dataset[Any]):
         return self.x[number] + self.noise * torch.randn(200), self.y[number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "severity"), [(0.0, "warning"), (0.01, "note")])
 def test_learning_augmented_samples_by_heart_is_a_note(noise: float, severity: str) -> None:
     generator = torch.Generator().manual_seed(0)

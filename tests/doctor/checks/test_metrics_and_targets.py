@@ -355,6 +355,7 @@ def test_samples_that_look_like_another_class_until_they_are_flipped_back(flips:
     assert found == (("flipped left to right", 0, 1) if flips else None)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "momentum", "far"), [(5e-4, 0.999, True), (1e-5, 0.999, False), (5e-4, 0.9, False)])
 def test_momentum_adds_up_steps_of_one_length(rate: float, momentum: float, far: bool) -> None:
     def make(parameters: Any) -> torch.optim.Optimizer:

@@ -202,6 +202,7 @@ def test_targets_out_of_reach(end: nn.Module, low: float, high: float, loss: Any
     assert "% of the targets lie outside" in found.measured
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), 0, 2), (nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1)])
 def test_targets_within_reach(end: nn.Module, low: float, high: float) -> None:
     assert not asked(LAST_LAYER_CLIPPED, answering(end), numbers(low, high), task="regress", optimizer=adam)

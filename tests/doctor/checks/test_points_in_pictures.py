@@ -77,6 +77,7 @@ def stepped(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> torch.Te
     return value.detach()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("data", "right"),
     [
@@ -97,6 +98,7 @@ def test_maps_are_drawn_in_cells(stride: int) -> None:
     assert [finding.code for finding in found] == ["data.target-scale"] * (stride == 1)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("line", "right"),
     [

@@ -476,6 +476,7 @@ def test_what_is_printed_as_an_accuracy_is_one(shaped: str, faulty: bool) -> Non
     assert ["as an accuracy for a network with" in finding.measured for finding in said] == [True] * faulty
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("epochs", "faulty"), [(2, True), (40, False), (1, False)])
 def test_a_training_that_ends_before_it_is_done(epochs: int, faulty: bool) -> None:
     model = perceptron()
@@ -487,6 +488,7 @@ def test_a_training_that_ends_before_it_is_done(epochs: int, faulty: bool) -> No
     assert ["steps in all" in finding.measured for finding in said] == [True] * faulty
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("line", "right"),
     [

@@ -34,6 +34,7 @@ def codes(text: str, names: dict[str, Any], check: Any) -> list[str]:
     return list(found(textwrap.dedent(text), names, [check]))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("of", "wrong"),
     [
@@ -315,6 +316,7 @@ def test_a_warmup_longer_than_the_training(batches: int, late: bool) -> None:
     assert codes(SCRIPT, names, LR_SCHEDULE) == ["optim.lr-schedule"] * late
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("each", "early"), [(1, True), (3, False)])
 @pytest.mark.parametrize("more", ["", "    torch.save(epoch, 'made.pt')\n"])
 def test_a_function_that_lowers_the_rate_each_epoch(each: int, early: bool, more: str) -> None:

@@ -56,6 +56,7 @@ def blending(exchanged: bool, soft: bool | str, cut: bool, apart: bool = False) 
     return step
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("soft", "cut"), [(False, False), (True, False), ("own", False), (False, True)])
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_shares_of_blended_samples_are_those_of_their_labels(exchanged: bool, soft: bool | str, cut: bool) -> None:
@@ -63,6 +64,7 @@ def test_shares_of_blended_samples_are_those_of_their_labels(exchanged: bool, so
     assert ["count" in finding.measured for finding in found] == [True] * exchanged
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("soft", [False, True, "own"])
 @pytest.mark.parametrize("apart", [False, True])
 def test_the_second_label_is_that_of_the_partner(apart: bool, soft: bool | str) -> None:

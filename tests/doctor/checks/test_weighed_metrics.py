@@ -154,6 +154,7 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, 1e-3)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("sign", "side", "code"), [(-1.0, 1.0, ""), (1.0, 1.0, "loss.sign"), (-1.0, 64.0, "")])
 def test_right_boxes_cost_less_than_those_of_other_images(sign: float, side: float, code: str) -> None:
     told = codes(SIGN, Boxes(), squares(side), step=boxes_step(sign), optimizer=adam)

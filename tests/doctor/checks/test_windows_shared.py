@@ -50,12 +50,14 @@ def test_windows_split_after_cutting_share_stretches(last: bool, scaled: bool, a
     assert _found(train, val, last=last, scaled=scaled, added=added) == [("data.leak", "error")]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.3, 3.0])
 def test_recordings_split_before_cutting_do_not(noise: float) -> None:
     recordings = _recordings(noise)
     assert _found(_windows(recordings[6:]), _windows(recordings[:6])) == []
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("noise", [0.1, 0.2, 0.3])
 def test_waves_of_one_form_share_nothing(noise: float) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -48,6 +48,7 @@ def test_the_contrast_of_the_first_maps_does_not_matter():
     torch.testing.assert_close(network[2:](5 * maps), network[2:](maps), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_the_loss_begins_near_that_of_a_guess(classes):
     torch.manual_seed(0)

@@ -114,6 +114,7 @@ def test_too_small_an_image_gets_the_smallest_size_that_fits(shape):
     assert build_meta("vgg16", fitting, 3)(torch.empty(1, *fitting, device="meta")).shape == (1, 3)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("model", ["vgg16(width=8)", "vgg16_bn(width=8)", "vgg11(width=8,head=small)"])
 def test_the_loss_begins_near_that_of_a_guess(model):
     torch.manual_seed(0)

@@ -50,6 +50,7 @@ class Tree:
         return found
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("seed", range(5))
 def test_it_agrees_with_exhaustive_search(seed: int) -> None:
     game = Tree(seed)

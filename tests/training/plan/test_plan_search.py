@@ -402,6 +402,7 @@ def test_on_quiet_cores_fewer_threads_are_not_taken_for_a_small_gain(
     assert (found.execution.precision, found.execution.threads) == ("bf16", threads)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("times_one_thread", "threads"), [(1.03, 1), (0.8, 1), (1.12, 2)])
 def test_a_short_step_takes_more_threads_only_for_a_gain(
     times_one_thread: float, threads: int, monkeypatch: pytest.MonkeyPatch

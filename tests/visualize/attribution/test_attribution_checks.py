@@ -88,6 +88,7 @@ def test_a_regression_is_told_from_a_random_one() -> None:
     assert look(module, torch.tensor([[3.0, -1.0, 1.0, 0.0, 0.0, 0.0]])).chosen.peak in ((0,), (1,))
 
 
+@pytest.mark.slow
 def test_shuffling_keeps_the_numbers_and_puts_the_tensors_back(trained: nn.Module) -> None:
     before = {name: (value.data_ptr(), value.clone()) for name, value in trained.named_parameters()}
     with shuffled(trained, 1):

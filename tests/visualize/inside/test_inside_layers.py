@@ -85,6 +85,7 @@ def test_maps_come_in_the_order_of_their_activity() -> None:
     assert layer.silent == int((np.abs(values).max((1, 2)) == 0).sum())
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("layer", [None, "0", "8"])
 def test_the_figure_shows_each_layer(layer: str | None) -> None:
     image = np.zeros(SHAPE, np.uint8)

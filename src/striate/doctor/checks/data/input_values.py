@@ -433,12 +433,13 @@ def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | Non
 
     def prepare(replica: Replica) -> None:
         def standardize(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            if not args or not isinstance(args[0], torch.Tensor):
+            x = main_tensor(list(args))  # numbers, where codes come beside them
+            if x is None:
                 return None
-            x = args[0]
             wanted = x.dtype if x.is_floating_point() else dtype
             place = x.device
-            return ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(wanted), *args[1:]
+            scaled = ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(wanted)
+            return tuple(scaled if given is x else given for given in args)
 
         change_inputs(replica.model.get_submodule(place), standardize)
 

@@ -10,7 +10,12 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.endless import always_zero, constant_without_end, right_answers_masked
+from striate.doctor.checks.loss.endless import (
+    alike_for_less,
+    always_zero,
+    constant_without_end,
+    right_answers_masked,
+)
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -58,6 +63,7 @@ def _while_trained(evidence: Evidence) -> str | None:
         or _of_exchanged(evidence)
         or _without_end(evidence)
         or _endless(evidence)
+        or _alike_for_less(evidence)
         or _falls_alone(evidence)
         or _only_pulls(evidence)
     )
@@ -67,6 +73,19 @@ def _endless(evidence: Evidence) -> str | None:
     with suppress(NoEvidence):
         return constant_without_end(evidence)
     return None
+
+
+def _alike_for_less(evidence: Evidence) -> str | None:
+    return alike_for_less(evidence) if _of_chance(evidence) else None
+
+
+def _of_chance(evidence: Evidence) -> bool:
+    """Whether predictions of classes are no better than a guess after the trial."""
+    try:
+        known = quality(evidence.after_training.outputs, evidence.after_training.targets)
+    except NoEvidence:
+        return False
+    return known is not None and known.guesses
 
 
 def _no_gradient(evidence: Evidence) -> str | None:
@@ -279,7 +298,7 @@ DEGENERATE = Check(
     "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
     "the targets in any order, or falls on below zero while predictions get worse, or without end with an output that "
     "is one number for all samples; or is zero throughout while predictions are a guess; "
-    "or right answers have the score of a mask",
+    "or right answers have the score of a mask, or cost more than one number in all outputs",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

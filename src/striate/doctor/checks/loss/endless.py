@@ -21,6 +21,8 @@ _FASTER = 5.0
 """Each ten times larger output takes the loss so many times farther down: in line with it at least."""
 _COLUMNS = 4
 _NOTHING, _SURE = 1e-5, 12.0
+_GRID = tuple(number / 8 for number in range(-16, 17))
+_CLEARLY = 0.2
 _HIDDEN, _SHARE, _ALIKE = -1e4, 0.05, 0.01
 """No score of a network, but that of a mask; of the targets, as those of single samples may be meant to be left out."""
 
@@ -113,6 +115,38 @@ def _are_one_number(scores: torch.Tensor) -> bool:
     """Whether scores are those of a mask, and not of a network that explodes."""
     low, high = float(scores.min()), float(scores.max())
     return low == high or abs(high - low) < _ALIKE * abs(low)
+
+
+def alike_for_less(evidence: Evidence) -> str | None:
+    """A loss of classes of the script's own that asks less for one number in all outputs than for right answers, in
+    whatever form it wants them: as of a soft Dice coefficient of scores, which no softmax keeps above zero."""
+    outputs, labels = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if outputs is None or labels is None or evidence.calls.losses or labels.is_floating_point() or labels.ndim == 0:
+        return None
+    if outputs.ndim != labels.ndim + 1 or (outputs.shape[0], *outputs.shape[2:]) != labels.shape or labels.min() < 0:
+        return None
+    if int(labels.max()) >= outputs.shape[1]:
+        return None
+    sure = functional.one_hot(labels.long(), outputs.shape[1]).movedim(-1, 1).to(outputs)
+    right = [_cost(evidence, form) for form in (sure, _SURE * (2 * sure - 1), (_SURE * sure).log_softmax(1))]
+    alike = {size: _cost(evidence, torch.full_like(sure, size)) for size in _GRID}
+    size = min(alike, key=lambda size: alike[size])
+    if not min(right) < math.inf or alike[size] > min(right) - _CLEARLY * max(1.0, abs(min(right))):
+        return None
+    return (
+        f"the loss of the first batch is {alike[size]:.3g} where all outputs are {size:g}, and {min(right):.3g} for "
+        "right answers, whether as probabilities, as their logarithms or as scores"
+    )
+
+
+def _cost(evidence: Evidence, answer: torch.Tensor) -> float:
+    try:
+        found = loss_of(evidence, lambda _, tensor: answer if tensor.shape == answer.shape else tensor)
+    except OutOfTime:
+        raise
+    except NoEvidence:
+        return math.inf
+    return found if math.isfinite(found) else math.inf
 
 
 def always_zero(evidence: Evidence) -> str | None:

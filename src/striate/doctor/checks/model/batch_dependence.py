@@ -152,11 +152,11 @@ def _replaced(tensor: torch.Tensor, kept: int) -> torch.Tensor:
     return tensor[rows]
 
 
-def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int) -> bool:
-    """Whether what the network is given for the kept sample depends on the others: the step mixes, as for mixup."""
-    if given is None or changed is None or given.shape != changed.shape or len(given) <= kept:
-        return False
-    return not torch.equal(given[kept], changed[kept])
+def _blended(given: list[torch.Tensor], changed: list[torch.Tensor], kept: int) -> bool:
+    """Whether what the network is given for the kept sample depends on the others: the step mixes, as for mixup, or
+    another network does before, whose batch norm is in training mode."""
+    pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) > kept]
+    return any(not torch.equal(a[kept], b[kept]) for a, b in pairs)
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:

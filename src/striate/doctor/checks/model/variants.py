@@ -66,21 +66,21 @@ def asked(evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | N
 
 def question(
     evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None
-) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """What the network is given for a batch, after what the step does to it, and its predictions. Raises NoEvidence."""
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The tensors that the network is given for a batch, after what the step does to it, and its predictions. Raises
+    NoEvidence."""
     replica = replica or evidence.fresh
-    given: list[torch.Tensor | None] = []
+    given: list[list[torch.Tensor]] = []
 
     def note(call: ModuleCall) -> None:
-        tensor = main_tensor(call.args)
-        given.append(None if tensor is None else tensor.detach().clone())
+        given.append([tensor.detach().clone() for tensor in tensors_in(call.args)])
 
     with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls({"": replica.model}, note):
         torch.manual_seed(seed)
         outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
         raise NoEvidence("the network's outputs are not floating-point numbers")
-    return given[0] if given else None, outputs.detach().cpu().double()
+    return given[0] if given else [], outputs.detach().cpu().double()
 
 
 def deviations_apart(one: torch.Tensor, other: torch.Tensor) -> float:
