@@ -10,6 +10,7 @@ from torch import nn
 from striate.account.summarize import observe
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("form", "axes", "each"),

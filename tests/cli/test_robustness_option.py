@@ -54,6 +54,7 @@ def test_of_other_data_both_measurements_lie_in_the_run(run, tmp_path, capsys):
     assert {path.name for path in (run / "evaluations").iterdir()} == written
 
 
+@pytest.mark.slow
 def test_other_names_of_columns_are_taken_by_eval_too(run, tmp_path, capsys):
     for number in range(4):
         Image.new("L", (8, 8), 60 * number).save(tmp_path / f"{number}.png")

@@ -91,6 +91,7 @@ def test_boxes_that_leave_the_image_are_clipped_or_dropped() -> None:
     assert clipped[0].tolist() == [0, 0, 4, 8]
 
 
+@pytest.mark.slow
 def test_the_size_follows_from_small_boxes(tmp_path: Path) -> None:
     made = made_images(12, size=(400, 800))
     data = _read(write_table(tmp_path, made))

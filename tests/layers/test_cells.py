@@ -136,6 +136,7 @@ def test_autocast_and_layout_change_nothing_and_bfloat16_little(name: str) -> No
     torch.testing.assert_close(half.float(), plain, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(5)
 @every
 def test_export_and_the_compiler_take_it_whole(name: str) -> None:

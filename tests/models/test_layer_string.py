@@ -199,6 +199,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=60) | st.lists(pieces, max_size=30).map("".join))
 def test_random_text_is_read_or_refused_with_an_error_that_shows(text):

@@ -55,6 +55,7 @@ def test_every_layer_of_a_file_with_heads_is_taken_by_a_network_with_heads(with_
     assert news.startswith("weights of a.pth, of every layer")
 
 
+@pytest.mark.slow
 def test_heads_of_the_file_are_left_out_of_a_network_without_and_it_is_said(with_heads):
     network = made("googlenet", seed=1)
     news = given(network, with_heads)

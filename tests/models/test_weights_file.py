@@ -196,6 +196,7 @@ def test_the_home_folder_of_nobody_is_told() -> None:
         read_weights("~nosuchuser/weights.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("model", ["mlp(4)", "auto", "small-cnn"])
 def test_weights_that_fit_no_table(model: str) -> None:

@@ -240,6 +240,7 @@ def test_a_run_trained_again_on_all_of_its_samples_is_the_run(run, tmp_path):
     assert max(map(len, str(found).splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_what_it_cannot_do_is_refused(run, capsys):
     assert main(["eval", str(run), "boston", "--learning-curve"]) == 2
     assert f"striate eval {run} --learning-curve" in capsys.readouterr().err

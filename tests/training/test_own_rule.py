@@ -90,6 +90,7 @@ def test_networks_without_a_gradient_get_their_rule_with_the_reason(model: str) 
     assert not prepared.findings
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("model", ["perceptron", "adaline"])
 def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> None:

@@ -102,6 +102,7 @@ def test_shuffling_keeps_the_numbers_and_puts_the_tensors_back(trained: nn.Modul
         assert torch.equal(value, before[name][1])
 
 
+@pytest.mark.slow
 def test_a_map_that_ignores_the_weights_is_found_out(trained: nn.Module) -> None:
     x = marked_digits(1, 5)[0]
     with on_trial(trained):
