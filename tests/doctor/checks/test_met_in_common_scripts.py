@@ -22,6 +22,8 @@ from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.modes import MODE as EVAL_MODE
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
+from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.endless import _are_one_number
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
@@ -259,3 +261,29 @@ def test_the_ends_of_two_ranges_are_no_positions() -> None:
     assert not found(SCRIPT, values() | {"train_split": (0, 1100), "val_split": (1100, 1400)}, [SPLIT_OVERLAP])
     shared = {"train_split": list(range(50)), "val_split": list(range(40, 60))}
     assert list(found(SCRIPT, values() | shared, [SPLIT_OVERLAP])) == ["data.split-overlap"]
+
+
+class Apart(nn.Module):
+    """How far the halves of a row are apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pairwise_distance(self.embed(x[:, :8]), self.embed(x[:, 8:]))
+
+
+def contrastive(distance: Tensor, same: Tensor) -> Tensor:
+    return (same * distance**2 + (1 - same) * functional.relu(2 - distance) ** 2).mean()
+
+
+def test_distances_answer_neither_yes_nor_no() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, noise = torch.randn(600, 8, generator=generator), torch.randn(600, 8, generator=generator)
+    same = (torch.arange(600) % 2).float()
+    other = torch.where(same[:, None] > 0, one + 0.3 * noise, noise)
+    data = DataLoader(TensorDataset(torch.cat([one, other], 1), same), 50, shuffle=True, generator=generator)
+    for check in (DEGENERATE, CANNOT_OVERFIT_BATCH):
+        assert not said(check, Apart(), data, loss=contrastive)

@@ -90,6 +90,14 @@ def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | No
     return _numbers(outputs.reshape(targets.shape), targets)
 
 
+def are_distances(outputs: torch.Tensor, targets: torch.Tensor | None) -> bool:
+    """Whether outputs of a trained network beside answers of yes or no are neither scores nor probabilities, but how
+    far two samples are apart: all above 0, and some above 1."""
+    if targets is None or targets.numel() != outputs.numel() or len(targets.unique()) > 2:
+        return False
+    return float(outputs.min()) > 0 and float(outputs.max()) > 1
+
+
 def _shares(targets: torch.Tensor) -> bool:
     """Whether targets (N, K) are a probability for each class, or one-hot."""
     if targets.ndim != 2 or targets.shape[1] < 2 or not bool((targets >= 0).all()):

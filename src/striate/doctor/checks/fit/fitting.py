@@ -15,7 +15,7 @@ from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import Quality, quality
+from striate.doctor.evidence.quality import Quality, are_distances, quality
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -62,6 +62,8 @@ def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
     predictions to other samples than the loader yields, since the step blends them."""
     if not predicts_targets(evidence):
         raise NoEvidence("the network's outputs are no predictions that targets could be compared with")
+    if are_distances(evidence.after_training.outputs, evidence.after_training.targets):
+        raise NoEvidence("the network's outputs are distances, which answer neither yes nor no")
     if as_loaded and blends(evidence):
         raise NoEvidence("the step gives the network other inputs than the loader yields")
 

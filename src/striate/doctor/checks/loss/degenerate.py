@@ -20,7 +20,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.quality import are_distances, quality
 from striate.doctor.evidence.trial import Change, Trial, run_trial
 from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.records import Finding
@@ -76,7 +76,7 @@ def _endless(evidence: Evidence) -> str | None:
 
 
 def _alike_for_less(evidence: Evidence) -> str | None:
-    return alike_for_less(evidence) if _of_chance(evidence) else None
+    return alike_for_less(evidence) if _of_chance(evidence) and predicts_targets(evidence) else None
 
 
 def _of_chance(evidence: Evidence) -> bool:
@@ -187,6 +187,8 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
     after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.replica)
     begun, known = quality(start.outputs, start.targets), quality(after.outputs, after.targets)
     if begun is not None and known is not None and predicts_targets(evidence):
+        if are_distances(after.outputs, after.targets):
+            return None
         own, measured = last / first, known.loss / max(begun.loss, 1e-12)
         if own > ratio * measured or not (known.guesses or known.kind == "numbers"):
             return None
