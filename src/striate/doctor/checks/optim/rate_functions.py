@@ -38,9 +38,9 @@ def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[li
 def rates_of_steps(source: ScriptSource, planned: int) -> Iterator[list[float]]:
     """The rates of all steps of the script's loops, by each function that gives the rate of a step: it is called for
     each step of `for it in range(…)`, of a counter, or of batches counted within epochs."""
-    for tree in source.trees.values():
+    for file, tree in source.trees.items():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Assign) or not _writes_rate(node):
+            if not isinstance(node, ast.Assign) or not _writes_rate(node) or source.often(node, file) != "batch":
                 continue
             given = _written_out(source, node, node.value)
             functions = source.functions_of(given) if isinstance(given, ast.Call) else []
@@ -100,7 +100,7 @@ def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int) -> 
     if len(counters) == 1 and not inner:
         name = next(iter(counters))
         loop = counters[name]
-        counted = source.value(loop.iter) if isinstance(loop, ast.For) and name in ast.unparse(loop.target) else None
+        counted = source.value(loop.iter) if isinstance(loop, ast.For) and _is_target(loop, name) else None
         first = source.value(ast.Name(name, ast.Load()))
         steps = counted if isinstance(counted, range) else range(int(first or 0), int(first or 0) + planned)
         yield from ({name: step} for step in steps[:_MOST_STEPS])
@@ -110,6 +110,10 @@ def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int) -> 
             batches = range(max(1, planned // len(epochs)))
             every = ({outer[0]: epoch, inner[0]: batch} for epoch in epochs for batch in batches)
             yield from islice(every, _MOST_STEPS)
+
+
+def _is_target(loop: ast.For, name: str) -> bool:
+    return isinstance(loop.target, ast.Name) and loop.target.id == name
 
 
 def _setting_rates(source: ScriptSource) -> set[str]:
