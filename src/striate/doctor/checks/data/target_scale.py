@@ -46,7 +46,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
     if own is None or own >= (_COPES if size < _HUGE else _GOOD) or _breaks_at_once(evidence.trial.losses):
         return
-    said = "the loss is no number" if own == -math.inf else f"R² is {own:.2f}"
+    said = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None

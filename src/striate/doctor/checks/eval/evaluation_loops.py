@@ -58,11 +58,14 @@ def after_loop(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
     anew += [
         node.lineno
         for node in behind
-        if isinstance(node, ast.Assign)
-        and any(isinstance(t, ast.Name) and t.id == name for t in ast.walk(node))
-        and not any(isinstance(t, ast.Name) and t.id == name for t in ast.walk(node.value))
+        if isinstance(node, ast.Assign) and name in names_in(node) and name not in names_in(node.value)
     ]
     return [node for node in behind if getattr(node, "lineno", 0) < min(anew, default=last + 10**6)]
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """The names of all variables in it."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def size_of(loader: DataLoader) -> tuple[int, int] | None:
@@ -76,8 +79,8 @@ def size_of(loader: DataLoader) -> tuple[int, int] | None:
 def averages(node: ast.AST, name: str, kind: str) -> bool:
     """Whether it divides what was added to a name by the number of batches."""
     if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):
-        return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+        return name in names_in(node)
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
         return False
     below = [part for part in ast.walk(node.right) if called(part) == "len"]
-    return bool(below) and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.left))
+    return bool(below) and name in names_in(node.left)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops, names_in
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
@@ -52,7 +52,7 @@ def _ranked_in(loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
     """The calls that gave a value in a loop, by itself or by the name that it was given there."""
     if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) for part in ast.walk(value)):
         return
-    names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    names = names_in(value)
     given = [
         node.value
         for node in ast.walk(loop)

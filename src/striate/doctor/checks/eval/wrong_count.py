@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
-from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, size_of
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, names_in, size_of
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
@@ -76,7 +76,7 @@ def _mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
             if kind != "sum" or not _is_mean_loss(source, value) or samples <= 4 * batches:
                 continue
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
-                if name in _names(above) and source.value(below, **known) == samples:
+                if name in names_in(above) and source.value(below, **known) == samples:
                     yield _of_mean_losses(node, value, batches, samples)
 
 
@@ -90,7 +90,7 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
         full = {
             name
             for name, value in added.items()
-            if not _names(value) & at_hand and _is_batch_size(source, value, loader, known)
+            if not names_in(value) & at_hand and _is_batch_size(source, value, loader, known)
         }
         for name in (name for name, value in added.items() if _counts(value, loop)):
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
@@ -102,7 +102,7 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
                     number = whole
                 elif isinstance(below, ast.Name | ast.Constant):
                     continue
-                if name not in _names(above) or type(number) is not int or number in (0, 1, seen):
+                if name not in names_in(above) or type(number) is not int or number in (0, 1, seen):
                     continue
                 if number == samples:
                     what = f"of which `drop_last` leaves out {samples - seen:,}"
@@ -112,10 +112,6 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
                     what = "the number of batches"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
                 yield _no_share(node, measured)
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
@@ -149,8 +145,8 @@ def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
         for name, (kind, value) in added_in(loop).items():
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
-                named = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(above))
-                if kind == "sum" and _counts(value, loop) and named and len(inside) == 1 and inside[0] in counts:
+                divides = name in names_in(above) and len(inside) == 1 and inside[0] in counts
+                if kind == "sum" and _counts(value, loop) and divides:
                     yield _no_share(
                         node,
                         f"`{ast.unparse(node)}` divides a count of right predictions by `{inside[0]}`, which "
