@@ -4,7 +4,7 @@ Command: python benchmarks/doctor.py [--seeds 3] [--codes data.leak …] [--only
 
 Each case of tests/doctor/planted is built anew for each seed: other samples, weights and orders. A fault is named
 where its code (or one that the case lists as right too) is the first or second finding. Of the healthy setups every
-error and warning is listed. Writes benchmarks/results/doctor.json and the tables of docs/doctor.md.
+error and warning is listed. Writes benchmarks/results/doctor.json and the tables of docs/measurements/doctor.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from striate.errors import DataError  # noqa: E402
 from striate.training.prepare import prepare  # noqa: E402
 from striate.training.request import merge_request, read_config  # noqa: E402
 
-PAGE = ROOT / "docs" / "doctor.md"
+PAGE = ROOT / "docs" / "measurements" / "doctor.md"
 RESULT = ROOT / "benchmarks" / "results" / "doctor.json"
 FIRST_LOOKS = (
     ("mnist5k", (), 20),
@@ -119,7 +119,7 @@ def first_looks() -> list[dict[str, Any]]:
 
 
 def tables(faults: list[dict[str, Any]], healthy: list[dict[str, Any]], looks: list[dict[str, Any]], seeds: int) -> str:
-    """The Markdown of docs/doctor.md between its marks."""
+    """The Markdown of docs/measurements/doctor.md between its marks."""
     by_code: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in faults:
         by_code[row["code"]].append(row)

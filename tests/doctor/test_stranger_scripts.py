@@ -15,6 +15,7 @@ import pytest
 import torch
 from checks.asked import digits, perceptron
 from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler, default_collate
 
 from striate.doctor.checks.every import every_check
 from striate.doctor.script import drawn_batches, training_loop
@@ -177,6 +178,56 @@ def test_the_step_of_lightnings_trainer_is_made_anew() -> None:
     assert losses[-1] < losses[0]
     assert loop.model is model
     assert val is owner.val_dataloaders[0]
+
+
+class OfTransformers(SimpleNamespace):
+    """As transformers' Trainer, in the middle of `train`."""
+
+    def train(self) -> Any:
+        return find_library_loop()
+
+    def get_train_dataloader(self) -> Any:
+        raise AssertionError("the library's own loader is wrapped for its devices")
+
+    def compute_loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def _get_train_sampler(self) -> Any:
+        return RandomSampler(self.train_dataset)
+
+
+for kind in (OfTransformers, OfTransformers.get_train_dataloader, OfTransformers.compute_loss):
+    kind.__module__ = "transformers.trainer"
+OfTransformers.__name__ = "Trainer"
+
+
+class Weighted(OfTransformers):
+    def _get_train_sampler(self) -> Any:
+        return WeightedRandomSampler([1.0] * len(self.train_dataset), len(self.train_dataset))
+
+
+class OwnLoader(OfTransformers):
+    def get_train_dataloader(self) -> Any:
+        return DataLoader(self.train_dataset, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sampler", "size"),
+    [(OfTransformers, RandomSampler, 16), (Weighted, WeightedRandomSampler, 16), (OwnLoader, SequentialSampler, 8)],
+)
+def test_batches_of_transformers_come_as_its_trainer_takes_them(kind: Any, sampler: Any, size: int) -> None:
+    given: dict[str, Any] = {
+        "max_grad_norm": 1.0, "train_batch_size": 16, "eval_batch_size": 32, "max_steps": -1, "num_train_epochs": 3.0,
+        "gradient_accumulation_steps": 1, "dataloader_drop_last": True,
+    }  # fmt: skip
+    data = digits().dataset
+    loop, val = kind(
+        args=SimpleNamespace(**given), model=perceptron(), lr_scheduler=None, train_dataset=data, eval_dataset=data,
+        data_collator=default_collate, compute_metrics=None,
+    ).train()  # fmt: skip
+    assert isinstance(loop.batches.sampler, sampler)
+    assert len(next(iter(loop.batches))[0]) == size
+    assert isinstance(val.sampler, SequentialSampler)
 
 
 class ByHand(Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,36 @@ def test_many_sigmoids() -> None:
     (found,) = asked(CHECK, model, digits())
     assert found.code == "model.vanishing-gradient"
     assert "times the norm of that of" in found.measured
+
+
+class Doubled(nn.Module):
+    """A second activation behind each, or softmax in place of one; `gated`: a product instead."""
+
+    def __init__(self, second: Any, gated: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(64, 48), nn.Linear(48, 48)])
+        self.last, self.second, self.gated = nn.Linear(48, 10), second, gated
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.layers:
+            x = layer(x)
+            x = x * self.second(x) if self.gated else self.second(torch.relu(x))
+        return self.last(x)
+
+
+@pytest.mark.parametrize("second", [torch.sigmoid, lambda x: x.softmax(1)])
+def test_bounded_functions_between_layers_pass_on_too_little(second: Any) -> None:
+    model = Doubled(second)
+    (found,) = asked(CHECK, model, digits(), optimizer=sgd(model))
+    assert (found.code, found.severity) == ("model.vanishing-gradient", "error")
+    assert "before layers with weights; with ReLU in the place, the loss after" in found.measured
+
+
+def test_a_gate_is_no_activation() -> None:
+    model = Doubled(torch.sigmoid, gated=True)
+    assert not asked(CHECK, model, digits(), optimizer=sgd(model))
 
 
 def test_products_outside_of_layers() -> None:

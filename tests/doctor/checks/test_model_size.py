@@ -91,6 +91,20 @@ def test_something_that_bends(make: Any) -> None:
     assert not asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
 
 
+@pytest.mark.parametrize(("bends", "wrong"), [(False, True), (True, False)])
+def test_max_pooling_alone_is_no_activation(bends: bool, wrong: bool) -> None:
+    def make() -> nn.Module:
+        between = nn.ReLU() if bends else nn.Identity()
+        layers: list[nn.Module] = []
+        for channels in (1, 12):
+            layers += [nn.Conv2d(channels, 12, 3, padding=1), between, nn.Conv2d(12, 12, 3, padding=1), nn.MaxPool2d(2)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 10))
+
+    found = asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
+    assert [f.severity for f in found] == ["warning"] * wrong
+    assert all("nothing but max pooling bends" in f.measured for f in found)
+
+
 @pytest.mark.parametrize(("width", "bends", "wrong"), [(48, False, True), (48, True, False), (8, False, False)])
 def test_layers_that_are_wide_for_nothing(width: int, bends: bool, wrong: bool) -> None:
     def make() -> nn.Module:
@@ -187,6 +201,19 @@ def test_maps_that_are_used_up(make: Any) -> None:
     (found,) = asked(SHRINKS_TOO_FAST, seeded(make), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.shrinks-too-fast", "warning")
     assert "inputs of 8 have shrunk to maps of" in found.measured
+
+
+@pytest.mark.parametrize(("kernel", "severity"), [(8, "warning"), (5, "note")])
+def test_a_kernel_much_wider_than_its_map(kernel: int, severity: str) -> None:
+    model = seeded(
+        lambda: nn.Sequential(
+            *[nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4)],
+            *[nn.Conv2d(8, 16, kernel, padding=kernel // 2), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten()],
+            nn.Linear(16, 10),
+        )
+    )
+    (found,) = asked(SHRINKS_TOO_FAST, model, digits(), optimizer=adam)
+    assert found.severity == severity
 
 
 def test_a_kernel_larger_than_its_map_is_named() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from asked import asked, digits, loop, perceptron
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
@@ -169,6 +170,26 @@ def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
     assert bool(found) is wrong
     if found:
         assert found[0].where == "the loss"
+
+
+@pytest.mark.parametrize(("strength", "wrong"), [(3.0, True), (1e-4, False)])
+def test_a_penalty_that_the_loss_consists_of(strength: float, wrong: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(640, 8)
+    data = DataLoader(TensorDataset(x, x[:, :1] - x[:, 1:2]), 32, shuffle=True)
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = nn.functional.mse_loss(model(batch[0]), batch[1])
+        value = value + strength * sum(p.square().sum() for p in model.parameters() if p.ndim > 1)
+        value.backward()
+        optimizer.step()
+        return value
+
+    found = asked(WEIGHT_DECAY_TOO_HIGH, model, data, step=step, optimizer=sgd(model))
+    assert [f.code for f in found] == ["optim.weight-decay-too-high"] * wrong
+    assert all("comes back through the outputs alone R² is" in f.measured for f in found)
 
 
 @pytest.mark.each_nth(2)

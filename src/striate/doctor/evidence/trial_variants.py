@@ -18,8 +18,10 @@ from striate.doctor.evidence.call_graph import Call
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.batch import Path, mapped
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_output
 from striate.observe.torch_calls import function_name, torch_functions
 
 _DRAWN = (nn.modules.conv._ConvNd, nn.Linear)
@@ -86,6 +88,28 @@ class OwnGradient:
             if parameter.grad is not None and self.found:
                 parameter.grad = self.found.get(id(parameter), torch.zeros_like(parameter))
         self.found.clear()
+
+
+def by_outputs_alone(replica: Replica) -> None:
+    """Prepares a replica whose optimizer steps with what comes back through the network's outputs, without what
+    backward leaves in parameters otherwise, as a penalty on weights."""
+    waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def cut(_: Path, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.requires_grad:
+            return tensor
+        waiting.append((tensor, tensor.detach().requires_grad_()))
+        return waiting[-1][1]
+
+    def stepping(optimizer: Optimizer, *_: Any) -> None:
+        asked = [(tensor, leaf.grad) for tensor, leaf in waiting if leaf.grad is not None]
+        waiting.clear()
+        if asked:
+            optimizer.zero_grad()
+            torch.autograd.backward([tensor for tensor, _ in asked], [gradient for _, gradient in asked])
+
+    change_output(replica.model, lambda _, outputs: mapped(outputs, cut))
+    replica.optimizer.register_step_pre_hook(stepping)
 
 
 Instead = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]

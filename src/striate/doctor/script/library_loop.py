@@ -215,7 +215,7 @@ def _logged_by_lightning(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
 
 def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
     clip, scheduler = trainer.args.max_grad_norm, trainer.lr_scheduler
-    own = type(trainer).compute_loss.__module__.partition(".")[0] != "transformers"
+    own = _is_own(type(trainer).compute_loss)
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
         optimizer.zero_grad()
@@ -231,9 +231,6 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         scheduler.step()
         return value.detach()
 
-    def loader(data: Any, size: int, shuffle: bool) -> DataLoader:
-        return DataLoader(data, batch_size=size, collate_fn=trainer.data_collator, shuffle=shuffle)
-
     def evaluate(model: Any, batches: Iterable[Any]) -> Any:
         with torch.no_grad():
             parts = [trainer.prediction_step(model, dict(batch), prediction_loss_only=False)[1:] for batch in batches]
@@ -241,11 +238,10 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         kind = sys.modules["transformers"].EvalPrediction
         return trainer.compute_metrics(kind(predictions=predicted, label_ids=labels))
 
-    arguments = trainer.args
-    train = loader(trainer.train_dataset, arguments.train_batch_size, True)
-    val = None
+    arguments, collate = trainer.args, trainer.data_collator
+    train, val = _training_batches(trainer), None
     if trainer.eval_dataset is not None and not isinstance(trainer.eval_dataset, Mapping):
-        val = loader(trainer.eval_dataset, arguments.eval_batch_size, False)
+        val = DataLoader(trainer.eval_dataset, arguments.eval_batch_size, collate_fn=collate)
     library = LibraryTraining(
         "the Trainer of transformers",
         None if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs),
@@ -257,6 +253,20 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
     return _loop(step, train, library.name, trainer.model, library), val
 
 
+def _training_batches(trainer: Any) -> Any:
+    """The user's own loader, where a method makes one; else one in the order of the Trainer's sampler."""
+    if _is_own(type(trainer).get_train_dataloader):
+        return trainer.get_train_dataloader()
+    arguments = trainer.args
+    return DataLoader(
+        trainer.train_dataset,
+        arguments.train_batch_size,
+        sampler=trainer._get_train_sampler(),
+        collate_fn=trainer.data_collator,
+        drop_last=arguments.dataloader_drop_last,
+    )
+
+
 def _loop(
     step: Callable[..., Any], batches: Any, where: str, model: nn.Module, library: LibraryTraining
 ) -> TrainingLoop:
@@ -265,8 +275,8 @@ def _loop(
 
 
 def _is_own(method: Callable[..., Any]) -> bool:
-    """Whether a method is the user's, not the one of the library that does nothing."""
-    return method.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning")
+    """Whether a method is the user's, not the library's."""
+    return method.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning", "transformers")
 
 
 def _first_loader(found: Any) -> Any:

@@ -18,7 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import Path, altered, main_tensor
+from striate.doctor.setup.batch import Path, altered, leaf, main_tensor, mapped
 from striate.records import Finding
 from striate.wording import several
 
@@ -78,11 +78,22 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
 
 def _standardized(evidence: Evidence, y: torch.Tensor, path: Path) -> Iterator[tuple[str, list[Any]]]:
     """The batches with targets of mean 0 and variance 1; where inputs are as far from that, with such inputs too."""
-    batches = [altered(batch, path, _to_standard(y)) for batch in evidence.train.raw]
+    batches = [_with_targets(batch, path, _to_standard(y)) for batch in evidence.train.raw]
     yield "targets", batches
     x, place = evidence.samples.x, evidence.samples.x_path
     if x is not None and place is not None and x.is_floating_point() and float(x.double().square().mean()) > _FAR**2:
         yield "inputs and targets", [altered(batch, place, _to_standard(x)) for batch in batches]
+
+
+def _with_targets(batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with its targets changed wherever they stand: some have them a second time, for the metric."""
+    targets = leaf(batch, path)
+
+    def anew(_: Path, tensor: torch.Tensor) -> torch.Tensor:
+        same = targets is not None and tensor.dtype == targets.dtype and torch.equal(tensor, targets)
+        return change(tensor) if same else tensor
+
+    return mapped(batch, anew)
 
 
 def _to_standard(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -22,6 +22,7 @@ from striate.doctor.checks.loss.kinds_of_targets import (
     smoothed_away,
 )
 from striate.doctor.checks.loss.renumbered import RENUMBERED, renumbered
+from striate.doctor.checks.loss.usual_gradient import GUESS, TAUGHT, teaches_nothing
 from striate.doctor.checks.loss.wiring import raised_by_loss
 from striate.doctor.checks.loss.wrong import Wrong
 from striate.doctor.evidence.calls import LossCall
@@ -36,7 +37,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
         wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
         if wrong is None or wrong.severity == "note":
-            wrong = few_counted(evidence) or renumbered(evidence) or flattened(evidence) or wrong
+            seen = few_counted(evidence) or renumbered(evidence) or flattened(evidence)
+            wrong = seen or wrong or teaches_nothing(evidence)
     if wrong is not None:
         yield Finding(
             code="loss.wrong-for-task",
@@ -82,7 +84,9 @@ WRONG_FOR_TASK = Check(
     "0 to 1, a sixteenth of the samples, outputs in the place of targets, "
     f"classes at the outputs of other ones ({RENUMBERED:.0%} right once renumbered), a divergence from what is no "
     f"distribution, scores times {SMALL:g} or less without which the loss is smaller, "
-    "ctc_loss of what are no log probabilities, or of inputs that are too short; binary cross entropy for "
+    "ctc_loss of what are no log probabilities, or of inputs that are too short; a loss of one's own that goes "
+    f"{GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss goes "
+    f"{TAUGHT:.0%} in as many steps; binary cross entropy for "
     f"exclusive classes warns where cross entropy gets {BETTER:.0%} more right",
     run=_run,
     explains=(

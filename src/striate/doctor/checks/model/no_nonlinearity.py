@@ -36,6 +36,7 @@ permute transpose t T mT contiguous to type float double clone __getitem__ selec
 view_as reshape_as expand movedim swapaxes Identity upsample pixel_shuffle roll flip
 """
 _KNOWN_LINEAR = frozenset(_LINEAR.split())
+_MAX_POOLS = frozenset(f"{how}max_pool{axes}d" for how in ("", "adaptive_") for axes in (1, 2, 3))
 _NORMS = frozenset(["layer_norm", "group_norm", "instance_norm"])
 MANY = 3
 
@@ -68,6 +69,9 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
         yield _widened(*wide)
         return
     run = _longest_run(graph, end)
+    if len(run) == MANY - 1 and len(graph.weights) > MANY and _only_linear(graph, end, beside=_MAX_POOLS):
+        yield _pooled(evidence, graph, run)
+        return
     if len(run) < MANY:
         return
     layers = {call.module for call in run[:-1]}
@@ -83,6 +87,26 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
         f"them ({listed(places)}){remedy.said('with ReLU between them')}",
         threshold=f"fewer than {MANY}: two may be a layer in two parts",
         why="Linear layers one after the other are together one linear layer.",
+        remedy=Remedy(
+            "An activation behind each: `x = functional.relu(self.layer(x))`.",
+            advice="relu behind each layer but the last, in a layer string",
+        ),
+    )
+
+
+def _pooled(evidence: Evidence, graph: CallGraph, run: list[Call]) -> Finding:
+    """Of a network in which nothing bends but the maximum of some places."""
+    layers = {call.module for call in graph.weights[:-1]}
+    remedy = tried(evidence, "with ReLU behind each layer", Change(prepare=lambda replica: _bent(replica, layers)))
+    places = listed([call.place for call in run])
+    return Finding(
+        code=CODE,
+        severity="warning",
+        where=places,
+        measured=f"of {several(len(graph.weights), 'layer')} with weights none has an activation behind it: nothing "
+        f"but max pooling bends, and nothing between {places}{said(remedy, 'with ReLU behind each')}",
+        threshold=f"an activation somewhere, in networks of more than {MANY} layers with weights",
+        why="Linear layers one after the other are together one linear layer, and max pooling bends little.",
         remedy=Remedy(
             "An activation behind each: `x = functional.relu(self.layer(x))`.",
             advice="relu behind each layer but the last, in a layer string",
@@ -219,14 +243,15 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield [one - one[:, :1] for one in predictions]
 
 
-def _only_linear(graph: CallGraph, end: int) -> bool:
-    """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
+def _only_linear(graph: CallGraph, end: int, beside: frozenset[str] = frozenset()) -> bool:
+    """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights;
+    but for functions `beside` them."""
     calls = [graph.calls[i] for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch]
     by_number = TIMES | QUOTIENTS  # as images are divided by 255
     last = graph.origin(end)
     calls = [call for call in calls if call is not last or call.name not in ("softmax", "log_softmax", "sigmoid")]
     names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
-    return names <= _KNOWN_LINEAR and not any(
+    return names <= _KNOWN_LINEAR | beside and not any(
         len([i for i in call.inputs if i < 0 or graph.calls[i].from_batch]) > 1
         for call in graph.calls
         if call.name in ("matmul", "__matmul__", "bmm", "einsum", "mm")

@@ -18,7 +18,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
-from striate.wording import listed, show_sizes
+from striate.wording import listed, several, show_sizes
 
 CODE = "model.shrinks-too-fast"
 USED = 0.4
@@ -29,6 +29,8 @@ POOR = 0.8
 """Of the training samples right after the trial: a network that gets more is not held up."""
 ANY = 1.05
 """So much smaller the loss must be with less stride where several convolutions are idle, which tells by itself."""
+OVERSIZED = 4
+"""Times as wide as a map of several places no kernel needs to be; one of 7 taps on 2 places is met in good networks."""
 _TOO_LARGE = (
     "Kernel size can't be greater than actual input size",
     "Output size is too small",
@@ -65,8 +67,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     remedy = tried(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
     better = remedy is not None and remedy.better
     # One alone may be meant to mix channels; of several, the layout of the network tells.
-    several = len(idle or early) > 1 and (remedy is None or _share_right(evidence) < POOR)
-    severity = "warning" if better or several else "note"
+    many = len(idle or early) > 1 and (remedy is None or _share_right(evidence) < POOR)
+    severity = "warning" if better or many or any(map(_is_oversized, idle)) else "note"
     yield _finding(
         evidence,
         idle or early,
@@ -114,6 +116,11 @@ def _share_used(call: Call) -> float:
     axes = zip(sides, kernels, strict=True)
     shares = [_axis_used(call, axis, side, kernel) for axis, (side, kernel) in enumerate(axes) if kernel > 1]
     return max(shares, default=1.0)
+
+
+def _is_oversized(call: Call) -> bool:
+    axes = zip(call.given[0][2:], call.given[1][2:], strict=True)
+    return all(side > 1 and kernel >= OVERSIZED * side for side, kernel in axes)
 
 
 def _axis_used(call: Call, axis: int, side: int, kernel: int) -> float:
@@ -190,8 +197,8 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
         code=CODE,
         severity="warning" if severity == "warning" else "note",
         where=listed(places),
-        measured=f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} convolutions "
-        f"({listed(places)}) work on such maps, of {max(kernels, len(idle))}{taps}{gain}",
+        measured=f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} of "
+        f"{several(max(kernels, len(idle)), 'convolution')} ({listed(places)}) on such maps{taps}{gain}",
         threshold=f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
         why="Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away "
         "early.",
@@ -204,7 +211,8 @@ SHRINKS_TOO_FAST = Check(
     question="Are the maps used up before the convolutions are?",
     threshold=f"two convolutions, and {SHARE:.0%} of them, with at most {USED:.0%} of their kernel on the map along "
     "each axis; "
-    "or half of them behind a window that left one place; or a kernel that raises as it is larger than its map",
+    f"one kernel {OVERSIZED} times as wide as its map of several places; or half of them behind a window that left one "
+    "place; or a kernel that raises as it is larger than its map",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

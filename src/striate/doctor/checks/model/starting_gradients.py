@@ -9,6 +9,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.squashed_activations import LITTLE, MUCH, squashed
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -39,6 +40,8 @@ def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
         lost = now if now and (after or not later) else (after if not first else None)
         if lost:
             yield _finding(evidence, "vanishing", *lost)
+        elif flattened := squashed(evidence):
+            yield _squashed(*flattened)
 
 
 def _weighted(step_trace: StepTrace) -> list[LayerView]:
@@ -120,6 +123,22 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
     )
 
 
+def _squashed(where: str, measured: str) -> Finding:
+    return Finding(
+        code="model.vanishing-gradient",
+        severity="error",
+        where=where,
+        measured=measured,
+        threshold=f"less than {LITTLE:.0%} of the way from chance to a loss of 0, and more than {MUCH:.0%} with ReLU",
+        why="Bounded functions pass on a fraction of each difference, and of the gradient: a sigmoid a quarter at "
+        "most, softmax over many units next to nothing.",
+        remedy=Remedy(
+            "Take `functional.relu(x)` between the layers; softmax and sigmoid belong to the end, in the loss.",
+            advice="relu in place of the other activations, in a layer string",
+        ),
+    )
+
+
 GRADIENT_STRENGTH = Check(
     codes=("model.vanishing-gradient", "model.exploding-gradient"),
     question="Is the gradient of similar strength in all layers?",
@@ -128,7 +147,8 @@ GRADIENT_STRENGTH = Check(
     "and "
     f"after the trial less than {LEARNED:.0%} of the way from chance to a loss of 0 is gone. Branches that begin at "
     "zero, "
-    "with no gradient at first, are passed over; a gradient that has vanished is looked at 30 steps later again.",
+    "with no gradient at first, are passed over; a gradient that has vanished is looked at 30 steps later again. Or "
+    f"bounded activations, with which less than {LITTLE:.0%} of the way is gone, and more than {MUCH:.0%} with ReLU.",
     run=_find_gradient_strength,
     quick=False,
     explains={

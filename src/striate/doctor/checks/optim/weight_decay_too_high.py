@@ -16,7 +16,8 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.evidence.trial_variants import OwnGradient
+from striate.doctor.evidence.trial_variants import OwnGradient, by_outputs_alone
+from striate.doctor.evidence.way_gone import said_of, way_gone
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -32,6 +33,11 @@ ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
 PULLED = 0.015
 """Of the weights, in each step of SGD. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
+GUESS, LEARNED = 0.1, 0.5
+"""Of the way from a guess to right predictions, with a penalty that the loss consists of, and without its gradient."""
+_ADDED = "a penalty added to the loss"
+_LESS = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
+_WHY = "Every step pulls the weights towards zero by more than the data pull them elsewhere."
 _USUAL = 1e-3
 ADAMS_DECAY = 0.05
 
@@ -54,6 +60,10 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if evidence.setup.own_optimizer and evidence.setup.own_step:
         return
     shrunk = _shrunk(trial)
+    penalty = _penalty(evidence, shrunk) if shrunk < SHRUNK else None
+    if penalty is not None:
+        yield penalty
+        return
     if own.share > SOME or not shrunk < SHRUNK:
         yield from _of_another_optimizer(trial.replica.optimizer)
         return
@@ -69,11 +79,38 @@ def run(evidence: Evidence) -> Iterator[Finding]:
                 f"{several(len(trial.rows), 'step')}; {attempt.how} the loss is {other} instead of {own}",
                 threshold=f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is "
                 "1.5 times lower",
-                why="Every step pulls the weights towards zero by more than the data pull them elsewhere.",
+                why=_WHY,
                 remedy=attempt.remedy,
             )
             return
     yield from _of_another_optimizer(trial.replica.optimizer)
+
+
+def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
+    """Of a loss that falls as its penalty does, while predictions stay a guess: with what comes back through them alone
+    the network learns."""
+    try:
+        own = way_gone(evidence.after_training, as_they_are=True)
+        if own is None or own > GUESS or not _pulled(evidence):
+            return None
+        trial = evidence.variant("gradient through the outputs alone", Change(prepare=by_outputs_alone))
+        other = evidence.in_training(trial.replica)
+    except NoEvidence:
+        return None
+    if trial.error is not None or (way_gone(other, as_they_are=True) or 0.0) < LEARNED:
+        return None
+    return Finding(
+        code="optim.weight-decay-too-high",
+        severity="error",
+        where="the loss",
+        measured=f"{_ADDED} shrinks the weights to {shrunk:.2g} of their norm in {several(len(trial.rows), 'step')}, "
+        f"and {said_of(evidence.after_training, as_they_are=True)}; with what comes back through the outputs alone "
+        f"{said_of(other, as_they_are=True)}",
+        threshold=f"less than {SHRUNK:g} of the norm is left, predictions go {GUESS:.0%} of the way from a guess at "
+        f"most, and {LEARNED:.0%} without the penalty's gradient",
+        why=_WHY,
+        remedy=_LESS,
+    )
 
 
 def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
@@ -141,14 +178,13 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             Remedy(_weaker(evidence.trial.replica.optimizer), settings={"optim.weight_decay": 0.0}),
         )
     if _pulled(evidence):
-        remedy = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
-        apart, own = "a penalty added to the loss", OwnGradient()
+        own = OwnGradient()
         change = Change(prepare=own.prepare, around=own.around)
         yield _Try(
-            apart, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, remedy
+            _ADDED, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, _LESS
         )
         how = "without the part of gradients that points along the weights"
-        yield _Try(apart, how, "the loss", "no gradient along the weights", Change(prepare=_sideways), remedy)
+        yield _Try(_ADDED, how, "the loss", "no gradient along the weights", Change(prepare=_sideways), _LESS)
     else:
         yield _Try(
             "the step",
@@ -244,9 +280,11 @@ WEIGHT_DECAY_TOO_HIGH = Check(
     question="Do weights shrink to nothing, and does the network learn if they do not?",
     threshold=f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 "
     "times "
-    "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower. "
+    "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower, or "
+    f"predictions go {LEARNED:.0%} of the way from a guess, and {GUESS:.0%} at most with it. "
     f"Of SGD: lr · weight_decay / (1 − momentum) is above {PULLED:g}.",
     run=run,
     quick=False,
-    explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),
+    explains="loss.degenerate model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high "
+    "optim.lr-too-low fit.*",
 )
