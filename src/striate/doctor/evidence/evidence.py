@@ -16,7 +16,7 @@ from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.counted import Counted, asked_for, counted_by
-from striate.doctor.evidence.pairs import pairs_of
+from striate.doctor.evidence.pairs import Embeddings, embeddings_of, pairs_of
 from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
@@ -264,6 +264,11 @@ class Evidence:
     def calls(self) -> StepCalls:
         """What one step of the user's calls: losses, and what Python waits for."""
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
+
+    @Kept
+    def embeddings(self) -> list[Embeddings]:
+        """What the network embeds in each of a few steps, with the gradients that come back."""
+        return embeddings_of(self)
 
     @Kept
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:

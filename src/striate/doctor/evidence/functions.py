@@ -89,7 +89,9 @@ def check_function(function: Any, given: tuple[Any, ...]) -> FunctionCheck:
     Raises NoEvidence where it cannot be computed in float64, or is no function of its input alone.
     """
     arguments = _doubled(given)
-    leaves = {str(i): value for i, value in enumerate(arguments) if _has_slope(value)}
+    asked = [isinstance(value, torch.Tensor) and value.requires_grad for value in given]  # of a scale, say, of none
+    wanted = asked if any(asked) else [True] * len(asked)
+    leaves = {str(i): value for i, value in enumerate(arguments) if wanted[i] and _has_slope(value)}
 
     def call() -> Any:
         return function.apply(*(value.clone() if isinstance(value, torch.Tensor) else value for value in arguments))

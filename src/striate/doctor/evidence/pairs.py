@@ -25,7 +25,7 @@ _STEPS = 12
 
 
 @dataclass
-class _Sets:
+class Embeddings:
     """Of one step: embeddings (samples, numbers) with the inputs they were made of and the gradient that comes back."""
 
     inputs: list[torch.Tensor] = field(default_factory=list)
@@ -39,7 +39,7 @@ def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
     does not embed several sets of samples in a step."""
     if not _is_about_pairs(evidence):
         raise NoEvidence("the network does not embed several sets of samples in a step")
-    return _distances(_watched(evidence))
+    return _distances(evidence.embeddings)
 
 
 def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
@@ -50,7 +50,7 @@ def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
     if any(t is None or t.ndim != 1 or t.is_floating_point() for t in labels) or evidence.setup.rivals:
         raise NoEvidence("the batches have no class numbers")
     found: dict[int, list[tuple[float, float]]] = {}
-    for number, sets in enumerate(_watched(evidence, every=True)):
+    for number, sets in enumerate(embeddings_of(evidence, every=True)):
         for place, output in enumerate(sets.outputs):
             gradient = sets.gradients.get(place)
             known = labels[number % len(labels)]
@@ -67,6 +67,20 @@ def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
     return list(found.values())
 
 
+def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
+    """What the network is given in a few steps in which it embeds samples, call by call."""
+    return [sets.inputs for sets in evidence.embeddings]
+
+
+def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """How far inputs are from each other (N,); of images, blurred, so that small moves count for little."""
+    difference = one - other
+    if difference.ndim == 4 and min(difference.shape[2:]) >= 6:
+        difference = functional.avg_pool2d(difference, 3, 1)
+    far: torch.Tensor = difference.flatten(1).norm(dim=1)
+    return far
+
+
 def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tensor:
     """The labels of so many views of each sample, in the order that the inputs have: all first ones and then all second
     ones, or those of a sample together, whichever are nearer to each other."""
@@ -78,14 +92,14 @@ def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tenso
     return labels.repeat(views) if apart <= beside else labels.repeat_interleave(views)
 
 
-def _watched(evidence: Evidence, *, every: bool = False) -> list[_Sets]:
+def embeddings_of(evidence: Evidence, *, every: bool = False) -> list[Embeddings]:
     """Embeddings and their gradients in each of a few steps; `every` output of the network, not one of each input."""
-    steps: list[_Sets] = []
+    steps: list[Embeddings] = []
     replicas: list[Replica] = []
 
     def wrap(step: Step) -> Step:
         def watched(*given: Any) -> Any:
-            steps.append(_Sets())
+            steps.append(Embeddings())
             with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, every)):
                 returned = step(*given)
             if not every:
@@ -123,16 +137,16 @@ def _stacked(x: torch.Tensor, batch: Any) -> int:
     return len(sets) if torch.equal(x.cpu().float(), torch.cat(sets).cpu().float()) else 1
 
 
-def _unstacked(sets: _Sets, batch: Any) -> _Sets:
+def _unstacked(sets: Embeddings, batch: Any) -> Embeddings:
     """The same with each set by itself, where the network was shown all at once."""
     count = _stacked(sets.inputs[0], batch) if len(sets.outputs) == 1 else 1
     if count == 1 or 0 not in sets.gradients or len(sets.outputs[0]) != len(sets.inputs[0]):
         return sets
     inputs, outputs, gradients = (list(t.chunk(count)) for t in (sets.inputs[0], sets.outputs[0], sets.gradients[0]))
-    return _Sets(inputs, outputs, dict(enumerate(gradients)))
+    return Embeddings(inputs, outputs, dict(enumerate(gradients)))
 
 
-def _note(sets: _Sets, call: ModuleCall, every: bool) -> None:
+def _note(sets: Embeddings, call: ModuleCall, every: bool) -> None:
     given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
     made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.ndim == 2 and t.requires_grad]
     if every:
@@ -150,7 +164,7 @@ def _note(sets: _Sets, call: ModuleCall, every: bool) -> None:
         on_gradient(output, back)
 
 
-def _distances(steps: Sequence[_Sets]) -> tuple[torch.Tensor, torch.Tensor]:
+def _distances(steps: Sequence[Embeddings]) -> tuple[torch.Tensor, torch.Tensor]:
     """Distances between the inputs of pairs that are pulled together, and of those that are pushed apart: pairs of the
     first set's samples with those of the others."""
     pulled, pushed = [torch.zeros(0)], [torch.zeros(0)]
@@ -163,17 +177,8 @@ def _distances(steps: Sequence[_Sets]) -> tuple[torch.Tensor, torch.Tensor]:
                 continue
             apart = sets.outputs[0] - sets.outputs[other]
             pull = ((sets.gradients[0] - sets.gradients[other]) * apart).sum(1)
-            far = _far(sets.inputs[0], sets.inputs[other])
+            far = far_apart(sets.inputs[0], sets.inputs[other])
             least = 1e-6 * pull.abs().max()
             pulled.append(far[pull > least])
             pushed.append(far[pull < -least])
     return torch.cat(pulled), torch.cat(pushed)
-
-
-def _far(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """How far inputs are from each other; of images, blurred, so that small moves count for little."""
-    difference = one - other
-    if difference.ndim == 4 and min(difference.shape[2:]) >= 6:
-        difference = functional.avg_pool2d(difference, 3, 1)
-    far: torch.Tensor = difference.flatten(1).norm(dim=1)
-    return far

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -347,11 +348,16 @@ def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 
 def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an expression is a network with parameters, or a method of the user's of one."""
+    """Whether an expression is a network with parameters, or a method of the user's of one, or a function of the
+    user's that has one by a name of its own: `loss_of(x, y)`."""
     value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
     if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
         value = value.__self__
-    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+    known = [value]
+    if isinstance(value, types.FunctionType) and written_by_user(value.__module__):
+        closure = inspect.getclosurevars(value)
+        known = [*closure.nonlocals.values(), *closure.globals.values()]
+    return any(isinstance(one, torch.nn.Module) and any(True for _ in one.parameters()) for one in known)
 
 
 def is_batch(value: Any) -> bool:

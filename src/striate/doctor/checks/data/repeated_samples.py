@@ -37,12 +37,16 @@ DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
 _MOST, _ALL = 2000, 0.95
 _SECONDS = 0.3
 _EVEN, _EVEN_IN_PART = 0.05, 0.2
+_TIMES = 20
+"""Copies of each sample that make an epoch longer."""
+_SCALED = 0.995
+"""Correlation of inputs and what the network is given, above which they were only scaled."""
 DUPLICATES_THRESHOLD = (
     f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, of which short ones "
     f"are said twice, unless {_ALL:.0%} of them have copies), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose "
     "rows "
     "may agree by chance, beyond three times chance; a note where copies "
-    "only make rare classes as common as the others; "
+    "only make rare classes as common as the others, or where each sample comes as often and the step varies inputs; "
     "what a sampler draws again on purpose does not count, "
     "nor as many copies as drawing with replacement leaves"
 )
@@ -71,7 +75,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     severity: Severity = "error" if share >= DUPLICATES_GRAVE else "warning"
     if _of_whole_numbers(x) and float((counts[counts > 0] > 1).double().mean()) < _ALL:
         severity = "note"
-    if where == "training loader" and _balanced(evidence, first):
+    if where == "training loader" and (_balanced(evidence, first) or (_even(counts) and _varied_in_step(evidence))):
         severity = "note"
     most = int(counts.argmax())
     rows = (first == most).nonzero().flatten()
@@ -111,6 +115,22 @@ def _balanced(evidence: Evidence, first: torch.Tensor) -> bool:
             even = int(counts.max()) - int(counts.min()) <= apart * int(counts.max())
             return even and float((different / counts.clamp(min=1)).max()) >= 1 - _EVEN
     return False
+
+
+def _even(counts: torch.Tensor) -> bool:
+    """Whether each sample comes as often as the others, some times: that makes an epoch longer, and nothing else."""
+    known = counts[counts > 0]
+    return int(known.min()) == int(known.max()) <= _TIMES
+
+
+def _varied_in_step(evidence: Evidence) -> bool:
+    """Whether the step changes inputs by more than their scale before the network gets them: copies then differ."""
+    first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
+    given = main_tensor(first.arguments[0]) if first.arguments else None
+    if given is None or inputs is None or given.shape != inputs.shape or len(given) < 2:
+        return False
+    pairs = torch.stack([tensor.detach().cpu().double().flatten() for tensor in (given, inputs)])
+    return float(torch.corrcoef(pairs)[0, 1]) < _SCALED
 
 
 def _bootstrapped(counts: torch.Tensor) -> bool:

@@ -28,6 +28,11 @@ _NEARLY, _OTHERS = 1e-3, 0.05
 _COLUMNS, _ROWS = 4, 20
 """Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
 
+_MOST_COLUMNS, _LOOKED_AT = 60, 400
+_EXACT, _APART = 1e-5, 1e-3
+"""Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
+float32, and that of columns and products without the target."""
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     yield from (
@@ -173,7 +178,8 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     place = int(left.argmin())
     if float(left[place]) > _LINEAR:
         if known[0][0].ndim == 2:
-            yield from _nearly_told(values, wanted, place, float(left[place]))
+            found = list(_nearly_told(values, wanted, place, float(left[place])))
+            yield from found or _told_by_two(values, wanted)
         return
     yield _finding(
         f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
@@ -189,9 +195,7 @@ def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: f
     if not left < _NEARLY or columns < _COLUMNS or len(values) < _ROWS * columns:
         return
     others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
-    others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
-    missed = wanted - others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
-    beside = float(missed.square().sum() / wanted.square().sum())
+    beside = _left(others / others.square().mean(0).sqrt().clamp(min=1e-300), wanted)
     if beside > _OTHERS:
         yield _finding(
             f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance, all others "
@@ -200,6 +204,40 @@ def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: f
             f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
             "warning",
         )
+
+
+def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
+    """A column that was made of the target and another one, as a price by the area: their product, or quotient, is the
+    target to all digits, beside further columns that have something to do with it."""
+    columns = values.shape[1]
+    if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < _ROWS:
+        return
+    rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
+    target = wanted[:_LOOKED_AT] / wanted.square().mean().sqrt().clamp(min=1e-300)
+    pairs = torch.combinations(torch.arange(columns))
+    a, b = rows[:, pairs[:, 0]].T, rows[:, pairs[:, 1]].T
+    t = target.expand_as(a)
+    apart = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b], 2))
+    together = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b, t, t * a, t * b], 2))
+    exact = (together[:, -1] < _EXACT * together[:, 0]) & (apart[:, -1] > _APART * apart[:, 0])
+    for one, other in pairs[exact].tolist():
+        for made, beside in ((other, one), (one, other)):  # what was made stands behind, mostly
+            rest = [number for number in range(columns) if number != made]
+            if _left(rows[:, rest], target) > _left(rows[:, [beside]], target) - _OTHERS:
+                continue  # nothing else has to do with it: a product that is to be learned
+            yield _finding(
+                f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, are the target "
+                "to all digits, beside others that have something to do with it, too",
+                f"leave out what was made of the target, as a price by the area: `inputs = torch.cat([inputs[:, :{made}"
+                f"], inputs[:, {made + 1}:]], 1)`",
+            )
+            return
+
+
+def _left(columns: torch.Tensor, target: torch.Tensor) -> float:
+    """What a linear model leaves of the target's variance."""
+    fitted = columns @ torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution
+    return float((target - fitted[:, 0]).square().mean() / target.square().mean())
 
 
 def _columns(evidence: Evidence) -> bool:
@@ -245,7 +283,8 @@ TARGET_IN_INPUT = Check(
     question="Does the input already hold the target?",
     threshold=f"{_SAME:.0%} of the counted tokens are the input's at the same position; or one number of the input "
     f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
-    f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or all inputs are their targets, and "
+    f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
+    "are the target to all digits, where others have to do with it too; or all inputs are their targets, and "
     "the network adds its input to its output; or the loss is given the network's input, and the batch holds the same "
     "without noise",
     run=_run,

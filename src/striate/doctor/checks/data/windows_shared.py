@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -24,6 +26,10 @@ _QUIET = 1e-6
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    exact = _exactly_shared(evidence.samples.x, evidence.val_samples.x)
+    if exact is not None:
+        yield _finding(f"{exact} begin with {_STRETCH} steps that stand in a training window, number for number")
+        return
     train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
     if train.shape[1:] != val.shape[1:]:
         raise NoEvidence("windows of training and validation have different shapes")
@@ -38,18 +44,51 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     count = int((best > equal).sum())
     if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
         return  # what is alike backward as well has a form in common, and no moment
-    yield Finding(
+    yield _finding(
+        f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a training "
+        f"window has, too: what is noise in both correlates by {float(best[best > equal].median()):.2f}"
+    )
+
+
+def _finding(measured: str) -> Finding:
+    return Finding(
         code="data.leak",
         severity="error",
         where="validation loader",
-        measured=f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a "
-        f"training window has, too: what is noise in both correlates by {float(best[best > equal].median()):.2f}",
+        measured=measured,
         threshold=WINDOWS_SHARED.threshold,
         why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
         "trained on.",
         remedy="split recordings (patients, days) first and cut windows from each side afterwards; of one long "
         "recording, validate on its end, and leave out a window's length between",
     )
+
+
+def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str | None:
+    """How many of some validation windows begin with a stretch of a training window, number for number; not of
+    stretches that come again at the same place of another window, as periods do. None where few do."""
+    windows = [_along_time(x) for x in (train, val) if x is not None and x.is_floating_point() and x.ndim in (2, 3)]
+    if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < 2 * _STRETCH:
+        return None
+    known: dict[bytes, set[int]] = {}
+    again: set[bytes] = set()
+    for window in windows[0][: max(_MOST, _NUMBERS // windows[0][0].size)]:
+        for place in range(len(window) - _STRETCH + 1):
+            stretch = window[place : place + _STRETCH].tobytes()
+            places = known.setdefault(stretch, set())
+            again |= {stretch} if place in places else set()
+            places.add(place)
+    some = windows[1][:: max(1, len(windows[1]) // _MOST)]
+    begins = [window[:_STRETCH] for window in some if float(window[:_STRETCH].std()) > 0]
+    count = sum(begin.tobytes() in known and begin.tobytes() not in again for begin in begins)
+    few = count < max(_FEWEST, _SHARE * len(some))
+    return None if few else f"{count} of {several(len(some), 'validation window')}"
+
+
+def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+    """Windows (N, time, channels)."""
+    windows = x[:, :, None] if x.ndim == 2 else x if x.shape[1] >= x.shape[2] else x.transpose(1, 2)
+    return np.ascontiguousarray(windows.float().numpy())
 
 
 def _rough(x: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     read = chain(
         _of_all_epochs(evidence),
         _never_reset(source),
+        _never_zeroed(source),
         _mean_losses_divided(source),
         _count_divided(source),
         _divided_by_batches(source),
@@ -234,6 +235,56 @@ def _never_reset(source: ScriptSource) -> Iterator[Finding]:
                     "What is told for an epoch is the mean over this and all earlier ones.",
                     "`reset()` before each evaluation begins",
                 )
+
+
+def _never_zeroed(source: ScriptSource) -> Iterator[Finding]:
+    """A count of right predictions that a library's hook adds to in each validation, and divides, and that nothing
+    sets to zero between two of them."""
+    if source.library is None or (source.epochs or 2) < 2:
+        return
+    for tree in source.trees.values():
+        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            methods = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
+            step, end = methods.get("validation_step"), methods.get("on_validation_epoch_end")
+            if step is None or end is None:
+                continue
+            added = {
+                part.target.attr: part
+                for part in ast.walk(step)
+                if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and _is_own(part.target)
+                if isinstance(part.target, ast.Attribute)
+            }
+            divided = {
+                part.attr
+                for node in ast.walk(end)
+                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+                for part in ast.walk(node)
+                if isinstance(part, ast.Attribute) and _is_own(part)
+            }
+            for name in added.keys() & divided:
+                if not any(_sets(method, name) for key, method in methods.items() if key not in _ONCE):
+                    yield _finding(
+                        f"line {added[name].lineno}",
+                        f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, and no "
+                        "method sets it to zero between two validations",
+                        "What is told for an epoch counts this and all earlier ones: it may pass 100 %.",
+                        f"`self.{name} = 0` in `on_validation_epoch_start`",
+                    )
+
+
+_ONCE = ("__init__", "setup", "configure_model", "prepare_data", "on_fit_start", "on_train_start",
+         "on_sanity_check_start", "on_sanity_check_end")  # fmt: skip
+"""Methods that a library calls once."""
+
+
+def _is_own(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _sets(method: ast.FunctionDef, name: str) -> bool:
+    targets = (t for node in ast.walk(method) if isinstance(node, ast.Assign) for t in node.targets)
+    parts = (part for target in targets for part in ast.walk(target))
+    return any(isinstance(part, ast.Attribute) and part.attr == name for part in parts)
 
 
 def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:

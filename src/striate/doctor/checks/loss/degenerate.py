@@ -16,11 +16,13 @@ from striate.doctor.checks.loss.endless import (
     constant_without_end,
     right_answers_masked,
 )
+from striate.doctor.checks.loss.far_mates import of_each_with_each
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances, quality
+from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.evidence.trial import Change, Trial, run_trial
 from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.records import Finding
@@ -210,7 +212,10 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
 
 
 def _only_pulls(evidence: Evidence) -> str | None:
-    """A loss of pairs of embeddings that pushes none apart, while embeddings become alike."""
+    """A loss of pairs of embeddings that pushes none apart, while embeddings become alike; where each is scored with
+    each, the others are pushed."""
+    if any(of_each_with_each(call.input, call.target) for call in class_losses(evidence)):
+        return None
     try:
         pulled, pushed = evidence.pairs
         narrowed = _deviation(evidence.after_training.outputs) / max(_deviation(evidence.start_training.outputs), 1e-12)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.far_mates import RIGHT, WRONG, nearest_mates
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -36,13 +37,19 @@ nearly all."""
 _ERRORS = 3.3
 """Standard errors below an even chance: of 2,000 healthy setups one, were inputs by chance."""
 
+_OF_OTHERS = "It pulls views of different samples together: nothing is learned that belongs to one of them."
+_ONE_ORDER = (
+    "one order of views where they are joined and where the loss looks for the mate: "
+    "`x = torch.cat([first, second])` and `target = torch.arange(2 * n).roll(n)`"
+)
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     own = _asks_for_few(evidence)
     if own is not None:
         yield own
         return
-    apart = _other_views(evidence) or _classes_driven_apart(evidence)
+    apart = _other_views(evidence) or _other_mates(evidence) or _classes_driven_apart(evidence)
     if apart is not None:
         yield apart
         return
@@ -126,11 +133,31 @@ def _other_views(evidence: Evidence) -> Finding | None:
             measured=f"with both views of each of {several(len(one), 'sample')} made the same, the score that the loss "
             f"asks for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
             threshold=CHECK.threshold,
-            why="It pulls views of different samples together: nothing is learned that belongs to one of them.",
-            remedy="one order of views where they are joined and where the loss looks for the mate: "
-            "`x = torch.cat([first, second])` and `target = torch.arange(2 * n).roll(n)`",
+            why=_OF_OTHERS,
+            remedy=_ONE_ORDER,
         )
     return None
+
+
+def _other_mates(evidence: Evidence) -> Finding | None:
+    """Views that the step makes by itself, put together in one order and looked for in another."""
+    try:
+        found = nearest_mates(evidence)
+    except NoEvidence:
+        return None
+    if found is None or found.asked > WRONG or found.best < RIGHT:
+        return None
+    asked, best, size = found
+    return Finding(
+        code=CODE,
+        severity="error",
+        where="the loss",
+        measured=f"of scores of {size} views with each other, inputs are nearer to the view that the loss asks for "
+        f"than to others in {asked:.0%} of comparisons; with views put together in another order in {best:.0%}",
+        threshold=CHECK.threshold,
+        why=_OF_OTHERS,
+        remedy=_ONE_ORDER,
+    )
 
 
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
@@ -231,7 +258,9 @@ CHECK = Check(
     f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least; or scores of each sample with each are asked for "
     "fewer columns than half of the samples; or of embeddings beside class numbers the gradient drives those of one "
     f"class apart and pulls together others, in each of {_BATCHES} steps or more; or with both views of each sample "
-    f"made the same, the loss asks for the highest score in {_MATES:.0%} of the rows at most",
+    f"made the same, the loss asks for the highest score in {_MATES:.0%} of the rows at most; or of scores of views "
+    f"with each other, inputs are nearer to the one that the loss asks for in {WRONG:.0%} of comparisons at most, and "
+    f"in {RIGHT:.0%} with another order of views",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",

@@ -100,7 +100,21 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
 def _weight(source: ScriptSource, node: ast.expr) -> float | None:
     """A factor: its number, or what it ends at where it grows from epoch to epoch, as `min(1.0, epoch / 10)` does."""
     known = source.value(node)
-    return float(known) if isinstance(known, int | float) else _ramp_end(source, node)
+    if isinstance(known, int | float):
+        return float(known)
+    end = _ramp_end(source, node)
+    return _by_default(source, node) if end is None else end
+
+
+def _by_default(source: ScriptSource, weight: ast.expr) -> float | None:
+    """What a parameter is where nobody gives it."""
+    function = source.function_of(weight)
+    if not isinstance(function, ast.FunctionDef) or not isinstance(weight, ast.Name):
+        return None
+    given = function.args.args[len(function.args.args) - len(function.args.defaults) :]
+    pairs = zip([*given, *function.args.kwonlyargs], [*function.args.defaults, *function.args.kw_defaults], strict=True)
+    value = next((source.value(default) for part, default in pairs if part.arg == weight.id), None)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
@@ -108,7 +122,7 @@ def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Assign) or called(node.value) != "min" or not isinstance(weight, ast.Name):
                 continue
-            if any(isinstance(target, ast.Name) and target.id == weight.id for target in node.targets):
+            if any(weight.id == getattr(target, "attr", getattr(target, "id", "")) for target in node.targets):
                 assert isinstance(node.value, ast.Call)
                 ends = [
                     source.value(part) for part in node.value.args if isinstance(part, ast.Constant | ast.Attribute)

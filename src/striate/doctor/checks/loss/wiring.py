@@ -17,6 +17,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.added_scores import score_added
+from striate.doctor.checks.loss.distances_as_scores import DEVIATIONS, distances_asked
 from striate.doctor.checks.loss.paired_quantities import wanted_least
 from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
 from striate.doctor.diagnosis import Picture
@@ -64,7 +65,23 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
         return
-    yield from islice(chain(_worse(evidence), _dearer(evidence), _added(evidence), _wanted_least(evidence)), 1)
+    reads = (_worse, _of_distances, _dearer, _added, _wanted_least)
+    yield from islice(chain.from_iterable(read(evidence) for read in reads), 1)
+
+
+def _of_distances(evidence: Evidence) -> Iterator[Finding]:
+    measured = None if evidence.setup.rivals else distances_asked(evidence)
+    if measured is not None:
+        yield Finding(
+            code="loss.sign",
+            severity="error",
+            where="the loss",
+            measured=measured,
+            threshold=SIGN.threshold,
+            why="Distances are small where samples belong together; cross entropy makes the number of the right class "
+            "large.",
+            remedy="give it the distances with a minus: `F.cross_entropy(-distances, labels)`",
+        )
 
 
 def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
@@ -230,7 +247,8 @@ SIGN = Check(
     f"zero by each of torch's losses in the step; or right answers of probability {SURE:g} cost {DEARER:g} times as "
     "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
     "named for a score (dice, IoU, …) adds what it does not take from 1; or one of several outputs for which "
-    "its targets cost more than those of other samples",
+    "its targets cost more than those of other samples; or numbers above 0 that cross entropy is given, of which the "
+    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that ends at chance",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

@@ -119,8 +119,13 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     size = min(size_of(batch), MOST)
     kept = size // 2
     small = with_rows(batch, lambda tensor: tensor[:size])
+    given, one = question(evidence, small)
     others = with_rows(small, lambda tensor: _replaced(tensor, kept))
-    (given, one), (changed, other) = question(evidence, small), question(evidence, others)
+    try:
+        changed, other = question(evidence, others)
+    except NoEvidence:  # lengths may have to fall, as of sequences that are packed
+        others = with_rows(small, lambda tensor: _replaced(tensor, kept) if tensor.ndim > 1 else tensor)
+        changed, other = question(evidence, others)
     if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
         one, other = one.transpose(0, 1), other.transpose(0, 1)
     if one.shape != other.shape or len(one) != size:
@@ -296,6 +301,6 @@ BATCH_MIXING = Check(
     threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
     "bits) when the others are replaced or left out: rounding is smaller",
     run=_find_batch_mixing,
-    explains="loss.wrong-for-task model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low "
-    "fit.*",
+    explains="data.labels-random data.label-noise loss.wrong-for-task model.collapsed model.redundant-filters "
+    "model.vanishing-gradient optim.lr-too-low fit.*",
 )

@@ -164,14 +164,15 @@ def _decay(steps: float) -> float:
 
 def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     """Copies of the network that the step's code names, and neither runs nor changes."""
-    if evidence.setup.own_step or not list(_copies(evidence.fresh)):
+    theirs = {id(thing) for thing in reached_objects((evidence.setup.step,)) if isinstance(thing, nn.Module)}
+    if evidence.setup.own_step or not list(_copies(evidence.fresh, theirs)):
         return
     kept: list[tuple[Any, dict[str, torch.Tensor]]] = []
     statistics: list[tuple[nn.Module, dict[str, torch.Tensor]]] = []
     ran: set[int] = set()
 
     def prepare(replica: Replica) -> None:
-        for found, tensors in _copies(replica):
+        for found, tensors in _copies(replica, theirs):
             kept.append((found, {name: tensor.detach().clone() for name, tensor in tensors.items()}))
             if isinstance(found, nn.Module):
                 statistics.append((found, {name: mean.clone() for name, mean in _means(found).items()}))
@@ -244,16 +245,17 @@ def _means(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in named if name.endswith("running_mean")}
 
 
-def _copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
-    """What the step's code reaches that has tensors of the network's names and shapes, beside the network."""
+def _copies(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """What the step's code reaches that has tensors of the network's names and shapes, beside the network; not the
+    user's own (`theirs`), which methods still know by a name."""
     shapes = {name: tensor.shape for name, tensor in replica.model.named_parameters()}
     own = {id(part) for part in replica.model.modules()}
     for thing in reached_objects((replica.step,)):
-        if id(thing) in own or not isinstance(thing, nn.Module | dict | list):
+        if id(thing) in own | theirs or not isinstance(thing, nn.Module | dict | list):
             continue
         tensors = _tensors(thing, shapes)
         if any(tensor is replica.originals.get(name) for name, tensor in tensors.items()):
-            continue  # the user's own network, by a name that a copied function still has
+            continue
         if shapes and all(name in tensors and tensors[name].shape == shape for name, shape in shapes.items()):
             yield thing, tensors
 

@@ -34,7 +34,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     whole = evidence.variant("weights in float32", Change(prepare=_to_float32))
     lost, broken = max(_unchanged(trial), _rounded_away(evidence)), not all(map(math.isfinite, trial.losses[-10:]))
-    if whole.error is not None or not whole.rows or not math.isfinite(whole.level()):
+    tried = whole.error is None and bool(whole.rows)
+    if not (math.isfinite(whole.level()) if tried else broken and any(p.dtype == torch.float16 for p in half)):
         return
     better = broken or whole.level() * _BETTER < trial.level()
     if not better and lost < _LOST:
@@ -47,7 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the weights",
         measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: after "
         f"{several(len(trial.rows), 'step')} {lost:.0%} of their numbers are what they were, or stay so in a step"
-        f"{_in_float32(trial, whole, broken)}",
+        f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf'}",
         threshold=LOW_PRECISION.threshold,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
         "digits: a smaller step is rounded away, and Adam's eps of 1e-8 is zero in float16.",

@@ -206,7 +206,7 @@ def _finding(found: FunctionCheck) -> Finding:
         severity="note" if found.meant else "error",
         where=found.name,
         measured=f"by its argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, measured is "
-        f"{check.measured:.4g}; {len(found.wrong)} of its gradients are wrong",
+        f"{check.measured:.4g}; {len(found.wrong)} of its gradients {'is' if len(found.wrong) == 1 else 'are'} wrong",
         threshold=f"a relative error of {TOLERANCE:g} in float64",
         why=why,
         remedy=f"Fix `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in "

@@ -39,7 +39,7 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
                 continue
             sides = (node.left, node.comparators[0])
             limit = next((b for a, b in (sides, sides[::-1]) if called(a) in _DRAWS), None)
-            if limit is None:
+            if limit is None or _before_training(source, node):
                 continue
             value = _constant(source, limit)
             where = f"{Path(file).name}, line {node.lineno}"
@@ -57,6 +57,20 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
     ):
         where = f"{Path(file).name}, line {call.lineno}"
         yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
+
+
+def _before_training(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a function that is called once, apart from the training, acts there: what it stores is all that there
+    is, as of logs that are learned from."""
+    function, (file, first, last) = source.function_of(node), source.loop
+    if not isinstance(function, ast.FunctionDef):
+        return False
+    if function.lineno <= first and last <= (function.end_lineno or 0) and function in ast.walk(source.trees[file]):
+        return False
+    sites = source.calls(function.name)
+    return bool(sites) and all(
+        site.often == "once" or (site.often == "epoch" and _before_training(source, site.node)) for site in sites
+    )
 
 
 def _constant(source: ScriptSource, limit: ast.expr) -> float | None:

@@ -1,0 +1,45 @@
+"""Distances that cross entropy is given as if they were scores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import class_losses
+
+DEVIATIONS = 3.5
+"""Of an even chance, of which that of the right class is above it as the lowest number."""
+LEARNED = 0.8
+"""Of the loss of a guess, below which the trial has learned what it was asked."""
+_FEWEST, _TIMES = 24, 1.75
+
+
+def distances_asked(evidence: Evidence) -> str | None:
+    """Cross entropy of numbers none of which is below 0 and of which the right class has the lowest, before anything
+    was learned, and after which nothing was: it asks for the farthest."""
+    for call in class_losses(evidence):
+        numbers, target = call.input.detach().float().cpu(), call.target.detach().cpu().long()
+        if numbers.ndim != 2 or target.ndim != 1 or len(target) < _FEWEST or numbers.shape[1] < 3:
+            continue
+        if not bool((numbers >= 0).all()) or int(target.min()) < 0:
+            continue
+        chance = 1 / numbers.shape[1]
+        lowest, highest = (_recall(found, target) for found in (numbers.argmin(1), numbers.argmax(1)))
+        far = chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / len(target))
+        if lowest < max(far, _TIMES * chance) or highest > chance:
+            continue
+        if evidence.trial.level() >= LEARNED * -math.log(chance):
+            return (
+                f"of the numbers {tuple(numbers.shape)} that cross entropy is given in the first step none is below 0; "
+                f"the right class has the lowest in {lowest:.0%} of the rows and the highest in {highest:.0%}, and "
+                f"after the trial the loss is {evidence.trial.level():.3g}, that of a guess"
+            )
+    return None
+
+
+def _recall(found: torch.Tensor, target: torch.Tensor) -> float:
+    """The share of right ones, each class counted alike: of an untrained network one class may have all."""
+    kinds = target.unique()
+    return sum(float((found[target == kind] == kind).double().mean()) for kind in kinds) / len(kinds)
