@@ -11,7 +11,7 @@ from striate.doctor.evidence.token_targets import class_losses
 
 DEVIATIONS = 3.5
 """Of an even chance, of which that of the right class is above it as the lowest number."""
-LEARNED = 0.8
+LEARNED = 0.5
 """Of the loss of a guess, below which the trial has learned what it was asked."""
 _FEWEST, _TIMES = 24, 1.75
 
@@ -34,7 +34,7 @@ def distances_asked(evidence: Evidence) -> str | None:
             return (
                 f"of the numbers {tuple(numbers.shape)} that cross entropy is given in the first step none is below 0; "
                 f"the right class has the lowest in {lowest:.0%} of the rows and the highest in {highest:.0%}, and "
-                f"after the trial the loss is {evidence.trial.level():.3g}, that of a guess"
+                f"after the trial the loss is {evidence.trial.level():.3g} (a guess: {-math.log(chance):.3g})"
             )
     return None
 

@@ -248,7 +248,7 @@ SIGN = Check(
     "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
     "named for a score (dice, IoU, …) adds what it does not take from 1; or one of several outputs for which "
     "its targets cost more than those of other samples; or numbers above 0 that cross entropy is given, of which the "
-    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that ends at chance",
+    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that learns little",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
