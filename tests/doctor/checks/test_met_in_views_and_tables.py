@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.repeated_samples import DUPLICATES
-from striate.doctor.checks.data.same_order import _draws
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
@@ -33,8 +33,9 @@ from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import check_function
 from striate.doctor.script import drawn_batches
-from striate.doctor.script.drawn_batches import Drawn, drawing
+from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.setup.library_training import LibraryTraining
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 from striate.records import Finding
 
@@ -160,15 +161,18 @@ def test_windows_of_one_series_are_the_same_number_for_number(period: int | None
     assert ["number for number" in f.measured for f in found] == [True] * (period is None)
 
 
-@pytest.mark.parametrize(("fresh", "draws"), [(True, True), (False, False)])
-def test_what_is_drawn_anew_is_told_from_what_is_given_again(fresh: bool, draws: bool) -> None:
-    x, y = torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+@pytest.mark.parametrize("chance", [True, False])
+def test_a_function_that_draws_by_chance_is_told_from_one_that_gives_a_grid(chance: bool) -> None:
+    def anew() -> tuple[Tensor, Tensor]:
+        rows = torch.randint(16, (8,), generator=torch.Generator().manual_seed(0))
+        return rows.float(), rows % 10
 
-    def draw() -> Any:
-        return (x.clone(), y.clone()) if fresh else (x, y)
+    def grid() -> tuple[Tensor, Tensor]:
+        return torch.linspace(0, 1, 8), torch.arange(8)
 
-    setup = make_setup(perceptron(), Drawn(draw), None)
-    assert _draws(Evidence(setup, Clock(20.0))) is draws
+    (loop,) = ast.parse("for _ in range(9):\n    x, y = draw()\n    model(x)").body
+    assert isinstance(loop, ast.For)
+    assert drawn_batches.by_chance(loop, ["x", "y"], {"draw": anew if chance else grid}) is chance
 
 
 def test_a_function_that_holds_the_network_is_given_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +196,7 @@ def test_a_function_that_holds_the_network_is_given_batches(monkeypatch: pytest.
 COUNTED = """
 class Net:
     def {where}(self):
-        self.right = 0
+        {zero}
     def validation_step(self, batch, _):
         self.right += (self(batch[0]).argmax(1) == batch[1]).sum()
     def on_validation_epoch_end(self):
@@ -201,14 +205,31 @@ trainer.fit(model)
 """
 
 
-@pytest.mark.parametrize(("where", "wrong"), [("on_fit_start", True), ("on_validation_epoch_start", False)])
-def test_a_count_begins_anew_in_each_validation(where: str, wrong: bool) -> None:
+@pytest.mark.parametrize(
+    ("where", "zero", "wrong"),
+    [
+        ("on_fit_start", "self.right = 0", True),
+        ("on_validation_epoch_start", "self.right = 0", False),
+        ("on_validation_epoch_start", "self.right.zero_()", False),
+    ],
+)
+def test_a_count_begins_anew_in_each_validation(where: str, zero: str, wrong: bool) -> None:
     library = LibraryTraining("Lightning's Trainer", 5)
     with suppress(NoEvidence):
-        found = found_in_library(perceptron(), WRONG_COUNT, COUNTED.format(where=where), {}, library)
+        found = found_in_library(perceptron(), WRONG_COUNT, COUNTED.format(where=where, zero=zero), {}, library)
         assert [f.code for f in found] == ["eval.wrong-count"] * wrong
         return
     assert not wrong
+
+
+@pytest.mark.parametrize("first", [12, 20])
+def test_images_that_no_loader_yields_are_compared_by_their_names(first: int) -> None:
+    images = torch.randn(30, 5, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    names: dict[str, Any] = {"train_images": images[:20], "valid_images": images[first:]}
+    source = ScriptSource({"train.py": ast.parse("train_images")}, names, ("train.py", 1, 1), 3)
+    setup = make_setup(perceptron(), digits(), None, source=source)
+    found = [f.where for f in SPLIT_OVERLAP.run(Evidence(setup, Clock(20.0)))]
+    assert found == ["train_images and valid_images"] * (first < 20)
 
 
 class Colored(Dataset[Any]):

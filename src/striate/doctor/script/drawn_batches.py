@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from striate.doctor.script.iterated_loop import number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
-from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.reached_objects import global_names, written_by_user
 from striate.doctor.setup.script_source import called
 
 DRAWN = 40
@@ -43,6 +43,8 @@ class Drawn:
         """How often the loop draws, where it counts."""
         self.as_written: Callable[..., Any] | None = None
         """The step where parts whose gradients are added up are drawn each by itself, not the one given batch again."""
+        self.by_chance = False
+        """Whether a function of the script's that draws makes random numbers."""
         self.drawn_once = drawn_once
         """The call that would give other samples each time, and stands in front of the loop."""
 
@@ -170,6 +172,23 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | 
             node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
     return None
+
+
+_CHANCE = {"rand", "randn", "randint", "randperm", "permutation", "choice", "choices", "sample", "integers", "random",
+           "uniform", "normal", "multinomial"}  # fmt: skip
+
+
+def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any]) -> bool:
+    """Whether the function of the script's whose call gives the tensors of these names makes random numbers."""
+    for node in (node for statement in loop.body for node in ast.walk(statement)):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        target = node.targets[0]
+        stored = [ast.unparse(part) for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
+        function = value_of(node.value.func, names)
+        if stored[:1] == chosen[:1] and isinstance(function, types.FunctionType):
+            return bool(global_names(function.__code__) & _CHANCE)
+    return False
 
 
 def draws_for_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:

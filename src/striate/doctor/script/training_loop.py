@@ -17,6 +17,7 @@ import torch
 from striate.doctor.script.drawn_batches import (
     DRAWN,
     Drawn,
+    by_chance,
     drawing,
     drawn_once,
     draws_for_parts,
@@ -130,6 +131,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             passes = len(counted) if isinstance(counted, range) else None
             slices = passes if isinstance(counted, range) and counted.step > 1 else None  # `range(0, len(x), 32)`
             drawn = Drawn(draw, passes=passes, count=numbers or slices or DRAWN)
+            drawn.by_chance = by_chance(made, chosen, names)
             if draws_for_parts(loop, chosen):
                 drawn.as_written = _with_drawn(found, 0, chosen, drawn, names).step
             return _with_drawn(replace(found, loop=made), place, chosen, drawn, names)

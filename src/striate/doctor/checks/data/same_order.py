@@ -82,7 +82,7 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
     """Batches that are all the same one, since random numbers begin anew before each is drawn."""
     batches = evidence.train.raw
     sites = [site for site in evidence.source.calls("manual_seed", "seed", "seed_everything") if site.often == "batch"]
-    if len(batches) < _ALIKE or not (sites or _draws(evidence)):
+    if len(batches) < _ALIKE or not (sites or getattr(evidence.setup.train, "by_chance", False)):
         return None
     first = list(leaves(batches[0]))
     for batch in batches[1:]:
@@ -102,15 +102,6 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
         else "one generator for all batches, made once outside of the function that draws them: "
         "`generator = torch.Generator().manual_seed(0)`",
     )
-
-
-def _draws(evidence: Evidence) -> bool:
-    """Whether a function of the script's makes each batch anew, rather than that the same tensors are given again."""
-    draw = getattr(evidence.setup.train, "draw", None)
-    if draw is None:
-        return False
-    one, other = (dict(leaves(draw())) for _ in range(2))
-    return all(one[path] is not other.get(path) for path in one)
 
 
 def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
@@ -135,8 +126,8 @@ SAME_ORDER = Check(
     question="Does a sampler of several processes draw all samples, in another order each epoch?",
     threshold="a DistributedSampler that shuffles, or one of the script's that has a `set_epoch`, more than one epoch, "
     "and `set_epoch` nowhere; or one for more "
-    f"processes than are running; or a seed that is set before each batch, or a function that draws each, and {_ALIKE} "
-    "batches or more that are the same",
+    "processes than are running; or a seed that is set before each batch, or a function that draws each by chance, "
+    f"and {_ALIKE} batches or more that are the same",
     run=_run,
     of_source=True,
     explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",

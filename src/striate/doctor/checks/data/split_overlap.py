@@ -19,13 +19,14 @@ from striate.wording import several
 
 _TRAINING = re.compile(r"train|trn|(?<![a-z])tr(?![a-z])")
 _OTHERS = ("val", "valid", "validation", "test", "tst", "dev", "eval")
+_IMAGES_AXES = 3
 _FEWEST = 5
 """Positions: two numbers are the ends of a range."""
 _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nodes", "rows")
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_positions_shared(evidence)) or list(_split_again(evidence.source))
+    found = list(_positions_shared(evidence)) or list(_images_shared(evidence)) or list(_split_again(evidence.source))
     found = found or list(_never_used(evidence))
     yield from found or _never_read(evidence)
 
@@ -160,18 +161,51 @@ def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
             others = _positions(also)
             shared = chosen & others
             if len(others) >= _FEWEST and len(shared) > 0.01 * len(others):
-                yield Finding(
-                    code="data.split-overlap",
-                    severity="error",
-                    where=f"{name} and {other}",
-                    measured=f"{several(len(shared), 'position')} of {len(others)} in `{other}` are in "
-                    f"`{name}` as well",
-                    threshold=SPLIT_OVERLAP.threshold,
-                    why="What is measured on was trained on: the metric says nothing of new samples.",
-                    remedy="split once: `order = torch.randperm(n); train, val = order[: int(0.8 * n)], "
-                    "order[int(0.8 * n) :]`",
+                yield _shared(
+                    name,
+                    other,
+                    f"{several(len(shared), 'position')} of {len(others)} in `{other}` are in `{name}` as well",
                 )
                 return
+
+
+def _images_shared(evidence: Evidence) -> Iterator[Finding]:
+    """Images in variables named for training and for validation, of scripts whose validation is no loader."""
+    names = evidence.source.names if evidence.setup.val is None else {}
+    for name, value in list(names.items()):
+        if not _TRAINING.search(name.lower()) or not _are_images(value):
+            continue
+        known = set(_contents(value))
+        for other, also in _counterparts(name, names):
+            if not _are_images(also) or also.shape[1:] != value.shape[1:] or also.dtype != value.dtype:
+                continue
+            shared = sum(content in known for content in _contents(also))
+            if shared >= _FEWEST and shared > 0.01 * len(also):
+                yield _shared(name, other, f"{shared} of the {len(also)} entries of `{other}` are in `{name}` as well")
+                return
+
+
+def _are_images(value: Any) -> bool:
+    kind = isinstance(value, torch.Tensor | np.ndarray) and value.ndim >= _IMAGES_AXES
+    return kind and not getattr(value, "requires_grad", False) and len(value) > 0
+
+
+def _contents(images: torch.Tensor | np.ndarray[Any, np.dtype[Any]]) -> Iterator[bytes]:
+    """Of each that is not blank."""
+    rows = images.detach().cpu().double().numpy() if isinstance(images, torch.Tensor) else images
+    return (row.tobytes() for row in rows if row.size and row.min() < row.max())
+
+
+def _shared(name: str, other: str, measured: str) -> Finding:
+    return Finding(
+        code="data.split-overlap",
+        severity="error",
+        where=f"{name} and {other}",
+        measured=measured,
+        threshold=SPLIT_OVERLAP.threshold,
+        why="What is measured on was trained on: the metric says nothing of new samples.",
+        remedy="split once: `order = torch.randperm(n); train, val = order[: int(0.8 * n)], order[int(0.8 * n) :]`",
+    )
 
 
 def _counterparts(name: str, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -195,7 +229,8 @@ def _positions(value: Any) -> set[int]:
 SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
     question="Do positions of training and of validation have none in common?",
-    threshold="1 % of the positions in a list that is named for validation or test are in the one of training; or an "
+    threshold="1 % of the positions in a list, or of the images in an array, that is named for validation or test are "
+    "in the one of training; or an "
     "evaluation is given the training loader, and no code uses the one of validation; or validation data are made "
     "beside those of training and no code reads them; or a data module's `setup`, "
     "called for fitting and for testing, draws the split anew",

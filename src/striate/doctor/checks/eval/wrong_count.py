@@ -282,8 +282,12 @@ def _is_own(node: ast.AST) -> bool:
 
 
 def _sets(method: ast.FunctionDef, name: str) -> bool:
-    targets = (t for node in ast.walk(method) if isinstance(node, ast.Assign) for t in node.targets)
-    parts = (part for target in targets for part in ast.walk(target))
+    """Whether a method gives an attribute another value, or calls something of it as a statement: `self.n.zero_()`."""
+    changed = [target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets]
+    changed += [
+        node.value.func for node in ast.walk(method) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ]
+    parts = (part for node in changed for part in ast.walk(node))
     return any(isinstance(part, ast.Attribute) and part.attr == name for part in parts)
 
 
