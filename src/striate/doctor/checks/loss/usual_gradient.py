@@ -37,7 +37,7 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         trial = evidence.variant("gradient of a usual loss", Change(wrap=usual.wrap, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
         found = way_gone(predictions)
-        if found is None or found < TAUGHT or not _same_at(evidence, usual.times):
+        if found is None or found < TAUGHT or not usual.fits or not _same_at(evidence, usual.times):
             return None
     except NoEvidence:
         return None
@@ -59,13 +59,15 @@ def _looks_so(evidence: Evidence) -> bool:
 
 
 class _UsualGradient:
-    """Two halves of a Change. `name`: of the loss whose gradient the outputs are given. `times`: how many times longer
-    that is than the own one of the first step, 0 where there was none."""
+    """Two halves of a Change. `name`: of the loss whose gradient the outputs are given; `fits`: whether outputs and
+    targets were of its form in all steps. `times`: how many times longer that is than the own one of the first step, 0
+    where there was none."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.scale = evidence.target_scale
         self.targets: torch.Tensor | None = None
         self.name = ""
+        self.fits = True
         self.times: float | None = None
 
     def wrap(self, step: Step) -> Step:
@@ -90,6 +92,7 @@ class _UsualGradient:
             given = outputs.detach().requires_grad_()
             self.name, value = _usual_loss(given, self.targets.to(given.device))
             if value is None:
+                self.fits = False
                 return
             (wanted,) = torch.autograd.grad(value, given)
 

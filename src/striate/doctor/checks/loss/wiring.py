@@ -392,7 +392,7 @@ BROADCAST = Check(
     threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
     "outputs have the shape of the targets: exact, nothing is estimated",
     run=_find_broadcast,
-    explains="loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+    explains="loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )
 
 
