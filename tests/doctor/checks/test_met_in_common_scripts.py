@@ -60,6 +60,12 @@ def test_a_loader_named_like_that_of_training_is_validation(name: str) -> None:
     assert seen_from({training: train, name: other}, train) is other
 
 
+def test_loaders_of_a_training_to_come_may_stand_in_a_dictionary() -> None:
+    train, later, other = loader(0), loader(1), loader(2)
+    assert seen_from({"source": train, "loaders": {"train": later, "val": other}}, train) is not other
+    assert seen_from({"loaders": {"train": train, "val": other}}, train) is other
+
+
 def test_data_for_development_that_hold_training_come_behind_validation() -> None:
     x, y = torch.randn(60, 3), torch.zeros(60)
     names = {"x_dev": x, "y_dev": y, "x_val_t": x[:20].clone(), "y_val_t": y[:20].clone()}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,11 +23,13 @@ from striate.doctor.checks.data.repeated_samples import DUPLICATES
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.wiring import SIGN
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.evidence.clock import Clock, NoEvidence
@@ -147,6 +150,62 @@ def test_a_column_made_of_the_target_and_another_tells_it(kind: str, wrong: bool
     found = said(TARGET_IN_INPUT, model, data, loss=nn.MSELoss(), optimizer=adam)
     assert [f.code for f in found] == ["data.target-in-input"] * wrong
     assert all("inputs[:, :4]" in f.remedy for f in found)
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("after", True), ("noisy", False)])
+def test_a_column_that_is_only_there_once_the_class_is(kind: str, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1000, 5, generator=generator)
+    y = (x[:, 0] + 0.8 * torch.randn(1000, generator=generator) > 0).float()
+    after = y * (1 + torch.rand(1000, generator=generator))
+    if kind == "noisy":
+        after = after * (torch.rand(1000, generator=generator) > 0.05)
+    data = DataLoader(TensorDataset(torch.cat([x, after[:, None]], 1), y[:, None]), 50, shuffle=True)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+    found = said(TARGET_IN_INPUT, model, data, loss=nn.BCEWithLogitsLoss(), optimizer=adam)
+    assert ["by a limit" in f.measured for f in found] == [True] * wrong
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk, self.classes, self.boxes = nn.Linear(64, 32), nn.Linear(32, 10), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.trunk(x.flatten(1)))
+        return self.classes(hidden), self.boxes(hidden)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_loss_that_is_added_as_a_number_goes_nowhere(cut: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        scores, boxes = model(batch[0])
+        other = functional.l1_loss(boxes, batch[0].flatten(1)[:, :4])
+        value = functional.cross_entropy(scores, batch[1]) + (other.item() if cut else other)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = TwoHeads()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    found = said(GRAPH_DETACHED, model, digits(), step=step, optimizer=optimizer)
+    assert ["`l1_loss`" in f.measured and "boxes" in f.measured for f in found] == [True] * cut
+
+
+@pytest.mark.parametrize(("sign", "wrong"), [("<", True), (">", False)])
+def test_what_a_librarys_metric_gives_is_known_by_its_name(sign: str, wrong: bool) -> None:
+    text = f"""
+best_score = 0
+for epoch in range(3):
+    score = accuracy_score(labels, predicted)
+    if score {sign} best_score:
+        best_score = score
+"""
+    source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 3, 6), 3)
+    found = list(WORST_KEPT.run(SimpleNamespace(source=source)))  # type: ignore[arg-type]
+    assert [f.code for f in found] == ["eval.worst-kept"] * wrong
 
 
 @pytest.mark.parametrize("period", [None, 24])

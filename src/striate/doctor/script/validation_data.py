@@ -37,7 +37,7 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
             continue
         for name, value in list(names.items()):
             held: list[tuple[Any, Any]] = []
-            if isinstance(value, dict):
+            if isinstance(value, dict) and not are_of_another_training(value, loop.batches):
                 held = [(f"{name}.{key}", inner) for key, inner in list(value.items())[:_MOST_LOADERS]]
             elif type(value).__module__ == "__main__" and hasattr(value, "__dict__"):
                 held = list(vars(value).items())
@@ -63,9 +63,9 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
-    """Whether loaders that a function has are for a training to come: one is named for training, and the batches are
-    from none of them, nor from their data."""
-    loaders = {name.lower(): value for name, value in names.items() if isinstance(value, DataLoader)}
+    """Whether loaders that a function has, or a dictionary, are for a training to come: one is named for training, and
+    the batches are from none of them, nor from their data."""
+    loaders = {str(name).lower(): value for name, value in list(names.items()) if isinstance(value, DataLoader)}
     if not isinstance(batches, DataLoader) or not any("train" in name for name in loaders):
         return False
     data = getattr(batches.dataset, "dataset", batches.dataset)

@@ -28,6 +28,7 @@ _NEARLY, _OTHERS = 1e-3, 0.05
 _COLUMNS, _ROWS = 4, 20
 """Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
 
+_FEWEST_OF_CLASS = 30
 _MOST_COLUMNS, _LOOKED_AT = 60, 400
 _EXACT, _APART = 1e-5, 1e-3
 """Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
@@ -179,7 +180,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     if float(left[place]) > _LINEAR:
         if known[0][0].ndim == 2:
             found = list(_nearly_told(values, wanted, place, float(left[place])))
-            yield from found or _told_by_two(values, wanted)
+            yield from found or list(_told_by_two(values, wanted)) or _classes_told(values, wanted)
         return
     yield _finding(
         f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
@@ -202,6 +203,34 @@ def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: f
             f"together (a linear model) {beside:.2g}",
             "ask when that column is known: what is made of the target, such as a tax of a price or the state of a "
             f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+            "warning",
+        )
+
+
+def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
+    """A column of a table that tells two classes apart without an error, by a limit, beside columns that do not."""
+    columns, kinds = values.shape[1], wanted.unique()
+    if len(kinds) != 2 or columns < _COLUMNS or len(values) < _ROWS * columns:
+        return
+    first = wanted == kinds[0]
+    if min(int(first.sum()), int((~first).sum())) < _FEWEST_OF_CLASS:
+        return
+    low, high = (values[rows].aminmax(dim=0) for rows in (first, ~first))
+    apart = (low.max < high.min) | (high.max < low.min)
+    if int(apart.sum()) != 1:
+        return
+    place = int(apart.int().argmax())
+    others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
+    others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
+    fitted = others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
+    limit = float(kinds.mean())
+    right = float(((fitted > limit) == (wanted > limit)).double().mean())
+    if right < 1 - _OTHERS:
+        yield _finding(
+            f"number {place} of the {columns} numbers of a row tells the two classes apart by a limit, without an "
+            f"error in {several(len(values), 'row')}; all others together (a linear model) are right in {right:.0%}",
+            "ask when that column is known: what is only there once the class is, such as the last invoice of those "
+            f"who left, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
             "warning",
         )
 
@@ -284,9 +313,10 @@ TARGET_IN_INPUT = Check(
     threshold=f"{_SAME:.0%} of the counted tokens are the input's at the same position; or one number of the input "
     f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
     f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
-    "are the target to all digits, where others have to do with it too; or all inputs are their targets, and "
-    "the network adds its input to its output; or the loss is given the network's input, and the batch holds the same "
-    "without noise",
+    "are the target to all digits, where others have to do with it too; or one column alone tells two classes apart by "
+    f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more; or all inputs are their targets, "
+    "and the network adds its input to its output; or the loss is given the network's input, and the batch holds the "
+    "same without noise",
     run=_run,
-    explains="model.batch-mixing fit.* data.leak speed.small-batch",
+    explains="model.batch-mixing fit.* data.leak optim.lr-schedule speed.small-batch",
 )

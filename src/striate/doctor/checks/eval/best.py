@@ -251,6 +251,9 @@ def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
         words = _words(made[0])
         return words if words & (_LOW | _HIGH) else set()
     functions = source.functions_of(made[0]) if len(made) == 1 and isinstance(made[0], ast.Call) else []
+    if len(made) == 1 and isinstance(made[0], ast.Call) and not functions:  # `accuracy_score(y, predicted)`
+        words = _words(ast.Name(called(made[0])))
+        return words if words & (_LOW | _HIGH) else set()
     returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
     if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
         return set()

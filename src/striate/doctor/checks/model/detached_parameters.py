@@ -183,7 +183,7 @@ def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
         if without == used:
             yield _all_cut(graph, f"backward runs, but none of {several(len(used), 'parameter')} gets a gradient")
         elif without:
-            yield from _partly(evidence, graph, without)
+            yield from list(_partly(evidence, graph, without)) or _not_backward(evidence, graph, without)
         else:
             drawn = _drawn_without_way_back(graph)
             yield from [drawn] if drawn is not None else _sampled(evidence) if evidence.setup.source is not None else ()
@@ -315,6 +315,42 @@ def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[F
     share = numbers / max(sum(p.numel() for p in parameters.values() if p.requires_grad), 1)
     fresh = are_untrained(evidence.fresh.model, set(found))
     yield _some_cut(evidence, [cuts[index] for index in sorted(cuts)], list(found), numbers, share, fresh)
+
+
+def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[Finding]:
+    """A loss that is all that some layers are for, and that does not go backward: `total = one + other.item()`."""
+    optimizer = evidence.setup.optimizer
+    held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
+    parameters = dict(evidence.setup.model.named_parameters())
+    known = {name for name in names if held is None or id(parameters[name]) in held}
+    behind = frozenset[int]() if graph.root is None else graph.before(graph.root)
+    for call in graph.calls if behind else ():
+        if call.name not in _LOSSES or not call.gives_gradient or call.index in behind or call.inside:
+            continue
+        made_of = graph.before(call.index)
+        found = sorted(name for name in known if any(name in graph.calls[i].parameters for i in made_of if i >= 0))
+        if not found or not are_untrained(evidence.fresh.model, set(found)):
+            continue
+        layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in found))
+        yield Finding(
+            code=GRAPH_DETACHED_CODE,
+            severity="error",
+            where="the loss",
+            measured=f"{listed_names(layers)} get no gradient "
+            f"({several(sum(parameters[name].numel() for name in found), 'number')}): `{call.name}`, which is computed "
+            "of them, does not go backward",
+            threshold=GRAPH_DETACHED.threshold,
+            why="A loss that is added as a number, by `.item()` or `.detach()`, changes what is printed and nothing "
+            "else.",
+            remedy="add the loss itself, without `.item()`: `loss = classification + weight * boxes`",
+        )
+        return
+
+
+_LOSSES = frozenset(
+    ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
+     "smooth_l1_loss", "huber_loss", "kl_div")
+)  # fmt: skip
 
 
 def _some_cut(
