@@ -35,6 +35,7 @@ from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import check_function
+from striate.doctor.evidence.pairs import _stacked, far_apart
 from striate.doctor.script import drawn_batches
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.setup.library_training import LibraryTraining
@@ -91,6 +92,19 @@ def opposite(rows: Tensor) -> Tensor:
 def test_views_are_looked_for_where_they_were_put(mates: Any, wrong: bool) -> None:
     found = said(PAIRS_SWAPPED, embedding(), digits(), step=contrastive(noisy, mates), optimizer=adam)
     assert ["with views put together in another order" in f.measured for f in found] == [True] * wrong
+
+
+def test_images_are_near_wherever_they_show_something() -> None:
+    image, other = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float(far_apart(image, image.roll((2, -1), (2, 3)))) < 1e-5
+    assert float(far_apart(image, other)) > 0.3
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_sets_of_a_batch_are_told_in_any_order(order: tuple[int, ...]) -> None:
+    sets = torch.randn(3, 4, 5)
+    assert _stacked(torch.cat([sets[place] for place in order]), tuple(sets)) == 3
+    assert _stacked(torch.randn(12, 5), tuple(sets)) == 1
 
 
 @pytest.mark.parametrize(("view", "wrong"), [(noisy, False), (of_a_corner, True)])

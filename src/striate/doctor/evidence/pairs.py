@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Change
@@ -73,11 +72,15 @@ def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
 
 
 def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """How far inputs are from each other (N,); of images, blurred, so that small moves count for little."""
-    difference = one - other
-    if difference.ndim == 4 and min(difference.shape[2:]) >= 6:
-        difference = functional.avg_pool2d(difference, 3, 1)
-    far: torch.Tensor = difference.flatten(1).norm(dim=1)
+    """How far inputs are from each other (N,); of images, 1 less the highest correlation over all shifts, so that where
+    they show something counts for nothing."""
+    if one.ndim == 4 and min(one.shape[2:]) >= 6:
+        a, b = (part.float() - part.float().mean((1, 2, 3), keepdim=True) for part in (one, other))
+        products = torch.fft.irfft2(torch.fft.rfft2(a) * torch.fft.rfft2(b).conj(), s=a.shape[-2:]).sum(1)
+        size = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
+        unlike: torch.Tensor = 1 - products.flatten(1).amax(1) / size.clamp_min(1e-12)
+        return unlike
+    far: torch.Tensor = (one - other).flatten(1).norm(dim=1)
     return far
 
 
@@ -134,7 +137,8 @@ def _stacked(x: torch.Tensor, batch: Any) -> int:
     alike = len(sets) in (2, 3) and len({tensor.shape for tensor in sets}) == 1
     if not alike or x.shape != (len(sets) * len(sets[0]), *sets[0].shape[1:]):
         return 1
-    return len(sets) if torch.equal(x.cpu().float(), torch.cat(sets).cpu().float()) else 1
+    shown, known = x.cpu().float().chunk(len(sets)), [tensor.cpu().float() for tensor in sets]
+    return len(sets) if all(any(torch.equal(part, one) for one in known) for part in shown) else 1  # in any order
 
 
 def _unstacked(sets: Embeddings, batch: Any) -> Embeddings:

@@ -181,7 +181,9 @@ def _images_shared(evidence: Evidence) -> Iterator[Finding]:
                 continue
             shared = sum(content in known for content in _contents(also))
             if shared >= _FEWEST and shared > 0.01 * len(also):
-                yield _shared(name, other, f"{shared} of the {len(also)} entries of `{other}` are in `{name}` as well")
+                yield _shared(
+                    name, other, f"{shared} of {several(len(also), 'image')} in `{other}` are in `{name}` as well"
+                )
                 return
 
 
