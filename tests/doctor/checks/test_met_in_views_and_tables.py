@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import asked, digits, perceptron
@@ -22,6 +23,7 @@ from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.repeated_samples import DUPLICATES
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
@@ -32,6 +34,7 @@ from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
+from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import check_function
@@ -333,6 +336,32 @@ def test_a_flip_along_the_axis_of_colors(axis: int | None, shuffled: bool, wrong
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 3))
     found = said(AUGMENTATION, model, loaders[0], val=loaders[1], optimizer=adam)
     assert any("exchanged in one of the two draws" in f.measured for f in found) is wrong
+
+
+@pytest.mark.parametrize(("times", "wrong"), [(1, True), (2, False)])
+def test_the_part_that_is_shown_is_the_part_that_is_asked_for(times: int, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    large = functional.interpolate(torch.rand(48, 3, 8, 8, generator=generator), size=48, mode="bilinear")
+    small = functional.avg_pool2d(large, 2)
+    places = torch.randint(2, 9, (48, 2), generator=generator).tolist()
+    x = torch.stack([one[:, a : a + 12, b : b + 12] for one, (a, b) in zip(small, places, strict=True)])
+    y = torch.stack([one[:, times * a :, times * b :][:, :24, :24] for one, (a, b) in zip(large, places, strict=True)])
+    model = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, padding=1))
+    found = said(LEFT_BEHIND, model, DataLoader(TensorDataset(x, y), 16), loss=nn.MSELoss(), optimizer=adam)
+    assert ["is like it once it is shifted" in f.measured for f in found] == [True] * wrong
+
+
+def test_what_was_never_stored_is_no_transition() -> None:
+    class Buffer:
+        def __init__(self) -> None:
+            self.observations, self.next_observations = np.zeros((500, 3)), np.zeros((500, 3))
+            self.rewards, self.terminated = np.zeros(500), np.zeros(500)
+
+    buffer, walk = Buffer(), np.random.default_rng(0).normal(size=(61, 3))
+    buffer.observations[:60], buffer.next_observations[:60], buffer.rewards[:60] = walk[:-1], walk[1:], 1
+    found = recorded({"buffer": buffer})
+    assert found is not None
+    assert len(found[1]) == 60
 
 
 @pytest.mark.parametrize("varied", [True, False])

@@ -19,6 +19,7 @@ from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import left_roughly
+from striate.doctor.checks.data.parts_apart import parts_apart
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -49,6 +50,9 @@ _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def _left_behind(evidence: Evidence) -> Iterator[Finding]:
+    if (cut := parts_apart(evidence)) is not None:
+        yield _of_parts(cut)
+        return
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
@@ -98,6 +102,20 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
+    )
+
+
+def _of_parts(count: str) -> Finding:
+    return Finding(
+        code="data.targets-left-behind",
+        severity="error",
+        where="the training data set",
+        measured=f"in {count} the target, made as small as the input, is like it once it is shifted, and much less as "
+        "it lies",
+        threshold=LEFT_BEHIND.threshold,
+        why="Input and target show different parts of the picture: what is asked for is not what is shown.",
+        remedy="places of the large image are those of the small one times the scale: "
+        "`large[:, scale * top :, scale * left :]` beside `small[:, top:, left:]`",
     )
 
 
@@ -385,7 +403,8 @@ LEFT_BEHIND = Check(
     threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
     "never moves with that; or five pairs in which the image looks clearly more like a flipped one and the mask like "
     "one that is not, and less than 2.5 times as many in which both move; or a number that stays, which a simple model "
-    "tells of validation, and of its mirror images with the other sign",
+    "tells of validation, and of its mirror images with the other sign; or targets a whole number of times as large as "
+    "their inputs, which are like them once they are shifted, in 40 % of the pairs",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )

@@ -21,7 +21,21 @@ from striate.wording import several
 
 _FEWEST, _MOST, _DEEPEST = 40, 20_000, 2
 _BY_LIMIT = 0.6
-_FILLED = ("size", "count", "length", "n", "pos", "position", "ptr", "pointer", "idx", "index", "cursor", "head")
+_FILLED = (
+    "size",
+    "count",
+    "length",
+    "n",
+    "pos",
+    "position",
+    "ptr",
+    "pointer",
+    "idx",
+    "index",
+    "cursor",
+    "head",
+    "next",
+)
 _FIELDS = {
     "following": re.compile(r"^(next|new|following)_?|_next$|^(s2|obs2|s_prime|sp)$"),
     "observations": re.compile(r"^(obs\w*|states?|s|s1|frames?)$"),
@@ -132,12 +146,19 @@ def _of_columns(held: Mapping[str, Any], value: Any) -> Experience | None:
     most = len(arrays[str(named["rewards"])])
     counts = [held[k] for k in _FILLED if isinstance(held.get(k), int) and held[k] < most]  # not the capacity
     size = most if getattr(value, "full", False) is True else max(counts, default=most)
+    size = min(size, _written(arrays[named["observations"]], arrays[named["following"]]))
     if size < _FEWEST:
         return None
     try:
         return _made({what: list(arrays[k][:size]) for what, k in named.items() if k is not None})
     except (ValueError, TypeError):
         return None
+
+
+def _written(*arrays: Any) -> int:
+    """How many rows there are up to the last one that is not zero: behind it nothing was stored yet."""
+    rows = [np.flatnonzero(np.asarray(array).reshape(len(array), -1).any(axis=1)) for array in arrays]
+    return 1 + max((int(numbers[-1]) for numbers in rows if len(numbers)), default=-1)
 
 
 def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
