@@ -23,7 +23,7 @@ from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.repeated_samples import DUPLICATES
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, _number_rows
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
@@ -38,6 +38,7 @@ from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import check_function
+from striate.doctor.evidence.padding import rows_of
 from striate.doctor.evidence.pairs import _stacked, far_apart
 from striate.doctor.script import drawn_batches
 from striate.doctor.script.drawn_batches import drawing
@@ -223,6 +224,25 @@ for epoch in range(3):
     source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 3, 6), 3)
     found = list(WORST_KEPT.run(SimpleNamespace(source=source)))  # type: ignore[arg-type]
     assert [f.code for f in found] == ["eval.worst-kept"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("numbers", "wrong"), [(torch.tensor([0, 1, 2, 3]), False), (torch.tensor([1, 1, 2, 3]), True)]
+)
+def test_the_numbers_of_rows_are_no_labels(numbers: Tensor, wrong: bool) -> None:
+    assert _number_rows(numbers) is not wrong
+
+
+def test_rows_of_a_part_of_a_batch_are_known() -> None:
+    tokens = torch.randint(1, 9, (16, 7), generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(28, 3))
+    setup = make_setup(model, [(tokens, tokens[:, 0] % 3)] * 3, None, loss=nn.CrossEntropyLoss())
+    evidence = Evidence(setup, Clock(20.0))
+    for rows in (16, 8, 4):
+        found = rows_of(evidence, torch.zeros(rows * 6, dtype=torch.long))
+        assert found is not None
+        assert found.shape == (rows, 6)
+    assert rows_of(evidence, torch.zeros(5, dtype=torch.long)) is None
 
 
 @pytest.mark.parametrize("period", [None, 24])

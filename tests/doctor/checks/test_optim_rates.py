@@ -76,6 +76,22 @@ def test_steps_that_add_up_to_nothing_in_the_whole_training(rate: float, nowhere
     assert ["in all steps" in finding.threshold for finding in found] == [True] * nowhere
 
 
+@pytest.mark.parametrize(("rate", "nowhere"), [(1e-6, True), (1e-2, False)])
+def test_a_warmup_is_counted_at_the_rate_that_it_leads_to(rate: float, nowhere: bool) -> None:
+    model, loader = perceptron(), digits()
+    optimizer = sgd(model, rate)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=10_000)
+
+    def step(network: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        value = loop(network, batch, own, loss)
+        warmup.step()
+        return value
+
+    text = "for epoch in range(5):\n    for x, y in loader:\n        pass\n"
+    found = read(text, LR_TOO_LOW, model, loader, loss=nn.CrossEntropyLoss(), optimizer=optimizer, step=step)
+    assert [f"with lr {rate:g} a step moves" in finding.measured for finding in found] == [True] * nowhere
+
+
 def test_a_rate_of_zero() -> None:
     model = perceptron()
     (found,) = asked(LR_TOO_LOW, model, digits(), optimizer=sgd(model, 0.0))

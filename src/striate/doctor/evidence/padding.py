@@ -11,16 +11,19 @@ from striate.doctor.evidence.token_targets import token_inputs
 from striate.doctor.setup.batch import leaves
 
 _TRIED = 4
+_PARTS = (2, 4, 8)
+"""In which a step may take a batch, adding up gradients."""
 
 
 def rows_of(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
     """The targets as (samples, positions); None where they are no sequences."""
     if target.ndim == 2:
         return target
-    for _, _, tokens in token_inputs(evidence):
-        for shape in (tokens.shape, (len(tokens), tokens.shape[1] - 1)):
-            if target.ndim == 1 and len(target) == shape[0] * shape[1]:
-                return target.reshape(shape)
+    lengths = [length for _, _, tokens in token_inputs(evidence) for length in (tokens.shape[1], tokens.shape[1] - 1)]
+    most = max((len(tokens) for _, _, tokens in token_inputs(evidence)), default=0)
+    for rows in (most, *(most // parts for parts in _PARTS)):  # of a batch, or of the first part of one
+        if target.ndim == 1 and rows and any(len(target) == rows * length for length in lengths):
+            return target.reshape(rows, -1)
     return None
 
 

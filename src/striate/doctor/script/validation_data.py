@@ -57,8 +57,9 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
             return value
-    known = {id(loop.batches), *map(id, pairs.values())}  # which were looked at
+    known, data = {id(loop.batches), *map(id, pairs.values())}, getattr(loop.batches, "dataset", None)
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
+    others = [other for other in others if other.dataset is not data]  # what a library has put a loader around
     return others[0] if len(others) == 1 and not found else None
 
 

@@ -18,7 +18,7 @@ from striate.wording import several
 _SHARE, _FEWEST, _MOST = 0.2, 5, 64
 _TRAINING, _NUMBERS = 4000, 400_000
 """Windows of training that are searched at most, and numbers in them."""
-_STRETCH, _LONGEST = 24, 64
+_STRETCH, _LONGEST, _SHORTEST = 24, 64, 12
 _EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
 _SAME, _SOME_NOISE = 0.99, -0.3
 """Where less of the signals is noise, they have to be the same."""
@@ -28,7 +28,7 @@ _QUIET = 1e-6
 def _run(evidence: Evidence) -> Iterator[Finding]:
     exact = _exactly_shared(evidence.samples.x, evidence.val_samples.x)
     if exact is not None:
-        yield _finding(f"{exact} begin with {_STRETCH} steps that stand in a training window, number for number")
+        yield _finding(f"{exact} steps that stand in a training window, number for number")
         return
     train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
     if train.shape[1:] != val.shape[1:]:
@@ -68,21 +68,22 @@ def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str
     """How many of some validation windows begin with a stretch of a training window, number for number; not of
     stretches that come again at the same place of another window, as periods do. None where few do."""
     windows = [_along_time(x) for x in (train, val) if x is not None and x.is_floating_point() and x.ndim in (2, 3)]
-    if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < 2 * _STRETCH:
+    if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < 2 * _SHORTEST:
         return None
+    long = min(_STRETCH, windows[0].shape[1] // 2)
     known: dict[bytes, set[int]] = {}
     again: set[bytes] = set()
     for window in windows[0][: max(_MOST, _NUMBERS // windows[0][0].size)]:
-        for place in range(len(window) - _STRETCH + 1):
-            stretch = window[place : place + _STRETCH].tobytes()
+        for place in range(len(window) - long + 1):
+            stretch = window[place : place + long].tobytes()
             places = known.setdefault(stretch, set())
             again |= {stretch} if place in places else set()
             places.add(place)
     some = windows[1][:: max(1, len(windows[1]) // _MOST)]
-    begins = [window[:_STRETCH] for window in some if float(window[:_STRETCH].std()) > 0]
+    begins = [window[:long] for window in some if float(window[:long].std()) > 0]
     count = sum(begin.tobytes() in known and begin.tobytes() not in again for begin in begins)
     few = count < max(_FEWEST, _SHARE * len(some))
-    return None if few else f"{count} of {several(len(some), 'validation window')}"
+    return None if few else f"{count} of {several(len(some), 'validation window')} begin with {long}"
 
 
 def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:

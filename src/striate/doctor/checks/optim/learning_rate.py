@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -27,7 +27,7 @@ from striate.doctor.evidence.rates import (
     steps_an_epoch,
     warms_up,
 )
-from striate.doctor.evidence.trial import Trial
+from striate.doctor.evidence.trial import CLOSE_STEPS, Trial
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -249,11 +249,15 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if highest_rates(trial) and max(highest_rates(trial)) == 0:
         yield from _zero(evidence)
         return
-    if warms_up(trial) or warms_up_by_epochs(evidence):
-        return  # where it leads to is not known yet
-    if (planned := passes_planned(evidence)) and 0 < moved * planned < NOWHERE and own.share < NOTHING:
-        yield _nowhere(trial, own, moved, planned)
+    rising = warms_up(trial) or warms_up_by_epochs(evidence)
+    peak = _peak(trial) if rising else highest_rates(trial)
+    first = max((rate for row in trial.rows[:CLOSE_STEPS] for rate in row.rates), default=0.0)
+    highest = moved * (max(peak, default=0.0) / first if rising and first else 1.0)
+    if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
+        yield _nowhere(trial, peak, own, highest, planned)
         return
+    if rising:
+        return  # where it leads to is not known yet
     for factor in _factors_of_lr_too_low(trial, moved):
         higher = at_rate(evidence, factor)
         other = evidence.progress_of(higher)
@@ -290,6 +294,12 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
+def _peak(trial: Trial) -> Sequence[float]:
+    """The rates by group that a warmup leads to, as schedulers note them; infinite ones where none does."""
+    groups = trial.replica.optimizer.param_groups
+    return [float(group.get("max_lr") or group.get("initial_lr") or math.inf) for group in groups]
+
+
 def _multiplied(part: float, moved: float) -> Finding:
     return Finding(
         code="optim.lr-too-low",
@@ -304,8 +314,8 @@ def _multiplied(part: float, moved: float) -> Finding:
     )
 
 
-def _nowhere(trial: Trial, own: Progress, moved: float, planned: float) -> Finding:
-    rates, factor = highest_rates(trial), _factors_of_lr_too_low(trial, moved)[0]
+def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, planned: float) -> Finding:
+    factor = _factors_of_lr_too_low(trial, moved)[0]
     given = f"with lr {rate_text(rates)} a" if rates else "a"
     return Finding(
         code="optim.lr-too-low",
@@ -389,7 +399,8 @@ LR_TOO_LOW = Check(
     f"steps or {EPOCHS} epochs is patience, no fault, but for a script that ends in half of them or less. "
     f"Where steps are below {TINY_MOVE:g} and nothing was learned, a "
     f"rate that goes {TINY_GAIN:.0%} of the way is enough. Or all of the script's steps together move the "
-    f"parameters by less than {NOWHERE:g} of their norm. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
+    f"parameters by less than {NOWHERE:g} of their norm, also at the rate that a warmup leads to. Or less than "
+    f"{NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
     quick=False,
     explains="fit.*",
