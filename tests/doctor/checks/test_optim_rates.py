@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
-from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE, _gets_there
 
 
 def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
@@ -90,6 +90,13 @@ def test_a_warmup_is_counted_at_the_rate_that_it_leads_to(rate: float, nowhere: 
     text = "for epoch in range(5):\n    for x, y in loader:\n        pass\n"
     found = read(text, LR_TOO_LOW, model, loader, loss=nn.CrossEntropyLoss(), optimizer=optimizer, step=step)
     assert [f"with lr {rate:g} a step moves" in finding.measured for finding in found] == [True] * nowhere
+
+
+@pytest.mark.parametrize(("top", "there"), [(30, True), (80, False)])
+def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> None:
+    rates = [0.1 * number / top for number in range(top)] + [0.1 * (100 - n) / (100 - top) for n in range(top, 100)]
+    assert _gets_there([(rates, 100, "step")], 0.1) is there
+    assert not _gets_there([(rates, 100, "epoch"), (rates[:40], 100, "step")], 0.1)
 
 
 def test_a_rate_of_zero() -> None:

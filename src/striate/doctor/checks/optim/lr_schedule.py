@@ -39,6 +39,8 @@ WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
 FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
+_NEARLY = 0.9
+"""Of the full rate."""
 NEVER = 0.5
 STRAIGHT, HALF = 0.2, 0.5
 """Of the first half's gain, by which that of the second may differ: it grows in line; and the share of the full rate
@@ -76,7 +78,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if last > ENDING and not grows:
         return
     rises = shares[-1] > shares[len(shares) // 2]
-    if rises and not grows and _length_of_rise(shares) < _healthy_rise(evidence):
+    if rises and not grows and (_length_of_rise(shares) < _healthy_rise(evidence) or _gets_there(planned, max(full))):
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
         return
@@ -93,6 +95,15 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
     }
     evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
+
+
+def _gets_there(schedules: Sequence[tuple[list[float], int, str]], full: float) -> bool:
+    """Whether a schedule of the whole training, stepped once a batch, has its full rate before half of it is over."""
+    return any(
+        len(rates) == steps and rates[-1] < max(rates) and max(rates) >= _NEARLY * full
+        for rates, steps, unit in schedules
+        if unit == "step" and rates.index(max(rates)) <= HALF * steps
+    )
 
 
 def warms_up_by_epochs(evidence: Evidence) -> bool:
