@@ -109,6 +109,7 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
         if isinstance(monitor, str) and isinstance(mode, str):
             yield called(site.node), monitor, mode, site.node.lineno
     yield from _by_objects(source)
+    yield from _by_plateaus(source)
     dicts = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.Dict))
     for node in dicts:  # of a configuration
         named = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
@@ -150,6 +151,31 @@ def _own_modes(source: ScriptSource) -> dict[str, str]:
         if (mode := next(modes, None)) is not None:
             found[name] = mode
     return found
+
+
+def _by_plateaus(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
+    """Of classes of the script's that hand what they are given on to a ReduceLROnPlateau, but for the metric that they
+    `monitor`."""
+    owners = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    for owner in owners:
+        made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
+        names = [] if made is None else [part.arg for part in made.args.args[1:]]
+        if made is None or made.args.kwarg is None or "monitor" not in names:
+            continue
+        rest = made.args.kwarg.arg
+        plateaus = [node for node in ast.walk(made) if called(node) == "ReduceLROnPlateau"]
+        if not any(
+            isinstance(node, ast.Call) and any(w.arg is None and ast.unparse(w.value) == rest for w in node.keywords)
+            for node in plateaus
+        ):
+            continue
+        for site in source.calls(owner.name):
+            given = dict(zip(names, site.node.args, strict=False)) | {
+                w.arg: w.value for w in site.node.keywords if w.arg
+            }
+            monitor, mode = source.value(given.get("monitor")), source.value(given.get("mode")) or "min"
+            if isinstance(monitor, str) and isinstance(mode, str):
+                yield "ReduceLROnPlateau", monitor, mode, site.node.lineno
 
 
 def _mode_of(owner: ast.ClassDef) -> str | None:
