@@ -21,12 +21,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.repeated_samples import DUPLICATES
+from striate.doctor.checks.data.shift import SHIFT, _prepared_by_step
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, _number_rows
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.fit.generalization import _is_a_part
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.wiring import SIGN
@@ -382,6 +384,34 @@ def test_what_was_never_stored_is_no_transition() -> None:
     found = recorded({"buffer": buffer})
     assert found is not None
     assert len(found[1]) == 60
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_inputs_that_the_step_scales_are_compared_with_validation(scaled: bool) -> None:
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    raw = 0.3 * x + 0.2
+    data = DataLoader(TensorDataset(raw, y), 32, shuffle=True)
+    val = DataLoader(TensorDataset(x[:200] if scaled else 3 * x[:200] + 2, y[:200]), 50)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = functional.cross_entropy(model((batch[0] - 0.2) / 0.3), batch[1])
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    evidence = Evidence(make_setup(perceptron(), data, val, step=step, optimizer=adam), Clock(60.0))
+    assert _prepared_by_step(evidence, evidence.samples.inputs, evidence.val_samples.inputs) is scaled
+    if scaled:
+        assert not said(SHIFT, perceptron(), data, val=val, step=step, optimizer=adam)
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_a_head_alone_is_a_small_part(part: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 600), nn.ReLU(), nn.Linear(600, 10))
+    optimizer = adam(model[3].parameters() if part else model.parameters())
+    setup = make_setup(model, digits(), None, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
+    assert _is_a_part(Evidence(setup, Clock(20.0))) is part
 
 
 @pytest.mark.parametrize("varied", [True, False])
