@@ -67,6 +67,7 @@ def test_cosines_of_classes_without_a_scale(by_norm: bool) -> None:
     assert "cannot fall below 0.80 for 10 classes" in found.measured
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("head", [CosineHead(16), CosineHead(None, trained=True)])
 def test_cosines_with_a_scale(head: nn.Module) -> None:
     assert not asked(LAST_LAYER_CLIPPED, head, digits(), optimizer=adam)

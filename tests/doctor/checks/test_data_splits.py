@@ -37,6 +37,7 @@ def fast(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=5e-3)  # type: ignore[arg-type]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("clients", [1, 5])
 def test_a_client_of_several_has_few_samples_of_a_class(clients: int) -> None:
     (x, y), val = parts()
@@ -255,6 +256,7 @@ def test_mistakes_of_a_weak_network_are_no_other_order() -> None:
     assert not asked(LABEL_MAP, network(), train, val=upside_down, optimizer=fast)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("even", [True, False])
 def test_rare_classes_that_are_repeated_on_purpose_are_a_note(even: bool) -> None:
     (x, y), _ = parts()

@@ -149,6 +149,7 @@ def test_weights_in_a_loss_of_ones_own_favor_rare_classes(power: float) -> None:
     assert ["common have the larger weights" in finding.measured for finding in found] == [True] * (power > 0)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("paired", [False, True])
 def test_images_that_come_again_with_other_labels_have_them_at_random(paired: bool) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]
@@ -237,6 +238,7 @@ class Siamese(nn.Module):
         return self.embed(one), self.embed(other)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("equal", [0, 1])
 def test_pairs_that_one_call_embeds_are_seen(equal: int) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]

@@ -100,6 +100,7 @@ def test_uphill_is_named_with_what_downhill_gives(way: str) -> None:
     assert ("maximize" if way == "maximize" else "-loss") in found.remedy
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_part_of_the_loss_with_the_wrong_sign(sign: float) -> None:
     generator = torch.Generator().manual_seed(0)

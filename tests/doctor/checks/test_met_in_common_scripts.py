@@ -94,6 +94,7 @@ class Shops(nn.Module):
         return self.chance(x).flatten()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("anew", [True, False])
 def test_codes_stand_for_the_same_on_both_sides(anew: bool) -> None:
     train, val = sold(anew=anew)
@@ -101,6 +102,7 @@ def test_codes_stand_for_the_same_on_both_sides(anew: bool) -> None:
     assert [finding.code for finding in told] == ["data.shift"] * anew
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("scrambled", [True, False])
 def test_colors_side_by_side_are_seen_in_noise(scrambled: bool) -> None:
     generator = torch.Generator().manual_seed(0)

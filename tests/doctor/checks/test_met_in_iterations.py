@@ -144,6 +144,7 @@ class Counting(Drawn):
         return iter(self.kept)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("warmup", "late"), [(2000, True), (60, False)])
 def test_a_warmup_is_over_before_a_loop_that_counts(warmup: int, late: bool) -> None:
     model = perceptron()
@@ -165,6 +166,7 @@ def test_a_warmup_is_over_before_a_loop_that_counts(warmup: int, late: bool) -> 
     assert [finding.code for finding in said] == ["optim.lr-schedule"] * late
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("passes", "low"), [(100, True), (100_000, False)])
 def test_a_rate_is_too_low_for_a_script_that_ends_before(passes: int, low: bool) -> None:
     model = perceptron()
@@ -223,6 +225,7 @@ class Coloring(nn.Module):
         return out
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("most", "missing"), [(1, True), (4, False)])
 def test_maps_of_nothing_but_one_class_are_named(most: int, missing: bool) -> None:
     x = torch.randn(6000, 1, 6, 6)

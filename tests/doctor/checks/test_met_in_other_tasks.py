@@ -174,6 +174,7 @@ class Warmup:
         self.optimizer.param_groups[0]["lr"] = self.full * min(1.0, (1e-4 + number) / self.length)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("length", "wrong"), [(2, False), (80, True)])
 def test_a_schedule_of_ones_own_warms_up(length: int, wrong: bool) -> None:
     model = perceptron()
@@ -204,6 +205,7 @@ def test_micro_batches_of_one_step_are_divided(rate: float, divided: bool, wrong
     assert ["gradients of 8 batches" in one.measured for one in found] == [True] * wrong
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "wrong"), [(1e-4, True), (0.1, False)])
 def test_steps_are_not_rounded_away(rate: float, wrong: bool) -> None:
     model = perceptron().to(torch.bfloat16)
@@ -347,6 +349,7 @@ def _own_step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
     return value.detach()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("random", [True, False])
 def test_a_network_with_its_own_loss_is_given_targets(random: bool) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]

@@ -74,6 +74,7 @@ def test_short_sentences_are_said_twice(words: int, severity: str) -> None:
     assert found or severity == "note"
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("twice", "severity"), [(False, "note"), (True, "error")])
 def test_of_sentences_copies_are_a_note(twice: bool, severity: str) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -138,6 +139,7 @@ def stepped(loss: Tensor, optimizer: Any) -> Tensor:
     return loss.detach()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [False, True])
 def test_samples_of_one_class_are_pulled_together(swapped: bool) -> None:
     torch.manual_seed(0)

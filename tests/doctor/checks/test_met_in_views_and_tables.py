@@ -94,6 +94,7 @@ def opposite(rows: Tensor) -> Tensor:
     return rows.roll(len(rows) // 2)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("mates", "wrong"), [(opposite, False), (lambda rows: rows ^ 1, True)])
 def test_views_are_looked_for_where_they_were_put(mates: Any, wrong: bool) -> None:
     found = said(PAIRS_SWAPPED, embedding(), digits(), step=contrastive(noisy, mates), optimizer=adam)
@@ -113,6 +114,7 @@ def test_sets_of_a_batch_are_told_in_any_order(order: tuple[int, ...]) -> None:
     assert _stacked(torch.randn(12, 5), tuple(sets)) == 1
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("view", "wrong"), [(noisy, False), (of_a_corner, True)])
 def test_views_have_something_in_common(view: Any, wrong: bool) -> None:
     options: dict[str, Any] = {"step": contrastive(view, opposite), "optimizer": adam, "val": digits(64, 200)}
@@ -140,6 +142,7 @@ def prototypes(sign: float) -> Any:
     return step
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("sign", "wrong"), [(1.0, True), (-1.0, False)])
 def test_distances_need_a_minus_before_cross_entropy(sign: float, wrong: bool) -> None:
     found = said(SIGN, embedding(), digits(128), step=prototypes(sign), optimizer=adam)
@@ -162,6 +165,7 @@ def table(kind: str) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x.float(), y.float()), 50, shuffle=True)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("kind", "wrong"), [("made", True), ("right", False), ("product", False)])
 def test_a_column_made_of_the_target_and_another_tells_it(kind: str, wrong: bool) -> None:
     data = table(kind)
@@ -352,6 +356,7 @@ class Colored(Dataset[Any]):
         return image, self.labels[index]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("axis", "shuffled", "wrong"), [(0, False, True), (-1, False, False), (None, True, False)])
 def test_a_flip_along_the_axis_of_colors(axis: int | None, shuffled: bool, wrong: bool) -> None:
     loaders = [DataLoader(Colored(a, s), 40, shuffle=True) for a, s in ((axis, shuffled), (None, False))]
@@ -360,6 +365,7 @@ def test_a_flip_along_the_axis_of_colors(axis: int | None, shuffled: bool, wrong
     assert any("exchanged in one of the two draws" in f.measured for f in found) is wrong
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("times", "wrong"), [(1, True), (2, False)])
 def test_the_part_that_is_shown_is_the_part_that_is_asked_for(times: int, wrong: bool) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -414,6 +420,7 @@ def test_a_head_alone_is_a_small_part(part: bool) -> None:
     assert _is_a_part(Evidence(setup, Clock(20.0))) is part
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("varied", [True, False])
 def test_copies_that_the_step_varies_only_make_an_epoch_longer(varied: bool) -> None:
     x, y = next(iter(digits(200)))
@@ -447,6 +454,7 @@ class Packed(nn.Module):
         return scores
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("dealt", [True, False])
 def test_rows_whose_lengths_have_to_fall_are_asked_about_too(dealt: bool) -> None:
     generator = torch.Generator().manual_seed(0)

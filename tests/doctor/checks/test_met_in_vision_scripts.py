@@ -329,6 +329,7 @@ def test_what_learns_later_is_in_the_optimizer_that_is_made_then(later: bool) ->
     assert len(said) == (not later)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("detached", [False, True])
 def test_each_optimizer_of_a_loop_has_gradients(detached: bool) -> None:
     made, judge = nn.Sequential(nn.Linear(4, 64), nn.Tanh()), perceptron()

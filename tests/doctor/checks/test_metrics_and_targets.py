@@ -172,6 +172,7 @@ def amounts(shift: float, scale: float) -> DataLoader[Any]:
     return DataLoader(TensorDataset((x - shift) / scale, y), 30)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("prepared", [True, False])
 def test_predictions_are_compared_with_targets_as_the_step_scales_them(prepared: bool) -> None:
     train, val = amounts(0.5, 0.25), amounts(0.5, 0.25) if prepared else amounts(0.0, 1.0)
@@ -208,6 +209,7 @@ class Rescaling(nn.Module):
         return x * self.scale - 1
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("twice", [True, False])
 def test_a_network_that_rescales_what_was_scaled_already(twice: bool) -> None:
     torch.manual_seed(0)
@@ -258,6 +260,7 @@ def of_pairs(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
     return value.detach()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [True, False])
 def test_a_loss_that_is_soon_content_with_classes_apart(swapped: bool) -> None:
     options: Any = {"loss": HardTriplets(swapped), "step": of_pairs, "optimizer": rapid}
@@ -289,6 +292,7 @@ def test_labels_that_the_loss_does_not_get_are_not_asked_about() -> None:
     assert said(PAIRS_SWAPPED, Reconstructing(), digits(), step=step, optimizer=rapid) == []
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("pulls_alone", [True, False])
 def test_embeddings_that_fall_into_one_point(pulls_alone: bool) -> None:
     def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:

@@ -60,6 +60,7 @@ class Doubled(nn.Module):
         return self.last(x)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("second", [torch.sigmoid, lambda x: x.softmax(1)])
 def test_bounded_functions_between_layers_pass_on_too_little(second: Any) -> None:
     model = Doubled(second)

@@ -91,6 +91,7 @@ def test_something_that_bends(make: Any) -> None:
     assert not asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("bends", "wrong"), [(False, True), (True, False)])
 def test_max_pooling_alone_is_no_activation(bends: bool, wrong: bool) -> None:
     def make() -> nn.Module:
@@ -203,6 +204,7 @@ def test_maps_that_are_used_up(make: Any) -> None:
     assert "inputs of 8 have shrunk to maps of" in found.measured
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("kernel", "severity"), [(8, "warning"), (5, "note")])
 def test_a_kernel_much_wider_than_its_map(kernel: int, severity: str) -> None:
     model = seeded(
@@ -294,6 +296,7 @@ class Rescaled(nn.Module):
         return self.layers(x * 0.5 - 1).softmax(1)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("bent", [False, True])
 def test_a_product_with_a_number_bends_nothing(bent: bool) -> None:
     found = asked(NO_NONLINEARITY, seeded(lambda: Rescaled(*[nn.ReLU()] * bent)), digits(), optimizer=adam)

@@ -73,6 +73,7 @@ def test_a_sigmoid_at_the_end_is_no_hidden_one() -> None:
     assert not asked(SATURATED, model, digits())
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("weight", [0.0, 0.05])
 def test_units_that_begin_alike(weight: float) -> None:
     model = filled(perceptron(depth=2), weight, 0.0)

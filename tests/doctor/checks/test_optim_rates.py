@@ -29,6 +29,7 @@ def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: f
     assert "lr=" in found.remedy
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "too_high"), [(0.1, True), (0.03, False)])
 def test_adams_rate_is_too_high_where_it_is_as_large_as_weights(rate: float, too_high: bool) -> None:
     """Though it gets some way, and labels of which some are wrong let no rate get four times as far."""
@@ -66,6 +67,7 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     assert found.remedy.startswith(f"`optimizer = torch.optim.{own}(model.parameters(), lr=")
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "nowhere"), [(1e-6, True), (1e-3, False)])
 def test_steps_that_add_up_to_nothing_in_the_whole_training(rate: float, nowhere: bool) -> None:
     """Of a deep network without normalization a trial at a better rate shows next to nothing either."""
@@ -170,6 +172,7 @@ def test_a_schedule_for_epochs_that_is_stepped_at_each_batch() -> None:
     assert not asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 20), **options)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("steps", "wrong"), [(300, False), (1_000_000, True)])
 def test_a_warmup_ends_within_some_hundred_steps(steps: int, wrong: bool) -> None:
     model = perceptron()

@@ -172,6 +172,7 @@ def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
         assert found[0].where == "the loss"
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("strength", "wrong"), [(3.0, True), (1e-4, False)])
 def test_a_penalty_that_the_loss_consists_of(strength: float, wrong: bool) -> None:
     torch.manual_seed(0)

@@ -92,6 +92,7 @@ def test_the_left_of_two_that_look_alike_stays_the_left_one(data: Faces, right: 
     assert ["keep their numbers" in finding.measured for finding in found] == [True] * (not right)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("stride", [1, STRIDE])
 def test_maps_are_drawn_in_cells(stride: int) -> None:
     found = [f for f in told(TARGET_SCALE, Faces(flips=False, stride=stride)) if "maps" in f.measured]

@@ -63,6 +63,7 @@ def test_logarithms_of_raw_outputs_teach_nothing() -> None:
     assert "nn.CrossEntropyLoss()" in found.remedy
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("loss", [by_hand, in_thousandths])
 def test_a_loss_by_hand_teaches_at_some_rate(loss: Own) -> None:
     setup = make_setup(perceptron(), digits(), None, step=stepping(loss), optimizer=sgd)

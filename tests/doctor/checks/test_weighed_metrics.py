@@ -161,6 +161,7 @@ def test_right_boxes_cost_less_than_those_of_other_images(sign: float, side: flo
     assert told == [code] * bool(code)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("side", "code"), [(1.0, ""), (64.0, "data.target-scale")])
 def test_boxes_in_pixels_are_out_of_reach_of_fractions(side: float, code: str) -> None:
     told = codes(TARGET_SCALE, Boxes(), squares(side), step=boxes_step(-1.0), optimizer=adam)
@@ -208,6 +209,7 @@ def test_a_column_that_all_but_tells_the_target_is_asked_about(told_by: float, w
     assert [(f.code, f.severity) for f in told] == [("data.target-in-input", "warning")] * wrong
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("divisor", "wrong"), [(85, False), (255, True)])
 def test_masks_keep_the_classes_that_there_are_outputs_for(divisor: int, wrong: bool) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -244,6 +246,7 @@ def scenes_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, 
     return value.detach()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("standardized", [True, False])
 def test_a_loss_of_more_than_outputs_and_targets_is_asked_of_the_step(standardized: bool) -> None:
     torch.manual_seed(0)

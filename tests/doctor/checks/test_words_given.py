@@ -31,6 +31,7 @@ class Captioner(nn.Module):
         return self.say(self.read(self.words(words), self.image(image)[None])[0])
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_decoder_is_not_given_what_it_has_to_say(first: int) -> None:
     torch.manual_seed(0)
@@ -51,6 +52,7 @@ def test_a_decoder_is_not_given_what_it_has_to_say(first: int) -> None:
     assert [one.code for one in found] == ["data.target-in-input"] * (first == 0)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("noise", [True, False])
 def test_a_denoiser_is_not_asked_for_its_noise(noise: bool) -> None:
     torch.manual_seed(0)

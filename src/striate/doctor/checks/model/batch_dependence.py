@@ -120,10 +120,11 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     kept = size // 2
     small = with_rows(batch, lambda tensor: tensor[:size])
     given, one = question(evidence, small)
-    others = with_rows(small, lambda tensor: _replaced(tensor, kept))
+    others, free = with_rows(small, lambda tensor: _replaced(tensor, kept)), True
     try:
         changed, other = question(evidence, others)
     except NoEvidence:  # lengths may have to fall, as of sequences that are packed
+        free = False
         others = with_rows(small, lambda tensor: _replaced(tensor, kept) if tensor.ndim > 1 else tensor)
         changed, other = question(evidence, others)
     if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
@@ -139,6 +140,8 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     if far > tolerance:
         yield _mixes(evidence, small, others, far, tolerance)
         return
+    if not free:
+        return  # what is in a batch depends on how many there are
     if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
         yield from _alone(evidence, small, one, tolerance)
     yield from _across(evidence)
