@@ -11,6 +11,7 @@ STRING = "conv%284%2C3%2Cpad%3D1%29+relu+pool%282%29+res%5Bconv%284%2C3%2Cpad%3D
 ADDRESS = f"/watch?model={STRING}&input=1x12x12&image=mnist5k%2317"
 
 
+@pytest.mark.slow
 def test_from_the_layers_to_the_arithmetic_of_a_number(
     visit: Callable[..., Any], lab_address: Callable[..., str]
 ) -> None:

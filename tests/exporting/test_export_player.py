@@ -71,6 +71,7 @@ def test_a_file_gives_the_values_and_actions_of_the_run(
         assert (action == right.argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_a_file_with_other_values_or_actions_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values, frames = np.eye(3, dtype=np.float32), np.zeros((3, 2, 2, 1), np.uint8)
     of_rows = iter(range(1000))

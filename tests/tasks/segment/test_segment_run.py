@@ -137,6 +137,7 @@ def test_inner_classifiers_of_masks_are_trained_and_are_no_part_of_the_network(s
     assert not [name for name in striate.load(made.path).module.state_dict() if "classifier" in name]
 
 
+@pytest.mark.slow
 def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixels(run: Path) -> None:
     document = json.loads((run / "evaluation.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())["test"]
