@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import likeness_over_shifts
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
 from striate.doctor.setup.batch import main_tensor, parts
 
@@ -40,10 +41,7 @@ def images(pairs: list[Pair]) -> list[Pair]:
 
 def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
     """The highest correlation of two images (C, H, W) over all shifts, -1 to 1."""
-    a, b = (part - part.mean() for part in (one, other))
-    size = float(a.norm() * b.norm())
-    spectrum = torch.fft.rfft2(a) * torch.fft.rfft2(b).conj()
-    return float(torch.fft.irfft2(spectrum, s=a.shape[-2:]).sum(0).max()) / size if size else 0.0
+    return float(likeness_over_shifts(one[None], other[None]))
 
 
 def are_zoomed(pairs: list[Pair]) -> bool:

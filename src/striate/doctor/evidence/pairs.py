@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.nearness import likeness_over_shifts
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -75,11 +76,7 @@ def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """How far inputs are from each other (N,); of images, 1 less the highest correlation over all shifts, so that where
     they show something counts for nothing."""
     if one.ndim == 4 and min(one.shape[2:]) >= 6:
-        a, b = (part.float() - part.float().mean((1, 2, 3), keepdim=True) for part in (one, other))
-        products = torch.fft.irfft2(torch.fft.rfft2(a) * torch.fft.rfft2(b).conj(), s=a.shape[-2:]).sum(1)
-        size = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
-        unlike: torch.Tensor = 1 - products.flatten(1).amax(1) / size.clamp_min(1e-12)
-        return unlike
+        return 1 - likeness_over_shifts(one, other)
     far: torch.Tensor = (one - other).flatten(1).norm(dim=1)
     return far
 
