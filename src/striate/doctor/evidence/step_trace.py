@@ -92,6 +92,11 @@ class StepTrace:
     modes: dict[str, bool] = field(default_factory=dict)
     functions: set[type] = field(default_factory=set)
 
+    @property
+    def shown(self) -> torch.Tensor | None:
+        """The main tensor that the network's first call was given by position; None where there was none."""
+        return main_tensor(self.arguments[0]) if self.arguments else None
+
 
 @contextmanager
 def watched(model: nn.Module, step_trace: StepTrace) -> Iterator[None]:

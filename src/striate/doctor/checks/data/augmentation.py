@@ -113,7 +113,7 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
     if runs > 1 and drawn_anew(evidence.setup.train):  # each view by itself: the second stands where a target would
         inputs = [inputs, second]
     views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
-    shown = main_tensor(evidence.first.arguments[0]) if evidence.first.arguments else None
+    shown = evidence.first.shown
     if len(views) < 2 and shown is not None and shown.ndim > 2 and len(shown) >= _PAIRS and len(shown) % 2 == 0:
         views = list(shown.detach().cpu().chunk(2))
     alike = (a.shape == b.shape and torch.equal(a, b) for a, b in combinations(views, 2))
@@ -279,7 +279,7 @@ def _best(reference: Reference) -> float:
 def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     """What the network is given in training steps (N, …), its labels (N,), and who made that of the samples."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
-    shown = main_tensor(first.arguments[0]) if first.arguments else None
+    shown = first.shown
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
     if first.blended or not evidence.samples.plain or len(shown) != len(inputs):

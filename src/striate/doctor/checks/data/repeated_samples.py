@@ -126,7 +126,7 @@ def _even(counts: torch.Tensor) -> bool:
 def _varied_in_step(evidence: Evidence) -> bool:
     """Whether the step changes inputs by more than their scale before the network gets them: copies then differ."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
-    given = main_tensor(first.arguments[0]) if first.arguments else None
+    given = first.shown
     if given is None or inputs is None or given.shape != inputs.shape or len(given) < 2:
         return False
     pairs = torch.stack([tensor.detach().cpu().double().flatten() for tensor in (given, inputs)])

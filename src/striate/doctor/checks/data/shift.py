@@ -21,7 +21,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change, evaluated_loss
-from striate.doctor.setup.batch import altered, leaf, leaves, main_tensor
+from striate.doctor.setup.batch import altered, leaf, leaves
 from striate.records import Finding
 from striate.wording import several, show_shape
 
@@ -126,7 +126,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
 
 def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether what the step gives the network has the scale of validation, and what the loader yields has not."""
-    given = main_tensor(evidence.first.arguments[0]) if evidence.first.arguments else None
+    given = evidence.first.shown
     if given is None or not given.is_floating_point() or given.shape[1:] != x.shape[1:]:
         return False
     return _far_apart(known, x) and not _far_apart(given.detach().cpu(), x)

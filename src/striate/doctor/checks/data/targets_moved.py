@@ -354,7 +354,7 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     """Where the step itself makes inputs of the batch's: each call of the loss is given other samples' labels."""
     inputs, wanted = (main_tensor(part) for part in parts(evidence.train.raw[0]))
     first = evidence.first
-    shown = main_tensor(first.arguments[0]) if first.arguments else None
+    shown = first.shown
     if (
         inputs is None
         or wanted is None

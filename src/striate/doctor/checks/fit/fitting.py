@@ -71,7 +71,7 @@ def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
 def blends(evidence: Evidence) -> bool:
     """Whether the step gives the network inputs that are not much like those that the loader yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
-    given = main_tensor(first.arguments[0]) if first.arguments else None
+    given = first.shown
     if given is None or inputs is None or given.numel() != inputs.numel() or len(given) != len(inputs):
         return False
     one, other = (t.detach().cpu().double().reshape(len(t), -1) for t in (given, inputs))
@@ -114,7 +114,7 @@ def _plain(evidence: Evidence) -> bool:
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     if first.calls != 1 or first.loss_outputs is None or first.outputs is None or not evidence.samples.plain:
         return False
-    given = main_tensor(first.arguments[0]) if first.arguments else None
+    given = first.shown
     same = isinstance(first.outputs, torch.Tensor) and torch.equal(first.outputs, first.loss_outputs)
     return same and given is not None and inputs is not None and torch.equal(given.cpu(), inputs.cpu())
 

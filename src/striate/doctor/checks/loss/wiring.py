@@ -188,7 +188,7 @@ _TOGETHER, _APART = 0.1, -0.15
 
 def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
     """Of embeddings: what looks alike ends far apart, and what does not together; turned round, it is as it was."""
-    shown = main_tensor(evidence.first.arguments[0]) if evidence.first.arguments else None
+    shown = evidence.first.shown
     if shown is None or not shown.is_floating_point() or len(shown) < 16 or len(evidence.trial.rows) < 40:
         return
     before = _likeness(evidence, evidence.fresh, shown)
