@@ -35,14 +35,15 @@ matrix products, three times the forward pass for training (also for the first l
 and nothing for all else. A peer that could not take part is named with its reason."""
 
 
-def page(results: Sequence[Result], expected: Iterable[str]) -> str:
-    """The first page. `expected`: workloads that `make bench` knows."""
+def page(results: Sequence[Result], expected: Iterable[str], others: Sequence[Result] = ()) -> str:
+    """The first page. `expected`: workloads that `make bench` knows; `others`: results of another machine."""
     missing = [name for name in expected if name not in {r["workload"] for r in results}]
     parts = [
         HEAD,
         _quick_warning(results),
         _waited_for(results),
         _verdicts(results),
+        _elsewhere(others),
         _machine(results),
         _all_measurements(results, missing),
         WRITTEN,
@@ -56,10 +57,11 @@ def tried_page(results: Sequence[Result]) -> str:
     return "\n\n".join(part for part in [TRIED_HEAD, _tried(results), _slower(results), back] if part) + "\n"
 
 
-def workload_page(result: Result, plot: str | None) -> str:
-    """The measurements of a workload. `plot`: its picture."""
+def workload_page(result: Result, plot: str | None, other: Result | None = None) -> str:
+    """The measurements of a workload. `plot`: its picture; `other`: the same of another machine."""
     back = "[What was asked, what was measured](../performance.md)"
-    return "\n\n".join([_workload(result, plot), CONVENTIONS, back]) + "\n"
+    parts = [_workload(result, plot), *([_of_other_machine(other)] if other else []), CONVENTIONS, back]
+    return "\n\n".join(parts) + "\n"
 
 
 def title(workload: str) -> str:
@@ -83,6 +85,36 @@ def _waited_for(results: Sequence[Result]) -> str:
                 told = f"{peer['contender']}: {_speed(peer)}"
                 rows.append([_link(name), case["name"], _speed(best), told, f"**{best['ratio']:.2f}×**"])
     return table(["what", "", "striate", "the fastest other way", "times as fast"], rows) if rows else ""
+
+
+def _elsewhere(others: Sequence[Result]) -> str:
+    """The same on another machine, which is slower or faster in other things."""
+    if not others:
+        return ""
+    claims = {key: made for one in others for key, made in one["claims"].items() if key in ASKED}
+    rows = [[ASKED[key], claims[key]["measured"], VERDICTS[claims[key]["met"]]] for key in ASKED if key in claims]
+    parts = [
+        f"## On another machine\n\n{_machine_line(others[0]['environment'])}. {_rates_line(others)}",
+        _waited_for(others),
+        table(["asked", "measured", "verdict"], rows) if rows else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _of_other_machine(result: Result) -> str:
+    """The measurements of a workload there, under one title."""
+    told = f"{_machine_line(result['environment'])}. {_rates_line([result])}".rstrip()
+    cases = (_case(case).replace("## ", "### ", 1) for case in result["cases"])
+    return "\n\n".join(["## On another machine", f"{told}\n\n{_how(result)}", *cases])
+
+
+def _rates_line(results: Sequence[Result]) -> str:
+    """How fast matrix products are at best, by precision."""
+    best: dict[str, float] = {}
+    for rate in (rate for result in results for case in result["cases"] for rate in case.get("rates", ())):
+        best[rate["precision"]] = max(rate["best"], best.get(rate["precision"], 0.0))
+    told = ", ".join(f"{precision} {number(rate)}" for precision, rate in best.items())
+    return f"Matrix products in GFLOP/s at best: {told}." if told else ""
 
 
 def _speed(row: dict[str, Any]) -> str:
@@ -193,16 +225,19 @@ def _machine_line(environment: dict[str, Any]) -> str:
 
 
 def _workload(result: Result, plot: str | None) -> str:
-    versions = ", ".join(f"{name} {found}" for name, found in result["versions"].items())
-    load = "" if result["load"] is None else f"; load of the machine when it ended {result['load'][0]:.2f}"
-    about = [
-        f"# {title(result['workload'])}",
-        result["about"],
-        f"`{result['command']}`, {several(result['repeats'], 'repeat')}, ended {result['finished']},"
-        f" commit {result['commit']}{load}. striate {result['environment']['striate']}; {versions}.",
-    ]
+    about = [f"# {title(result['workload'])}", result["about"], _how(result)]
     pictures = [f"![{title(result['workload'])}]({plot})"] if plot else []
     return "\n\n".join([*about, *pictures, *(_case(case) for case in result["cases"])])
+
+
+def _how(result: Result) -> str:
+    """The command, when it was run, and of which versions."""
+    versions = ", ".join(f"{name} {found}" for name, found in result["versions"].items())
+    load = "" if result["load"] is None else f"; load of the machine when it ended {result['load'][0]:.2f}"
+    return (
+        f"`{result['command']}`, {several(result['repeats'], 'repeat')}, ended {result['finished']},"
+        f" commit {result['commit']}{load}. striate {result['environment']['striate']}; {versions}."
+    )
 
 
 def _case(case: dict[str, Any]) -> str:

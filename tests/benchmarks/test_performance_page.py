@@ -83,10 +83,10 @@ def speedrun() -> dict[str, Any]:
 
 def test_the_page_of_a_small_set_of_results_is_the_golden_one() -> None:
     results = [fashion(), photos(), speedrun()]
-    first = page(results, ("fashion_epoch", "photos", "busy"))
-    made = "\n".join(
-        [first, tried_page(results), *(workload_page(one, "../plots/a.svg") for one in (fashion(), speedrun()))]
-    )
+    other = fashion() | {"environment": ENVIRONMENT | {"processor": "Another processor"}}
+    first = page(results, ("fashion_epoch", "photos", "busy"), [other])
+    workloads = [workload_page(fashion(), "../plots/a.svg", other), workload_page(speedrun(), "../plots/a.svg")]
+    made = "\n".join([first, tried_page(results), *workloads])
     assert made == GOLDEN.read_text(encoding="utf-8")
 
 
@@ -137,10 +137,15 @@ def test_a_folder_of_results_becomes_a_page_with_pictures(tmp_path: Path) -> Non
     for made in (speedrun(), fashion()):
         (folder / f"{made['workload']}.json").write_text(json.dumps(made))
     (folder / "other.json").write_text('{"rows": []}')
+    (folder / "other_machine").mkdir()
+    elsewhere = fashion() | {"environment": ENVIRONMENT | {"processor": "Another processor"}}
+    (folder / "other_machine" / "fashion_epoch.json").write_text(json.dumps(elsewhere))
     assert [r["workload"] for r in read_results(folder)] == ["fashion_epoch", "speedrun"]
     write_performance(folder, tmp_path / "performance.md")
     measured = (tmp_path / "measurements" / "fashion_epoch.md").read_text()
     assert "![fashion epoch](../plots/fashion_epoch.svg)" in measured
+    assert "## On another machine\n\nAnother processor, " in measured
+    assert "## On another machine\n\nAnother processor, " in (tmp_path / "performance.md").read_text()
     drawn = (tmp_path / "plots" / "fashion_epoch.svg").read_text()
     assert "torch | 2 workers" in drawn
     assert not (tmp_path / "plots" / "speedrun.svg").exists(), "it has no speeds"
