@@ -1,7 +1,7 @@
 """How right the doctor is on training scripts that were written before its checks were read.
 
 Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development|published]
-[--names NAME …]
+[--names NAME …] [--kept benchmarks/results/doctor_first_met.jsonl]
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant
 one fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2
@@ -11,7 +11,8 @@ that five tools for Keras published, translated; `lists` names the items that a 
 them by list. An edit of the family `healthy` plants nothing. Each script is examined by `striate doctor` in a process
 of its own; where nothing is found and the script trains in other loops too, these are examined as it says, with
 `--training 2` and 3. A fault is right where the first finding has one of its codes. Needs
-lightning and transformers for the scripts in their idiom.
+lightning and transformers for the scripts in their idiom. doctor_first_met.jsonl has the rows of sets as they were met
+first, before the checks were mended with them.
 """
 
 from __future__ import annotations
@@ -124,21 +125,43 @@ def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> 
     }
 
 
+def spoke(row: dict[str, Any]) -> bool:
+    """Whether there is a warning or an error, or the script was refused."""
+    return bool(row["error"]) or any(severity != "note" for severity, _ in row["found"])
+
+
+def first_loud(row: dict[str, Any]) -> tuple[str, str]:
+    """Severity and code of the first finding that is no note."""
+    severity, code = next(found for found in row["found"] if found[0] != "note")
+    return severity, code
+
+
+def room_of(row: dict[str, Any]) -> str:
+    """What the first finding is about: `data`, `loss` and so on."""
+    return first_loud(row)[1].partition(".")[0]
+
+
 def tables(rows: list[dict[str, Any]]) -> str:
-    """Shares with intervals: by part, by family."""
-    lines = ["| | First finding right | Named at all | Silent |", "|---|---|---|---|"]
+    """Shares with intervals: of faults by part and by family, of first findings by what they are about."""
+    lines = ["| | First finding right | Where it spoke | Named at all | Silent |", "|---|---|---|---|---|"]
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["family"] != "healthy":
             groups[f"part: {row['part']}"].append(row)
             groups[row["family"]].append(row)
     for group, members in sorted(groups.items(), key=lambda item: (not item[0].startswith("part"), item[0])):
-        loud = [r for r in members if r["error"] or any(s != "note" for s, _ in r["found"])]
+        right, loud = sum(r["ok"] for r in members), sum(map(spoke, members))
         named = sum(r["ok"] or r["named"] for r in members)
         lines.append(
-            f"| {group} | {wilson(sum(r['ok'] for r in members), len(members))} | "
-            f"{named}/{len(members)} | {len(members) - len(loud)} |"
+            f"| {group} | {wilson(right, len(members))} | {wilson(right, loud)} | {named}/{len(members)} | "
+            f"{len(members) - loud} |"
         )
+    lines += ["", "| First findings | Right, if an error | Right, if a warning |", "|---|---|---|"]
+    rooms = sorted({room_of(r) for r in rows if spoke(r) and not r["error"]})
+    for room in rooms:
+        of = [r for r in rows if spoke(r) and not r["error"] and room_of(r) == room]
+        told = [[r["ok"] for r in of if first_loud(r)[0] == severity] for severity in ("error", "warning")]
+        lines.append(f"| `{room}.*` | " + " | ".join(wilson(sum(one), len(one)) for one in told) + " |")
     healthy = [r for r in rows if r["family"] == "healthy"]
     alarmed = sum(not r["ok"] for r in healthy)
     proven = sum(r["verdict"] == "healthy" for r in healthy)
@@ -147,11 +170,11 @@ def tables(rows: list[dict[str, Any]]) -> str:
         f"Healthy scripts with a warning or error: {wilson(alarmed, len(healthy))}; called healthy: "
         f"{wilson(proven, len(healthy))}.",
     ]
-    loud = [r for r in rows if r["error"] or any(severity != "note" for severity, _ in r["found"])]
+    loud = [r for r in rows if spoke(r)]
     first = sum(r["ok"] for r in loud)
     lines.append(f"Where there is a warning or an error, the first one is right in {wilson(first, len(loud))}.")
     for severity in ("error", "warning"):
-        said = [r for r in rows if r["found"] and r["found"][0][0] == severity]
+        said = [r for r in loud if not r["error"] and first_loud(r)[0] == severity]
         lines.append(f"First findings that are a {severity}: right in {wilson(sum(r['ok'] for r in said), len(said))}.")
     return "\n".join(lines)
 
@@ -178,7 +201,11 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="a file of JSON lines to which rows are added; those there are left out"
     )
+    parser.add_argument("--kept", type=Path, help="only print the tables of rows that a file of --out has")
     given = parser.parse_args()
+    if given.kept:
+        print(tables([json.loads(line) for line in given.kept.read_text().splitlines()]))
+        return
     import striate.doctor.script.run_script  # noqa: F401 (read once, before the forks)
 
     wanted = {
