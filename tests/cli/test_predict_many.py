@@ -116,6 +116,7 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
     monkeypatch.setattr("striate.inference.predictor.LEAST_SECONDS", 0.0)
     monkeypatch.setattr("striate.inference.choose._SEARCH_SHARE", 1e9)
     monkeypatch.setattr("striate.inference.choose.bf16_on_cpu", lambda: True)
+    monkeypatch.setattr("striate.inference.choose.bf16_pays_on_cpu", lambda: True)
     rates = iter(range(1, 100))
     monkeypatch.setattr("striate.inference.choose._rates", lambda *_: (2.0 * next(rates), 1.0, 1.0))
     assert main(["predict", "any", "many", "--json"]) == 1

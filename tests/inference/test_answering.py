@@ -31,6 +31,7 @@ def longer_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(choose, "_SEARCH_SHARE", 1e9)
     monkeypatch.setattr(choose, "bf16_on_cpu", lambda: True)
+    monkeypatch.setattr(choose, "bf16_pays_on_cpu", lambda: True)
     rates = iter(range(1, 1000))
     monkeypatch.setattr(choose, "_rates", lambda *_: (float(next(rates)) * 2, 1.0, 1.0))
 

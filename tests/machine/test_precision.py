@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from striate.inference.predictor import inference, plain_predictor
-from striate.machine.precision import dtype_of, fp32_products
+from striate.machine import precision
+from striate.machine.precision import bf16_pays_on_cpu, dtype_of, fp32_products
 
 Settings = tuple[bool, bool, bool, bool]
 
@@ -50,6 +51,27 @@ def test_plain_answers_are_fp32_where_torch_would_round_convolutions() -> None:
     with inference(plain_predictor(module)) as network:
         network(torch.zeros(1))
     assert module.seen[:2] == (False, False)
+
+
+@pytest.mark.parametrize(("slower", "pays"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_products_of_bf16_pay_where_they_are_faster(
+    slower: torch.dtype, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: True)
+    monkeypatch.setattr(precision, "perf_counter", lambda: now[0])
+    now = [0.0]
+
+    def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        now[0] += 2.0 if a.dtype == slower else 1.0
+        return a
+
+    monkeypatch.setattr(torch, "mm", product)
+    assert bf16_pays_on_cpu.__wrapped__() == pays
+
+
+def test_products_that_a_processor_has_not_do_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: False)
+    assert not bf16_pays_on_cpu.__wrapped__()
 
 
 def test_types_of_the_numbers() -> None:

@@ -17,7 +17,7 @@ from striate.inference.plan import PLAIN, Backend, PredictionAgreement, Tried
 from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
-from striate.machine.precision import Precision, bf16_on_cpu
+from striate.machine.precision import Precision, bf16_on_cpu, bf16_pays_on_cpu
 from striate.models.preserved_state import has_forward_of_its_own, is_lazy
 
 
@@ -33,7 +33,8 @@ def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
         )
     ways: tuple[Backend, ...] = (Backend(memory_format="channels_last", fused=True),)
     if device.type == "cpu" and bf16_on_cpu():
-        ways = (Backend(precision="bf16", memory_format="channels_last", fused=True), *ways)
+        half = (Backend(precision="bf16", memory_format="channels_last", fused=True),)
+        ways = (*half, *ways) if bf16_pays_on_cpu() else (*ways, *half)
     if device.type == "cpu" and openvino_installed():
         ways += (Backend("openvino", "bf16"), Backend("openvino", "fp32"))
     return ways

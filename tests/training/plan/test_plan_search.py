@@ -32,6 +32,7 @@ def made_up_times(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
 
     monkeypatch.setattr(Trials, "seconds", seconds)
     monkeypatch.setattr(offers, "_precisions", lambda _: ("fp32", "bf16"))
+    monkeypatch.setattr(offers, "bf16_pays_on_cpu", lambda: True)
     monkeypatch.setattr(offers, "has_compiler", lambda: False)
     return timed
 
@@ -111,6 +112,14 @@ def test_where_the_time_is_not_enough_for_a_few_long_steps_the_likely_way_is_tak
     assert found.execution.memory_format == "channels_last"
     assert found.execution.precision == ("bf16" if module is None else "fp32")
     assert "not timed, since a step takes 1.6 s" in str(found.record)
+
+
+def test_untimed_fp32_is_taken_where_products_of_bf16_are_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offers, "bf16_pays_on_cpu", lambda: False)
+    monkeypatch.setattr(Trials, "seconds", lambda self, _, count: count * 0.05 * self.samples)
+    found = planned(workload(steps=100))
+    assert "not timed" in str(found.record)
+    assert (found.execution.precision, found.execution.memory_format) == ("fp32", "channels_last")
 
 
 @pytest.mark.parametrize(("load", "threads"), [(QUIET, 4), (BUSY, 1)])

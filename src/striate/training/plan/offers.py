@@ -8,7 +8,7 @@ from itertools import product
 import torch
 
 from striate.machine.allocator import usual_policy
-from striate.machine.precision import bf16_on_cpu
+from striate.machine.precision import bf16_on_cpu, bf16_pays_on_cpu
 from striate.training.config import ExecutionConfig
 from striate.training.execution import has_compiler, has_maps
 from striate.training.plan.plan_table import Candidate, candidate_of
@@ -22,9 +22,10 @@ _USUAL_GAIN = {"cpu": 0.05, "cuda": 0.15}  # of compiling, before anything was m
 class Offers:
     """What may be varied: a tuple of one where the field was asked for, or where nothing else makes sense.
 
-    `compiles`: ways of `torch.compile` besides none; `compile_seconds` is about what it takes.
+    `device`: its kind. `compiles`: ways of `torch.compile` besides none; `compile_seconds` is about what it takes.
     """
 
+    device: str
     plain: Candidate
     precisions: tuple[str, ...]
     layouts: tuple[str, ...]
@@ -46,9 +47,9 @@ class Offers:
         return [replace(plain, precision=precision, memory_format=layout) for precision, layout in ways]
 
     def likely(self) -> list[Candidate]:
-        """What is fastest nearly always where a step is long, the fastest first: bf16, where there are products of it,
+        """What is fastest nearly always where a step is long, the fastest first: bf16, where its products are faster,
         channels last; the plain precision laid out so."""
-        half = ["bf16"] if "bf16" in self.precisions else []
+        half = ["bf16"] if "bf16" in self.precisions and (self.device != "cpu" or bf16_pays_on_cpu()) else []
         last = {one.precision: one for one in self.arithmetic()}
         return [last[precision] for precision in dict.fromkeys([*half, self.plain.precision]) if precision in last]
 
@@ -91,6 +92,7 @@ def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
     compiles = () if own_rule or hooks or not compiler else _compiles(device)
     calls = sum(1 for part in module.modules() if not list(part.children()))
     return Offers(
+        device,
         plain,
         (request.precision,) if request.precision else precisions,
         (request.memory_format,) if request.memory_format else layouts,
