@@ -93,7 +93,8 @@ class StepCalls:
     by its number. `backward`: numbers that went backward. `anomaly`: whether torch looked for anomalies meanwhile.
     `sizes_differ`: whether torch warned that outputs and targets have different shapes. `shapes`: of results after the
     network's last call: the loss's. `shown`: what its first call was given. `soft`: shares of classes (N, K) that log
-    probabilities were multiplied by, as a cross entropy of the user's own does."""
+    probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
+    positions) of numbers that embeddings were asked for, by any network, as they came."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -105,6 +106,7 @@ class StepCalls:
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     shown: torch.Tensor | None = None
     soft: list[torch.Tensor] = field(default_factory=list)
+    looked_up: list[torch.Tensor] = field(default_factory=list)
     error: BaseException | None = None
 
     @property
@@ -177,6 +179,8 @@ class _Watcher:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         if func is functional.ctc_loss:
             _note_alignment(calls, args, kwargs)
+        if func is functional.embedding and args[0].ndim == 2 and len(calls.looked_up) < 64:
+            calls.looked_up.append(args[0].detach().cpu().clone())
         return value
 
     def _note_shares(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:

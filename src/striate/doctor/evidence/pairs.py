@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
 _STEPS = 12
+_LONG, _EVEN, _BANDS = 256, 0.8, 64
+"""Numbers of a signal, bands that its spectrum is seen in, and how even noise is: the geometric mean of bands over their
+mean."""
 
 
 @dataclass
@@ -74,11 +77,29 @@ def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
 
 def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """How far inputs are from each other (N,); of images, 1 less the highest correlation over all shifts, so that where
-    they show something counts for nothing."""
+    they show something counts for nothing; of signals the distance of their spectra, so that when they do."""
     if one.ndim == 4 and min(one.shape[2:]) >= 6:
         return 1 - likeness_over_shifts(one, other)
+    if _are_signals(one):
+        one, other = _spectra(one), _spectra(other)
     far: torch.Tensor = (one - other).flatten(1).norm(dim=1)
     return far
+
+
+def _are_signals(x: torch.Tensor) -> bool:
+    """Whether rows are long, and have much more of some frequencies than of others, as numbers in no order have not."""
+    if x.ndim not in (2, 3) or x.shape[-1] < _LONG or not x.is_floating_point():
+        return False
+    strength = _spectra(x).exp().flatten(0, -2).mean(dim=0)[1:]
+    return float(strength.log().mean().exp() / strength.mean()) < _EVEN
+
+
+def _spectra(x: torch.Tensor) -> torch.Tensor:
+    """How strong each band of frequencies is in each row, in logarithms."""
+    strength = torch.fft.rfft(x.float()).abs().square()
+    width = max(1, strength.shape[-1] // _BANDS)
+    kept = strength[..., : width * _BANDS].unflatten(-1, (-1, width))
+    return kept.mean(dim=-1).clamp_min(1e-12).log()
 
 
 def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tensor:

@@ -212,10 +212,11 @@ def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
             continue
         if _makes_data(node.value, names):
             continue
-        again = value_of(node.value, names)
-        first = again[0] if isinstance(again, tuple) and again else None
-        known = names[chosen[0]]
-        if isinstance(first, torch.Tensor) and first.shape == known.shape and not torch.equal(first, known):
+        again = (value_of(node.value, names) for _ in range(2))  # what it gave may have been scaled since
+        first, second = (given[0] if isinstance(given, tuple) and given else None for given in again)
+        if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+            continue
+        if first.shape == second.shape == names[chosen[0]].shape and not torch.equal(first, second):
             return ast.unparse(node)
     return ""
 

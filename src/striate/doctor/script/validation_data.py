@@ -20,7 +20,7 @@ from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.script_source import called
 
-_MOST_LOADERS = 16  # of a dictionary
+_MOST_LOADERS, _MOST_PARTS = 16, 4  # of a dictionary, of a tuple of tensors
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
 _ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", "inputs", "targets")
 _OF_ANY = re.compile(f"({'|'.join(_VALIDATION)})?({'|'.join(_ANY_DATA)})*")
@@ -133,8 +133,9 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
 
 def _as_tensor(value: Any) -> Any:
     """An array of NumPy as a tensor that shares its memory; all else as it is."""
-    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim > 0
-    return torch.from_numpy(value) if numbers and value.flags.writeable else value
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.ndim:
+        return value
+    return torch.from_numpy(value) if value.flags.writeable and min(value.strides) >= 0 else value
 
 
 _SHORT = ("xv", "x_v", "xva", "x_va", "xte", "x_te")
@@ -234,8 +235,8 @@ def _computes_here(node: ast.AST, method: types.MethodType, name: str, depth: in
 
 
 def _is_validation_pair(name: str, value: Any) -> bool:
-    """Whether a variable holds inputs and targets of validation."""
-    if not any(word in name.lower() for word in _VALIDATION) or not isinstance(value, tuple | list) or len(value) != 2:
+    """Whether a variable holds inputs and targets of validation, these perhaps of several kinds."""
+    if not any(word in name.lower() for word in _VALIDATION) or not isinstance(value, tuple | list):
         return False
-    tensors = [part for part in value if isinstance(part, torch.Tensor) and part.ndim > 0]
-    return len(tensors) == 2 and len(tensors[0]) == len(tensors[1]) > 1
+    lengths = {len(part) if isinstance(part, torch.Tensor) and part.ndim else 0 for part in value}
+    return 2 <= len(value) <= _MOST_PARTS and len(lengths) == 1 and min(lengths) > 1

@@ -25,7 +25,7 @@ from striate.doctor.setup.batch import dealt_anew, leaves
 from striate.records import Finding
 from striate.wording import several
 
-SIGMAS = 3.0
+SIGMAS, _OF_WORDS = 3.0, 2.0
 SLIGHT = 0.05
 """Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
@@ -300,19 +300,21 @@ def _network(evidence: Evidence) -> str | None:
         optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     )
     sigmas, steps, fitted = [], 0, False
+    words = not evidence.samples.sole_inputs.is_floating_point()  # of whose order simple models see nothing
+    enough = _OF_WORDS if words else SIGMAS
     for name, wanted in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, wanted, batches=train)
         found = None if trial.error is not None else _sigmas(evidence.predictions_of(trial, asked))
         if found is None:
             continue
         sigmas.append(found)
-        if found >= SIGMAS:
+        if found >= enough:
             return None
         steps = max(steps, len(trial.rows))
         fitted = fitted or _better_than_chance(evidence.predictions_of(trial, train))
     if not sigmas:
         return None
-    if not fitted and not evidence.samples.sole_inputs.is_floating_point():  # simple models see no order of words
+    if words and not fitted:
         raise NoEvidence(f"the network has not learned its training samples either in {several(steps, 'step')}")
     return f"is {max(sigmas):.1f} standard errors better than chance on samples held out"
 

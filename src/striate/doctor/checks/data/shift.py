@@ -27,7 +27,7 @@ from striate.wording import several, show_shape
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 FAR = 0.5
-LOSS, LOSS_MENDED = 1.5, 1.15
+LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
 BEHIND = 0.12
 _MOST = 512
@@ -282,6 +282,8 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         return
     apart = by_step or _far_apart(known, x)
     if path is None or not apart or not own > 0 or not (val > LOSS * own or val != val):
+        return
+    if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
         return
     for way in corrections(known, x):
         if "scale" not in way.what and not by_step:

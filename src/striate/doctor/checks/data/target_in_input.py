@@ -41,6 +41,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_words_given(evidence))
         or list(_passed_on(evidence))
         or list(_asked_back(evidence))
+        or list(_given_to_loss(evidence))
         or _numbers(evidence)
     )
 
@@ -68,12 +69,18 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _words_given(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the words which a decoder is given there, beside what it describes."""
+    """Targets of positions that are the words which a decoder is given there, beside what it describes: with it, or by
+    another network before."""
     sequences = _sequences(evidence)
+    read = [tensor for tensor in evidence.calls.looked_up if not bool((tensor == tensor[:1]).all())]
+    apart = len(read) > 1 and not any(torch.equal(one, read[-1]) for one in sequences)
+    sequences = read if apart else sequences
     given = sequences[-1] if sequences else torch.zeros(0)
     for call in class_losses(evidence) if sequences else ():
         target = call.target.detach().cpu()
-        if target.numel() != given.numel() or given.ndim != 2 or not _all_read(evidence, sequences, given.shape):
+        if target.numel() != given.numel() or given.ndim != 2:
+            continue
+        if not apart and not _all_read(evidence, sequences, given.shape):
             continue
         counted = target.reshape(given.shape) != call.ignored
         same = (target.reshape(given.shape) == given)[counted]
@@ -151,6 +158,36 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
                 "the loss compares outputs with the network's own input, number for number, noise included: it differs "
                 "from what the batch holds without by noise whose neighbors have nothing in common",
                 "what is without noise as the target: `criterion(model(noisy), clean)`",
+            )
+            return
+
+
+def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
+    """A number of the input that stands in the batch once more, beside input and target, for the loss alone, such as a
+    time that is to be ranked."""
+    inputs = [parts(batch)[0] for batch in evidence.train.raw]
+    if not all(isinstance(one, tuple) and all(isinstance(t, torch.Tensor) for t in one) for one in inputs):
+        return
+    if len({one[0].shape[1:] for one in inputs}) != 1:
+        return
+    table = torch.cat([one[0].detach().cpu() for one in inputs])
+    if table.ndim != 2 or not table.is_floating_point() or len(table) < _FEWEST or not _columns(evidence):
+        return
+    columns = table.double() - table.double().mean(0)
+    for place in range(1, min(map(len, inputs))):
+        beside = torch.cat([one[place].detach().cpu().flatten(1 if one[place].ndim > 1 else 0) for one in inputs])
+        if beside.shape != table.shape[:1] or not beside.is_floating_point() or len(beside.unique()) < 20:
+            continue
+        wanted = beside.double() - beside.double().mean()
+        spread = columns.square().sum(0) * wanted.square().sum()
+        left = 1 - (columns * wanted[:, None]).sum(0).square() / spread.clamp(min=1e-300)
+        column = int(left.argmin())
+        if float(left[column]) <= _LINEAR:
+            yield _finding(
+                f"number {column} of the {several(table.shape[1], 'input number')} is, scaled, the number that the "
+                "loss is given beside the outputs",
+                f"leave it out of the inputs: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
+                "warning",
             )
             return
 

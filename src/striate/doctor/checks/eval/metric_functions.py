@@ -76,8 +76,15 @@ def _functions(source: ScriptSource) -> Iterator[tuple[ast.FunctionDef, Callable
         for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
             needed = len(node.args.args) - len(node.args.defaults)
             function = source.names.get(node.name)
-            if needed == 2 and callable(function) and not meddles(source, node):
+            if needed == 2 and callable(function) and not meddles(source, node) and not _picks(node):
                 yield node, function
+
+
+def _picks(node: ast.FunctionDef) -> bool:
+    """Whether its second parameter says which rows are looked at, as `labels[index]`, and is no targets."""
+    name = node.args.args[1].arg if len(node.args.args) > 1 else ""
+    places = (part.slice for part in ast.walk(node) if isinstance(part, ast.Subscript))
+    return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
 def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tuple[float, ...]:
