@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 _STEPS = 12
 _LONG, _EVEN, _BANDS = 256, 0.8, 64
-"""Numbers of a signal, bands that its spectrum is seen in, and how even noise is: the geometric mean of bands over their
-mean."""
+"""Numbers of a signal; how even the bands of noise are, their geometric mean over their mean; and how many bands."""
 
 
 @dataclass
@@ -99,7 +98,8 @@ def _spectra(x: torch.Tensor) -> torch.Tensor:
     strength = torch.fft.rfft(x.float()).abs().square()
     width = max(1, strength.shape[-1] // _BANDS)
     kept = strength[..., : width * _BANDS].unflatten(-1, (-1, width))
-    return kept.mean(dim=-1).clamp_min(1e-12).log()
+    bands: torch.Tensor = kept.mean(dim=-1).clamp_min(1e-12).log()
+    return bands
 
 
 def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tensor:

@@ -212,7 +212,7 @@ def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
             continue
         if _makes_data(node.value, names):
             continue
-        again = (value_of(node.value, names) for _ in range(2))  # what it gave may have been scaled since
+        again = [value_of(node.value, names) for _ in range(2)]  # what it gave first may be scaled since
         first, second = (given[0] if isinstance(given, tuple) and given else None for given in again)
         if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
             continue

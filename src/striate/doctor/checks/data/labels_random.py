@@ -21,7 +21,7 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, leaves
+from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
@@ -300,7 +300,8 @@ def _network(evidence: Evidence) -> str | None:
         optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     )
     sigmas, steps, fitted = [], 0, False
-    words = not evidence.samples.sole_inputs.is_floating_point()  # of whose order simple models see nothing
+    given = main_tensor(parts(evidence.train.raw[0])[0])
+    words = given is not None and not given.is_floating_point()  # of whose order simple models see nothing
     enough = _OF_WORDS if words else SIGMAS
     for name, wanted in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, wanted, batches=train)

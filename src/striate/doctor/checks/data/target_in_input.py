@@ -186,7 +186,7 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
             yield _finding(
                 f"number {column} of the {several(table.shape[1], 'input number')} is, scaled, the number that the "
                 "loss is given beside the outputs",
-                f"leave it out of the inputs: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
+                f"leave it out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
                 "warning",
             )
             return
@@ -351,7 +351,8 @@ TARGET_IN_INPUT = Check(
     f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
     f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
     "are the target to all digits, where others have to do with it too; or one column alone tells two classes apart by "
-    f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more; or all inputs are their targets, "
+    f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more; or a number for the loss "
+    "alone is one of the inputs; or all inputs are their targets, "
     "and the network adds its input to its output; or the loss is given the network's input, and the batch holds the "
     "same without noise",
     run=_run,
