@@ -111,8 +111,9 @@ def steps_an_epoch(evidence: Evidence) -> int:
 
 def passes_planned(evidence: Evidence) -> float:
     """How often the script's loops pass through a batch in all; 0 where that is not known."""
-    epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
-    drawn = getattr(evidence.setup.train, "passes", None)
+    source = evidence.setup.source
+    epochs = source.epochs if source is not None else None
+    drawn = getattr(evidence.setup.train, "passes", None) or (source.steps if source is not None else None)
     try:
         return float((epochs or 1) * drawn if drawn else (epochs or 0) * len(evidence.setup.train))  # type: ignore[arg-type]
     except TypeError:

@@ -406,7 +406,8 @@ def _source(
     place, library = (file, first, last), loop.library
     epochs = passes_over(loop, frames) if library is None else library.epochs
     return ScriptSource(
-        _trees(frames), names, place, epochs, _running(frames, place), loads, calling, library, without_optimizer
+        *(_trees(frames), names, place, epochs, _running(frames, place)),
+        *(loads, calling, library, without_optimizer, loop.steps),
     )
 
 

@@ -57,7 +57,8 @@ class TrainingLoop:
     """`step(model, batch, optimizer, loss)` does what one pass of the loop does. `batches`: what the loop goes over, or
     what draws its batches. `where`: file and line. `names`: the user's variables in reach, with their values. `loss`:
     the name of the loss that it calls, empty where other functions do. `place`: file, first and last line, where it is
-    the user's. `model`: what it trains, and `library` what is done around it, where the loop is a library's."""
+    the user's. `model`: what it trains, and `library` what is done around it, where the loop is a library's. `steps`: how
+    many batches it asks for, where it counts them."""
 
     step: Callable[..., Any]
     batches: Iterable[Any]
@@ -67,6 +68,7 @@ class TrainingLoop:
     place: tuple[str, int, int] | None = None
     model: torch.nn.Module | None = None
     library: LibraryTraining | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         asked = asked_for_next(loop, names)
         if asked is not None:
             batches, body, iterator = asked
-            return _made(found, body, batches, names, iterator)
+            counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None
+            steps = len(counted) if isinstance(counted, range) else None
+            return replace(_made(found, body, batches, names, iterator), steps=steps)
         grouped = taken_in_groups(loop, names)
         if grouped is not None:
             batches, body = grouped

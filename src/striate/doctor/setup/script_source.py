@@ -51,7 +51,7 @@ class ScriptSource:
     hooks that are called by name. `loads`: weights that were read into networks. `calling`: file
     and line at which each running function was. `library`: what trains where the loop is none of the user's; `loop` is
     then the line that calls it. `without_optimizer`: networks that had gradients at the first step, whose parameters no
-    optimizer holds."""
+    optimizer holds. `steps`: how many batches the loop asks for, where it counts them."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
@@ -62,6 +62,7 @@ class ScriptSource:
     calling: frozenset[tuple[str, int]] = frozenset()
     library: LibraryTraining | None = None
     without_optimizer: tuple[nn.Module, ...] = ()
+    steps: int | None = None
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:
