@@ -57,8 +57,8 @@ class TrainingLoop:
     """`step(model, batch, optimizer, loss)` does what one pass of the loop does. `batches`: what the loop goes over, or
     what draws its batches. `where`: file and line. `names`: the user's variables in reach, with their values. `loss`:
     the name of the loss that it calls, empty where other functions do. `place`: file, first and last line, where it is
-    the user's. `model`: what it trains, and `library` what is done around it, where the loop is a library's. `steps`: how
-    many batches it asks for, where it counts them."""
+    the user's. `model`: what it trains, and `library` what is done around it, where the loop is a library's. `steps`:
+    how many batches it asks for, where it counts them."""
 
     step: Callable[..., Any]
     batches: Iterable[Any]

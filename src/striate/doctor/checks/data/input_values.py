@@ -13,6 +13,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of, score
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.checks.model.unit_outputs import SATURATED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -201,6 +202,8 @@ CONSTANT_IMAGES = Check(
 
 LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
+_COLUMNS, _UNSEEN = 4, 0.01
+"""How many make a table; and the share of all squares that half of its columns have: standardized ones have half."""
 LITTLE, BETTER = 0.05, 2.0
 FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
 """Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
@@ -214,7 +217,9 @@ NOT_NORMALIZED_THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
     f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned, or a first loss that is not more "
-    f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or pixels divided by 255 twice"
+    f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or half of the columns of a table that "
+    f"is to be restored have {_UNSEEN:.0%} of all squares, or units are at their limits where there are no targets; or "
+    "pixels divided by 255 twice"
 )
 
 
@@ -229,6 +234,11 @@ class _Scales:
     @property
     def _faint(self) -> bool:
         return float(self.deviation.max()) < SMALL
+
+    @property
+    def large(self) -> bool:
+        """Whether a channel or column is."""
+        return float((self.mean.square() + self.deviation.square()).max()) > LARGE**2
 
     @property
     def odd(self) -> bool:
@@ -262,6 +272,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         raise NoEvidence("the network is given what another one computes, not columns of the data")
     own, fixed, trial = _tried(evidence, scales, place)
     if own is None or fixed is None:
+        yield from _without_targets(evidence, scales, given)
         return
     by_loss = fixed - own < GAIN and _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
@@ -286,6 +297,33 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         if not place
         else f"Scale once: {python_name(place)} is to get numbers of mean 0 and "
         "deviation 1; leave out the scaling in the network, or the one before it, such as a division by 255.",
+    )
+
+
+def _without_targets(evidence: Evidence, scales: _Scales, given: torch.Tensor) -> Iterable[Finding]:
+    """Inputs of networks whose answers nobody knows: a table that is to be restored, of which the loss sees a few
+    columns alone; large inputs that put units at their limits."""
+    variances = scales.deviation.flatten().square().sort().values
+    share = float(variances[: len(variances) // 2].sum() / variances.sum())
+    restored = any(
+        call.target.shape == given.shape and torch.equal(call.target, given) for call in evidence.calls.losses
+    )
+    if restored and scales.of == "column" and scales.large and len(variances) >= _COLUMNS and share < _UNSEEN:
+        measured = f"of the squares that the loss adds up the smaller half of the columns makes {share:.2g}"
+    elif scales.large and (saturated := next(iter(SATURATED.run(evidence)), None)) is not None:
+        measured = saturated.measured.partition(",")[0]
+    else:
+        return
+    yield Finding(
+        code="data.not-normalized",
+        severity="warning",
+        where="inputs of the network",
+        measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; "
+        f"{measured}",
+        threshold=NOT_NORMALIZED_THRESHOLD,
+        why="Weights are initialized, and losses made, for inputs of mean 0 and variance 1: of others large columns "
+        "are all that is seen, or units stay at their limits.",
+        remedy=_remedy(scales),
     )
 
 

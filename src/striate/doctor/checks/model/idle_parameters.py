@@ -147,7 +147,10 @@ def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
     # Without targets of its own, data may get those of a random network on purpose.
     if found or evidence.setup.source is None or evidence.samples.y is None:
         return
+    with_gradients = [id(module) for module in evidence.setup.source.without_optimizer]
     for name, where, numbers in untrained_helpers(evidence):
+        if id(evidence.setup.source.names.get(name)) in with_gradients:
+            continue  # it was meant to be trained along: `optim.parameters-missing` says so
         yield Finding(
             code=FROZEN_PARAMETERS_CODE,
             severity="warning",
