@@ -14,7 +14,7 @@ from striate.doctor.checks.data.keypoints import points_are_across_first
 from striate.doctor.checks.eval.decoded_peaks import rows_before_columns
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, argument, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
 from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
@@ -60,6 +60,28 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
             yield _along_samples(site.where, site.text, outputs, _along_one(site.node))
             return
+        along = source.value(axis) if axis is not None else None
+        if called(site.node) in ("argmax", "softmax") and along in (1, -1) and outputs.shape[1:] == (1,):
+            yield _of_one(site, outputs)
+            return
+
+
+def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
+    """Of the only output of each sample, which is a score of yes or no."""
+    chosen = called(site.node) == "argmax"
+    return Finding(
+        code="eval.wrong-axis",
+        severity="error",
+        where=site.where,
+        measured=f"`{site.text}` goes along an axis of one number: outputs are {tuple(outputs.shape)}",
+        threshold="an axis of two classes or more",
+        why="The largest of one number is always number 0, whatever the network gives."
+        if chosen
+        else "The share of one number is always 1, whatever the network gives.",
+        remedy="`predicted = (logits > 0).long()`, which is a probability of one half or more"
+        if chosen
+        else "`probability = torch.sigmoid(logits)`",
+    )
 
 
 def _along_samples(where: str, text: str, outputs: torch.Tensor, right: str) -> Finding:
@@ -165,7 +187,8 @@ WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
     question="Are predictions read from outputs along the axis of the classes?",
     threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes "
-    "too; the row of a peak before its column, where points are (x, y)",
+    "too, or argmax or softmax along an axis of one number; the row of a peak before its column, where points are "
+    "(x, y)",
     run=_axes,
     of_source=True,
 )

@@ -13,7 +13,7 @@ from striate.doctor.setup.script_source import ScriptSource, Site, called, recei
 from striate.records import Finding
 from striate.wording import several
 
-_WRAPPED = "module."
+_WRAPPED, _WRAPPERS = "module.", ("DataParallel", "DistributedDataParallel")
 _TAKEN = 0.1
 """A head of another size is dropped by hand; what is read is then still most of the file."""
 
@@ -42,9 +42,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _after_training(evidence: Evidence) -> Iterator[Finding]:
     """What DataParallel trains has `module.` before all its names, and a network without it takes none of them."""
     source = evidence.source
-    if not all(name.startswith(_WRAPPED) for name in evidence.setup.model.state_dict()):
-        return
     nodes = [node for tree in source.trees.values() for node in ast.walk(tree)]
+    trained = all(name.startswith(_WRAPPED) for name in evidence.setup.model.state_dict())
+    saved = (receiver_of(node) for node in nodes if isinstance(node, ast.Call) and called(node) == "state_dict")
+    wrapper = next((called(owner) for owner in saved if owner is not None and called(owner) in _WRAPPERS), "")
+    if not trained and not wrapper:
+        return
     if any(isinstance(node, ast.Constant) and node.value == _WRAPPED for node in nodes):
         return  # it is taken off
     if any(isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".module.state_dict") for node in nodes):
@@ -56,11 +59,12 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
             code="model.weights-not-loaded",
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` lets names differ, and all names of the network that is trained begin with "
-            f"`module.`, which {type(evidence.setup.model).__name__} puts there",
+            measured=f"`{site.text}` lets names differ, and all names of the network that is "
+            f"{'trained' if trained else 'saved'} begin with `module.`, which "
+            f"{type(evidence.setup.model).__name__ if trained else wrapper} puts there",
             threshold=CHECK.threshold,
             why="A network without that wrapper takes none of them, in silence, and keeps its random weights.",
-            remedy="save `model.module.state_dict()`, and leave out `strict=False`",
+            remedy=f"save `model.{'module.' if trained else ''}state_dict()`, and leave out `strict=False`",
         )
         return
 
