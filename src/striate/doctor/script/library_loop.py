@@ -17,8 +17,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from striate.doctor.script.training_loop import TrainingLoop
-from striate.doctor.setup.library_training import LibraryTraining, Scheduled
+from striate.doctor.setup.library_training import Judge, LibraryTraining, Scheduled
 from striate.observe.tensors import tensors_in
+
+_IGNORED = -100
+"""The label of positions that are filled up."""
 
 
 def find_library_loop() -> tuple[TrainingLoop, Any] | None:
@@ -231,12 +234,20 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         scheduler.step()
         return value.detach()
 
-    def evaluate(model: Any, batches: Iterable[Any]) -> Any:
+    def predict(model: Any, batches: Iterable[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
             parts = [trainer.prediction_step(model, dict(batch), prediction_loss_only=False)[1:] for batch in batches]
-        predicted, labels = (torch.cat([pair[i] for pair in parts]).cpu().numpy() for i in range(2))
+        predicted, labels = (_joined([pair[i].cpu() for pair in parts]) for i in range(2))
+        return predicted, labels
+
+    def judge(predicted: torch.Tensor, labels: torch.Tensor) -> Any:
+        reduced = getattr(trainer, "preprocess_logits_for_metrics", None)
+        told = predicted if reduced is None else reduced(predicted, labels)
         kind = sys.modules["transformers"].EvalPrediction
-        return trainer.compute_metrics(kind(predictions=predicted, label_ids=labels))
+        return trainer.compute_metrics(kind(predictions=told.numpy(), label_ids=labels.numpy()))
+
+    metrics = trainer.compute_metrics
+    judges = None if metrics is None else Judge(predict, judge, getattr(metrics, "__name__", ""))
 
     arguments, collate = trainer.args, trainer.data_collator
     train, val = _training_batches(trainer), None
@@ -247,10 +258,24 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         None if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs),
         (Scheduled(scheduler, "batch"),) if isinstance(scheduler, LRScheduler) else (),
         (trainer.compute_loss, trainer.model.forward),
-        evaluate if trainer.compute_metrics is not None else None,
+        None if judges is None else lambda model, batches: judge(*predict(model, batches)),
         int(arguments.gradient_accumulation_steps),
+        judges,
     )
     return _loop(step, train, library.name, trainer.model, library), val
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Of all batches, the shorter ones filled up with -100, as the Trainer does."""
+    longest = max(part.shape[1] for part in parts) if parts[0].ndim > 1 else 0
+    return torch.cat(
+        [
+            nn.functional.pad(part, (*[0, 0] * (part.ndim - 2), 0, longest - part.shape[1]), value=_IGNORED)
+            if longest
+            else part
+            for part in parts
+        ]
+    )
 
 
 def _training_batches(trainer: Any) -> Any:

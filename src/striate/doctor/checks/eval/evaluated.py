@@ -28,7 +28,7 @@ backward step save savefig dump open write to_csv makedirs mkdir add_scalar log 
 _MEDDLES = frozenset(_NOT_TWICE.split())
 """What an evaluation is not called twice for."""
 _SAME = 1e-5
-_MOST = 20.0
+MOST_STEPS = 20.0
 """Steps of the trial in time, for each batch."""
 
 
@@ -62,7 +62,7 @@ def evaluated(evidence: Evidence) -> Evaluated:
         raise NoEvidence("the validation data are more than were read")
     for asked, function, given in _evaluations(evidence):
         right, sizes = _counted(evidence)
-        evidence.clock.need(_MOST * len(sizes) * evidence.step_seconds)
+        evidence.clock.need(MOST_STEPS * len(sizes) * evidence.step_seconds)
         model = evidence.trial.replica.model
         put = {name: model if value is evidence.setup.model else value for name, value in given.items()}
         printed = io.StringIO()
@@ -147,12 +147,8 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
         raise NoEvidence("no library validates")
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("the validation data are more than were read")
-    for tree in evidence.source.trees.values():
-        for node in ast.walk(tree):
-            validates = isinstance(node, Function) and node.name in _VALIDATING
-            if validates and meddles(evidence.source, node, besides=("log",)):  # type: ignore[arg-type]
-                raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
-    evidence.clock.need(_MOST * len(val.raw) * evidence.step_seconds)
+    validated_twice(evidence.source, *_VALIDATING)
+    evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
     found = asked_directly(evidence)
     if found is None:
         raise NoEvidence("outputs and targets are not classes")
@@ -164,6 +160,15 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
     except Exception as error:  # the user's code, which may need what is not there
         raise NoEvidence(f"validation by {library.name} cannot be tried: {type(error).__name__}") from error
     return numbers, *found
+
+
+def validated_twice(source: ScriptSource, *names: str) -> None:
+    """Raises NoEvidence where one of the script's functions of these names does what is not to be done twice."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            validates = isinstance(node, Function) and node.name in names
+            if validates and meddles(source, node, besides=("log",)):  # type: ignore[arg-type]
+                raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
 
 
 _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")

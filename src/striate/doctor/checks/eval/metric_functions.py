@@ -23,13 +23,13 @@ from striate.wording import listed, several
 
 THRESHOLD = (
     "a function for an accuracy that gives another share than that of the right ones, for few samples, for some that "
-    "are wrong, or for rows of zeros with a one; one for an error that is not 0, or for a score that is not 1, of "
-    "predictions that are their targets"
+    "are wrong, for some with labels of -100, which it knows of, or for rows of zeros with a one; one for an error "
+    "that is not 0, or for a score that is not 1, of predictions that are their targets"
 )
 _FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
 _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
 _SCORES = frozenset(["r2", "iou", "miou", "dice", "jaccard"])
-_SURE = 20.0
+_SURE, _IGNORED = 20.0, -100
 _MOST = 256
 _FEWEST_CLASSES = 4
 """Of three, where all are wrong, each comparison by itself finds a third right."""
@@ -42,7 +42,7 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         words = set(re.split(r"[^a-z0-9]+", name.lower()))
         found = None
         if "acc" in name.lower() and "top" not in name.lower():
-            found = _untrue_accuracy(name, line, function)
+            found = _untrue_accuracy(name, line, function, padded=_knows_padding(evidence.source, node))
             if found is None and _is_used(evidence.source, name, function):
                 found = _right_zeros(evidence, name, line, function)
         elif words & (_ERRORS | _SCORES) and "loss" not in words:
@@ -97,11 +97,21 @@ def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tupl
         return ()
 
 
-def _untrue_accuracy(name: str, line: int, function: Callable[..., Any]) -> Finding | None:
-    for targets, predicted, why in _known_accuracies():
+def _knows_padding(source: ScriptSource, function: ast.FunctionDef) -> bool:
+    """Whether a function leaves out labels that stand for none, by their number or its name."""
+    parts = (part for part in ast.walk(function) if isinstance(part, ast.UnaryOp | ast.Name))
+    return any(source.value(part) == _IGNORED for part in parts)
+
+
+def _untrue_accuracy(name: str, line: int, function: Callable[..., Any], *, padded: bool) -> Finding | None:
+    few = torch.arange(_FEW)
+    moved = _asked(function, 10 * torch.eye(_CLASSES)[few.roll(-1)], few)
+    if any(abs(value - scale) < _ROUNDED * scale for value in moved for scale in (1, 100)):
+        return None  # of next tokens: it shifts them itself
+    for targets, predicted, why in _known_accuracies(padded):
         given = _asked(function, 10 * torch.eye(_CLASSES)[predicted], targets)
-        right = int((predicted == targets).sum())
-        shares = (right / len(targets), 100 * right / len(targets), right)
+        right, counted = int((predicted == targets).sum()), int((targets != _IGNORED).sum())
+        shares = (right / counted, 100 * right / counted, right)
         if not given:
             return None
         if any(abs(value - share) < _ROUNDED * share for value in given for share in shares):
@@ -109,7 +119,8 @@ def _untrue_accuracy(name: str, line: int, function: Callable[..., Any]) -> Find
         said = listed([f"{value:.4g}" for value in given])
         return _finding(
             line,
-            f"`{name}` gives {said} for {several(len(targets), 'sample')}, {right} of which are right",
+            f"`{name}` gives {said} for {several(counted, 'sample')}, {right} of which are right"
+            + f", and {len(targets) - counted} without a label" * (counted < len(targets)),
             why,
             "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by the "
             "number of labels that are given: `len(labels)`, not the size of usual batches",
@@ -141,13 +152,16 @@ def _is_one_hot(targets: torch.Tensor) -> bool:
     return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
 
 
-def _known_accuracies() -> Iterator[tuple[torch.Tensor, torch.Tensor, str]]:
-    """Labels and predicted classes, and what it means that an accuracy of these is wrong: few that are all right, and
-    three of each class, one of them right."""
+def _known_accuracies(padded: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor, str]]:
+    """Labels and predicted classes, and what it means that an accuracy of these is wrong: few that are all right,
+    three of each class, one of them right, and few with others that are not to be counted."""
     few, classes = torch.arange(_FEW), torch.arange(_CLASSES)
     yield few, few, "It divides by another number than that of the samples: a last, smaller batch counts as wrong."
     predicted = torch.cat([classes, classes.roll(1), classes.roll(2)])
     yield classes.repeat(3), predicted, "What it counts as right is something else than the largest output."
+    if padded:
+        why = "It leaves padding out of what is right, but divides by its positions, too."
+        yield torch.cat([few, torch.full_like(few, _IGNORED)]), few.repeat(2), why
 
 
 def _untrue_of_right(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.all_right import untrue_of_right
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, names_in, size_of
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
@@ -39,7 +40,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
     elif source.library is not None:
-        yield from _logged_otherwise(evidence)
+        yield from islice(chain(untrue_of_right(evidence), _logged_otherwise(evidence)), 1)
     else:
         try:
             yield from _wrong_result(evidence)
