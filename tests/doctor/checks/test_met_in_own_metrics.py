@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.eval.all_right import untrue_of_right
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.script.library_loop import _joined
 from striate.doctor.setup.library_training import Judge, LibraryTraining
@@ -27,15 +29,16 @@ WORDS, TAGS = 12, 4
 
 
 class Tagger(nn.Module):
-    """A tag for each word, by the word alone."""
+    """A tag for each word, by the word and those beside it, or by the word alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Embedding(WORDS, 16), nn.Linear(16, TAGS))
+        self.words = nn.Embedding(WORDS, 16)
+        self.net = nn.Conv1d(16, TAGS, width, padding=width // 2)
 
     def forward(self, words: Tensor) -> Any:
-        return self.net(words)
+        return self.net(self.words(words).transpose(1, 2)).transpose(1, 2)
 
 
 def sentences(count: int, seed: int) -> DataLoader[Any]:
@@ -46,12 +49,28 @@ def sentences(count: int, seed: int) -> DataLoader[Any]:
     return DataLoader(TensorDataset(words.masked_fill(padding, 0), (words % TAGS).masked_fill(padding, -100)), 16)
 
 
-def tag(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
-    optimizer.zero_grad()
-    value = functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
-    value.backward()
-    optimizer.step()
-    return value.detach()
+def tagging(shift: int = 0) -> Any:
+    """A step; with a shift, outputs are to tell the label behind."""
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        outputs = model(batch[0])[:, : batch[0].shape[1] - shift]
+        value = functional.cross_entropy(outputs.flatten(0, 1), batch[1][:, shift:].flatten())
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return step
+
+
+def evidence_of(model: nn.Module, step: Any, judge: Any = None) -> Evidence:
+    judges = None if judge is None else Judge(predict, judge, "judge")
+    library = LibraryTraining("a Trainer", 3, judge=judges)
+    tree = ast.parse("def judge(outputs, labels):\n    pass")
+    source = ScriptSource({"s.py": tree}, {}, ("s.py", 1, 1), 3, library=library)
+    optimizer = torch.optim.Adam(model.parameters())
+    setup = make_setup(model, sentences(64, 0), sentences(40, 1), step=step, source=source, optimizer=optimizer)
+    return Evidence(setup, Clock(60.0))
 
 
 def predict(model: nn.Module, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
@@ -78,20 +97,7 @@ def by_positions(outputs: Tensor, labels: Tensor) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("judge", "named"), [(shares, ""), (by_positions, "accuracy")])
 def test_a_trainers_metric_of_right_predictions_is_one(judge: Any, named: str) -> None:
-    library = LibraryTraining("a Trainer", 3, judge=Judge(predict, judge, "judge"))
-    source = ScriptSource(
-        {"s.py": ast.parse("def judge(outputs, labels):\n    pass")}, {}, ("s.py", 1, 1), 3, library=library
-    )
-    model = Tagger()
-    setup = make_setup(
-        model,
-        sentences(64, 0),
-        sentences(40, 1),
-        step=tag,
-        source=source,
-        optimizer=torch.optim.Adam(model.parameters()),
-    )
-    found = list(untrue_of_right(Evidence(setup, Clock(60.0))))
+    found = list(untrue_of_right(evidence_of(Tagger(), tagging(), judge)))
     assert [f"`{named}`" in f.measured and f.where == "line 1" for f in found] == [True] * bool(named)
 
 
@@ -115,3 +121,19 @@ def test_an_accuracy_that_knows_padding_does_not_count_it(line: str, wrong: bool
     names = values()
     exec(text, names)
     assert codes(text + "for x, y in loader:\n    pass\n", names, WRONG_COUNT) == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("width", "shift", "judge", "wrong"),
+    [
+        (3, 1, None, True),
+        (3, 0, None, False),
+        (1, 1, None, False),
+        (1, 1, lambda outputs, labels: {"accuracy": shares(outputs, labels)["accuracy"]}, True),
+    ],
+)
+def test_labels_of_words_are_not_shifted(width: int, shift: int, judge: Any, wrong: bool) -> None:
+    found: list[Any] = []
+    with suppress(NoEvidence):
+        found = list(SHIFTED_TAGS.run(evidence_of(Tagger(width), tagging(shift), judge)))
+    assert [f.code for f in found] == ["data.step-labels"] * wrong

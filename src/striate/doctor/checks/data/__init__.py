@@ -19,6 +19,7 @@ from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FE
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
@@ -55,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     LEFT_BEHIND,
     STEP_LABELS,
     SHIFTED_TWICE,
+    SHIFTED_TAGS,
     AUGMENTATION,
     LABEL_NOISE,
     LABELS_RANDOM,

@@ -40,28 +40,33 @@ def untrue_of_right(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _untrue(evidence: Evidence) -> Iterator[Finding]:
-    judge, source, val = getattr(evidence.source.library, "judge", None), evidence.source, evidence.val
-    if judge is None or not val.whole:
-        return
-    validated_twice(source, judge.name)
-    evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
-    model = evidence.setup.model
-    answers: list[dict[str, float]] = []
-    try:
-        with preserved(model), same_random_state():
-            outputs, labels = judge.predict(model, val.raw)
-            if outputs.numel() > _MOST_NUMBERS:
-                return
-            complete = _is_complete(outputs, labels)
-            for perfect in _all_right(evidence, outputs, labels):
-                answers.append(_shares(judge.judge(perfect, labels.clone()), complete))
-    except Exception as error:  # the user's function, which was given what it is not for
-        raise NoEvidence(f"{judge.name} cannot be asked: {type(error).__name__}") from error
+    answers, labels = shares_of_right(evidence)
     for name in answers[0] if answers else ():
         best = max(given.get(name, 1.0) for given in answers)
         if best < RIGHT:
-            yield _finding(evidence, judge.name, name, best, labels)
+            yield _finding(evidence, name, best, labels)
             return
+
+
+def shares_of_right(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Tensor]:
+    """What the function of the user's that judges all predictions names shares of right ones, of labels, each of which
+    is predicted at its place; then, of sequences, of such that are predicted one position before; and the labels.
+    Raises NoEvidence where it cannot be asked."""
+    judge, source, val = getattr(evidence.source.library, "judge", None), evidence.source, evidence.val
+    if judge is None or not val.whole:
+        raise NoEvidence("no function judges all predictions")
+    validated_twice(source, judge.name)
+    evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
+    model = evidence.setup.model
+    try:
+        with preserved(model), same_random_state():
+            outputs, labels = judge.predict(model, val.raw)
+            complete, forms = _is_complete(outputs, labels), _all_right(evidence, outputs, labels)
+            if outputs.numel() > _MOST_NUMBERS:
+                raise NoEvidence("the outputs are too large")
+            return [_shares(judge.judge(perfect, labels.clone()), complete) for perfect in forms], labels
+    except Exception as error:  # the user's function, which was given what it is not for
+        raise NoEvidence(f"{judge.name} cannot be asked: {type(error).__name__}") from error
 
 
 def _shares(given: object, complete: bool) -> dict[str, float]:
@@ -116,7 +121,8 @@ def _is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
     return len(known) == (outputs.shape[-1] if outputs.shape[:-1] == labels.shape else outputs.shape[1])
 
 
-def _finding(evidence: Evidence, function: str, name: str, value: float, labels: torch.Tensor) -> Finding:
+def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) -> Finding:
+    function = getattr(getattr(evidence.source.library, "judge", None), "name", "")
     lines = [
         node.lineno
         for tree in evidence.source.trees.values()

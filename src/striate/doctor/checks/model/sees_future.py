@@ -16,7 +16,7 @@ from striate.doctor.setup.batch import Path, altered, leaf
 from striate.records import Finding
 
 CODE = "model.sees-future"
-_CHANGED = 1e-3
+CHANGED = 1e-3
 """Of the outputs' standard deviation: rounding moves them by less than a hundredth of that."""
 
 
@@ -27,7 +27,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     batch, path, tokens = found
     places = sorted({tokens.shape[1] // 4, tokens.shape[1] // 2, 3 * tokens.shape[1] // 4} - {0})
     moved = max(_moved_before(evidence, batch, path, place) for place in places)
-    if moved < _CHANGED:
+    if moved < CHANGED:
         return
     yield Finding(
         code=CODE,
@@ -47,20 +47,31 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _moved_before(evidence: Evidence, batch: Any, path: Path, place: int) -> float:
     """By how much outputs at positions before `place` move when all tokens from `place` on are others."""
 
-    def changed(tokens: torch.Tensor) -> torch.Tensor:
-        made = tokens.clone()
-        made[:, place:] = made[:, place:].roll(1, 0) if len(made) > 1 else made[:, place:].flip(1)
-        return made
+    moved, scale = outputs_moved(evidence, batch, path, lambda tokens: others_behind(tokens, place))
+    return float(moved[:, :place].amax() / scale)
+
+
+def others_behind(tokens: torch.Tensor, place: int) -> torch.Tensor:
+    """Tokens whose columns from `place` on are those of other rows."""
+    made = tokens.clone()
+    made[:, place:] = made[:, place:].roll(1, 0) if len(made) > 1 else made[:, place:].flip(1)
+    return made
+
+
+def outputs_moved(
+    evidence: Evidence, batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, float]:
+    """By how much the outputs (samples, positions, classes) move when one tensor of the batch is changed, and their
+    standard deviation."""
 
     def outputs(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         given = altered(batch, path, change)
         return _by_position(predict(evidence.setup, evidence.trial.replica, [given]).outputs, batch, path)
 
-    before, after, again, after_again = (outputs(change) for _ in range(2) for change in (torch.clone, changed))
+    before, after, again, after_again = (outputs(way) for _ in range(2) for way in (torch.clone, change))
     if not (torch.equal(before, again) and torch.equal(after, after_again)):  # a loop that also evaluates now and then
         raise NoEvidence("the same batch does not give the same outputs twice")
-    moved = (after - before)[:, :place].abs().amax()
-    return float(moved / before.std().clamp(min=1e-12))
+    return (after - before).abs(), max(float(before.std()), 1e-12)
 
 
 def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
@@ -80,7 +91,7 @@ def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
 CHECK = Check(
     codes=(CODE,),
     question="Does a network that predicts the next token read it from its input?",
-    threshold=f"outputs that move by {_CHANGED:g} of their standard deviation when only later tokens are changed, "
+    threshold=f"outputs that move by {CHANGED:g} of their standard deviation when only later tokens are changed, "
     "where targets are the inputs' next tokens",
     run=_run,
     explains="fit.* data.leak model.batch-mixing",

@@ -1,0 +1,148 @@
+"""`data.step-labels` of taggers: labels of words that the step shifts as if they were the words of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.all_right import RIGHT, shares_of_right
+from striate.doctor.checks.model.sees_future import CHANGED, others_behind, outputs_moved
+from striate.doctor.evidence.calls import LossCall
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import class_losses, token_inputs
+from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor
+from striate.records import Finding
+
+_COPIES, _CLEARLY = 0.5, 0.1
+_FEWER = 0.7
+"""Labels that their own words tell wrongly, beside those that the words before them do."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = next(_shifted(evidence), None)
+    if found is None:
+        raise NoEvidence("the loss is not given a batch's labels without the first of each sequence")
+    call, batch, path, place, tokens = found
+    if not _lacks_last(call, main_tensor(evidence.first.outputs), tokens):
+        return
+    said = _said_by_metric(evidence) or _said_by_words(evidence, call, batch, path, place)
+    if said is None:
+        return
+    yield Finding(
+        code="data.step-labels",
+        severity="error",
+        where="the training step",
+        measured="the loss is given the outputs without the last position and the labels without the first, though "
+        + said,
+        threshold=SHIFTED_TAGS.threshold,
+        why="Each word learns the label of the word after it. Only language models, whose labels are their inputs, are "
+        "shifted.",
+        remedy="give the loss both as they are: "
+        "`F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=-100)`",
+    )
+
+
+def _said_by_metric(evidence: Evidence) -> str | None:
+    """That the script's own metric wants labels at their place."""
+    with suppress(NoEvidence):
+        answers, _ = shares_of_right(evidence)
+        here, before = answers if len(answers) == 2 else ({}, {})
+        for name, share in here.items():
+            if share >= RIGHT and before.get(name, 1.0) < RIGHT - _CLEARLY:
+                return (
+                    f"its metric reads each label at its own place: `{name}` of outputs as the loss wants them is "
+                    f"{before[name]:.3g}"
+                )
+    return None
+
+
+def _said_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, place: Path) -> str | None:
+    """That words tell the label at their place and a network that sees what follows needs not tell the next one."""
+    own, before = _told_by_words(evidence, path, place, call.ignored)
+    if own > _FEWER * before:
+        return None
+    tokens = leaf(batch, path)
+    middle = 0 if tokens is None else tokens.shape[1] // 2
+    moved, scale = outputs_moved(evidence, batch, path, lambda given: others_behind(given, middle))
+    follows, _ = outputs_moved(evidence, batch, place, lambda given: given.roll(1, 0))
+    if float(moved[:, :middle].amax()) < CHANGED * scale or float(follows.amax()) >= CHANGED * scale:
+        return None  # what comes is not seen, or earlier labels are: it may well be asked for the next one
+    return (
+        f"{1 - own:.0%} of the labels are told by the word at their place, {1 - before:.0%} by the one before, and the "
+        "network sees the words that follow"
+    )
+
+
+def _shifted(evidence: Evidence) -> Iterator[tuple[LossCall, Any, Path, Path, torch.Tensor]]:
+    """Calls of a loss with a batch's labels but for the first column; where its tokens and its labels lie."""
+    for call in class_losses(evidence):
+        for batch, path, tokens in token_inputs(evidence):
+            for place, found in leaves(batch):
+                labels = found.detach().cpu()
+                if place == path or labels.shape != tokens.shape or call.target.numel() != labels[:, 1:].numel():
+                    continue
+                given, counted = call.target.detach().cpu().flatten(), labels != call.ignored
+                if not torch.equal(given, labels[:, 1:].flatten()) or torch.equal(given, labels[:, :-1].flatten()):
+                    continue
+                if float((labels == tokens)[counted].float().mean()) < _COPIES and int(tokens.max()) > 1:
+                    yield call, batch, path, place, tokens
+
+
+def _told_by_words(evidence: Evidence, path: Path, place: Path, ignored: int) -> tuple[float, float]:
+    """The shares of labels that are not the commonest one of the word at their place, and of the word before, counted
+    in one half of the sequences, and held against the other."""
+    words, labels = ([leaf(batch, where) for batch in evidence.train.raw] for where in (path, place))
+    pairs = [
+        (w.cpu().long(), y.cpu().long()) for w, y in zip(words, labels, strict=True) if w is not None and y is not None
+    ]
+    return tuple(  # type: ignore[return-value]
+        _wrong(
+            [w[:, : w.shape[1] - shift][(y != ignored)[:, shift:]] for w, y in pairs],
+            [y[:, shift:][(y != ignored)[:, shift:]] for _, y in pairs],
+        )
+        for shift in (0, 1)
+    )
+
+
+def _wrong(words: list[torch.Tensor], labels: list[torch.Tensor]) -> float:
+    half = max(1, len(words) // 2)
+    kinds, numbers = torch.cat(words).unique(return_inverse=True)
+    names, wanted = torch.cat(labels).unique(return_inverse=True)
+    known = sum(map(len, words[:half])) if len(words) > 1 else len(numbers) // 2
+    counts = torch.zeros(len(kinds), len(names)).index_put_(
+        (numbers[:known], wanted[:known]), torch.ones(()), accumulate=True
+    )
+    counts += 1e-3 * counts.sum(0) / max(known, 1)  # of words that are new, the commonest of all
+    return float((counts.argmax(1)[numbers[known:]] != wanted[known:]).float().mean())
+
+
+def _lacks_last(call: LossCall, outputs: torch.Tensor | None, tokens: torch.Tensor) -> bool:
+    """Whether the scores that the loss was given are the network's outputs but for the last position, and not the
+    first."""
+    if outputs is None or outputs.ndim != 3:
+        return False
+    samples, length = tokens.shape
+    outputs = outputs.detach().cpu() if outputs.shape[:2] == tokens.shape else outputs.detach().cpu().transpose(1, 2)
+    scores = call.input.detach().cpu()
+    scores = scores.transpose(1, 2) if scores.ndim == 3 else scores
+    if outputs.shape[:2] != tokens.shape or scores.numel() != samples * (length - 1) * outputs.shape[2]:
+        return False
+    given = scores.reshape(samples, length - 1, -1).float().log_softmax(2)
+    whole = outputs.float().log_softmax(2)
+    return float((given - whole[:, :-1]).abs().mean()) < float((given - whole[:, 1:]).abs().mean())
+
+
+SHIFTED_TAGS = Check(
+    codes=("data.step-labels",),
+    question="Does the step give the loss the label of each word?",
+    threshold="outputs without the last position that get the labels without the first, though the script's metric "
+    f"reads labels at their place, or words tell wrongly at most {_FEWER:g} times as many of the labels at their place "
+    "as of those behind, which the network sees",
+    run=_run,
+    explains="fit.* loss.initial-off optim.lr-too-high optim.lr-too-low",
+)
