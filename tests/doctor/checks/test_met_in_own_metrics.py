@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.eval.all_right import untrue_of_right
+from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -137,3 +138,31 @@ def test_labels_of_words_are_not_shifted(width: int, shift: int, judge: Any, wro
     with suppress(NoEvidence):
         found = list(SHIFTED_TAGS.run(evidence_of(Tagger(width), tagging(shift), judge)))
     assert [f.code for f in found] == ["data.step-labels"] * wrong
+
+
+KEEPING = """
+def evaluate(x):
+    return {returned}
+best = 0.0
+for x, y in loader:
+    {name} = evaluate(x)
+    if {name} {sign} best:
+        best = {name}
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "name", "sign", "wrong"),
+    [
+        ("concordance(x, y)", "score", "<", True),
+        ("concordance(x, y)", "score", ">", False),
+        ("rank(x)", "c_index", "<", True),
+        ("1 - cohen_kappa(x, y)", "kappa", "<", False),
+        ("rank(x)", "neg_ndcg", "<", False),
+        ("rank(x)", "score", "<", False),
+        ("numbers[-1].ndcg", "value", "<", True),
+    ],
+)
+def test_metrics_that_are_to_be_high_are_known_by_their_names(returned: str, name: str, sign: str, wrong: bool) -> None:
+    text = KEEPING.format(returned=returned, name=name, sign=sign)
+    assert codes(text, values(), WORST_KEPT) == ["eval.worst-kept"] * wrong

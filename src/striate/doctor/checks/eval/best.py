@@ -17,7 +17,8 @@ from striate.records import Finding
 _LOW = frozenset(("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid"))
 _HIGH = frozenset((
     "acc", "accuracy", "f1", "iou", "miou", "dice", "auc", "auroc", "psnr", "ssim", "top1", "recall", "precision",
-    "bleu",
+    "bleu", "rouge", "chrf", "meteor", "bertscore", "cider", "map50", "ndcg", "mrr", "kappa", "qwk", "mcc", "matthews",
+    "jaccard", "concordance", "cindex", "spearman", "pearson", "kendall", "r2", "auprc", "aupr",
 ))  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
         )
         return
     for name, monitor, mode, line in _kept_by_callback(source):
-        words = set(re.findall(r"[a-z]+\d*", monitor.lower()))
+        words = _words_in(monitor)
         low, high = bool(words & _LOW), bool(words & _HIGH)
         if low == high or mode not in ("min", "max") or low == (mode == "min"):
             continue
@@ -219,13 +220,13 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
     one, other = _without_margin(one), _without_margin(other)
     if "best" in _words(one):
         one, other, greater = other, one, not greater
-    if "best" not in _words(other) or any(isinstance(part, ast.UnaryOp) for part in ast.walk(test)):
+    if "best" not in _words(other) or _turns_round(test):
         return None
     if not _taken(source, node, one, other):
         return None
     words = _given_back(source, one) or _given_to(source, one) or _words(one) | _words(other)
     low, high = bool(words & _LOW), bool(words & _HIGH)
-    if low == high or low != greater:
+    if low == high or low != greater or words & {"neg", "negative"}:
         return None
     return ("higher loss", "<") if low else ("lower share", ">")
 
@@ -265,7 +266,7 @@ def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) 
 
 def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
     """The words of what the user's function returns whose result a name is, or of what else it stands for; none where
-    that is not one value."""
+    that is not one value, and words of both kinds where it is turned round, `1 - score`."""
     if not isinstance(value, ast.Name):
         return set()
     made = [
@@ -273,6 +274,8 @@ def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
         for part in ast.walk(source.scope_of(value))
         if isinstance(part, ast.Assign) and [ast.unparse(target) for target in part.targets] == [value.id]
     ]
+    if len(made) == 1 and not isinstance(made[0], ast.Call) and _turns_round(made[0]):
+        return {*_LOW, *_HIGH}
     if len(made) == 1 and isinstance(made[0], ast.Name | ast.Attribute | ast.Subscript):  # `current = val_loss`
         words = _words(made[0])
         return words if words & (_LOW | _HIGH) else set()
@@ -283,6 +286,8 @@ def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
     returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
     if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
         return set()
+    if _turns_round(returned[0]):
+        return {*_LOW, *_HIGH}
     words = {word.removesuffix("es") if word.endswith("sses") else word for word in _words(returned[0])}
     return words if words & (_LOW | _HIGH) else set()
 
@@ -317,8 +322,22 @@ def _given_to(source: ScriptSource, value: ast.expr) -> set[str]:
 
 def _words(node: ast.expr) -> set[str]:
     """`acc1` is `acc` as well."""
-    words = set(re.findall(r"[a-z]+\d*", ast.unparse(node).lower()))
+    words = _words_in(ast.unparse(node))
     return words | {word.rstrip("0123456789") for word in words}
+
+
+def _words_in(text: str) -> set[str]:
+    """The c-index of survival analysis is one word."""
+    return set(re.findall(r"[a-z]+\d*", re.sub("(?<![a-z])c[_-]index", "cindex", text.lower())))
+
+
+def _turns_round(node: ast.AST) -> bool:
+    """Whether what is larger makes it smaller: `-score`, `1 - score`."""
+    return any(
+        (isinstance(part, ast.UnaryOp) and not isinstance(part.operand, ast.Constant))
+        or (isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub) and isinstance(part.left, ast.Constant))
+        for part in ast.walk(node)
+    )
 
 
 WORST_KEPT = Check(
