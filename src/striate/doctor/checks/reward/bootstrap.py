@@ -87,6 +87,7 @@ def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
             if isinstance(node, ast.Call):
                 receiver = receiver_of(node)
                 loads = called(node) == "load_state_dict" and receiver is not None and _last(receiver) == name
+                loads = loads and not (node.args and _is_own_state(node.args[0], name))
                 words = ("update", "sync", "polyak", "copy", "soft", "ema")
                 given = any(_last(part) == name for part in node.args) and any(w in called(node).lower() for w in words)
                 if loads or (given and called(node) != "deepcopy"):
@@ -96,6 +97,12 @@ def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
             elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
                 copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
                 yield from [(node, file)] * copies
+
+
+def _is_own_state(given: ast.expr, name: str) -> bool:
+    """Whether a network is given the weights that it has, `target.state_dict()`."""
+    owner = receiver_of(given) if isinstance(given, ast.Call) and called(given) == "state_dict" else None
+    return owner is not None and _last(owner) == name
 
 
 def _goes_through(node: ast.expr, name: str) -> bool:

@@ -12,10 +12,13 @@ from striate.doctor.setup.script_source import ScriptSource, called, last_name
 from striate.records import Finding
 
 _LOG_PROBABILITY = re.compile(
-    r"^(saved_|action_|new_|chosen_)?log_?p(rob(s|abilit(y|ies))?|s|i)?(_a(ctions?)?)?$|^logp"
+    r"^(saved_|action_|new_|chosen_)?log_?p(rob(s|abilit(y|ies))?|s|i)?(_a(ctions?)?)?$|^logp|ratio"
 )
+"""Or how much likelier an action is than when it was chosen (Schulman et al. 2017)."""
 _GAIN = re.compile(r"return|reward|adv|^[RG]$|^gae|^td|delta|discounted|^ret(s)?$")
-_KEEPS = frozenset(["mean", "sum", "stack", "cat", "append", "tensor", "squeeze", "view", "reshape", "flatten", "to"])
+_KEEPS = frozenset(
+    ["mean", "sum", "stack", "cat", "append", "tensor", "squeeze", "view", "reshape", "flatten", "to", "min", "minimum"]
+)
 _DEEPEST = 6
 
 
