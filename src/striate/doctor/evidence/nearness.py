@@ -94,8 +94,13 @@ def comparable(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def likeness_over_shifts(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """The highest correlation of each pair of images (N, C, H, W) over all shifts, -1 to 1 (N,); 0 of blank ones."""
+    return likeness_by_shift(one, other).flatten(1).amax(1)
+
+
+def likeness_by_shift(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The correlation of each pair of images (N, C, H, W) at each shift (N, H, W)."""
     a, b = (part - part.mean((1, 2, 3), keepdim=True) for part in (one.float(), other.float()))
     products = torch.fft.irfft2(torch.fft.rfft2(a) * torch.fft.rfft2(b).conj(), s=a.shape[-2:]).sum(1)
     size = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
-    found: torch.Tensor = products.flatten(1).amax(1) / size.clamp_min(1e-12)
+    found: torch.Tensor = products / size.clamp_min(1e-12)[:, None, None]
     return found

@@ -1,4 +1,4 @@
-"""Masks that stay where their image is flipped and turned, and enlarged or cropped as well: seen in small copies."""
+"""Masks that stay where their image is flipped and turned, and enlarged, cropped or shifted as well."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
+from striate.doctor.evidence.nearness import likeness_by_shift
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 
 Move = Callable[[torch.Tensor], torch.Tensor]
@@ -18,39 +19,76 @@ _CLEARLY, _ALIKE = 0.8, 0.8
 """Of the distance by the second nearest way, that by the nearest, in images and in masks; and the correlation of images
 that are moved so."""
 _FEWEST, _SHARE = 5, 0.4
+_MOST_SIDE, _AS_LIKELY, _SAME, _OTHER = 48, 0.05, 0.8, 0.2
+"""Pixels; of correlation: less than by the best move and shift of an image, of a mask that is only shifted, and by how
+much less it is like itself where its image is."""
 
 
 def left_roughly(draws: Sequence[Sequence[Any]], moves: Mapping[str, Move]) -> tuple[str, int, int] | None:
     """Of draws of each of several samples: how images are moved most often where their masks stay, in how many pairs of
     draws they stay, and in how many they move with their images; None where that may be chance."""
-    left, moved = Counter[str](), 0
+    pairs = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]()
     for first, *others in draws:
-        mask = _mask(first)
-        image = main_tensor(parts(first)[0])
+        mask, image = _mask(first), main_tensor(parts(first)[0])
         if mask is None or image is None:
             return None
         for draw in others:
             other, its_mask = main_tensor(parts(draw)[0]), _mask(draw)
-            if other is None or its_mask is None or other.shape != image.shape or its_mask.shape != mask.shape:
-                continue
-            way = _way(_small(image), _small(other), moves)
-            if way is None:
-                continue
-            classes = int(max(mask.max(), its_mask.max())) + 1
-            before, after = _shares(mask, classes), _shares(its_mask, classes)
-            stays = float((before - after).norm())
-            moves_too = float((_all(moves)[way](before) - after).norm())
-            if stays < _CLEARLY * moves_too:
-                left[way] += 1
-            elif moves_too < _CLEARLY * stays:
-                moved += 1
-    count = sum(left.values())
-    return (left.most_common(1)[0][0], count, moved) if count >= max(_FEWEST, _SHARE * moved) else None
+            if (
+                other is not None
+                and its_mask is not None
+                and (other.shape, its_mask.shape) == (image.shape, mask.shape)
+            ):
+                pairs.append((image, other, mask, its_mask))
+    for judge in (_in_small_copies, _over_shifts):
+        left, moved = Counter[str](), 0
+        for pair in pairs:
+            way, stays = judge(*pair, _all(moves))
+            left[way] += stays is True
+            moved += stays is False
+        count = sum(left.values())
+        if count >= max(_FEWEST, _SHARE * moved):
+            return left.most_common(1)[0][0], count, moved
+    return None
+
+
+def _in_small_copies(
+    image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor, moves: Mapping[str, Move]
+) -> tuple[str, bool | None]:
+    """How one image is moved to be like the other, and whether the mask stays; None where that is not seen."""
+    way = _way(_small(image), _small(other), moves)
+    if way is None:
+        return "", None
+    classes = int(max(mask.max(), its_mask.max())) + 1
+    before, after = _shares(mask, classes), _shares(its_mask, classes)
+    stays = float((before - after).norm())
+    moves_too = float((moves[way](before) - after).norm())
+    return way, True if stays < _CLEARLY * moves_too else False if moves_too < _CLEARLY * stays else None
+
+
+def _over_shifts(
+    image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor, moves: Mapping[str, Move]
+) -> tuple[str, bool | None]:
+    """The same of images and masks that are shifted, too: whether a mask is at every shift that may be its image's."""
+    classes, side = int(max(mask.max(), its_mask.max())) + 1, min(_MOST_SIDE, *image.shape[-2:])
+    ways: Mapping[str, Move] = {"": lambda image: image, **moves}
+
+    def by_shift(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return likeness_by_shift(torch.stack([move(one) for move in ways.values()]), other[None])
+
+    seen = by_shift(_small(image, side), _small(other, side))
+    likely = seen > seen.max() - _AS_LIKELY
+    if float(seen.max()) < _ALIKE or bool(likely[0].any()):
+        return "", None
+    known = by_shift(_shares(mask, classes, side), _shares(its_mask, classes, side))
+    there, kept = float(known[likely].max()), float(known[0].max())
+    stays = True if kept > _SAME and there < kept - _OTHER else False if there > known.max() - _AS_LIKELY else None
+    return list(ways)[int(seen.flatten(1).amax(1).argmax())], stays
 
 
 def _way(one: torch.Tensor, other: torch.Tensor, moves: Mapping[str, Move]) -> str | None:
     """How one image is moved to be like another, where one way and no other makes it so."""
-    moved = {"": one} | {way: move(one) for way, move in _all(moves).items()}
+    moved = {"": one} | {way: move(one) for way, move in moves.items()}
     apart = {way: float((image - other).norm()) for way, image in moved.items()}
     best, second, *_ = sorted(apart, key=lambda way: apart[way])
     if not best or apart[best] > _CLEARLY * apart[second]:
@@ -65,19 +103,22 @@ def _all(moves: Mapping[str, Move]) -> dict[str, Move]:
 
 
 def _mask(draw: Any) -> torch.Tensor | None:
-    """The class numbers of pixels (H, W) of a sample."""
+    """The class numbers of pixels (H, W) of a sample, -1 where one other number stands for none."""
     image = main_tensor(parts(draw)[0])
     for _, tensor in leaves(draw) if image is not None and image.ndim == 3 else ():
         whole = not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor is not image
         if whole and image is not None and tensor.squeeze().ndim == 2 and tensor.shape[-2:] == image.shape[-2:]:
-            return tensor.squeeze().long() if bool(((tensor >= 0) & (tensor < _MOST_CLASSES)).all()) else None
+            known = (tensor >= 0) & (tensor < _MOST_CLASSES)
+            of_classes = bool(known.any()) and len(tensor[~known].unique()) <= 1
+            return tensor.long().where(known, -1).squeeze() if of_classes else None
     return None
 
 
-def _small(image: torch.Tensor) -> torch.Tensor:
+def _small(image: torch.Tensor, side: int = _SIDE) -> torch.Tensor:
     values = image.double()
-    return adaptive_avg_pool2d(values - values.mean((-1, -2), keepdim=True), _SIDE)
+    return adaptive_avg_pool2d(values - values.mean((-1, -2), keepdim=True), side)
 
 
-def _shares(mask: torch.Tensor, classes: int) -> torch.Tensor:
-    return adaptive_avg_pool2d(one_hot(mask, classes).movedim(-1, 0).double(), _SIDE)
+def _shares(mask: torch.Tensor, classes: int, side: int = _SIDE) -> torch.Tensor:
+    """Of each class; nothing where none is known."""
+    return adaptive_avg_pool2d(one_hot(mask + 1, classes + 1)[..., 1:].movedim(-1, 0).double(), side)

@@ -97,7 +97,8 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the augmentation of the training data set",
         measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, "
-        f"the mask, box or points are the same in both{_and_moved(moved[still[0]])}",
+        f"the mask, box or points are the same in both{', or only shifted' if roughly else ''}"
+        f"{_and_moved(moved[still[0]])}",
         threshold=LEFT_BEHIND.threshold,
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
@@ -406,10 +407,10 @@ LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes and points flipped with their images?",
     threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
-    "never moves with that; or five pairs in which the image looks clearly more like a flipped one and the mask like "
-    "one that is not, and less than 2.5 times as many in which both move; or a number that stays, which a simple model "
-    "tells of validation, and of its mirror images with the other sign; or targets a whole number of times as large as "
-    "their inputs, which are like them once they are shifted, in 40 % of the pairs",
+    "never moves with that; or five pairs in which the image looks clearly more like a flipped one, wherever it is "
+    "shifted to, and the mask like one that is not, and less than 2.5 times as many in which both move; or a number "
+    "that stays, which a simple model tells of validation, and of its mirror images with the other sign; or targets a "
+    "whole number of times as large as their inputs, which are like them once they are shifted, in 40 % of the pairs",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )
