@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from asked import asked
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.moved_roughly import left_roughly
+from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.targets_moved import _MOVES
 
 SIDE, REACH, VOID = 24, 3, 255
@@ -41,3 +43,30 @@ def test_masks_of_images_that_are_shifted_too(together: bool) -> None:
     found = left_roughly([[data[number] for _ in range(6)] for number in range(24)], _MOVES)
     assert (found is None) == together
     assert found is None or found[0] == "left and right exchanged"
+
+
+class Listed(Dataset[tuple[Tensor, int]]):
+    """Images with labels in a list, shifted at random for training."""
+
+    def __init__(self, samples: list[tuple[Tensor, int]], train: bool) -> None:
+        self.samples, self.train = samples, train
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        image, label = self.samples[number]
+        shift = torch.randint(-2, 3, (2,)).tolist() if self.train else (0, 0)
+        return image.roll(shift, (-2, -1)) + 0.3 * self.train * torch.randn_like(image), label
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_list_is_split_before_it_is_repeated(times: int) -> None:
+    images = torch.randn(120, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    samples = [(image, number % 3) for number, image in enumerate(images)] * times
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
+    train, val = ([samples[number] for number in part] for part in (order[40:], order[:40]))
+    loaders = DataLoader(Listed(train, True), 16, shuffle=True), DataLoader(Listed(val, False), 20)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+    found = asked(LEAK, network, loaders[0], val=loaders[1])
+    assert [finding.code for finding in found] == ["data.leak"] * (times - 1)

@@ -159,13 +159,13 @@ def _length(loader: Iterable[Any]) -> int | None:
 def shared_positions(train: Any, val: Any) -> tuple[int, int] | None:
     """How many positions of validation are also drawn for training, and how many validation has; None where that cannot
     be told, or the two draw from different data sets."""
-    one, other = _positions(train), _positions(val)
+    one, other = positions_drawn(train), positions_drawn(val)
     if one is None or other is None or one[0] is not other[0]:
         return None
     return len(other[1] & one[1]), len(other[1])
 
 
-def _positions(loader: Any) -> tuple[Any, set[int]] | None:
+def positions_drawn(loader: Any) -> tuple[Any, set[int]] | None:
     """The data set at the bottom, and the positions that may be drawn from it."""
     if not isinstance(loader, DataLoader):
         return None

@@ -18,6 +18,7 @@ from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.held_samples import held_in_common
 from striate.doctor.evidence.nearness import (
     MOST,
     columns_dealt,
@@ -196,10 +197,13 @@ DUPLICATES = Check(
 LEAK_SHARE, LEAK_GRAVE, LEAK_FEWEST = 0.02, 0.05, 3
 TABLE = 0.1
 _CERTAIN = 4.0
+_LARGER = 3
+"""Numbers of a whole image, for each that the network is given: not of one whose parts are samples."""
 _ALL_BUT_EQUAL, _MOST_OF_THEM = 0.05, 0.6
 """Of the distance to the tenth neighbor; of validation. Of pictures that differ in one quantity alone it is a third."""
 LEAK_THRESHOLD = (
-    f"equal samples: a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
+    "equal samples, as they come or, images, as data sets hold them before augmentation: a warning from "
+    f"{LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
     "or two; a note of token sequences that training repeats half as often), an "
     f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
     "chance. Near "
@@ -231,6 +235,11 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         )
         yield replace(found, severity="note") if _of_short_texts(known, count / len(x)) else found
         return
+    if x.ndim == 4:  # of a series that both parts hold each may be given another stretch
+        held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
+        if held is not None and held[0] >= max(LEAK_FEWEST, LEAK_SHARE * held[1]):
+            yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE)
+            return
     yield from _near(evidence, x, known, useful)
 
 

@@ -1,0 +1,82 @@
+"""What data sets hold of each sample, in lists and arrays, before augmentation: the same in training and validation?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.doctor.evidence.reading import MOST_BYTES, positions_drawn
+from striate.doctor.setup.reached_objects import attributes_of
+
+_MOST, _FEWEST_NUMBERS, _FEW, _TIMES = 20_000, 16, 8, 20
+"""Samples; numbers of an image; tensors side by side; entries of one image, of which there are more where each is given
+another part of it."""
+_ARRAYS = (torch.Tensor, np.ndarray)
+_LISTED = (list, tuple, *_ARRAYS)
+
+
+def held_in_common(train: Any, val: Any, most: int) -> tuple[int, int] | None:
+    """Of how many samples of validation the data set holds just what it holds of a training sample (an image of so many
+    numbers at `most`, or a file, and whatever is beside it), and of how many that is known; None where it is not."""
+    known = {key for key, times in Counter(_held(train, most)).items() if times <= _TIMES}
+    others = list(_held(val, most))
+    return (sum(key in known for key in others), len(others)) if known and others else None
+
+
+def _held(loader: Any, most: int) -> Iterator[Hashable]:
+    drawn = positions_drawn(loader)
+    columns = [] if drawn is None else _columns(drawn[0])
+    if drawn is None or not columns:
+        return
+    rows = sorted(drawn[1])[:_MOST]
+    if len(rows) * sum(_bytes(column[rows[0]]) for column in columns) > MOST_BYTES:
+        return
+    for row in rows:
+        sample = [column[row] for column in columns]
+        if _is_one_of_its_kind(sample, most):
+            yield _key(sample)
+
+
+def _columns(data: Any) -> list[Any]:
+    """What has one entry for each sample."""
+    values = list(attributes_of(data).values())
+    values += [part for value in values if isinstance(value, list | tuple) and len(value) <= _FEW for part in value]
+    return [
+        value
+        for value in values
+        if isinstance(value, _LISTED) and getattr(value, "shape", None) != () and len(value) == len(data)
+    ]
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    return int(value.nbytes) if isinstance(value, _ARRAYS) else 0
+
+
+def _is_one_of_its_kind(value: Any, most: int) -> bool:
+    """Whether it has an image, or a file, which no two samples share by chance."""
+    if isinstance(value, list | tuple):
+        return any(_is_one_of_its_kind(part, most) for part in value)
+    if isinstance(value, _ARRAYS):
+        numbers = _plain(value)
+        enough = _FEWEST_NUMBERS <= numbers.size <= most and numbers.dtype.kind in "iuf"
+        return enough and bool(numbers.min() < numbers.max())
+    return isinstance(value, str | Path) and Path(value).is_file()
+
+
+def _key(value: Any) -> Hashable:
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    if isinstance(value, _ARRAYS):
+        return tuple(value.shape), str(value.dtype), hash(_plain(value).tobytes())
+    return value if isinstance(value, Hashable) else id(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else value
