@@ -20,6 +20,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if not call.from_batch and (made_of is None or made_of.name != "one_hot"):
             continue
         way = exchanged_by_reading(call.given[0], call.shape)
+        if way is None and any(head.call.inputs[:1] == (call.index,) for head in evidence.graph.heads):
+            way = _of_scores(call.given[0], call.shape)
         if way is None:
             continue
         given, made = (f"({', '.join(map(str, shape))})" for shape in (call.given[0], call.shape))
@@ -50,6 +52,12 @@ def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
     return None
 
 
+def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
+    """Of the scores of each position that a loss is given: it wants the axis of classes second."""
+    exchanged = len(given) == 3 and made == (given[0], given[2], given[1]) and given[1] != given[2]
+    return ("as if classes were put before positions", "x.transpose(1, 2)") if exchanged and min(made) > 1 else None
+
+
 def _of_maps(given: Shape, made: Shape) -> tuple[str, str] | None:
     a, b, c = given
     if len(set(given)) == 1:
@@ -69,7 +77,8 @@ AXES_DEALT = Check(
     codes=("data.scrambled",),
     question="Are axes exchanged by what exchanges axes?",
     threshold="a `view` or `reshape` of (N, C, H, W) as (N, H, W, C), (N, H * W, C) or (N, H, C * W), the other way "
-    "round, or of (N, T, C) as (N, heads, T, C / heads), without an axis of length 1: by definition",
+    "round, or of (N, T, C) as (N, heads, T, C / heads) or, for a loss, as (N, C, T), without an axis of length 1: by "
+    "definition",
     run=_run,
     explains="data.labels-random model.batch-mixing model.sees-future fit.*",
 )
