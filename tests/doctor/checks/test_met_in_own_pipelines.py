@@ -1,17 +1,23 @@
-"""Pipelines of one's own: flips of image and mask, lists that are repeated before a split, and their twins."""
+"""Pipelines of one's own: flips of image and mask, lists that are repeated before a split, colors that a step deals
+anew, and their twins."""
 
 from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
 from asked import asked
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.moved_roughly import left_roughly
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.targets_moved import _MOVES
+from striate.doctor.evidence.clock import NoEvidence
 
 SIDE, REACH, VOID = 24, 3, 255
 
@@ -70,3 +76,36 @@ def test_a_list_is_split_before_it_is_repeated(times: int) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
     found = asked(LEAK, network, loaders[0], val=loaders[1])
     assert [finding.code for finding in found] == ["data.leak"] * (times - 1)
+
+
+def scenes(count: int, seed: int, *, by_color: bool) -> DataLoader[Any]:
+    """A bar in one of two colors on noise, upright or not; its color is asked for, or how it stands."""
+    drawn = torch.Generator().manual_seed(seed)
+    color, upright = torch.randint(2, (2, count), generator=drawn)
+    images = 0.1 * torch.randn(count, 3, 12, 12, generator=drawn)
+    for image, red, up in zip(images, color, upright, strict=True):
+        image[2 * red, slice(1, 10) if up else slice(4, 6), slice(4, 6) if up else slice(1, 10)] += 1
+    labels = torch.stack([color, 1 - color] if by_color else [upright, 1 - upright], 1).float()
+    return DataLoader(TensorDataset(images, labels), 20)
+
+
+@pytest.mark.parametrize(
+    ("by_color", "deals", "wrong"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_colors_that_are_asked_for_keep_their_order(by_color: bool, deals: bool, wrong: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        shown = batch[0].flip(-1) * (0.9 + 0.2 * torch.rand(len(batch[0]), 1, 1, 1))
+        optimizer.zero_grad()
+        outputs = model(shown[:, torch.randperm(3)] if deals else shown)
+        value = functional.binary_cross_entropy_with_logits(outputs, batch[1])
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    loaders = [scenes(count, count, by_color=by_color) for count in (240, 120)]
+    found = list[Any]()
+    with suppress(NoEvidence):
+        found += asked(
+            AUGMENTATION, nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), loaders[0], val=loaders[1], step=step
+        )
+    assert ["have their colors in another order" in finding.measured for finding in found] == [True] * wrong

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import Any
 
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.color_orders import colors_exchanged
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.draws import ALIKE, MOVES, drawn_twice, likeness
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
 from striate.doctor.evidence.simple_models import Reference, Whole, consult
@@ -31,15 +31,13 @@ _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST, _PAIRS = 100, 4
 _BATCHES = 24
-_COLORS, _TOLD, _OFTEN = 3, 0.05, 0.1
-"""Channels; of correlation, by which a draw is more like another with other colors; of draws."""
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
 training."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    views = _views_that_are_one(evidence) or views_of_nothing(evidence) or _colors_exchanged(evidence)
+    views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
     if views is not None:
         yield views
         return
@@ -125,39 +123,6 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
         "To find that two copies agree teaches nothing: views are to differ in what does not matter.",
         "draw each view by a call of its own: `[transform(image) for _ in range(2)]`, not `[transform(image)] * 2`",
     )
-
-
-def _colors_exchanged(evidence: Evidence) -> Finding | None:
-    """Color images of which some draws have their colors the other way round, and none in another order: a flip along
-    the axis of channels that was meant for height or width."""
-    try:
-        pairs = [pair for pair in drawn_twice(evidence) if len(pair[0]) == _COLORS]
-    except NoEvidence:
-        return None
-    turned = 0
-    for one, other in pairs:
-        known = max(likeness(one, move(other)) for move in (_as_it_is, *MOVES.values()))
-        found = {order: max(likeness(one, move(other[list(order)])) for move in (_as_it_is, *MOVES.values()))
-                 for order in permutations(range(_COLORS)) if order != (0, 1, 2)}  # fmt: skip
-        best = max(found, key=lambda order: found[order])
-        if found[best] > ALIKE and found[best] > known + _TOLD:
-            if best != (2, 1, 0):
-                return None  # colors are shuffled on purpose
-            turned += 1
-    if turned <= _OFTEN * len(pairs):
-        return None
-    return _finding(
-        "loader",
-        f"{turned} of {several(len(pairs), 'training image')} that were drawn twice have their first and last color "
-        "exchanged in one of the two draws",
-        "A flip along axis 0 of an image of colors × height × width turns its colors round, not its places.",
-        "`image.flip(-1)` for left and right, `image.flip(-2)` for up and down",
-        "warning",
-    )
-
-
-def _as_it_is(image: torch.Tensor) -> torch.Tensor:
-    return image
 
 
 def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
@@ -327,7 +292,7 @@ AUGMENTATION = Check(
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
     f"deviation of validation and than {_MOSTLY:g} times that of training; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
-    "of an image whose first and last color are exchanged",
+    "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "
