@@ -1,5 +1,5 @@
 """Pipelines of one's own: flips of image and mask, lists that are repeated before a split, colors that a step deals
-anew, and their twins."""
+anew, what is added to an enlarged image, and their twins."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.moved_roughly import left_roughly
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.targets_moved import _MOVES
+from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.evidence.clock import NoEvidence
 
 SIDE, REACH, VOID = 24, 3, 255
@@ -109,3 +110,27 @@ def test_colors_that_are_asked_for_keep_their_order(by_color: bool, deals: bool,
             AUGMENTATION, nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), loaders[0], val=loaders[1], step=step
         )
     assert ["have their colors in another order" in finding.measured for finding in found] == [True] * wrong
+
+
+class Enlarging(nn.Module):
+    """Adds what it computes to the enlarged image."""
+
+    def __init__(self, last: nn.Module, clamped: bool) -> None:
+        super().__init__()
+        self.branch, self.clamped = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.PixelShuffle(2), last), clamped
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = functional.interpolate(x, scale_factor=2, mode="bilinear") + self.branch(x)
+        return large.clamp(0, 1) if self.clamped else large
+
+
+@pytest.mark.parametrize(
+    ("last", "clamped", "wrong"),
+    [(nn.ReLU(), False, True), (nn.ReLU(), True, True), (nn.Tanh(), False, False), (nn.Identity(), True, False)],
+)
+def test_what_is_added_may_darken(last: nn.Module, clamped: bool, wrong: bool) -> None:
+    torch.manual_seed(0)
+    large = torch.rand(64, 1, 12, 12)
+    batches = DataLoader(TensorDataset(functional.avg_pool2d(large, 2), large), 16)
+    found = asked(LAST_LAYER_CLIPPED, Enlarging(last, clamped), batches, loss=nn.L1Loss(), task="regress")
+    assert [finding.code for finding in found] == ["model.last-layer-clipped"] * wrong

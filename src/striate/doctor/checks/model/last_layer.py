@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
+from typing import Any
 
 import torch
 
@@ -147,6 +149,8 @@ _RANGES = {
     "logsigmoid": (-INFINITE, 0.0),
     "softmax": (0.0, 1.0),
 }
+_CLAMPS = ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max")
+_TURNED = {"rsub", "__rsub__"}
 FLOOR = 0.02
 """Scores within bounds so wide that the loss can still fall below this are no hindrance."""
 OUTSIDE = 0.03
@@ -213,7 +217,7 @@ def _small_cosines(graph: CallGraph) -> Finding | None:
 
 def range_of(call: Call) -> tuple[float, float] | None:
     """The least and the largest number that a function can give; None where there is no bound."""
-    if call.name in ("hardtanh", "clamp", "clip", "clamp_min", "clamp_max"):
+    if call.name in _CLAMPS:
         default = (-1.0, 1.0) if call.name == "hardtanh" else (None, None)
         low, high = call.option(1, "min", default[0]), call.option(2, "max", default[1])
         if call.name == "hardtanh":
@@ -253,7 +257,9 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
 
 def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
     """Numbers that are to be met."""
-    for origin, targets in (*_met(evidence, graph), *_corrections(evidence, graph)):
+    met = (("the network's predictions", "are", *found) for found in _met(evidence, graph))
+    changed = (("the network's change of its input", "ask for", *found) for found in _corrections(evidence, graph))
+    for what, verb, origin, targets in chain(met, changed):
         bounds = range_of(origin)
         if bounds is None:
             continue
@@ -269,8 +275,8 @@ def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
         yield _finding(
             origin,
             "error",
-            f"the network's predictions can be {reach} ({named(origin)}), but {share:.0%} of the targets lie outside: "
-            f"they are {float(values.min()):.3g} to {float(values.max()):.3g}",
+            f"{what} can be {reach} ({named(origin)}), but {share:.0%} of the targets lie outside: "
+            f"they {verb} {float(values.min()):.3g} to {float(values.max()):.3g}",
             remedy,
             f"at most {OUTSIDE:.0%} of the targets outside of what the last function can give",
             "These targets can never be met.",
@@ -296,20 +302,36 @@ def _met(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Ten
 
 
 def _corrections(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
-    """The last call before what the network computes is added to its input, or taken from it, and what it would have to
-    be for each target."""
-    shown, weights = evidence.calls.shown, {call.index for call in graph.weights}
+    """The last call before what the network computes is added to what is made of its input without weights, or taken
+    from it, and what it would have to be for each target."""
+    weights = {call.index for call in graph.weights}
     for head in last_heads(graph, REGRESSION):
         end, targets = made_by(graph, head), head.targets
-        if end is None or targets is None or shown is None or end.name not in SUMS or len(end.inputs) != 2:
+        if end is not None and end.name in _CLAMPS:
+            end = graph.origin(end.inputs[0])
+        if end is None or targets is None or end.name not in SUMS - _TURNED or len(end.inputs) != 2:
             continue
         own = [n for n, index in enumerate(end.inputs) if index == INPUT or not weights & graph.before(index)]
-        if len(own) != 1 or targets.shape != shown.shape or not targets.is_floating_point():
+        origin = graph.origin(end.inputs[1 - own[0]]) if len(own) == 1 else None
+        if origin is None or range_of(origin) is None or not targets.is_floating_point():
             continue
-        origin = graph.origin(end.inputs[1 - own[0]])
-        if origin is not None:
-            change = targets.detach().cpu() - shown.cpu()
-            yield origin, -change if "sub" in end.name and own[0] == 0 else change
+        base = _given(evidence, end, own[0])
+        if base is not None and base.shape == targets.shape:
+            wanted = targets.detach().cpu()
+            taken_off = "sub" in end.name
+            yield origin, base - wanted if taken_off and own[0] == 0 else wanted + base if taken_off else wanted - base
+
+
+def _given(evidence: Evidence, call: Call, place: int) -> torch.Tensor | None:
+    """One of the two tensors that a call is given in the first step."""
+    given: list[torch.Tensor] = []
+
+    def noted(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given.extend(tensor.detach().cpu() for tensor in args[place : place + 1] if isinstance(tensor, torch.Tensor))
+        return func(*args, **kwargs)
+
+    evidence.variant(f"{named(call)} watched", replaced((call,), noted), steps=1)
+    return given[0] if given else None
 
 
 def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, threshold: str, why: str) -> Finding:
