@@ -125,11 +125,14 @@ def _is_network_call(source: ScriptSource, node: ast.AST) -> bool:
 
 
 def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
-    """What is called, where that is a network of the user's by its value, or a target network by its name."""
+    """What is called, where that is a network of the user's, or a method of one, by its value, or a target network by
+    its name."""
     if not isinstance(node, ast.Call):
         return None
     function = node.func
     value = source.value(function)
+    if isinstance(owner := getattr(value, "__self__", None), nn.Module) and written_by_user(type(owner).__module__):
+        value = owner
     if isinstance(value, nn.Module):
         return function if any(True for _ in value.parameters()) else None
     return function if value is None and re.search(r"targ|q_?net|critic", last_name(function), re.IGNORECASE) else None
@@ -140,11 +143,11 @@ def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
     given: dict[str, list[ast.AST]] = {}
     for statement in ast.walk(scope):
         for target, value in _assigned(statement):
-            for name in ast.walk(target):
-                if isinstance(name, ast.Name):
-                    given.setdefault(name.id, []).append(value)
-                    if isinstance(target, ast.Subscript):
-                        given[name.id].append(target)
+            for place in target.elts if isinstance(target, ast.Tuple) else [target]:
+                inside = place.value if isinstance(place, ast.Subscript) else None  # not what says where in it
+                for name in ast.walk(inside or place):
+                    if isinstance(name, ast.Name):
+                        given.setdefault(name.id, []).extend((value, place) if inside else (value,))
     awaiting, seen, names = [node], set[int](), set[str]()
     while awaiting:
         current = awaiting.pop()
