@@ -1,5 +1,5 @@
 """Pipelines of one's own: flips of image and mask, lists that are repeated before a split, colors that a step deals
-anew, what is added to an enlarged image, and their twins."""
+anew, what is added to an enlarged image, small images of validation, and their twins."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.moved_roughly import left_roughly
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.targets_moved import _MOVES
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.evidence.clock import NoEvidence
@@ -134,3 +135,15 @@ def test_what_is_added_may_darken(last: nn.Module, clamped: bool, wrong: bool) -
     batches = DataLoader(TensorDataset(functional.avg_pool2d(large, 2), large), 16)
     found = asked(LAST_LAYER_CLIPPED, Enlarging(last, clamped), batches, loss=nn.L1Loss(), task="regress")
     assert [finding.code for finding in found] == ["model.last-layer-clipped"] * wrong
+
+
+@pytest.mark.parametrize(("noise", "nearest", "wrong"), [(0, True, True), (0, False, False), (0.3, True, False)])
+def test_small_images_are_made_in_one_way(noise: float, nearest: bool, wrong: bool) -> None:
+    torch.manual_seed(0)
+    large = functional.interpolate(torch.rand(80, 1, 16, 16), size=24, mode="bilinear")
+    small = functional.avg_pool2d(large, 2) + noise * torch.randn(80, 1, 12, 12)
+    sampled = large[..., ::2, ::2] if nearest else small
+    parts = ((small, slice(48)), (sampled, slice(48, 80)))
+    train, val = (DataLoader(TensorDataset(x[rows], large[rows]), 16) for x, rows in parts)
+    found = asked(SHIFT, Enlarging(nn.Identity(), clamped=False), train, val=val, loss=nn.L1Loss(), task="regress")
+    assert ["made smaller in another way" in finding.measured for finding in found] == [True] * wrong

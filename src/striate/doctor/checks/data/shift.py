@@ -12,6 +12,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.made_small import made_otherwise
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
@@ -52,8 +53,7 @@ THRESHOLD = (
     f"worse; or the mean of a column in validation lies {RANGES:g} times training's range beyond it; "
     f"or all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's; or the mean targets of the "
     f"codes in a column are correlated by {_TOLD_WITHIN:g} or more between halves of training, by {_TOLD_ACROSS:g} or "
-    "less with "
-    "validation"
+    "less with validation; or inputs, made smaller than their targets in one fixed way in training, are in another one"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -76,6 +76,10 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         yield apart
         return
     x, known = val.inputs, train.inputs
+    made = made_otherwise(evidence)
+    if made:
+        yield _told(made, "warning", known, x)
+        return
     refused = _refused(evidence, x, known)
     if refused:
         yield _told(_compared(known, x) + refused, "error", known, x)

@@ -350,8 +350,8 @@ LAST_LAYER_CLIPPED = Check(
     codes=(LAST_LAYER_CLIPPED_CODE,),
     question="Can the network give the predictions that the loss wants?",
     threshold="an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the "
-    "targets lie outside of: fewer may be mistakes in the data; or cosines of classes that are not multiplied, or of "
-    f"pairs that are made smaller, whose cross entropy cannot fall below {_TOO_HIGH:g}",
+    "targets, less what it is added to, lie outside of: fewer may be mistakes in the data; or cosines of classes that "
+    f"are not multiplied, or of pairs that are made smaller, whose cross entropy cannot fall below {_TOO_HIGH:g}",
     run=_find_last_layer_clipped,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "
