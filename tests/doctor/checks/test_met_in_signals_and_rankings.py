@@ -16,13 +16,18 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.axes_dealt import _of_scores
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.metric_functions import _picks
+from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.pairs import _are_signals, far_apart
 from striate.doctor.script.drawn_batches import drawn_once
 from striate.doctor.script.validation_data import _as_tensor, _is_validation_pair
+from striate.doctor.setup.reward_code import origins
+from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
 
 
@@ -183,3 +188,60 @@ def test_rows_that_a_metric_looks_at_are_no_targets() -> None:
 
     assert picks("def accuracy(logits, index):\n    return (logits[index].argmax(1) == labels[index]).float().mean()")
     assert not picks("def accuracy(logits, labels):\n    return (logits.argmax(1) == labels).float().mean()")
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_table_that_is_restored_is_to_be_scaled(scaled: bool) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(256, 8) * (1 if scaled else 10 ** torch.linspace(-1, 3, 8))
+    loader = DataLoader(TensorDataset(rows), batch_size=32)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = functional.mse_loss(model(batch[0]), batch[0])
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 8))
+    found = said(NOT_NORMALIZED, model, loader, step=step, optimizer=adam)
+    assert ["of the squares" in one.measured for one in found] == [True] * (not scaled)
+
+
+@pytest.mark.parametrize(("call", "wrong"), [("logits.argmax(dim=1)", True), ("(logits > 0).long()", False)])
+def test_the_only_output_is_no_class_to_choose_from(call: str, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    text = f"def evaluate(loader):\n    for x, y in loader:\n        logits = model(x)\n        right = {call} == y"
+    x, y = torch.randn(64, 4), torch.arange(64).float()[:, None] % 2
+    loader = DataLoader(TensorDataset(x, y), batch_size=16)
+    source = ScriptSource({"train.py": ast.parse(text)}, {"model": model}, ("train.py", 1, 1), 3)
+    found = said(WRONG_AXIS, model, loader, loss=nn.BCEWithLogitsLoss(), source=source)
+    assert ["an axis of one number" in one.measured for one in found] == [True] * wrong
+
+
+def test_scores_are_read_for_a_loss_along_their_own_axes() -> None:
+    assert _of_scores((64, 11, 38), (64, 38, 11)) == ("as if classes were put before positions", "x.transpose(1, 2)")
+    assert _of_scores((64, 11, 38), (64, 11, 38)) is None
+    assert _of_scores((64, 11, 1), (64, 1, 11)) is None
+
+
+def test_what_says_which_place_is_written_is_no_part_of_it() -> None:
+    text = """
+def collect():
+    for t in range(9):
+        values[t] = model(x)
+        done[t] = ended
+        targets[finished] = 0
+    for t in range(9):
+        target = reward[t] + gamma * values[t]
+    return target, targets
+"""
+    (function,) = ast.parse(text).body
+    statements = [node for node in ast.walk(function) if isinstance(node, ast.stmt)]
+    target = next(node for node in statements if ast.unparse(node).startswith("target ="))
+    names = {part.id for part in origins(function, target) if isinstance(part, ast.Name)}
+    assert {"model", "x"} <= names
+    assert not {"ended", "done", "finished"} & names
+    last = next(node for node in statements if isinstance(node, ast.Return))
+    assert "finished" in {part.id for part in origins(function, last) if isinstance(part, ast.Name)}

@@ -64,6 +64,8 @@ def _found(text: str) -> list[str]:
         (ACTOR_CRITIC, "(logp * -advantages).mean()", True),
         (ACTOR_CRITIC, "(-logp * advantages).mean()", True),
         (ACTOR_CRITIC, "torch.mean(advantages.detach() * logp)", False),
+        (ACTOR_CRITIC, "-torch.min(ratio * advantages, clipped * advantages).mean()", True),
+        (ACTOR_CRITIC, "torch.min(ratio * advantages, clipped * advantages).mean()", False),
         (ACTOR_CRITIC, "(alpha * logp - q).mean()", True),
     ],
 )

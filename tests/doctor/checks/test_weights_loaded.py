@@ -98,3 +98,23 @@ def test_a_beginning_that_no_name_has_is_named(lines: str, right: bool) -> None:
     source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
     told = list(CHECK.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
     assert bool(told) is not right
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "right"),
+    [
+        ("nn.DataParallel(model).state_dict()", "best.load_state_dict(state, strict=False)", False),
+        ("nn.DataParallel(model).state_dict()", "best.load_state_dict(state)", True),
+        ("model.state_dict()", "best.load_state_dict(state, strict=False)", True),
+        (
+            "nn.DataParallel(model).state_dict()",
+            "best.load_state_dict({k.removeprefix('module.'): v for k, v in state.items()}, strict=False)",
+            True,
+        ),
+    ],
+)
+def test_names_that_a_wrapper_gave_to_what_is_saved_are_taken_off(saved: str, loaded: str, right: bool) -> None:
+    model, lines = perceptron(), f"torch.save({saved}, 'best.pt')\nbest = Sequential()\n{loaded}"
+    source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
+    told = list(CHECK.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
+    assert bool(told) is not right

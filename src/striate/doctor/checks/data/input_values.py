@@ -272,11 +272,11 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         raise NoEvidence("the network is given what another one computes, not columns of the data")
     own, fixed, trial = _tried(evidence, scales, place)
     if own is None or fixed is None:
-        yield from _without_targets(evidence, scales, given)
+        yield from _unseen(evidence, scales, given, answered=False)
         return
     by_loss = fixed - own < GAIN and _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
-        yield from _starts_far_off(evidence, scales, trial)
+        yield from list(_starts_far_off(evidence, scales, trial)) or _unseen(evidence, scales, given, answered=True)
         return
     if not by_loss and (fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
         return
@@ -300,9 +300,9 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
-def _without_targets(evidence: Evidence, scales: _Scales, given: torch.Tensor) -> Iterable[Finding]:
-    """Inputs of networks whose answers nobody knows: a table that is to be restored, of which the loss sees a few
-    columns alone; large inputs that put units at their limits."""
+def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answered: bool) -> Iterable[Finding]:
+    """A table that is to be restored, of which the loss sees a few columns alone; large inputs that put units at their
+    limits, where no answers are known by which to tell what comes of it."""
     variances = scales.deviation.flatten().square().sort().values
     share = float(variances[: len(variances) // 2].sum() / variances.sum())
     restored = any(
@@ -310,7 +310,7 @@ def _without_targets(evidence: Evidence, scales: _Scales, given: torch.Tensor) -
     )
     if restored and scales.of == "column" and scales.large and len(variances) >= _COLUMNS and share < _UNSEEN:
         measured = f"of the squares that the loss adds up the smaller half of the columns makes {share:.2g}"
-    elif scales.large and (saturated := next(iter(SATURATED.run(evidence)), None)) is not None:
+    elif not answered and scales.large and (saturated := next(iter(SATURATED.run(evidence)), None)) is not None:
         measured = saturated.measured.partition(",")[0]
     else:
         return
