@@ -94,7 +94,7 @@ def _elsewhere(others: Sequence[Result]) -> str:
     claims = {key: made for one in others for key, made in one["claims"].items() if key in ASKED}
     rows = [[ASKED[key], claims[key]["measured"], VERDICTS[claims[key]["met"]]] for key in ASKED if key in claims]
     parts = [
-        f"## On another machine\n\n{_machine_line(others[0]['environment'])}. {_rates_line(others)}",
+        f"## On another machine\n\n{_machine_line(others[0]['environment'])}. {_rates_line(others)}".rstrip(),
         _waited_for(others),
         table(["asked", "measured", "verdict"], rows) if rows else "",
     ]
