@@ -68,7 +68,8 @@ TRIED = {
     "speedrun-fashion-mnist": "Three seeds make 94.36, 94.44 and 94.54 %: the mean lacks five images of 10,000.",
     "speedrun-cifar10": "28 epochs (27 minutes) of the same recipe reach 91.47 %.",
     "plan-cost": "Steps of a second need a few of them for probing and for the agreement with fp32; where they "
-    "exceed the share, bf16 with channels_last (fp32, where the processor has none or is slower with it) is taken untimed if it agrees. "
+    "exceed the share, bf16 with channels_last (fp32, where the processor has none or is slower with it) is taken "
+    "untimed if it agrees. "
     "Gradients of the halves of a batch are computed only where the strict limits are passed. Probing and comparing "
     "are given 4 samples: of twelve networks in two batches only SE-ResNet-50, with steps of a second and more, takes "
     "more than 1.9 %: 2.5 and 2.9.",
