@@ -212,13 +212,17 @@ def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
             continue
         if _makes_data(node.value, names):
             continue
-        again = [value_of(node.value, names) for _ in range(2)]  # what it gave first may be scaled since
-        first, second = (given[0] if isinstance(given, tuple) and given else None for given in again)
-        if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        first = _first_of(value_of(node.value, names))
+        if first is None or first.shape != names[chosen[0]].shape or torch.equal(first, names[chosen[0]]):
             continue
-        if first.shape == second.shape == names[chosen[0]].shape and not torch.equal(first, second):
+        second = _first_of(value_of(node.value, names))  # what it gave at first may have been scaled since
+        if second is not None and not torch.equal(first, second):
             return ast.unparse(node)
     return ""
+
+
+def _first_of(given: Any) -> torch.Tensor | None:
+    return given[0] if isinstance(given, tuple) and given and isinstance(given[0], torch.Tensor) else None
 
 
 def _makes_data(call: ast.expr, names: dict[str, Any]) -> bool:
