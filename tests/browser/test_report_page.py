@@ -77,7 +77,7 @@ def test_it_is_walked_through_by_keyboard(report: Callable[[str], Path], visit: 
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the content"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#main")
+    page.wait_for_url(lambda url: url.endswith("#main"))  # the address changes a moment later
     page.keyboard.press("Tab")
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
     link = page.locator("nav a", has_text="How to repeat it")
