@@ -321,8 +321,8 @@ def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answere
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; "
         f"{measured}",
         threshold=NOT_NORMALIZED_THRESHOLD,
-        why="Weights are initialized, and losses made, for inputs of mean 0 and variance 1: of others large columns "
-        "are all that is seen, or units stay at their limits.",
+        why="Weights are initialized, and losses made, for inputs of mean 0 and variance 1: with others the loss sees "
+        "only the large columns, or units stay at their limits.",
         remedy=_remedy(scales),
     )
 

@@ -173,14 +173,11 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
     table = torch.cat([one[0].detach().cpu() for one in inputs])
     if table.ndim != 2 or not table.is_floating_point() or len(table) < _FEWEST or not _columns(evidence):
         return
-    columns = table.double() - table.double().mean(0)
     for place in range(1, min(map(len, inputs))):
         beside = torch.cat([one[place].detach().cpu().flatten(1 if one[place].ndim > 1 else 0) for one in inputs])
         if beside.shape != table.shape[:1] or not beside.is_floating_point() or len(beside.unique()) < 20:
             continue
-        wanted = beside.double() - beside.double().mean()
-        spread = columns.square().sum(0) * wanted.square().sum()
-        left = 1 - (columns * wanted[:, None]).sum(0).square() / spread.clamp(min=1e-300)
+        left = _left_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
         column = int(left.argmin())
         if float(left[column]) <= _LINEAR:
             yield _finding(
@@ -210,9 +207,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     if few or values.shape[1] * 4 > len(values) * 100:
         raise NoEvidence("the targets take few values")
     values, wanted = values - values.mean(0), wanted - wanted.mean()
-    spread = values.square().sum(0) * wanted.square().sum()
-    left = 1 - (values * wanted[:, None]).sum(0).square() / spread.clamp(min=1e-300)
-    left[spread <= 0] = 1.0
+    left = _left_by_each(values, wanted)
     place = int(left.argmin())
     if float(left[place]) > _LINEAR:
         if known[0][0].ndim == 2:
@@ -298,6 +293,13 @@ def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding
                 f"], inputs[:, {made + 1}:]], 1)`",
             )
             return
+
+
+def _left_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """What each column (N, D) alone leaves of a target's variance (N,), both less their means."""
+    spread = columns.square().sum(0) * target.square().sum()
+    left = 1 - (columns * target[:, None]).sum(0).square() / spread.clamp(min=1e-300)
+    return left.where(spread > 0, 1.0)
 
 
 def _left(columns: torch.Tensor, target: torch.Tensor) -> float:
