@@ -27,7 +27,7 @@ BATCH = 64
 TARGET, STREAM_TARGET = 1.6, 1.3
 
 
-def torch_loader(gate: Gate, folder: str, size: int, packs: str) -> None:
+def torch_loader(gate: Gate, folder: str, size: int, packs: str, workers: int = 2) -> None:
     """Each file opened with Pillow in a worker, as tutorials have it, but for the floats: bytes, like ours."""
     del packs
     import numpy as np
@@ -47,7 +47,7 @@ def torch_loader(gate: Gate, folder: str, size: int, packs: str) -> None:
                 fitted = ImageOps.fit(opened.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(fitted)).permute(2, 0, 1), i
 
-    loader = DataLoader(Photographs(), BATCH, shuffle=True, num_workers=2)
+    loader = DataLoader(Photographs(), BATCH, shuffle=True, num_workers=workers)
     while True:
         gate.begin()
         gate.end(sum(len(images) for images, _ in loader))

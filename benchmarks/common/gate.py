@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from time import perf_counter
 from typing import IO, Any
 
 from striate.machine.load import load_since, mark
 from striate.machine.memory import peak_bytes
+
+
+def wait_for_gpu() -> bool:
+    """Until a GPU has done what it was given, where one is used: until then, time runs on. Whether one is."""
+    torch = sys.modules.get("torch")
+    used = torch is not None and torch.cuda.is_initialized()
+    if used:
+        torch.cuda.synchronize()
+    return used
 
 
 class Gate:
@@ -40,6 +50,7 @@ class Gate:
         """A turn is over: it took `samples` samples (images) in `seconds`, by the gate's clock if None. `facts` are of
         this turn alone (the waiting for data, a loss). With them goes the share of the cores that others took,
         among which helpers of this process count that still run."""
+        wait_for_gpu()
         elapsed = perf_counter() - self._started if seconds is None else seconds
         load = load_since(self._load)
         turn = {"samples": samples, "seconds": elapsed, "others": round(load.taken / load.cores, 4), **facts}

@@ -12,13 +12,13 @@ MATRIX_PRODUCTS = Contender("matrix products", "matrix_products")
 """Add it to the contenders of a workload that imports `matrix_products`."""
 
 
-def matrix_products(gate: Gate) -> None:
+def matrix_products(gate: Gate, device: str = "cpu") -> None:
     """Each turn measures the rates of matrix products; the best of all turns counts."""
     from striate.machine.rates import matrix_product_rates
 
     while True:
         gate.begin()
-        rates = matrix_product_rates(seconds=0.15)
+        rates = matrix_product_rates(device, seconds=0.15)
         gate.end(samples=len(rates), rates=[rate.to_json() for rate in rates])
 
 

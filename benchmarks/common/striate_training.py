@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from common.contender import Contender
-from common.gate import Gate
+from common.gate import Gate, wait_for_gpu
 
 
 class Turns:
@@ -36,9 +36,12 @@ class Turns:
 
     def __call__(self, event: Any) -> None:
         """Read one event: StepDone or EpochDone."""
+        over = hasattr(event, "row") or (self._per_turn is not None and self._samples + event.samples >= self._per_turn)
+        on_gpu = over and wait_for_gpu()
         now = perf_counter()
         if hasattr(event, "row"):
-            self._left_out += now - self._last  # validation
+            if not on_gpu:  # there steps end in the middle of it
+                self._left_out += now - self._last  # validation
             self._last = now
             if self._per_turn is None:
                 row = event.row

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -39,7 +39,7 @@ def env(
     for name, value in (environment | packages).items():
         print_text(f"{name:<16}{value if value not in (None, []) else '-'}")
     if measure:
-        _print_measured(rates, environment["processor"], environment["cores"])
+        _print_measured(rates, environment)
     return 0
 
 
@@ -60,7 +60,7 @@ def _to_json(rates: Sequence[Rate]) -> dict[str, object]:
     }
 
 
-def _print_measured(rates: Sequence[Rate], processor: str, cores: int) -> None:
+def _print_measured(rates: Sequence[Rate], environment: Mapping[str, Any]) -> None:
     from striate.cli.output import print_text, stdout
     from striate.machine.memory import available_bytes, total_bytes
     from striate.machine.rates import SOURCE
@@ -70,7 +70,7 @@ def _print_measured(rates: Sequence[Rate], processor: str, cores: int) -> None:
     print_text("\nmeasured: the best of some repeats is what the machine can do, the median what it did")
     stdout().print(_rates_table(rates))
     print_text(f"\nbeside the processors of the lectures\n({SOURCE})")
-    stdout().print(_processors_table(rates, processor, cores))
+    stdout().print(_processors_table(rates, environment))
 
 
 def _rates_table(rates: Sequence[Rate]) -> Table:
@@ -82,13 +82,18 @@ def _rates_table(rates: Sequence[Rate]) -> Table:
     return table
 
 
-def _processors_table(rates: Sequence[Rate], processor: str, cores: int) -> Table:
+def _processors_table(rates: Sequence[Rate], environment: Mapping[str, Any]) -> Table:
     from striate.machine.rates import LECTURE_PROCESSORS, best_rate
 
     table = _table("GFLOP/s", "cores", "GHz", "memory", "price", "fp32", "other", right=(1, 2, 4, 5, 6))
-    fp32, bf16 = (best_rate(rates, precision) for precision in ("fp32", "bf16"))
-    mine = "" if fp32 is None else _digits(fp32.best), "" if bf16 is None else f"{_digits(bf16.best)} bf16"
-    table.add_row(f"here: {processor}", str(cores), "", "", "", *mine, style="bold")
+    gpus = dict.fromkeys(environment["gpus"])
+    here = {environment["processor"]: [rate for rate in rates if rate.how not in gpus]}
+    here |= {gpu: [rate for rate in rates if rate.how == gpu] for gpu in gpus}
+    for name, its in here.items():
+        fp32, bf16 = (best_rate(its, precision) for precision in ("fp32", "bf16"))
+        mine = "" if fp32 is None else _digits(fp32.best), "" if bf16 is None else f"{_digits(bf16.best)} bf16"
+        cores = "" if name in gpus else str(environment["cores"])
+        table.add_row(f"here: {name}", cores, "", "", "", *mine, style="bold")
     for row in LECTURE_PROCESSORS:
         clock = "?" if row.clock_ghz is None else f"{row.clock_ghz:g}"
         fp32_rate = "?" if row.fp32_rate is None else _digits(row.fp32_rate)

@@ -109,8 +109,10 @@ def race(
         for candidate in list(alive):
             try:
                 if number == 0 and candidate not in warm:
-                    first = measure(candidate, 1)  # pays for allocation and the choice of kernels
-                    if first > _LOST * max(about, 1e-3):
+                    limit, first = _LOST * max(about, 1e-3), measure(candidate, 1)  # pays for allocation and kernels
+                    if first > limit:  # a GPU loads kernels when they are first used, which may take seconds
+                        first = measure(candidate, 1)
+                    if first > limit:
                         timings[candidate] = Timing((first,))
                         continue
                 timing = timings.get(candidate, Timing(()))

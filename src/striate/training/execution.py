@@ -189,13 +189,26 @@ def laid_out(module: nn.Module, config: Config) -> nn.Module:
 
 
 def _compile(module: nn.Module, how: str) -> None:
-    """Compile calls of `module` in place: at the first one, for its shape alone."""
+    """Compile calls of `module` in training, in place: at the first one, for its shape alone."""
     if how == "off":
         return
     load_compiler()
     options: dict[str, Any] = {"mode": "reduce-overhead"} if how == "cuda-graphs" else {}
+
+    def whole_network(*inputs: Any, **named: Any) -> Any:
+        return module._call_impl(*inputs, **named)
+
+    # Torch compiles so many times a piece of code: each network has one of its own, in this process and its sweeps.
+    whole_network.__code__ = whole_network.__code__.replace()
+    # Not `module.compile`, which passes over torch's own code: of a Sequential it compiles some parts, or nothing.
     # One shape for good: what adapts to several is slower, and a batch of another size runs as it is written.
-    module.compile(dynamic=False, **options)
+    compiled = torch.compile(whole_network, dynamic=False, **options)
+
+    def call(*inputs: Any, **named: Any) -> Any:
+        learns = module.training and torch.is_grad_enabled()  # all else is measured once, and compiled for nothing
+        return (compiled if learns else whole_network)(*inputs, **named)
+
+    module._compiled_call_impl = call
 
 
 def whole_batch_compiled(config: Config, count: int) -> AbstractContextManager[object]:
