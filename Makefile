@@ -15,7 +15,7 @@ BENCH ?= $(BENCHES)
 # Compiled modules are kept: a hundred tests start a program of their own.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-all check format bench bench-long pins release clean
+.PHONY: install demo test test-all test-gpu check format bench bench-long pins release clean
 
 install: $(STAMP)
 
@@ -41,6 +41,10 @@ test: check
 
 test-all: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or not slow'
+
+# On a machine with a GPU, with the torch that goes with it; needs no other setting.
+test-gpu: install
+	STRIATE_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/gpu
 
 check: install
 	$(BIN)/ruff format --check .

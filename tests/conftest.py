@@ -7,6 +7,9 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["COLUMNS"] = "80"
+# Figures are compared with those of a CPU, on machines that have a GPU too; tests/gpu has what is tried on one.
+if os.environ.get("STRIATE_TEST_DEVICE") != "cuda":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # What happens to lie in this machine's caches of weights is of no concern, and nothing is fetched.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = "/nonexistent/hub"

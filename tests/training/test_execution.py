@@ -11,11 +11,12 @@ from rich.console import Console
 from short_runs import asked_for
 from torch import nn
 
+import striate
 from striate.api import train_config
 from striate.errors import TrainingError
-from striate.training.config import Config
+from striate.training.config import Config, ExecutionConfig
 from striate.training.config_file import with_fields
-from striate.training.execution import evaluation_batch, memory_explained, training_part
+from striate.training.execution import evaluation_batch, memory_explained, place, training_part
 
 
 class Counting(nn.Module):
@@ -72,3 +73,28 @@ def test_for_want_of_memory_smaller_parts_are_named(fields: dict, remedy: str, e
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_explained(Config()):
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(("network", "copies"), [("conv(4,3) relu fc(4)", 10), ("resnet18(stem=small,width=4)", 1)])
+def test_a_network_is_compiled_whole_and_for_training_alone(
+    network: str, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torch.nn.Module.compile` hands a backend no graph of a Sequential, or one of each part; and torch compiles one
+    piece of code eight times at most."""
+    graphs, really = [], torch.compile
+
+    def counted(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda function, **options: really(function, **options, backend=counted))
+    config, images = Config(execution=ExecutionConfig(compile="default")), torch.ones(2, 3, 8, 8)
+    for number in range(copies):
+        module = place(striate.build(network, (3, 8, 8), 4), config, torch.device("cpu"))
+        module.eval()(images)
+        with torch.no_grad():
+            module.train()(images)
+        assert len(graphs) == number
+        for _ in range(2):
+            module(images).sum().backward()
+        assert len(graphs) == number + 1

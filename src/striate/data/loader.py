@@ -224,7 +224,7 @@ def _stored_batches(
     split: Split, stored: StoredInputs, bounds: Sequence[tuple[int, int]], order: torch.Tensor | None
 ) -> Iterator[Batch]:
     places = torch.arange(len(split)) if order is None else order
-    there = sent(places, split.inputs.device)
+    there = sent(places, split.targets.device)  # which may be in memory where the inputs are sent on
     with closing(read_ahead(stored, bounds, places.numpy())) as read:
         for (start, end), inputs in zip(bounds, copied_ahead(read, stored.device), strict=True):
             targets = inputs.clone() if split.of_inputs else split.targets.index_select(0, there[start:end])

@@ -36,6 +36,11 @@ class Accumulator(Protocol):
         ...
 
 
+def with_sums(total: torch.Tensor | None, more: torch.Tensor) -> torch.Tensor:
+    """`total` and `more`, on the device of `more`: what a checkpoint held comes from memory."""
+    return more if total is None else total.to(more.device) + more
+
+
 class KeptRows:
     """The loss of all batches; and, of those that are measured without learning from them, what each sample adds to the
     headline metric, for one that is not a sum. `figures` makes metrics of all rows.
@@ -53,14 +58,14 @@ class KeptRows:
         total = self._task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         weight = torch.as_tensor(self._task.weight(targets)).to(total.device)
         sums = torch.stack([total.double(), weight.double()]).detach()
-        self.sums = sums if self.sums is None else self.sums + sums
+        self.sums = with_sums(self.sums, sums)
         if not torch.is_grad_enabled():
             self.rows.append(torch.from_numpy(self._task.rows_for(self._task.decode(outputs), targets)))
 
     def merge(self, other: Self) -> None:
         """Take in what another one has."""
         if other.sums is not None:
-            self.sums = other.sums if self.sums is None else self.sums + other.sums
+            self.sums = with_sums(self.sums, other.sums)
         self.rows += other.rows
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,7 +105,7 @@ class Sums:
     def add(self, sums: torch.Tensor | None) -> None:
         """Add sums that were counted elsewhere."""
         if sums is not None:
-            self.total = sums if self.total is None else self.total + sums
+            self.total = with_sums(self.total, sums)
 
     def merge(self, other: Sums) -> None:
         """Add the sums of another one."""

@@ -112,3 +112,12 @@ def test_images_that_stay_in_memory_beside_an_accelerator() -> None:
         assert torch.equal(a.inputs, b.inputs)
         assert torch.equal(a.targets, b.targets)
     assert measure_normalization(stored) == measure_normalization(split)
+
+
+def test_targets_in_memory_go_with_images_that_are_sent_on() -> None:
+    """`meta` stands for an accelerator: what comes from there cannot choose among tensors in memory."""
+    split = split_of(Counting(6, None))
+    there = Split(split.inputs.to("meta"), torch.arange(6), split.ids)
+    parts = list(batches(there, 4, order=torch.tensor([5, 4, 3, 2, 1, 0])))
+    assert [part.inputs.device.type for part in parts] == ["meta", "meta"]
+    assert torch.cat([part.targets for part in parts]).tolist() == [5, 4, 3, 2, 1, 0]

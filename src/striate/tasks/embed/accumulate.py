@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from striate.tasks.accumulator import with_sums
 from striate.tasks.embed.losses import neighbor_loss
 from striate.tasks.embed.retrieval import neighbor_rows, steepness, verify_pairs
 
@@ -33,12 +34,12 @@ class Embeddings:
             return
         total = self._task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         sums = torch.stack([total.double(), torch.as_tensor(self._task.weight(targets)).to(total.device).double()])
-        self.sums = sums.detach() if self.sums is None else self.sums + sums.detach()
+        self.sums = with_sums(self.sums, sums.detach())
 
     def merge(self, other: Self) -> None:
         """Take in what another one has."""
         if other.sums is not None:
-            self.sums = other.sums if self.sums is None else self.sums + other.sums
+            self.sums = with_sums(self.sums, other.sums)
         self.vectors += other.vectors
         self.labels += other.labels
 

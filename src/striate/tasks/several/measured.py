@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from striate.tasks.accumulator import with_sums
+
 if TYPE_CHECKING:
     from striate.tasks.several.task import Several
 
@@ -28,7 +30,7 @@ class EachTarget:
         outputs = outputs[:, : task.outputs]
         total = task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         sums = torch.stack([total.double(), total.new_full((), float(len(targets)), dtype=torch.float64)]).detach()
-        self.sums = sums if self.sums is None else self.sums + sums
+        self.sums = with_sums(self.sums, sums)
         for number, (known, own, truth) in enumerate(task.parts(outputs, targets)):
             count = int(known.sum())
             if count:
@@ -36,14 +38,14 @@ class EachTarget:
                 self.seen[number] += count
         if not torch.is_grad_enabled():
             errors = torch.from_numpy(task.rows_for(task.decode(outputs), targets).sum(0))
-            self.errors = errors if self.errors is None else self.errors + errors
+            self.errors = with_sums(self.errors, errors)
 
     def merge(self, other: Self) -> None:
         """Take in what another one has."""
         if other.sums is not None:
-            self.sums = other.sums if self.sums is None else self.sums + other.sums
+            self.sums = with_sums(self.sums, other.sums)
         if other.errors is not None:
-            self.errors = other.errors if self.errors is None else self.errors + other.errors
+            self.errors = with_sums(self.errors, other.errors)
         for number, part in enumerate(other.parts):
             if other.seen[number]:
                 self.parts[number].merge(part)
