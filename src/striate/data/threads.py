@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from time import perf_counter
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,6 +17,11 @@ Result = TypeVar("Result")
 def reading_threads() -> int:
     """How many threads read and decode: one for each core that this process may use, eight at most."""
     return min(8, os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1)
+
+
+_SHORT = 3e-4
+"""Seconds of an item for which threads are no gain: they wait for each other before and after each call out of Python.
+Two take 91 µs for a CIFAR-10 image that one decodes in 46, but 0.9 ms for a photograph instead of 1.5."""
 
 
 def map_ordered(
@@ -30,10 +36,34 @@ def map_ordered(
 
     `chunk` items are one piece of work; `workers` threads (`reading_threads` of them) do at most `ahead` pieces (three
     a thread) before they are asked for. Threads end with the iterator, also where it is closed early or an item fails.
+    Where several items are a piece, the first ones are done here, and all where they are short.
     """
     workers = workers or reading_threads()
-    most = ahead or 3 * workers
     source = iter(items)
+    if chunk > 1:
+        done, short = _tried(function, source, chunk)
+        yield from done
+        if short:
+            yield from map(function, source)
+            return
+    yield from _in_threads(function, source, chunk, workers, ahead or 3 * workers)
+
+
+def _tried(function: Callable[[Item], Result], source: Iterator[Item], chunk: int) -> tuple[list[Result], bool]:
+    """The results of up to `chunk` items, and whether they are `_SHORT`; the first may have had to load something."""
+    done, started = [], perf_counter()
+    for item in islice(source, chunk):
+        done.append(function(item))
+        if len(done) == 1:
+            started = perf_counter()
+        elif perf_counter() - started > chunk * _SHORT:
+            return done, False
+    return done, True
+
+
+def _in_threads(
+    function: Callable[[Item], Result], source: Iterator[Item], chunk: int, workers: int, most: int
+) -> Generator[Result, None, None]:
     waiting: deque[Future[list[Result]]] = deque()
 
     def work(part: list[Item]) -> list[Result]:
