@@ -302,7 +302,7 @@ def test_look_ahead_is_bounded():
             taken.append(i)
             yield i
 
-    results = map_ordered(lambda i: 2 * i, numbers())
+    results = map_ordered(lambda i: 2 * i, numbers(), chunk=1)
     assert [next(results) for _ in range(3)] == [0, 2, 4]
     assert len(taken) < 1000
     results.close()
@@ -312,7 +312,7 @@ def test_an_error_in_a_thread_reaches_the_reader():
     from striate.data.threads import map_ordered
 
     with pytest.raises(ZeroDivisionError):
-        list(map_ordered(lambda i: 1 // (i - 50), range(100)))
+        list(map_ordered(lambda i: 1 // (i - 50), range(100), chunk=1))
 
 
 # Real files, where they are

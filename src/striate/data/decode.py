@@ -14,6 +14,7 @@ from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation, WrongSizeError
+from striate.data.processes import may_fork, shared_empty
 from striate.data.scan import Scan, why_unreadable
 from striate.data.store.stored import ReadRow, StoredInputs
 from striate.data.threads import map_ordered
@@ -137,8 +138,9 @@ def _decode_files(
     listing: Listing, ids: Sequence[int], preparation: Preparation, progress: Callable[[int], None]
 ) -> Decoded:
     medium = medium_of(preparation.kind)
-    inputs = np.empty((len(ids), *preparation.input_shape), medium.dtype)
     masks = MaskPixels.empty(len(ids), preparation) if listing.read_mask else None
+    separate = masks is None and may_fork()
+    inputs = (shared_empty if separate else np.empty)((len(ids), *preparation.input_shape), medium.dtype)
 
     def work(item: tuple[int, int]) -> str | None:
         row, number = item
@@ -156,7 +158,7 @@ def _decode_files(
         return None
 
     results = []
-    for result in map_ordered(work, enumerate(ids)):
+    for result in map_ordered(work, enumerate(ids), separate=len(ids) if separate else 0):
         results.append(result)
         progress(1)
     unreadable = {number: why for number, why in zip(ids, results, strict=True) if why is not None}

@@ -39,7 +39,7 @@ def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
         inputs = np.ascontiguousarray(listing.inputs)
         contents = {number: content_digest(inputs[number].data) for number in ids}
         return Scan(contents, annotation_kind(listing.annotation).label_keys(listing, ids), {}, {})
-    found = map_ordered(lambda number: _scan_one(listing, number, max_pixels), ids)
+    found = map_ordered(lambda number: _scan_one(listing, number, max_pixels), ids, separate=len(ids))
     scan = Scan({}, {}, {}, {})
     for number, seen in zip(ids, found, strict=True):
         if isinstance(seen, str):

@@ -10,6 +10,8 @@ from itertools import islice
 from time import perf_counter
 from typing import TypeVar
 
+from striate.data.processes import WORTH, map_in_processes, may_fork
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -31,34 +33,42 @@ def map_ordered(
     chunk: int = 16,
     workers: int | None = None,
     ahead: int | None = None,
+    separate: int = 0,
 ) -> Generator[Result, None, None]:
     """The results in the order of the items, with only a few chunks of them ahead of the reader.
 
     `chunk` items are one piece of work; `workers` threads (`reading_threads` of them) do at most `ahead` pieces (three
     a thread) before they are asked for. Threads end with the iterator, also where it is closed early or an item fails.
-    Where several items are a piece, the first ones are done here, and all where they are short.
+    Where several items are a piece, the first ones are done here, and all where they are short. `separate`: that many
+    items are done by processes, where that pays; items and results are plain values, and what is written is shared.
     """
     workers = workers or reading_threads()
     source = iter(items)
     if chunk > 1:
-        done, short = _tried(function, source, chunk)
+        done, each = _tried(function, source, chunk)
         yield from done
-        if short:
+        if (separate - len(done)) * each > WORTH and may_fork():
+            yield from map_in_processes(function, source, each)
+            return
+        if each < _SHORT:
             yield from map(function, source)
             return
     yield from _in_threads(function, source, chunk, workers, ahead or 3 * workers)
 
 
-def _tried(function: Callable[[Item], Result], source: Iterator[Item], chunk: int) -> tuple[list[Result], bool]:
-    """The results of up to `chunk` items, and whether they are `_SHORT`; the first may have had to load something."""
-    done, started = [], perf_counter()
+def _tried(function: Callable[[Item], Result], source: Iterator[Item], chunk: int) -> tuple[list[Result], float]:
+    """The results of up to `chunk` items, fewer where they are long, and the seconds of each; the first may have had to
+    load something."""
+    done, started, elapsed = list[Result](), perf_counter(), 0.0
     for item in islice(source, chunk):
         done.append(function(item))
         if len(done) == 1:
             started = perf_counter()
-        elif perf_counter() - started > chunk * _SHORT:
-            return done, False
-    return done, True
+            continue
+        elapsed = perf_counter() - started
+        if elapsed > chunk * _SHORT:
+            break
+    return done, elapsed / max(1, len(done) - 1)
 
 
 def _in_threads(

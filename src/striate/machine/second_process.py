@@ -55,6 +55,11 @@ def allow_second() -> None:
     _ALLOWED.append(True)
 
 
+def is_program() -> bool:
+    """Whether it is."""
+    return bool(_ALLOWED)
+
+
 def begin_second(prepare: Callable[[], object]) -> None:
     """Fork, and call `prepare` there. Nothing on one core, beside other processes of a training, or without Linux,
     where a process cannot be forked safely."""
@@ -99,13 +104,19 @@ def _nothing() -> None:
     pass
 
 
-def _prepare(prepare: Callable[[], object]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
+def begin_forked() -> None:
+    """What a forked process does first: the first process ends it, and torch computes in one thread, since a fork has
+    none of its threads."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(Exception):  # who needs it says what is wrong with it
-        import torch
+    import torch
 
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
+
+
+def _prepare(prepare: Callable[[], object]) -> None:
+    with suppress(Exception):  # who needs it says what is wrong with it
+        begin_forked()
         with without_collecting():
             prepare()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tarfile
 import tempfile
@@ -79,14 +80,12 @@ def _tar_tree(path: Path) -> Tree:
         file = _plain_tar(path, opened)
         places, folders = _tar_members(path, file)
         opened.pop_all()
-    lock = threading.Lock()
 
     def read(name: str) -> bytes:
         offset, size = places[name]
         check_size(size, f"{path}/{name}")
-        with lock:
-            file.seek(offset)
-            return file.read(size)
+        # Threads and forked processes share the place in the file, and none of them moves it.
+        return os.pread(file.fileno(), size, offset)
 
     # A listing may be dropped at any time; its archive is closed with its last reader.
     weakref.finalize(read, file.close)
@@ -187,14 +186,14 @@ def _zip_tree(path: Path) -> Tree:
     packed = path.stat().st_size
     if sum(member.file_size for member in places.values()) > unpacked_limit(packed):
         raise too_much(f"archive {path}", unpacked_limit(packed), packed)
-    lock = threading.Lock()
+    lock, opened = threading.Lock(), {os.getpid(): archive}
 
     def read(name: str) -> bytes:
         member = places[name]
         check_size(member.file_size, f"{path}/{name}")
         try:
             # Never more than was declared: what a member says of its size may be a lie.
-            with lock, archive.open(member) as file:
+            with lock, _own(opened, path).open(member) as file:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     unpacker: Any = file
                     unpacker._decompressor = _Sipping(unpacker._decompressor, member.file_size)
@@ -206,6 +205,14 @@ def _zip_tree(path: Path) -> Tree:
         return data
 
     return _tree(path, places, folders, read)
+
+
+def _own(opened: dict[int, zipfile.ZipFile], path: Path) -> zipfile.ZipFile:
+    """The archive as this process has opened it: forked ones would share the place in the file."""
+    found = opened.get(os.getpid())
+    if found is None:
+        found = opened[os.getpid()] = zipfile.ZipFile(path)
+    return found
 
 
 class _Sipping:

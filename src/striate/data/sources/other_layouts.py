@@ -130,7 +130,7 @@ def _mask_pairs(tree: Tree) -> Found | None:
     """Two folders with pictures, of which one has a picture of the same stem, but for an ending, for most of the
     other's: PNGImages/ and PedMasks/."""
     tops = sorted(tree.tops())
-    if len(tops) > 6:
+    if len(tops) > 6 or not any(map(_MASKS.search, tops)):
         return None
     stems = {
         top: {_stem(file): file for file in tree.files if file.startswith(f"{top}/") and is_sample(file)}
