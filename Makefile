@@ -9,7 +9,7 @@ BENCH_STAMP := .venv-bench/.installed
 PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
 BENCHES := summary whole_command fashion_epoch augmentation cifar_resnet18 photo_loading media photos resnet50_inference plan_choice plan_regret busy \
 	minutes allocator step_overhead step_ways store_scaling scaling processes reliability
-BENCHES_LONG := speedrun
+BENCHES_LONG := speedrun gpu
 BENCH ?= $(BENCHES)
 
 # Compiled modules are kept: a hundred tests start a program of their own.

@@ -55,6 +55,9 @@ def torch_loader(gate: Gate, folder: str, size: int, packs: str, workers: int = 
 
 def striate_first_epoch(gate: Gate, folder: str, size: int, packs: str, store: str) -> None:
     """Everything from the folder to the last batch, with nothing kept from before. A pack is made by each turn anew."""
+    from striate.machine.second_process import allow_second
+
+    allow_second()  # as the program, which may read in processes
     for turn in itertools.count():
         gate.begin()
         read = _read(folder, size, f"{packs}/{turn}", store)

@@ -36,6 +36,7 @@ WORKLOADS = (
     "store_scaling",
     "scaling",
     "processes",
+    "gpu",
 )
 """In the order of the page; others follow by name."""
 DOCS = Path(__file__).parent.parent / "docs"

@@ -452,3 +452,17 @@ def test_on_quiet_cores_rounds_that_were_disturbed_do_not_count(
     assert found.execution.precision == precision
     assert found.record is not None
     assert load.busy != any("the faster half of rounds" in aside for aside in found.record.asides)
+
+
+def test_on_a_gpu_precisions_layouts_and_compiling_vary_and_nothing_of_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No GPU is needed to say what is offered for one."""
+    monkeypatch.setattr(offers, "_precisions", lambda _: ("fp32", "tf32", "bf16", "fp16"))
+    work = workload()
+    there = replace(work.config, execution=replace(work.config.execution, device="cuda"))
+    offered = offers.offers_for(replace(work, config=there), OPEN)
+    assert offered.threads == (offered.plain.threads,)
+    assert offered.allocator == offered.plain.allocator
+    assert offered.compiles == ("default", "cuda-graphs")
+    assert {one.precision for one in offered.arithmetic()} == {"fp32", "tf32", "bf16", "fp16"}

@@ -91,13 +91,15 @@ def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
     compiler = device == "cuda" or has_compiler()
     compiles = () if own_rule or hooks or not compiler else _compiles(device)
     calls = sum(1 for part in module.modules() if not list(part.children()))
+    # A GPU computes whatever threads the host has, in memory of its own.
+    one_number = bool(request.threads) or work.train.inputs.ndim == 2 or device == "cuda"
     return Offers(
         device,
         plain,
         (request.precision,) if request.precision else precisions,
         (request.memory_format,) if request.memory_format else layouts,
-        (plain.threads,) if request.threads or work.train.inputs.ndim == 2 else _threads(work.threads),
-        request.allocator or usual_policy(),
+        (plain.threads,) if one_number else _threads(work.threads),
+        request.allocator or (plain.allocator if device == "cuda" else usual_policy()),
         () if request.compile else compiles,
         _COMPILE_SECONDS[0] + _COMPILE_SECONDS[1] * calls,
         _USUAL_GAIN.get(device, 0.05),
