@@ -17,6 +17,8 @@ from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD, _window
 from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
 from striate.doctor.checks.model.too_small import TOO_SMALL
+from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.evidence.clock import NoEvidence
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
@@ -263,6 +265,16 @@ def test_a_view_too_small_for_what_decides(norm: bool) -> None:
     assert (found.code, found.severity) == ("model.receptive-field", "warning")
     assert "sees 5 of 48 positions, 10% of a side" in found.measured
     assert "with kernels spread 6 times as far, the loss after" in found.measured
+
+
+def test_where_no_weight_moves_nothing_is_said_of_the_view() -> None:
+    """A rate of zero, on what the narrow view could not learn either."""
+    still = dict[str, Any](optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0))
+    with pytest.raises(NoEvidence, match="no step moves a weight"):
+        asked(RECEPTIVE_FIELD, seeded(signals), spots(), **still)
+    (found,) = asked(LR_TOO_LOW, seeded(signals), spots(), **still)
+    assert found.severity == "error"
+    assert found.measured.startswith("the rate is 0; with lr 0.")
 
 
 def test_a_small_view_that_is_enough() -> None:

@@ -15,6 +15,7 @@ from striate.doctor.checks.model.variants import Tried, said, tried
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import movement
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
@@ -125,6 +126,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     view = pooled_view(evidence.predicting)
     if view is None or view.share >= SMALL:
         return
+    if movement(evidence.trial) == 0:
+        raise NoEvidence("no step moves a weight, so nothing shows what the view costs")
     right = _share_right(evidence)
     if right > GOOD:
         return

@@ -337,20 +337,22 @@ def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, 
 def _zero(evidence: Evidence) -> Iterator[Finding]:
     """A rate of zero has no multiple."""
     own, rates = evidence.progress, highest_rates(evidence.trial)
-    for rate in (1e-1, 1e-2, 1e-3):
-        other = evidence.progress_of(at_held_rates(evidence, [rate] * len(rates)))
-        if other.beats(own, 1.5):
-            yield Finding(
-                code="optim.lr-too-low",
-                severity="error",
-                where="the optimizer",
-                measured=f"the rate is 0; with lr {rate:g} the loss after {several(other.steps, 'step')} is {other} "
-                f"instead of {own}",
-                threshold="a rate above 0",
-                why="With a rate of 0 no weight moves.",
-                remedy=rate_remedy(f"`{optimizer_line(evidence.trial.replica.optimizer, [rate] * len(rates))}`.", rate),
-            )
-            return
+    tried = {rate: evidence.progress_of(at_held_rates(evidence, [rate] * len(rates))) for rate in (1e-1, 1e-2, 1e-3)}
+    rate = next((rate for rate, other in tried.items() if other.beats(own, 1.5)), None)
+    if rate is None and (warms_up(evidence.trial) or warms_up_by_epochs(evidence)):
+        return  # where it leads to is not known yet
+    rate = rate or min(tried, key=lambda one: (not math.isfinite(tried[one].level), tried[one].level))
+    other = tried[rate]
+    yield Finding(
+        code="optim.lr-too-low",
+        severity="error",
+        where="the optimizer",
+        measured=f"the rate is 0; with lr {rate:g} the loss after {several(other.steps, 'step')} is {other} "
+        f"instead of {own}",
+        threshold="a rate above 0",
+        why="With a rate of 0 no weight moves.",
+        remedy=rate_remedy(f"`{optimizer_line(evidence.trial.replica.optimizer, [rate] * len(rates))}`.", rate),
+    )
 
 
 def _factors_of_lr_too_low(trial: Trial, moved: float) -> list[float]:
