@@ -50,7 +50,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
         )
     repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
-    if repeated and not any(site.often != "once" for site in training) and not _frozen(evidence.setup.model, parts):
+    back = any(site.often != "once" or _begins_pass(source, site) for site in training)
+    if repeated and not back and not _frozen(evidence.setup.model, parts):
         yield Finding(
             code="eval.mode",
             severity="warning",
@@ -67,6 +68,20 @@ def _frozen(model: nn.Module, parts: list[str]) -> bool:
     """Whether all are of batch norm whose weights are not trained: it is to keep its statistics, too."""
     found = [list(model.get_submodule(name).parameters()) for name in parts]
     return all(weights and not any(weight.requires_grad for weight in weights) for weights in found)
+
+
+def _begins_pass(source: ScriptSource, site: Site) -> bool:
+    """Whether it stands before the training loop in a function that has no loop around that: under whatever name, the
+    function is called for each pass."""
+    (file, first, last), function = source.loop, source.function_of(site.node)
+    if function is None or site.file != file or not function.lineno <= site.node.lineno < first:
+        return False
+    around = [
+        loop.lineno < first and (loop.end_lineno or first) >= last
+        for loop in ast.walk(function)
+        if isinstance(loop, ast.For | ast.While)
+    ]
+    return last <= (function.end_lineno or first) and not any(around)
 
 
 def _of_another_training(source: ScriptSource, site: Site) -> bool:

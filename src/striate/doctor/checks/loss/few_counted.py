@@ -30,6 +30,8 @@ def few_counted(evidence: Evidence) -> Wrong | None:
     if positions is not None:
         return positions
     always = all(torch.equal(counts[:size], steps[0][:size]) for counts in steps)
+    if always and most >= _BATCH and _shown_the_same(counted.targets):
+        return None  # all there is in each step, and targets of a part: the nodes of a graph that have labels
     which = f"; always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
     return Wrong(
         "error",
@@ -39,6 +41,10 @@ def few_counted(evidence: Evidence) -> Wrong | None:
         "give the loss all outputs and targets, without an index, and take its mean: `criterion(outputs, targets)`, "
         "`losses.mean()`",
     )
+
+
+def _shown_the_same(targets: Sequence[torch.Tensor]) -> bool:
+    return all(torch.equal(one, targets[0]) for one in targets)
 
 
 def _few_positions(entries: Sequence[torch.Tensor]) -> Wrong | None:
