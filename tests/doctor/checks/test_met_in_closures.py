@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from test_source_checks import found, values
 from torch import Tensor, nn
 from torch.nn import functional
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.few_counted import few_counted
-from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
 
@@ -65,3 +67,38 @@ def test_few_nodes_of_one_graph_may_have_labels(same: bool, wrong: bool) -> None
     model = nn.Linear(8, 2)
     setup = make_setup(model, batches, None, optimizer=torch.optim.Adam(model.parameters(), lr=0.01), step=step)
     assert (few_counted(Evidence(setup, Clock(20.0))) is not None) == wrong
+
+
+SHAPES = {
+    "noise for bytes": (lambda x: x + 25 * torch.randn_like(x), True),
+    "a little noise": (lambda x: x + 0.1 * torch.randn_like(x), False),
+    "bytes, turned round": (lambda x: 255 * x.flip(3), False),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("restored", [False, True])
+def test_noise_of_the_step_that_drowns_what_is_shown(name: str, restored: bool) -> None:
+    """Smooth pictures; where they are to be restored from noise, there may be as much as one likes."""
+    change, wrong = SHAPES[name]
+    torch.manual_seed(0)
+    images = functional.interpolate(torch.randn(64, 1, 4, 4), size=16, mode="bilinear")
+    targets = images if restored else images.mean((1, 2, 3)).unsqueeze(1)
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)]
+    model = nn.Sequential(*layers, *[nn.AdaptiveAvgPool2d(1), nn.Flatten()] * (not restored))
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = functional.mse_loss(model(change(batch[0])), batch[1])
+        value.backward()
+        optimizer.step()
+        return value
+
+    setup = make_setup(
+        model, [(images[k : k + 16], targets[k : k + 16]) for k in range(0, 64, 16)], None,
+        optimizer=torch.optim.Adam(model.parameters(), lr=0.01), step=step, task="regress",
+    )  # fmt: skip
+    found = []
+    with suppress(NoEvidence):
+        found = list(AUGMENTATION.run(Evidence(setup, Clock(20.0))))
+    assert [one.severity for one in found] == ["error"] * (wrong and not restored)

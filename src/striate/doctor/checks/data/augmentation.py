@@ -31,6 +31,8 @@ _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST, _PAIRS = 100, 4
 _BATCHES = 24
+_SMOOTH, _WHITE = 0.3, 0.1
+"""Correlations of values with those beside them: of pictures and signals, and of noise."""
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
 training."""
@@ -38,6 +40,7 @@ training."""
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
+    views = views or _drowned(evidence)
     if views is not None:
         yield views
         return
@@ -149,6 +152,35 @@ def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
             "add less noise: a tenth of the standard deviation of the images, `x + 0.1 * x.std() * randn_like(x)`",
         )
     return None
+
+
+def _drowned(evidence: Evidence) -> Finding | None:
+    """Noise that the step adds to inputs, far above them; not where something like them is to be made of it."""
+    inputs, targets = parts(evidence.train.raw[0])
+    plain, wanted, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
+    if plain is None or wanted is None or given is None or plain.ndim < 3 or not plain.is_floating_point():
+        return None
+    if given.shape != plain.shape or wanted.shape[1:] == plain.shape[1:]:
+        return None
+    plain, given = plain.double(), given.detach().cpu().double()
+    values, apart = float(plain.std()), float(given.std())
+    smooth, white = _with_neighbor(plain), _with_neighbor(given)
+    # What is moved, turned or scaled keeps its neighbors alike.
+    if not (apart > _NOISE * values > 0 and smooth > _SMOOTH and abs(white) < _WHITE):
+        return None
+    return _finding(
+        "step",
+        f"the network is given values that differ by {apart:.3g}, each by itself, of samples whose values differ by "
+        f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
+        "What is added drowns the sample.",
+        "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+    )
+
+
+def _with_neighbor(x: torch.Tensor) -> float:
+    """The correlation of values with those beside them along the last axis."""
+    pairs = torch.stack([x[..., :-1].flatten(), x[..., 1:].flatten()])
+    return float(torch.corrcoef(pairs)[0, 1]) if pairs.shape[1] > 1 else 0.0
 
 
 def _between_draws(evidence: Evidence) -> float:
@@ -290,7 +322,8 @@ AUGMENTATION = Check(
     f"each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
     f"as training is, or {TAKEN:.0%} until they are flipped or turned back; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
-    f"deviation of validation and than {_MOSTLY:g} times that of training; or views of each sample that are equal, "
+    f"deviation of validation and than {_MOSTLY:g} times that of training; or the step makes as much of smooth "
+    "samples, in which no value is like the one beside it; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
     "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets",
     run=_run,
