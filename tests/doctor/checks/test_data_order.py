@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED, between_stretches
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED, reread, roughness
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.batch import dealt_anew
 
 
@@ -29,6 +31,45 @@ def adam(parameters: object) -> torch.optim.Optimizer:
 
 def momentum(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)  # type: ignore[arg-type]
+
+
+class Located(nn.Module):
+    """A class and a place for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU())
+        self.classes, self.places = nn.Linear(32, 10), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden(x)
+        return self.classes(hidden), self.places(hidden)
+
+
+@pytest.mark.parametrize(
+    ("ordered", "learned", "wrong"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_a_class_beside_a_place_has_an_order(ordered: bool, learned: bool, wrong: bool) -> None:
+    """Where nothing learns the number, it may be what the loader sorts by, as lengths are."""
+    x, y = pixels(320)
+    order = y.argsort(stable=True) if ordered else torch.arange(len(y))
+    data = TensorDataset(x[order], torch.rand(len(y), 2, generator=torch.Generator().manual_seed(0)), y[order])
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        classes, places = model(batch[0])
+        value = functional.smooth_l1_loss(places, batch[1])
+        if learned:
+            value = value + functional.cross_entropy(classes, batch[2])
+        value.backward()
+        optimizer.step()
+        return value
+
+    torch.manual_seed(0)
+    found: list[Any] = []
+    with suppress(NoEvidence):
+        found = asked(NOT_SHUFFLED, Located(), DataLoader(data, 32), optimizer=momentum, step=step, task="regress")
+    assert [one.code for one in found] == ["data.not-shuffled"] * wrong
 
 
 @pytest.mark.each_nth(3)

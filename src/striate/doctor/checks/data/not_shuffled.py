@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 
@@ -12,7 +13,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew
+from striate.doctor.setup.batch import dealt_anew, leaf, leaves
 from striate.records import Finding
 from striate.wording import several
 
@@ -28,12 +29,9 @@ THRESHOLD = (
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
-    samples = evidence.samples
-    try:
-        targets = torch.nn.functional.one_hot(samples.labels - samples.labels.min()).double()
-        what = "class"
-    except NoEvidence:
-        targets, what = samples.values[:, None], "target"
+    numbers, what = _numbers(evidence)
+    is_class = what == "class"
+    targets = torch.nn.functional.one_hot(numbers - numbers.min()).double() if is_class else numbers[:, None]
     if not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
         yield _told(
             evidence, f"the first {several(len(targets), 'sample is', 'samples are')} all of one class", "error"
@@ -46,7 +44,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if between < LIKE:
         return
     gain, words = _tried(evidence)
-    matters = _one_after_the_other(evidence) if gain is None else gain >= GAIN
+    matters = is_class and _one_after_the_other(evidence, numbers) if gain is None else gain >= GAIN
     if between < ALIKE and not matters:
         return
     severity = "error" if gain is not None and gain >= 4 * GAIN else "warning"
@@ -56,19 +54,40 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {several(stretch, 'sample')} have one "
         f"{what} only; "
     )
-    numbers = samples.labels.double() if what == "class" else samples.values
     evidence.pictures["data.not-shuffled"] = Picture(
-        "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].tolist())}
+        "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].double().tolist())}
     )
     yield _told(evidence, f"{told}{between:.2f} of the variance of the {what} lies between them{words}", severity)
 
 
-def _one_after_the_other(evidence: Evidence) -> bool:
-    """Whether all samples of a class are followed by all of the next one, in a whole epoch of many of each."""
+def _numbers(evidence: Evidence) -> tuple[torch.Tensor, str]:
+    """What each sample's target is, and `class` or `target`; the class that a loss is given, where a sample has a box
+    or the like beside it. Raises NoEvidence where there is no such number."""
+    samples = evidence.samples
+    with suppress(NoEvidence):
+        return samples.labels, "class"
     try:
-        labels = evidence.samples.labels
+        return samples.values, "target"
     except NoEvidence:
-        return False
+        if (labels := _class_among_targets(evidence)) is None:
+            raise
+        return labels, "class"
+
+
+def _class_among_targets(evidence: Evidence) -> torch.Tensor | None:
+    raw = evidence.train.raw
+    whole = [(path, t) for path, t in leaves(raw[0]) if t.ndim == 1 and not t.is_floating_point()]
+    for call in evidence.calls.losses:
+        given = call.target.detach().cpu()
+        path = next((path for path, t in whole if t.shape == given.shape and torch.equal(t.cpu(), given)), None)
+        if path is not None and isinstance(path[0], int) and path[0] > 0:  # behind the inputs
+            found = [part.cpu() for batch in raw if (part := leaf(batch, path)) is not None]
+            return torch.cat(found).long() if len(found) == len(raw) else None
+    return None
+
+
+def _one_after_the_other(evidence: Evidence, labels: torch.Tensor) -> bool:
+    """Whether all samples of a class are followed by all of the next one, in a whole epoch of many of each."""
     runs, classes = 1 + int((labels.diff() != 0).sum()), len(labels.unique())
     return evidence.train.whole and classes > 1 and runs <= 1.2 * classes and _EACH * classes <= len(labels)
 
