@@ -260,6 +260,35 @@ def test_pairs_that_one_call_embeds_are_seen(equal: int) -> None:
     assert [finding.code for finding in found] == ["loss.pairs-swapped"] * equal
 
 
+class Beside(nn.Module):
+    """Embeddings (N, 3, D) of the three pictures of each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = perceptron()
+
+    def forward(self, triplets: Tensor) -> Tensor:
+        return self.embed(triplets.flatten(0, 1)).view(*triplets.shape[:2], -1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_triplets_beside_each_other_are_seen(order: tuple[int, ...]) -> None:
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    by_class = y.argsort()
+    loader = DataLoader(TensorDataset(torch.stack([x[by_class], x[by_class.roll(1)], x[by_class.roll(300)]], 1)), 32)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        sets = model(batch[0]).unbind(1)
+        loss = F.triplet_margin_loss(*(sets[place] for place in order))
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    found = asked(PAIRS_SWAPPED, Beside(), loader, step=step)
+    assert [finding.code for finding in found] == ["loss.pairs-swapped"] * (order != (0, 1, 2))
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_targets_of_quantities_belong_to_their_inputs(turned: bool) -> None:
     found = asked(

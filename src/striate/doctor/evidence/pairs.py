@@ -144,6 +144,8 @@ def _is_about_pairs(evidence: Evidence) -> bool:
     one = wide and len(shapes) == 1
     if alike or (one and evidence.first.calls in (2, 3)):
         return True
+    if any(_side_by_side(evidence.first.shown, shape) for shape in evidence.first.shapes):
+        return True
     shown = evidence.calls.shown if one else None
     return shown is not None and _stacked(shown, evidence.train.raw[0]) > 1
 
@@ -161,6 +163,10 @@ def _stacked(x: torch.Tensor, batch: Any) -> int:
 
 def _unstacked(sets: Embeddings, batch: Any) -> Embeddings:
     """The same with each set by itself, where the network was shown all at once."""
+    if len(sets.outputs) == 1 and sets.outputs[0].ndim == 3:
+        apart = (sets.inputs[0], sets.outputs[0], sets.gradients.get(0, torch.zeros_like(sets.outputs[0])))
+        inputs, outputs, gradients = (list(t.unbind(1)) for t in apart)
+        return Embeddings(inputs, outputs, dict(enumerate(gradients)))
     count = _stacked(sets.inputs[0], batch) if len(sets.outputs) == 1 else 1
     if count == 1 or 0 not in sets.gradients or len(sets.outputs[0]) != len(sets.inputs[0]):
         return sets
@@ -168,9 +174,16 @@ def _unstacked(sets: Embeddings, batch: Any) -> Embeddings:
     return Embeddings(inputs, outputs, dict(enumerate(gradients)))
 
 
+def _side_by_side(x: torch.Tensor | None, output: Sequence[int]) -> bool:
+    """Whether two or three pictures of each row (N, 2, C, H, W) are embedded each by itself: (N, 2, D)."""
+    return x is not None and x.ndim == 5 and x.shape[1] in (2, 3) and len(output) == 3 and x.shape[:2] == output[:2]
+
+
 def _note(sets: Embeddings, call: ModuleCall, every: bool) -> None:
     given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
-    made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.ndim == 2 and t.requires_grad]
+    made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.requires_grad]
+    beside = not every and len(given) == len(made) == 1 and _side_by_side(given[0], made[0].shape)
+    made = [t for t in made if t.ndim == 2 or beside]
     if every:
         given = given[:1] * len(made)
     elif len(made) > 1 and len(given) != len(made):
