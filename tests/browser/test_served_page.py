@@ -38,7 +38,8 @@ def _served(route: Any) -> None:
         route.fulfill(path=STATIC / ("page.html" if asked.path == "/" else Path(asked.path).name))
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
 def test_the_page_shows_every_kind_of_answer(visit: Callable[..., Any], tmp_path: Path, dark: bool) -> None:
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "picture.png")
     picture = (tmp_path / "picture.png").read_bytes()

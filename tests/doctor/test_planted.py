@@ -28,7 +28,7 @@ def named(fault: Fault) -> None:
     assert is_named(found, fault.code, fault.also), [str(finding) for finding in found.findings]
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "fault",
     few_quick(FIRST, [fault for fault in FIRST if fault.code in QUICK]),

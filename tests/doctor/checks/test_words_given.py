@@ -105,7 +105,7 @@ def translated(model: nn.Module, batch: Any, optimizer: Any, _: Any, *, first: i
     [
         pytest.param(1, False, True, "", marks=pytest.mark.slow),
         (0, False, True, "data.target-in-input"),
-        (1, True, True, "data.step-labels"),
+        pytest.param(1, True, True, "data.step-labels", marks=pytest.mark.slow),
         (1, False, False, "model.sees-future"),
     ],
 )
