@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.drawn_above import BELONGING, drawn_above
 from striate.doctor.checks.loss.far_mates import RIGHT, WRONG, nearest_mates
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
@@ -49,7 +50,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if own is not None:
         yield own
         return
-    apart = _other_views(evidence) or _other_mates(evidence) or _classes_driven_apart(evidence)
+    apart = (
+        _other_views(evidence) or _other_mates(evidence) or _classes_driven_apart(evidence) or _drawn_above(evidence)
+    )
     if apart is not None:
         yield apart
         return
@@ -192,6 +195,25 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _drawn_above(evidence: Evidence) -> Finding | None:
+    """Scores of users with two items each, of which those of items drawn by chance are raised."""
+    found = None if _goes_up(evidence) else drawn_above(evidence)
+    if found is None:
+        return None
+    lowered, raised, count = found
+    return Finding(
+        code=CODE,
+        severity="error",
+        where="the loss",
+        measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user "
+        f"(two users have two of them in common {lowered:.1f} times as often as by chance) and raises that of the "
+        f"other ({raised:.1f} times, as of items drawn at random)",
+        threshold=CHECK.threshold,
+        why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
+        remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",
+    )
+
+
 def _goes_up(evidence: Evidence) -> bool:
     """Whether the optimizer goes up the gradient, as of a likelihood."""
     return any(group.get("maximize") for group in evidence.fresh.optimizer.param_groups)
@@ -260,7 +282,9 @@ CHECK = Check(
     f"class apart and pulls together others, in each of {_BATCHES} steps or more; or with both views of each sample "
     f"made the same, the loss asks for the highest score in {_MATES:.0%} of the rows at most; or of scores of views "
     f"with each other, inputs are nearer to the one that the loss asks for in {WRONG:.0%} of comparisons at most, and "
-    f"in {RIGHT:.0%} with another order of views",
+    f"in {RIGHT:.0%} with another order of views; or of scores of users with two items each the gradient raises those "
+    "of items as drawn by chance, and lowers those of items of which two users have two in common "
+    f"{BELONGING:g} times as often as by chance, or more",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",
