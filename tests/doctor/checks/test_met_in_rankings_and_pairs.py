@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
@@ -71,3 +72,51 @@ def test_what_was_chosen_is_ranked_above_what_was_drawn(turned: bool, together: 
 
     found = said(PAIRS_SWAPPED, Factors(distances), chosen(), step=step, optimizer=adam)
     assert ["as of items drawn at random" in one.measured for one in found] == [True] * (turned and not distances)
+
+
+class Translator(nn.Module):
+    """Scores of the next tokens, by the one before and the mean of the source."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.source, self.before, self.scores = nn.Embedding(40, 16), nn.Embedding(40, 16), nn.Linear(16, 40)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.scores(self.source(source).mean(1, keepdim=True) + self.before(target))
+
+
+def translations(apart: str) -> DataLoader[Any]:
+    """Sentences of three to eight words, 4 to 39, and of each word another, in another order, behind a 1 and before a
+    2; 0 fills them up. Targets may be in another order, or both sorted by their lengths."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(3, 9, (800,), generator=generator).tolist()
+    words = [4 + torch.randint(36, (length,), generator=generator) for length in lengths]
+    other = 4 + torch.randperm(36, generator=generator)
+    said = [other[each - 4].flip(0) for each in words]
+    said = [each[2:] if int(each[0]) % 2 else each for each in said]  # some words are none in the other language
+    if apart == "shuffled":
+        said = [said[k] for k in torch.randperm(800, generator=generator)]
+    elif apart == "sorted":
+        words, said = sorted(words, key=len), sorted(said, key=len)
+    bounds = torch.tensor([1]), torch.tensor([2])
+    targets = [torch.cat([bounds[0], each, bounds[1]]) for each in said]
+
+    def filled(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        return tuple(nn.utils.rnn.pad_sequence(list(side), batch_first=True) for side in zip(*pairs, strict=True))
+
+    return DataLoader(list(zip(words, targets, strict=True)), 40, collate_fn=filled)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("apart", ["", "shuffled", "sorted"])
+def test_translations_lie_beside_their_sources(apart: str) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        scores = model(batch[0], batch[1][:, :-1])
+        value = functional.cross_entropy(scores.transpose(1, 2), batch[1][:, 1:], ignore_index=0)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    found = said(LABELS_RANDOM, Translator(), translations(apart), step=step, optimizer=adam)
+    assert ["dealt out at random" in one.measured for one in found] == [True] * bool(apart)

@@ -11,6 +11,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
+from striate.doctor.checks.data.sources_apart import unrelated_sequences
 from striate.doctor.evidence.answering import need_targets
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.clock import NoEvidence
@@ -36,7 +37,8 @@ THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
     f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network. Or "
     f"{_FEWEST} images come again, with the same label as often as by chance. Or a target of noise that the inputs do "
-    "not have"
+    "not have. Or tokens of sources go with those of their targets no more than with those of others of the same "
+    "lengths"
 )
 _WHY = (
     "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
@@ -54,6 +56,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     with suppress(NoEvidence):
         if (noise := _noise_apart(evidence)) is not None:
             return [noise]
+    if (sequences := _sequences(evidence)) is not None:
+        return [sequences]
     return _of_samples(evidence)
 
 
@@ -82,6 +86,23 @@ def _noise_apart(evidence: Evidence) -> Finding | None:
             remedy="draw the noise once: `noise = torch.randn_like(x)`, add that one to the inputs, and ask for it",
         )
     return None
+
+
+def _sequences(evidence: Evidence) -> Finding | None:
+    """Sequences that are to be translated, beside translations of others."""
+    measured = unrelated_sequences(evidence)
+    if measured is None:
+        return None
+    return Finding(
+        code="data.labels-random",
+        severity="error",
+        where="training targets",
+        measured=measured,
+        threshold=THRESHOLD,
+        why="The translation lies beside another sentence: all that can be learned is what targets look like.",
+        remedy="Keep each source and its target in one pair, and sort or shuffle pairs: `pairs = sorted(zip(sources, "
+        "targets), key=lambda pair: len(pair[0]))`.",
+    )
 
 
 def _numbers_of(graph: CallGraph, index: int) -> set[int]:
