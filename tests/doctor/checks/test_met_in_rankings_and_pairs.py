@@ -1,13 +1,16 @@
-"""Rankings of what users chose above what was drawn, and of pairs; and their twins."""
+"""Rankings of what users chose above what was drawn, translations beside other sentences, terms with a weight that
+stands in the step; and their twins."""
 
 from __future__ import annotations
 
+import ast
+import textwrap
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from asked import asked
+from asked import asked, digits, perceptron
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -15,7 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.term_scales import TERM_SCALES
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
 
 
@@ -120,3 +125,20 @@ def test_translations_lie_beside_their_sources(apart: str) -> None:
 
     found = said(LABELS_RANDOM, Translator(), translations(apart), step=step, optimizer=adam)
     assert ["dealt out at random" in one.measured for one in found] == [True] * bool(apart)
+
+
+@pytest.mark.parametrize(("weight", "right"), [("1.0", False), ("0.004", True), ("weights[epoch]", True)])
+def test_the_weight_of_a_divergence_may_stand_in_the_step(weight: str, right: bool) -> None:
+    tree = ast.parse(
+        textwrap.dedent(f"""
+        def training_step(self, x, epoch):
+            rec = F.mse_loss(self(x), x)
+            kld = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)
+            beta = {weight}
+            return rec + beta * kld
+        for x, y in loader:
+            step(x)
+        """)
+    )
+    source = ScriptSource({"t.py": tree}, {}, ("t.py", 7, 8), 5)
+    assert len(said(TERM_SCALES, perceptron(), digits(), source=source)) == (not right)

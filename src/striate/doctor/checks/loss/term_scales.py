@@ -99,7 +99,8 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
 
 def _weight(source: ScriptSource, node: ast.expr) -> float | None:
     """A factor: its number, or what it ends at where it grows from epoch to epoch, as `min(1.0, epoch / 10)` does."""
-    known = source.value(node)
+    written = source.last_value(node, node.id) if isinstance(node, ast.Name) else None
+    known = source.value(written if isinstance(written, ast.Constant) else node)
     if isinstance(known, int | float):
         return float(known)
     end = _ramp_end(source, node)
@@ -135,7 +136,7 @@ TERM_SCALES = Check(
     codes=("loss.wrong-for-task",),
     question="Do the terms of a variational autoencoder have one scale?",
     threshold=f"a mean over the {_FEWEST} numbers of a sample or more beside a divergence that is a sum, with a weight "
-    f"of {_WEIGHT:g} or more",
+    f"of {_WEIGHT:g} or more, also by a name that the step gives it",
     run=_run,
     of_source=True,
     explains="model.collapsed fit.*",
