@@ -9,6 +9,7 @@ from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
+from striate.doctor.checks.data.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE, NOT_NORMALIZED
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
@@ -36,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     TOO_FEW,
     LEAK,
     SPLIT_OVERLAP,
+    HELD_OUT_LABELS,
     GROUPS_SHARED,
     WINDOWS_SHARED,
     SHARED_NETWORK,

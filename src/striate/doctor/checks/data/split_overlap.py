@@ -20,7 +20,7 @@ from striate.wording import several
 _TRAINING = re.compile(r"train|trn|(?<![a-z])tr(?![a-z])")
 _OTHERS = ("val", "valid", "validation", "test", "tst", "dev", "eval")
 _IMAGES_AXES = 3
-_FEWEST = 5
+FEWEST = 5
 """Positions: two numbers are the ends of a range."""
 _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nodes", "rows")
 
@@ -153,14 +153,13 @@ def _evaluates(function: Function) -> bool:
 def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
     names = evidence.source.names
     for name, value in list(names.items()):
-        lower = name.lower()
-        if not _TRAINING.search(lower) or not any(word in lower for word in _INDEX):
+        if not is_for_training(name):
             continue
-        chosen = _positions(value)
-        for other, also in _counterparts(name, names):
-            others = _positions(also)
+        chosen = positions(value)
+        for other, also in counterparts(name, names):
+            others = positions(also)
             shared = chosen & others
-            if len(others) >= _FEWEST and len(shared) > 0.01 * len(others):
+            if len(others) >= FEWEST and len(shared) > 0.01 * len(others):
                 yield _shared(
                     name,
                     other,
@@ -176,11 +175,11 @@ def _images_shared(evidence: Evidence) -> Iterator[Finding]:
         if not _TRAINING.search(name.lower()) or not _are_images(value):
             continue
         known = set(_contents(value))
-        for other, also in _counterparts(name, names):
+        for other, also in counterparts(name, names):
             if not _are_images(also) or also.shape[1:] != value.shape[1:] or also.dtype != value.dtype:
                 continue
             shared = sum(content in known for content in _contents(also))
-            if shared >= _FEWEST and shared > 0.01 * len(also):
+            if shared >= FEWEST and shared > 0.01 * len(also):
                 yield _shared(
                     name, other, f"{shared} of {several(len(also), 'image')} in `{other}` are in `{name}` as well"
                 )
@@ -210,13 +209,19 @@ def _shared(name: str, other: str, measured: str) -> Finding:
     )
 
 
-def _counterparts(name: str, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def is_for_training(name: str) -> bool:
+    """Whether a name says that it is an index or a mask of what is trained on."""
+    return bool(_TRAINING.search(name.lower())) and any(word in name.lower() for word in _INDEX)
+
+
+def counterparts(name: str, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What has the name of something of training, but for that of validation or test."""
     for word in _OTHERS:
         other = _TRAINING.sub(word, name.lower())
         yield from ((found, value) for found, value in names.items() if found.lower() == other)
 
 
-def _positions(value: Any) -> set[int]:
+def positions(value: Any) -> set[int]:
     """Positions in an index or a mask; none where it is neither."""
     if isinstance(value, list | tuple | range) and all(type(number) is int for number in value[:100]):
         value = list(value)
