@@ -1,4 +1,4 @@
-"""Nodes of a graph that are held out and counted, and ends of sentences that are padding; and their twins."""
+"""Nodes of a graph that are held out and counted, ends of sentences that are padding; and their twins."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from striate.doctor.checks.data.held_out_labels import HELD_OUT_LABELS
+from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.setup.script_source import ScriptSource
 
 NODES = """
@@ -64,3 +65,38 @@ def test_labels_of_nodes_that_are_measured_on_are_not_counted(script: str, kind:
     assert [(f.code, f.severity) for f in found] == [("data.leak", "error")] * (
         kind == "all" and script != "step(x, y)"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "tags", "end", "wrong"),
+    [
+        ({"EOS": 0}, False, 0, True),
+        ({"vocab": {"<pad>": 0, "</s>": 0}}, False, 0, True),
+        ({"cfg": SimpleNamespace(eos_id=0)}, False, 0, True),
+        ({"end": 0}, False, 0, False),
+        ({"EOS": 0}, False, 2, False),
+        ({"EOS": 0}, True, 0, False),
+    ],
+)
+def test_an_end_of_sentences_that_is_padding_is_never_learned(
+    names: dict[str, Any], tags: bool, end: int, wrong: bool
+) -> None:
+    numbers = torch.Generator().manual_seed(0)
+    rows = torch.zeros(24, 9, dtype=torch.long)
+    for number, row in enumerate(rows):
+        length = 3 + number % 5
+        row[0], row[1 + length] = 1, end
+        row[1 : 1 + length] = torch.randint(3, 9, (length,), generator=numbers)
+    wanted = torch.where(rows > 0, rows * 5 % 7 + 1, 0)[:, :-1] if tags else rows[:, 1:]
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        value = functional.cross_entropy(model(batch[0]).transpose(1, 2), batch[1], ignore_index=0)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    source = ScriptSource({"train.py": ast.parse("step()")}, names, ("train.py", 1, 1), 5)
+    model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+    found = asked(IGNORED_CLASS, model, [(rows[:, :-1], wanted)] * 3, step=step, source=source)
+    assert [f.code for f in found] == ["loss.ignored-class"] * wrong

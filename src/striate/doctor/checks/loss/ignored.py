@@ -9,6 +9,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.alignments import blank_as_class
+from striate.doctor.checks.loss.sentence_ends import name_of_end
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, rows_of
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
@@ -34,8 +35,13 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
     for call in class_losses(evidence):
         classes = call.input.shape[1] if call.input.ndim > 1 else len(call.input)
         share = float((call.target == call.ignored).float().mean())
-        padding = _is_padding(evidence, call.target.cpu(), call.ignored)
-        if not 0 <= call.ignored < classes or share < _FEWEST or padding:
+        if not 0 <= call.ignored < classes or share < _FEWEST:
+            continue
+        end = name_of_end(evidence, call.target.cpu(), call.ignored)
+        if end:
+            yield _of_end(f"ignore_index={call.ignored} leaves out", end, call.ignored)
+            return
+        if _is_padding(evidence, call.target.cpu(), call.ignored):
             continue
         yield _finding(
             f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class {call.ignored}, for "
@@ -64,6 +70,11 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     lost = [kind for kind in lost if not _is_unknown(evidence, kind)]
     rest = known[~torch.isin(targets, torch.tensor(lost, dtype=targets.dtype))]
     if not lost or not len(rest) or float(rest.float().mean()) < _COUNTED:
+        return
+    ends = ((kind, name_of_end(evidence, counted.targets[0], kind)) for kind in lost)
+    named = next((found for found in ends if found[1]), None)
+    if named is not None:
+        yield _of_end("no gradient comes back from", named[1], named[0])
         return
     if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost):
         return
@@ -114,6 +125,13 @@ def _finding(measured: str, remedy: str) -> Finding:
     )
 
 
+def _of_end(lost: str, name: str, number: int) -> Finding:
+    return _finding(
+        f"{lost} the end of each row of targets: {number} fills rows up, and is `{name}` as well",
+        "numbers of their own for padding and for the end: `PAD, BOS, EOS = 0, 1, 2`",
+    )
+
+
 def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
     """Whether what is ignored fills rows of a sequence up, or stands where all inputs are one and the same token."""
     for _, _, tokens in token_inputs(evidence):
@@ -138,7 +156,8 @@ def _goes_on_behind(tokens: torch.Tensor, asked: torch.Tensor, ignored: int) -> 
 IGNORED_CLASS = Check(
     codes=("loss.ignored-class",),
     question="Does the loss leave out a class that the network is to name?",
-    threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding; or "
+    threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding, or "
+    "the end of sentences as well, as a name in the script says; or "
     f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
     run=_ignored,
     explains="model.redundant-filters model.collapsed optim.lr-too-low fit.* data.imbalance data.missing-class",
