@@ -1,4 +1,4 @@
-"""Nodes of a graph that are held out and counted, ends of sentences that are padding; and their twins."""
+"""Nodes of a graph that are held out and counted, or measured on; ends of sentences that are padding; with twins."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from striate.doctor.checks.data.held_out_labels import HELD_OUT_LABELS
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -100,3 +101,27 @@ def test_an_end_of_sentences_that_is_padding_is_never_learned(
     model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
     found = asked(IGNORED_CLASS, model, [(rows[:, :-1], wanted)] * 3, step=step, source=source)
     assert [f.code for f in found] == ["loss.ignored-class"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("share", "wrong"),
+    [("sum() / len(y)", True), ("sum() / mask.sum()", False), ("float().mean()", False)],
+)
+def test_an_accuracy_of_a_part_of_the_nodes_is_not_divided_by_all(share: str, wrong: bool) -> None:
+    numbers = torch.Generator().manual_seed(0)
+    y = torch.randint(0, 3, (60,), generator=numbers)
+    x, train = torch.randn(60, 5, generator=numbers), torch.arange(60) < 20
+    model = nn.Linear(5, 3)
+    names: dict[str, Any] = {"x": x, "y": y, "train_mask": train, "val_mask": torch.arange(60) > 40, "model": model}
+    script = f"""
+def test():
+    right = model(x).argmax(1) == y
+    return [float(right[mask].{share}) for mask in (train_mask, val_mask)]
+for epoch in range(5):
+    step(model, (x, y), optimizer, criterion)
+    train_acc, val_acc = test()
+"""
+    exec(script.split("for epoch")[0], names)
+    source = ScriptSource({"train.py": ast.parse(script)}, names, ("train.py", 5, 6), 5)
+    found = asked(WRONG_COUNT, model, [(x, y)] * 3, source=source)
+    assert [f.code for f in found] == ["eval.wrong-count"] * wrong

@@ -30,7 +30,7 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
         return
     if not all(_equal(leaf(batch, path or ()), targets) for batch in batches):
         return
-    for training, name, held in _held_out(source, len(targets)):
+    for training, name, held in parts_held_out(source, len(targets)):
         measuring = _measures_at(source, name, targets)
         if measuring is None or not _counts(evidence, held):
             continue
@@ -47,7 +47,7 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str, torch.Tensor]]:
+def parts_held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Masks and positions of a training set and of one beside it, in `count` samples, that have none in common."""
     named: dict[str, list[ast.AST]] = {}
     for node in (node for tree in source.trees.values() for node in ast.walk(tree)):

@@ -72,7 +72,7 @@ def evaluated(evidence: Evidence) -> Evaluated:
         except Exception:  # the user's function, which may need what is not there
             continue
         numbers = tuple(numbers_of(returned))
-        named = (*_named(evidence.source, asked, returned), *_printed(printed.getvalue()))
+        named = (*named_accuracies(evidence.source, asked, returned), *_printed(printed.getvalue()))
         if numbers or named:
             return Evaluated(f"line {asked.lineno}", ast.unparse(asked), numbers, right, sizes, named)
     raise NoEvidence("no function of the script evaluates the network on the validation data")
@@ -105,14 +105,14 @@ def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else call(model, inputs)
 
 
-def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
+def named_accuracies(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
     """What is returned by a name that says accuracy, or is given such a name where it is called."""
     if isinstance(returned, dict):
         yield from (tuple(numbers_of(value)) for name, value in returned.items() if is_accuracy(str(name)))
         return
     made = source.parent(site)
     target = made.targets[0] if isinstance(made, ast.Assign) else None
-    several = isinstance(target, ast.Tuple) and isinstance(returned, tuple) and len(target.elts) == len(returned)
+    several = isinstance(target, ast.Tuple) and isinstance(returned, tuple | list) and len(target.elts) == len(returned)
     pairs = zip(target.elts, returned, strict=True) if several else [(target, returned)]  # type: ignore[union-attr]
     for name, value in pairs:
         if isinstance(name, ast.Name | ast.Attribute) and is_accuracy(ast.unparse(name)):

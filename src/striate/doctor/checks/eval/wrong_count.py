@@ -16,6 +16,7 @@ from striate.doctor.checks.eval.all_right import untrue_of_right
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, names_in, size_of
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
@@ -43,7 +44,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         yield from islice(chain(untrue_of_right(evidence), _logged_otherwise(evidence)), 1)
     else:
         try:
-            yield from _wrong_result(evidence)
+            yield from islice(chain(_part_of_all(evidence), _wrong_result(evidence)), 1)
         except OutOfTime:
             raise
         except NoEvidence:  # its code was read
@@ -363,6 +364,16 @@ def _computed_from(node: ast.AST) -> list[ast.expr]:
     return list(node.args) if isinstance(node, ast.Call) and calls else []
 
 
+def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
+    for line, measured in share_of_all(evidence):
+        yield _finding(
+            f"line {line}",
+            measured,
+            "A perfect network would not be called so.",
+            "divide by the number of samples that are counted: `(predicted[mask] == y[mask]).float().mean()`",
+        )
+
+
 def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
     """What the script's own evaluation gives, where it is a count of right predictions divided by something else."""
     found = evaluated(evidence)
@@ -426,7 +437,8 @@ WRONG_COUNT = Check(
     question="Is a count of right predictions divided by the number of samples?",
     threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
     "epochs and never anew; a sum of the batches' mean losses, divided by the samples; "
-    f"what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
+    "what is returned as the accuracy of a part of all samples, by a mask, is the share that the part has where all "
+    f"predictions are right; what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
     "more from the true one",
     run=_wrong_count,
     of_source=True,

@@ -1,0 +1,88 @@
+"""Accuracies of a part of all samples, as of the nodes of a graph that a mask names, for predictions that are right."""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.doctor.checks.data.held_out_labels import parts_held_out
+from striate.doctor.checks.eval.evaluated import MOST_STEPS, is_accuracy, meddles, named_accuracies
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.script_source import ScriptSource
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.module_calls import forward_hooks
+from striate.wording import several
+
+_SURE, _SAME = 20.0, 1e-4
+
+
+def share_of_all(evidence: Evidence) -> Iterator[tuple[int, str]]:
+    """The line of a call of a function of the user's, and what it gives as the accuracy of a part of the samples where
+    all predictions are right: how many of all are in that part."""
+    source = evidence.source
+    for targets in (t for _, t in leaves(evidence.train.raw[0]) if t.ndim == 1 and t.dtype == torch.long):
+        count = len(targets)
+        parts = {name: len(held) for _, name, held in parts_held_out(source, count)}
+        for node in _evaluations(source) if parts else ():
+            for told in _told(evidence, node, targets):
+                for name, size in parts.items():
+                    if any(abs(told - scale * size / count) < _SAME * scale for scale in (1, 100)):
+                        measured = (
+                            f"`{ast.unparse(node)}` gives {told:.4g} as an accuracy where all predictions are right: "
+                            f"the {size:,} of `{name}`, divided by all {several(count, 'sample')}"
+                        )
+                        yield node.lineno, measured
+                        return
+
+
+def _evaluations(source: ScriptSource) -> Iterator[ast.Call]:
+    """Calls of functions of the user's that run a network, and give what is named an accuracy."""
+    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+        functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+        made = source.parent(node)
+        if not isinstance(node, ast.Call) or len(functions) != 1 or not isinstance(made, ast.Assign):
+            continue
+        named = any(is_accuracy(ast.unparse(part)) for part in ast.walk(made.targets[0]) if isinstance(part, ast.Name))
+        runs = any(source.runs_network(part) for part in ast.walk(functions[0]))
+        if named and runs and not meddles(source, functions[0]) and callable(source.value(node.func)):
+            yield node
+
+
+def _told(evidence: Evidence, node: ast.Call, targets: torch.Tensor) -> list[float]:
+    """What a function of the user's gives as accuracies of a network that names all targets; nothing where it cannot
+    be asked, or never asks the network."""
+    asked, model = list[bool](), evidence.setup.model
+
+    def right(_: nn.Module, __: Any, output: Any) -> torch.Tensor:
+        fits = isinstance(output, torch.Tensor) and output.ndim == 2 and len(output) == len(targets)
+        if not fits or int(targets.min()) < 0 or int(targets.max()) >= output.shape[1]:
+            raise NoEvidence("the outputs are not those of all targets")
+        asked.append(True)
+        one_hot = functional.one_hot(targets, output.shape[1]).to(output)
+        return _SURE * (2 * one_hot - 1)
+
+    value = evidence.source.value
+    given = {word.arg: value(word.value) for word in node.keywords if word.arg}
+    evidence.clock.need(MOST_STEPS * evidence.step_seconds)
+    try:
+        with (
+            preserved(model),
+            same_random_state(),
+            forward_hooks(after=[(model, right)]),
+            redirect_stdout(io.StringIO()),
+        ):
+            returned = value(node.func)(*map(value, node.args), **given)
+    except Exception:  # the user's function, which may need what is not there
+        return []
+    named = named_accuracies(evidence.source, node, returned)
+    return [number for numbers in named for number in numbers if math.isfinite(number)] if asked else []
