@@ -15,6 +15,7 @@ from torch.nn import functional
 from striate.doctor.checks.data.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
+from striate.doctor.script.drawn_batches import never_drawn, with_attributes_named
 from striate.doctor.setup.script_source import ScriptSource
 
 NODES = """
@@ -125,3 +126,33 @@ for epoch in range(5):
     source = ScriptSource({"train.py": ast.parse(script)}, names, ("train.py", 5, 6), 5)
     found = asked(WRONG_COUNT, model, [(x, y)] * 3, source=source)
     assert [f.code for f in found] == ["eval.wrong-count"] * wrong
+
+
+HELD = """
+for epoch in range(100):
+    optimizer.zero_grad()
+    out = model(data.x, data.edge_index)
+    loss = functional.cross_entropy(out[data.train_mask], data.y[data.train_mask])
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_what_an_object_holds_for_all_samples_is_a_batch(moves: bool) -> None:
+    """As `data.x` and `data.y` of a graph; but not what the loop itself gives the object anew."""
+    data = SimpleNamespace(x=torch.randn(40, 5), y=torch.arange(40) % 3, train_mask=torch.arange(40) < 20)
+    data.edge_index = torch.zeros(2, 90, dtype=torch.long)
+    text = HELD + "    data.x = data.x + 1\n" * moves
+    names = {"data": data, "model": nn.Linear(5, 3), "functional": functional}
+    (loop,) = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.For))
+    made, named = with_attributes_named(loop, names)
+    found = never_drawn(made, named)
+    if moves:
+        assert (made, found) == (loop, None)
+        return
+    assert found is not None
+    drawn = found[1]()
+    assert [any(part is one for part in drawn) for one in (data.x, data.y, data.train_mask)] == [True] * 3
+    assert len(drawn) == 3
+    assert "data.edge_index" in ast.unparse(made)

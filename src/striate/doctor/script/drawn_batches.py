@@ -268,6 +268,42 @@ def never_drawn(
     return chosen, draw
 
 
+def with_attributes_named(
+    loop: ast.For | ast.While, names: dict[str, Any]
+) -> tuple[ast.For | ast.While, dict[str, Any]]:
+    """The loop with a name for each of several tensors that an object holds for all samples, `data.x` and `data.y`; and
+    what has a name."""
+    held: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
+    stored = set[str]()
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            value, text = value_of(node, names), ast.unparse(node)
+            if not isinstance(node.ctx, ast.Load):
+                stored.add(text)
+            elif _is_plain_tensor(value) and len(value) >= _FEW:
+                held.setdefault((node.value.id, len(value)), {})[text] = value
+    together = (parts for parts in held.values() if len(parts) > 1 and not stored & set(parts))
+    naming = _Naming({text: tensor for parts in together for text, tensor in parts.items()})
+    if not naming.tensors:
+        return loop, names
+    made = naming.visit(copy.deepcopy(loop))
+    return made, names | {naming.name(text): tensor for text, tensor in naming.tensors.items()}
+
+
+class _Naming(ast.NodeTransformer):
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.tensors = tensors
+
+    def name(self, text: str) -> str:
+        return _TAKEN + text.replace(".", "_")
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        text = ast.unparse(node)
+        if text not in self.tensors:
+            return self.generic_visit(node)
+        return ast.copy_location(ast.Name(self.name(text), ast.Load()), node)
+
+
 def _taken_before(
     loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]
 ) -> ast.For | ast.While | None:

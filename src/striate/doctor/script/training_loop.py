@@ -23,6 +23,7 @@ from striate.doctor.script.drawn_batches import (
     draws_for_parts,
     is_batch,
     never_drawn,
+    with_attributes_named,
 )
 from striate.doctor.script.iterated_loop import (
     asked_for_next,
@@ -142,11 +143,12 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
     for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
         found = _with_closure(found, names)
-        fixed = never_drawn(found.loop, names)
+        loop, named = with_attributes_named(found.loop, names)
+        fixed = never_drawn(loop, named)
         if fixed is not None:
             chosen, draw = fixed
-            batches = Drawn(draw, drawn_once(found.frame.f_code.co_filename, chosen, names))
-            return _with_drawn(found, 0, chosen, batches, names)
+            batches = Drawn(draw, drawn_once(found.frame.f_code.co_filename, chosen, named))
+            return _with_drawn(replace(found, loop=loop), 0, chosen, batches, named)
     return None
 
 
