@@ -307,7 +307,7 @@ def grave(source: Path) -> list[Any]:
     return [finding for finding in check_data(source).findings if finding.severity != "note"]
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", few_quick(FAULTS, QUICK))
 def test_a_planted_fault_comes_first_and_its_twin_has_none(name: str, tmp_path: Path) -> None:
     for folder in ("fault", "twin"):

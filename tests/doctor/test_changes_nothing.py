@@ -50,7 +50,7 @@ SETUPS = few_quick(BUILDERS, BUILDERS[:4])
 SOME = few_quick(BUILDERS, BUILDERS[1::8])
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("build", SETUPS, ids=lambda build: build.__name__)
 def test_nothing_changes(build: Builder) -> None:
     assert_unchanged(build())
@@ -253,7 +253,7 @@ def test_nothing_changes_when_a_check_is_interrupted(monkeypatch: pytest.MonkeyP
 PLACES = ["forward", "backward", "loss", "data", "step"]
 
 
-@pytest.mark.each_nth(4)
+@pytest.mark.each_nth(7)
 @pytest.mark.parametrize("calls", [1, 3, 40])
 @pytest.mark.parametrize("where", PLACES)
 def test_nothing_changes_when_something_raises(where: str, calls: int) -> None:

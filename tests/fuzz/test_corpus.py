@@ -56,7 +56,7 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.each_nth(4)
+@pytest.mark.each_nth(8)
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.filterwarnings("ignore")
 def test_mutations_of_whole_files(name) -> None:

@@ -167,7 +167,7 @@ def test_a_copy_computes_the_same_and_shares_nothing(name) -> None:
     assert torch.equal(layer(x), before)
 
 
-@pytest.mark.each_nth(5)
+@pytest.mark.each_nth(10)
 @every
 def test_export_keeps_the_numbers_and_takes_any_batch(name) -> None:
     layer, x = made(name)

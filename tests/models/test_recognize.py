@@ -24,7 +24,7 @@ def told(content, shape=(3, 64, 64), outputs: int = 5) -> str | None:
     return recognize(Weights("a.pth", Path("a.pth"), dict(content)), shape, outputs, False)
 
 
-@pytest.mark.each_nth(4)
+@pytest.mark.each_nth(8)
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_published_forms_are_known_by_their_tensors(name):
     shape = (1, 28, 28) if name == "lenet5" else (3, 64, 64)

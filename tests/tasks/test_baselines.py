@@ -88,6 +88,7 @@ def test_color_is_seen_where_edges_say_nothing():
     assert fitted(made_dataset("image", "class", gray, ("a", "b")))["HOG + linear SVM"].metrics["accuracy"] < 0.85
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shuffled_labels_leave_chance(channels):
     sizes = {"train": 200, "val": 100, "test": 300}

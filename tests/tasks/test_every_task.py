@@ -402,6 +402,7 @@ def test_it_has_a_learning_curve(run: Path, name: str) -> None:
     assert len({point["n"] for point in curve["points"]}) == 4
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_it_has_baselines_and_a_comparison_with_each(prepared: Prepared) -> None:
     from striate.evaluation.baselines import fit_baselines
@@ -438,6 +439,7 @@ def test_a_prediction_is_explained(example: Example, run: Path, source: Path) ->
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_the_doctor_looks_at_data_and_run(example: Example, source: Path, run: Path, capsys) -> None:
     words = ["doctor", str(source), "--model", example.network, *example.train, "--seconds", "1", "--json"]
