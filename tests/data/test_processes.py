@@ -6,6 +6,7 @@ import os
 import signal
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,8 @@ def test_nothing_forks_in_a_notebook_or_beside_others(monkeypatch: pytest.Monkey
     assert not may_fork()
     monkeypatch.setattr(second_process, "_ALLOWED", [True])
     assert may_fork()
+    with ThreadPoolExecutor(1) as server:
+        assert not server.submit(may_fork).result()
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert not may_fork()
     monkeypatch.delenv("WORLD_SIZE")

@@ -7,6 +7,7 @@ import mmap
 import multiprocessing
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -32,7 +33,9 @@ _FUNCTION: list[Callable[[Any], Any]] = []
 
 def may_fork() -> bool:
     """Whether this process may begin others that share its memory: a program of its own, alone, on Linux, with two
-    cores or more, before a GPU is used."""
+    cores or more, before a GPU is used; and not while it serves others in threads."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
     if sys.platform != "linux" or not is_program() or "WORLD_SIZE" in os.environ or len(own_cores()) < 2:
         return False
     torch = sys.modules.get("torch")
