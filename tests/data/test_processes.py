@@ -125,3 +125,12 @@ def test_nothing_forks_in_a_notebook_or_beside_others(monkeypatch: pytest.Monkey
     monkeypatch.delenv("WORLD_SIZE")
     monkeypatch.setattr(processes, "own_cores", lambda: (0,))
     assert not may_fork()
+
+
+def test_an_archive_is_read_where_the_system_has_no_reading_at_a_place(
+    sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DataConfig(source=str(sources["tar"]), size=(8, 8))
+    expected = load_dataset(config).fingerprint
+    monkeypatch.delattr(os, "pread")
+    assert load_dataset(config).fingerprint == expected

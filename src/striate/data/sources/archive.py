@@ -80,12 +80,16 @@ def _tar_tree(path: Path) -> Tree:
         file = _plain_tar(path, opened)
         places, folders = _tar_members(path, file)
         opened.pop_all()
+    lock = threading.Lock()
 
     def read(name: str) -> bytes:
         offset, size = places[name]
         check_size(size, f"{path}/{name}")
-        # Threads and forked processes share the place in the file, and none of them moves it.
-        return os.pread(file.fileno(), size, offset)
+        if hasattr(os, "pread"):  # threads and forked processes share the place in the file, and none moves it
+            return os.pread(file.fileno(), size, offset)
+        with lock:
+            file.seek(offset)
+            return file.read(size)
 
     # A listing may be dropped at any time; its archive is closed with its last reader.
     weakref.finalize(read, file.close)
