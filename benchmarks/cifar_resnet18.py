@@ -65,7 +65,7 @@ def with_workers(gate: Gate, name: str, width: int, per_turn: int) -> None:
 def with_whole_batches(gate: Gate, name: str, width: int, per_turn: int) -> None:
     """All images in memory as bytes; a batch is shifted and flipped by two or three operations."""
     import torch
-    from common.plain_torch import train_by_turns
+    from common.plain_torch import shifted_and_flipped, train_by_turns
     from torch.nn import functional
 
     module, optimizer = network_and_optimizer(width)
@@ -75,11 +75,7 @@ def with_whole_batches(gate: Gate, name: str, width: int, per_turn: int) -> None
     class Batches:
         def __iter__(self) -> Any:
             for rows in torch.randperm(len(data)).split(BATCH):
-                offsets = torch.randint(0, 2 * BORDER + 1, (2, len(rows), 1))
-                down, right = offsets + torch.arange(SHAPE[1])
-                x = padded[rows[:, None, None], :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
-                flip = (torch.rand(len(rows)) < 0.5).view(-1, 1, 1, 1)
-                x = torch.where(flip, x.flip(3), x)
+                x = shifted_and_flipped(padded, rows, SHAPE[1])
                 yield (x.float() / 255 - data.mean) / data.std, data.y[rows]
 
     train_by_turns(gate, module, Batches(), optimizer, per_turn)

@@ -25,7 +25,7 @@ from common.gate import Gate
 from common.machine_rates import matrix_products  # noqa: F401 - a contender of this file
 from common.measure import measure
 from common.results import arguments, best_ratio, case, claim, parsed, show, write_result
-from common.striate_training import striate_contender, striate_training  # noqa: F401
+from common.striate_training import striate_training
 from photo_loading import striate_first_epoch, torch_loader  # noqa: F401 - contenders of this file
 from photos import repeated
 
@@ -68,6 +68,7 @@ compiled and in memory. The files here were compressed as JPEG, so no figure is 
 def plain_torch(gate: Gate, part: dict[str, Any], bf16: bool, compiled: bool) -> None:
     """The loop that everyone writes, with all images and their augmentation on the GPU."""
     import torch
+    from common.plain_torch import shifted_and_flipped
     from torch.nn import functional
 
     import striate
@@ -83,10 +84,7 @@ def plain_torch(gate: Gate, part: dict[str, Any], bf16: bool, compiled: bool) ->
     gate.say(precision="bf16" if bf16 else "fp32")
 
     def augmented(rows: Any) -> Any:
-        down, right = torch.randint(0, 2 * border + 1, (2, len(rows), 1), device=device) + places
-        x = padded[rows[:, None, None], :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
-        flip = (torch.rand(len(rows), device=device) < 0.5).view(-1, 1, 1, 1)
-        x = torch.where(flip, x.flip(3), x)
+        x = shifted_and_flipped(padded, rows, side)
         return ((x.float() - 128) / 64).to(memory_format=layout)
 
     def batches() -> Any:
@@ -95,7 +93,7 @@ def plain_torch(gate: Gate, part: dict[str, Any], bf16: bool, compiled: bool) ->
                 if len(rows) == part["batch"]:
                     yield rows
 
-    places, endless = torch.arange(side, device=device), batches()
+    endless = batches()
     while True:
         gate.begin()
         for _ in range(part["steps"]):

@@ -41,6 +41,16 @@ def _for_ever(loader: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[t
         yield from loader
 
 
+def shifted_and_flipped(padded: torch.Tensor, rows: torch.Tensor, side: int) -> torch.Tensor:
+    """Those rows of images (N, C, H, W) with a border, cut at random to `side` pixels and flipped by chance, a whole
+    batch by two or three operations."""
+    places, border = torch.arange(side, device=padded.device), (padded.shape[2] - side) // 2
+    down, right = torch.randint(0, 2 * border + 1, (2, len(rows), 1), device=padded.device) + places
+    x = padded[rows[:, None, None], :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
+    flip = (torch.rand(len(rows), device=padded.device) < 0.5).view(-1, 1, 1, 1)
+    return torch.where(flip, x.flip(3), x)
+
+
 class Samples(Dataset):
     """One sample at a time, as tutorials have it: bytes to a standardized float image, before that flipped by chance
     and cut at random out of its version with a border of `border` pixels."""

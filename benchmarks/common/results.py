@@ -121,7 +121,7 @@ def write_result(
     result = {
         "workload": name,
         "about": " ".join(about.split()),
-        "command": shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": _command(name, sys.argv[1:]),
         "quick": bool(asked.quick),
         "repeats": asked.repeats,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -135,6 +135,15 @@ def write_result(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(out)
+
+
+def _command(name: str, words: Sequence[str]) -> str:
+    """As it is repeated: without the file that was written, which is a path of this machine."""
+    told = list(words)
+    if "--out" in told:
+        place = told.index("--out")
+        del told[place : place + 2]
+    return shlex.join(["python", f"benchmarks/{name}.py", *told])
 
 
 def environment() -> dict[str, Any]:
