@@ -18,8 +18,6 @@ from striate.wording import several, show_shape
 
 Shape = tuple[int, ...]
 
-MOST_TRIES = 24
-
 
 @dataclass(frozen=True)
 class Failure:

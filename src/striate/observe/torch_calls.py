@@ -66,9 +66,6 @@ def function_name(func: Any) -> str:
     return name.rstrip("_") if not name.endswith("__") else name
 
 
-Shape = tuple[int, ...]
-
-
 @dataclass(frozen=True)
 class Operation:
     """A call below autograd (`aten.convolution.default`) with its arguments and its result."""

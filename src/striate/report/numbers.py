@@ -49,10 +49,6 @@ def plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-ROWS = 200
-"""So many rows at most in a table of mistakes or predictions; the caption says how many there are in all."""
-
-
 def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> Table:
     """A row a split, a column a metric that says something of so many classes."""
     columns = columns_of([dict(values) for values in metrics.values()])

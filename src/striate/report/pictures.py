@@ -6,12 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
 from torch import nn
 
-from striate.data.store.stored import StoredInputs
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import curve_charts
 from striate.visualize.inside.filters import (
@@ -26,9 +23,8 @@ from striate.visualize.page_parts import Picture
 from striate.visualize.training_curves import by_step, curves_figure
 from striate.wording import short_number
 
-Images = NDArray[Any] | StoredInputs
-# Photographs make large files; what is only lines and letters may be finer.
-_PHOTO_DPI, _CHART_DPI, _FINE_DPI = 80, 100, 144
+_FINE_DPI = 144
+"""Of what is only lines and letters; photographs would make large files."""
 
 
 def draw_curves(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from striate.runs.events import append_event, note_files, note_finished, read_no
 from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import make_folder
 from striate.tasks.control.inside import states_figure
-from striate.tasks.control.play import Played, play_episodes, return_line, split_seed
+from striate.tasks.control.play import Played, play_episodes, split_seed
 from striate.tasks.control.show import actions_figure, filmed, returns_figure, returns_histogram
 from striate.tasks.control.states import played_states
 from striate.tasks.every import REWARDS
@@ -42,9 +41,7 @@ _STATES = 500
 _LARGEST = 3_000_000  # bytes of a film inside the page
 
 
-def finish_rewards(
-    run: RunDirectory, prepared: PreparedLearner, state: RewardState, announce: Callable[[str], None] = lambda _: None
-) -> dict[str, Any]:
+def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
     """Play the final episodes with the network that was kept; write plots, report.html and metrics.json, the last last.
     Returns its content."""
     config, module = prepared.config, state.learner.module
@@ -56,8 +53,6 @@ def finish_rewards(
         for split, episodes in (("val", control.val_episodes), ("test", control.test_episodes))
     }
     metrics = _metrics(prepared, state, played, kept["step"])
-    for split in ("train", "val", "test"):
-        announce(f"{split}: {return_line(metrics[split])}")
     make_folder(run.plots)
     pictures = _pictures(run, prepared, state, played["test"], metrics["best_epoch"])
     strip, film = _film(run, prepared, module)

@@ -64,11 +64,6 @@ class Points(AnnotationKind):
         assert listing.targets is not None
         return {number: content_digest(listing.targets[number].tobytes()) for number in ids}
 
-    def classes_of(self, listing: Listing, masks: MaskPixels | None) -> tuple[str, ...]:
-        """None: the names of points are those of the target's numbers."""
-        del listing, masks
-        return ()
-
     def placed_targets(
         self,
         listing: Listing,

@@ -34,11 +34,6 @@ class Experience:
         """(T,) whether an episode ended, as recorded."""
         return self.terminated if self.truncated is None else self.terminated | self.truncated
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Steps of each episode but the first, which may have begun before, and the last, which may go on."""
-        return np.diff(np.flatnonzero(self.ends))
-
 
 def observation_shift(experience: Experience) -> int | None:
     """How many steps after its observation the following one was seen: 1 as it should be; 0 where it is the same, 2 one

@@ -34,14 +34,14 @@ _PLAIN = (int, float, bool, str, type(None))
 _KEPT_NUMBERS = 4_000_000
 
 
-def trace_step(replica: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> CallGraph:
+def trace_step(replica: Replica, batch: Any) -> CallGraph:
     """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
     it and is noted, but for want of memory."""
     given = copied(batch)
     tracer = _Tracer(replica, given)
     try:
         with tracer.noting(replica):
-            replica.step(replica.model, given, replica.optimizer, tracer.noted(loss or replica.loss))
+            replica.step(replica.model, given, replica.optimizer, tracer.noted(replica.loss))
     except Exception as error:
         if ran_out(error):
             raise

@@ -28,7 +28,6 @@ class Bootstrap:
 
     node: ast.BinOp
     file: str
-    scope: ast.AST
     discount: ast.expr
     parts: tuple[ast.AST, ...]
 
@@ -98,7 +97,7 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
             scope, statement = source.scope_of(node), _statement(source, node)
             parts = tuple(origins(scope, statement))
             if any(_is_network_call(source, part) for part in parts):
-                yield Bootstrap(node, file, scope, discount, parts)
+                yield Bootstrap(node, file, discount, parts)
 
 
 def _up(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:

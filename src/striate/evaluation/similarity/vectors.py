@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,8 @@ class FileVectors:
     computed: int
 
 
-def file_vectors(trained: Trained, files: Sequence[str], advance: Callable[[int], None] | None = None) -> FileVectors:
-    """Vectors of picture files, in order. `advance(done)` is called now and then. Raises DataError where the network
-    takes no files."""
+def file_vectors(trained: Trained, files: Sequence[str]) -> FileVectors:
+    """Vectors of picture files, in order. Raises DataError where the network takes no files."""
     cache, digests = _Cache.of(trained), [_digest(file) for file in files]
     found = {digest: vector for digest in digests if digest and (vector := cache.get(digest)) is not None}
     missing = {digest: file for file, digest in zip(files, digests, strict=True) if digest and digest not in found}
@@ -63,8 +62,6 @@ def file_vectors(trained: Trained, files: Sequence[str], advance: Callable[[int]
         if usable := [(digest, one.input) for digest, one in read if one.input is not None]:
             vectors, source = compute_vectors(trained, np.stack([raw for _, raw in usable]))
             found |= {digest: vector for (digest, _), vector in zip(usable, vectors, strict=True)}
-        if advance is not None:
-            advance(min(start + _AT_ONCE, len(order)))
     cache.save({digest: found[digest] for digest in missing if digest in found}, set(digests))
     pairs = list(zip(files, digests, strict=True))
     known = [(file, found[digest]) for file, digest in pairs if digest in found]

@@ -60,11 +60,6 @@ class Answers:
     files: tuple[str, ...] = ()
 
     @cached_property
-    def best(self) -> NDArray[np.int64]:
-        """(N,) the most probable class."""
-        return np.asarray(self.probabilities.argmax(1))
-
-    @cached_property
     def doubt(self) -> NDArray[np.float64]:
         """(N,) by how much the most probable class exceeds the label, 0 to 1; 0 where both are the same."""
         rows = np.arange(len(self.ids))

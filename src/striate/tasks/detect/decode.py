@@ -43,12 +43,10 @@ def detections(
     *,
     rotated: bool = False,
     most: int = MOST,
-    positions: bool = False,
 ) -> torch.Tensor:
     """(N, `most`, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
     width) `size`: edges in pixels, class, score; class −1 where there are no more. Of `rotated` boxes (N, `most`, 7):
-    the angle comes last, and edges may lie beyond the image. `positions`: a last column says which of the P each comes
-    from."""
+    the angle comes last, and edges may lie beyond the image."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
     values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
@@ -65,7 +63,6 @@ def detections(
     kept = suppressed(boxes, numbers, SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
     columns = [column[..., None] for column in (numbers, values)]
     columns += [boxes[..., 4:]] if rotated else []
-    columns += [(places // count)[..., None]] if positions else []
     edges = boxes[..., :4]
     if not rotated:
         limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype, device=boxes.device)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN, COUNTED, PAIRS = 10, 14, 10
+SHOWN, COUNTED = 10, 14
 
 
 def label_pictures(

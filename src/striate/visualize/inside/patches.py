@@ -183,7 +183,6 @@ def cut(image: NDArray[Number], box: tuple[tuple[int, int], ...], outside: int =
 
 
 _TILE = 0.8  # inches
-_SMALLEST = 5
 
 
 def patches_figure(

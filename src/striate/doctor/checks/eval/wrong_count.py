@@ -17,6 +17,7 @@ from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_a
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, names_in, size_of
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.parts_counted import share_of_all
+from striate.doctor.checks.eval.signal_to_noise import peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
@@ -36,6 +37,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         _count_divided(source),
         _divided_by_batches(source),
         untrue_metrics(evidence),
+        _other_peak(evidence),
     )
     found = next(read, None)
     if found is not None:
@@ -62,6 +64,16 @@ def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
                 "What is printed for an epoch is the mean over this and all earlier ones.",
                 f"make `{name}` anew before the loop in line {loop.lineno}",
             )
+
+
+def _other_peak(evidence: Evidence) -> Iterator[Finding]:
+    for node in peaks_of_bytes(evidence):
+        yield _finding(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` has the peak of bytes, 255, for images whose largest value is 1",
+            "All decibels are 48 too many.",
+            "use the peak that the images have: `10 * torch.log10(1.0 / error)`",
+        )
 
 
 def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any], int, int]]:
@@ -438,8 +450,8 @@ WRONG_COUNT = Check(
     threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
     "epochs and never anew; a sum of the batches' mean losses, divided by the samples; "
     "what is returned as the accuracy of a part of all samples, by a mask, is the share that the part has where all "
-    f"predictions are right; what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
-    "more from the true one",
+    f"predictions are right; decibels with a peak of 255 of images up to 1; what is "
+    f"printed, returned or logged as an accuracy, {_LOGGED:.0%} or more from the true one",
     run=_wrong_count,
     of_source=True,
 )
