@@ -131,21 +131,23 @@ def altered(batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tenso
     return mapped(batch, lambda place, tensor: change(tensor) if place == path else tensor)
 
 
-def dealt_anew(batches: Sequence[Any], seed: int = 0) -> list[Any] | None:
-    """The same samples in batches of the same sizes, in a random order; None where batches do not fit together."""
+def dealt_anew(batches: Sequence[Any], rows: torch.Tensor | None = None) -> list[Any] | None:
+    """The same samples, or `rows` (N,) of them, in batches of the same sizes, in a random order; None where batches do
+    not fit together."""
     places = [path for path, _ in leaves(batches[0])]
     sizes = [_length(batch) for batch in batches]
     if any([path for path, _ in leaves(batch)] != places for batch in batches) or None in sizes or not places:
         return None
     known = [size for size in sizes if size is not None]
-    order = torch.randperm(sum(known), generator=torch.Generator().manual_seed(seed))
+    rows = torch.arange(sum(known)) if rows is None else rows
+    order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     pool: dict[Path, torch.Tensor] = {}
     for path in places:
         parts = [tensor for batch in batches if (tensor := leaf(batch, path)) is not None]
         if len({(part.shape[1:], part.dtype) for part in parts}) != 1:
             return None
         pool[path] = torch.cat([part.detach() for part in parts])
-    chosen = order.split(known)
+    chosen = order.split(known if len(order) == sum(known) else max(known))
     return [_taken(batches[0], pool, rows) for rows in chosen]
 
 

@@ -189,6 +189,9 @@ def _share_of_soft_labels(target: torch.Tensor, wanted: torch.Tensor) -> float |
     above = _above_smoothing(target).double()
     shares = above / above.sum(1, keepdim=True).clamp_min(1e-12)
     own = shares.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
+    named = shares.argmax(1)
+    if float(shares.amax(1).min()) > 1 - _EVEN and torch.equal(named.sort().values, wanted.sort().values):
+        return None if torch.equal(named, wanted) else 0.0  # of the partners alone
     # The two samples are of different classes; where the own one never counts, these are shares of something else.
     own = own[(own > 1e-6) & (own < 1 - 1e-6)]
     return float(own.mean()) if len(own) >= _FEWEST_MIXED and float(own.std()) <= _EVEN else None

@@ -21,6 +21,7 @@ from striate.doctor.evidence.draws import are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import altered, leaf, leaves
 from striate.records import Finding
@@ -62,11 +63,13 @@ Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 @dataclass(frozen=True)
 class _Judge:
     """Someone who predicts validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
-    prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data."""
+    prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data; `gained`: how
+    much higher that is with its inputs changed."""
 
     name: str
     train: float
     right: Ask
+    gained: Callable[[Correction], float] = lambda _: 0.0
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
@@ -274,7 +277,7 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: str) -> Iterable[Finding]:
     """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
     loss of validation that falls to that of training once they are put right."""
-    path, batches = evidence.val_samples.x_path, _some(evidence)
+    path, batches = evidence.val_samples.x_path, _some(evidence.val)
     own, val = evidence.after.loss, evidence.after_val.loss
     by_step = own != own  # the loss is of more than outputs and targets
     ask = _by_step(evidence) if by_step else _by_predictions(evidence)
@@ -433,19 +436,27 @@ def _network(evidence: Evidence) -> _Judge | None:
     except NoEvidence:
         return None
     path = evidence.val_samples.x_path
-    batches = _some(evidence)
+    batches = _some(evidence.val)
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
         asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
         return _right(evidence.predictions_of(evidence.trial, asked))
 
-    return _Judge("the trial's network", trained, right)
+    def gained(way: Correction) -> float:
+        place, shown = evidence.samples.x_path, _some(evidence.train)
+        if place is None:
+            return 0.0
+        asked = [shown, [altered(batch, place, way.undo) for batch in shown]]
+        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in asked)
+        return fixed - plain
+
+    return _Judge("the trial's network", trained, right, gained)
 
 
-def _some(evidence: Evidence) -> list[Any]:
+def _some(read: Batches) -> list[Any]:
     batches: list[Any] = []
     count = 0
-    for batch, size in zip(evidence.val.raw, evidence.val.sizes, strict=True):
+    for batch, size in zip(read.raw, read.sizes, strict=True):
         if count < _MOST:
             batches.append(batch)
             count += size
@@ -488,7 +499,8 @@ def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[C
         # The plainest one of those that do about as well.
         if gain >= least and gain >= CERTAIN * error and (best is None or float(fixed.mean()) > best[1] + 0.03):
             best = way, float(fixed.mean())
-    return best
+    # What helps training inputs as well undoes nothing: the network is better at inputs of that kind.
+    return best if best is not None and judge.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
 
 
 def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) -> Finding:

@@ -46,7 +46,7 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
             if found is None and _is_used(evidence.source, name, function):
                 found = _right_zeros(evidence, name, line, function)
         elif words & (_ERRORS | _SCORES) and "loss" not in words:
-            error = bool(words & _ERRORS) or _taken_from_one(node)
+            error = bool(words & _ERRORS) or ("r2" not in words and _taken_from_one(node))
             found = _untrue_of_right(evidence, name, line, function, perfect=0.0 if error else 1.0)
         if found is not None:
             yield found

@@ -44,7 +44,7 @@ _LOWERED, _MORE = 0.95, 0.05
 ADDED_UP = 0.2
 ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
-FAR_TIMES, FAR_GAIN = 1.1, 0.1
+FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
 
 
@@ -57,9 +57,9 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
         yield told
         return
     first, usual = first_movement(trial), movement(trial)
-    if own.share > SOME or first is None or max(first, usual or 0) < LARGE_MOVE:
-        return
     far = _farther_than_weights(trial)
+    if own.share > (FAR_SOME if far else SOME) or first is None or max(first, usual or 0) < LARGE_MOVE:
+        return
     for factor in _factors_of_lr_too_high(first):
         lower = at_rate(evidence, factor)
         other = evidence.progress_of(lower)
@@ -74,7 +74,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             if as_written(evidence) > SOME:
                 return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
-            if severity == "warning" and learned_later(evidence) > (own.share + _MORE if _is_lowered(trial) else SOME):
+            enough = own.share + _MORE if _is_lowered(trial) else other.share - FAR_GAIN if far else SOME
+            if severity == "warning" and learned_later(evidence) > enough:
                 return
             yield _finding(trial, own, other, factor, severity)
             series = {
