@@ -14,6 +14,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
 from striate.doctor.checks.loss.wiring import BROADCAST_OF_VARIABLES
 from striate.doctor.checks.optim.other_optimizers import GIVEN_TO_NONE
+from striate.doctor.checks.optim.steps_by_code import STEPS_BY_CODE
 from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
@@ -77,14 +78,16 @@ def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
 
 def examine_rewards(source: ScriptSource) -> Diagnosis:
     """What the code of a script that plays an environment says, and its replay buffer; no step of it is made."""
-    checks = [check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES, GIVEN_TO_NONE) if check.of_source]
+    checks = [
+        check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES, GIVEN_TO_NONE, STEPS_BY_CODE) if check.of_source
+    ]
     return _of_code(source, torch.nn.Identity(), checks, "a script that plays an environment is not trained on")
 
 
 def examine_code(source: ScriptSource, model: nn.Module, why: str) -> Diagnosis:
     """What the code of a script says of whose loop no step can be made: `why` not."""
     checks = [one for one in every_check() if one.of_source and not one.of_rewards]
-    return _of_code(source, model, [*checks, BROADCAST_OF_VARIABLES], why)
+    return _of_code(source, model, [*checks, BROADCAST_OF_VARIABLES, STEPS_BY_CODE], why)
 
 
 def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: str) -> Diagnosis:

@@ -59,6 +59,8 @@ FAULTS: dict[str, tuple[str, str]] = {
     "reward.no-exploration, never": ("max(0.05, 1 - step / 2000)", "0.0"),
     "reward.no-exploration, always": ("    epsilon = max(0.05, 1 - step / 2000)\n", ""),
     "reward.endless": ("gamma *", "1.0 * gamma *"),
+    "optim.no-step": ("    optimizer.step()\n", ""),
+    "optim.missing-zero-grad": ("    optimizer.zero_grad()\n", ""),
 }
 
 

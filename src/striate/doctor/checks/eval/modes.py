@@ -132,10 +132,16 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and _without_gradients(node):
                 sites = source.calls(node.name)
-                runs = any(source.runs_network(part) for part in ast.walk(node))
+                runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
                 if runs and sites and not any(_in_each_batch(source, site) for site in sites):
                     return node
     return None
+
+
+def _asks_part(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether it is a call of a method that the user gave a network, with something to work on: `model.encode(x)`."""
+    method = source.value(node.func) if isinstance(node, ast.Call) and node.args else None
+    return isinstance(getattr(method, "__self__", None), nn.Module) and not hasattr(nn.Module, called(node))
 
 
 def _switched(source: ScriptSource) -> ast.AST | None:

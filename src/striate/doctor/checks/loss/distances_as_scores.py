@@ -23,7 +23,8 @@ def distances_asked(evidence: Evidence) -> str | None:
         numbers, target = call.input.detach().float().cpu(), call.target.detach().cpu().long()
         if numbers.ndim != 2 or target.ndim != 1 or len(target) < _FEWEST or numbers.shape[1] < 3:
             continue
-        if not bool((numbers >= 0).all()) or int(target.min()) < 0:
+        probable = torch.allclose(numbers.sum(1), torch.ones(len(numbers)), atol=1e-3)
+        if probable or not bool((numbers >= 0).all()) or int(target.min()) < 0:
             continue
         chance = 1 / numbers.shape[1]
         lowest, highest = (_recall(found, target) for found in (numbers.argmin(1), numbers.argmax(1)))

@@ -1,0 +1,78 @@
+"""What a script never does whose steps cannot be made again: step its optimizer, or clear the gradients."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_optimizers
+from striate.doctor.setup.script_source import ScriptSource, receiver_of
+from striate.records import Finding
+
+_STEPPING = ("opt", "scaler", "adam", "sgd")
+"""Parts of names of what steps."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    backward = source.calls("backward")
+    if not backward or source.library is not None or not reached_optimizers(source.names):
+        raise NoEvidence("nothing goes backward for an optimizer")
+    if source.calls("manual_backward", "grad", "minimize"):
+        raise NoEvidence("gradients are computed in another way")
+    if not any(_steps(source, site.node) for site in source.calls("step")):
+        yield _finding(
+            "optim.no-step",
+            backward[0].where,
+            f"`{backward[0].text}`, and no code calls `.step()` of an optimizer",
+            "The weights stay as they are.",
+            f"`optimizer.step()` behind `{backward[0].text}`",
+        )
+    elif not source.calls("zero_grad") and not _clears(source):
+        yield _finding(
+            "optim.missing-zero-grad",
+            backward[0].where,
+            f"`{backward[0].text}`, and no code calls `.zero_grad()`",
+            "The gradients of all steps so far add up: each step goes where the earlier ones went, too.",
+            f"`optimizer.zero_grad()` before `{backward[0].text}`",
+        )
+
+
+def _steps(source: ScriptSource, call: ast.Call) -> bool:
+    receiver = receiver_of(call)
+    if isinstance(source.value(receiver), Optimizer):
+        return True
+    return receiver is not None and any(part in ast.unparse(receiver).lower() for part in _STEPPING)
+
+
+def _clears(source: ScriptSource) -> bool:
+    """Whether gradients are set to none, or to zero, one by one."""
+    nodes = (node for tree in source.trees.values() for node in ast.walk(tree))
+    return any(isinstance(node, ast.Attribute) and node.attr == "grad" for node in nodes)
+
+
+def _finding(code: str, where: str, measured: str, why: str, remedy: str) -> Finding:
+    return Finding(
+        code=code,
+        severity="error",
+        where=where,
+        measured=measured,
+        threshold=STEPS_BY_CODE.threshold,
+        why=why,
+        remedy=remedy,
+    )
+
+
+STEPS_BY_CODE = Check(
+    codes=("optim.no-step", "optim.missing-zero-grad"),
+    question="Does the code step the optimizer, and clear the gradients?",
+    threshold="`backward()`, and nowhere `step()` of an optimizer, or nowhere `zero_grad()`",
+    run=_run,
+    of_source=True,
+)
+"""Of a script none of whose steps is made."""
