@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
@@ -29,6 +29,7 @@ from striate.doctor.evidence.nearness import (
     same_in,
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
+from striate.doctor.evidence.samples import Samples
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.records import Finding, Remedy, Severity
@@ -196,6 +197,8 @@ DUPLICATES = Check(
 
 LEAK_SHARE, LEAK_GRAVE, LEAK_FEWEST = 0.02, 0.05, 3
 TABLE = 0.1
+_OFTENER = 10
+"""Times as many of validation as within training: where pairs come again by chance, there are as many, about."""
 _CERTAIN = 4.0
 _LARGER = 3
 """Numbers of a whole image, for each that the network is given: not of one whose parts are samples."""
@@ -206,9 +209,9 @@ LEAK_THRESHOLD = (
     f"{LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
     "or two; a note of token sequences that training repeats half as often), an "
     f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
-    "chance. Near "
-    f"copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} standard "
-    f"errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
+    "chance; of pairs, as of users and items, with their targets, where training has at most a tenth as many twice. "
+    f"Near copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} "
+    f"standard errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
     "training has such copies itself"
 )
 
@@ -221,6 +224,10 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         return
     train, val = evidence.samples, evidence.val_samples
     x, known = val.sole_inputs, train.sole_inputs
+    pairs, others = _pairs_with_targets(train), _pairs_with_targets(val)
+    if pairs is not None and others is not None:
+        yield from _pairs_again(pairs, others)
+        return
     useful = torch.arange(len(x))[~(blank_samples(val) | bare_samples(x))]
     if x[0].numel() < 3 or len(useful) < 5:
         raise NoEvidence("validation samples of one or two numbers each, or less than five, tell no copies from chance")
@@ -241,6 +248,25 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
             yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE)
             return
     yield from _near(evidence, x, known, useful)
+
+
+def _pairs_with_targets(samples: Samples) -> torch.Tensor | None:
+    """Pairs of whole numbers, as of users and items, each with its target (N, 3), without those of the least target, as
+    that of pairs drawn at random; None where samples are something else."""
+    x, y = samples.sole_inputs.reshape(len(samples.sole_inputs), -1), samples.y
+    if x.shape[1] != 2 or y is None or y.numel() != len(x) or not bool((x == x.round()).all()):
+        return None
+    wanted = y.reshape(len(x), 1)
+    return torch.cat([x, wanted], 1).double()[wanted[:, 0] > wanted.min()]
+
+
+def _pairs_again(known: torch.Tensor, x: torch.Tensor) -> Iterator[Finding]:
+    """Pairs of which training has next to none twice, though it has those of validation."""
+    count = int((same_in(x, known) >= 0).sum())
+    if count < LEAK_FEWEST or count < TABLE * len(x) or _share(known) * _OFTENER > count / len(x):
+        return
+    how = "a pair of numbers of training samples with the same target, of which training has next to none twice"
+    yield _told(count, len(x), how, LEAK_GRAVE)
 
 
 def _of_short_texts(known: torch.Tensor, share: float) -> bool:
