@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
 from asked import asked
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.evidence.clock import NoEvidence
 
 
 class Factors(nn.Module):
@@ -44,3 +48,33 @@ def test_pairs_of_validation_are_found_in_training(kind: str, wrong: bool) -> No
     options = {"val": DataLoader(val, 100), "loss": nn.MSELoss(), "step": ratings_step}
     found = asked(LEAK, Factors(), DataLoader(train, 50, shuffle=True), **options)
     assert [f.code for f in found] == ["data.leak"] * wrong
+
+
+class Masked(nn.Module):
+    """Says the next of 12 words by attention under a mask of fixed size, or by a graph of the samples."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.words, self.last = nn.Embedding(20, 16), nn.Linear(16, 20)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=kind == "along positions")
+        self.neighbors = torch.eye(12).roll(1, 0) if kind == "graph" else None
+        self.hidden = torch.ones(12, 12, dtype=torch.bool).triu(1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens)
+        if self.neighbors is not None:
+            x = torch.einsum("ij,j...->i...", self.neighbors, x)
+        else:
+            x = x + self.attention(x, x, x, attn_mask=self.hidden, need_weights=False)[0]
+        return self.last(x).transpose(1, 2)
+
+
+@pytest.mark.parametrize("kind", ["along positions", "along samples", "graph"])
+def test_attention_whose_mask_is_laid_over_the_samples_mixes_them(kind: str) -> None:
+    torch.manual_seed(0)
+    text = torch.randint(20, (120, 13))
+    loader = DataLoader(TensorDataset(text[:, :-1], text[:, 1:]), 12)
+    found = []
+    with suppress(NoEvidence):
+        found = asked(BATCH_MIXING, Masked(kind), loader, loss=nn.CrossEntropyLoss())
+    assert [f.where for f in found] == ["attention"] * (kind == "along samples")

@@ -116,10 +116,16 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("no batch has three samples")
     if goes_along_first_axis(evidence):
         raise NoEvidence("axis 0 of a batch is that of positions")
-    size = min(size_of(batch), MOST)
-    kept = size // 2
+    size, cut = min(size_of(batch), MOST), True
     small = with_rows(batch, lambda tensor: tensor[:size])
-    given, one = question(evidence, small)
+    try:
+        given, one = question(evidence, small)
+    except NoEvidence:  # by a mask of the positions, perhaps, that is laid over the samples
+        if not any(_goes_along_axis_0(layer) for layer in evidence.fresh.model.modules()):
+            raise
+        size, small, cut = size_of(batch), batch, False
+        given, one = question(evidence, small)
+    kept = size // 2
     others, free = with_rows(small, lambda tensor: _replaced(tensor, kept)), True
     try:
         changed, other = question(evidence, others)
@@ -138,9 +144,12 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     if one.ndim == 3 and one.shape[1] == size:  # as many times as samples: either may come first
         far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), kept))
     if far > tolerance:
-        yield _mixes(evidence, small, others, far, tolerance)
+        place = _first_that_mixes(evidence, small, others, tolerance)
+        layer = dict(evidence.fresh.model.named_modules()).get(place)
+        if cut or _goes_along_axis_0(layer):  # of nodes of a graph, none can be left out either
+            yield _mixes(place, layer, far, tolerance)
         return
-    if not free:
+    if not free or not cut:
         return  # what is in a batch depends on how many there are
     if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
         yield from _alone(evidence, small, one, tolerance)
@@ -222,7 +231,7 @@ def _along_samples(evidence: Evidence) -> Iterator[Finding]:
     size = evidence.train.sizes[0]
     for call in evidence.graph.modules:
         layer = call.module
-        if not isinstance(layer, _SEQUENCE) or call.output is None or getattr(layer, "batch_first", True):
+        if not _goes_along_axis_0(layer) or call.output is None:
             continue
         shape = evidence.graph.calls[call.output].shape
         if len(shape) == 3 and shape[0] == size and shape[1] not in (1, size):
@@ -237,9 +246,11 @@ def _along_samples(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: float) -> Finding:
-    place = _first_that_mixes(evidence, batch, others, tolerance)
-    layer = dict(evidence.fresh.model.named_modules()).get(place)
+def _goes_along_axis_0(layer: nn.Module | None) -> bool:
+    return isinstance(layer, _SEQUENCE) and not getattr(layer, "batch_first", True)
+
+
+def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) -> Finding:
     severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
     if isinstance(layer, _BATCH_NORM):
         severity = "warning"
