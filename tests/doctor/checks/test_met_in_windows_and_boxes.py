@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,19 @@ from asked import asked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.evidence.clock import NoEvidence
+from striate.records import Finding
+
+
+def said(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
+    with suppress(NoEvidence):
+        return asked(check, model, train, **options)
+    return []
 
 
 class Factors(nn.Module):
@@ -45,7 +56,7 @@ def test_pairs_of_validation_are_found_in_training(kind: str, wrong: bool) -> No
     columns = pairs // 50, pairs % 50, ratings
     first = 0 if kind == "all" else 300
     train, val = (TensorDataset(*(c[rows] for c in columns)) for rows in (slice(first, None), slice(300)))
-    options = {"val": DataLoader(val, 100), "loss": nn.MSELoss(), "step": ratings_step}
+    options: dict[str, Any] = {"val": DataLoader(val, 100), "loss": nn.MSELoss(), "step": ratings_step}
     found = asked(LEAK, Factors(), DataLoader(train, 50, shuffle=True), **options)
     assert [f.code for f in found] == ["data.leak"] * wrong
 
@@ -74,7 +85,29 @@ def test_attention_whose_mask_is_laid_over_the_samples_mixes_them(kind: str) -> 
     torch.manual_seed(0)
     text = torch.randint(20, (120, 13))
     loader = DataLoader(TensorDataset(text[:, :-1], text[:, 1:]), 12)
-    found = []
-    with suppress(NoEvidence):
-        found = asked(BATCH_MIXING, Masked(kind), loader, loss=nn.CrossEntropyLoss())
+    found = said(BATCH_MIXING, Masked(kind), loader, loss=nn.CrossEntropyLoss())
     assert [f.where for f in found] == ["attention"] * (kind == "along samples")
+
+
+class Words(nn.Module):
+    """Scores of 20 tags for each word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.last = nn.Embedding(20, 16), nn.Linear(16, 20)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.last(self.words(tokens)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_fills_inputs_and_targets_up_is_no_target_in_the_input(copied: bool) -> None:
+    torch.manual_seed(0)
+    words, tags = torch.randint(1, 20, (96, 16)), torch.randint(0, 20, (96, 16))
+    filled = torch.arange(16) >= torch.randint(1, 9, (96, 1))
+    tags = words if copied else tags
+    loader = DataLoader(TensorDataset(words.masked_fill(filled, 0), tags.masked_fill(filled, 0)), 32)
+    found = said(TARGET_IN_INPUT, Words(), loader, loss=nn.CrossEntropyLoss())
+    assert [f.code for f in found] == ["data.target-in-input"] * copied
+    (padding,) = asked(PADDING_COUNTED, Words(), loader, loss=nn.CrossEntropyLoss())
+    assert padding.code == "loss.padding-counted"

@@ -11,6 +11,7 @@ from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.call_graph import INPUT, SUMS
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.padding import filler_of
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding, Severity
@@ -54,7 +55,9 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
         # A tensor that is itself what the loss asks for, its targets, is no input, unless it is the only one.
         others = [pair for pair in own if len(own) == 1 or not torch.equal(pair[0], pair[1][0])]
         for tokens, (target, counted, short) in others or own[:1]:
-            here = (target == tokens[:, : tokens.shape[1] - short])[counted]
+            given = tokens[:, : tokens.shape[1] - short]
+            counted = counted & _no_padding(given)
+            here = (target == given)[counted]
             share = float(here.float().mean()) if len(here) else 0.0
             if len(here) < _FEWEST or len(target[counted].unique()) < 5 or share < _SAME:
                 continue
@@ -66,6 +69,12 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
                 "and count only those: `targets[~masked] = -100`",
             )
             return
+
+
+def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
+    """Where tokens are more than what fills rows up, with which targets may be filled up as well."""
+    filler = filler_of(tokens)
+    return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
 
 
 def _words_given(evidence: Evidence) -> Iterator[Finding]:
@@ -82,7 +91,7 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
             continue
         if not apart and not _all_read(evidence, sequences, given.shape):
             continue
-        counted = target.reshape(given.shape) != call.ignored
+        counted = (target.reshape(given.shape) != call.ignored) & _no_padding(given)
         same = (target.reshape(given.shape) == given)[counted]
         if len(same) < _FEWEST or len(given[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
             continue
@@ -349,8 +358,8 @@ def _finding(measured: str, remedy: str, severity: Severity = "error") -> Findin
 TARGET_IN_INPUT = Check(
     codes=(CODE,),
     question="Does the input already hold the target?",
-    threshold=f"{_SAME:.0%} of the counted tokens are the input's at the same position; or one number of the input "
-    f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
+    threshold=f"{_SAME:.0%} of the counted tokens but padding are the input's at the same position; or one number of "
+    f"the input leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
     f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
     "are the target to all digits, where others have to do with it too; or one column alone tells two classes apart by "
     f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more; or a number for the loss "
