@@ -9,10 +9,11 @@ import pytest
 import torch
 from asked import asked
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
@@ -111,3 +112,32 @@ def test_what_fills_inputs_and_targets_up_is_no_target_in_the_input(copied: bool
     assert [f.code for f in found] == ["data.target-in-input"] * copied
     (padding,) = asked(PADDING_COUNTED, Words(), loader, loss=nn.CrossEntropyLoss())
     assert padding.code == "loss.padding-counted"
+
+
+class Sides(Dataset[tuple[Tensor, Tensor]]):
+    """Noise with a bright square in a corner, which is the label; mirrored without it: mostly, in each draw anew, or
+    always."""
+
+    def __init__(self, kind: str, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.kind, self.labels = kind, torch.randint(4, (200,), generator=generator)
+        self.images = 0.3 * torch.randn(200, 1, 8, 8, generator=generator)
+        for image, label in zip(self.images, self.labels.tolist(), strict=True):
+            image[:, 4 * (label // 2) :, 4 * (label % 2) :][:, :4, :4] += 3
+
+    def __len__(self) -> int:
+        return 200
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        turned = self.kind == "always" or (self.kind == "mostly" and torch.rand(()) < 0.8)
+        image = self.images[number]
+        return image.flip(-1) if turned else image, self.labels[number]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("mostly", False), ("always", True)])
+def test_what_augmentation_mirrors_is_no_other_preparation(kind: str, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    loader, val = DataLoader(Sides(kind, 0), 25, shuffle=True), DataLoader(Sides("never", 1), 50)
+    found = said(SHIFT, model, loader, val=val, optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
+    assert ["left and right exchanged" in f.measured for f in found] == [True] * wrong
