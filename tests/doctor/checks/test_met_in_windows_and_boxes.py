@@ -17,6 +17,7 @@ from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 
@@ -141,3 +142,33 @@ def test_what_augmentation_mirrors_is_no_other_preparation(kind: str, wrong: boo
     loader, val = DataLoader(Sides(kind, 0), 25, shuffle=True), DataLoader(Sides("never", 1), 50)
     found = said(SHIFT, model, loader, val=val, optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
     assert ["left and right exchanged" in f.measured for f in found] == [True] * wrong
+
+
+class Recurrent(nn.Module):
+    """A forecast from one state of a recurrence along 10 steps, which is that of a layer or of a cell."""
+
+    def __init__(self, place: int, cell: bool, turned: bool) -> None:
+        super().__init__()
+        self.layer = nn.GRUCell(2, 12) if cell else nn.GRU(2, 12, batch_first=True)
+        self.last, self.place, self.turned = nn.Linear(12, 1), place, turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flip(1) if self.turned else x
+        if isinstance(self.layer, nn.GRU):
+            return self.last(self.layer(x)[0][:, self.place]).squeeze(1)
+        states = [torch.zeros(len(x), 12)]
+        for step in x.unbind(1):
+            states.append(self.layer(step, states[-1]))
+        return self.last(states[1:][self.place]).squeeze(1)
+
+
+@pytest.mark.parametrize(
+    ("place", "cell", "turned", "wrong"),
+    [(-1, False, False, ""), (0, False, False, "first"), (-1, True, False, ""), (0, True, True, "last")],
+)
+def test_a_state_that_has_seen_one_step_is_told(place: int, cell: bool, turned: bool, wrong: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(160, 10, 2)
+    loader = DataLoader(TensorDataset(x, x.mean((1, 2))), 16)
+    found = said(RECEPTIVE_FIELD, Recurrent(place, cell, turned), loader, loss=nn.MSELoss())
+    assert [f"the {wrong} one alone" in f.measured for f in found] == [True] * bool(wrong)

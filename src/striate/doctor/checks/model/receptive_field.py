@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.one_step_seen import NOTHING, one_step_seen
 from striate.doctor.checks.model.variants import Tried, said, tried
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
@@ -19,7 +21,7 @@ from striate.doctor.evidence.rates import movement
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import show_sizes
+from striate.wording import several, show_sizes
 
 _POOLING = ("mean", "sum", "max", "amax", "logsumexp", "adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool")
 _FAR = frozenset(["matmul", "__matmul__", "bmm", "einsum", "linear", "roll", "flip", "cumsum", "gather", "sort"])
@@ -121,6 +123,11 @@ GOOD, POOR = 0.9, 0.7
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
+    with suppress(NoEvidence):
+        seen = one_step_seen(evidence)
+        if seen is not None:
+            yield _of_one_step(*seen)
+            return
     if not evidence.setup.classifies:
         return
     view = pooled_view(evidence.predicting)
@@ -138,6 +145,22 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if remedy is None and (view.share >= THIRD or right > POOR):
         return
     yield _finding(view, remedy, right, wider)
+
+
+def _of_one_step(name: str, steps: int) -> Finding:
+    return Finding(
+        code=CODE,
+        severity="error",
+        where="the network",
+        measured=f"of {several(steps, 'step')} of a sequence, the {name} one alone moves the predictions: they stay as "
+        "they are where samples are given all others of other samples",
+        threshold=f"{NOTHING:g} of the predictions' standard deviation",
+        why="A recurrence, or attention with a mask of what comes later, has seen the whole sequence at its end only: "
+        "what is read at its other end knows a single step.",
+        remedy="the state of the last step: `out[:, -1]` of `out, _ = gru(x)` with `batch_first=True`"
+        if name == "first"
+        else "the state in which the recurrence has seen all steps: of one that goes backward, `out[:, 0]`",
+    )
 
 
 def _share_right(evidence: Evidence) -> float:
@@ -188,7 +211,9 @@ RECEPTIVE_FIELD = Check(
     question="Do the units that decide see enough of the input?",
     threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
     "smaller; where "
-    f"that cannot be tried, less than a third and less than {POOR:.0%} right; never from {GOOD:.0%} right on",
+    f"that cannot be tried, less than a third and less than {POOR:.0%} right; never from {GOOD:.0%} right on; or "
+    "predictions that the first step of a sequence, "
+    f"or its last, moves, and all others by less than {NOTHING:g} of their standard deviation",
     run=run,
     quick=False,
     explains="model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",
