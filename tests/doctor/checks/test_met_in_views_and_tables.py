@@ -28,7 +28,6 @@ from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, _number_rows
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.fit.generalization import _is_a_part
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.wiring import SIGN
@@ -40,6 +39,7 @@ from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import check_function
+from striate.doctor.evidence.learning import is_a_part
 from striate.doctor.evidence.padding import rows_of
 from striate.doctor.evidence.pairs import _stacked, far_apart
 from striate.doctor.script import drawn_batches
@@ -417,7 +417,7 @@ def test_a_head_alone_is_a_small_part(part: bool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 600), nn.ReLU(), nn.Linear(600, 10))
     optimizer = adam(model[3].parameters() if part else model.parameters())
     setup = make_setup(model, digits(), None, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
-    assert _is_a_part(Evidence(setup, Clock(20.0))) is part
+    assert is_a_part(Evidence(setup, Clock(20.0))) is part
 
 
 @pytest.mark.each_nth(2)

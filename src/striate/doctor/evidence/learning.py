@@ -12,11 +12,14 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.setup.reached_objects import parameters_held
 from striate.errors import StriateError, one_line
 from striate.wording import several
 
 FARTHER = 0.03
 """Of the way from chance to a loss of zero: the noise of a quarter of the trial is less."""
+_PART = 0.2
+"""Of the network's numbers."""
 ERRORS = 3.0
 """Standard errors between the first and the last losses, where it is not known what chance gives."""
 
@@ -99,3 +102,11 @@ def _mean(values: list[float]) -> float:
 def _variance(values: list[float]) -> float:
     mean = _mean(values)
     return sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
+
+
+def is_a_part(evidence: Evidence) -> bool:
+    """Whether the optimizer, or gradients, are asked for less than a fifth of the network's numbers."""
+    held = parameters_held(evidence.fresh.optimizer)
+    parameters = list(evidence.fresh.model.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad and id(p) in held)
+    return trained < _PART * sum(p.numel() for p in parameters)

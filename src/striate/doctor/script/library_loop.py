@@ -68,7 +68,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     )
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
     every = [found.scheduler for found in schedules]
-    attached = _attaching(trainer)
+    attached, moved = _attaching(trainer), _moving(trainer)
 
     def evaluate(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
         with attached(model):
@@ -77,9 +77,10 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
         if by_hand:
             with attached(model):
-                return _stepped_by_hand(model, batch, optimizer, every)
+                return _stepped_by_hand(model, moved(model, batch), optimizer, every)
         optimizer.zero_grad()
         with attached(model):
+            batch = moved(model, batch)
             given = model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
         value = given["loss"] if isinstance(given, Mapping) else given
         value.backward()
@@ -106,6 +107,21 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     train = trainer.train_dataloader
     train = _Together(train) if isinstance(train, Mapping) else train
     return _loop(step, train, where, module, library), val
+
+
+def _moving(trainer: Any) -> Callable[[Any, Any], Any]:
+    """What brings a batch to the network: in its number format, and as the module's hooks change it, or else those of
+    its data."""
+    convert, data = trainer.precision_plugin.convert_input, trainer.datamodule
+
+    def moved(model: Any, batch: Any) -> Any:
+        batch = convert(batch)
+        for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
+            own = next((one for one in (model, data) if one is not None and _is_own(getattr(one, name))), None)
+            batch = batch if own is None else getattr(own, name)(batch, 0)
+        return batch
+
+    return moved
 
 
 class _Together:

@@ -13,6 +13,8 @@ from striate.doctor.setup.batch import main_tensor, parts
 
 _FEWEST, _MOST, _SIDE = 40, 600, 24
 _PAIRS, _OFTEN = 3, 0.5
+_NUMBERS = 32
+"""Of a target, as of points and boxes."""
 _TOLD, _TURNED = 0.6, -0.5
 """Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
 
@@ -26,17 +28,24 @@ def kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]]) -> tupl
     if same < max(_PAIRS, _OFTEN * len(known)):
         return None
     try:
-        told = _correlations(evidence.val_samples)
+        told = turns_round(evidence.val_samples)
     except NoEvidence:
         return None
-    return None if told is None or told[0] < _TOLD or told[1] > _TURNED else (same, *told)
+    return None if told is None else (same, *told)
 
 
-def _correlations(samples: Samples) -> tuple[float, float] | None:
-    """What the model, made of half of the samples, says of the other half, against its numbers: as it is, mirrored."""
-    x, y = samples.inputs[:_MOST].float(), samples.values[:_MOST]
-    if x.ndim != 4 or len(x) < _FEWEST:
+def turns_round(samples: Samples) -> tuple[float, float] | None:
+    """Of a number that turns round with its picture, such as a column, the correlations with what a model that was made
+    of half of the samples says of the other half: as they are, and mirrored. None where no number does."""
+    x, y = samples.inputs[:_MOST].float(), samples.y
+    if x.ndim != 4 or len(x) < _FEWEST or y is None or not y.is_floating_point() or y[0].numel() > _NUMBERS:
         return None
+    columns = y[:_MOST].reshape(len(x), -1).double().T
+    found = [_correlations(x, column) for column in columns if float(column.std()) > 0]
+    return next((told for told in found if told[0] >= _TOLD and told[1] <= _TURNED), None)
+
+
+def _correlations(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
     small = torch.nn.functional.adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     known, asked = rows[: len(x) // 2], rows[len(x) // 2 :]

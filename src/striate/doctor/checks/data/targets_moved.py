@@ -17,6 +17,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.blends import blended_batches, partners_named, swapped_shares
 from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
+from striate.doctor.checks.data.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import left_roughly
 from striate.doctor.checks.data.parts_apart import parts_apart
@@ -53,6 +54,10 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     if (cut := parts_apart(evidence)) is not None:
         yield _of_parts(cut)
         return
+    with suppress(NoEvidence):
+        if (kept := left_by_step(evidence)) is not None:
+            yield _of_step(kept)
+            return
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
@@ -103,6 +108,19 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
+    )
+
+
+def _of_step(measured: str) -> Finding:
+    return Finding(
+        code="data.targets-left-behind",
+        severity="error",
+        where="the training step",
+        measured=measured,
+        threshold=LEFT_BEHIND.threshold,
+        why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
+        remedy="move targets with their images: `masks = masks.flip(-1)`, "
+        "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
     )
 
 
@@ -410,7 +428,8 @@ LEFT_BEHIND = Check(
     "never moves with that; or five pairs in which the image looks clearly more like a flipped one, wherever it is "
     "shifted to, and the mask like one that is not, and less than 2.5 times as many in which both move; or a number "
     "that stays, which a simple model tells of validation, and of its mirror images with the other sign; or targets a "
-    "whole number of times as large as their inputs, which are like them once they are shifted, in 40 % of the pairs",
+    "whole number of times as large as their inputs, which are like them once they are shifted, in 40 % of the pairs; "
+    "or maps, or such numbers, that stay in eight samples or more which the step mirrors, and in nine of ten",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 
@@ -20,6 +20,9 @@ _HIGH = frozenset((
     "bleu", "rouge", "chrf", "meteor", "bertscore", "cider", "map50", "ndcg", "mrr", "kappa", "qwk", "mcc", "matthews",
     "jaccard", "concordance", "cindex", "spearman", "pearson", "kendall", "r2", "auprc", "aupr",
 ))  # fmt: skip
+
+_LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))
+"""Functions that compare, of `operator`, numpy and torch."""
 
 
 def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
@@ -57,20 +60,23 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
     for name, monitor, mode, line in _kept_by_callback(source):
         words = _words_in(monitor)
         low, high = bool(words & _LOW), bool(words & _HIGH)
-        if low == high or mode not in ("min", "max") or low == (mode == "min"):
+        if low == high or mode not in ("min", "max", "lt", "gt") or low == (mode in ("min", "lt")):
             continue
-        right, lowers = "min" if low else "max", name == "ReduceLROnPlateau"
+        compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
+        right = ("lt" if low else "gt") if compares else "min" if low else "max"
         yield Finding(
             code="optim.scheduler-calls" if lowers else "eval.worst-kept",
             severity="error",
             where=f"line {line}",
-            measured=f"`{name}` watches `{monitor}` with mode {mode!r}: it takes the "
+            measured=f"`{name}` watches `{monitor}` with {f'`{mode}`' if compares else f'mode {mode!r}'}: it takes the "
             f"{'highest' if low else 'lowest'} for the best",
             threshold=WORST_KEPT.threshold,
             why="The rate is lowered because the metric gets better."
             if lowers
             else "What is kept, or ends the training, is the worst epoch, not the best.",
-            remedy=f"`{name}(monitor={monitor!r}, mode={right!r})`"
+            remedy=f"`operator.{right}` where it is made"
+            if compares
+            else f"`{name}(monitor={monitor!r}, mode={right!r})`"
             if monitor.isidentifier()
             else f"`mode={right!r}` where it is made",
         )
@@ -110,6 +116,7 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
         if isinstance(monitor, str) and isinstance(mode, str):
             yield called(site.node), monitor, mode, site.node.lineno
     yield from _by_objects(source)
+    yield from _by_comparisons(source)
     yield from _by_plateaus(source)
     dicts = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.Dict))
     for node in dicts:  # of a configuration
@@ -138,6 +145,21 @@ def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
                 if own and isinstance(held.get("mode"), str) and any("best" in name for name in held):
                     yield type(thing).__name__, ast.unparse(node), held["mode"], node.lineno
                     break
+
+
+def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
+    """The same of objects of the script's own classes that hold a metric's name as `monitor`, something best, and a
+    function that compares, as `operator.lt`."""
+    for thing in reached_values(source.names):
+        held = getattr(thing, "__dict__", {})
+        monitor, name = held.get("monitor"), type(thing).__name__
+        if not isinstance(monitor, str) or not written_by_user(type(thing).__module__):
+            continue
+        kinds = {getattr(value, "__name__", "") for value in held.values() if callable(value)}
+        mode = "lt" if kinds & _LESS else "gt" if kinds & _GREATER else ""
+        line = next((site.node.lineno for site in source.calls(name)), 0)
+        if any("best" in key for key in held):
+            yield name, monitor, mode, line
 
 
 def _own_modes(source: ScriptSource) -> dict[str, str]:

@@ -28,6 +28,8 @@ backward step save savefig dump open write to_csv makedirs mkdir add_scalar log 
 _MEDDLES = frozenset(_NOT_TWICE.split())
 """What an evaluation is not called twice for."""
 _SAME = 1e-5
+_IGNORED = 255
+"""The class of pixels that count for nothing."""
 MOST_STEPS = 20.0
 """Steps of the trial in time, for each batch."""
 
@@ -88,13 +90,19 @@ def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
         for batch in evidence.val.raw:
             inputs, targets = parts(batch)
             wanted = main_tensor(targets)
-            classes = classes_of(main_tensor(_given(model, batch, inputs, targets)), wanted)
-            if classes is None or wanted is None:
+            outputs = main_tensor(_given(model, batch, inputs, targets))
+            classes = classes_of(outputs, wanted)
+            if classes is None or wanted is None or outputs is None or _has_more_classes(outputs, wanted):
                 return None
             told.append(classes.flatten())
             known.append(wanted.flatten().long())
         return torch.cat(told), torch.cat(known)
     return None
+
+
+def _has_more_classes(outputs: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether targets have classes that outputs have no number for, as grades of which each asks for one threshold."""
+    return outputs.ndim > wanted.ndim and bool(((wanted >= outputs.shape[1]) & (wanted != _IGNORED)).any())
 
 
 def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:

@@ -175,7 +175,9 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Mo
                 trains = any(called(part) == "train" and not part.args for part in alone if isinstance(part, ast.Call))
                 if trains and any(source.runs_network(part) for part in ast.walk(node)):
                     return node
-            if not isinstance(node, ast.FunctionDef) or node in ends or not _evaluates(node):
+            if not isinstance(node, ast.FunctionDef) or node in ends:
+                continue
+            if not _evaluates(node) and not _goes_through_data(source, node):
                 continue
             inside = list(ast.walk(node))
             if not any(source.runs_network(part) for part in inside) or _runs_another(source, node, model):
@@ -222,6 +224,16 @@ def _evaluates(function: ast.FunctionDef) -> bool:
     words = function.name.lower().split("_")
     named = any(word.startswith(("eval", "valid", "estimate")) or word in ("val", "test") for word in words)
     return named and (_without_gradients(function) or any(_without_gradients(part) for part in function.body))
+
+
+def _goes_through_data(source: ScriptSource, function: ast.FunctionDef) -> bool:
+    """Whether it runs a network on batch after batch without gradients, for each epoch again; not on noise, as to look
+    at what a generator makes."""
+    inside = list(ast.walk(function))
+    goes = any(isinstance(part, ast.For | ast.comprehension) for part in inside)
+    draws = any(called(part).startswith("rand") for part in inside)
+    again = any(site.often == "epoch" for site in source.calls(function.name))
+    return _without_gradients(function) and goes and again and not draws
 
 
 def _words(node: ast.AST) -> set[str]:

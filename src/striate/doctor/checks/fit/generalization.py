@@ -13,10 +13,10 @@ from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, 
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.learning import is_a_part
 from striate.doctor.evidence.rates import warms_up
 from striate.doctor.evidence.reading import drawn_anew, draws_again
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
-from striate.doctor.setup.reached_objects import parameters_held
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -150,21 +150,11 @@ OVERFIT = Check(
 
 _GOOD = 0.9
 _UNDERFIT_GAP = 0.1
-_PART = 0.2
-"""Of the network's numbers."""
 _EPOCHS = 5
 _FLAT = 0.03
 _MANY_EPOCHS = 30
 _SLOW = 0.15
 _MOST = 1500
-
-
-def _is_a_part(evidence: Evidence) -> bool:
-    """Whether the optimizer, or gradients, are asked for less than a fifth of the network's numbers."""
-    held = parameters_held(evidence.fresh.optimizer)
-    parameters = list(evidence.fresh.model.parameters())
-    trained = sum(p.numel() for p in parameters if p.requires_grad and id(p) in held)
-    return trained < _PART * sum(p.numel() for p in parameters)
 
 
 def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
@@ -173,7 +163,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     reached = _best_fit(evidence)
     if trial.error is not None or len(trial.rows) < 40 or reached.score >= _GOOD or warms_up(trial):
         return
-    if _is_a_part(evidence):
+    if is_a_part(evidence):
         raise NoEvidence("a small part of the network is trained, as of one that was trained before")
     known = _simple_models(evidence)
     if known - reached.score < _UNDERFIT_GAP:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.learning import is_a_part
 from striate.doctor.evidence.quality import Quality, form_of, quality
 from striate.doctor.evidence.step_trace import WHOLE
 from striate.doctor.evidence.trial import Change
@@ -26,6 +28,8 @@ _MUCH_LESS = 0.6
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    if is_a_part(evidence):
+        raise NoEvidence("a small part of the network is trained, on features of one that was trained before")
     first = evidence.first
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):

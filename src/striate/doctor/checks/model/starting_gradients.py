@@ -252,6 +252,7 @@ SYMMETRIC_INIT = Check(
     f"one constant comes apart in the trial, but random weights make the loss {WORTH:g} times lower.",
     run=_find_symmetric_init,
     explains=(
-        "model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
+        "loss.pairs-swapped model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient "
+        "optim.lr-too-low fit.*"
     ),
 )

@@ -127,7 +127,7 @@ def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]
     if source is None or not isinstance(optimizer, Optimizer):
         return
     for scheduler in _schedules(evidence) if source.epochs else ():
-        often = _stepped(source, scheduler)
+        often = _stepped(source, scheduler) or _as_tried(evidence)
         if len(often) != 1 or not source.epochs:
             continue
         batches = often == {"batch"}
@@ -204,6 +204,12 @@ def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:
         return {scheduled.often for scheduled in known if scheduled.scheduler is scheduler}
     sites = source.calls("step")
     return {site.often for site in sites if _is_or_holds(source.value(receiver_of(site.node)), scheduler)}
+
+
+def _as_tried(evidence: Evidence) -> set[Often]:
+    """How often, where no call that is known steps it, as that of a callback: each batch, if the first steps did."""
+    rates = [row.rates for row in evidence.trial.rows if row.rates][:2]
+    return {"batch"} if len(set(rates)) > 1 else set()
 
 
 def _is_or_holds(thing: object, wanted: object) -> bool:

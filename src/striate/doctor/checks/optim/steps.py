@@ -293,8 +293,10 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
 
 
 def _gets_another(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether an optimizer is made behind it, in the same function."""
-    behind = (other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno)  # type: ignore[attr-defined]
+    """Whether an optimizer is made behind it, in the same function or in one that is called there."""
+    behind = [other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno]  # type: ignore[attr-defined]
+    inner = [known for other in behind if isinstance(other, ast.Call) for known in source.functions_of(other)]
+    behind += [part for known in inner for part in ast.walk(known)]
     kinds = (getattr(torch.optim, called(other), None) for other in behind)
     return any(isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) for kind in kinds)
 
