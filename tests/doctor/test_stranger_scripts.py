@@ -180,6 +180,25 @@ def test_the_step_of_lightnings_trainer_is_made_anew() -> None:
     assert val is owner.val_dataloaders[0]
 
 
+class Turned(Module):
+    """Turns its batches round when they come to it, and works in double precision."""
+
+    def on_after_batch_transfer(self, batch: Any, _: int) -> Any:
+        assert batch[0].dtype == torch.float64
+        return batch[0].flip(-1), batch[1]
+
+
+def test_a_batch_is_brought_to_lightnings_module_as_its_trainer_does() -> None:
+    plugin = SimpleNamespace(convert_input=lambda batch: [batch[0].double(), batch[1]])
+    model = Turned().double()
+    loop, _ = trainer(lightning_module=model, precision_plugin=plugin).fit()
+    shown = list[torch.Tensor]()
+    model.net.register_forward_hook(lambda _, given, __: shown.append(given[0]))
+    batch = next(iter(loop.batches))
+    loop.step(model, batch, torch.optim.SGD(model.parameters(), lr=0.1), None)
+    assert torch.equal(shown[0], batch[0].double().flip(-1))
+
+
 class OfTransformers(SimpleNamespace):
     """As transformers' Trainer, in the middle of `train`."""
 

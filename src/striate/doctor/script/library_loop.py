@@ -112,13 +112,13 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
 def _moving(trainer: Any) -> Callable[[Any, Any], Any]:
     """What brings a batch to the network: in its number format, and as the module's hooks change it, or else those of
     its data."""
-    convert, data = trainer.precision_plugin.convert_input, trainer.datamodule
+    convert, data = getattr(getattr(trainer, "precision_plugin", None), "convert_input", None), trainer.datamodule
 
     def moved(model: Any, batch: Any) -> Any:
-        batch = convert(batch)
+        batch = batch if convert is None else convert(batch)
         for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
-            own = next((one for one in (model, data) if one is not None and _is_own(getattr(one, name))), None)
-            batch = batch if own is None else getattr(own, name)(batch, 0)
+            hooks = [hook for one in (model, data) if (hook := getattr(one, name, None)) is not None and _is_own(hook)]
+            batch = hooks[0](batch, 0) if hooks else batch
         return batch
 
     return moved

@@ -100,7 +100,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 def _gets_there(schedules: Sequence[tuple[list[float], int, str]], full: float) -> bool:
     """Whether a schedule of the whole training, stepped once a batch, has its full rate before half of it is over."""
     return any(
-        len(rates) == steps and rates[-1] < max(rates) and max(rates) >= _NEARLY * full
+        rates[-1] < max(rates) and max(rates) >= _NEARLY * full
         for rates, steps, unit in schedules
         if unit == "step" and rates.index(max(rates)) <= HALF * steps
     )
