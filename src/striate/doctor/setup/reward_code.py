@@ -18,6 +18,8 @@ from striate.doctor.setup.reached_objects import parameters_held, written_by_use
 from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
+_REWARD = re.compile(r"^rew")
+_LIMIT = re.compile(r"limit|max|horizon|trunc|timeout|time_?out|age|elapsed|steps?\b|^t\b|\.t\b", re.IGNORECASE)
 _MASKS = re.compile(r"done|termin|final|mask|alive|not_end|nonterm|over\b", re.IGNORECASE)
 
 
@@ -45,6 +47,8 @@ class Bootstrap:
                 return True
             if called(part) in ("where", "masked_fill", "masked_fill_", "logical_not"):
                 return True
+            if isinstance(part, ast.Constant) and isinstance(part.value, str) and _MASKS.search(part.value):
+                return True
         return False
 
 
@@ -54,22 +58,25 @@ def _is_one(node: ast.expr) -> bool:
 
 def is_environment(value: Any) -> bool:
     """Whether an object is an environment as gymnasium has them, or one of the user's own that is stepped in the same
-    way: with an action, for an observation, a reward and an end."""
+    way: with an action, for an observation, a reward and an end; one that begins anew by itself names the reward."""
     spaces = ("action_space", "single_action_space")
-    if isinstance(value, type) or not (callable(getattr(value, "step", None)) and hasattr(value, "reset")):
+    if isinstance(value, type | nn.Module) or not callable(getattr(value, "step", None)):
         return False
+    if not hasattr(value, "reset"):
+        return _steps_like_one(value.step, _REWARD)
     return any(hasattr(value, s) for s in spaces) or _steps_like_one(value.step)
 
 
-def _steps_like_one(step: Any) -> bool:
-    """Whether a method of the user's own takes an action, and returns three to five things at once."""
+def _steps_like_one(step: Any, returned: re.Pattern[str] = re.compile("")) -> bool:
+    """Whether a method of the user's own takes an action, and returns three to five things at once, one called so."""
     code = getattr(step, "__code__", None)
     if code is None or not written_by_user(step.__module__) or code.co_argcount != 2:
         return False
     with suppress(OSError, SyntaxError):  # a source that is not there
         for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(step)))):
             if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-                return 3 <= len(node.value.elts) <= 5
+                named = any(returned.search(last_name(part)) for part in ast.walk(node.value))
+                return 3 <= len(node.value.elts) <= 5 and named
     return False
 
 
@@ -98,6 +105,102 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
             parts = tuple(origins(scope, statement))
             if any(_is_network_call(source, part) for part in parts):
                 yield Bootstrap(node, file, discount, parts)
+
+
+def recorded_bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
+    """Products of a number and nothing but a record, by its name, of what a network gave for the observation that a
+    step of the environment led to; `parts` are those of the record, too."""
+    kept = dict(_values_kept(source))
+    for file, tree in source.trees.items() if kept else ():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+                continue
+            for discount, value in ((node.left, node.right), (node.right, node.left)):
+                names = {_stem(name) for name in _recorded_names(source, value)} & kept.keys()
+                outer = source.parent(node)
+                within = isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult)
+                if isinstance(source.value(discount), float) and names and not within:
+                    parts = [*origins(source.scope_of(node), _statement(source, node)), *kept[names.pop()]]
+                    yield Bootstrap(node, file, discount, tuple(parts))
+
+
+def _recorded_names(source: ScriptSource, node: ast.expr) -> Iterator[str]:
+    """What a record is called: by its variable, attribute or key, and by what a call gives a parameter of its name."""
+    while isinstance(node, ast.Subscript) and not _key(node):
+        node = node.value
+    function = source.function_of(node)
+    yield _key(node)
+    if function is None or not isinstance(node, ast.Name):
+        return
+    if given := source.last_value(node, node.id):
+        yield from _recorded_names(source, given)
+    for site in source.calls(function.name):
+        yield from (_key(given) for name, given in source.arguments(function, site.node) if name == node.id)
+
+
+def _key(node: ast.AST) -> str:
+    key = node.slice if isinstance(node, ast.Subscript) else None
+    return str(key.value) if isinstance(key, ast.Constant) and isinstance(key.value, str) else last_name(node)
+
+
+def _stem(name: str) -> str:
+    return name.lower().strip("_").removesuffix("s")
+
+
+def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
+    """Names that are given, in each step of an environment that may end by itself, the value of the observation that it
+    led to, with all that is given to them anywhere."""
+    for call, _ in environment_steps(source):
+        led = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        loop, target = next(iter(source.loops_of(call)), None), None if led is None else led.targets[0]
+        if loop is None or not isinstance(target, ast.Tuple) or not _may_end(source, call, target.elts[2:3]):
+            continue
+        after = [node for node in ast.walk(loop) if getattr(node, "lineno", 0) > call.lineno]
+        for node in after:
+            of = node.args[0] if isinstance(node, ast.Call) and node.args and _is_network_call(source, node) else None
+            if of is None or last_name(target.elts[0]) not in {last_name(part) for part in ast.walk(of)}:
+                continue
+            for around in source.around(node):
+                places = around.targets if isinstance(around, ast.Assign) else []
+                if called(around) == "append" and isinstance(around, ast.Call):
+                    places = [part for part in (receiver_of(around),) if part is not None]
+                for name in filter(None, (_stem(_key(place)) for place in places)):
+                    yield name, list(_given_to(source, name))
+                if isinstance(around, ast.stmt):
+                    break
+
+
+def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
+    """All that is written to a record anywhere; a number that is written into it, or a condition, is as good as a
+    mask."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(_assigned(node))
+            for target, value in pairs:
+                if name in {_stem(_key(part)) for part in ast.walk(target)}:
+                    yield from (*ast.walk(target), *ast.walk(value))
+                    inside = (*source.around(node), *ast.walk(value))
+                    if isinstance(value, ast.Constant) or any(isinstance(part, ast.If | ast.IfExp) for part in inside):
+                        yield ast.Name("mask")
+
+
+def _may_end(source: ScriptSource, call: ast.Call, ends: list[ast.expr]) -> bool:
+    """Whether the third of what a step gives is kept and tells more than that a limit of steps is reached, as far as
+    the environment's code is there."""
+    name = "" if not ends else last_name(ends[0])
+    if not name.strip("_") or name.startswith("_") or _LIMIT.search(name):
+        return False
+    for function in source.functions_of(call):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                parts = list(origins(function, node.value.elts[2]))
+                tests = [part for part in parts if isinstance(part, ast.Compare)]
+                return any(not _LIMIT.search(ast.unparse(test)) for test in tests) or not (tests or _constant(parts))
+    return True
+
+
+def _constant(parts: list[ast.AST]) -> bool:
+    return any(isinstance(part, ast.Constant) and part.value is False for part in parts)
 
 
 def _up(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:

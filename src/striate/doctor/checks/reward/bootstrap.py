@@ -13,7 +13,14 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.reward_code import Bootstrap, bootstraps, environment_steps, network_called, optimized
+from striate.doctor.setup.reward_code import (
+    Bootstrap,
+    bootstraps,
+    environment_steps,
+    network_called,
+    optimized,
+    recorded_bootstraps,
+)
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
@@ -34,7 +41,8 @@ def _where(found: Bootstrap) -> str:
 
 
 def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
-    _, found = _found(evidence)
+    source = evidence.source
+    found = list(recorded_bootstraps(source)) or _found(evidence)[1]
     lost = [part for part in found if not part.masked]
     if not lost or len(lost) < len(found):
         return
@@ -176,7 +184,7 @@ def _limit(source: ScriptSource, node: ast.Call) -> int | None:
 TERMINAL_LOST = Check(
     codes=("reward.terminal-lost",),
     question="Does nothing follow the end of an episode?",
-    threshold="each discounted value is multiplied with 0 where an episode was terminated",
+    threshold="each discounted value, recorded or not, is multiplied with 0 where an episode was terminated",
     run=_terminal_lost,
     of_source=True,
     of_rewards=True,
