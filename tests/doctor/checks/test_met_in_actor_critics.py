@@ -114,3 +114,26 @@ def test_a_mask_may_be_elsewhere_or_not_be_needed(own: Any, old: str, new: str) 
     text = (CARTS + ROLLOUT + KEYS + LOOP).replace(' * (1 - record["fallen"])', "")
     assert old in text
     assert found(own, text.replace(old, new)) == []
+
+
+@pytest.mark.parametrize(
+    ("taken", "detached"),
+    [
+        ('record["log_prob"]', True),
+        ('record["log_prob"].flatten()', True),
+        ('(policy.log_prob(record["action"]) - record["log_prob"]).exp()', False),
+        ('log_of(net, record["action"])', False),
+    ],
+)
+def test_log_probabilities_of_a_rollout_have_no_gradient(own: Any, taken: str, detached: bool) -> None:
+    rollout = ROLLOUT.replace("        last,", "        log_prob = policy.log_prob(action)\n        last,")
+    others = "def log_of(net, action):\n    return functional.log_softmax(net(action), 1)\n"
+    text = rollout + KEYS + others + LOOP.replace('policy.log_prob(record["action"])', taken)
+    record = {"log_prob": torch.zeros(8)}
+    codes = found(own, text, record=record, log_prob=torch.zeros(8), advantage=torch.ones(8))
+    assert codes == ["model.graph-detached"] * detached
+    if detached:  # where the loss is made of the record itself
+        direct = text.replace("(log_prob * advantage)", f"({taken} * advantage)")
+        assert found(own, direct, record=record, advantage=torch.ones(8)) == ["model.graph-detached"]
+        kept = torch.zeros(8, requires_grad=True)
+        assert found(own, text, record=record, log_prob=kept, advantage=torch.ones(8)) == []

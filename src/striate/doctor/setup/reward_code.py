@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from striate.doctor.setup.reached_objects import parameters_held, written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name, receiver_of
 
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
 _REWARD = re.compile(r"^rew")
@@ -126,19 +126,20 @@ def recorded_bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
 
 def _recorded_names(source: ScriptSource, node: ast.expr) -> Iterator[str]:
     """What a record is called: by its variable, attribute or key, and by what a call gives a parameter of its name."""
-    while isinstance(node, ast.Subscript) and not _key(node):
+    while isinstance(node, ast.Subscript) and not name_or_key(node):
         node = node.value
     function = source.function_of(node)
-    yield _key(node)
+    yield name_or_key(node)
     if function is None or not isinstance(node, ast.Name):
         return
     if given := source.last_value(node, node.id):
         yield from _recorded_names(source, given)
     for site in source.calls(function.name):
-        yield from (_key(given) for name, given in source.arguments(function, site.node) if name == node.id)
+        yield from (name_or_key(given) for name, given in source.arguments(function, site.node) if name == node.id)
 
 
-def _key(node: ast.AST) -> str:
+def name_or_key(node: ast.AST) -> str:
+    """The name of a variable or an attribute, or the key of what is looked up by one."""
     key = node.slice if isinstance(node, ast.Subscript) else None
     return str(key.value) if isinstance(key, ast.Constant) and isinstance(key.value, str) else last_name(node)
 
@@ -164,7 +165,7 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
                 places = around.targets if isinstance(around, ast.Assign) else []
                 if called(around) == "append" and isinstance(around, ast.Call):
                     places = [part for part in (receiver_of(around),) if part is not None]
-                for name in filter(None, (_stem(_key(place)) for place in places)):
+                for name in filter(None, (_stem(name_or_key(place)) for place in places)):
                     yield name, list(_given_to(source, name))
                 if isinstance(around, ast.stmt):
                     break
@@ -177,7 +178,7 @@ def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
         for node in ast.walk(tree):
             pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(_assigned(node))
             for target, value in pairs:
-                if name in {_stem(_key(part)) for part in ast.walk(target)}:
+                if name in {_stem(name_or_key(part)) for part in ast.walk(target)}:
                     yield from (*ast.walk(target), *ast.walk(value))
                     inside = (*source.around(node), *ast.walk(value))
                     if isinstance(value, ast.Constant) or any(isinstance(part, ast.If | ast.IfExp) for part in inside):
@@ -243,7 +244,7 @@ def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
 def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
     """All nodes of a statement or an expression, and of the assignments of the function that its names come from."""
     given: dict[str, list[ast.AST]] = {}
-    for statement in ast.walk(scope):
+    for statement in _own_nodes(scope):
         for target, value in _assigned(statement):
             for place in target.elts if isinstance(target, ast.Tuple) else [target]:
                 inside = place.value if isinstance(place, ast.Subscript) else None  # not what says where in it
@@ -261,6 +262,16 @@ def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
             if isinstance(part, ast.Name) and part.id not in names:
                 names.add(part.id)
                 awaiting += given.get(part.id, [])
+
+
+def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a function; those of a file that are in no function."""
+    awaiting = [scope]
+    while awaiting:
+        node = awaiting.pop(0)
+        yield node
+        inner = ast.iter_child_nodes(node)
+        awaiting += (part for part in inner if not (isinstance(scope, ast.Module) and isinstance(part, Function)))
 
 
 def _assigned(statement: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:

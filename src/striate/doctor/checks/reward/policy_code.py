@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import TypeGuard
 
+import torch
 from torch import optim
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.reward.policy_sign import GAIN, LOG_PROBABILITY, goes_backward
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.reward_code import name_or_key, network_called, origins
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 
 _CUT = ("detach", "item", "tolist", "numpy")
@@ -24,7 +28,7 @@ _BY_THE_RATE = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax,
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    found = list(_without_gradient(source)) or list(_squashed_twice(source))
+    found = list(_without_gradient(source)) or list(_recorded_without_gradient(source)) or list(_squashed_twice(source))
     yield from found or _rate(evidence)
 
 
@@ -50,6 +54,71 @@ def _without_gradient(source: ScriptSource) -> Iterator[Finding]:
 def _is_cut(source: ScriptSource, call: ast.Call) -> bool:
     outer = source.parent(call)
     return isinstance(outer, ast.Attribute) and outer.attr in (*_CUT, "data")
+
+
+def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
+    """A product of log probabilities and what actions brought, none of which has a gradient at the first step, nor is
+    given one by any line of its function."""
+    products = [node for tree in source.trees.values() for node in ast.walk(tree) if _is_product(node)]
+    for node in products:
+        outer = source.parent(node)
+        if (outer is not None and _is_product(outer)) or _in_no_grad(source, node) or not goes_backward(source, node):
+            continue
+        parts = [part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute | ast.Subscript)]
+        held = [value for part in parts if isinstance(value := source.value(part), torch.Tensor)]
+        named = [part for part in parts if LOG_PROBABILITY.search(name_or_key(part))]
+        given = [source.value(part) for part in named]
+        if not given or not all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in given):
+            continue
+        if not any(GAIN.search(name_or_key(part)) for part in parts) or any(value.requires_grad for value in held):
+            continue
+        others: list[ast.expr] = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+        others += [part for part in parts if not GAIN.search(name_or_key(part))]
+        made = (origin for part in others for origin in (part, *origins(source.scope_of(node), part)))
+        if any(_may_have_gradient(source, origin) for origin in made):
+            continue
+        yield Finding(
+            code="model.graph-detached",
+            severity="error",
+            where=f"line {node.lineno}",
+            measured=f"`{ast.unparse(named[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without",
+            threshold=POLICY_CODE.threshold,
+            why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
+            remedy="`log_prob = distribution.log_prob(actions)` of what the network gives now for the recorded "
+            "observations, outside of torch.no_grad()",
+        )
+        return
+
+
+def _is_product(node: ast.AST) -> TypeGuard[ast.BinOp]:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
+
+
+def _may_have_gradient(source: ScriptSource, part: ast.AST) -> bool:
+    """Whether a call may give something that has a graph: of a network, of a distribution, or of the user's."""
+    if not isinstance(part, ast.Call) or _in_no_grad(source, part):
+        return False
+    functions = source.functions_of(part)
+    known = functions and all(_without(function.decorator_list) for function in functions)
+    return not known and (
+        bool(functions)
+        or called(part) in ("log_prob", *_DISTRIBUTIONS)
+        or source.runs_network(part)
+        or network_called(source, part) is not None
+    )
+
+
+def _in_no_grad(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a line stands in `torch.no_grad()`, as a block or as that of its function."""
+    for around in source.around(node):
+        items = around.items if isinstance(around, ast.With) else []
+        if _without([item.context_expr for item in items]) or _without(getattr(around, "decorator_list", [])):
+            return True
+    return False
+
+
+def _without(given: list[ast.expr]) -> bool:
+    return any((called(part) or last_name(part)) in ("no_grad", "inference_mode") for part in given)
 
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
@@ -97,8 +166,8 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
 POLICY_CODE = Check(
     codes=("model.graph-detached", "model.double-softmax", "optim.lr-too-high"),
     question="Can a policy learn from what its actions brought?",
-    threshold="no log probability that keeps its graph; a distribution whose logits a softmax gave; of steps that are "
-    f"not made again, a rate of Adam from {_RATE:g} on",
+    threshold="no log probability of the script, or of the loss, that keeps its graph; a distribution whose logits a "
+    f"softmax gave; of steps that are not made again, a rate of Adam from {_RATE:g} on",
     run=_run,
     of_source=True,
 )

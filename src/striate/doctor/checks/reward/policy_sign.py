@@ -11,11 +11,11 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, last_name
 from striate.records import Finding
 
-_LOG_PROBABILITY = re.compile(
+LOG_PROBABILITY = re.compile(
     r"^(saved_|action_|new_|chosen_)?log_?p(rob(s|abilit(y|ies))?|s|i)?(_a(ctions?)?)?$|^logp|ratio"
 )
 """Or how much likelier an action is than when it was chosen (Schulman et al. 2017)."""
-_GAIN = re.compile(r"return|reward|adv|^[RG]$|^gae|^td|delta|discounted|^ret(s)?$")
+GAIN = re.compile(r"return|reward|adv|^[RG]$|^gae|^td|delta|discounted|^ret(s)?$")
 _KEEPS = frozenset(
     ["mean", "sum", "stack", "cat", "append", "tensor", "squeeze", "view", "reshape", "flatten", "to", "min", "minimum"]
 )
@@ -30,10 +30,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for node in nodes:
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
             continue
-        if _is(node.left, _LOG_PROBABILITY) + _is(node.right, _LOG_PROBABILITY) != 1:
+        if _is(node.left, LOG_PROBABILITY) + _is(node.right, LOG_PROBABILITY) != 1:
             continue
-        gain = node.right if _is(node.left, _LOG_PROBABILITY) else node.left
-        if _is(gain, _GAIN) and _way(source, node, _DEEPEST) == 1:
+        gain = node.right if _is(node.left, LOG_PROBABILITY) else node.left
+        if _is(gain, GAIN) and _way(source, node, _DEEPEST) == 1:
             yield Finding(
                 code="loss.sign",
                 severity="error",
@@ -48,7 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _negated(node: ast.AST) -> bool:
-    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is(node.operand, _LOG_PROBABILITY)
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is(node.operand, LOG_PROBABILITY)
 
 
 def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
@@ -94,6 +94,11 @@ def _way(source: ScriptSource, node: ast.AST, depth: int) -> int:
             return 0
         node = outer
     return 0
+
+
+def goes_backward(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether what goes backward is seen to grow or to fall with an expression."""
+    return _way(source, node, _DEEPEST) != 0
 
 
 def _turned(outer: ast.BinOp, node: ast.AST) -> int:
