@@ -137,3 +137,20 @@ def test_log_probabilities_of_a_rollout_have_no_gradient(own: Any, taken: str, d
         assert found(own, direct, record=record, advantage=torch.ones(8)) == ["model.graph-detached"]
         kept = torch.zeros(8, requires_grad=True)
         assert found(own, text, record=record, log_prob=kept, advantage=torch.ones(8)) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "learned", "told"), [(100.0, 1000.0, True), (0.1, 1.0, False), (100.0, 1.0, False), (1.0, 100.0, False)]
+)
+def test_rewards_of_a_rollout_that_values_are_learned_from_as_they_are(
+    own: Any, size: float, learned: float, told: bool
+) -> None:
+    record = {"observation": torch.zeros(16, 4, 3), "reward": torch.full((16, 4), size)}
+    returns = torch.full((64,), learned)
+    codes = ["reward.scale"] * told
+    assert found(own, ROLLOUT + KEYS + LOOP, record=record, returns=returns) == codes
+    squared = LOOP.replace("functional.mse_loss(value, returns)", "(returns.view(-1) - value).pow(2).mean()")
+    lists = {"states": [torch.zeros(3)] * 64, "rewards": [size] * 64, "returns": returns}
+    assert found(own, ROLLOUT + KEYS + squared, **lists) == codes
+    scaled = LOOP.replace("functional.mse_loss(value, returns)", "functional.mse_loss(value, returns / 100)")
+    assert found(own, ROLLOUT + KEYS + scaled, record=record, returns=returns) == []

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from striate.data.environments.experience import Experience
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.script_source import ScriptSource, called
 from striate.records import Finding
-from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings
+from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings, reward_values
 from striate.wording import several
 
 _FEWEST, _MOST, _DEEPEST = 40, 20_000, 2
 _BY_LIMIT = 0.6
+_ERRORS, _LOSSES = ("mse_loss", "smooth_l1_loss", "huber_loss"), (nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss)
+_KEEPS = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "detach", "float", "to")
 _FILLED = (
     "size",
     "count",
@@ -46,6 +54,10 @@ _FIELDS = {
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     found = recorded(evidence.source.names)
+    rollout = _rollout(evidence.source.names) if found is None and _learned_as_large(evidence.source) else None
+    if rollout is not None:
+        yield from (finding for finding in reward_values(*rollout) if finding.code == "reward.scale")
+        return
     if found is None:
         raise NoEvidence(f"no replay buffer of {_FEWEST} transitions or more is in reach at the first step")
     name, experience = found
@@ -64,6 +76,49 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for finding in experience_findings(experience, f"replay buffer `{name}` at the first step"):
         if finding.code != "reward.terminal-lost" or not _end_by_limit(experience):
             yield finding
+
+
+def _rollout(names: Mapping[str, Any]) -> tuple[NDArray[np.float64], str] | None:
+    """The rewards of a rollout and their place: beside as many observations, in one record or as variables."""
+    for name, value in (("", names), *names.items()):
+        held = value if isinstance(value, Mapping) else _attributes(value)
+        lengths = {str(key): _length(part) for key, part in held.items()}
+        seen = {length for key, length in lengths.items() if length and _fits("observations", key)}
+        for key, part in held.items():
+            if _fits("rewards", str(key)) and lengths[str(key)] in seen:
+                with suppress(ValueError, TypeError):
+                    rewards = np.array([_on_cpu(row) for row in part], np.float64).reshape(-1)
+                    if len(rewards) >= _FEWEST:
+                        return rewards, f"`{key}`{name and f' of `{name}`'} at the first step"
+    return None
+
+
+def _length(part: Any) -> int:
+    return len(part) if isinstance(part, list) or (isinstance(part, torch.Tensor | np.ndarray) and part.ndim) else 0
+
+
+def _on_cpu(part: Any) -> Any:
+    return part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
+
+
+def _learned_as_large(source: ScriptSource) -> bool:
+    """Whether errors of values are taken from numbers beyond the usual size of rewards at the first step, too: nothing
+    made them smaller on the way."""
+    compared = list[ast.expr]()
+    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and (called(node) in _ERRORS or isinstance(source.value(node.func), _LOSSES)):
+            compared += node.args
+        if called(node) in ("pow", "square") or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)):
+            apart = (part for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub))
+            compared += [side for part in apart for side in (part.left, part.right)]
+    return any(_is_large(source, part) for part in compared)
+
+
+def _is_large(source: ScriptSource, part: ast.expr) -> bool:
+    while called(part) in _KEEPS and isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+        part = part.func.value
+    value = source.value(part)
+    return isinstance(value, torch.Tensor) and value.numel() > 1 and float(value.detach().abs().median()) > LARGEST
 
 
 def _end_by_limit(found: Experience) -> bool:
@@ -179,8 +234,8 @@ def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
 RECORDED = Check(
     codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
     question="Are rewards seen, of a usual size, and stored with the step that they belong to?",
-    threshold=f"a reward other than 0; their median {LARGEST:g} at most, one {SMALLEST:g} at least; the next "
-    "observation is that of the next step",
+    threshold=f"a reward other than 0; their median {LARGEST:g} at most, also of a rollout that values are learned "
+    f"from as they are, one {SMALLEST:g} at least; the next observation is that of the next step",
     run=_run,
     of_source=True,
     of_rewards=True,
