@@ -98,7 +98,8 @@ def test_a_warmup_is_counted_at_the_rate_that_it_leads_to(rate: float, nowhere: 
 def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> None:
     rates = [0.1 * number / top for number in range(top)] + [0.1 * (100 - n) / (100 - top) for n in range(top, 100)]
     assert _gets_there([(rates, 100, "step")], 0.1) is there
-    assert not _gets_there([(rates, 100, "epoch"), (rates[:40], 100, "step")], 0.1)
+    assert _gets_there([(rates[:40], 100, "step")], 0.1) is there
+    assert not _gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
 
 
 def test_a_rate_of_zero() -> None:

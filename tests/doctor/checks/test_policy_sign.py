@@ -86,7 +86,9 @@ for update in range(100):
         action = policy.sample()
         kept.append({term})
     loss = -(torch.cat(kept) * advantages).mean()
+    optimizer.zero_grad()
     loss.backward()
+    optimizer.step()
 """
 
 

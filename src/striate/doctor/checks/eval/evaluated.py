@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from striate.data.annotations.masks import IGNORED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import accuracy_of, classes_of
@@ -28,8 +29,6 @@ backward step save savefig dump open write to_csv makedirs mkdir add_scalar log 
 _MEDDLES = frozenset(_NOT_TWICE.split())
 """What an evaluation is not called twice for."""
 _SAME = 1e-5
-_IGNORED = 255
-"""The class of pixels that count for nothing."""
 MOST_STEPS = 20.0
 """Steps of the trial in time, for each batch."""
 
@@ -102,7 +101,7 @@ def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
 
 def _has_more_classes(outputs: torch.Tensor, wanted: torch.Tensor) -> bool:
     """Whether targets have classes that outputs have no number for, as grades of which each asks for one threshold."""
-    return outputs.ndim > wanted.ndim and bool(((wanted >= outputs.shape[1]) & (wanted != _IGNORED)).any())
+    return outputs.ndim > wanted.ndim and bool(((wanted >= outputs.shape[1]) & (wanted != IGNORED)).any())
 
 
 def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
