@@ -71,3 +71,14 @@ def test_waves_of_one_form_share_nothing(noise: float) -> None:
 def test_the_end_of_a_recording_after_its_begin() -> None:
     windows = _windows(torch.cat(list(_recordings(0.3)), 1)[None])
     assert _found(windows[:160], windows[160:]) == []
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_what_is_forecast_may_follow_on_what_was_trained_on(behind: bool) -> None:
+    """Windows of validation that end behind the training data begin within them; where others lie between those of
+    training they share all of themselves."""
+    series = _recordings(0.3)[0].T.repeat(3, 1)[:800] + torch.randn(800, 2, generator=torch.Generator().manual_seed(1))
+    ends = torch.arange(604, 672, 2) if behind else torch.arange(100, 596, 8) + 2
+    train = torch.stack([series[start : start + WINDOW] for start in range(0, 600 - WINDOW + 1, 4)])
+    val = torch.stack([series[int(end) - WINDOW : int(end)] for end in ends])
+    assert [code for code, _ in _found(train, val)] == ["data.leak"] * (not behind)

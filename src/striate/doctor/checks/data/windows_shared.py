@@ -39,11 +39,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
     stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST)
     ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
-    best, backward = (_most_alike(way, ends).reshape(2, -1).amax(0) for way in (train, train.flip(2)))
+    each, turned = (_most_alike(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
+    best, backward = each.amax(0), turned.amax(0)
     equal = _EQUAL if float(following) <= _NOISE else _SAME
     count = int((best > equal).sum())
     if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
         return  # what is alike backward as well has a form in common, and no moment
+    if int((each > equal).sum(1).min()) < count / 4:
+        return  # what is forecast follows on what was trained on
     yield _finding(
         f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a training "
         f"window has, too: what is noise in both correlates by {float(best[best > equal].median()):.2f}"
@@ -65,8 +68,9 @@ def _finding(measured: str) -> Finding:
 
 
 def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str | None:
-    """How many of some validation windows begin with a stretch of a training window, number for number; not of
-    stretches that come again at the same place of another window, as periods do. None where few do."""
+    """How many of some validation windows begin with a stretch of a training window, number for number, where about as
+    many end with one: what comes behind the training data begins in them. Not of stretches that come again at the same
+    place of another window, as periods do. None where few do."""
     windows = [_along_time(x) for x in (train, val) if x is not None and x.is_floating_point() and x.ndim in (2, 3)]
     if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < 2 * _SHORTEST:
         return None
@@ -80,9 +84,13 @@ def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str
             again |= {stretch} if place in places else set()
             places.add(place)
     some = windows[1][:: max(1, len(windows[1]) // _MOST)]
-    begins = [window[:long] for window in some if float(window[:long].std()) > 0]
-    count = sum(begin.tobytes() in known and begin.tobytes() not in again for begin in begins)
-    few = count < max(_FEWEST, _SHARE * len(some))
+    begins, ends = (
+        [window[at] for window in some if float(window[at].std()) > 0] for at in (slice(long), slice(-long, None))
+    )
+    count, last = (
+        sum((key := part.tobytes()) in known and key not in again for part in each) for each in (begins, ends)
+    )
+    few = min(count, 2 * last) < max(_FEWEST, _SHARE * len(some))
     return None if few else f"{count} of {several(len(some), 'validation window')} begin with {long}"
 
 
@@ -121,7 +129,8 @@ WINDOWS_SHARED = Check(
     question="Are windows of validation cut from other stretches than those of training?",
     threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window that "
     f"correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of a training window, "
-    "both differenced twice, and not backward too; only of signals with noise, which is no recording's twice",
+    "both differenced twice, and not backward too; only of signals with noise, which is no recording's twice; and not "
+    "begin alone, as where what is forecast follows on what was trained on",
     run=_run,
     explains="fit.overfit",
 )
