@@ -178,6 +178,21 @@ def test_a_new_head_on_trained_features_begins_as_it_may(frozen: bool) -> None:
         assert len(asked(INITIAL_OFF, model, digits(), **options)) == 1
 
 
+def test_a_new_head_that_is_given_features_begins_as_it_may() -> None:
+    trunk, head = perceptron(256)[:3], nn.Linear(256, 10)
+    with torch.no_grad():
+        trunk[1].weight.mul_(30)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        with torch.no_grad():
+            features = trunk(batch[0])
+        return loop(model, (features, batch[1]), optimizer, loss)
+
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    with pytest.raises(NoEvidence, match="another one computes"):
+        asked(INITIAL_OFF, head, digits(), loss=LOSS, optimizer=optimizer, step=step)
+
+
 @pytest.mark.parametrize(("outputs", "known"), [(9, False), (10, True)])
 def test_grades_of_which_each_asks_for_a_threshold_are_no_classes(outputs: int, known: bool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))

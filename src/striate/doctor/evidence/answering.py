@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import leaf, main_tensor, parts
+from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
 from striate.doctor.setup.reached_objects import reached_values
 from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
@@ -18,6 +18,8 @@ from striate.tasks.every import TASKS
 _COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _DRAWS = ("randn", "randn_like", "normal", "rand", "rand_like")
 _SURE = 12.0
+_ALIKE = 0.5
+"""A correlation of inputs with the batch."""
 _PARTS = 4
 """Shuffled loaders of as many data sets: training, validation and test are three."""
 
@@ -138,3 +140,15 @@ def _wants_classes(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tens
         )
         return abs(right - wrong) > 1e-3 * max(abs(right), abs(wrong))
     return True
+
+
+def are_of_batch(evidence: Evidence, given: torch.Tensor) -> bool:
+    """Whether rows that the network is given are of the batch: of its tables, or its numbers in another shape."""
+    for _, part in leaves(evidence.train.raw[0]):
+        if part.ndim == 2 and part.is_floating_point():
+            return True
+        if part.numel() == given.numel():
+            pair = torch.stack([part.detach().cpu().double().flatten(), given.double().flatten()])
+            if abs(float(torch.corrcoef(pair)[0, 1])) > _ALIKE:
+                return True
+    return False

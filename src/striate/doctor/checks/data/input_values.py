@@ -14,6 +14,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of, score
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.model.unit_outputs import SATURATED
+from striate.doctor.evidence.answering import are_of_batch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -207,7 +208,6 @@ _COLUMNS, _UNSEEN = 4, 0.01
 LITTLE, BETTER = 0.05, 2.0
 FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
 """Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
-_ALIKE = 0.5  # correlation of inputs with the batch
 _TWICE, _WHOLE = 1.01, 0.05
 _SCALED = 0.9999
 """A correlation: what is scaled and shifted, and no more."""
@@ -268,7 +268,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         if rescaled is None or not (scales := _scales(rescaled[1])).odd:
             return
         place = rescaled[0]
-    if scales.of == "column" and not _are_of_batch(evidence, given.cpu()):
+    if scales.of == "column" and not are_of_batch(evidence, given.cpu()):
         raise NoEvidence("the network is given what another one computes, not columns of the data")
     own, fixed, trial = _tried(evidence, scales, place)
     if own is None or fixed is None:
@@ -366,18 +366,6 @@ def _of_divided(largest: float) -> Finding:
         why="Pixels were divided by 255 twice: to the network all images look black.",
         remedy="divide once: `x = image.float() / 255`, where the reader (`ToTensor`) has not done it already",
     )
-
-
-def _are_of_batch(evidence: Evidence, given: torch.Tensor) -> bool:
-    """Whether rows that the network is given are of the batch: of its tables, or its numbers in another shape."""
-    for _, leaf in leaves(evidence.train.raw[0]):
-        if leaf.ndim == 2 and leaf.is_floating_point():
-            return True
-        if leaf.numel() == given.numel():
-            pair = torch.stack([leaf.detach().cpu().double().flatten(), given.double().flatten()])
-            if abs(float(torch.corrcoef(pair)[0, 1])) > _ALIKE:
-                return True
-    return False
 
 
 def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterable[Finding]:

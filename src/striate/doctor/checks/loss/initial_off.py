@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.answering import are_of_batch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import is_a_part
@@ -31,6 +32,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if is_a_part(evidence):
         raise NoEvidence("a small part of the network is trained, on features of one that was trained before")
     first = evidence.first
+    shown = first.shown
+    if shown is not None and shown.ndim == 2 and shown.is_floating_point() and not are_of_batch(evidence, shown.cpu()):
+        raise NoEvidence("the network is given what another one computes")
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         predictions = evidence.start_training
