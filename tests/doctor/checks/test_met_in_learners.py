@@ -89,7 +89,12 @@ def test_a_callback_that_compares_knows_which_way_is_better(monitor: str, better
 
 @pytest.mark.parametrize(
     ("first", "inside", "right"),
-    [("", "model(x)", False), ("model.eval()", "model(x)", True), ("", "model(torch.randn(4, 1, 8, 8))", True)],
+    [
+        ("", "model(x)", False),
+        ("model.eval()", "model(x)", True),
+        ("", "model(torch.randn(4, 1, 8, 8))", True),
+        ("model.train()", "model(x)", True),
+    ],
 )
 def test_what_runs_over_data_in_each_epoch_is_an_evaluation(first: str, inside: str, right: bool) -> None:
     text = f"""

@@ -14,7 +14,7 @@ from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.script_source import ScriptSource, receiver_of
 from striate.records import Finding
 
-_STEPPING = ("opt", "scaler", "adam", "sgd")
+_STEPPING = ("opt", "scaler", "adam", "sgd", "engine", "model", "solver", "trainer")
 """Parts of names of what steps."""
 
 
