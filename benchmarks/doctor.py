@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "doctor"))
+sys.path[:0] = [str(ROOT / "tests" / "doctor"), str(ROOT / "tests")]
 
 from planted.every import FAULTS, HEALTHY, is_named  # noqa: E402
 

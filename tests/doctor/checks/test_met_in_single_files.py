@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.blends import blended_batches, swapped_shares
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.scrambled import SCRAMBLED
 from striate.doctor.checks.data.shift import _best, _Judge
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.corrections import corrections
@@ -95,3 +97,29 @@ def test_what_helps_training_inputs_too_undoes_nothing(gained: float, told: bool
     plain[:100] = 1
     judge = _Judge("the network", 0.6, lambda _: plain + 0.3 * (plain == 0), lambda _: gained)
     assert (_best(judge, plain, ways) is not None) is told
+
+
+def test_a_likelihood_without_its_minus_is_the_loss_of_its_task() -> None:
+    """Its sign is wrong, which another check tells."""
+
+    def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.log_softmax(1).gather(1, targets[:, None]).mean()
+
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    assert asked(WRONG_FOR_TASK, model, digits(), loss=likelihood, optimizer=optimizer, step=loop) == []
+
+
+def test_a_recurrence_along_the_samples_has_no_places_to_exchange() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.out = nn.GRU(8, 8), nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.gru(x[:, 0])[0][:, -1])
+
+    model = Rows()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    with pytest.raises(NoEvidence, match="along the samples"):
+        asked(SCRAMBLED, model, digits(), loss=LOSS, optimizer=optimizer, step=loop)

@@ -19,7 +19,7 @@ from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.batch import main_tensor, size_of
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.observe.interventions import change_inputs
@@ -93,6 +93,9 @@ SCRAMBLED_THRESHOLD = (
 def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
     entrance = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0])
+    size = size_of(evidence.train.raw[0])
+    if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
+        raise NoEvidence("the first layer goes along the samples")
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")

@@ -23,6 +23,8 @@ from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_gradient, change_output
 from striate.wording import several
 
+OPPOSITE = -0.9
+"""The cosine between two gradients that want the opposite of each other."""
 GUESS, TAUGHT = 0.1, 0.5
 """Shares of the way from a guess to right predictions: what the own loss teaches at most, a usual one at least."""
 
@@ -39,6 +41,8 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         found = way_gone(predictions)
         if found is None or found < TAUGHT or not usual.fits or not _same_at(evidence, usual.times):
             return None
+        if usual.along < OPPOSITE:
+            return None  # a wrong sign, which another check tells
     except NoEvidence:
         return None
     return Wrong(
@@ -61,7 +65,7 @@ def _looks_so(evidence: Evidence) -> bool:
 class _UsualGradient:
     """Two halves of a Change. `name`: of the loss whose gradient the outputs are given; `fits`: whether outputs and
     targets were of its form in all steps. `times`: how many times longer that is than the own one of the first step, 0
-    where there was none."""
+    where there was none; `along`: the cosine between the two."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.scale = evidence.target_scale
@@ -69,6 +73,7 @@ class _UsualGradient:
         self.name = ""
         self.fits = True
         self.times: float | None = None
+        self.along = 0.0
 
     def wrap(self, step: Step) -> Step:
         """The step, which first notes the targets of its batch."""
@@ -100,6 +105,7 @@ class _UsualGradient:
             if self.times is None:
                 size = float(own.norm())
                 self.times = float(wanted.norm()) / size if size > 0 and math.isfinite(size) else 0.0
+                self.along = float(functional.cosine_similarity(own.flatten(), wanted.to(own).flatten(), dim=0))
             return wanted.to(own)
 
         change_gradient(outputs, instead)
