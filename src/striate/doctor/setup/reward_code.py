@@ -149,8 +149,8 @@ def _stem(name: str) -> str:
 
 
 def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
-    """Names that are given, in each step of an environment that may end by itself, the value of the observation that it
-    led to, with all that is given to them anywhere."""
+    """Names under which the value of the next observation is kept, in each step of an environment whose episodes may
+    end by themselves, with everything that is assigned to them."""
     for call, _ in environment_steps(source):
         led = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
         loop, target = next(iter(source.loops_of(call)), None), None if led is None else led.targets[0]
@@ -172,8 +172,7 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
 
 
 def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
-    """All that is written to a record anywhere; a number that is written into it, or a condition, is as good as a
-    mask."""
+    """Everything that is assigned to a name; a number or a condition among it may serve as a mask."""
     for tree in source.trees.values():
         for node in ast.walk(tree):
             pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(_assigned(node))

@@ -40,6 +40,7 @@ _SMALLEST = 4
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _SIDES = "left and right exchanged"
+_BETWEEN = "Half of the targets lie where nothing of the object is: the network learns the mean of both places."
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     _SIDES: lambda image: image.flip(-1),
     "top and bottom exchanged": lambda image: image.flip(-2),
@@ -105,7 +106,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         f"the mask, box or points are the same in both{', or only shifted' if roughly else ''}"
         f"{_and_moved(moved[still[0]])}",
         threshold=LEFT_BEHIND.threshold,
-        why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
+        why=_BETWEEN,
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
     )
@@ -118,7 +119,7 @@ def _of_step(measured: str) -> Finding:
         where="the training step",
         measured=measured,
         threshold=LEFT_BEHIND.threshold,
-        why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
+        why=_BETWEEN,
         remedy="move targets with their images: `masks = masks.flip(-1)`, "
         "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
     )

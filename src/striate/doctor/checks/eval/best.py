@@ -158,7 +158,7 @@ def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]
         kinds = {getattr(value, "__name__", "") for value in held.values() if callable(value)}
         mode = "lt" if kinds & _LESS else "gt" if kinds & _GREATER else ""
         line = next((site.node.lineno for site in source.calls(name)), 0)
-        if any("best" in key for key in held):
+        if mode and any("best" in key for key in held):
             yield name, monitor, mode, line
 
 

@@ -231,9 +231,9 @@ def _goes_through_data(source: ScriptSource, function: ast.FunctionDef) -> bool:
     at what a generator makes, nor as in training on purpose, as to measure the statistics of batch norm."""
     inside = list(ast.walk(function))
     goes = any(isinstance(part, ast.For | ast.comprehension) for part in inside)
-    draws = any(called(part).startswith("rand") or called(part) == "train" for part in inside)
+    meant = any(called(part).startswith("rand") or called(part) == "train" for part in inside)
     again = any(site.often == "epoch" for site in source.calls(function.name))
-    return _without_gradients(function) and goes and again and not draws
+    return _without_gradients(function) and goes and again and not meant
 
 
 def _words(node: ast.AST) -> set[str]:

@@ -207,7 +207,7 @@ def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:
 
 
 def _as_tried(evidence: Evidence) -> set[Often]:
-    """How often, where no call that is known steps it, as that of a callback: each batch, if the first steps did."""
+    """How often it is stepped, where the code does not tell: each batch, if the first steps moved the rate."""
     rates = [row.rates for row in evidence.trial.rows if row.rates][:2]
     return {"batch"} if len(set(rates)) > 1 else set()
 
