@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
 import signal
 import tarfile
 import zipfile
@@ -11,12 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from striate.data import processes, threads
 from striate.data.config import DataConfig
+from striate.data.dataset import Dataset, Split
+from striate.data.loader import batches
 from striate.data.processes import may_fork, shared_empty
 from striate.data.read import load_dataset
+from striate.data.store import stream
+from striate.data.store.stored import StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 from striate.machine import second_process
@@ -27,7 +34,8 @@ def forking(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the program, on a machine of three cores, however little there is to do."""
     monkeypatch.setattr(second_process, "_ALLOWED", [True])
     monkeypatch.setattr(processes, "own_cores", lambda: (0, 1, 2))
-    monkeypatch.setattr(threads, "WORTH", 0.0)
+    for module in (threads, stream):
+        monkeypatch.setattr(module, "WORTH", 0.0)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
 
 
@@ -72,6 +80,53 @@ def test_what_processes_read_is_what_threads_read(
     for name, split in threaded.splits.items():
         assert np.array_equal(forked.splits[name].inputs[:], split.inputs[:])
         assert np.array_equal(forked.splits[name].targets, split.targets)
+
+
+def read_as_stream(source: Path, folder: Path) -> Dataset:
+    shutil.copytree(source, folder)
+    return load_dataset(DataConfig(source=str(folder), size=(8, 8), store="stream"))
+
+
+def read_by(split: Split) -> set[str]:
+    """Where the images of a split are decoded."""
+    assert isinstance(split.inputs, StoredInputs)
+    assert isinstance(split.inputs.source, stream.Stream)
+    return {type(split.inputs.source.decoder).__name__}
+
+
+@pytest.mark.usefixtures("forking")
+def test_a_stream_that_processes_decode_is_that_of_threads(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked = read_as_stream(sources["folder"], tmp_path / "two")
+    monkeypatch.setattr(second_process, "_ALLOWED", [])
+    threaded = load_dataset(DataConfig(source=str(tmp_path / "two"), size=(8, 8), store="stream"))
+    assert forked.findings == threaded.findings
+    assert any("060" in str(finding) for finding in forked.findings)
+    for name, split in threaded.splits.items():
+        assert read_by(split) == {"InThreads"}
+        assert read_by(forked.splits[name]) == {"InProcesses"}
+        assert np.array_equal(forked.splits[name].inputs.source.known_sums, split.inputs.source.known_sums)
+        for _ in range(2):  # places in memory are used again
+            given = list(batches(forked.splits[name], 17, order=torch.randperm(len(split))))
+            for batch in given:
+                rows = [split.ids.tolist().index(number) for number in batch.ids.tolist()]
+                assert np.array_equal(batch.inputs, split.inputs[np.array(rows)])
+
+
+@pytest.mark.usefixtures("forking")
+def test_a_stream_goes_on_here_when_its_processes_are_gone_and_names_a_file_that_is_gone(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    train = read_as_stream(sources["folder"], tmp_path / "two").splits["train"]
+    first = train.inputs[:].clone()
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
+    assert torch.equal(train.inputs[:], first)
+    shutil.rmtree(tmp_path / "two/dark")
+    with pytest.raises(DataError, match="dark"):
+        train.inputs[:]
 
 
 @pytest.mark.usefixtures("forking")

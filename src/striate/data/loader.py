@@ -19,7 +19,7 @@ from striate.data.counter_random import hash_key
 from striate.data.dataset import Split
 from striate.data.store.stored import Inputs, StoredInputs, channel_sums
 from striate.data.targets import Targets
-from striate.data.threads import map_ordered, reading_threads
+from striate.data.threads import map_ordered
 from striate.data.transfer import copied_ahead, fits_on, sent
 
 AHEAD_BYTES = 64 << 20
@@ -52,7 +52,7 @@ def read_ahead(
     if piece is None:
         window, workers, ahead = max(1, min(_WINDOW_BATCHES, budget // 2)), 1, 2
     else:
-        window, workers = 1, reading_threads()
+        window, workers = 1, inputs.source.threads
         pieces = -(-batch // (piece * sample))
         ahead = max(workers, pieces * min(budget, 3))
 
@@ -104,6 +104,11 @@ class HostImages:
     def piece(self) -> None:
         """One thread copies: memory is what takes time."""
         return
+
+    @property
+    def threads(self) -> int:
+        """That one."""
+        return 1
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Copy the images `rows` into `out`."""

@@ -27,7 +27,8 @@ from striate.data.progress import announce_tenths
 from striate.data.scan import Scan
 from striate.data.store.build import build_pack, remove_unless_whole
 from striate.data.store.pack import Pack, open_pack, pack_key, packs_folder
-from striate.data.store.stored import ReadRow, Source, StoredInputs, open_stream, rows_in_block
+from striate.data.store.stored import ReadRow, Source, StoredInputs, rows_in_block
+from striate.data.store.stream import open_stream
 from striate.errors import ConfigError, DataError
 from striate.machine.memory import available_bytes, total_bytes
 from striate.wording import several

@@ -11,9 +11,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,11 @@ def may_fork() -> bool:
     return torch is None or not torch.cuda.is_initialized()
 
 
+def process_count() -> int:
+    """How many are begun: one a core."""
+    return len(own_cores())
+
+
 def shared_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """An array that forked processes write into: what they have written is here."""
     count = math.prod(shape)
@@ -49,46 +54,55 @@ def shared_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
+class Forked(Generic[Item, Result]):
+    """Processes, one a core, forked as it is made, that call `function`: items and results are sent, it is not.
+
+    What fails there is done here, where an error has its place.
+    """
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        self._function = function
+        self._pool = ProcessPoolExecutor(process_count(), multiprocessing.get_context("fork"), begin_forked)
+        _FUNCTION.append(function)
+        try:
+            self._pool.submit(_done, [])  # forks now
+        finally:
+            _FUNCTION.pop()
+
+    def sent(self, items: list[Item]) -> Callable[[], list[Result]]:
+        """Send them to one of the processes; what is given waits for the results."""
+        try:
+            sent = self._pool.submit(_done, items)
+        except RuntimeError:  # a process has died, or all have been ended
+            return lambda: list(map(self._function, items))
+        return lambda: self._results(sent, items)
+
+    def _results(self, sent: Future[list[Result]], items: list[Item]) -> list[Result]:
+        try:
+            return sent.result()
+        except Exception:  # of the function, or of what ended the process
+            return list(map(self._function, items))
+
+    def close(self) -> None:
+        """End them."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 def map_in_processes(
     function: Callable[[Item], Result], items: Iterator[Item], each: float
 ) -> Generator[Result, None, None]:
-    """The results in the order of the items, each of which takes about `each` seconds, in a process a core.
-
-    Items and results are sent, `function` is not. What fails there is done here, where an error has its place.
-    Processes end with the iterator.
-    """
-    workers = len(own_cores())
+    """The results in the order of the items, each of which takes about `each` seconds, in a process a core, which end
+    with the iterator."""
     chunk = max(1, min(_MOST, round(_PART / max(each, 1e-6))))
-    waiting: deque[tuple[list[Item], Future[list[Result]] | None]] = deque()
-    _FUNCTION.append(function)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), begin_forked)
-    try:
+    waiting: deque[Callable[[], list[Result]]] = deque()
+    with closing(Forked(function)) as forked:
         while True:
-            while len(waiting) < 3 * workers and (part := list(islice(items, chunk))):
-                waiting.append((part, _sent(pool, part)))
+            while len(waiting) < 3 * process_count() and (part := list(islice(items, chunk))):
+                waiting.append(forked.sent(part))
             if not waiting:
                 return
-            yield from _results(function, *waiting.popleft())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        _FUNCTION.remove(function)
-
-
-def _sent(pool: ProcessPoolExecutor, part: list[Item]) -> Future[list[Any]] | None:
-    try:
-        return pool.submit(_done, part)
-    except BrokenProcessPool:
-        return None
+            yield from waiting.popleft()()
 
 
 def _done(part: list[Any]) -> list[Any]:
     return [_FUNCTION[-1](item) for item in part]
-
-
-def _results(function: Callable[[Item], Result], part: list[Item], sent: Future[list[Result]] | None) -> list[Result]:
-    if sent is not None:
-        try:
-            return sent.result()
-        except Exception:  # of the function, or of what ended the process
-            pass
-    return [function(item) for item in part]

@@ -86,14 +86,14 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             alike[len(p), p[0].numel()].append(p)
         for (rows, columns), members in alike.items():
-            directions = orthogonalize(torch.stack([m.reshape(rows, columns) for m in self._momenta(group, members)]))
-            directions = directions.to(members[0].dtype)
-            moves = [d.reshape(p.shape) for d, p in zip(directions, members, strict=True)]
+            weights = _matrices(members, members)
+            directions = orthogonalize(_matrices(self._momenta(group, members), members)).to(weights.dtype)
             if group["fixed_norm"]:
-                _turn_at_fixed_norm(members, moves, group["lr"])
-                continue
-            torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(members, moves, alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
+                weights = _turned_at_fixed_norm(weights, directions, group["lr"])
+            else:
+                weights.mul_(1 - group["lr"] * group["weight_decay"])
+                weights.add_(directions, alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
+            torch._foreach_copy_(members, [_of_kernel(w, p) for w, p in zip(weights, members, strict=True)])
 
     def _momenta(self, group: dict[str, Any], members: list[Tensor]) -> list[Tensor]:
         """The running means of gradients, brought up to date; with Nesterov's look ahead."""
@@ -136,12 +136,29 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def _turn_at_fixed_norm(members: list[Tensor], moves: list[Tensor], lr: float) -> None:
-    """Moves of `lr` times the norm, which is then put back; a kernel of zeros gets the norm 1."""
-    norms = [torch.where(n > 0, n, torch.ones_like(n)) for n in torch._foreach_norm(members)]
-    lengths = [lr * n / (m + _TINY) for n, m in zip(norms, torch._foreach_norm(moves), strict=True)]
-    torch._foreach_sub_(members, torch._foreach_mul(moves, lengths))
-    reached = torch._foreach_norm(members)
-    torch._foreach_mul_(
-        members, [n / torch.where(r > 0, r, torch.ones_like(r)) for n, r in zip(norms, reached, strict=True)]
-    )
+def _matrices(values: list[Tensor], kernels: list[Tensor]) -> Tensor:
+    """(B, rows, columns): a copy of the `values` of kernels (K, C, …) of one size, with the columns in the order in
+    which those of the kernel lie in memory: U Vᵀ has the same ones in any order."""
+    moved = [v if k.is_contiguous() else v.movedim(1, -1) for v, k in zip(values, kernels, strict=True)]
+    return torch.stack([v.reshape(len(v), -1) for v in moved])
+
+
+def _of_kernel(matrix: Tensor, kernel: Tensor) -> Tensor:
+    """One of `_matrices` in the shape of its kernel."""
+    if kernel.is_contiguous():
+        return matrix.view(kernel.shape)
+    return matrix.view(kernel.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def _turned_at_fixed_norm(weights: Tensor, directions: Tensor, lr: float) -> Tensor:
+    """Of (B, rows, columns) each matrix moved by `lr` times its norm, which is then put back; one of zeros gets the
+    norm 1. On a GPU a step of Muon takes as long as its operations are many: here all kernels have them in common."""
+    norms = _norms(weights)
+    moved = torch.addcmul(weights, directions, lr * norms / (_norms(directions) + _TINY), value=-1)
+    return moved.mul_(norms / _norms(moved))
+
+
+def _norms(matrices: Tensor) -> Tensor:
+    """(B, 1, 1): 1 where a matrix is zero."""
+    norms = matrices.norm(dim=(1, 2), keepdim=True)
+    return torch.where(norms > 0, norms, 1.0)

@@ -25,7 +25,7 @@ class Counting:
 
     def __init__(self, count: int, piece: int | None, fail_at: int = -1) -> None:
         self.shape, self.dtype = (count, 1, 100, 100), np.dtype(np.uint8)
-        self.piece = piece
+        self.piece, self.threads = piece, 2
         self.fail_at = fail_at
         self.rows = 0
 

@@ -72,6 +72,11 @@ class Pack:
         return
 
     @property
+    def threads(self) -> int:
+        """That one."""
+        return 1
+
+    @property
     def bytes(self) -> int:
         """Size of the images on the disk."""
         return int(np.prod(self.shape)) * self.dtype.itemsize

@@ -1,7 +1,7 @@
 """Inputs that are not in memory, to be indexed like the tensor they would be.
 
 `Source` is where they are read from: a pack on the disk, or a `Stream` that decodes them whenever they are read, for
-which neither memory nor disk needs room. Both begin with `decode_blocks`: all samples decoded once, in a few threads.
+which neither memory nor disk needs room.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.threads import map_ordered, reading_threads
-from striate.errors import DataError
 
 _PIECE_BYTES = 1 << 16
 """Sums are taken of about so many bytes at once."""
@@ -26,7 +25,7 @@ class Source(Protocol):
     """Images by row, from wherever they are.
 
     `shape` is (N, C, H, W), `dtype` that of the images. `piece` is how many rows a thread reads at once, where several
-    threads help; None where one reads all.
+    `threads` help; None where one reads all.
     """
 
     @property
@@ -37,6 +36,9 @@ class Source(Protocol):
 
     @property
     def piece(self) -> int | None: ...
+
+    @property
+    def threads(self) -> int: ...
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Write the images `rows` into `out` (len(rows), C, H, W), in their order. Raises DataError."""
@@ -97,8 +99,12 @@ class StoredInputs:
         if piece is None or len(rows) <= piece:
             self.source.read(rows, out)
         else:
-            starts = range(0, len(rows), piece)
-            for _ in map_ordered(lambda a: self.source.read(rows[a : a + piece], out[a : a + piece]), starts, chunk=1):
+            starts, workers = range(0, len(rows), piece), self.source.threads
+
+            def read(a: int) -> None:
+                self.source.read(rows[a : a + piece], out[a : a + piece])
+
+            for _ in map_ordered(read, starts, chunk=1, workers=workers):
                 pass
         return torch.from_numpy(out).to(self.device)
 
@@ -185,62 +191,3 @@ def decode_blocks(
         return Block(number, start, images, channel_sums(images), unreadable)
 
     return map_ordered(decode, range(first, -(-count // size)), chunk=1, ahead=2 * reading_threads())
-
-
-_READ_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """Samples decoded by `reader`, as a `Source`. `known_sums` are those of all rows, `named` says what a row is."""
-
-    shape: tuple[int, ...]
-    reader: ReadRow
-    known_sums: NDArray[Any]
-    named: Callable[[int], str]
-    dtype: np.dtype
-
-    @property
-    def piece(self) -> int:
-        """Rows that a thread decodes at once."""
-        return max(1, min(16, _READ_BYTES // int(np.prod(self.shape[1:]))))
-
-    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Decode `rows` into `out`. Raises DataError for what could be read before and cannot now."""
-        for position, row in enumerate(rows.tolist()):
-            why = self.reader(row, out[position])
-            if why is not None:
-                raise DataError(
-                    self.named(row),
-                    why,
-                    "the picture that was there when the data were first read",
-                    "put the file back and go on with --resume; --data.store pack keeps a copy of decoded pictures",
-                )
-
-    def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Sums and sums of squares by channel, known since everything was decoded once."""
-        chosen: NDArray[Any] = self.known_sums[rows]
-        return chosen
-
-
-def open_stream(
-    read: ReadRow,
-    count: int,
-    shape: tuple[int, ...],
-    *,
-    dtype: str = "uint8",
-    named: Callable[[int], str],
-    progress: Callable[[int], None],
-) -> tuple[Stream, dict[int, str]]:
-    """Decode everything once, keeping nothing but sums by channel, and reasons by row for what cannot be read.
-
-    `progress` is told of every number of rows that is done.
-    """
-    kind = np.dtype(dtype)
-    sums = np.zeros((count, shape[0], 2), sums_type(kind))
-    unreadable: dict[int, str] = {}
-    for block in decode_blocks(read, count, shape, dtype=kind):
-        sums[block.start : block.start + len(block.sums)] = block.sums
-        unreadable |= block.unreadable
-        progress(len(block.images))
-    return Stream((count, *shape), read, sums, named, kind), unreadable

@@ -1,0 +1,180 @@
+"""Samples decoded whenever they are read: in threads, or in processes, which stay as long as the stream does."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.processes import WORTH, Forked, may_fork, process_count, shared_empty
+from striate.data.store.stored import ReadRow, channel_sums, sums_type
+from striate.data.threads import map_ordered, reading_threads
+from striate.errors import DataError
+
+_READ_BYTES = 1 << 20
+
+Reasons = dict[int, str]
+"""Why rows cannot be read, by number; they are black."""
+
+
+class Decoder(Protocol):
+    """Decodes rows; `threads` of this process may ask at once."""
+
+    @property
+    def threads(self) -> int: ...
+
+    def images(self, rows: Sequence[int], out: NDArray[Any]) -> Reasons:
+        """Decode `rows` into `out` (len(rows), C, H, W)."""
+
+    def sums(self, rows: Sequence[int]) -> tuple[NDArray[Any], Reasons]:
+        """Their `channel_sums`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Samples that `decoder` decodes, as a `Source`. `known_sums` are those of all rows, `named` says what a row is."""
+
+    shape: tuple[int, ...]
+    decoder: Decoder
+    known_sums: NDArray[Any]
+    named: Callable[[int], str]
+    dtype: np.dtype
+
+    @property
+    def piece(self) -> int:
+        """Rows that are decoded at once."""
+        return _rows_at_once(self.shape[1:])
+
+    @property
+    def threads(self) -> int:
+        """How many decode, or wait for a process that does."""
+        return self.decoder.threads
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Decode `rows` into `out`. Raises DataError for what could be read before and cannot now."""
+        for row, why in self.decoder.images(rows.tolist(), out).items():
+            raise DataError(
+                self.named(row),
+                why,
+                "the picture that was there when the data were first read",
+                "put the file back and go on with --resume; --data.store pack keeps a copy of decoded pictures",
+            )
+
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Sums and sums of squares by channel, known since everything was decoded once."""
+        chosen: NDArray[Any] = self.known_sums[rows]
+        return chosen
+
+
+def _rows_at_once(shape: tuple[int, ...]) -> int:
+    return max(1, min(16, _READ_BYTES // int(np.prod(shape))))
+
+
+def open_stream(
+    read: ReadRow,
+    count: int,
+    shape: tuple[int, ...],
+    *,
+    dtype: str = "uint8",
+    named: Callable[[int], str],
+    progress: Callable[[int], None],
+) -> tuple[Stream, Reasons]:
+    """Decode everything once, keeping nothing but sums by channel, and reasons by row for what cannot be read.
+
+    `progress` is told of every number of rows that is done.
+    """
+    kind, size = np.dtype(dtype), _rows_at_once(shape)
+    sums, unreadable = np.zeros((count, shape[0], 2), sums_type(kind)), Reasons()
+    decoder: Decoder = InThreads(read, shape, kind)
+
+    def decode(start: int, stop: int) -> int:
+        sums[start:stop], reasons = decoder.sums(range(start, stop))
+        unreadable.update(reasons)
+        return stop - start
+
+    first = min(count, size)
+    progress(decode(0, min(1, first)))  # what has to be loaded is
+    began = perf_counter()
+    progress(decode(1, first) if first > 1 else 0)
+    if first > 1 and count * (perf_counter() - began) / (first - 1) > WORTH and may_fork():
+        decoder = InProcesses(read, shape, kind)
+    pieces = ((start, min(start + size, count)) for start in range(first, count, size))
+    for done in map_ordered(lambda piece: decode(*piece), pieces, chunk=1, workers=decoder.threads):
+        progress(done)
+    return Stream((count, *shape), decoder, sums, named, kind), unreadable
+
+
+@dataclass(frozen=True)
+class InThreads:
+    """By `read`, images of `shape` (C, H, W) and `dtype`, in the thread that asks."""
+
+    read: ReadRow
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def threads(self) -> int:
+        """One a core, or a few."""
+        return reading_threads()
+
+    def images(self, rows: Sequence[int], out: NDArray[Any]) -> Reasons:
+        """Decode `rows` into `out`."""
+        found = ((row, self.read(row, image)) for row, image in zip(rows, out, strict=True))
+        reasons = {row: why for row, why in found if why is not None}
+        for row in reasons:
+            out[rows.index(row)] = 0
+        return reasons
+
+    def sums(self, rows: Sequence[int]) -> tuple[NDArray[Any], Reasons]:
+        """Their `channel_sums`."""
+        out = np.zeros((len(rows), *self.shape), self.dtype)
+        reasons = self.images(rows, out)
+        return channel_sums(out), reasons
+
+
+_Task = tuple[int | None, Sequence[int]]
+_Done = tuple[NDArray[Any] | None, Reasons]
+
+
+class InProcesses:
+    """The same in forked processes. Their images come through memory in which each task has a place of its own."""
+
+    def __init__(self, read: ReadRow, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        # Twice as many as there are cores, so that each process finds the next when it has done one.
+        self.threads = 2 * process_count()
+        self._memory = shared_empty((self.threads, _rows_at_once(shape), *shape), dtype.str)
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for place in range(self.threads):
+            self._free.put(place)
+        self._forked = Forked(partial(_decode, InThreads(read, shape, dtype), self._memory))
+        weakref.finalize(self, self._forked.close)
+
+    def images(self, rows: Sequence[int], out: NDArray[Any]) -> Reasons:
+        """Decode `rows` into `out`."""
+        place = self._free.get()
+        try:
+            ((_, reasons),) = self._forked.sent([(place, rows)])()
+            out[...] = self._memory[place, : len(rows)]
+        finally:
+            self._free.put(place)
+        return reasons
+
+    def sums(self, rows: Sequence[int]) -> tuple[NDArray[Any], Reasons]:
+        """Their `channel_sums`, which are sent back."""
+        ((sums, reasons),) = self._forked.sent([(None, rows)])()
+        assert sums is not None
+        return sums, reasons
+
+
+def _decode(decoder: InThreads, memory: NDArray[Any], task: _Task) -> _Done:
+    place, rows = task
+    if place is None:
+        return decoder.sums(rows)
+    return None, decoder.images(rows, memory[place, : len(rows)])
