@@ -123,6 +123,7 @@ def trainings(name: str, quick: bool) -> list[Contender]:
     part = QUICK if quick else PARTS[name]
     fields = {"model.name": part["model"], "batch": part["batch"], "optim.name": "sgd", "optim.lr": 0.05}
     fields |= {"optim.ema": 0.0, "optim.weight_decay": 5e-4, "augment.flip": True, "augment.shift": part["border"]}
+    fields |= {"augment.crop": 1.0}  # no more than the peers do
     per_turn = part["steps"] * part["batch"]
     ours = Contender("striate", "striate_on_noise", {"part": part, "fields": fields, "per_turn": per_turn}, ours=True)
     peer = partial(Contender, function="plain_torch")
@@ -212,8 +213,8 @@ def main() -> None:
             print(show(cases[-1]), flush=True)
         if part == "reading":
             claims |= judged(cases[-1])
-        elif part == "resnet18" and (ratio := best_ratio(cases[-1:])) is not None:
-            claims["gpu-resnet18"] = claim(f"{ratio:.2f}× the fastest peer", ratio >= 1)
+        elif part in PARTS and (ratio := best_ratio(cases[-1:])) is not None:
+            claims[f"gpu-{part}"] = claim(f"{ratio:.2f}× the fastest peer", ratio >= 1)
         print(f"  [{perf_counter() - began:.0f} s]", flush=True)
         write_result(__file__, asked, cases, about=(__doc__ or "").split("\n\n")[2], claims=claims)
 

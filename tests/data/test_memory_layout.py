@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from striate.data.memory_layout import channels_last, contiguous
+from striate.data.memory_layout import by_parts, channels_last, contiguous
 
 SHAPES = st.lists(st.integers(1, 3), min_size=2, max_size=5)
 
@@ -45,3 +46,15 @@ def test_the_layout_of_a_gray_batch_is_that_of_the_maps() -> None:
 def test_what_lies_well_is_not_copied() -> None:
     x = torch.randn(2, 1, 8, 8)
     assert contiguous(x).data_ptr() == channels_last(x).data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize(("device", "fewest", "most"), [("cpu", 4, 64), ("meta", 1, 1)])
+def test_an_accelerator_is_given_few_operations_and_a_cpu_parts_that_fit_into_its_cache(device, fewest, most) -> None:
+    parts: list[slice] = []
+
+    def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
+        parts.append(rows)
+        return part
+
+    by_parts(change, torch.zeros(64, 3, 128, 128, dtype=torch.uint8, device=device))
+    assert fewest <= len(parts) <= most

@@ -149,3 +149,19 @@ def test_the_layout_of_a_kernel_changes_nothing_but_rounding() -> None:
             p.grad = torch.empty_like(p).copy_(q.grad)
         Muon(groups_of(module), 0.05).step()
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(plain.parameters(), turned.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("fixed_norm", [True, False])
+def test_kernels_that_lie_channels_last_take_the_same_steps(fixed_norm) -> None:
+    module = layers()
+    laid_out = copy.deepcopy(module).to(memory_format=torch.channels_last)
+    optimizers = [Muon(groups_of(network), 0.05, fixed_norm=fixed_norm) for network in (module, laid_out)]
+    for seed in range(2):
+        give_gradients(module, seed)
+        for p, q in zip(module.parameters(), laid_out.parameters(), strict=True):
+            q.grad = p.grad.clone()  # as gradients of a contiguous kernel lie
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, q in zip(module.parameters(), laid_out.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=2e-3)
+    assert not laid_out[1].weight.is_contiguous()

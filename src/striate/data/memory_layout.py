@@ -1,5 +1,5 @@
 """How the numbers of a batch lie in memory, by definite strides; and batches computed part by part, so that
-intermediate results stay in the cache."""
+intermediate results stay in the cache, or fit into the memory of a GPU."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 _VALUES = 2**19  # of a part: as float32 they take 2 MB
+_VALUES_THERE = 2**26  # on an accelerator, which each operation has to be sent to: 256 MB
 
 
 def by_parts(
@@ -50,7 +51,8 @@ def by_parts(
 ) -> torch.Tensor:
     """`change(part, rows)` for consecutive rows of a batch, put together; each gives images of `size`, by default that
     of its input, in the dtype of the batch."""
-    rows = max(1, _VALUES // max(1, x_BCHW[:1].numel()))
+    values = _VALUES if x_BCHW.device.type == "cpu" else _VALUES_THERE
+    rows = max(1, values // max(1, x_BCHW[:1].numel()))
     if rows >= len(x_BCHW):
         return change(x_BCHW, slice(None))
     out = x_BCHW.new_empty(*x_BCHW.shape[:2], *(size or x_BCHW.shape[2:]))

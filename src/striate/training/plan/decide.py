@@ -278,6 +278,8 @@ def apply_plan(work: Workload, request: ExecutionConfig, seconds: float | None) 
     planned = Planned(work.config.execution)
     if None in (request.precision, request.memory_format, request.compile, request.threads) and request.plan == "auto":
         planned = _within_memory(work, request, seconds)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # what the copies had
     config = replace(work.config, execution=planned.execution)
     place(state.module, config, device)
     if state.average is not None:
