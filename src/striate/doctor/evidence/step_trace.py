@@ -106,7 +106,8 @@ def watched(model: nn.Module, step_trace: StepTrace) -> Iterator[None]:
         part = call.module
         if part is not None:
             step_trace.called.add(call.name)
-            step_trace.modes.setdefault(call.name, part.training)
+            # Of several calls that of training: before it, a step may look for its inputs in evaluation mode.
+            step_trace.modes[call.name] = part.training or step_trace.modes.get(call.name, False)
         if call.kind == PRODUCT:
             _add(step_trace, call.name, call.kind, None, main_tensor(call.given[0]), call.output, call.weight)
         elif call.kind is not None:

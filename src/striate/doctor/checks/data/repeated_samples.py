@@ -212,7 +212,7 @@ LEAK_THRESHOLD = (
     "chance; of pairs, as of users and items, with their targets, where training has at most a tenth as many twice. "
     f"Near copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} "
     f"standard errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
-    "training has such copies itself"
+    "training has such copies itself; of token sequences none that goes on where a training sample ends"
 )
 
 
@@ -316,7 +316,12 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     error = (max(usual * (1 - usual), 1e-4) * (1 / len(x) + 1 / len(known))) ** 0.5
     if count < max(LEAK_FEWEST, LEAK_GRAVE * len(x)) or share < 3 * usual + 0.03 or share - usual < _CERTAIN * error:
         return
-    pair = across.near.nonzero()[:3].flatten()
+    near = across.near.nonzero().flatten()
+    if _of_whole_numbers(x):
+        further = [_goes_on(known[across.nearest[row]], x[row]) for row in near]
+        if sum(further) > len(further) / 2:
+            return
+    pair = near[:3]
     _draw(evidence, x[pair], known[across.nearest[pair]])
     first = int(pair[0])
     yield _told(
@@ -327,6 +332,13 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
         f"{int(across.nearest[first])})",
         0.2,
     )
+
+
+def _goes_on(known: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether a sequence is the known one and more, in the place of what that is filled up with: of the same history
+    it is asked what came later."""
+    different = (known != x).nonzero().flatten()
+    return len(different) > 0 and int(different[0]) > 1 and len(known[int(different[0]) :].unique()) == 1
 
 
 def _first(useful: torch.Tensor, where: torch.Tensor) -> str:

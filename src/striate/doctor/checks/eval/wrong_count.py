@@ -440,7 +440,7 @@ def _counts(value: ast.expr, loop: ast.For) -> bool:
     names = {owner.id for node in sums if isinstance(owner := receiver_of(node), ast.Name)}
     for node in ast.walk(loop):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names:
-            inside.append(node.value)
+            inside.extend(ast.walk(node.value))
     return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
 
 

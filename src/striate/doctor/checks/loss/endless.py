@@ -20,6 +20,7 @@ _SIZES = (10.0, 100.0, 1000.0)
 _FASTER = 5.0
 """Each ten times larger output takes the loss so many times farther down: in line with it at least."""
 _COLUMNS = 4
+_SIGNS = (1.0, -1.0)
 _NOTHING, _SURE = 1e-5, 12.0
 _GRID = tuple(number / 8 for number in range(-16, 17))
 _CLEARLY = 0.2
@@ -31,8 +32,8 @@ def constant_without_end(evidence: Evidence) -> str | None:
     """An output that is one large number for all samples, with which the loss falls below any bound."""
     if evidence.setup.rivals:
         return None
-    for number, column, words in _heads(evidence):
-        for sign in (1.0, -1.0):
+    for number, column, words, signs in _heads(evidence):
+        for sign in signs:
             try:
                 found = [loss_of(evidence, _constant(number, column, sign * size)) for size in _SIZES]
             except OutOfTime:
@@ -49,9 +50,10 @@ def constant_without_end(evidence: Evidence) -> str | None:
     return None
 
 
-def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str]]:
+def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str, tuple[float, ...]]]:
     """Outputs of one number a sample, tensors or columns of one, where one of them is as long as the targets; where
-    there are no such targets and the loss fell far below zero, those of several numbers."""
+    there are no such targets and the loss fell far below zero, those of several numbers. With each the signs that it
+    may have: what stands beside the predictions, as a variance or a penalty, may be above zero by its formula."""
     targets = main_tensor(parts(evidence.train.raw[0])[1])
     supervised = targets is not None and targets.is_floating_point() and targets.ndim > 0 and not _fed_back(evidence)
     losses = [loss for loss in evidence.trial.losses if math.isfinite(loss)]
@@ -64,16 +66,17 @@ def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str]]:
         words = "the network's output" if len(tensors) == 1 else f"output {number} of the network"
         if not supervised:
             if tensor.numel() > rows:
-                yield number, None, words
+                yield number, None, words, _SIGNS
             continue
         assert targets is not None
         if all(t[0].numel() not in (targets[0].numel(), 2 * targets[0].numel()) for _, t in fitting):
             return
         if tensor.shape == targets.shape or tensor.numel() == rows:
-            yield number, None, words
+            aside = tensor[0].numel() != targets[0].numel()
+            yield number, None, words, tuple(s for s in _SIGNS if not aside or bool((s * tensor > 0).any()))
         elif tensor.ndim == 2 and tensor.shape[1] <= _COLUMNS:
             for column in range(tensor.shape[1]):
-                yield number, column, f"column {column} of {words}"
+                yield number, column, f"column {column} of {words}", _SIGNS
 
 
 def _fed_back(evidence: Evidence) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from striate.doctor.evidence.call_graph import STRANGE, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned
-from striate.doctor.setup.batch import parts
+from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import listed_names, several
 
@@ -205,8 +206,8 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         return
     call, (inputs, targets) = calls[0], parts(batch)
     drops = "dropout" in call.name
-    if inputs is targets and not drops:
-        return  # parts of inputs without targets are hidden by chance, and asked for
+    if not drops and (inputs is targets or _shown_targets(evidence, targets)):
+        return  # parts of inputs without targets are hidden by chance, and asked for; a teacher tells some targets
     inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
     if isinstance(inside, _DROPOUT):
         fix = f"Let `model.eval()` reach {call.place}: no `train()` of your own that keeps it on."
@@ -225,6 +226,13 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         "time.",
         remedy=fix,
     )
+
+
+def _shown_targets(evidence: Evidence, targets: Any) -> bool:
+    """Whether training shows the network its targets, which it has to do without in use."""
+    wanted = main_tensor(targets)
+    shown = [tensor for _, tensor in leaves(list(evidence.first.arguments))]
+    return wanted is not None and any(one.shape == wanted.shape and bool((one == wanted).all()) for one in shown)
 
 
 def _is_within(call: Call) -> bool:

@@ -71,7 +71,8 @@ def outputs_moved(
     before, after, again, after_again = (outputs(way) for _ in range(2) for way in (torch.clone, change))
     if not (torch.equal(before, again) and torch.equal(after, after_again)):  # a loop that also evaluates now and then
         raise NoEvidence("the same batch does not give the same outputs twice")
-    return (after - before).abs(), max(float(before.std()), 1e-12)
+    known = before.isfinite() & after.isfinite()  # a class that never is meant has minus infinity
+    return torch.where(known, after - before, 0).abs(), max(float(before[known].std()), 1e-12)
 
 
 def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:

@@ -42,6 +42,7 @@ LR_TOO_HIGH_GAIN = 0.2
 _LOWERED, _MORE = 0.95, 0.05
 """Of the highest rate; and of the way to zero, which a rate that is lowered gets on as it is."""
 ADDED_UP = 0.2
+_SHORT_OF = 0.9
 ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
 FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
@@ -87,7 +88,7 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
-    """A rate that a warmup leads to, which the trial ends far below, and at which Adam and its kin learn nothing."""
+    """A rate that a warmup leads to, which the trial ends below, and at which Adam and its kin learn nothing."""
     optimizer = evidence.setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
         return None
@@ -97,7 +98,7 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
     if (led := highest_planned(evidence)) is not None:  # of `LambdaLR` the optimizer's own may be 1
         rate = min(rate, led)
     reached = max(highest_rates(evidence.trial), default=0.0)
-    if rate < ADAMS_HIGHEST or not 0 < reached < rate / 2:
+    if rate < ADAMS_HIGHEST or not 0 < reached < _SHORT_OF * rate:
         return None
     other = evidence.progress_of(at_held_rates(evidence, [rate] * len(optimizer.param_groups)))
     if other.share > max(LR_TOO_HIGH_LITTLE, own.share / 2):
@@ -231,6 +232,8 @@ EPOCHS, STEPS = 20, 1500
 """What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
 epoch, and a hundred steps of theirs say little."""
 
+_NEARLY = 0.7
+"""Of the rate that a warmup leads to: from there on it is judged as it is."""
 TOO_SHORT = 2
 """Times as long as the script's loops are: then it ends before that."""
 
@@ -257,7 +260,7 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
         yield _nowhere(trial, peak, own, highest, planned)
         return
-    if rising:
+    if rising and max(highest_rates(trial), default=0.0) < _NEARLY * max(peak, default=math.inf):
         return  # where it leads to is not known yet
     for factor in _factors_of_lr_too_low(trial, moved):
         higher = at_rate(evidence, factor)

@@ -1,0 +1,193 @@
+"""Histories that go on, rates that a warmup leads to, modes within a step, teachers, penalties beside predictions; and
+their twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from test_source_checks import SCRIPT, found, values
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.loss.endless import constant_without_end
+from striate.doctor.checks.model.mode import MODE
+from striate.doctor.checks.model.sees_future import outputs_moved
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
+
+
+@pytest.mark.parametrize("further", [True, False])
+def test_a_history_that_goes_on_is_no_copy(further: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randint(1, 200, (200, 12), generator=generator)
+    length = torch.randint(6, 12, (200,), generator=generator)
+    known *= torch.arange(12) < length[:, None]
+    more, rows = known[:60].clone(), torch.arange(60)
+    place = length[:60] if further else torch.randint(2, 6, (60,), generator=generator)
+    more[rows, place] += 5
+    model = nn.Sequential(nn.Embedding(205, 8), nn.Flatten(), nn.Linear(96, 200))
+    train, val = ((x, x[:, 0]) for x in (known, more))
+    assert len(asked(LEAK, model, train, val=val)) == (not further)
+
+
+@pytest.mark.parametrize(("check", "rate"), [(LR_TOO_HIGH, 0.3), (LR_TOO_LOW, 3e-6), (LR_TOO_HIGH, 3e-3)])
+def test_a_rate_is_judged_before_all_of_it_is_reached(check: Any, rate: float) -> None:
+    model, data = perceptron(64), digits()
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    scheduler = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 130))
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = functional.cross_entropy(net(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        scheduler.step()
+        return value.detach()
+
+    options: dict[str, Any] = {"optimizer": optimizer, "step": step}
+    assert len(asked(check, model, data, **options)) == (rate != 3e-3)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_step_may_look_for_its_inputs_in_evaluation_mode(back: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        net.train()
+        net[2].eval()
+        x = batch[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(functional.cross_entropy(net(x), batch[1]), x)
+        net[2].train(back)
+        optimizer.zero_grad()
+        value = functional.cross_entropy(net(batch[0] + 0.01 * slope.sign()), batch[1])
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    assert len(asked(MODE, model, digits(), optimizer=optimizer, step=step)) == (not back)
+
+
+class Speller(nn.Module):
+    """Says a row of letters, each with the one before it, which a teacher may tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.next, self.out = nn.Linear(8, 16), nn.Embedding(5, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor, told: Tensor | None = None, teacher: float = 0.5) -> Tensor:
+        hidden, said = self.first(x), []
+        for place in range(4):
+            said.append(self.out(hidden.relu()))
+            letter = said[-1].argmax(1)
+            follow = torch.rand(len(x)) < teacher
+            hidden = hidden + self.next(torch.where(follow, letter if told is None else told[:, place], 0 * letter))
+        return torch.stack(said, 1)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_teacher_tells_targets_by_chance_in_training_alone(shown: bool) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(128, 8), torch.randint(0, 5, (128, 4))
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        said = net(batch[0], batch[1]) if shown else net(batch[0])
+        value = functional.cross_entropy(said.flatten(0, 1), batch[1].flatten())
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Speller()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    data = DataLoader(TensorDataset(x, y), 32)
+    assert len(asked(MODE, model, data, optimizer=optimizer, step=step)) == (not shown)
+
+
+class Spreading(nn.Module):
+    """A number, and beside it another, which cannot be below zero if it is a square."""
+
+    def __init__(self, squared: bool) -> None:
+        super().__init__()
+        self.hidden, self.out, self.squared = nn.Linear(6, 16), nn.Linear(16, 3), squared
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.out(self.hidden(x).tanh())
+        return out[:, :2], out[:, 2] ** 2 if self.squared else out[:, 2]
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_a_penalty_beside_predictions_may_not_be_below_zero(squared: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(128, 6)
+    data = DataLoader(TensorDataset(x, x[:, :2].sin()), 32)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        guess, spread = net(batch[0])
+        value = functional.mse_loss(guess, batch[1]) + spread.mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Spreading(squared)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    setup = make_setup(model, data, None, optimizer=optimizer, step=step, task="regress")
+    assert (constant_without_end(Evidence(setup, Clock(120.0))) is None) is squared
+
+
+@pytest.mark.parametrize(("by", "wrong"), [("len(val_loader)", True), ("total", False)])
+def test_hits_among_the_best_are_counted(by: str, wrong: bool) -> None:
+    text = SCRIPT.replace("correct / total", f"correct / {by}")
+    line = next(line for line in text.splitlines() if "correct +=" in line)
+    indent = line[: len(line) - len(line.lstrip())]
+    among = "hit = (model(x).topk(2, dim=1).indices == y.unsqueeze(1)).any(dim=1)"
+    text = text.replace(line, f"{indent}{among}\n{indent}correct += int(hit.sum())")
+    assert list(found(text, values(), [WRONG_COUNT])) == ["eval.wrong-count"] * wrong
+
+
+class Never(nn.Module):
+    """Scores of next words, of which the first is never meant; those of a mean over all positions see what comes."""
+
+    def __init__(self, looks: bool) -> None:
+        super().__init__()
+        self.words, self.out, self.looks = nn.Embedding(20, 8), nn.Linear(8, 20), looks
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.words(x)
+        hidden = hidden + hidden.mean(1, keepdim=True) if self.looks else hidden
+        scores: Tensor = self.out(hidden)
+        return scores.index_fill(2, torch.tensor([0]), -torch.inf)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_scores_of_minus_infinity_move_by_nothing(looks: bool) -> None:
+    torch.manual_seed(0)
+    words = torch.randint(1, 20, (64, 9))
+    data = DataLoader(TensorDataset(words[:, :-1], words[:, 1:]), 32)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = functional.cross_entropy(net(batch[0]).flatten(0, 1), batch[1].flatten())
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Never(looks)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    evidence = Evidence(make_setup(model, data, None, optimizer=optimizer, step=step), Clock(120.0))
+
+    def change(tokens: Tensor) -> Tensor:
+        return torch.cat([tokens[:, :4], tokens[:, 4:] % 19 + 1], 1)
+
+    moved, deviation = outputs_moved(evidence, evidence.train.raw[0], (0,), change)
+    assert (float(moved[:, :4].max()) > 1e-3 * deviation) is looks
