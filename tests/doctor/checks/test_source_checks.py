@@ -201,6 +201,12 @@ def test_a_score_may_be_one_that_falls(kept: str, right: bool) -> None:
     assert (found(text, names, [SCHEDULER_CALLS]) == {}) is right
 
 
+@pytest.mark.parametrize(("given", "mode", "right"), [("-accuracy", "min", True), ("1 - accuracy", "max", False)])
+def test_a_metric_may_be_turned_round(given: str, mode: str, right: bool) -> None:
+    text = SCRIPT.replace("scheduler.step()", f"scheduler.step({given})")
+    assert (found(text, values(lambda o: ReduceLROnPlateau(o, mode)), [SCHEDULER_CALLS]) == {}) is right
+
+
 def test_a_scheduler_stepped_before_the_optimizer_is_named() -> None:
     names = values()
     names["optimizer"].step()

@@ -366,6 +366,8 @@ def _plateau(
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
     if "score" in words and _kept_where_lower(source, words):
         return None
+    if not watched and _turned_round(given):
+        rises, falls = falls, rises
     wrong = rises and not falls if scheduler.mode == "min" else falls and not rises
     if not wrong:
         return None
@@ -375,6 +377,12 @@ def _plateau(
         f"`{site.text}` with mode {scheduler.mode!r}: the rate is lowered while the metric gets better",
         f"`torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode={right!r})`",
     )
+
+
+def _turned_round(given: ast.expr | None) -> bool:
+    """Whether it is `-error` or `1 - accuracy`."""
+    taken_from = isinstance(given, ast.BinOp) and isinstance(given.op, ast.Sub) and isinstance(given.left, ast.Constant)
+    return taken_from or (isinstance(given, ast.UnaryOp) and isinstance(given.op, ast.USub))
 
 
 def _batches(evidence: Evidence) -> int | None:
