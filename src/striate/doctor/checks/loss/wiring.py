@@ -24,6 +24,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import STEPS, Evidence
+from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood
 from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
@@ -65,8 +66,25 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
         return
-    reads = (_worse, _of_distances, _dearer, _added, _wanted_least)
+    reads = (_unlikely, _worse, _of_distances, _dearer, _added, _wanted_least)
     yield from islice(chain.from_iterable(read(evidence) for read in reads), 1)
+
+
+def _unlikely(evidence: Evidence) -> Iterator[Finding]:
+    groups = evidence.trial.replica.optimizer.param_groups
+    with suppress(NoEvidence):
+        found = None if any(group.get("maximize") for group in groups) else wrong_partial_likelihood(evidence)
+        if found is not None and found.kind == "maximized":
+            yield Finding(
+                code="loss.sign",
+                severity="error",
+                where="the loss",
+                measured="its gradient by the outputs is that of Cox's partial likelihood of durations and events with "
+                f"the sign turned round (cosine {-found.wrong:.3f})",
+                threshold=SIGN.threshold,
+                why="The likelihood is made small: who leaves last gets the highest risk.",
+                remedy="put the minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
+            )
 
 
 def _of_distances(evidence: Evidence) -> Iterator[Finding]:
@@ -248,7 +266,8 @@ SIGN = Check(
     "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
     "named for a score (dice, IoU, …) adds what it does not take from 1; or one of several outputs for which "
     "its targets cost more than those of other samples; or numbers above 0 that cross entropy is given, of which the "
-    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that learns little",
+    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that learns little; "
+    f"or a gradient that is Cox's partial likelihood's turned round (cosine -{SAME:g})",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

@@ -22,17 +22,19 @@ from striate.doctor.checks.loss.kinds_of_targets import (
     smoothed_away,
 )
 from striate.doctor.checks.loss.renumbered import RENUMBERED, renumbered
+from striate.doctor.checks.loss.risk_sets import wrong_risk_sets
 from striate.doctor.checks.loss.usual_gradient import GUESS, TAUGHT, teaches_nothing
 from striate.doctor.checks.loss.wiring import raised_by_loss
 from striate.doctor.checks.loss.wrong import Wrong
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.partial_likelihood import SAME
 from striate.records import Finding
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     raised = raised_by_loss(evidence)
-    wrong = None if raised is None else Wrong("error", *raised)
+    wrong = wrong_risk_sets(evidence) if raised is None else Wrong("error", *raised)
     if wrong is None:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
         wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
@@ -86,7 +88,8 @@ WRONG_FOR_TASK = Check(
     f"distribution, scores times {SMALL:g} or less without which the loss is smaller, "
     "ctc_loss of what are no log probabilities, or of inputs that are too short; a loss of one's own that goes "
     f"{GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss goes "
-    f"{TAUGHT:.0%} in as many steps; binary cross entropy for "
+    f"{TAUGHT:.0%} in as many steps; a gradient that is Cox's (cosine {SAME:g}) with those at risk who left before, or "
+    "in the order of the batch, or with those counted who were not seen to leave; binary cross entropy for "
     f"exclusive classes warns where cross entropy gets {BETTER:.0%} more right",
     run=_run,
     explains=(
