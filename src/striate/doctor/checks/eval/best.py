@@ -14,12 +14,15 @@ from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 
-_LOW = frozenset(("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid"))
+_LOW = frozenset(
+    ("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid", "brier")
+)
 _HIGH = frozenset((
     "acc", "accuracy", "f1", "iou", "miou", "dice", "auc", "auroc", "psnr", "ssim", "top1", "recall", "precision",
     "bleu", "rouge", "chrf", "meteor", "bertscore", "cider", "map50", "ndcg", "mrr", "kappa", "qwk", "mcc", "matthews",
-    "jaccard", "concordance", "cindex", "spearman", "pearson", "kendall", "r2", "auprc", "aupr",
+    "jaccard", "concordance", "cindex", "harrell", "harrells", "spearman", "pearson", "kendall", "r2", "auprc", "aupr",
 ))  # fmt: skip
+_NEGATIVE, _TRAINS = frozenset(("neg", "negative")), frozenset(("train", "training", "mixed", "half"))
 
 _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))
 """Functions that compare, of `operator`, numpy and torch."""
@@ -246,9 +249,11 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
         return None
     if not _taken(source, node, one, other):
         return None
-    words = _given_back(source, one) or _given_to(source, one) or _words(one) | _words(other)
+    made, own = _made_of(source, one), _words(one)
+    words = (_told(source, made) if isinstance(one, ast.Name) else set()) or _given_to(source, one)
+    words = (words or _telling(own | _words(other)) or _told(source, made, by_names=True)) | own & _NEGATIVE
     low, high = bool(words & _LOW), bool(words & _HIGH)
-    if low == high or low != greater or words & {"neg", "negative"}:
+    if low == high or low != greater or words & _NEGATIVE:
         return None
     return ("higher loss", "<") if low else ("lower share", ">")
 
@@ -286,31 +291,53 @@ def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) 
     return False
 
 
-def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
-    """The words of what the user's function returns whose result a name is, or of what else it stands for; none where
-    that is not one value, and words of both kinds where it is turned round, `1 - score`."""
-    if not isinstance(value, ast.Name):
-        return set()
-    made = [
-        part.value
-        for part in ast.walk(source.scope_of(value))
-        if isinstance(part, ast.Assign) and [ast.unparse(target) for target in part.targets] == [value.id]
-    ]
+def _told(source: ScriptSource, made: list[ast.expr], *, by_names: bool = False) -> set[str]:
+    """The words of what the user's function returns by which a value is made, or of what else it stands for, or
+    `by_names` of functions; none where that is not one value, and words of both kinds where it is turned round,
+    `1 - score`."""
     if len(made) == 1 and not isinstance(made[0], ast.Call) and _turns_round(made[0]):
         return {*_LOW, *_HIGH}
     if len(made) == 1 and isinstance(made[0], ast.Name | ast.Attribute | ast.Subscript):  # `current = val_loss`
-        words = _words(made[0])
-        return words if words & (_LOW | _HIGH) else set()
-    functions = source.functions_of(made[0]) if len(made) == 1 and isinstance(made[0], ast.Call) else []
-    if len(made) == 1 and isinstance(made[0], ast.Call) and not functions:  # `accuracy_score(y, predicted)`
-        words = _words(ast.Name(called(made[0])))
-        return words if words & (_LOW | _HIGH) else set()
+        return _telling(_words(made[0]))
+    if len(made) != 1 or not isinstance(made[0], ast.Call):
+        return set()
+    functions = source.functions_of(made[0])
+    if not functions:  # `accuracy_score(y, predicted)`
+        return _telling(_names_of(source, made[0]) if by_names else _words(ast.Name(called(made[0]))))
     returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
     if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
         return set()
     if _turns_round(returned[0]):
         return {*_LOW, *_HIGH}
     words = {word.removesuffix("es") if word.endswith("sses") else word for word in _words(returned[0])}
+    calls = (part for part in (*ast.walk(returned[0]), made[0]) if by_names and isinstance(part, ast.Call))
+    return _telling(words) or next(filter(None, (_telling(_names_of(source, call)) for call in calls)), set())
+
+
+def _made_of(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
+    """What a name is given in its function, or an attribute of any object in the script."""
+    named = isinstance(value, ast.Name)
+    wanted = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+    scopes = [source.scope_of(value)] if named else source.trees.values() if wanted else ()
+    parts = [part for scope in scopes for part in ast.walk(scope) if isinstance(part, ast.Assign)]
+    if named:
+        return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [wanted]]
+    return [
+        part.value
+        for part in parts
+        if not isinstance(part.value, ast.Constant)
+        and any(isinstance(target, ast.Attribute) and target.attr == wanted for target in part.targets)
+    ]
+
+
+def _names_of(source: ScriptSource, call: ast.Call) -> set[str]:
+    """The words of the function that is called, as it is written and of what it is: `self.metric` may be any. A
+    training in mixed precision is none."""
+    words = _words(ast.Name(f"{called(call)} {getattr(source.value(call.func), '__name__', '')}"))
+    return set() if words & _TRAINS else words
+
+
+def _telling(words: set[str]) -> set[str]:
     return words if words & (_LOW | _HIGH) else set()
 
 
@@ -350,24 +377,25 @@ def _words(node: ast.expr) -> set[str]:
 
 def _words_in(text: str) -> set[str]:
     """The c-index of survival analysis is one word."""
-    return set(re.findall(r"[a-z]+\d*", re.sub("(?<![a-z])c[_-]index", "cindex", text.lower())))
+    return set(re.findall(r"[a-z]+\d*", re.sub("(?<![a-z])c[_-](index|stat(istic)?)(?![a-z])", "cindex", text.lower())))
 
 
 def _turns_round(node: ast.AST) -> bool:
-    """Whether what is larger makes it smaller: `-score`, `1 - score`."""
-    return any(
-        (isinstance(part, ast.UnaryOp) and not isinstance(part.operand, ast.Constant))
-        or (isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub) and isinstance(part.left, ast.Constant))
-        for part in ast.walk(node)
+    """Whether what is larger makes it smaller: `-score`, `1 - score`; not what a metric is given."""
+    if isinstance(node, ast.Call) and _telling(_words(ast.Name(called(node)))):
+        return False  # `concordance_index(times, -risks, events)`
+    turned = (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant)) or (
+        isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
     )
+    return turned or any(map(_turns_round, ast.iter_child_nodes(node)))
 
 
 WORST_KEPT = Check(
     codes=("eval.worst-kept", "optim.scheduler-calls"),
     question="Is the epoch that is kept the best one?",
     threshold="`if new > best: best = new`, or `best = max(new, best)`, of a loss or an error, or the other way round "
-    "of an accuracy or another share, by their names or by what the function returns that gives them; the same of the "
-    "mode of a callback and the metric that it monitors; or its `state_dict()` is kept without a copy",
+    "of an accuracy or another share, by their names or by what the function returns that gives them, or its name; the "
+    "same of the mode of a callback and the metric that it monitors; or its `state_dict()` is kept without a copy",
     run=_worst_kept,
     of_source=True,
 )
