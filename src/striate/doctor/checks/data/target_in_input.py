@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 
@@ -12,6 +13,7 @@ from striate.doctor.evidence.call_graph import INPUT, SUMS
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
+from striate.doctor.evidence.partial_likelihood import durations_and_events, speaks_of
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding, Severity
@@ -30,6 +32,9 @@ _COLUMNS, _ROWS = 4, 20
 """Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
 
 _FEWEST_OF_CLASS = 30
+_IN_ORDER, _UNORDERED, _TOLD_APART = 0.99, 0.9, 0.5
+"""Share of pairs of samples that a column has in the order of their durations, that other columns may have at most, and
+of which it has to tell more apart."""
 _MOST_COLUMNS, _LOOKED_AT = 60, 400
 _EXACT, _APART = 1e-5, 1e-3
 """Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
@@ -43,6 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_passed_on(evidence))
         or list(_asked_back(evidence))
         or list(_given_to_loss(evidence))
+        or list(_durations_told(evidence))
         or _numbers(evidence)
     )
 
@@ -196,6 +202,48 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
                 "warning",
             )
             return
+
+
+def _durations_told(evidence: Evidence) -> Iterator[Finding]:
+    """A column of a table that rises, or falls, with the durations of those whose event was seen, as their number of
+    invoices does: a duration that is rounded, or its logarithm."""
+    with suppress(NoEvidence):
+        table = evidence.samples.joined if evidence.samples.joined is not None else evidence.samples.inputs
+        wide = table.ndim == 2 and table.shape[1] >= _COLUMNS
+        for duration, event in durations_and_events(evidence) if wide else ():
+            times, seen = (
+                torch.cat([column.of(batch) for batch in evidence.train.raw]) for column in (duration, event)
+            )
+            rows = (seen == 1).nonzero().flatten()[:_LOOKED_AT]
+            if len(times) != len(table) or len(rows) < _FEWEST_OF_CLASS:
+                continue
+            order = _in_order(table[rows].double(), times[rows])
+            column = int(order.argmax())
+            others = torch.cat([order[:column], order[column + 1 :]])
+            if (
+                float(order[column]) < _IN_ORDER
+                or float(others.max()) > _UNORDERED
+                or not speaks_of(evidence, duration)
+            ):
+                continue
+            yield _finding(
+                f"number {column} of the {several(len(order), 'input number')} has {float(order[column]):.1%} of the "
+                f"pairs of {several(len(rows), 'sample')} in the order of the durations that the loss is given, where "
+                f"the event was seen; no other more than {float(others.max()):.0%}",
+                "ask when that column is known: what is counted until the event, such as a customer's invoices, is "
+                f"left out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
+                "warning",
+            )
+            return
+
+
+def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """Of each column (N, D) the share of pairs that it has in the order of times (N,), or all in the other order, of
+    those that it tells apart: one half of a column in which most pairs are equal."""
+    above = (times[:, None] > times).flatten()
+    signs = (columns[:, None] - columns).sign().flatten(0, 1)[above]
+    told = signs.abs().mean(0)
+    return (0.5 + signs.mean(0).abs() / (2 * told.clamp(min=1e-9))).where(told > _TOLD_APART, 0.5)
 
 
 def _numbers(evidence: Evidence) -> Iterator[Finding]:
@@ -363,7 +411,9 @@ TARGET_IN_INPUT = Check(
     f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
     "are the target to all digits, where others have to do with it too; or one column alone tells two classes apart by "
     f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more; or a number for the loss "
-    "alone is one of the inputs; or all inputs are their targets, "
+    "alone is one of the inputs; or a column of a table has "
+    f"{_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of durations that the loss is given, "
+    f"no other {_UNORDERED:.0%}; or all inputs are their targets, "
     "and the network adds its input to its output; or the loss is given the network's input, and the batch holds the "
     "same without noise",
     run=_run,
