@@ -21,6 +21,7 @@ from striate.doctor.checks.data.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import left_roughly
 from striate.doctor.checks.data.parts_apart import parts_apart
+from striate.doctor.checks.data.shifted_places import MOVED, TOLD, left_when_shifted
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -58,6 +59,10 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
         if (kept := left_by_step(evidence)) is not None:
             yield _of_step(kept)
+            return
+    with suppress(NoEvidence):
+        if (shifted := left_when_shifted(evidence)) is not None:
+            yield _of_a_shift(*shifted)
             return
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
@@ -122,6 +127,19 @@ def _of_step(measured: str) -> Finding:
         why=_BETWEEN,
         remedy="move targets with their images: `masks = masks.flip(-1)`, "
         "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
+    )
+
+
+def _of_a_shift(who: str, measured: str) -> Finding:
+    return Finding(
+        code="data.targets-left-behind",
+        severity="error",
+        where=f"the {who}",
+        measured=measured,
+        threshold=LEFT_BEHIND.threshold,
+        why="What is asked for lies elsewhere than what is shown: most targets are those of other inputs.",
+        remedy="move targets with their inputs, by as many of their own places: "
+        "`x, y = x.roll(shift * bins_per_place, -1), y.roll(shift, -1)`",
     )
 
 
@@ -424,12 +442,15 @@ def _standardized(samples: torch.Tensor) -> torch.Tensor:
 
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
-    question="Are masks, boxes and points flipped with their images?",
+    question="Are masks, boxes, points and places moved with their inputs?",
     threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
     "never moves with that; or five pairs in which the image looks clearly more like a flipped one, wherever it is "
     "shifted to, and the mask like one that is not, and less than 2.5 times as many in which both move; or a number "
     "that stays, which a simple model tells of validation, and of its mirror images with the other sign; or targets a "
     "whole number of times as large as their inputs, which are like them once they are shifted, in 40 % of the pairs; "
+    f"or inputs that are shifted while targets along their axis stay, in three pairs and a third of all such, where a "
+    f"ridge regression says of shifted validation what correlates by {TOLD:g} with targets that move along, and by "
+    f"{MOVED:g} less with those that stay; "
     "or maps, or such numbers, that stay in eight samples or more which the step mirrors, and in nine of ten",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",

@@ -1,0 +1,152 @@
+"""Inputs that are shifted, as a spectrum along frequency, and targets with a place there that stay where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+
+import torch
+from torch.nn.functional import one_hot
+from torch.utils.data import DataLoader, IterableDataset, default_convert
+
+from striate.doctor.evidence.calls import watch_calls
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.wording import several
+
+_SAMPLES, _DRAWS, _STEPS = 24, 3, 3
+_SHORTEST, _FEWEST_PLACES = 8, 6
+"""Axis of inputs, and of targets, along which a place is looked for."""
+_ALIKE, _CLEARLY = 0.8, 0.2
+"""Correlation of two draws once one is shifted, and how much less it is as they are."""
+TOLD, MOVED = 0.5, 0.3
+_FEWEST, _MOST, _NUMBERS = 60, 600, 100_000
+_PAIRS, _OFTEN = 3, 0.5
+Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Shift = tuple[int, int]
+"""An axis, counted from the end, and by how many places what lies along it is moved on."""
+
+
+def left_when_shifted(evidence: Evidence) -> tuple[str, str] | None:
+    """Who shifts inputs while places among their targets stay, and words for that; None where they move along, or have
+    no place."""
+    val = evidence.val_samples
+    x, y = val.sole_inputs[:_MOST], _of_places(val.y if val.maps is None else None)
+    if y is None or len(x) < _FEWEST or not x.is_floating_point() or max(x[0].numel(), y[0].numel()) > _NUMBERS:
+        return None
+    goes_along = _told_by_ridge(x, y[: len(x)])
+    for who, pairs in (("augmentation of the training data set", _draws), ("training step", _steps)):
+        left, moved, shifts = 0, 0, list[str]()
+        for one, other, before, after in pairs(evidence):
+            shift = _shift(one, other)
+            told = None if shift is None else goes_along(shift)
+            if shift is None or told is None or before.shape != after.shape:
+                continue
+            axis, places = told[0]
+            if before.numel() > 1 and torch.equal(before, before.roll(places, axis)):
+                continue
+            stays = torch.equal(before, after)
+            left, moved = left + stays, moved + (not stays)
+            if stays:
+                shifts.append(
+                    f"so shifted, validation looks to a ridge regression as if its targets were moved by {places:+d} "
+                    f"(correlation {told[1]:.2f}, of targets that stay {told[2]:.2f})"
+                )
+        if left >= max(_PAIRS, _OFTEN * moved):
+            return (
+                who,
+                f"of {several(left + moved, 'sample')} that are shifted, {left:,} keep their targets; {shifts[0]}",
+            )
+    return None
+
+
+def _of_places(y: torch.Tensor | None) -> torch.Tensor | None:
+    """Targets (N, …, places) as numbers, class numbers as one of each class; None where there are too few places."""
+    if y is None or y.is_complex():
+        return None
+    if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
+        whole = not y.is_floating_point() and bool(((y >= 0) & (y < _NUMBERS)).all())
+        y = one_hot(y.reshape(-1).long(), int(y.max()) + 1) if whole else y
+    return y.double() if y.ndim > 1 and max(y.shape[1:]) >= _FEWEST_PLACES else None
+
+
+def _draws(evidence: Evidence) -> Iterator[Pair]:
+    """Pairs of draws of a sample, and their targets."""
+    data = getattr(evidence.setup.train, "dataset", None)
+    if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        return
+    for number in range(min(_SAMPLES, len(data))):
+        with suppress(Exception):  # a data set of the user's
+            draws = [tuple(map(main_tensor, parts(default_convert(data[number])))) for _ in range(_DRAWS)]
+            (one, before), *others = draws
+            for other, after in others:
+                if one is not None and other is not None and before is not None and after is not None:
+                    yield one, other, before, after
+
+
+def _steps(evidence: Evidence) -> Iterator[Pair]:
+    """Samples as the loader yields them and as the network is given them, and their targets."""
+    for number, batch in enumerate(evidence.train.raw[:_STEPS]):
+        inputs, wanted = (main_tensor(part) for part in parts(batch))
+        calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
+        shown = calls.shown
+        if inputs is None or wanted is None or shown is None or shown.shape != inputs.shape or not wanted.ndim:
+            return
+        given = next((call.target for call in calls.losses if call.target.numel() == wanted.numel()), None)
+        if given is None or len(wanted) != len(inputs) or torch.equal(shown.cpu(), inputs.cpu()):
+            return
+        yield from zip(
+            inputs.cpu(), shown.cpu(), wanted.cpu(), given.cpu().reshape(wanted.shape).to(wanted), strict=True
+        )
+
+
+def _likeness(one: torch.Tensor, other: torch.Tensor, axis: int) -> torch.Tensor:
+    """The correlation of `other` with `one` moved on by 0, 1, 2, … places along an axis, and round from its end."""
+    products = torch.fft.rfft(one, dim=axis).conj() * torch.fft.rfft(other, dim=axis)
+    found = torch.fft.irfft(products, n=one.shape[axis], dim=axis).movedim(axis, 0).reshape(one.shape[axis], -1).sum(1)
+    likeness: torch.Tensor = found / (one.norm() * other.norm()).clamp_min(1e-12)
+    return likeness
+
+
+def _shift(one: torch.Tensor, other: torch.Tensor) -> Shift | None:
+    """How a sample is shifted to be like another draw of it, where along one axis and clearly."""
+    if one.shape != other.shape or not one.is_floating_point() or torch.equal(one, other):
+        return None
+    one, other = (part.double() - part.double().mean() for part in (one, other))
+    for axis in range(-one.ndim, 0):
+        if one.shape[axis] >= _SHORTEST:
+            found = _likeness(one, other, axis)
+            places = int(found.argmax())
+            if found[places] >= max(_ALIKE, float(found[0]) + _CLEARLY):
+                return axis, places if places <= len(found) // 2 else places - len(found)
+    return None
+
+
+def _told_by_ridge(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[Shift, float, float] | None]:
+    """By a shift of inputs (N, …): how targets (N, …, places) move with it, the correlation of what a ridge regression
+    of half of the samples says of the others, shifted, with targets that do, and with those that stay. None where it
+    does not know of it, or says that they stay."""
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    known, asked = rows[: len(x) // 2], rows[len(x) // 2 :]
+    mean, wanted = x[known].double().mean(0), y - y[known].mean(0)
+    seen = (x[known].double() - mean).flatten(1)
+    gram = seen @ seen.T
+    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
+    weights = torch.linalg.solve(gram + ridge, wanted[known].flatten(1))
+
+    @cache
+    def told(shift: Shift) -> tuple[Shift, float, float] | None:
+        axis, places = shift
+        shown = (x[asked].double().roll(places, axis) - mean).flatten(1)
+        said = (shown @ seen.T @ weights).reshape(wanted[asked].shape)
+        axes = [axis for axis in range(-y.ndim + 1, 0) if y.shape[axis] >= _FEWEST_PLACES]
+        by_axis = {axis: _likeness(wanted[asked], said, axis) for axis in axes}
+        along = max(axes, key=lambda axis: float(by_axis[axis].max()))
+        found = by_axis[along]
+        best = int(found.argmax())
+        if found[best] < max(TOLD, float(found[0]) + MOVED):
+            return None
+        return (along, best if best <= len(found) // 2 else best - len(found)), float(found[best]), float(found[0])
+
+    return told
