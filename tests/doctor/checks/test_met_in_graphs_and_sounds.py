@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 
 
@@ -56,3 +57,73 @@ def test_places_go_along_with_what_is_shifted(asks: str, moves: str, by_step: bo
     options["loss"] = functional.cross_entropy if asks == "one" else functional.binary_cross_entropy_with_logits
     said = asked(LEFT_BEHIND, model, DataLoader(Chords(0, asks, "" if by_step else moves), 50), **options)
     assert ["shifted" in one.measured for one in said] == [True] * (asks != "none" and moves == "inputs")
+
+
+def rings(count: int) -> list[dict[str, Tensor]]:
+    """Graphs of four to eight nodes, each with an edge to the next one and back."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(count):
+        nodes = int(torch.randint(4, 9, (), generator=generator))
+        there = torch.stack([torch.arange(nodes), torch.arange(1, nodes + 1) % nodes])
+        x = torch.randn(nodes, 3, generator=generator)
+        found.append({"x": x, "edges": torch.cat([there, there.flip(0)], 1), "y": x.roll(1, 0)[:, :1]})
+    return found
+
+
+def together(graphs: list[dict[str, Tensor]], moved: bool = True, across: bool = False) -> dict[str, Tensor]:
+    """One graph of many, and of each node which graph it is of."""
+    sizes = torch.tensor([len(graph["x"]) for graph in graphs])
+    offsets = (sizes.cumsum(0) - sizes) * moved
+    edges = torch.cat([graph["edges"] + offset for graph, offset in zip(graphs, offsets, strict=True)], 1)
+    found = {"x": torch.cat([graph["x"] for graph in graphs]), "edges": edges.T.contiguous() if across else edges}
+    found["graph"] = torch.arange(len(graphs)).repeat_interleave(sizes)
+    return found | {"y": torch.cat([graph["y"] for graph in graphs])}
+
+
+class Messages(nn.Module):
+    """A message along each edge; `adds`: nodes are numbered by the graph, and it adds what lies before."""
+
+    def __init__(self, adds: bool) -> None:
+        super().__init__()
+        self.adds, self.node, self.message = adds, nn.Linear(3, 8), nn.Linear(3, 8)
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        edges, x = batch["edges"], batch["x"]
+        edges = edges if edges.shape[0] == 2 else edges.T
+        if self.adds:
+            sizes = batch["graph"].bincount()
+            edges = edges + (sizes.cumsum(0) - sizes).repeat_interleave(2 * sizes)
+        start, end = edges
+        hidden = self.node(x).index_add(0, end, self.message(x)[start])
+        out: Tensor = self.out(hidden.relu())
+        return out
+
+
+@pytest.mark.parametrize("by", ["loader", "loader across", "hand"])
+@pytest.mark.parametrize(("moved", "adds"), [(False, False), (True, False), (False, True)])
+def test_edges_of_graphs_in_a_batch_are_between_their_own_nodes(by: str, moved: bool, adds: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return loop(model, (batch, batch["y"]), optimizer, loss)
+
+    def collate(graphs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        found = together(graphs, moved, by == "loader across")
+        return found if adds or by == "hand" else {name: found[name] for name in found if name != "graph"}
+
+    graphs: Any = rings(64)
+    batches = [collate(graphs[begin : begin + 16]) for begin in range(0, 64, 16)]
+    train = batches if by == "hand" else DataLoader(graphs, 16, collate_fn=collate)
+    model = Messages(adds)
+    options = {"loss": functional.mse_loss, "optimizer": torch.optim.Adam(model.parameters()), "step": step}
+    assert len(asked(GRAPHS_TOGETHER, model, train, **options)) == (not moved and not adds)
+
+
+def test_one_large_graph_is_no_batch_of_graphs() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return loop(model, (batch, batch["y"]), optimizer, loss)
+
+    x, model = torch.randn(40, 3), Messages(False)
+    batch = {"x": x, "edges": torch.randint(12, (2, 90)), "kind": torch.arange(40) % 5, "y": x[:, :1]}
+    options = {"loss": functional.mse_loss, "optimizer": torch.optim.Adam(model.parameters()), "step": step}
+    assert not asked(GRAPHS_TOGETHER, model, [batch], **options)

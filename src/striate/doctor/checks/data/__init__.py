@@ -8,6 +8,7 @@ from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
+from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
 from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE, NOT_NORMALIZED
@@ -47,6 +48,7 @@ CHECKS: tuple[Check, ...] = (
     SAME_ORDER,
     SCRAMBLED,
     AXES_DEALT,
+    GRAPHS_TOGETHER,
     MIXED_UP,
     NOT_NORMALIZED,
     TARGET_SCALE,
