@@ -12,7 +12,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
+from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.evidence.clock import NoEvidence
 
 
 class Chords(Dataset[Any]):
@@ -127,3 +129,41 @@ def test_one_large_graph_is_no_batch_of_graphs() -> None:
     batch = {"x": x, "edges": torch.randint(12, (2, 90)), "kind": torch.arange(40) % 5, "y": x[:, :1]}
     options = {"loss": functional.mse_loss, "optimizer": torch.optim.Adam(model.parameters()), "step": step}
     assert not asked(GRAPHS_TOGETHER, model, [batch], **options)
+
+
+class Scaled(nn.Sequential):
+    """Two layers whose outputs have the size of the targets."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x) * self.scale
+        return out
+
+
+@pytest.mark.parametrize("compared", [functional.mse_loss, functional.l1_loss])
+@pytest.mark.parametrize(
+    ("unit", "divided", "scale", "right"),
+    [(1e-6, 1.0, 1.0, False), (1e-3, 10.0, 1.0, False), (1e-6, 1e-6, 1.0, True), (1e-6, 1.0, 1e-6, True)],
+)
+def test_tiny_targets_are_scaled_up(compared: Any, unit: float, divided: float, scale: float, right: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = compared(model(batch["place"]), batch["pull"] / divided)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    torch.manual_seed(0)
+    x = torch.randn(256, 4)
+    y = unit * torch.stack([x[:, 0] - x[:, 1], x[:, 2]], 1)
+    batches = [{"place": x[rows], "pull": y[rows]} for rows in torch.arange(256).split(32)]
+    model = Scaled(scale)
+    options = {"loss": compared, "optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
+    try:
+        said = asked(TARGET_SCALE, model, batches, **options)
+    except NoEvidence:  # of targets that go by no usual name
+        said = []
+    assert ["variance 1" in one.measured for one in said] == [True] * (not right)

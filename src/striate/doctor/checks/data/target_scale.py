@@ -11,6 +11,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.keypoints import unscaled_maps
+from striate.doctor.checks.data.tiny_targets import LEFT, LEFT_SCALED, TINY, tiny_targets
 from striate.doctor.checks.loss.paired_quantities import FAR, out_of_reach
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -30,7 +31,7 @@ _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = unscaled_maps(evidence) or _of_one_of_several(evidence)
+    found = unscaled_maps(evidence) or _of_one_of_several(evidence) or _of_tiny_ones(evidence)
     if found is not None:
         yield found
         return
@@ -73,6 +74,25 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
         "image.",
         remedy="give both one scale: boxes in pixels divided by the side of the image, "
         "`boxes / boxes.new_tensor([width, height, width, height])`",
+    )
+
+
+def _of_tiny_ones(evidence: Evidence) -> Finding | None:
+    found = tiny_targets(evidence)
+    if found is None:
+        return None
+    return Finding(
+        code="data.target-scale",
+        severity="error",
+        where="training targets",
+        measured=f"targets have a root mean square of {found.size:.2g}, the first outputs one of {found.given:.2g}; "
+        f"after {several(found.steps, 'step')} the loss is {found.own:.3g} times that of one number for all samples, "
+        f"and with targets of variance 1 {found.other:.2f} times",
+        threshold=TARGET_SCALE.threshold,
+        why="The loss is small at once, and looks as if all were learned, while errors are larger than the targets; a "
+        "step of the usual rate moves outputs by more than the targets are.",
+        remedy="scale the targets by those of training, `std = y.std(0)`, train on `y / std`, and predict "
+        "`model(x) * std`",
     )
 
 
@@ -141,7 +161,9 @@ TARGET_SCALE = Check(
     f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets; of targets from "
     f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left; "
     f"or one of several outputs whose targets are {FAR:g} times as large as it is after the trial, and which the loss "
-    "asks for",
+    f"asks for; or first outputs {TINY:g} times as large as the targets, and a loss after the trial that is {LEFT:g} "
+    f"times that of one number for all samples or more, but {LEFT_SCALED:g} times at most after the same steps with "
+    "targets of variance 1",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "
