@@ -21,6 +21,7 @@ from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.sees_future import outputs_moved
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
 from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
 
@@ -191,3 +192,9 @@ def test_scores_of_minus_infinity_move_by_nothing(looks: bool) -> None:
 
     moved, deviation = outputs_moved(evidence, evidence.train.raw[0], (0,), change)
     assert (float(moved[:, :4].max()) > 1e-3 * deviation) is looks
+
+
+@pytest.mark.parametrize(("factor", "offered"), [(1.01, False), (1.3, True)])
+def test_what_is_apart_by_chance_is_not_put_right(factor: float, offered: bool) -> None:
+    x = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert any("scale" in way.what for way in corrections(x, factor * x)) is offered

@@ -12,6 +12,8 @@ from torch.nn import functional
 from striate.doctor.evidence.describing import is_grid
 
 Change = Callable[[torch.Tensor], torch.Tensor]
+_NOTHING = 0.03
+"""In deviations, a difference of scale or offset that samples have by chance, and that explains nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Corr
     for what, axes in sets:
         (mean, deviation), (other, others) = _figures(train, axes), _figures(val, axes)
         factor = torch.where(others > 1e-12, deviation / others.clamp_min(1e-12), torch.ones(()).double())
+        offset = (mean - other).abs() / deviation.clamp_min(1e-12)
+        if float(torch.maximum((factor - 1).abs(), offset).max()) < _NOTHING:
+            continue
         yield Correction(what, _affine(factor, mean - factor * other, wanted))
     if grid:
         low, high = float(train.min()), float(train.max())
