@@ -94,7 +94,8 @@ class StepCalls:
     `sizes_differ`: whether torch warned that outputs and targets have different shapes. `shapes`: of results after the
     network's last call: the loss's. `shown`: what its first call was given. `soft`: shares of classes (N, K) that log
     probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
-    positions) of numbers that embeddings were asked for, by any network, as they came."""
+    positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
+    sample."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -107,6 +108,7 @@ class StepCalls:
     shown: torch.Tensor | None = None
     soft: list[torch.Tensor] = field(default_factory=list)
     looked_up: list[torch.Tensor] = field(default_factory=list)
+    entries: list[torch.Tensor] = field(default_factory=list)
     error: BaseException | None = None
 
     @property
@@ -179,8 +181,10 @@ class _Watcher:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         if func is functional.ctc_loss:
             _note_alignment(calls, args, kwargs)
-        if func is functional.embedding and args[0].ndim == 2 and len(calls.looked_up) < 64:
-            calls.looked_up.append(args[0].detach().cpu().clone())
+        if func is functional.embedding and args[0].ndim in (1, 2):
+            kept = calls.looked_up if args[0].ndim == 2 else calls.entries
+            if len(kept) < 64:
+                kept.append(args[0].detach().cpu().clone())
         return value
 
     def _note_shares(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:

@@ -26,7 +26,7 @@ from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
-from striate.doctor.setup.batch import Path, copied, size_of
+from striate.doctor.setup.batch import Path, altered, copied, size_of
 from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import TrainingSetup
@@ -121,9 +121,17 @@ class Evidence:
         """What the training loader yields, sample by sample."""
         first = self.first  # before the calls of another step: loops that accumulate count theirs
         asked = [call.target for call in self.calls.losses if call.target.ndim]
-        found = training_samples(self.train, first, self.setup.classifies, self.setup.unlabeled, asked)
+        found = training_samples(self.train, first, self.setup.classifies, self.setup.unlabeled, asked, self._matters)
         inputs = named_as_inputs(found, self.train.raw[0], first, asked)
         return replace(found, y=None, classifies=False) if inputs else found
+
+    def _matters(self, path: Path) -> bool:
+        """Whether the loss of a step is another where samples exchange what lies at a place of the batch."""
+        batch = self.train.raw[0]
+        given = copied(batch), altered(batch, path, lambda values: values.roll(1, 0))
+        with same_random_state():
+            own, other = (run_trial(self.setup, [one], 1, self.clock.until(0.05), close=False).losses for one in given)
+        return not own or own != other
 
     @Kept
     def val_samples(self) -> Samples:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch.nn import functional
@@ -99,9 +99,11 @@ def training_samples(
     classifies: bool,
     unlabeled: int | None = None,
     asked: Sequence[torch.Tensor] = (),
+    matters: Callable[[Path], bool] = lambda _: True,
 ) -> Samples:
     """What is trained on; the watched step tells which of a batch's tensors go where, and where it calls no loss of
-    the setup and no name in a batch says which are the targets, what torch's losses are `asked` for."""
+    the setup and no name in a batch says which are the targets, what torch's losses are `asked` for. Whole numbers
+    behind two others are no targets where the loss is the same whatever they are: `matters` says so of a place."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))
     arguments = [t for part in _listed(first.arguments) if (t := main_tensor(part)) is not None]
@@ -109,9 +111,12 @@ def training_samples(
     y_path = _place(batch, first.loss_targets, last=True) or _place(batch, targets, same=True)
     if first.loss_targets is None and targets is inputs and isinstance(batch, Mapping):
         y_path = next((path for path in (_place(batch, target) for target in asked) if path and path != x_path), y_path)
-    if _numbers_samples(batches, y_path):
-        beside = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
-        y_path = beside[-1] if beside else y_path
+    beside = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
+    if beside and (
+        _numbers_samples(batches, y_path)
+        or (first.loss_targets is None and _are_numbers(y_path, batch) and not matters(y_path))
+    ):
+        y_path = beside[-1]
     plain = None
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
@@ -131,6 +136,11 @@ def training_samples(
     joined = _joined(batches, paths) if len(paths) == len(given) else None
     x, y = _gathered(batches.raw, x_path), _targets(batches, y_path)
     return replace(found, x=x, y=y, joined=joined, joined_paths=paths)
+
+
+def _are_numbers(path: Path | None, batch: Any) -> TypeGuard[Path]:
+    found = None if path is None else leaf(batch, path)
+    return found is not None and found.ndim == 1 and not found.is_floating_point() and not found.is_complex()
 
 
 def _numbers_samples(batches: Batches, path: Path | None) -> bool:

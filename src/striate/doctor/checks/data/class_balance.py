@@ -73,6 +73,10 @@ def _need_class_loss(evidence: Evidence) -> None:
     losses = evidence.calls.losses
     if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
         raise NoEvidence("the loss asks for quantities, not for classes")
+    labels = main_tensor(parts(evidence.train.raw[0])[1])
+    entries = evidence.calls.entries if not losses and labels is not None and labels.ndim == 1 else []
+    if any(torch.equal(entry, labels.cpu()) for entry in entries if labels is not None):
+        raise NoEvidence("what stands for classes is looked up in a table, as the items of users are")
 
 
 def _outputs(evidence: Evidence) -> int | None:

@@ -324,7 +324,10 @@ def _flat(layer: LayerView) -> float:
     pooled = output is not None and output.ndim > 2 and output[0, 0].numel() == 1
     if layer.units is None or layer.units.shape[1] < 2 or pooled:  # means over maps differ little, as of a gate
         return 0.0
-    return flat_share(layer.units, FLAT)
+    # Weights that began at zero and are zero still are those of outputs that a mask leaves out, as of a coupling.
+    unused = 0.0 if layer.weight is None else float((layer.weight == 0).flatten(1).all(1).double().mean())
+    flat = flat_share(layer.units, FLAT)
+    return flat if flat == 1 else max(0.0, flat - unused)
 
 
 REDUNDANT_FILTERS = Check(
