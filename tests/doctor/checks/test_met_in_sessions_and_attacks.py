@@ -3,24 +3,27 @@ their twins."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from asked import asked, digits, perceptron
+from asked import asked, digits, loop, perceptron
 from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.class_balance import IMBALANCE
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.endless import constant_without_end
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.sees_future import outputs_moved
+from striate.doctor.checks.model.unit_outputs import REDUNDANT_FILTERS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
-from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
@@ -198,3 +201,86 @@ def test_scores_of_minus_infinity_move_by_nothing(looks: bool) -> None:
 def test_what_is_apart_by_chance_is_not_put_right(factor: float, offered: bool) -> None:
     x = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert any("scale" in way.what for way in corrections(x, factor * x)) is offered
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_numbers_that_no_loss_asks_for_are_no_targets(asked_for: bool) -> None:
+    torch.manual_seed(0)
+    past, future, district = torch.randn(96, 6), torch.randn(96, 2), torch.randint(0, 4, (96,))
+    model = nn.Linear(6, 2)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        apart = (batch[1] - net(batch[0])).abs().mean(1)
+        value = (apart * (1 + batch[2]) if asked_for else apart).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    data = DataLoader(TensorDataset(past, future, district), 32)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    evidence = Evidence(make_setup(model, data, None, optimizer=optimizer, step=step), Clock(120.0))
+    y = evidence.samples.y
+    assert y is not None
+    assert torch.equal(y, district if asked_for else future)
+
+
+@pytest.mark.parametrize("as_classes", [True, False])
+def test_items_that_are_looked_up_are_no_classes(as_classes: bool) -> None:
+    torch.manual_seed(0)
+    readers, books = torch.randint(0, 20, (256,)), torch.randint(0, 30, (256,)) * torch.randint(0, 2, (256,))
+
+    class Loans(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.readers, self.books = nn.Embedding(20, 8), nn.Embedding(30, 8)
+
+        def forward(self, reader: Tensor) -> Tensor:
+            found: Tensor = self.readers(reader) @ self.books.weight.T
+            return found
+
+    def step(net: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        if as_classes:
+            value = functional.cross_entropy(net(batch[0]), batch[1])
+        else:
+            own, other = (
+                (net.readers(batch[0]) * net.books(b)).sum(1) for b in (batch[1], torch.randint(0, 30, (32,)))
+            )
+            value = -functional.logsigmoid(own - other).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Loans()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    data = DataLoader(TensorDataset(readers, books), 32)
+    with suppress(NoEvidence):
+        found = asked(IMBALANCE, model, data, optimizer=optimizer, step=step)
+        assert as_classes
+        assert found
+        return
+    assert not as_classes
+
+
+class Coupling(nn.Module):
+    """Half of its outputs are left out by a mask; its last layer begins at zero."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.hidden, self.last = nn.Linear(64, 32), nn.Linear(32, 16)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.classes, self.mask = nn.Linear(16, 10), torch.arange(16) % 2 if masked else torch.ones(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.classes(self.last(self.hidden(x.flatten(1)).relu()) * self.mask)
+        return found
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_outputs_that_a_mask_leaves_out_are_no_copies(masked: bool) -> None:
+    torch.manual_seed(0)
+    model = Coupling(masked)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    assert not asked(REDUNDANT_FILTERS, model, digits(), optimizer=optimizer, step=loop, loss=functional.cross_entropy)
