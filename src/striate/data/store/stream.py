@@ -14,18 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.processes import WORTH, Forked, may_fork, process_count, shared_empty
-from striate.data.store.stored import ReadRow, channel_sums, sums_type
+from striate.data.store.stored import ReadRow, channel_sums, rows_in_block, sums_type
 from striate.data.threads import map_ordered, reading_threads
 from striate.errors import DataError
 
-_READ_BYTES = 1 << 20
+_READ_BYTES, _SENT_BYTES = 1 << 20, 1 << 18
 
 Reasons = dict[int, str]
 """Why rows cannot be read, by number; they are black."""
 
 
 class Decoder(Protocol):
-    """Decodes rows; `threads` of this process may ask at once."""
+    """Decodes rows, `piece` at once at most; `threads` of this process may ask at the same time."""
+
+    @property
+    def piece(self) -> int: ...
 
     @property
     def threads(self) -> int: ...
@@ -50,7 +53,7 @@ class Stream:
     @property
     def piece(self) -> int:
         """Rows that are decoded at once."""
-        return _rows_at_once(self.shape[1:])
+        return self.decoder.piece
 
     @property
     def threads(self) -> int:
@@ -73,10 +76,6 @@ class Stream:
         return chosen
 
 
-def _rows_at_once(shape: tuple[int, ...]) -> int:
-    return max(1, min(16, _READ_BYTES // int(np.prod(shape))))
-
-
 def open_stream(
     read: ReadRow,
     count: int,
@@ -90,7 +89,7 @@ def open_stream(
 
     `progress` is told of every number of rows that is done.
     """
-    kind, size = np.dtype(dtype), _rows_at_once(shape)
+    kind = np.dtype(dtype)
     sums, unreadable = np.zeros((count, shape[0], 2), sums_type(kind)), Reasons()
     decoder: Decoder = InThreads(read, shape, kind)
 
@@ -99,13 +98,14 @@ def open_stream(
         unreadable.update(reasons)
         return stop - start
 
-    first = min(count, size)
+    first = min(count, decoder.piece)
     progress(decode(0, min(1, first)))  # what has to be loaded is
     began = perf_counter()
     progress(decode(1, first) if first > 1 else 0)
     if first > 1 and count * (perf_counter() - began) / (first - 1) > WORTH and may_fork():
         decoder = InProcesses(read, shape, kind)
-    pieces = ((start, min(start + size, count)) for start in range(first, count, size))
+    block = rows_in_block(shape)
+    pieces = ((start, min(start + block, count)) for start in range(first, count, block))
     for done in map_ordered(lambda piece: decode(*piece), pieces, chunk=1, workers=decoder.threads):
         progress(done)
     return Stream((count, *shape), decoder, sums, named, kind), unreadable
@@ -118,6 +118,11 @@ class InThreads:
     read: ReadRow
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def piece(self) -> int:
+        """Few, so that a batch is shared out among all threads."""
+        return max(1, min(16, _READ_BYTES // int(np.prod(self.shape))))
 
     @property
     def threads(self) -> int:
@@ -148,12 +153,14 @@ class InProcesses:
 
     def __init__(self, read: ReadRow, shape: tuple[int, ...], dtype: np.dtype) -> None:
         # Twice as many as there are cores, so that each process finds the next when it has done one.
-        self.threads = 2 * process_count()
-        self._memory = shared_empty((self.threads, _rows_at_once(shape), *shape), dtype.str)
+        self.threads, here = 2 * process_count(), InThreads(read, shape, dtype)
+        # To send a task takes as long as to decode some thumbnails.
+        self.piece = max(here.piece, _SENT_BYTES // int(np.prod(shape)))
+        self._memory = shared_empty((self.threads, self.piece, *shape), dtype.str)
         self._free: SimpleQueue[int] = SimpleQueue()
         for place in range(self.threads):
             self._free.put(place)
-        self._forked = Forked(partial(_decode, InThreads(read, shape, dtype), self._memory))
+        self._forked = Forked(partial(_decode, here, self._memory))
         weakref.finalize(self, self._forked.close)
 
     def images(self, rows: Sequence[int], out: NDArray[Any]) -> Reasons:
