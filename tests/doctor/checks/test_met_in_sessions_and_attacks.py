@@ -3,13 +3,14 @@ their twins."""
 
 from __future__ import annotations
 
+import ast
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
 from asked import asked, digits, loop, perceptron
-from test_source_checks import SCRIPT, found, values
+from test_source_checks import SCRIPT, found, source_of, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
@@ -17,9 +18,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.class_balance import IMBALANCE
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.endless import constant_without_end
 from striate.doctor.checks.model.mode import MODE
+from striate.doctor.checks.model.never_updated import in_idle_method
 from striate.doctor.checks.model.sees_future import outputs_moved
 from striate.doctor.checks.model.unit_outputs import REDUNDANT_FILTERS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
@@ -263,6 +266,27 @@ def test_items_that_are_looked_up_are_no_classes(as_classes: bool) -> None:
     assert not as_classes
 
 
+BY_NAME = """
+class Averaging:
+    def begin_fit(self, learner):
+        self.average = AveragedModel(learner.model)
+    def after_epoch(self, learner):
+        self.average.update_parameters(learner.model)
+"""
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_a_callback_that_is_called_by_its_name_is_not_idle(called: bool) -> None:
+    text = BY_NAME + "for epoch in range(9):\n    getattr(callback, 'after_epoch')(learner)\n" * called
+    source = source_of(text)
+    (update,) = (node for tree in source.trees.values() for node in ast.walk(tree) if is_update(node))
+    assert in_idle_method(source, update) is not called
+
+
+def is_update(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "update_parameters"
+
+
 class Coupling(nn.Module):
     """Half of its outputs are left out by a mask; its last layer begins at zero."""
 
@@ -284,3 +308,16 @@ def test_outputs_that_a_mask_leaves_out_are_no_copies(masked: bool) -> None:
     model = Coupling(masked)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     assert not asked(REDUNDANT_FILTERS, model, digits(), optimizer=optimizer, step=loop, loss=functional.cross_entropy)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_stretches_of_yes_and_no_agree_by_chance(measured: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    steps = torch.randn(900, generator=generator)
+    series = steps if measured else (steps > 1).float()
+    rows = series.unfold(0, 40, 3)
+    data = [DataLoader(TensorDataset(part, part[:, 0]), 32) for part in (rows[::2], rows[1::2])]
+    found: list[Any] = []
+    with suppress(NoEvidence):
+        found = asked(WINDOWS_SHARED, nn.Linear(40, 1), data[0], val=data[1], loss=functional.mse_loss, task="regress")
+    assert len(found) == measured

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.never_updated import evaluated_and_left, share_followed
+from striate.doctor.checks.model.never_updated import evaluated_and_left, in_idle_method, share_followed
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.other_networks import evaluated_instead
 from striate.doctor.evidence.clock import NoEvidence
@@ -162,6 +162,18 @@ def _decay(steps: float) -> float:
     return round(math.pow(0.01, 1 / max(steps / 10, 10)), 4)
 
 
+def _updated_by_epoch(evidence: Evidence, average: Any) -> bool:
+    """Whether it is an average that the script updates, though no step does."""
+    return (
+        isinstance(average, nn.Module)
+        and hasattr(average, "update_parameters")
+        and any(
+            isinstance(site.node.func, ast.Attribute) and not in_idle_method(evidence.source, site.node.func)
+            for site in evidence.source.calls("update_parameters")
+        )
+    )
+
+
 def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     """Copies of the network that the step's code names, and neither runs nor changes."""
     theirs = {id(thing) for thing in reached_objects((evidence.setup.step,)) if isinstance(thing, nn.Module)}
@@ -185,6 +197,8 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         return watched
 
     trial = evidence.variant("with copies watched", Change(prepare=prepare, wrap=wrap))
+    by_epoch = [found for found, _ in kept if _updated_by_epoch(evidence, found)]
+    ran |= {id(part) for average in by_epoch for part in average.modules()}
     still = [
         found
         for found, before in kept

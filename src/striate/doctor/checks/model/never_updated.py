@@ -34,7 +34,7 @@ def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
         runs: list[Site] = []
         if not {*name.lower().split("_")}.isdisjoint(_SAID_UNTRAINED):
             continue
-        reads = [(file, node) for file, node in reads_of(source, name) if not _in_idle_method(source, node)]
+        reads = [(file, node) for file, node in reads_of(source, name) if not in_idle_method(source, node)]
         if _stored_once(source, name) and _runs_only(source, reads, runs):
             yield name, runs[0].where
             return
@@ -87,13 +87,14 @@ def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: li
     return kept and bool(runs) and all(run.often != "batch" for run in runs)
 
 
-def _in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
+def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
     """Whether it stands in a method that nothing calls: an average whose update was left out."""
     function = source.function_of(node)
     owner = source.parent(function) if function is not None else None
     if not isinstance(function, ast.FunctionDef) or not isinstance(owner, ast.ClassDef):
         return False
-    if function.name.startswith("__"):
+    said = (part for tree in source.trees.values() for part in ast.walk(tree) if isinstance(part, ast.Constant))
+    if function.name.startswith("__") or any(part.value == function.name for part in said):  # getattr(callback, name)
         return False
     for site in source.calls(function.name):
         thing = source.value(receiver_of(site.node))
