@@ -30,7 +30,7 @@ from striate.doctor.evidence.nearness import (
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
 from striate.doctor.evidence.samples import Samples
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.records import Finding, Remedy, Severity
 from striate.wording import several
@@ -199,6 +199,7 @@ LEAK_SHARE, LEAK_GRAVE, LEAK_FEWEST = 0.02, 0.05, 3
 TABLE = 0.1
 _OFTENER = 10
 """Times as many of validation as within training: where pairs come again by chance, there are as many, about."""
+_COLUMNS = 3
 _CERTAIN = 4.0
 _LARGER = 3
 """Numbers of a whole image, for each that the network is given: not of one whose parts are samples."""
@@ -209,7 +210,8 @@ LEAK_THRESHOLD = (
     f"{LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
     "or two; a note of token sequences that training repeats half as often), an "
     f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
-    "chance; of pairs, as of users and items, with their targets, where training has at most a tenth as many twice. "
+    "chance; of pairs, as of users and items, with their targets, or where a batch has nothing else and the step looks "
+    "them up in tables, where training has at most a tenth as many twice. "
     f"Near copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} "
     f"standard errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
     "training has such copies itself; of token sequences none that goes on where a training sample ends"
@@ -221,6 +223,11 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if shared is not None and shared[0] >= max(LEAK_FEWEST, LEAK_SHARE * shared[1]):
         count, total = shared
         yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE)
+        return
+    looked_up = _looked_up(evidence)
+    if looked_up is not None:
+        length = getattr(getattr(evidence.setup.train, "dataset", None), "__len__", int)()
+        yield from _pairs_again(*looked_up, read=min(1.0, len(looked_up[0]) / max(length, 1)))
         return
     train, val = evidence.samples, evidence.val_samples
     x, known = val.sole_inputs, train.sole_inputs
@@ -260,12 +267,38 @@ def _pairs_with_targets(samples: Samples) -> torch.Tensor | None:
     return torch.cat([x, wanted], 1).double()[wanted[:, 0] > wanted.min()]
 
 
-def _pairs_again(known: torch.Tensor, x: torch.Tensor) -> Iterator[Finding]:
-    """Pairs of which training has next to none twice, though it has those of validation."""
+def _looked_up(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Numbers of users and of items that they chose (N, 2), of training and of validation, or all three of triples,
+    where all that batches have is looked up in tables by the step; None where they have something else."""
+    with suppress(NoEvidence):
+        entries, asked = evidence.calls.entries, _columns(evidence.val.raw[0])
+        own = _columns(evidence.train.raw[0])
+        if not 2 <= len(asked) <= len(own) or not all(any(torch.equal(c, e) for e in entries) for c in own):
+            return None
+        known, others = (
+            torch.cat([torch.stack(_columns(batch)[: len(asked)], 1) for batch in batches.raw])
+            for batches in (evidence.train, evidence.val)
+        )
+        return known, others
+    return None
+
+
+def _columns(batch: Any) -> list[torch.Tensor]:
+    """The columns of whole numbers that a batch has; nothing where it has anything else."""
+    found = [tensor.detach().cpu() for _, tensor in leaves(batch)]
+    if any(t.ndim not in (1, 2) or t.is_floating_point() or t.numel() > _COLUMNS * len(t) for t in found):
+        return []
+    columns = [column for tensor in found for column in (tensor[:, None] if tensor.ndim == 1 else tensor).long().T]
+    return columns if len({len(column) for column in columns}) == 1 else []
+
+
+def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Iterator[Finding]:
+    """Pairs of which training has next to none twice, though it has those of validation. `read`: the share of training
+    that is known."""
     count = int((same_in(x, known) >= 0).sum())
-    if count < LEAK_FEWEST or count < TABLE * len(x) or _share(known) * _OFTENER > count / len(x):
+    if count < LEAK_FEWEST or count < TABLE * read * len(x) or _share(known) * _OFTENER > count / len(x):
         return
-    how = "a pair of numbers of training samples with the same target, of which training has next to none twice"
+    how = "numbers, as of a user and an item, that a training sample has as well, and training next to none twice"
     yield _told(count, len(x), how, LEAK_GRAVE)
 
 

@@ -1,0 +1,90 @@
+"""Items that users chose, looked up in tables by a step that never calls the network as a whole; graphs whose nodes are
+counted, or whose labels are of others; and their twins."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from asked import asked
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.evidence.clock import NoEvidence
+from striate.records import Finding
+
+
+def said(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
+    with suppress(NoEvidence):
+        return asked(check, model, train, **options)
+    return []
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.003)
+
+
+class Tables(nn.Module):
+    """Vectors of users and of items, which steps read by themselves."""
+
+    def __init__(self, above_zero: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.users, self.items = nn.Embedding(100, 8), nn.Embedding(60, 8)
+        if above_zero:
+            for table in (self.users, self.items):
+                nn.init.uniform_(table.weight, 0.1, 0.5)
+
+
+def chosen() -> tuple[Tensor, Tensor]:
+    """Of each of 100 users the items that it chose, nine of one kind of four."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randint(4, (100,), generator=generator)
+    items = kinds[:, None] * 15 + torch.rand(100, 15, generator=generator).argsort(1)[:, :9]
+    return torch.arange(100)[:, None].expand(100, 9), items
+
+
+def loader(*columns: Tensor, together: bool = False) -> DataLoader[Any]:
+    flat = [column.flatten() for column in columns]
+    data = TensorDataset(torch.stack(flat, 1)) if together else TensorDataset(*flat)
+    return DataLoader(data, 32, shuffle=True, generator=torch.Generator().manual_seed(0))
+
+
+def ranking(turned: bool = False, weights: bool = False) -> Any:
+    """A step that ranks what was chosen above what is drawn, or below it."""
+
+    def step(model: Any, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        users, items = batch if len(batch) == 2 else batch[0].T
+        drawn = torch.randint(60, items.shape)
+        mine = model.users(users)
+        better, worse = ((mine * model.items(some)).sum(1) for some in (items, drawn))
+        if weights:
+            better, worse = ((model.users.weight[users] * model.items.weight[some]).sum(1) for some in (items, drawn))
+        optimizer.zero_grad()
+        value = -functional.logsigmoid(worse - better if turned else better - worse).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return step
+
+
+@pytest.mark.parametrize(("leaks", "together"), [(True, False), (True, True), (False, False), (False, True)])
+def test_items_held_out_are_no_pairs_of_training(leaks: bool, together: bool) -> None:
+    users, items = chosen()
+    train = loader(users if leaks else users[:, :8], items if leaks else items[:, :8], together=together)
+    val = loader(users[:, 8], items[:, 8], together=together)
+    found = said(LEAK, Tables(), train, val=val, step=ranking(), optimizer=adam)
+    assert [one.code for one in found] == ["data.leak"] * leaks
+
+
+def test_pairs_that_come_again_and_again_may_be_in_validation_as_well() -> None:
+    users, items = chosen()
+    train = loader(users.repeat(1, 2), items.repeat(1, 2))
+    val = loader(users[:, :3], items[:, :3])
+    assert not said(LEAK, Tables(), train, val=val, step=ranking(), optimizer=adam)
