@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 
@@ -88,3 +89,11 @@ def test_pairs_that_come_again_and_again_may_be_in_validation_as_well() -> None:
     train = loader(users.repeat(1, 2), items.repeat(1, 2))
     val = loader(users[:, :3], items[:, :3])
     assert not said(LEAK, Tables(), train, val=val, step=ranking(), optimizer=adam)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize(("weights", "above_zero"), [(False, False), (True, False), (False, True)])
+def test_vectors_of_chosen_items_are_moved_towards_the_users(turned: bool, weights: bool, above_zero: bool) -> None:
+    step = ranking(turned, weights)
+    found = said(PAIRS_SWAPPED, Tables(above_zero), loader(*chosen()), step=step, optimizer=adam)
+    assert ["as of items drawn at random" in one.measured for one in found] == [True] * turned

@@ -24,8 +24,8 @@ _MOST_STEPS, _MOST_NUMBERS, _TIMES = 160, 4_000_000, 5
 
 @dataclass
 class Scored:
-    """An output of the network over some steps: the pairs of numbers that it depends on, the scores (N,), and the
-    gradients that came back to them."""
+    """An output of the network over some steps: the pairs of numbers that it depends on, the scores (N,), nothing where
+    they were not seen, and the gradients that came back to them."""
 
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     scores: list[torch.Tensor] = field(default_factory=list)

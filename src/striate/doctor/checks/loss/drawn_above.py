@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
 from striate.doctor.evidence.scored_pairs import Scored, held_in_common, scored_pairs
 
 BELONGING = 1.5
@@ -20,7 +23,7 @@ def drawn_above(evidence: Evidence) -> tuple[float, float, int] | None:
     """How often two users have two items in common, over how often by chance, of the items whose scores the loss
     lowers, and of those whose scores it raises, and how many pairs of scores were seen; None where what is raised
     belongs to users, or neither does."""
-    for one, other in scored_pairs(evidence):
+    for one, other in chain(scored_pairs(evidence), looked_up_pairs(evidence)):
         for lowered, raised in ((one, other), (other, one)):
             ways = lowered.signs, raised.signs
             if min(map(len, ways)) < _FEWEST or float(ways[0].mean()) < _ALL or float(-ways[1].mean()) < _ALL:
@@ -36,8 +39,8 @@ def drawn_above(evidence: Evidence) -> tuple[float, float, int] | None:
 
 
 def _of_one_sign(scored: Scored) -> bool:
-    signs = torch.cat(scored.scores).sign()
-    return bool((signs >= 0).all() or (signs <= 0).all())
+    signs = torch.cat([torch.zeros(0), *scored.scores]).sign()
+    return len(signs) > 0 and bool((signs >= 0).all() or (signs <= 0).all())
 
 
 def _in_common(scored: Scored) -> tuple[int, float]:

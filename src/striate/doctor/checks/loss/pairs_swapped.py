@@ -282,8 +282,9 @@ CHECK = Check(
     f"class apart and pulls together others, in each of {_BATCHES} steps or more; or with both views of each sample "
     f"made the same, the loss asks for the highest score in {_MATES:.0%} of the rows at most; or of scores of views "
     f"with each other, inputs are nearer to the one that the loss asks for in {WRONG:.0%} of comparisons at most, and "
-    f"in {RIGHT:.0%} with another order of views; or of scores of users with two items each the gradient raises those "
-    "of items as drawn by chance, and lowers those of items of which two users have two in common "
+    f"in {RIGHT:.0%} with another order of views; or of scores of users with two items each (or of vectors of both "
+    "that the step looks up in two tables) the gradient raises those of items as drawn by chance, and lowers those of "
+    "items of which two users have two in common "
     f"{BELONGING:g} times as often as by chance, or more",
     run=_run,
     quick=False,
