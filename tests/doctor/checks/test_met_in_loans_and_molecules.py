@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 from asked import asked
+from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
@@ -97,3 +99,69 @@ def test_vectors_of_chosen_items_are_moved_towards_the_users(turned: bool, weigh
     step = ranking(turned, weights)
     found = said(PAIRS_SWAPPED, Tables(above_zero), loader(*chosen()), step=step, optimizer=adam)
     assert ["as of items drawn at random" in one.measured for one in found] == [True] * turned
+
+
+def graphs(count: int, seed: int, apart: bool = False) -> list[tuple[Tensor, int]]:
+    """Nodes of each graph, and whether most of their numbers are above zero, or nothing of the kind where `apart`."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (count,), generator=generator).tolist()
+    sizes = torch.randint(10, 31, (count,), generator=generator).tolist()
+    nodes = [torch.randn(size, 1, generator=generator) + 2 * y - 1 for size, y in zip(sizes, labels, strict=True)]
+    return list(zip(nodes, labels[::-1] if apart else labels, strict=True))
+
+
+def behind_each_other(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    sizes = torch.tensor([len(nodes) for nodes, _ in samples])
+    owner = torch.arange(len(samples)).repeat_interleave(sizes)
+    return torch.cat([nodes for nodes, _ in samples]), owner, torch.tensor([y for _, y in samples])
+
+
+class OfNodes(nn.Module):
+    """Scores of graphs, of the sum over their nodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.each, self.head = nn.Linear(1, 16), nn.Linear(16, 2)
+
+    def forward(self, nodes: Tensor, owner: Tensor) -> Tensor:
+        hidden = self.each(nodes).relu()
+        pooled: Tensor = self.head(hidden.new_zeros(int(owner[-1]) + 1, 16).index_add(0, owner, hidden))
+        return pooled
+
+
+def of_graphs(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+    optimizer.zero_grad()
+    value: Tensor = loss(model(*batch[:2]), batch[2])
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+EVALUATED = """
+def evaluate(model, batches):
+    correct, total = 0, 0
+    for nodes, owner, y in batches:
+        correct += (model(nodes, owner).argmax(dim=1) == y).sum().item()
+        total += len({counted})
+    return correct / total
+
+for epoch in range(5):
+    for nodes, owner, y in loader:
+        step(nodes, owner, y)
+    shown = evaluate(model, val_loader)
+"""
+
+
+@pytest.mark.parametrize(("counted", "right"), [("nodes", False), ("y", True)])
+def test_graphs_are_counted_by_their_labels(counted: str, right: bool) -> None:
+    text, names = EVALUATED.format(counted=counted), dict[str, Any]()
+    exec(text[: text.index("for epoch")], names)
+    train, val = (
+        DataLoader(graphs(count, seed), 25, collate_fn=behind_each_other) for count, seed in ((100, 0), (300, 1))
+    )
+    model = OfNodes()
+    names |= {"model": model, "val_loader": val}
+    options = {"loss": nn.CrossEntropyLoss(), "optimizer": adam, "step": of_graphs, "val": val, "names": names}
+    found = read(text, WRONG_COUNT, model, train, **options)
+    assert ["the number of nodes" in one.measured for one in found] == [True] * (not right)

@@ -83,6 +83,8 @@ def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
     raw: list[Any] = []
     seconds: list[float] = []
     total, whole = 0, False
+    # Of graphs that lie behind each other in a batch the first tensor has all nodes.
+    most = getattr(loader, "batch_size", None) or MOST_SAMPLES
     iterator = iter(_in_this_process(loader))
     while True:
         started = perf_counter()
@@ -99,7 +101,7 @@ def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
         seconds.append(perf_counter() - started)
         raw.append(copied(batch))  # a loader may yield the same memory again
         total += _bytes(batch)
-        samples = sum(size_of(part) for part in raw)
+        samples = sum(min(size_of(part), most) for part in raw)
         if samples >= MOST_SAMPLES or total >= MOST_BYTES or len(raw) >= MOST_BATCHES or perf_counter() > until:
             with suppress(Exception):  # a sample that nobody asked for may be the one that cannot be read
                 whole = perf_counter() < until and next(iterator, _END) is _END

@@ -226,8 +226,8 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         return
     looked_up = _looked_up(evidence)
     if looked_up is not None:
-        length = getattr(getattr(evidence.setup.train, "dataset", None), "__len__", int)()
-        yield from _pairs_again(*looked_up, read=min(1.0, len(looked_up[0]) / max(length, 1)))
+        read = evidence.train.count
+        yield from _pairs_again(*looked_up, read=min(1.0, read / (evidence.train.length or read)))
         return
     train, val = evidence.samples, evidence.val_samples
     x, known = val.sole_inputs, train.sole_inputs
@@ -424,7 +424,9 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
         return
     need_all_data(evidence)
-    x = evidence.samples.inputs
+    x, y = evidence.samples.inputs, evidence.samples.y
+    if y is not None and len(y) != len(x):
+        raise NoEvidence("the inputs have other lengths than the targets, as nodes of many graphs have")
     kept = first_of_each(x)
     drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
     if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):

@@ -216,11 +216,12 @@ def meddles(source: ScriptSource, function: Function, besides: tuple[str, ...] =
 
 def _counted(evidence: Evidence) -> tuple[tuple[int, ...], tuple[int, ...]]:
     found = evidence.predictions_of(evidence.trial, evidence.val.raw)
-    sizes = evidence.val.sizes
+    targets = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
+    sizes = tuple(0 if wanted is None or not wanted.ndim else len(wanted) for wanted in targets)
     if found.targets is None or len(found.outputs) != sum(sizes):
         raise NoEvidence("the validation data take too long to predict")
-    parts = zip(found.outputs.split(list(sizes)), found.targets.split(list(sizes)), strict=True)
-    shares = [accuracy_of(outputs, targets) for outputs, targets in parts]
+    pairs = zip(found.outputs.split(list(sizes)), found.targets.split(list(sizes)), strict=True)
+    shares = [accuracy_of(outputs, targets) for outputs, targets in pairs]
     if any(share is None for share in shares):
         raise NoEvidence("outputs and targets are not classes")
     return tuple(round((share or 0.0) * size) for share, size in zip(shares, sizes, strict=True)), sizes

@@ -20,6 +20,7 @@ from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.checks.eval.signal_to_noise import peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import leaf, leaves
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 from striate.wording import listed, several
@@ -394,10 +395,16 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
     trained = size_of(loader) if isinstance(loader, DataLoader) else None
     others = {batches: "the number of batches", max(found.sizes): "the size of a batch"}
     others |= {batches * max(found.sizes): "the number of batches times their size, and the last is smaller"}
+    for path, _ in leaves(evidence.val.raw[0]):
+        rows = sum(len(part) for batch in evidence.val.raw if (part := leaf(batch, path)) is not None and part.ndim)
+        if rows > samples:
+            others.setdefault(rows, "the number of nodes, or what else batches have more of")
     if trained is not None:
         others |= {trained[0]: "the number of training samples", trained[1]: "the number of training batches"}
     right = sum(found.right)
-    if found.gives(found.share) or found.gives(1 - found.share) or right < max(2, 0.1 * samples):
+    wrong = 1 - found.share
+    # A loss near zero is no share of none.
+    if found.gives(found.share) or (wrong > 0 and found.gives(wrong)) or right < max(2, 0.1 * samples):
         return
     for number, what in others.items():
         if number not in (0, samples) and found.gives(right / number):
