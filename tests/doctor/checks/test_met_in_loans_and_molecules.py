@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
@@ -106,7 +107,7 @@ def graphs(count: int, seed: int, apart: bool = False) -> list[tuple[Tensor, int
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(2, (count,), generator=generator).tolist()
     sizes = torch.randint(10, 31, (count,), generator=generator).tolist()
-    nodes = [torch.randn(size, 1, generator=generator) + 2 * y - 1 for size, y in zip(sizes, labels, strict=True)]
+    nodes = [torch.randn(size, 6, generator=generator) + 2 * y - 1 for size, y in zip(sizes, labels, strict=True)]
     return list(zip(nodes, labels[::-1] if apart else labels, strict=True))
 
 
@@ -122,11 +123,12 @@ class OfNodes(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.each, self.head = nn.Linear(1, 16), nn.Linear(16, 2)
+        self.each = nn.Linear(6, 64)
+        self.head = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 2))
 
     def forward(self, nodes: Tensor, owner: Tensor) -> Tensor:
         hidden = self.each(nodes).relu()
-        pooled: Tensor = self.head(hidden.new_zeros(int(owner[-1]) + 1, 16).index_add(0, owner, hidden))
+        pooled: Tensor = self.head(hidden.new_zeros(int(owner[-1]) + 1, 64).index_add(0, owner, hidden))
         return pooled
 
 
@@ -165,3 +167,10 @@ def test_graphs_are_counted_by_their_labels(counted: str, right: bool) -> None:
     options = {"loss": nn.CrossEntropyLoss(), "optimizer": adam, "step": of_graphs, "val": val, "names": names}
     found = read(text, WRONG_COUNT, model, train, **options)
     assert ["the number of nodes" in one.measured for one in found] == [True] * (not right)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_labels_of_graphs_have_to_do_with_them(apart: bool) -> None:
+    train = DataLoader(graphs(800, 0, apart), 25, collate_fn=behind_each_other)
+    found = said(LABELS_RANDOM, OfNodes(), train, loss=nn.CrossEntropyLoss(), optimizer=adam, step=of_graphs)
+    assert [one.code for one in found] == ["data.labels-random"] * apart

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_convert
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.graph_batches import has_ends
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.setup.batch import copied, leaf, leaves
 from striate.models.preserved_state import preserved, same_random_state
@@ -30,7 +31,7 @@ _TAKES = frozenset(_BY_NUMBER.split())
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    if not any(_has_ends(tensor) for _, tensor in leaves(evidence.train.raw[0])):
+    if not any(has_ends(tensor) for _, tensor in leaves(evidence.train.raw[0])):
         raise NoEvidence("no batch has edges between nodes")
     for batch, edges, graphs, nodes in (*_of_items(evidence), *_of_numbers(evidence)):
         if not _taken_by(evidence, batch, edges):
@@ -49,12 +50,6 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _has_ends(tensor: torch.Tensor) -> bool:
-    """Whether it may be edges (2, E) or (E, 2)."""
-    whole = tensor.dtype in (torch.int64, torch.int32)
-    return whole and tensor.ndim == 2 and 2 in tensor.shape and tensor.numel() > 0 and int(tensor.min()) >= 0
-
-
 def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
     """Batches that the loader makes of some graphs, with edges that are those of each, one behind the other; how many
     graphs and nodes these are."""
@@ -68,7 +63,7 @@ def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]
         known = [default_convert(vars(item) if hasattr(item, "__dict__") else item) for item in items]
         parts = [tensor for _, tensor in leaves(batch)]
         for path, first in leaves(known[0]):
-            edges = [tensor for item in known if (tensor := leaf(item, path)) is not None and _has_ends(tensor)]
+            edges = [tensor for item in known if (tensor := leaf(item, path)) is not None and has_ends(tensor)]
             if len(edges) < max(_FEWEST, len(known)):
                 continue
             axis = 1 if first.shape[0] == 2 else 0
@@ -104,12 +99,12 @@ def _of_numbers(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, in
     """The same of batches that say which graph a node is of, or how many nodes graphs have: the edges lie within the
     largest graph alone, in each batch."""
     for path, tensor in leaves(evidence.train.raw[0]):
-        if not _has_ends(tensor) or tensor.shape[0] != 2:
+        if not has_ends(tensor) or tensor.shape[0] != 2:
             continue
         found = []
         for batch in evidence.train.raw:
             edges, sizes = leaf(batch, path), _sizes(batch)
-            if edges is not None and _has_ends(edges) and len(sizes) >= _FEWEST:
+            if edges is not None and has_ends(edges) and len(sizes) >= _FEWEST:
                 found.append(int(edges.max()) < int(sizes.max()) <= int(sizes.sum()) / 2)
         if found and all(found) and len(found) == len(evidence.train.raw):
             sizes = _sizes(evidence.train.raw[0])

@@ -17,10 +17,11 @@ from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.graph_batches import graphs_described
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import class_numbers
-from striate.doctor.evidence.simple_models import answers_belong, belonging, related
+from striate.doctor.evidence.simple_models import answers_belong, belonging, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
 from striate.records import Finding
@@ -35,7 +36,8 @@ _FEWEST, _FEWEST_MAPS = 60, 20
 _TO_GAIN = 0.3
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
-    f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network. Or "
+    f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network, which "
+    "has learned the others by heart where samples are words or graphs. Or "
     f"{_FEWEST} images come again, with the same label as often as by chance. Or a target of noise that the inputs do "
     "not have. Or tokens of sources go with those of their targets no more than with those of others of the same "
     "lengths"
@@ -133,13 +135,14 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _classes(evidence: Evidence) -> Iterable[Finding]:
-    torn = _copies(evidence)
+    graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
+    torn = _copies(evidence) if graphs is None else None
     if torn is not None:
         yield torn
         return
     if _better_than_chance(_val(evidence)):
         return
-    reference = evidence.reference
+    reference = evidence.reference if graphs is None else consult(graphs, evidence.samples.labels, evidence.clock)
     count = len(reference.labels)
     said = []
     for name in reference.best:
@@ -150,7 +153,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return
         said.append(f"{name} {got:.2f} (chance {chance:.2f})")
-    network = _network(evidence)
+    network = _network(evidence, graphs is not None)
     if network is None:
         return
     yield Finding(
@@ -310,9 +313,10 @@ def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
     return max((value for value in found if value == value), default=0.0) * math.sqrt(len(wanted))
 
 
-def _network(evidence: Evidence) -> str | None:
+def _network(evidence: Evidence, graphs: bool = False) -> str | None:
     """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
-    where it is better than chance or cannot be asked: networks may see more than simple models."""
+    where it is better than chance or cannot be asked: networks may see more than simple models. Of `graphs` and of
+    words it has to have learned those that it was trained on."""
     held = _held_out(evidence)
     if held is None:
         return None
@@ -322,7 +326,7 @@ def _network(evidence: Evidence) -> str | None:
     )
     sigmas, steps, fitted = [], 0, False
     given = main_tensor(parts(evidence.train.raw[0])[0])
-    words = given is not None and not given.is_floating_point()  # of whose order simple models see nothing
+    words = graphs or (given is not None and not given.is_floating_point())  # of whose order simple models see nothing
     enough = _OF_WORDS if words else SIGMAS
     for name, wanted in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, wanted, batches=train)

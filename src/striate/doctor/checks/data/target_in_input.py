@@ -189,7 +189,9 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
     if table.ndim != 2 or not table.is_floating_point() or len(table) < _FEWEST or not _columns(evidence):
         return
     for place in range(1, min(map(len, inputs))):
-        beside = torch.cat([one[place].detach().cpu().flatten(1 if one[place].ndim > 1 else 0) for one in inputs])
+        if any(one[place].ndim != 1 for one in inputs):
+            continue
+        beside = torch.cat([one[place].detach().cpu() for one in inputs])
         if beside.shape != table.shape[:1] or not beside.is_floating_point() or len(beside.unique()) < 20:
             continue
         left = _left_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
