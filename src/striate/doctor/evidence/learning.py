@@ -75,7 +75,8 @@ def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
 
 
 def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | None) -> Learning:
-    """By the loss: below what chance gives, or, where that is not known, well below the first ones."""
+    """By the loss: below what chance gives, or, where that is not known, well below the first ones; above them where
+    the optimizer maximizes it."""
     if known is not None:
         try:
             progress = evidence.progress
@@ -89,7 +90,8 @@ def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | Non
     first, last = trial.losses[:count], trial.losses[-count:]
     if len(trial.losses) < 2 * count:
         return Learning(False, f"{steps} are too few to tell whether anything is learned")
-    fallen = _mean(first) - _mean(last)
+    maximized = any(group.get("maximize") for group in trial.replica.optimizer.param_groups)
+    fallen = (_mean(first) - _mean(last)) * (-1 if maximized else 1)
     error = math.sqrt((_variance(first) + _variance(last)) / count)
     text = f"the loss went from {_mean(first):.3g} to {_mean(last):.3g} in {steps}"
     return Learning(fallen > ERRORS * error and fallen > FARTHER * abs(_mean(first)), text)

@@ -47,6 +47,8 @@ ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
 FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
+LEAP = 10.0
+"""Times its first value: a loss that leapt so far with such a rate is no better for getting nearly as far later."""
 
 
 def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
@@ -75,7 +77,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             if as_written(evidence) > SOME:
                 return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
-            enough = own.share + _MORE if _is_lowered(trial) else other.share - FAR_GAIN if far else SOME
+            short = 0.0 if max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
+            enough = own.share + _MORE if _is_lowered(trial) else other.share - short if far else SOME
             if severity == "warning" and learned_later(evidence) > enough:
                 return
             yield _finding(trial, own, other, factor, severity)
@@ -209,7 +212,8 @@ LR_TOO_HIGH = Check(
     threshold=f"Less than {LR_TOO_HIGH_LITTLE:.0%} of the way from chance to a loss of 0 (of noise a trial's last "
     "quarter has some percent), "
     "and a tenth, hundredth or thousandth of the rate is 1.5 times better after the same steps; of Adam and its kin "
-    f"with {ADAMS_HIGHEST:g} or more, {FAR_TIMES:g} times.",
+    f"with {ADAMS_HIGHEST:g} or more, {FAR_TIMES:g} times, also after four times the steps where the loss leapt to "
+    f"{LEAP:g} times its first.",
     run=_find_lr_too_high,
     quick=False,
     explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
