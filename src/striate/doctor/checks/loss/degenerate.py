@@ -17,6 +17,7 @@ from striate.doctor.checks.loss.endless import (
     right_answers_masked,
 )
 from striate.doctor.checks.loss.far_mates import of_each_with_each
+from striate.doctor.checks.loss.no_density import likelihood_of_noise
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -53,7 +54,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         measured=text,
         threshold=DEGENERATE.threshold,
         why="This loss is constant, or can be made small without learning the task.",
-        remedy=_remedy(evidence),
+        remedy=_remedy(evidence, text),
     )
 
 
@@ -61,6 +62,7 @@ def _while_trained(evidence: Evidence) -> str | None:
     """What the trial's steps show of a loss that is finite."""
     return (
         always_zero(evidence)
+        or likelihood_of_noise(evidence)
         or _no_gradient(evidence)
         or _of_exchanged(evidence)
         or _without_end(evidence)
@@ -281,7 +283,9 @@ def _deviation(outputs: torch.Tensor) -> float:
     return float(outputs.double().std(0).mean())
 
 
-def _remedy(evidence: Evidence) -> str:
+def _remedy(evidence: Evidence, text: str) -> str:
+    if "likelihood of noise" in text:
+        return "add the log determinant of each layer that takes data to noise: `log_prob = log_base + log_det`"
     if evidence.setup.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
     if evidence.setup.measures:
@@ -305,7 +309,8 @@ DEGENERATE = Check(
     "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
     "the targets in any order, or falls on below zero while predictions get worse, or without end with an output that "
     "is one number for all samples; or is zero throughout while predictions are a guess; "
-    "or right answers have the score of a mask, or cost more than one number in all outputs",
+    "or right answers have the score of a mask, or cost more than one number in all outputs; "
+    "or a flow's negative log likelihood of noise is below the noise's entropy",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

@@ -1,0 +1,67 @@
+"""A likelihood that is none: what a normalizing flow gives noise of a known density."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import torch
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.setup.batch import altered, copied, leaves
+from striate.doctor.setup.replicas import Replica
+from striate.wording import several
+
+_DETERMINANT = re.compile(r"log_?(abs_?)?det|ladj|(^|_)ldj|jac(obian)?($|_)", re.IGNORECASE)
+"""How scripts call the volume that a flow's layers make of a volume."""
+_BATCHES = 3
+_MARGIN = 1.0
+"""Nats below what any density has: noise of a few batches is as much."""
+
+
+def likelihood_of_noise(evidence: Evidence) -> str | None:
+    """A flow's negative log likelihood, after the trial, of noise with the deviations of the data: that of a density is
+    the noise's entropy at least (Gibbs), also of a mean over columns, and without the constant of a Gaussian."""
+    batch, x = evidence.train.raw[0], evidence.samples.x
+    alone = [path for path, part in leaves(batch) if part.is_floating_point()]
+    if x is None or x.ndim != 2 or x.shape[1] < 2 or alone != [evidence.samples.x_path] or evidence.calls.losses:
+        return None
+    if not _is_flow(evidence):
+        return None
+    maximized = any(group.get("maximize") for group in evidence.fresh.optimizer.param_groups)
+    deviation = x.double().std(0)
+    entropy = float(deviation.clamp_min(1e-12).log().sum()) + 0.5 * x.shape[1]  # without the constant
+    least = min(entropy, entropy / x.shape[1], 0.0)
+    generator, found = torch.Generator().manual_seed(0), list[float]()
+    for _ in range(_BATCHES):
+        noise = torch.randn(x.shape, generator=generator, dtype=torch.double) * deviation + x.double().mean(0)
+        drawn = altered(batch, alone[0], lambda part, noise=noise: noise[: len(part)].to(part))  # type: ignore[misc]
+        found.append((-1 if maximized else 1) * _loss_of(evidence, drawn))
+    if not max(found) < least - _MARGIN:
+        return None
+    return (
+        f"after {several(len(evidence.trial.rows), 'step')} the negative log likelihood of noise with the data's "
+        f"deviations is {max(found):.3g}, and that of any density is {least:.3g} at least: this one adds up "
+        "to more than 1"
+    )
+
+
+def _is_flow(evidence: Evidence) -> bool:
+    """Whether methods of the network's modules speak of determinants."""
+    kinds = {type(part) for part in evidence.fresh.model.modules()}
+    codes = [getattr(value, "__code__", None) for kind in kinds for value in vars(kind).values()]
+    return any(_DETERMINANT.search(name) for code in codes if code is not None for name in code.co_varnames)
+
+
+def _loss_of(evidence: Evidence, batch: object) -> float:
+    """The loss that the trial's network gives a batch; infinite where the step fails with it."""
+    state = {name: value.clone() for name, value in evidence.trial.replica.model.state_dict().items()}
+
+    def prepare(replica: Replica) -> None:
+        replica.model.load_state_dict(state)
+
+    trial = run_trial(
+        evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False
+    )
+    return trial.losses[0] if trial.rows and math.isfinite(trial.losses[0]) else math.inf

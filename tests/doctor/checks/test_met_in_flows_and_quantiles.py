@@ -1,0 +1,93 @@
+"""Normalizing flows and forecasts by quantiles, with a mistake each; and their twins."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from asked import asked
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.no_density import likelihood_of_noise
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.learning import learning_of
+from striate.doctor.setup.training_setup import make_setup
+
+
+class Flow(nn.Module):
+    """Affine couplings, whose network is asked by `log_prob` alone."""
+
+    def __init__(self, sign: float = 1.0, depth: int = 5, dim: int = 6) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.sign = sign
+        self.masks = [(torch.arange(dim) % 2 == number % 2).float() for number in range(depth)]
+        self.nets = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 2 * dim))
+            for _ in self.masks
+        )
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        log_det = torch.zeros(len(x))
+        for mask, net in zip(self.masks, self.nets, strict=True):
+            shift, scale = net(x * mask).chunk(2, 1)
+            scale = 2 * torch.tanh(scale / 2) * (1 - mask)
+            x, log_det = x * scale.exp() + shift * (1 - mask), log_det + scale.sum(1)
+        base = (-0.5 * x**2 - 0.5 * math.log(2 * math.pi)).sum(1)
+        return base + self.sign * log_det
+
+
+def sensors(standard: bool = True) -> DataLoader[Any]:
+    """Six columns that two causes drive, in units of their own unless they are standardized."""
+    generator = torch.Generator().manual_seed(0)
+    causes = torch.rand(1280, 2, generator=generator)
+    x = torch.cat([causes, causes**2, (3 * causes).sin()], 1) + 0.05 * torch.randn(1280, 6, generator=generator)
+    x = (x - x.mean(0)) / x.std(0)
+    units = torch.tensor([300.0, 9e4, 5.0, 1e-3, 20.0, 1.0])
+    return DataLoader(TensorDataset(x if standard else (x + 3) * units), 64)
+
+
+def likelihood(sign: float = -1.0) -> Any:
+    """A step that clips gradients as flows' do, and gives back the log likelihood times `sign`."""
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        value: Tensor = sign * model.log_prob(batch[0]).mean()
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        return value.detach()
+
+    return step
+
+
+@pytest.mark.parametrize(("rate", "right"), [(0.1, False), (1e-3, True)])
+def test_a_likelihood_that_leaps_has_too_high_a_rate(rate: float, right: bool) -> None:
+    flow = Flow()
+    options: Any = {"optimizer": torch.optim.Adam(flow.parameters(), rate), "step": likelihood(), "task": "regress"}
+    assert [one.code for one in asked(LR_TOO_HIGH, flow, sensors(), **options)] == ["optim.lr-too-high"] * (not right)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_is_maximized_is_learned_as_it_grows(sign: float) -> None:
+    flow = Flow()
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-3, maximize=sign > 0)
+    setup = make_setup(flow, sensors(), optimizer=optimizer, step=likelihood(sign), task="regress")
+    assert learning_of(Evidence(setup, Clock(60.0))).shown
+
+
+@pytest.mark.parametrize(("sign", "maximize"), [(1.0, False), (-1.0, False), (1.0, True), (-1.0, True)])
+def test_a_density_adds_up_to_one(sign: float, maximize: bool) -> None:
+    flow = Flow(sign)
+    optimizer = torch.optim.Adam(flow.parameters(), 3e-3, maximize=maximize)
+    step = likelihood(1.0 if maximize else -1.0)
+    setup = make_setup(flow, sensors(), optimizer=optimizer, step=step, task="regress")
+    assert (likelihood_of_noise(Evidence(setup, Clock(60.0))) is None) == (sign > 0)
+    if sign < 0:
+        assert [one.code for one in DEGENERATE.run(Evidence(setup, Clock(60.0)))] == ["loss.degenerate"]
