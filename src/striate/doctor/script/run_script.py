@@ -41,7 +41,13 @@ from striate.doctor.script.training_loop import (
 from striate.doctor.script.validation_data import find_validation
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
-from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers, reached_values, written_by_user
+from striate.doctor.setup.reached_objects import (
+    parameters_held,
+    reached_objects,
+    reached_optimizers,
+    reached_values,
+    written_by_user,
+)
 from striate.doctor.setup.reward_code import is_environment
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
@@ -469,8 +475,13 @@ def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) ->
 
     best = max(ran, key=share, default=None)
     whole = max(named, key=share, default=None)
-    # The optimizer may hold parameters of another network than the one that runs: that is a fault, and to be seen.
-    if best is None or (whole is not None and share(whole) > share(best) > 0):
+    # The optimizer may hold parameters of another network than the one that runs: that is a fault, and to be seen. It
+    # is not another one that keeps what runs in a list.
+    if best is None or (
+        whole is not None
+        and share(whole) > share(best)
+        and (share(best) > 0 or any(part is best for part in reached_objects([whole])))
+    ):
         best = whole
     if best is None:
         raise UsageError(
