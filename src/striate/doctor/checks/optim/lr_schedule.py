@@ -198,12 +198,14 @@ def _schedules(evidence: Evidence) -> Iterator[Any]:
 
 
 def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:
-    """How often the script's calls, or its library, step a scheduler."""
+    """How often the script's calls, or its library, step a scheduler; what holds it may be a trainer with steps of its
+    own."""
     known = source.library.schedules if source.library is not None else ()
     if any(scheduled.scheduler is scheduler for scheduled in known):
         return {scheduled.often for scheduled in known if scheduled.scheduler is scheduler}
-    sites = source.calls("step")
-    return {site.often for site in sites if _is_or_holds(source.value(receiver_of(site.node)), scheduler)}
+    called_on = [(site.often, source.value(receiver_of(site.node))) for site in source.calls("step")]
+    itself = {often for often, thing in called_on if thing is scheduler}
+    return itself or {often for often, thing in called_on if _is_or_holds(thing, scheduler)}
 
 
 def _as_tried(evidence: Evidence) -> set[Often]:
