@@ -1,18 +1,21 @@
 """Networks that keep their parts in lists and are never called themselves, schedules beside trainers with steps of
-their own; and their twins."""
+their own, points that stay where pictures are flipped; and their twins."""
 
 from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from asked import digits, loop, perceptron
+from asked import asked, digits, loop, perceptron
 from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
 
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.script.run_script import _Catch, _model
 
@@ -60,3 +63,40 @@ def test_a_trainer_with_steps_of_its_own_is_not_the_schedule_that_it_holds(lengt
     names = {"trainer": SimpleNamespace(schedule=schedule), "schedule": schedule, "optimizer": optimizer}
     options = {"loss": nn.CrossEntropyLoss(), "optimizer": optimizer, "step": loop, "names": names, "epochs": 16}
     assert len(read(text, LR_SCHEDULE, model, digits(most=384), **options)) == (not right)
+
+
+class Marks(Dataset[Any]):
+    """A bright and a dim spot, with column and row of each in parts of the side; or whether these are the smaller."""
+
+    def __init__(self, first: int, axis: int = 0, *, moved: bool = True, placed: bool = True) -> None:
+        self.first, self.axis, self.moved, self.placed = first, axis, moved, placed
+
+    def __len__(self) -> int:
+        return 160
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(self.first + index)
+        points = torch.randint(12, (2, 2), generator=generator)
+        image = 0.05 * torch.randn(1, 12, 12, generator=generator)
+        for strength, (x, y) in zip((1.0, 0.3), points, strict=True):
+            apart = (torch.arange(12) - x).square() + (torch.arange(12) - y).square()[:, None]
+            image += strength * torch.exp(-apart / 8)
+        if not self.placed:
+            return image.flip(-1) if self.axis and torch.rand(()) < 0.5 else image, (points < 6).float()
+        points = points / 11
+        if self.axis and torch.rand(()) < 0.5:
+            image = image.flip(self.axis)
+            points[:, -1 - self.axis] = 1 - points[:, -1 - self.axis] if self.moved else points[:, -1 - self.axis]
+        return image, points
+
+
+@pytest.mark.parametrize("placed", [True, False])
+@pytest.mark.parametrize("axis", [-1, -2])
+@pytest.mark.parametrize("moved", [True, False])
+def test_points_without_a_name_move_with_their_pictures(axis: int, moved: bool, placed: bool) -> None:
+    train, val = (
+        DataLoader(marks, 32) for marks in (Marks(0, axis, moved=moved, placed=placed), Marks(1000, placed=placed))
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4), nn.Unflatten(1, (2, 2)))
+    found = asked(LEFT_BEHIND, model, train, val=val, loss=nn.MSELoss())
+    assert len(found) == (placed and not moved)

@@ -47,7 +47,7 @@ def left_by_step(evidence: Evidence) -> str | None:
         if found is not None:
             return (
                 f"{told} the same numbers as before for a target; what a ridge regression says of new pictures "
-                f"correlates by {found[0]:.2f} with one of them, of mirrored ones by {found[1]:.2f}"
+                f"correlates by {found[1]:.2f} with one of them, of mirrored ones by {found[2]:.2f}"
             )
     return None
 

@@ -19,38 +19,48 @@ _TOLD, _TURNED = 0.6, -0.5
 """Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
 
 
-def kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]]) -> tuple[int, float, float] | None:
-    """In how many pairs of draws that are mirror images the number is the same, and how what a ridge regression says of
-    validation correlates with it, of pictures as they are and of mirrored ones; None where these have the same."""
-    numbers = [tuple(main_tensor(parts(draw)[1]) for draw in pair) for pair in flips]
-    known = [(a, b) for a, b in numbers if a is not None and b is not None and a.numel() == b.numel() == 1]
-    same = sum(float(a) == float(b) for a, b in known if float(a))
-    if same < max(_PAIRS, _OFTEN * len(known)):
+def kept_when_mirrored(
+    evidence: Evidence, flips: list[tuple[Any, Any]], axis: int = -1
+) -> tuple[int, float, float] | None:
+    """In how many pairs of draws that are mirror images along an axis a number is the same, and how what a ridge
+    regression says of validation correlates with it, of pictures as they are and of mirrored ones; None where these
+    have the same."""
+    pairs = [tuple(main_tensor(parts(draw)[1]) for draw in pair) for pair in flips]
+    known = [(a.flatten(), b.flatten()) for a, b in pairs if a is not None and b is not None and a.shape == b.shape]
+    if sum(torch.equal(a, b) for a, b in known) < _PAIRS:
         return None
     try:
-        told = turns_round(evidence.val_samples)
+        told = turns_round(evidence.val_samples, axis)
     except NoEvidence:
         return None
-    return None if told is None else (same, *told)
+    if told is None or any(told[0] >= len(a) for a, _ in known):
+        return None
+    numbers = [(float(a[told[0]]), float(b[told[0]])) for a, b in known]
+    same = sum(a == b for a, b in numbers if a)
+    return (same, *told[1:]) if same >= max(_PAIRS, _OFTEN * len(known)) else None
 
 
-def turns_round(samples: Samples) -> tuple[float, float] | None:
-    """Of a number that turns round with its picture, such as a column, the correlations with what a model that was made
-    of half of the samples says of the other half: as they are, and mirrored. None where no number does."""
+def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:
+    """Of a target's number that turns round with its picture, such as a column, which one it is, and the correlations
+    with what a model that was made of half of the samples says of the other half: as they are, and mirrored along an
+    axis. None where no number does; a yes or no is none."""
     x, y = samples.inputs[:_MOST].float(), samples.y
     if x.ndim != 4 or len(x) < _FEWEST or y is None or not y.is_floating_point() or y[0].numel() > _NUMBERS:
         return None
-    columns = y[:_MOST].reshape(len(x), -1).double().T
-    found = [_correlations(x, column) for column in columns if float(column.std()) > 0]
-    return next((told for told in found if told[0] >= _TOLD and told[1] <= _TURNED), None)
+    for place, column in enumerate(y[:_MOST].reshape(len(x), -1).double().T):
+        if len(column.unique()) > 2:
+            told = _correlations(x, column, axis)
+            if told[0] >= _TOLD and told[1] <= _TURNED:
+                return (place, *told)
+    return None
 
 
-def _correlations(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+def _correlations(x: torch.Tensor, y: torch.Tensor, axis: int) -> tuple[float, float]:
     small = torch.nn.functional.adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     known, asked = rows[: len(x) // 2], rows[len(x) // 2 :]
     mean, flat = small[known].mean(0), small.double()
-    seen, as_is, mirrored = ((part - mean).flatten(1) for part in (flat[known], flat[asked], flat[asked].flip(-1)))
+    seen, as_is, mirrored = ((part - mean).flatten(1) for part in (flat[known], flat[asked], flat[asked].flip(axis)))
     gram = seen @ seen.T
     ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
     weights = torch.linalg.solve(gram + ridge, y[known] - y[known].mean())

@@ -3,7 +3,7 @@ loss the labels of the inputs that the network gets?"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,11 +40,11 @@ _FEWEST_LEFT, _OFTEN = 3, 0.5
 _SMALLEST = 4
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
-_SIDES = "left and right exchanged"
+_SIDES, _ENDS = "left and right exchanged", "top and bottom exchanged"
 _BETWEEN = "Half of the targets lie where nothing of the object is: the network learns the mean of both places."
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     _SIDES: lambda image: image.flip(-1),
-    "top and bottom exchanged": lambda image: image.flip(-2),
+    _ENDS: lambda image: image.flip(-2),
     "rows and columns exchanged": lambda image: image.transpose(-1, -2),
     "a quarter turn": lambda image: image.rot90(1, (-2, -1)),
     "a quarter turn back": lambda image: image.rot90(-1, (-2, -1)),
@@ -67,7 +67,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
-    left, moved, flips = Counter[str](), Counter[str](), list[tuple[Any, Any]]()
+    left, moved, flips = Counter[str](), Counter[str](), defaultdict[str, list[tuple[Any, Any]]](list)
     drawn, maps = list[list[Any]](), _Maps()
     for number in range(min(_SAMPLES, len(data))):
         try:
@@ -84,8 +84,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
             way = None if image is None else _flipped(first, image)
             if way is None or image is None:
                 continue
-            if way == _SIDES:
-                flips.append((draws[0], draw))
+            flips[way].append((draws[0], draw))
             told = _targets_stay(draws[0], draw, first, way, maps)
             if told:
                 left[way] += 1
@@ -100,7 +99,10 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         return
     if not still:
         with suppress(NoEvidence):
-            found = exchanged_sides(evidence, flips) or _numbers_kept(evidence, flips)
+            found = exchanged_sides(evidence, flips[_SIDES])
+            found = (
+                found or _numbers_kept(evidence, flips[_SIDES], _SIDES) or _numbers_kept(evidence, flips[_ENDS], _ENDS)
+            )
             yield from [] if found is None else [found]
         return
     yield Finding(
@@ -171,8 +173,8 @@ def _of_corners(count: int) -> Finding:
     )
 
 
-def _numbers_kept(evidence: Evidence, flips: list[tuple[Any, Any]]) -> Finding | None:
-    kept = kept_when_mirrored(evidence, flips)
+def _numbers_kept(evidence: Evidence, flips: list[tuple[Any, Any]], way: str) -> Finding | None:
+    kept = kept_when_mirrored(evidence, flips, -1 if way == _SIDES else -2)
     if kept is None:
         return None
     same, told, turned = kept
@@ -180,12 +182,12 @@ def _numbers_kept(evidence: Evidence, flips: list[tuple[Any, Any]]) -> Finding |
         code="data.targets-left-behind",
         severity="error",
         where="the augmentation of the training data set",
-        measured=f"in {several(same, 'pair')} of draws of a sample, the second with {_SIDES}, the number is the same "
-        f"in both; what a ridge regression says of new pictures correlates by {told:.2f} with it, of mirrored ones by "
-        f"{turned:.2f}",
+        measured=f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target is "
+        f"the same in both; what a ridge regression says of new pictures correlates by {told:.2f} with it, of mirrored "
+        f"ones by {turned:.2f}",
         threshold=LEFT_BEHIND.threshold,
-        why="A quantity such as an angle changes its sign with the picture: half of the targets are wrong.",
-        remedy="`if flipped: angle = -angle` beside the flip, or no flip",
+        why="A place or an angle is another one in a mirrored picture: half of the targets are wrong.",
+        remedy="`points[:, 0] = width - points[:, 0]`, `angle = -angle` beside the flip; or no flip",
     )
 
 
@@ -446,8 +448,9 @@ LEFT_BEHIND = Check(
     threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
     "never moves with that; or five pairs in which the image looks clearly more like a flipped one, wherever it is "
     "shifted to, and the mask like one that is not, and less than 2.5 times as many in which both move; or a number "
-    "that stays, which a simple model tells of validation, and of its mirror images with the other sign; or targets a "
-    "whole number of times as large as their inputs, which are like them once they are shifted, in 40 % of the pairs; "
+    "that stays, of 32 at most, which a simple model tells of validation, and of its mirror images with the other "
+    "sign; or targets a whole number of times as large as their inputs, which are like them once they are shifted, in "
+    "40 % of the pairs; "
     f"or inputs that are shifted while targets along their axis stay, in three pairs and a third of all such, where a "
     f"ridge regression says of shifted validation what correlates by {TOLD:g} with targets that move along, and by "
     f"{MOVED:g} less with those that stay; "
