@@ -1,5 +1,6 @@
 """Networks that keep their parts in lists and are never called themselves, schedules beside trainers with steps of
-their own, points that stay where pictures are flipped; and their twins."""
+their own, points that stay where pictures are flipped, masks the wrong way
+round; and their twins."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ import pytest
 import torch
 from asked import asked, digits, loop, perceptron
 from test_met_in_vision_scripts import read
+from test_reward_checks import SCRIPT
+from test_reward_checks import found as found_by_rewards
+from test_reward_checks import values as played
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
@@ -100,3 +104,22 @@ def test_points_without_a_name_move_with_their_pictures(axis: int, moved: bool, 
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4), nn.Unflatten(1, (2, 2)))
     found = asked(LEFT_BEHIND, model, train, val=val, loss=nn.MSELoss())
     assert len(found) == (placed and not moved)
+
+
+@pytest.mark.parametrize(
+    ("mask", "stored", "known", "right"),
+    [
+        ("d", "terminated", {}, False),
+        ("d.float().view(-1)", "terminated", {}, False),
+        ("batch['dones']", "terminated", {"batch": {"dones": torch.eye(8)[0]}}, False),
+        ("batch['dones']", "terminated", {"batch": {"dones": 1 - torch.eye(8)[0]}}, True),
+        ("d", "not terminated", {}, True),
+        ("not_done", "terminated", {}, True),
+        ("(1 - d)", "terminated", {}, True),
+    ],
+)
+def test_what_follows_does_not_count_at_ends_alone(mask: str, stored: str, known: dict[str, Any], right: bool) -> None:
+    text = SCRIPT.replace("(1 - d.float())", mask).replace("next_obs, terminated))", f"next_obs, {stored}))")
+    text = text.replace("    batch = random.sample(memory, 32)\n", "") if known else text
+    found = found_by_rewards(text, played(**known))
+    assert ("reward.terminal-lost" in found) is not right

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -21,6 +22,9 @@ _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
 _REWARD = re.compile(r"^rew")
 _LIMIT = re.compile(r"limit|max|horizon|trunc|timeout|time_?out|age|elapsed|steps?\b|^t\b|\.t\b", re.IGNORECASE)
 _MASKS = re.compile(r"done|termin|final|mask|alive|not_end|nonterm|over\b", re.IGNORECASE)
+_ENDS = re.compile(r"^(?!.*(no|un|1m|minus|mask|inv)).*(done|termina|finished)|^d$", re.IGNORECASE)
+_KEEPING = ("float", "double", "int", "to", "type", "view", "reshape", "squeeze", "unsqueeze")
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,33 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
             parts = tuple(origins(scope, statement))
             if any(_is_network_call(source, part) for part in parts):
                 yield Bootstrap(node, file, discount, parts)
+
+
+def only_at_ends(source: ScriptSource, found: Bootstrap) -> bool:
+    """Whether a bootstrap is multiplied with the end of the episode itself, by its name, which at the first step was
+    mostly 0 as far as that is known; not where the script turns ends round anywhere, but to ask whether to go on."""
+    for factor in _factors(found.node):
+        while isinstance(factor, ast.Call) and called(factor) in _KEEPING:
+            factor = receiver_of(factor) or factor.args[0]
+        if isinstance(factor, ast.Subscript) and not name_or_key(factor):
+            factor = factor.value
+        if _ENDS.search(name_or_key(factor)) and not any(map(_turns_ends, source.trees.values())):
+            value = source.value(factor)
+            return value is None or float(torch.as_tensor(value).double().mean()) < _MOSTLY
+    return False
+
+
+def _turns_ends(tree: ast.AST) -> bool:
+    """Whether code has `1 - done`, `not done`, `~done`, `done == 0` or a call for that, but as a condition."""
+    asked = {id(node.test) for node in ast.walk(tree) if isinstance(node, ast.If | ast.While)}
+    for node in ast.walk(tree):
+        one_less = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
+        turned = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert)
+        other = isinstance(node, ast.Compare) or called(node) in ("logical_not", "rsub", "where", "bitwise_not")
+        named = (one_less or turned or other) and any(_ENDS.search(name_or_key(part)) for part in ast.walk(node))
+        if named and id(node) not in asked:
+            return True
+    return False
 
 
 def recorded_bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:

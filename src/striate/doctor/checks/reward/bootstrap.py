@@ -18,6 +18,7 @@ from striate.doctor.setup.reward_code import (
     bootstraps,
     environment_steps,
     network_called,
+    only_at_ends,
     optimized,
     recorded_bootstraps,
 )
@@ -43,6 +44,16 @@ def _where(found: Bootstrap) -> str:
 def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     found = list(recorded_bootstraps(source)) or _found(evidence)[1]
+    turned = next((part for part in found if only_at_ends(source, part)), None)
+    if turned is not None:
+        yield terminal_lost(
+            _where(turned),
+            f"`{ast.unparse(turned.node)}` counts the value of the next state where the episode has ended, and nowhere "
+            "else",
+            threshold=TERMINAL_LOST.threshold,
+            remedy="`(1 - terminated)` in the place of it, with `terminated` of env.step as a float",
+        )
+        return
     lost = [part for part in found if not part.masked]
     if not lost or len(lost) < len(found):
         return
@@ -184,7 +195,8 @@ def _limit(source: ScriptSource, node: ast.Call) -> int | None:
 TERMINAL_LOST = Check(
     codes=("reward.terminal-lost",),
     question="Does nothing follow the end of an episode?",
-    threshold="each discounted value, recorded or not, is multiplied with 0 where an episode was terminated",
+    threshold="each discounted value, recorded or not, is multiplied with 0 where an episode was terminated, "
+    "and not where it goes on",
     run=_terminal_lost,
     of_source=True,
     of_rewards=True,
