@@ -1,16 +1,19 @@
 """Networks that keep their parts in lists and are never called themselves, schedules beside trainers with steps of
 their own, points that stay where pictures are flipped, masks the wrong way
-round; and their twins."""
+round, patterns that are shifted; and their twins."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from asked import asked, digits, loop, perceptron
+from test_data_augmented import Drawn
 from test_met_in_vision_scripts import read
 from test_reward_checks import SCRIPT
 from test_reward_checks import found as found_by_rewards
@@ -19,8 +22,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.run_script import _Catch, _model
 
 
@@ -123,3 +128,20 @@ def test_what_follows_does_not_count_at_ends_alone(mask: str, stored: str, known
     text = text.replace("    batch = random.sample(memory, 32)\n", "") if known else text
     found = found_by_rewards(text, played(**known))
     assert ("reward.terminal-lost" in found) is not right
+
+
+@pytest.mark.parametrize(("noise", "drowned"), [(0.1, False), (4.0, True)])
+def test_a_pattern_that_is_shifted_and_has_another_scale_is_no_noise(noise: float, drowned: bool) -> None:
+    """Stripes, moved by their own width from draw to draw, of which validation has the eighth part."""
+    moved = itertools.count()
+
+    def striped(x: Tensor, scale: float) -> Tensor:
+        stripes = (torch.arange(16) // 4 + next(moved)) % 2 - 0.5
+        return scale * (stripes.expand_as(x) + (noise if scale > 1 else 0.1) * torch.randn_like(x))
+
+    train, val = (DataLoader(Drawn(lambda x, scale=scale: striped(x, scale)), 32) for scale in (8.0, 1.0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    measured: list[str] = []
+    with suppress(NoEvidence):  # simple models need one class a sample
+        measured = [f.measured for f in asked(AUGMENTATION, model, train, val=val, loss=nn.BCEWithLogitsLoss())]
+    assert ["two draws of the same training sample" in told for told in measured] == [True] * drowned

@@ -31,8 +31,8 @@ _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST, _PAIRS = 100, 4
 _BATCHES = 24
-_SMOOTH, _WHITE = 0.3, 0.1
-"""Correlations of values with those beside them: of pictures and signals, and of noise."""
+_SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
+"""Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
 training."""
@@ -143,8 +143,14 @@ def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
             "crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on",
         )
     apart, values = _between_draws(evidence), float(plain.double().std())
-    # Else it is the scale of validation that differs, not noise that hides all.
-    if x.shape[1:] == plain.shape[1:] and apart > _NOISE * values > 0 and apart > _MOSTLY * float(x.double().std()):
+    # Else it is the scale of validation that differs, not noise that hides all: that leaves no value like its neighbor.
+    noisy = _with_neighbor(x) < max(_WHITE, _LESS_SMOOTH * _with_neighbor(plain))
+    if (
+        noisy
+        and x.shape[1:] == plain.shape[1:]
+        and apart > _NOISE * values > 0
+        and apart > _MOSTLY * float(x.double().std())
+    ):
         return (
             f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
             f"2), and all values of validation by {values:.3g}",
@@ -322,7 +328,8 @@ AUGMENTATION = Check(
     f"each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
     f"as training is, or {TAKEN:.0%} until they are flipped or turned back; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
-    f"deviation of validation and than {_MOSTLY:g} times that of training; or the step makes as much of smooth "
+    f"deviation of validation and than {_MOSTLY:g} times that of training, whose values are half as like those "
+    "beside them as in validation, or less; or the step makes as much of smooth "
     "samples, in which no value is like the one beside it; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
     "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets",
