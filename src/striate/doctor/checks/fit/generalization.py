@@ -285,7 +285,8 @@ def _forest(evidence: Evidence) -> float:
     from sklearn.ensemble import ExtraTreesRegressor
 
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_MOST]
-    columns, wanted = x[chosen].flatten(1).float().numpy(), y[chosen].reshape(-1).double().numpy()
+    columns = x[chosen].reshape(len(chosen), -1).float().numpy()
+    wanted = y[chosen].reshape(-1).double().numpy()
     forest = ExtraTreesRegressor(60, min_samples_leaf=3, bootstrap=True, oob_score=True, random_state=0)
     return float(forest.fit(columns, wanted).oob_score_)
 
