@@ -11,6 +11,7 @@ from asked import asked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.no_density import likelihood_of_noise
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
@@ -91,3 +92,12 @@ def test_a_density_adds_up_to_one(sign: float, maximize: bool) -> None:
     assert (likelihood_of_noise(Evidence(setup, Clock(60.0))) is None) == (sign > 0)
     if sign < 0:
         assert [one.code for one in DEGENERATE.run(Evidence(setup, Clock(60.0)))] == ["loss.degenerate"]
+
+
+@pytest.mark.parametrize("standard", [True, False])
+def test_columns_in_units_of_their_own_go_into_no_flow(standard: bool) -> None:
+    flow = Flow(depth=3)
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-3)
+    options: Any = {"optimizer": optimizer, "step": likelihood(), "task": "regress"}
+    said = asked(NOT_NORMALIZED, flow, sensors(standard), **options)
+    assert [one.code for one in said] == ["data.not-normalized"] * (not standard)

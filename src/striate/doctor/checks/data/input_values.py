@@ -13,6 +13,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of, score
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.checks.loss.no_density import is_flow
 from striate.doctor.checks.model.unit_outputs import SATURATED
 from striate.doctor.evidence.answering import are_of_batch
 from striate.doctor.evidence.clock import NoEvidence
@@ -23,7 +24,7 @@ from striate.doctor.evidence.rates import at_rate, first_movement, rates_are_use
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.setup.batch import copied, leaves, main_tensor
+from striate.doctor.setup.batch import altered, copied, leaves, main_tensor
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.interventions import change_inputs
@@ -219,7 +220,8 @@ NOT_NORMALIZED_THRESHOLD = (
     f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned, or a first loss that is not more "
     f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or half of the columns of a table that "
     f"is to be restored have {_UNSEEN:.0%} of all squares, or units are at their limits where there are no targets; or "
-    "pixels divided by 255 twice"
+    f"pixels divided by 255 twice; or a flow's negative log likelihood is {BETTER:g} times lower with a standardized "
+    "table, once in the same units"
 )
 
 
@@ -256,6 +258,9 @@ class _Scales:
 
 def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
+    if given is None and is_flow(evidence):
+        yield from _of_a_flow(evidence)
+        return
     if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
         raise NoEvidence("the network's inputs are not numbers that can be scaled")
     inputs = _all_inputs(evidence, given.cpu())
@@ -297,6 +302,35 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         if not place
         else f"Scale once: {python_name(place)} is to get numbers of mean 0 and "
         "deviation 1; leave out the scaling in the network, or the one before it, such as a division by 255.",
+    )
+
+
+def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
+    """A table that a normalizing flow is given by another method than `forward`: standardized, and with the logarithms
+    of the deviations added, so that both are likelihoods of the same numbers."""
+    x, path = evidence.samples.x, evidence.samples.x_path
+    if x is None or path is None or x.ndim != 2 or not x.is_floating_point() or not (scales := _scales(x.double())).odd:
+        return
+
+    def standardized(part: torch.Tensor) -> torch.Tensor:
+        return ((part.cpu().double() - scales.mean) / scales.deviation).to(part)
+
+    batches = [altered(batch, path, standardized) for batch in evidence.train.raw]
+    trial = evidence.variant("standardized table", Change(), batches=batches)
+    own, other = evidence.trial.level(), trial.level() + max(0.0, float(scales.deviation.log().sum()))
+    if trial.error is not None or not 0 < other * BETTER < (own if math.isfinite(own) else math.inf):
+        return
+    yield Finding(
+        code="data.not-normalized",
+        severity="error",
+        where="inputs of the network",
+        measured=f"columns with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; after "
+        f"{several(len(trial.rows), 'step')} the negative log likelihood is {own:.3g}, and with standardized inputs, in "
+        f"the units of these, {other:.3g}",
+        threshold=NOT_NORMALIZED_THRESHOLD,
+        why="A flow begins near the identity, and its base has mean 0 and variance 1: units of their own lie thousands "
+        "of deviations off, and steps are far too short to get there.",
+        remedy=_remedy(scales),
     )
 
 

@@ -27,7 +27,7 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
     alone = [path for path, part in leaves(batch) if part.is_floating_point()]
     if x is None or x.ndim != 2 or x.shape[1] < 2 or alone != [evidence.samples.x_path] or evidence.calls.losses:
         return None
-    if not _is_flow(evidence):
+    if not is_flow(evidence):
         return None
     maximized = any(group.get("maximize") for group in evidence.fresh.optimizer.param_groups)
     deviation = x.double().std(0)
@@ -47,7 +47,7 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
     )
 
 
-def _is_flow(evidence: Evidence) -> bool:
+def is_flow(evidence: Evidence) -> bool:
     """Whether methods of the network's modules speak of determinants."""
     kinds = {type(part) for part in evidence.fresh.model.modules()}
     codes = [getattr(value, "__code__", None) for kind in kinds for value in vars(kind).values()]
