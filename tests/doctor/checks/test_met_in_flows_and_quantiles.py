@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.no_density import likelihood_of_noise
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import learning_of
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
 
@@ -101,3 +103,47 @@ def test_columns_in_units_of_their_own_go_into_no_flow(standard: bool) -> None:
     options: Any = {"optimizer": optimizer, "step": likelihood(), "task": "regress"}
     said = asked(NOT_NORMALIZED, flow, sensors(standard), **options)
     assert [one.code for one in said] == ["data.not-normalized"] * (not standard)
+
+
+def pinball(quantiles: list[float], turned: bool = False) -> Any:
+    """A step of forecasts (N, 4, K), whose loss has its sides exchanged where it is `turned`."""
+    wanted = torch.tensor(quantiles)
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        error = (batch[1].unsqueeze(-1) - model(batch[0])) * (-1 if turned else 1)
+        value = torch.maximum(wanted * error, (wanted - 1) * error).mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return step
+
+
+def forecasts(size: float = 1.0) -> DataLoader[Any]:
+    """What follows a few hours, in units of `size`."""
+    x = torch.randn(640, 8, generator=torch.Generator().manual_seed(0))
+    return DataLoader(TensorDataset(x, size * (x[:, :4] + 0.3 * x[:, 4:])), 32)
+
+
+def forecaster(quantiles: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4 * quantiles), nn.Unflatten(1, (4, quantiles)))
+
+
+@pytest.mark.parametrize(
+    ("listed", "turned", "right"),
+    [
+        ([0.1, 0.5, 0.9], True, False),
+        ([0.1, 0.5, 0.9], False, True),
+        ([0.9, 0.5, 0.1], False, True),
+        ([0.5, 0.8], True, False),
+    ],
+)
+def test_quantiles_are_those_that_the_script_lists(listed: list[float], turned: bool, right: bool) -> None:
+    model = forecaster(len(listed))
+    source = ScriptSource({}, {"levels": listed}, ("script.py", 1, 2), None)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": pinball(listed, turned)}
+    setup = make_setup(model, forecasts(), task="regress", source=source, **options)
+    said = list(WRONG_FOR_TASK.run(Evidence(setup, Clock(60.0))))
+    assert ["lists the quantiles" in one.measured for one in said] == [True] * (not right)

@@ -325,8 +325,8 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
         severity="error",
         where="inputs of the network",
         measured=f"columns with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; after "
-        f"{several(len(trial.rows), 'step')} the negative log likelihood is {own:.3g}, and with standardized inputs, in "
-        f"the units of these, {other:.3g}",
+        f"{several(len(trial.rows), 'step')} the negative log likelihood is {own:.3g}, and with standardized inputs, "
+        f"in the units of these, {other:.3g}",
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="A flow begins near the identity, and its base has mean 0 and variance 1: units of their own lie thousands "
         "of deviations off, and steps are far too short to get there.",

@@ -23,6 +23,7 @@ from striate.doctor.checks.loss.kinds_of_targets import (
 )
 from striate.doctor.checks.loss.renumbered import RENUMBERED, renumbered
 from striate.doctor.checks.loss.risk_sets import wrong_risk_sets
+from striate.doctor.checks.loss.turned_quantiles import turned_quantiles
 from striate.doctor.checks.loss.usual_gradient import GUESS, TAUGHT, teaches_nothing
 from striate.doctor.checks.loss.wiring import raised_by_loss
 from striate.doctor.checks.loss.wrong import Wrong
@@ -39,7 +40,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
         wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
         if wrong is None or wrong.severity == "note":
-            seen = few_counted(evidence) or renumbered(evidence) or flattened(evidence)
+            seen = few_counted(evidence) or turned_quantiles(evidence) or renumbered(evidence) or flattened(evidence)
             wrong = seen or wrong or teaches_nothing(evidence)
     if wrong is not None:
         yield Finding(
@@ -89,7 +90,8 @@ WRONG_FOR_TASK = Check(
     "ctc_loss of what are no log probabilities, or of inputs that are too short; a loss of one's own that goes "
     f"{GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss goes "
     f"{TAUGHT:.0%} in as many steps; a gradient that is Cox's (cosine {SAME:g}) with those at risk who left before, or "
-    "in the order of the batch, or with those counted who were not seen to leave; binary cross entropy for "
+    "in the order of the batch, or with those counted who were not seen to leave; "
+    "a gradient that asks for 1 minus the quantiles which the script lists; binary cross entropy for "
     f"exclusive classes warns where cross entropy gets {BETTER:.0%} more right",
     run=_run,
     explains=(
