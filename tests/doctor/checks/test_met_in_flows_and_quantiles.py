@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.no_density import likelihood_of_noise
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
-from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import learning_of
 from striate.doctor.setup.script_source import ScriptSource
@@ -123,7 +124,7 @@ def pinball(quantiles: list[float], turned: bool = False) -> Any:
 def forecasts(size: float = 1.0) -> DataLoader[Any]:
     """What follows a few hours, in units of `size`."""
     x = torch.randn(640, 8, generator=torch.Generator().manual_seed(0))
-    return DataLoader(TensorDataset(x, size * (x[:, :4] + 0.3 * x[:, 4:])), 32)
+    return DataLoader(TensorDataset(x, size * (x[:, :4] + 0.3 * x[:, 4:] + (6 if size > 1 else 0))), 32)
 
 
 def forecaster(quantiles: int) -> nn.Module:
@@ -147,3 +148,15 @@ def test_quantiles_are_those_that_the_script_lists(listed: list[float], turned: 
     setup = make_setup(model, forecasts(), task="regress", source=source, **options)
     said = list(WRONG_FOR_TASK.run(Evidence(setup, Clock(60.0))))
     assert ["lists the quantiles" in one.measured for one in said] == [True] * (not right)
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0])
+def test_quantiles_of_large_numbers_are_out_of_reach(size: float) -> None:
+    model = forecaster(3)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": pinball([0.1, 0.5, 0.9])}
+    setup = make_setup(model, forecasts(size), task="regress", **options)
+    if size > 1:
+        assert [one.code for one in TARGET_SCALE.run(Evidence(setup, Clock(60.0)))] == ["data.target-scale"]
+    else:
+        with pytest.raises(NoEvidence):
+            list(TARGET_SCALE.run(Evidence(setup, Clock(60.0))))

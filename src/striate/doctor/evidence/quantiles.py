@@ -34,8 +34,8 @@ class Quantiles:
 
 
 def quantiles_asked(evidence: Evidence) -> Quantiles | None:
-    """Those of the first batch; None where the gradient by the network's outputs is not that of a pinball loss (Koenker &
-    Bassett 1978): two values a column, one for each side, that differ by column."""
+    """Those of the first batch; None where the gradient by the network's outputs is not that of a pinball loss
+    (Koenker & Bassett 1978): two values a column, one for each side, that differ by column."""
     seen: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
 
     def note(_: object, given: object) -> None:

@@ -18,6 +18,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.quantiles import quantiles_asked
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, altered, leaf, main_tensor, mapped
 from striate.records import Finding
@@ -29,9 +30,14 @@ _EXPLAINED, _GAIN = 0.2, 0.2
 _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
 """Of such targets R² may be higher, and is less than it should be; then the error is so many times less."""
 
+_QUANTILES_LESS = 0.75
+"""Of the loss in deviations, that is left with standardized targets."""
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = unscaled_maps(evidence) or _of_one_of_several(evidence) or _of_tiny_ones(evidence)
+    found = (
+        unscaled_maps(evidence) or _of_one_of_several(evidence) or _of_tiny_ones(evidence) or _of_quantiles(evidence)
+    )
     if found is not None:
         yield found
         return
@@ -93,6 +99,38 @@ def _of_tiny_ones(evidence: Evidence) -> Finding | None:
         "step of the usual rate moves outputs by more than the targets are.",
         remedy="scale the targets by those of training, `std = y.std(0)`, train on `y / std`, and predict "
         "`model(x) * std`",
+    )
+
+
+def _of_quantiles(evidence: Evidence) -> Finding | None:
+    """Of forecasts by quantiles that all begin far below their targets, or above them: pinball losses are in the units
+    of the targets, so that they can be compared in deviations."""
+    y, path, trial = evidence.samples.y, evidence.samples.y_path, evidence.trial
+    if y is None or path is None or not y.is_floating_point() or evidence.calls.losses or trial.error is not None:
+        return None
+    found = quantiles_asked(evidence) if float(y.double().square().mean()) > _FAR**2 else None
+    if found is None or found.asked is not None or found.outputs.shape[1:-1] != y.shape[1:]:
+        return None
+    size, reached = float(y.double().square().mean().sqrt()), float(found.outputs.square().mean().sqrt())
+    if size < _FAR * reached:
+        return None
+    batches = [_with_targets(batch, path, _to_standard(y)) for batch in evidence.train.raw]
+    other = evidence.variant("targets standardized", Change(), batches=batches)
+    own, scaled = trial.level() / float(y.std()), other.level()
+    if other.error is not None or not scaled < _QUANTILES_LESS * own:
+        return None
+    return Finding(
+        code="data.target-scale",
+        severity="error",
+        where="training targets",
+        measured=f"targets have a root mean square of {size:.3g}, and the first outputs, {found.outputs.shape[-1]} "
+        f"quantiles, one of {reached:.2g}; after {several(len(trial.rows), 'step')} the loss is {own:.2g} standard "
+        f"deviations, and with standardized targets {scaled:.2g}",
+        threshold=TARGET_SCALE.threshold,
+        why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
+        "reached.",
+        remedy="standardize the targets by those of training, as the inputs are: train on `(y - mean) / std`, and "
+        "predict `model(x) * std + mean`",
     )
 
 
@@ -163,7 +201,8 @@ TARGET_SCALE = Check(
     f"or one of several outputs whose targets are {FAR:g} times as large as it is after the trial, and which the loss "
     f"asks for; or first outputs {TINY:g} times as large as the targets, and a loss after the trial that is {LEFT:g} "
     f"times that of one number for all samples or more, but {LEFT_SCALED:g} times at most after the same steps with "
-    "targets of variance 1",
+    "targets of variance 1; or forecasts by quantiles that all begin on one side of such targets, whose loss in "
+    f"deviations is {_QUANTILES_LESS:g} times as much with standardized ones",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "
