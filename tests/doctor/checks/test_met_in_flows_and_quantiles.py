@@ -71,6 +71,7 @@ def likelihood(sign: float = -1.0) -> Any:
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "right"), [(0.1, False), (1e-3, True)])
 def test_a_likelihood_that_leaps_has_too_high_a_rate(rate: float, right: bool) -> None:
     flow = Flow()

@@ -54,6 +54,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     labels = evidence.samples.labels
     _need_class_loss(evidence)
     need_targets(evidence)
+    _need_no_entries(evidence)
     if are_tokens(evidence, labels):
         raise NoEvidence("the classes are tokens, of which some are rare in any text")
     val = None
@@ -73,7 +74,11 @@ def _need_class_loss(evidence: Evidence) -> None:
     losses = evidence.calls.losses
     if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
         raise NoEvidence("the loss asks for quantities, not for classes")
-    labels = main_tensor(parts(evidence.train.raw[0])[1])
+
+
+def _need_no_entries(evidence: Evidence) -> None:
+    """Raise NoEvidence where the step looks up what stands for classes in a table, and asks no loss for them."""
+    losses, labels = evidence.calls.losses, main_tensor(parts(evidence.train.raw[0])[1])
     entries = evidence.calls.entries if not losses and labels is not None and labels.ndim == 1 else []
     if any(torch.equal(entry, labels.cpu()) for entry in entries if labels is not None):
         raise NoEvidence("what stands for classes is looked up in a table, as the items of users are")

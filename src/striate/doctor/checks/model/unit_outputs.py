@@ -285,8 +285,8 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
         copies, flat = _copies(first, COSINE), _flat(first)
         if later is not None:
             copies = min(copies, _copies(later, STILL))
-            # Of a branch that begins at zero all maps are flat at first.
-            flat = min(flat, _flat(later)) if flat == 1 else flat
+            # Of a branch that begins at zero all maps are flat at first, and those that a mask leaves out later, too.
+            flat = min(flat, _flat(later) - _unused(later)) if flat == 1 and _flat(later) < 1 else flat
         known.append((first.name, copies, flat))
     bad = [(name, copies, flat) for name, copies, flat in known if copies + flat >= REDUNDANT_FILTERS_MOST]
     if not bad:
@@ -324,10 +324,12 @@ def _flat(layer: LayerView) -> float:
     pooled = output is not None and output.ndim > 2 and output[0, 0].numel() == 1
     if layer.units is None or layer.units.shape[1] < 2 or pooled:  # means over maps differ little, as of a gate
         return 0.0
-    # Weights that began at zero and are zero still are those of outputs that a mask leaves out, as of a coupling.
-    unused = 0.0 if layer.weight is None else float((layer.weight == 0).flatten(1).all(1).double().mean())
-    flat = flat_share(layer.units, FLAT)
-    return flat if flat == 1 else max(0.0, flat - unused)
+    return flat_share(layer.units, FLAT)
+
+
+def _unused(layer: LayerView) -> float:
+    """The share of rows of weights that are zero."""
+    return 0.0 if layer.weight is None else float((layer.weight == 0).flatten(1).all(1).double().mean())
 
 
 REDUNDANT_FILTERS = Check(
