@@ -30,6 +30,7 @@ def test_a_width_of_nothing_changes_nothing_and_others_do_not_matter() -> None:
     assert torch.equal(got[1:], blur(x[1:], torch.tensor([2.0]), 2.0))
 
 
+@pytest.mark.slow
 def test_an_accelerator_gets_matrices_whose_sums_were_made_on_the_cpu(monkeypatch) -> None:
     devices = []
     original = blur_module._band_matrix

@@ -117,6 +117,7 @@ def test_what_is_cut_off_is_still_refused() -> None:
             decode_image(data[: int(len(data) * share)], "picture", Preparation("image", (3, 20, 20), reduced=True))
 
 
+@pytest.mark.slow
 def test_other_formats_and_small_pictures_are_decoded_whole() -> None:
     out = BytesIO()
     Image.fromarray(patterns()["noise"]).save(out, "PNG")

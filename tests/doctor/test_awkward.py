@@ -238,6 +238,7 @@ def test_what_raises_in_backward_is_a_finding() -> None:
     assert not kept
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_not_compiled_again() -> None:
     compiled: list[int] = []
 

@@ -132,6 +132,7 @@ def test_bombs_are_named_and_the_rest_is_answered(measured, small_run) -> None:
     assert told.memory < 900
 
 
+@pytest.mark.slow
 def test_a_jpeg_of_100_megapixels_is_refused_by_both_decoders_and_read_where_it_is_allowed() -> None:
     row = Image.new("RGB", (10_000, 10_000), (200, 100, 50))
     out = io.BytesIO()

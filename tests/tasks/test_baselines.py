@@ -117,6 +117,7 @@ def test_the_test_split_decides_nothing(data):
         np.testing.assert_array_equal(changed[name].decoded, baseline.decoded)
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("data", [stripes(), line(curved=True), squares()], ids=["classes", "numbers", "masks"])
 def test_the_same_seed_gives_the_same_answers(data):

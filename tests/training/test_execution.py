@@ -75,6 +75,7 @@ def test_other_errors_pass() -> None:
         raise RuntimeError("shapes do not fit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "copies"), [("conv(4,3) relu fc(4)", 10), ("resnet18(stem=small,width=4)", 1)])
 def test_a_network_is_compiled_whole_and_for_training_alone(
     network: str, copies: int, monkeypatch: pytest.MonkeyPatch

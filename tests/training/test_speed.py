@@ -92,6 +92,7 @@ def test_each_size_of_images_and_the_head_alone_are_measured_by_themselves(monke
     assert list(dict.fromkeys(seen)) == [(4, False), (4, True), (8, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("fields", [{}, {"optim__ema": 0.9}, {"auxiliary__rotation": 0.5}], ids=str)
 def test_measuring_and_short_trainings_leave_the_training_as_it_is(fields: dict) -> None:

@@ -40,6 +40,7 @@ def test_skips_of_a_unet_and_dense_blocks() -> None:
     assert named_inputs("densenet121")["features.transition1"] == {"features.pool0", "features.denseblock1"}
 
 
+@pytest.mark.slow
 def test_every_input_has_its_line_and_nothing_else_has_one() -> None:
     for name in ("resnet18", "small-unet", "lenet5"):
         svg = ElementTree.fromstring(network_diagram(summarize(name)))

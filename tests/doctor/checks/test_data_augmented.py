@@ -97,6 +97,7 @@ class Wedges(Dataset[tuple[Tensor, Tensor]]):
         return (self.change(x) if torch.rand(()) < 0.2 else x), self.y[number]
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("change", "classes"),

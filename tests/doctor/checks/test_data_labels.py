@@ -82,6 +82,7 @@ def test_target_numbers_by_chance() -> None:
     assert not asked(LABELS_RANDOM, nn.Linear(6, 1), (x, y), **options)
 
 
+@pytest.mark.slow
 def test_labels_by_chance_that_are_one_in_a_row_of_zeros() -> None:
     """For a cross entropy of one's own, which is given targets first."""
 

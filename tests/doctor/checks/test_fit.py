@@ -29,6 +29,7 @@ def noisy(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, 0] + 0.7 * torch.randn(count, generator=generator) > 0).long()
 
 
+@pytest.mark.slow
 def test_a_table_that_was_learned_by_heart() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(200, 64), nn.ReLU(), nn.Linear(64, 2))

@@ -323,6 +323,7 @@ OF_POSITIONS: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("loss", "code"), OF_POSITIONS)
 def test_each_position_is_compared_with_its_own_target(loss: Any, code: str) -> None:

@@ -76,6 +76,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "restored"), [*((name, False) for name in SHAPES), ("noise for bytes", True)])
 def test_noise_of_the_step_that_drowns_what_is_shown(name: str, restored: bool) -> None:
     """Smooth pictures; where they are to be restored from noise, there may be as much as one likes."""

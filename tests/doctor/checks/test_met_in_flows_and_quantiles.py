@@ -79,6 +79,7 @@ def test_a_likelihood_that_leaps_has_too_high_a_rate(rate: float, right: bool) -
     assert [one.code for one in asked(LR_TOO_HIGH, flow, sensors(), **options)] == ["optim.lr-too-high"] * (not right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_what_is_maximized_is_learned_as_it_grows(sign: float) -> None:
     flow = Flow()
@@ -87,6 +88,7 @@ def test_what_is_maximized_is_learned_as_it_grows(sign: float) -> None:
     assert learning_of(Evidence(setup, Clock(60.0))).shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sign", "maximize"), [(1.0, False), (-1.0, False), (1.0, True), (-1.0, True)])
 def test_a_density_adds_up_to_one(sign: float, maximize: bool) -> None:
     flow = Flow(sign)
@@ -98,6 +100,7 @@ def test_a_density_adds_up_to_one(sign: float, maximize: bool) -> None:
         assert [one.code for one in DEGENERATE.run(Evidence(setup, Clock(60.0)))] == ["loss.degenerate"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standard", [True, False])
 def test_columns_in_units_of_their_own_go_into_no_flow(standard: bool) -> None:
     flow = Flow(depth=3)

@@ -169,6 +169,7 @@ def test_graphs_are_counted_by_their_labels(counted: str, right: bool) -> None:
     assert ["the number of nodes" in one.measured for one in found] == [True] * (not right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [True, False])
 def test_labels_of_graphs_have_to_do_with_them(apart: bool) -> None:
     train = DataLoader(graphs(800, 0, apart), 25, collate_fn=behind_each_other)

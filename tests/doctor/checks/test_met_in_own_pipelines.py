@@ -125,6 +125,7 @@ class Enlarging(nn.Module):
         return large.clamp(0, 1) if self.clamped else large
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "clamped", "wrong"),
     [(nn.ReLU(), False, True), (nn.ReLU(), True, True), (nn.Tanh(), False, False), (nn.Identity(), True, False)],

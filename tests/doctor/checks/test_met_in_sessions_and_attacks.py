@@ -46,6 +46,7 @@ def test_a_history_that_goes_on_is_no_copy(further: bool) -> None:
     assert len(asked(LEAK, model, train, val=val)) == (not further)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "rate"), [(LR_TOO_HIGH, 0.3), (LR_TOO_LOW, 3e-6), (LR_TOO_HIGH, 3e-3)])
 def test_a_rate_is_judged_before_all_of_it_is_reached(check: Any, rate: float) -> None:
     model, data = perceptron(64), digits()

@@ -30,6 +30,7 @@ from striate.doctor.setup.training_setup import make_setup
 LOSS = functional.cross_entropy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [True, False])
 def test_what_is_drawn_twice_is_held_out_once(apart: bool) -> None:
     """A loop draws its batches with replacement: a network that knows the training samples by heart knows most of those
@@ -45,6 +46,7 @@ def test_what_is_drawn_twice_is_held_out_once(apart: bool) -> None:
     assert len(found) == apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.003])
 def test_adam_with_the_rate_of_gradient_descent_learns_something(rate: float) -> None:
     model = perceptron(64, depth=2)

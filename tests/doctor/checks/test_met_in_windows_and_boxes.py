@@ -162,6 +162,7 @@ class Recurrent(nn.Module):
         return self.last(states[1:][self.place]).squeeze(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "cell", "turned", "wrong"),
     [(-1, False, False, ""), (0, False, False, "first"), (-1, True, False, ""), (0, True, True, "last")],

@@ -57,6 +57,7 @@ def evaluate():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("total", "line", "mean", "wrong"),
     [

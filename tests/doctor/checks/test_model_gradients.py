@@ -36,6 +36,7 @@ def test_weights_too_small_or_too_large(std: float, code: str) -> None:
     assert "kaiming_normal_" in found.remedy
 
 
+@pytest.mark.slow
 def test_many_sigmoids() -> None:
     model = perceptron(32, depth=10, activation=nn.Sigmoid)
     (found,) = asked(CHECK, model, digits())

@@ -93,6 +93,7 @@ def test_something_that_bends(make: Any) -> None:
     assert not asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("bends", "wrong"), [(False, True), (True, False)])
 def test_max_pooling_alone_is_no_activation(bends: bool, wrong: bool) -> None:
@@ -267,6 +268,7 @@ def test_a_view_too_small_for_what_decides(norm: bool) -> None:
     assert "with kernels spread 6 times as far, the loss after" in found.measured
 
 
+@pytest.mark.slow
 def test_where_no_weight_moves_nothing_is_said_of_the_view() -> None:
     """A rate of zero, on what the narrow view could not learn either."""
     still = dict[str, Any](optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0))

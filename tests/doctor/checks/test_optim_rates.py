@@ -29,6 +29,7 @@ def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: f
     assert "lr=" in found.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "too_high"), [(0.1, True), (0.03, False)])
 def test_adams_rate_is_too_high_where_it_is_as_large_as_weights(rate: float, too_high: bool) -> None:

@@ -77,6 +77,7 @@ def stepped(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> torch.Te
     return value.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("data", "right"),

@@ -163,6 +163,7 @@ def _diagnosed(rows: list[Any], *, masked: bool = True) -> list[str]:
     return [finding.code for finding in diagnosis.findings if finding.code.startswith("reward.")]
 
 
+@pytest.mark.slow
 def test_batches_of_transitions_are_examined() -> None:
     rows = transitions(600)
     assert _diagnosed(rows) == []

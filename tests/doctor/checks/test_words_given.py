@@ -100,6 +100,7 @@ def translated(model: nn.Module, batch: Any, optimizer: Any, _: Any, *, first: i
     return loss.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "crossed", "causal", "code"),
     [
@@ -164,6 +165,7 @@ class WithItsLoss(nn.Module):
         return said, functional.cross_entropy(said.flatten(0, 1), wanted.flatten())
 
 
+@pytest.mark.slow
 def test_targets_that_only_the_loss_within_reads_are_not_given() -> None:
     torch.manual_seed(0)
 
