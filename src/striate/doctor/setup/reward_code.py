@@ -113,13 +113,13 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
 
 def only_at_ends(source: ScriptSource, found: Bootstrap) -> bool:
     """Whether a bootstrap is multiplied with the end of the episode itself, by its name, which at the first step was
-    mostly 0 as far as that is known; not where the script turns ends round anywhere, but to ask whether to go on."""
+    mostly 0 as far as that is known; not where its file turns ends round anywhere, but to ask whether to go on."""
     for factor in _factors(found.node):
         while isinstance(factor, ast.Call) and called(factor) in _KEEPING:
             factor = receiver_of(factor) or factor.args[0]
         if isinstance(factor, ast.Subscript) and not name_or_key(factor):
             factor = factor.value
-        if _ENDS.search(name_or_key(factor)) and not any(map(_turns_ends, source.trees.values())):
+        if _ENDS.search(name_or_key(factor)) and not _turns_ends(source.trees[found.file]):
             value = source.value(factor)
             return value is None or float(torch.as_tensor(value).double().mean()) < _MOSTLY
     return False
