@@ -70,7 +70,7 @@ class Forked(Generic[Item, Result]):
             _FUNCTION.pop()
 
     def sent(self, items: list[Item]) -> Callable[[], list[Result]]:
-        """Send them to one of the processes; what is given waits for the results."""
+        """Send the items to one of the processes. Call what is returned to wait for their results."""
         try:
             sent = self._pool.submit(_done, items)
         except RuntimeError:  # a process has died, or all have been ended

@@ -1,4 +1,4 @@
-"""What a training step says of outputs that are put in the place of the network's."""
+"""What a training step says of outputs that are put in the place of the network's, and of other batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.evidence.trial import Change, Trial, run_trial
 from striate.doctor.setup.batch import copied, mapped
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
@@ -56,3 +56,16 @@ def loss_of(evidence: Evidence, answer: Answer) -> float:
     if not trial.rows or len(asked) != 1:
         raise NoEvidence("the step does not take other outputs than the network's")
     return trial.losses[0]
+
+
+def loss_of_batch(evidence: Evidence, trained: Trial | None, batch: Any) -> float | None:
+    """The loss of one step that a trained network makes on a batch, or the network as it was given; None where it
+    fails."""
+    given = {} if trained is None else trained.replica.model.state_dict()
+    state = {name: value.clone() for name, value in given.items()}
+
+    def prepare(replica: Replica) -> None:
+        replica.model.load_state_dict(state, strict=trained is not None)
+
+    trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
+    return trial.losses[0] if trial.rows else None

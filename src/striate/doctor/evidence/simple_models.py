@@ -211,6 +211,21 @@ _MOST, _SIDE = 256, 64
 _NEAR = 3
 
 
+def halves(samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers of one half of so many samples, drawn at random, and of the other."""
+    rows = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
+    return rows[: samples // 2], rows[samples // 2 :]
+
+
+def ridge_weights(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Of a ridge regression of `wanted` (N, …) on `seen` (N, D), both without their means, the weight of each sample:
+    of others `x` it says `x @ seen.T @ weights`."""
+    gram = seen @ seen.T
+    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
+    weights: torch.Tensor = torch.linalg.solve(gram + ridge, wanted)
+    return weights
+
+
 def belonging(x: torch.Tensor, maps: torch.Tensor) -> tuple[float, list[float]]:
     """How well simple descriptions of positions tell their classes apart, with the maps as they are, and with maps and
     inputs paired at random, the same each time; none where all labeled positions are of one class.

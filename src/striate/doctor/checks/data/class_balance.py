@@ -78,9 +78,8 @@ def _need_class_loss(evidence: Evidence) -> None:
 
 def _need_no_entries(evidence: Evidence) -> None:
     """Raise NoEvidence where the step looks up what stands for classes in a table, and asks no loss for them."""
-    losses, labels = evidence.calls.losses, main_tensor(parts(evidence.train.raw[0])[1])
-    entries = evidence.calls.entries if not losses and labels is not None and labels.ndim == 1 else []
-    if any(torch.equal(entry, labels.cpu()) for entry in entries if labels is not None):
+    calls, labels = evidence.calls, main_tensor(parts(evidence.train.raw[0])[1])
+    if labels is not None and not calls.losses and any(torch.equal(one, labels.cpu()) for one in calls.entries):
         raise NoEvidence("what stands for classes is looked up in a table, as the items of users are")
 
 

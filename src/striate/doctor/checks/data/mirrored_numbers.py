@@ -9,6 +9,7 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.samples import Samples
+from striate.doctor.evidence.simple_models import halves, ridge_weights
 from striate.doctor.setup.batch import main_tensor, parts
 
 _FEWEST, _MOST, _SIDE = 40, 600, 24
@@ -57,13 +58,10 @@ def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | 
 
 def _correlations(x: torch.Tensor, y: torch.Tensor, axis: int) -> tuple[float, float]:
     small = torch.nn.functional.adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
-    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    known, asked = rows[: len(x) // 2], rows[len(x) // 2 :]
+    known, asked = halves(len(x))
     mean, flat = small[known].mean(0), small.double()
     seen, as_is, mirrored = ((part - mean).flatten(1) for part in (flat[known], flat[asked], flat[asked].flip(axis)))
-    gram = seen @ seen.T
-    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
-    weights = torch.linalg.solve(gram + ridge, y[known] - y[known].mean())
+    weights = ridge_weights(seen, y[known] - y[known].mean())
     said = [part @ seen.T @ weights for part in (as_is, mirrored)]
     found = [float(torch.corrcoef(torch.stack([one, y[asked]]))[0, 1]) for one in said]
     return found[0], found[1]

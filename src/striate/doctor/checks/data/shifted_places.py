@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.simple_models import halves, ridge_weights
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.wording import several
 
@@ -127,13 +128,10 @@ def _told_by_ridge(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[
     """By a shift of inputs (N, …): how targets (N, …, places) move with it, the correlation of what a ridge regression
     of half of the samples says of the others, shifted, with targets that do, and with those that stay. None where it
     does not know of it, or says that they stay."""
-    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    known, asked = rows[: len(x) // 2], rows[len(x) // 2 :]
+    known, asked = halves(len(x))
     mean, wanted = x[known].double().mean(0), y - y[known].mean(0)
     seen = (x[known].double() - mean).flatten(1)
-    gram = seen @ seen.T
-    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
-    weights = torch.linalg.solve(gram + ridge, wanted[known].flatten(1))
+    weights = ridge_weights(seen, wanted[known].flatten(1))
 
     @cache
     def told(shift: Shift) -> tuple[Shift, float, float] | None:

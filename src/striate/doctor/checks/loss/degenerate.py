@@ -20,11 +20,12 @@ from striate.doctor.checks.loss.far_mates import of_each_with_each
 from striate.doctor.checks.loss.no_density import likelihood_of_noise
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.answers import loss_of_batch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances, quality
 from striate.doctor.evidence.token_targets import class_losses
-from striate.doctor.evidence.trial import Change, Trial, run_trial
+from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.records import Finding
 from striate.wording import several
@@ -121,7 +122,7 @@ def _of_exchanged(evidence: Evidence) -> str | None:
         return None  # what is the same for all inputs is as wrong in any order
     said = []
     for trained in (None, trial):
-        own, other, same = (_loss_of(evidence, trained, copied(given)) for given in (batch, moved, alike))
+        own, other, same = (loss_of_batch(evidence, trained, copied(given)) for given in (batch, moved, alike))
         if own is None or other is None or same is None or not math.isfinite(same):
             return None
         scale = max(abs(own), abs(same), 1e-12)
@@ -236,19 +237,7 @@ def _only_pulls(evidence: Evidence) -> str | None:
 def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
     """The loss of the trained network with targets that belong to other samples; None where they cannot be moved."""
     moved = _moved(copied(evidence.train.raw[0]))
-    return None if moved is None else _loss_of(evidence, trial, moved)
-
-
-def _loss_of(evidence: Evidence, trained: Trial | None, batch: Any) -> float | None:
-    """The loss of one step that a trained network makes on a batch, or the network as it was given."""
-    given = {} if trained is None else trained.replica.model.state_dict()
-    state = {name: value.clone() for name, value in given.items()}
-
-    def prepare(replica: Any) -> None:
-        replica.model.load_state_dict(state, strict=trained is not None)
-
-    trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
-    return trial.losses[0] if trial.rows else None
+    return None if moved is None else loss_of_batch(evidence, trial, moved)
 
 
 def _moved(batch: Any, *, alike: bool = False) -> Any:

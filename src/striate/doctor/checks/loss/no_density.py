@@ -1,4 +1,4 @@
-"""A likelihood that is none: what a normalizing flow gives noise of a known density."""
+"""The likelihood that a normalizing flow gives noise of a known density, which no density can exceed on average."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 
 import torch
 
+from striate.doctor.evidence.answers import loss_of_batch
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import altered, copied, leaves
-from striate.doctor.setup.replicas import Replica
 from striate.wording import several
 
 _DETERMINANT = re.compile(r"log_?(abs_?)?det|ladj|(^|_)ldj|jac(obian)?($|_)", re.IGNORECASE)
@@ -37,8 +36,11 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
     for _ in range(_BATCHES):
         noise = torch.randn(x.shape, generator=generator, dtype=torch.double) * deviation + x.double().mean(0)
         drawn = altered(batch, alone[0], lambda part, noise=noise: noise[: len(part)].to(part))  # type: ignore[misc]
-        found.append((-1 if maximized else 1) * _loss_of(evidence, drawn))
-    if not max(found) < least - _MARGIN:
+        loss = loss_of_batch(evidence, evidence.trial, copied(drawn))
+        if loss is None or not math.isfinite(loss):
+            return None
+        found.append(-loss if maximized else loss)
+    if max(found) >= least - _MARGIN:
         return None
     return (
         f"after {several(len(evidence.trial.rows), 'step')} the negative log likelihood of noise with the data's "
@@ -52,16 +54,3 @@ def is_flow(evidence: Evidence) -> bool:
     kinds = {type(part) for part in evidence.fresh.model.modules()}
     codes = [getattr(value, "__code__", None) for kind in kinds for value in vars(kind).values()]
     return any(_DETERMINANT.search(name) for code in codes if code is not None for name in code.co_varnames)
-
-
-def _loss_of(evidence: Evidence, batch: object) -> float:
-    """The loss that the trial's network gives a batch; infinite where the step fails with it."""
-    state = {name: value.clone() for name, value in evidence.trial.replica.model.state_dict().items()}
-
-    def prepare(replica: Replica) -> None:
-        replica.model.load_state_dict(state)
-
-    trial = run_trial(
-        evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False
-    )
-    return trial.losses[0] if trial.rows and math.isfinite(trial.losses[0]) else math.inf

@@ -285,8 +285,9 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
         copies, flat = _copies(first, COSINE), _flat(first)
         if later is not None:
             copies = min(copies, _copies(later, STILL))
+            still = _flat(later)
             # Of a branch that begins at zero all maps are flat at first, and those that a mask leaves out later, too.
-            flat = min(flat, _flat(later) - _unused(later)) if flat == 1 and _flat(later) < 1 else flat
+            flat = still - _unused(later) if flat == 1 and still < 1 else flat
         known.append((first.name, copies, flat))
     bad = [(name, copies, flat) for name, copies, flat in known if copies + flat >= REDUNDANT_FILTERS_MOST]
     if not bad:

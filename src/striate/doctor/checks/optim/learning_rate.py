@@ -48,7 +48,8 @@ ADAMS_HIGHEST = 0.1
 FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
 LEAP = 10.0
-"""Times its first value: a loss that leapt so far with such a rate is no better for getting nearly as far later."""
+"""Times its first value: where the loss grew so much with such a rate, it is too high even if later steps come nearly
+as far."""
 
 
 def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
