@@ -46,7 +46,7 @@ PARTS = {
         "border": 16,
         "images": 2_560,
         "steps": 20,
-        "epochs": 200,
+        "epochs": 2_000,
     },
 }
 NAMES = {"resnet18": "ResNet-18 of CIFAR, batch 512", "resnet50": "ResNet-50 at 224 pixels, batch 256"}

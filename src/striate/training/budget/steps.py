@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import torch
+
 from striate.account.summarize import count_macs
 from striate.data.loader import batch_bounds
 from striate.errors import ModelError, StriateError
@@ -31,7 +33,7 @@ _SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of h
 _MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
 _FEW_STEPS, _LONG_WAIT = 60, 300.0  # fewer are measured, at the price of three, only where all take so many seconds
 _STEP = 0.002  # seconds of a small step, roughly
-_FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
+_FLOPS = {"cpu": 1e11, "cuda": 2e13}  # a second, roughly; to tell what is worth measuring
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ def _rough_seconds(work: Work, steps: int) -> float:
         macs = count_macs(work.state.module, tuple(work.splits["train"].inputs.shape[1:]))
     except ModelError:
         macs = 0
-    return steps * (_STEP + 6 * macs * (work.config.batch or 1) / _FLOPS)
+    kind = torch.device(work.config.execution.device or "cpu").type
+    return steps * (_STEP + 6 * macs * (work.config.batch or 1) / _FLOPS.get(kind, _FLOPS["cpu"]))
 
 
 def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:

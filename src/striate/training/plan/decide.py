@@ -35,7 +35,7 @@ UNMEASURED = "the plan could not be measured"
 _FORM = 2  # of what is cached: another number where older plans would be misread
 _LONGEST_REASON = 160  # characters
 _SHORTEST = 2.0  # seconds of a run that is worth looking for an earlier plan
-_DUEL, _DUEL_STEPS = 0.08, 8  # of a run that is too short for a search; plain steps that a comparison of two takes
+_DUEL, _DUEL_STEPS = 0.08, 8  # of a run that is too short for a search; plain steps that a comparison with one takes
 _FEWEST_STEPS = 8  # that the time is for: the candidates have a step each that warms up, and one that counts
 
 
@@ -119,9 +119,11 @@ def _plan(
     if cached is not None:
         return Planned(cached.chosen.execution(usual), cached)
     spent = perf_counter() - started
+    if offers.device != "cpu":
+        spent = 0.0  # it loaded libraries, as training would have
     if seconds is None:
         if budget < _LEAST:
-            short = _DUEL * expected > spent + _DUEL_STEPS * found.whole
+            short = _DUEL * expected > spent + _DUEL_STEPS * max(1, len(offers.rivals())) * found.whole
             return _duel(work, request, found, offers, now, started) if short else Planned(usual)
         needed = _FEWEST_STEPS * found.whole
         if _too_long(work, found.whole, spent):
@@ -136,10 +138,9 @@ def _plan(
 
 
 def _duel(work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float) -> Planned:
-    """Of two ways the faster: plain, and what is fastest nearly always. Nothing is kept, since a longer run looks at
-    more."""
+    """The faster of plain and what is fastest nearly always. Nothing is kept, since a longer run looks at more."""
     search = Search(found.of_whole_batches, offers)
-    chosen = search.duel(next(iter(offers.likely()), offers.plain), load=now)
+    chosen = search.duel(offers.rivals(), load=now)
     if len(search.timings) < 2:
         return Planned(work.config.execution)
     search.remarks.append("nothing else was tried, since the run is short")

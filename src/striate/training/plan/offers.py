@@ -48,10 +48,17 @@ class Offers:
 
     def likely(self) -> list[Candidate]:
         """What is fastest nearly always where a step is long, the fastest first: bf16, where its products are faster,
-        channels last; the plain precision laid out so."""
+        channels last; tf32, where there is any, and the plain precision laid out so."""
         half = ["bf16"] if "bf16" in self.precisions and (self.device != "cpu" or bf16_pays_on_cpu()) else []
         last = {one.precision: one for one in self.arithmetic()}
-        return [last[precision] for precision in dict.fromkeys([*half, self.plain.precision]) if precision in last]
+        ways = dict.fromkeys([*half, "tf32", self.plain.precision])
+        return [last[precision] for precision in ways if precision in last]
+
+    def rivals(self) -> list[Candidate]:
+        """What plain is compared with where time is short. Short steps of an accelerator wait for the program, to which
+        the casts of bf16 are work, so there it is more than one."""
+        likely = [one for one in self.likely() if one != self.plain]
+        return likely[:1] if self.device == "cpu" else likely
 
     def with_threads(self, candidate: Candidate) -> list[Candidate]:
         """The same with each number of threads."""

@@ -101,12 +101,12 @@ class Search:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
-    def duel(self, rival: Candidate, *, load: Load) -> Candidate:
-        """The faster of plain and `rival`, in a few steps; plain where it is refused or fails."""
+    def duel(self, rivals: Sequence[Candidate], *, load: Load) -> Candidate:
+        """The fastest of plain and `rivals`, in a few steps; plain where all are refused or fail."""
         self.quiet = not load.busy
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
-            if self.accepts(rival):
-                self._compare([self.offers.plain, rival], 0.0, _LONG_ROUNDS)
+            if accepted := [one for one in rivals if self.accepts(one)]:
+                self._compare([self.offers.plain, *accepted], 0.0, _LONG_ROUNDS)
         return self._fastest(self.timings) if self.timings else self.offers.plain
 
     def _arithmetic(self, seconds: float, thorough: bool) -> Candidate:

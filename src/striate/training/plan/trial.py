@@ -144,10 +144,11 @@ def probe(
     too_long: Callable[[float], bool] = lambda whole: whole > LONGEST,
 ) -> Probe:
     """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most, where that is given. Without
-    it an estimate is enough where a step of the whole batch is `too_long` to be tried. Raises ModelError where
-    there can be no copy, and what the network raises."""
+    it an estimate is enough where a step of the whole batch is `too_long` to be tried. An accelerator takes nearly as
+    long for a few samples as for many, so there it is a whole batch. Raises ModelError where there can be no copy, and
+    what the network raises."""
     batch = min(work.config.batch or 1, len(work.train))
-    trials = Trials(work, min(batch, _FIRST))
+    trials = Trials(work, min(batch, _FIRST) if _on_cpu(work) else batch)
     about = _seconds(trials, plain)
     if (
         trials.samples < batch and about * _MORE < (longest or LONGEST) * trials.samples
@@ -172,9 +173,14 @@ def _halved(batch: int, most: float) -> int:
 
 
 def _seconds(trials: Trials, plain: Candidate) -> float:
-    """The faster of two steps after one that pays for allocation; that one where it took long."""
+    """The faster of two steps after one that pays for allocation; that one where it took long on a CPU: an accelerator
+    loads its kernels in it."""
     first = trials.seconds(plain, 1)
-    return first if first > _ONCE else min(trials.seconds(plain, 1) for _ in range(2))
+    return first if first > _ONCE and _on_cpu(trials.work) else min(trials.seconds(plain, 1) for _ in range(2))
+
+
+def _on_cpu(work: Workload) -> bool:
+    return torch.device(work.config.execution.device or "cpu").type == "cpu"
 
 
 def fitting(work: Workload, plain: Candidate) -> Workload:
@@ -182,8 +188,7 @@ def fitting(work: Workload, plain: Candidate) -> Workload:
     of the batch, or a quarter, and so on, at least 1, or 2 with batch normalization. Unchanged where a size was asked
     for, where nothing fits, and on a CPU, whose system ends a process rather than refusing it memory."""
     config, batch = work.config, min(work.config.batch or 1, len(work.train))
-    whole = work.task.compares_samples or config.execution.device == "cpu"
-    if config.execution.micro_batch is not None or whole:
+    if config.execution.micro_batch is not None or work.task.compares_samples or _on_cpu(work):
         return work
     part, fewest = batch, fewest_at_once(work.state.module)
     while part >= fewest:
