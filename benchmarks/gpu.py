@@ -44,9 +44,9 @@ PARTS = {
         "side": 224,
         "batch": 256,
         "border": 16,
-        "images": 2_560,
+        "images": 10_240,
         "steps": 20,
-        "epochs": 2_000,
+        "epochs": 500,
     },
 }
 NAMES = {"resnet18": "ResNet-18 of CIFAR, batch 512", "resnet50": "ResNet-50 at 224 pixels, batch 256"}

@@ -64,6 +64,8 @@ def test_it_learns_in_every_precision_and_layout(data: str, precision: str, layo
 
 
 @on_gpu_alone
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty:UserWarning")  # torch's own, which it hides where it can
 @pytest.mark.parametrize("how", ["default", "cuda-graphs"])
 def test_it_learns_compiled_in_fp16(data: str, how: str) -> None:
     run = trained(data, "run", epochs=3, precision="fp16", memory_format="channels_last", compile=how)
