@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -44,6 +44,28 @@ class Predictions:
         predicted = self.predicted
         assert self.targets is not None
         return float((predicted == self.targets.reshape(predicted.shape).long()).float().mean())
+
+    def in_unit_of(self, other: Predictions) -> Predictions:
+        """With the mean and deviation of the targets of `other`, of training, where these are far apart: scripts
+        standardize the numbers that they train on, and may bring predictions back to the unit of all others."""
+        known, asked = self.targets, other.targets
+        if known is None or asked is None or not (known.is_floating_point() and asked.is_floating_point()):
+            return self
+        values, unit = (t.double().reshape(len(t), -1) for t in (known, asked))
+        if values.shape[1:] != unit.shape[1:] or min(len(values), len(unit)) < 2:
+            return self
+        own, wanted = values.std(0), unit.std(0)
+        apart = (values.mean(0) - unit.mean(0)).abs() > _UNITS_APART * wanted
+        apart |= (own > _UNITS_APART * wanted) | (wanted > _UNITS_APART * own)
+        if not bool((apart & (own > 0) & (wanted > 0)).any()):
+            return self
+        times = torch.where(own > 0, wanted / own, 1.0)
+        moved = (values - values.mean(0)) * times + unit.mean(0)
+        return replace(self, targets=torch.where(apart, moved, values).reshape(known.shape).to(known.dtype))
+
+
+_UNITS_APART = 2.0
+"""Deviations of training targets that means are apart, or times the deviation: another unit."""
 
 
 def predict(

@@ -69,6 +69,31 @@ class Reference:
         predicted: Whole = np.asarray(self.models[name].predict(numbers), dtype=np.int64)
         return predicted
 
+    def agree(self, x: torch.Tensor | None = None) -> float:
+        """How often the two best models say the same: of their own samples, out of fold, or of inputs that they have
+        not seen. Of inputs that do not show what is asked each says something else."""
+        pair = self.best[:2]
+        said = [self.opinions[name].predictions if x is None else self.ask(x, name) for name in pair]
+        return float((said[0] == said[-1]).mean()) if len(pair) > 1 else 0.0
+
+
+_AS_CLEAR, _CERTAIN = 0.8, 4.0
+"""Times how often two models agree about their own samples: inputs that show as much as those. Standard errors."""
+
+
+def are_of_others(reference: Reference, x: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether models see as clear things in inputs (M, …) as in their own, and labels (M,) do not go with these: by a
+    χ² test of independence, whose statistic is by chance about its degrees of freedom."""
+    if reference.agree(x) < _AS_CLEAR * reference.agree():
+        return False
+    said = torch.from_numpy(reference.ask(x, reference.best[0]))
+    counts = torch.zeros(int(said.max()) + 1, int(labels.max()) + 1, dtype=torch.float64)
+    counts.index_put_((said, labels.long()), torch.ones(len(said), dtype=torch.float64), accumulate=True)
+    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
+    free = (counts.shape[0] - 1) * (counts.shape[1] - 1)
+    expected = counts.sum(1, keepdim=True) * counts.sum(0) / counts.sum()
+    return free > 0 and float(((counts - expected) ** 2 / expected).sum()) < free + _CERTAIN * (2 * free) ** 0.5
+
 
 def consult(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
     """Ask simple models about training samples: inputs (N, …) and their class numbers (N,), from 0.

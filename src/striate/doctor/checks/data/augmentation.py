@@ -15,7 +15,7 @@ from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
-from striate.doctor.evidence.simple_models import Reference, Whole, consult
+from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -27,6 +27,8 @@ from striate.wording import several, show_shape
 _GAP, _SHARE = 0.25, 0.7
 _LEARNED = 0.15
 """So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
+_LABELS, _RARE, _KNOWN = 20, 0.15, 0.4
+"""Labels of a sample that are looked at; the share of samples that has one, or has it not; of what there is to know."""
 _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST, _PAIRS = 100, 4
@@ -48,6 +50,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     destroyed = _destroyed(evidence)
     if destroyed is not None:
         yield _finding("loader", *destroyed)
+        return
+    if (several_labels := _told_apart(evidence)) is not None:
+        yield from _of_labels(evidence, *several_labels)
         return
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
@@ -94,6 +99,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     if place == "step" and there - _best(evidence.reference) > _GAP:
         return  # it is the loader's samples themselves
+    if alike and are_of_others(plain, given[:_ASKED], labels[:_ASKED]):
+        return  # it is the labels
     yield _finding(
         place,
         f"of {several(len(shown.labels), 'training sample')} as they are shown "
@@ -104,6 +111,54 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         "look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
     )
+
+
+def _told_apart(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Labels of training and of validation (N, K), of which a sample may have several; None where it has one."""
+    y, other = evidence.samples.y, evidence.val_samples.y
+    if y is None or other is None or y.ndim != 2 or y.shape[1:] != other.shape[1:] or not 1 < y.shape[1] <= _LABELS:
+        return None
+    whole = torch.cat([y, other]).double()
+    if not bool(((whole == 0) | (whole == 1)).all()) or bool((whole.sum(1) == 1).all()):
+        return None
+    return y.long(), other.long()
+
+
+def _of_labels(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Iterator[Finding]:
+    """One of several labels that simple models tell of validation samples, and not of training samples as they are
+    drawn; nor has the network learned it."""
+    x, plain_x, after = evidence.samples.sole_inputs, evidence.val_samples.sole_inputs, evidence.after_val
+    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not drawn_anew(evidence.setup.train):
+        return
+    for label in range(y.shape[1]):
+        shares = [float(part[:, label].double().mean()) for part in (y, other)]
+        if min(shares) < _RARE or max(shares) > 1 - _RARE:
+            continue
+        plain = consult(plain_x, other[:, label], evidence.clock)
+        there = _skill(_best(plain), shares[1])
+        if there < _KNOWN:
+            continue
+        seen = _skill(_best(consult(x, y[:, label], evidence.clock)), shares[0])
+        if there - seen < _GAP or seen > _SHARE * there or after.outputs.shape[1:] != y.shape[1:]:
+            continue
+        told = (after.outputs[:, label] > 0).long() == other[: len(after.outputs), label]
+        if _skill(float(told.double().mean()), shares[1]) > there - _GAP:
+            continue
+        yield _finding(
+            "loader",
+            f"of label {label} of {y.shape[1]} simple models tell {there:.0%} of what there is to know from "
+            f"{several(len(plain_x), 'validation sample')}, and {max(seen, 0):.0%} from "
+            f"{several(len(x), 'training sample')} as they are drawn, each from others",
+            "What is left after augmentation hardly shows this label: a person could not tell it either.",
+            "leave out the change that takes it away, such as channels in another order where colors tell the label",
+        )
+        return
+
+
+def _skill(accuracy: float, share: float) -> float:
+    """Of what there is to know of a label that this share of samples has: 0 for saying what is more frequent."""
+    most = max(share, 1 - share)
+    return (accuracy - most) / (1 - most)
 
 
 def _views_that_are_one(evidence: Evidence) -> Finding | None:
@@ -323,10 +378,11 @@ AUGMENTATION = Check(
     codes=("data.augmentation",),
     question="Does what augmentation leaves of training inputs still show what is asked?",
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
-    "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
-    f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
-    f"each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
-    f"as training is, or {TAKEN:.0%} until they are flipped or turned back; or samples have less than "
+    "are shown than of validation samples, each from others of the same kind, or of what there is to know of one of "
+    f"several labels; and samples differ each time they are drawn; the trial's network predicts {_LEARNED:.0%} less "
+    f"of validation than those models; or {_TURNED:.0%} of each of two classes, as shown, look like the other one, or "
+    f"{EXCHANGED:.0%} once validation is flipped or turned as training is, or {TAKEN:.0%} until they are flipped or "
+    "turned back; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
     f"deviation of validation and than {_MOSTLY:g} times that of training, whose values are half as like those "
     "beside them as in validation, or less; or the step makes as much of smooth "

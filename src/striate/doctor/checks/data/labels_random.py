@@ -21,7 +21,7 @@ from striate.doctor.evidence.graph_batches import graphs_described
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import class_numbers
-from striate.doctor.evidence.simple_models import answers_belong, belonging, consult, related
+from striate.doctor.evidence.simple_models import answers_belong, are_of_others, belonging, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
 from striate.records import Finding
@@ -34,13 +34,16 @@ LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST, _FEWEST_MAPS = 60, 20
 _TO_GAIN = 0.3
+_ASKED, _KNOWN = 1000, 0.4
+"""Samples; of what there is to gain over chance, what models of validation know of it."""
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
     f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network, which "
     "has learned the others by heart where samples are words or graphs. Or "
-    f"{_FEWEST} images come again, with the same label as often as by chance. Or a target of noise that the inputs do "
-    "not have. Or tokens of sources go with those of their targets no more than with those of others of the same "
-    "lengths"
+    f"{_FEWEST} images come again, with the same label as often as by chance. Or a model that knows {_KNOWN:.0%} of "
+    "what there is to know of validation sees as clear things in training samples, with which their labels do not go. "
+    "Or a target of noise that the inputs do not have. Or tokens of sources go with those of their targets no more "
+    "than with those of others of the same lengths"
 )
 _WHY = (
     "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
@@ -136,7 +139,7 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
 
 def _classes(evidence: Evidence) -> Iterable[Finding]:
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
-    torn = _copies(evidence) if graphs is None else None
+    torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
     if torn is not None:
         yield torn
         return
@@ -189,6 +192,32 @@ def _copies(evidence: Evidence) -> Finding | None:
         where="training labels",
         measured=f"{several(count, 'image comes', 'images come')} again, with the same label in {same:.0%} of the "
         f"cases; by chance {chance:.0%}",
+        threshold=THRESHOLD,
+        why=_WHY,
+        remedy=_REMEDY,
+    )
+
+
+def _beside_validation(evidence: Evidence) -> Finding | None:
+    """Labels that have nothing to do with what models of validation, which know its labels well, see in the inputs."""
+    x, labels = evidence.samples.sole_inputs[:_ASKED], evidence.samples.labels[:_ASKED]
+    try:
+        val = evidence.val_samples
+        if len(val.labels) < _FEWEST or x.shape[1:] != val.sole_inputs.shape[1:]:
+            return None
+        reference = consult(val.sole_inputs, val.labels, evidence.clock)
+    except NoEvidence:
+        return None
+    name = reference.best[0]
+    known, chance = reference.accuracy(name), reference.by_chance(name)
+    if known - chance < _KNOWN * (1 - chance) or not are_of_others(reference, x, labels):
+        return None
+    return Finding(
+        code="data.labels-random",
+        severity="error",
+        where="training labels",
+        measured=f"a simple model ({name}) of validation tells {known:.0%} of its labels, each from others, and sees "
+        f"the same things in {several(len(x), 'training sample')}; their labels go with these no more than by chance",
         threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,

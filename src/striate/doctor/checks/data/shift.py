@@ -455,7 +455,7 @@ def _network(evidence: Evidence) -> _Judge | None:
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
         asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        return _right(evidence.predictions_of(evidence.trial, asked))
+        return _right(evidence.predictions_of(evidence.trial, asked).in_unit_of(evidence.after))
 
     def gained(way: Correction) -> float:
         place, shown = evidence.samples.x_path, _some(evidence.train)

@@ -36,17 +36,17 @@ _SMALL = 4000
 def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
     need_predictions(evidence)
     evidence.val  # noqa: B018 — without validation data there is nothing to compare
-    given, given_val = fit_of(evidence.start), fit_of(evidence.start_val)
+    given, given_val = fit_of(evidence.start), fit_of(evidence.start_val.in_unit_of(evidence.start))
     if _overfits(given, given_val):
         yield _finding(evidence, "as the network was given", given, given_val, "")
         return
     if _learned(given):
         return
-    trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val)
+    trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val.in_unit_of(evidence.after))
     if _overfits(fitted, other) or (not _learned(fitted) and _may_yet(evidence, fitted, other)):
         trial, before = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows)), other
         fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
-        other = fit_of(evidence.predictions_of(trial, evidence.val.raw))
+        other = fit_of(evidence.predictions_of(trial, evidence.val.raw).in_unit_of(evidence.after))
         if other.score - before.score >= _RISING:
             return
     if _overfits(fitted, other):

@@ -30,7 +30,7 @@ from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.script_source import ScriptSource, called
 from striate.observe.interventions import change_gradient, change_output
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -415,6 +415,7 @@ BROADCAST = Check(
 )
 
 
+_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss)
 _NUMBER_BY_NUMBER = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
 
 
@@ -422,7 +423,8 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
     """Losses of two variables of a script whose step is not made again, as one that plays an environment: by the shapes
     of their tensors at the first step."""
     source = evidence.source
-    for site in source.calls(*_NUMBER_BY_NUMBER):
+    called_so = {called(node) for node in _losses_made(source)}
+    for site in source.calls(*_NUMBER_BY_NUMBER, *called_so):
         compared = [value for part in site.node.args[:2] if isinstance(value := source.value(part), torch.Tensor)]
         if len(compared) == 2:
             outputs, targets = (tuple(tensor.shape) for tensor in compared)
@@ -441,6 +443,14 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
                     if (found := _all_with_all(outputs, targets, f" by `{ast.unparse(node)}`")) is not None:
                         yield replace(found, where=f"{Path(file).name}, line {node.lineno}")
                         return
+
+
+def _losses_made(source: ScriptSource) -> Iterator[ast.Call]:
+    """Calls of the script's loss modules that compare number by number."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
+                yield node
 
 
 def _is_measured(source: ScriptSource, node: ast.AST) -> bool:

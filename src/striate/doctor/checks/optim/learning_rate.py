@@ -278,6 +278,8 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
         patience, planned = max(STEPS, EPOCHS * steps_an_epoch(evidence)), passes_planned(evidence)
         if needed < (min(patience, TOO_SHORT * planned) if planned else patience):
             continue
+        if rising and learned_later(evidence) > other.share / 2:
+            return
         rates = highest_rates(trial)
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
         given = f"lr {rate_text(rates)}" if rates else "steps as they are"
