@@ -17,7 +17,7 @@ from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.counted import Counted, asked_for, counted_by
 from striate.doctor.evidence.pairs import Embeddings, embeddings_of, pairs_of
-from striate.doctor.evidence.predictions import Predictions, output_of, predict
+from striate.doctor.evidence.predictions import Predictions, are_blends, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
@@ -26,7 +26,7 @@ from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
-from striate.doctor.setup.batch import Path, altered, copied, size_of
+from striate.doctor.setup.batch import Path, altered, copied, main_tensor, parts, size_of
 from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import TrainingSetup
@@ -350,8 +350,16 @@ class Evidence:
         return self._predicted(replica, batches, training=True)
 
     def _predicted(self, replica: Replica, batches: Sequence[Any], *, training: bool = False) -> Predictions:
-        until = self.clock.until(0.04)
-        return predict(self.setup, replica, batches, training=training, until=until, scale=self.target_scale)
+        until, blended = self.clock.until(0.04), self.blended
+        return predict(
+            self.setup, replica, batches, training=training, until=until, scale=self.target_scale, directly=blended
+        )
+
+    @Kept
+    def blended(self) -> bool:
+        """Whether the step blends samples before the network is shown them: it is asked about them as they are."""
+        shown, raw = self.first.shown, main_tensor(parts(self.train.raw[0])[0])
+        return shown is not None and raw is not None and are_blends(shown.detach().cpu(), raw.detach().cpu())
 
     @Kept
     def target_scale(self) -> TargetScale | None:

@@ -76,9 +76,11 @@ def predict(
     training: bool = False,
     until: float | None = None,
     scale: TargetScale | None = None,
+    directly: bool = False,
 ) -> Predictions:
     """The predictions of the replica for batches, all parts of it in evaluation mode (or `training`); nothing in it
-    changes. `scale`: what the step does to the loader's targets.
+    changes. `scale`: what the step does to the loader's targets. `directly`: the network is given the batch as it is,
+    where the step would blend samples first.
 
     Raises NoEvidence where it cannot be asked, or what it gives is not one tensor of one shape.
     """
@@ -93,7 +95,7 @@ def predict(
                 break
             given = copied(batch)
             wanted = main_tensor(parts(given)[1])
-            output = main_tensor(output_of(setup, replica, given, training=training))
+            output = main_tensor(output_of(setup, replica, given, training=training, directly=directly))
             if output is None or not output.ndim:
                 raise NoEvidence("the network's outputs are not a tensor")
             outputs.append(output.detach().cpu())
@@ -116,9 +118,9 @@ def _loss(replica: Replica, output: torch.Tensor, targets: torch.Tensor) -> floa
     return float("nan")
 
 
-def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: bool) -> Any:
+def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: bool, directly: bool = False) -> Any:
     """What the network gives for a batch, in the mode it is in. Raises NoEvidence where it cannot be asked."""
-    if setup.own_step:
+    if setup.own_step or directly:
         try:
             return call(replica.model, parts(placed(batch, setup.device))[0])
         except Exception as error:
@@ -139,6 +141,32 @@ def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: b
 
 class _Enough(BaseException):
     """Ends the user's step once the network has predicted; no `except Exception` catches it."""
+
+
+_MOST_ROWS, _LEFT = 8, 1e-3
+"""Rows that are looked at; of the deviation, what may be left of a blend."""
+
+
+def are_blends(shown: torch.Tensor, raw: torch.Tensor) -> bool:
+    """Whether what a network is shown (N, …) are the samples of a batch (N, …) blended: sums of them whose shares add
+    up to 1 (Zhang et al. 2018, mixup), or one with a part of another (Yun et al. 2019, CutMix)."""
+    if shown.shape != raw.shape or raw.ndim < 3 or not raw.is_floating_point() or torch.equal(shown, raw):
+        return False
+    x, mixed = raw.double().flatten(1), shown.double().flatten(1)[:_MOST_ROWS]
+    if x.shape[1] <= 2 * len(x):
+        return False
+    shares = torch.linalg.lstsq(x.T, mixed.T).solution
+    left = (x.T @ shares - mixed.T).square().mean().sqrt()
+    if left <= _LEFT * float(x.std()) and bool(((shares.sum(0) - 1).abs() <= _LEFT).all()):
+        return True
+    parts_of_two = (_is_of_two(row, x[place], x) for place, row in enumerate(mixed))
+    return all(parts_of_two)
+
+
+def _is_of_two(row: torch.Tensor, own: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether each number of a row is that of its own sample, or of one other."""
+    changed = row != own
+    return not bool(changed.any()) or bool((others[:, changed] == row[changed]).all(1).any())
 
 
 @contextmanager

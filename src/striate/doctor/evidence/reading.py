@@ -200,7 +200,8 @@ def draws_again(loader: Any) -> bool:
         return getattr(loader, "draws_again", False) is True
     if loader.batch_sampler is not None and type(loader.batch_sampler).__module__ != "torch.utils.data.sampler":
         return True
-    sampler = loader.sampler
+    # Accelerate's loaders say what they are given, and draw as their batches do.
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     if getattr(sampler, "replacement", False):
         return True
     return type(sampler).__module__ not in ("torch.utils.data.sampler", "torch.utils.data.dataloader")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import gc
 import inspect
+import math
 import re
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.script_source import called
+from striate.models.preserved_state import same_random_state
 
 _MOST_LOADERS, _MOST_PARTS = 16, 4  # of a dictionary, of a tuple of tensors
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
@@ -56,11 +59,45 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
         own = value.dataset.tensors[0]
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
-            return value
+            return value if inputs is None else _as_asked(value, frames, inputs)
     known, data = {id(loop.batches), *map(id, pairs.values())}, getattr(loop.batches, "dataset", None)
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
     others = [other for other in others if other.dataset is not data]  # what a library has put a loader around
     return others[0] if len(others) == 1 and not found else None
+
+
+def _as_asked(pair: DataLoader[Any], frames: list[Any], inputs: torch.Tensor) -> DataLoader[Any]:
+    """Tensors for validation as the script's network is given them, by a function of its own, `net(normalize(x))`,
+    where they are more like the `inputs` of training then."""
+    x, *others = pair.dataset.tensors  # type: ignore[attr-defined]
+    for function in _given_to_networks(frames):
+        with suppress(Exception), same_random_state(), torch.no_grad():
+            made = function(x.clone())
+            alike = isinstance(made, torch.Tensor) and made.shape == x.shape and made.dtype == x.dtype
+            if alike and 2 * _apart(made, inputs) < _apart(x, inputs):
+                return DataLoader(TensorDataset(made, *others), batch_size=64)
+    return pair
+
+
+def _apart(x: torch.Tensor, other: torch.Tensor) -> float:
+    """How far means and deviations are from each other, in deviations and their logarithms."""
+    one, two = x.double(), other.detach().cpu().double()
+    deviation = max(float(two.std()), 1e-12)
+    return abs(float(one.mean() - two.mean())) / deviation + abs(math.log(max(float(one.std()), 1e-12) / deviation))
+
+
+def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], Any]]:
+    """Functions of the script whose result is all that a network is given."""
+    for frame in frames:
+        names = {**frame.f_globals, **frame.f_locals}
+        for node in ast.walk(syntax_of(frame.f_code.co_filename)):
+            given = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else None
+            if not isinstance(given, ast.Call) or len(given.args) != 1 or given.keywords:
+                continue
+            function, network = value_of(given.func, names), value_of(node.func, names)  # type: ignore[attr-defined]
+            own = isinstance(function, types.FunctionType) and function.__module__ == "__main__"
+            if own and isinstance(network, nn.Module):
+                yield function
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
@@ -178,13 +215,16 @@ def _holds(argument: ast.expr, name: str) -> bool:
     return isinstance(argument, ast.Name) and argument.id == name
 
 
+_OF_SCALERS = ("predict", "predict_proba", "score", "fit", "transform", "fit_transform", "split")
+
+
 def _scales_first(call: ast.Call, name: str, names: dict[str, Any]) -> bool:
     function = value_of(call.func, names)
     if isinstance(function, types.MethodType):
         return not isinstance(function.__self__, nn.Module) and _computes(function, _given_as(call, name, function))
     if callable(function) and type(function).__module__ == "__main__":  # an object that is called
         return not isinstance(function, nn.Module)
-    return function is None and called(call) in ("predict", "predict_proba", "score")  # of what is not made yet
+    return function is None and called(call) in _OF_SCALERS  # of what is not made yet
 
 
 def _given_as(call: ast.Call, name: str, method: types.MethodType) -> str:

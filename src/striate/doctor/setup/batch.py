@@ -11,6 +11,8 @@ from torch import nn
 _INPUTS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "data", "features", "signal", "signals")
 _TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "mask", "masks")
 
+_BESIDE = {"mask", "ids", "id", "idx", "index", "length", "lengths", "type", "position", "weight", "weights"}
+"""Words of names of what comes beside inputs, and is asked for by nothing."""
 _TRUE = {"gt", "truth", "target", "targets", "label", "labels"}
 """Words in longer names of targets, as in `gt_semantic_seg`."""
 
@@ -32,6 +34,9 @@ def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
     if target is None:
         target = next((key for key in batch if _TRUE & set(str(key).lower().split("_"))), None)
     named = next((key for key in batch if str(key).lower() in _INPUTS and key != target), None)
+    if target is None and named is not None:  # `box` beside `pixel_values`
+        others = [key for key, part in batch.items() if key != named and isinstance(part, torch.Tensor)]
+        target = others[0] if len(others) == 1 and not _BESIDE & set(str(others[0]).lower().split("_")) else None
     if named is None:
         rest = [key for key in batch if key != target and isinstance(batch[key], torch.Tensor)]
         named = rest[0] if rest else None

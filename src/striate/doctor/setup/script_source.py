@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,6 +174,15 @@ class ScriptSource:
     def parameter_of(self, function: Function, call: ast.Call, given: ast.expr) -> str:
         """The parameter of a function that a call gives an argument; empty where it cannot be told."""
         return next((name for name, value in self.arguments(function, call) if value is given), "")
+
+    def without_gradient(self, node: ast.AST) -> bool:
+        """Whether a line stands in `torch.no_grad()`, as a block or as that of its function."""
+        for around in self.around(node):
+            items = around.items if isinstance(around, ast.With) else []
+            decorators = getattr(around, "decorator_list", [])
+            if says_no_gradient([*(item.context_expr for item in items), *decorators]):
+                return True
+        return False
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         """What a node is a part of."""
@@ -369,6 +378,11 @@ class ScriptSource:
 def _first_line(function: Function) -> int:
     """As Python counts it: that of a decorator, where there is one."""
     return min([function.lineno, *(part.lineno for part in function.decorator_list)])
+
+
+def says_no_gradient(given: Iterable[ast.expr]) -> bool:
+    """Whether one of these, of a block or a function, is `torch.no_grad()` or `torch.inference_mode()`."""
+    return any((called(part) or last_name(part)) in ("no_grad", "inference_mode") for part in given)
 
 
 def called(node: ast.AST) -> str:

@@ -276,12 +276,12 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if scales.of == "column" and not are_of_batch(evidence, given.cpu()):
         raise NoEvidence("the network is given what another one computes, not columns of the data")
     own, fixed, trial = _tried(evidence, scales, place)
-    if own is None or fixed is None:
-        yield from _unseen(evidence, scales, given, answered=False)
-        return
+    known = own is not None and fixed is not None
+    own, fixed = own or 0.0, fixed or 0.0
     by_loss = fixed - own < GAIN and _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
-        yield from list(_starts_far_off(evidence, scales, trial)) or _unseen(evidence, scales, given, answered=True)
+        far_off = list(_starts_far_off(evidence, scales, trial)) if known else []
+        yield from far_off or _unseen(evidence, scales, given, answered=known)
         return
     if not by_loss and (fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
         return

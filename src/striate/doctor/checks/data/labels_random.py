@@ -27,12 +27,12 @@ from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
-SIGMAS, _OF_WORDS = 3.0, 2.0
+SIGMAS, _OF_WORDS, _OF_SEVERAL = 3.0, 2.0, 4.5
 SLIGHT = 0.05
 """Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
-_FEWEST, _FEWEST_MAPS = 60, 20
+_FEWEST, _FEWEST_MAPS, _MOST_NUMBERS = 60, 20, 6
 _TO_GAIN = 0.3
 _ASKED, _KNOWN = 1000, 0.4
 """Samples; of what there is to gain over chance, what models of validation know of it."""
@@ -225,34 +225,53 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
 
 
 def _numbers(evidence: Evidence) -> Iterable[Finding]:
-    values = evidence.samples.values
+    columns = _columns(evidence)
     asked = evidence.first.loss_targets is not None or evidence.calls.losses
     if not asked and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
         raise NoEvidence("which tensors of a batch are targets is not known: the loss is none of torch's")
-    if len(values) < _FEWEST:
+    if len(columns) < _FEWEST:
         raise NoEvidence(
-            f"{several(len(values), 'sample is', 'samples are')} too few to tell targets at random from hard ones"
+            f"{several(len(columns), 'sample is', 'samples are')} too few to tell targets at random from hard ones"
         )
     if _better_than_chance(_val(evidence)):
         return
-    found = related(evidence.samples.sole_inputs, values, evidence.clock)
-    error = found.count**-0.5
-    if max(found.models.values()) >= min(SIGMAS * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
-        return
+    certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
+    for values in columns.T:
+        found = related(evidence.samples.sole_inputs, values, evidence.clock)
+        error = found.count**-0.5
+        if max(found.models.values()) >= min(certain * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
+            return
     network = _network(evidence)
     if network is None:
         return
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
+    which = "targets" if columns.shape[1] == 1 else f"last of {columns.shape[1]} targets"
     yield Finding(
         code="data.labels-random",
         severity="error",
         where="training targets",
-        measured=f"correlation with the targets of samples that a model was not fitted to, {found.count:,} in all: "
+        measured=f"correlation with the {which} of samples that a model "
+        f"was not fitted to, {found.count:,} in all: "
         f"{said} (chance: 0 ± {error:.2f}); the network {network}",
         threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,
     )
+
+
+def _columns(evidence: Evidence) -> torch.Tensor:
+    """The target numbers (N, K) as float64: one a sample, or a few of what is seen in images, such as a box. Raises
+    NoEvidence."""
+    try:
+        return evidence.samples.values[:, None]
+    except NoEvidence:
+        y = evidence.samples.y
+        few = y is not None and y.is_floating_point() and y.ndim == 2 and 1 < y.shape[1] <= _MOST_NUMBERS
+        if y is None or not few or not is_grid(evidence.samples.sole_inputs) or bool((y.std(0) <= 0).any()):
+            raise
+        if bool(((y == 0) | (y == 1)).all()) or bool(((y.sum(1) - 1).abs() < 1e-3).all()):
+            raise  # labels, or shares of classes
+        return y.double()
 
 
 def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:
@@ -332,6 +351,10 @@ def _sigmas(predictions: Predictions) -> float | None:
 
 
 def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+    if outputs.shape == targets.shape and 1 < targets[:1].numel() <= _MOST_NUMBERS and len(targets) > 2:
+        pairs = zip(outputs.flatten(1).double().T, targets.flatten(1).double().T, strict=True)
+        related_to = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
+        return max((value for value in related_to if value == value), default=0.0) * math.sqrt(len(targets))
     if targets.numel() != len(targets) or len(outputs) != len(targets) or len(targets) < 3:
         return None
     wanted = targets.flatten().double()

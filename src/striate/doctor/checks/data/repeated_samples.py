@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from striate.doctor.checks.check import Check
@@ -36,7 +38,7 @@ from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
 DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
-_MOST, _ALL = 2000, 0.95
+_MOST, _ALL, _MOST_OF_THEM = 2000, 0.95, 0.5
 _SECONDS = 0.3
 _EVEN, _EVEN_IN_PART = 0.05, 0.2
 _TIMES = 20
@@ -224,7 +226,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         count, total = shared
         yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE)
         return
-    looked_up = _looked_up(evidence)
+    looked_up = _looked_up(evidence) or _kept_for_each(evidence)
     if looked_up is not None:
         read = evidence.train.count
         yield from _pairs_again(*looked_up, read=min(1.0, read / (evidence.train.length or read)))
@@ -280,6 +282,27 @@ def _looked_up(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
             for batches in (evidence.train, evidence.val)
         )
         return known, others
+    return None
+
+
+_HELD = re.compile(r"hold|held|left_?out|val|test", re.IGNORECASE)
+
+
+def _kept_for_each(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The same of items of which a variable keeps one for each user, and of the users and items of training."""
+    with suppress(NoEvidence):
+        batches = [_columns(batch) for batch in evidence.train.raw]
+        if not all(len(columns) == 2 for columns in batches):
+            return None
+        known = torch.cat([torch.stack(columns, 1) for columns in batches])
+        users = known[:, 0].unique()
+        for name, value in evidence.source.names.items():
+            if not isinstance(value, torch.Tensor | np.ndarray) or value.ndim != 1 or not _HELD.search(name):
+                continue
+            kept = torch.as_tensor(value).cpu()
+            whole = kept.dtype in (torch.int32, torch.int64) and len(kept) > int(users[-1]) and int(kept.min()) >= 0
+            if whole and len(users) >= _MOST_OF_THEM * len(kept):
+                return known, torch.stack([torch.arange(len(kept)), kept.long()], 1)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -45,6 +46,8 @@ TOKENS, CHANCE = 0.1, 4.0
 _MOST_CODED, _CODES, _OFTEN_ENOUGH = 40, 12, 8
 _TOLD_WITHIN, _TOLD_ACROSS = 0.7, 0.3
 """Columns of codes; codes that are there often enough, and how often that is; correlations of their mean targets."""
+_SURE = 0.5
+"""Of training, predicted right, from which on a flip is believed: of fewer several ways to look at it may be."""
 OUTSIDE = 0.02
 """Of the training targets, on either side: those of validation that are all beyond were split by their size."""
 THRESHOLD = (
@@ -121,7 +124,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
                 return
             continue
         correction, fixed = best
-        if correction.what.endswith(_MOVES) and _drawn(evidence, correction):
+        if correction.what.endswith(_MOVES) and (judge.train < _SURE or _drawn(evidence, correction)):
             continue
         own = float(plain.mean())
         words = (
@@ -259,6 +262,8 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
     """The corrections, but for such as undo what augmentation does to training: crops where it crops, and a scale where
     draws of a sample are as far apart."""
     found = list(corrections(known, x))
+    if _prepared_when_asked(evidence):
+        found = [way for way in found if "scale" not in way.what]
     try:
         pairs = drawn_twice(evidence)
     except NoEvidence:
@@ -277,6 +282,20 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
     if sharper or (abs(math.log(other / one)) <= _JITTER * contrast and gap <= _JITTER * light):
         found = [way for way in found if "scale" not in way.what]
     return found
+
+
+def _prepared_when_asked(evidence: Evidence) -> bool:
+    """Whether the script evaluates by `network(prepare(x))`: what lies there for validation is not what is asked."""
+    source = evidence.setup.source
+    if source is None:
+        return False
+    nodes = (node for tree in source.trees.values() for node in ast.walk(tree))
+    asked = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
+    return any(
+        isinstance(part, ast.Call) and source.functions_of(part) and source.without_gradient(part)
+        for node in asked
+        for part in ast.walk(node.args[0])
+    )
 
 
 def _drawn(evidence: Evidence, way: Correction) -> bool:
@@ -307,8 +326,9 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         return
     if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
         return
+    prepared = _prepared_when_asked(evidence)
     for way in corrections(known, x):
-        if "scale" not in way.what and not by_step:
+        if "scale" in way.what if prepared else "scale" not in way.what and not by_step:
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
         if fixed <= LOSS_MENDED * own:
@@ -317,7 +337,7 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
             )
             yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x)
             return
-    deviations = _deviations_apart(known, x)
+    deviations = 0.0 if prepared else _deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{_compared(known, x)}: the means are {deviations:.2g} deviations apart{words}", "error", known, x)

@@ -382,15 +382,18 @@ def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) ->
         raise NoEvidence("there is not one target a sample")
     if given[0].numel() != length:
         raise NoEvidence("the network is given a part of the inputs")
-    wanted = targets.double()
-    for place in range(length - width + 1):
-        if torch.equal(values[:, place : place + width], wanted):
-            yield _finding(
-                f"the {width} targets of each sample are numbers {place} to {place + width - 1} of its {length} input "
-                "numbers",
-                "targets that come after the window: `series[i : i + n]` and `series[i + n : i + n + horizon]`",
-            )
-            return
+    wanted, beside = targets.double(), given.shape[-1] if given.ndim == 3 else 1  # columns at each time
+    for every in dict.fromkeys((1, beside)):
+        for place in range(length - (width - 1) * every):
+            last = place + (width - 1) * every
+            if torch.equal(values[:, place : last + 1 : every], wanted):
+                which = f"column {place % every} at times {place // every} to {last // every}"
+                which = which if every > 1 else f"numbers {place} to {last} of its {length} input numbers"
+                yield _finding(
+                    f"the {width} targets of each sample are {which}",
+                    "targets that come after the window: `series[i : i + n]` and `series[i + n : i + n + horizon]`",
+                )
+                return
 
 
 def _finding(measured: str, remedy: str, severity: Severity = "error") -> Finding:

@@ -227,7 +227,7 @@ def _turned(test: ast.Compare, sign: str) -> str:
 def _comparison(node: ast.AST) -> ast.Compare | None:
     """`if new > best:`, or `is_best = new > best`."""
     test = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):  # `best is None or new > best or epoch == 0`
+    if isinstance(test, ast.BoolOp):  # `best is None or new > best or epoch == 0`, `phase == "val" and new > best`
         sides = [part for part in test.values if isinstance(part, ast.Compare) and "best" in _words(part)]
         test = sides[-1] if sides else None
     return test if isinstance(test, ast.Compare) else None

@@ -161,14 +161,44 @@ _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
 
 def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:
     """The function that made a variable that is held against a limit, where each of its values in the same function is
-    one of a sigmoid or softmax; `` where not."""
-    name = node.left.id if isinstance(node.left, ast.Name) else ""
-    made = [
-        called(part.value)
-        for part in ast.walk(source.scope_of(node))
-        if isinstance(part, ast.Assign) and any(ast.unparse(target) == name for target in part.targets)
-    ]
-    return made[0] if name and made and set(made) <= _SQUASHING.keys() else ""
+    one of a sigmoid or softmax, or was put together of such; `` where not."""
+    if not isinstance(node.left, ast.Name):
+        return ""
+    made = _makers(source.scope_of(node), node.left.id, frozenset({node.left.id}))
+    return min(made) if made and made <= _SQUASHING.keys() else ""
+
+
+_TOGETHER = ("cat", "stack", "concatenate", "vstack", "array")
+_SAME_NUMBERS = ("numpy", "cpu", "detach", "squeeze", "flatten", "view", "reshape", "ravel", "float", "double")
+
+
+def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> set[str]:
+    """The functions that made what a name stands for in a function, or the parts of a list that became it."""
+    found = set[str]()
+    for value in _values_of(scope, name):
+        while isinstance(value, ast.Call) and called(value) in (*_TOGETHER, *_SAME_NUMBERS):
+            inner = value.args[0] if called(value) in _TOGETHER and value.args else receiver_of(value)
+            if inner is None:
+                break
+            value = inner
+        if isinstance(value, ast.Name):
+            found |= set() if value.id in seen else _makers(scope, value.id, seen | {value.id})
+        elif not isinstance(value, ast.List) or value.elts:
+            found.add(called(value))
+    return found
+
+
+def _values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
+    """What a name is given in a function, alone or beside others, and what is appended to it."""
+    for part in ast.walk(scope):
+        if isinstance(part, ast.Assign):
+            for target in part.targets:
+                several = isinstance(target, ast.Tuple) and isinstance(part.value, ast.Tuple)
+                names, values = (target.elts, part.value.elts) if several else ([target], [part.value])  # type: ignore[attr-defined]
+                yield from (v for t, v in zip(names, values, strict=False) if ast.unparse(t) == name)
+        elif isinstance(part, ast.Call) and called(part) == "append" and part.args:
+            owner = receiver_of(part)
+            yield from part.args[:1] if owner is not None and ast.unparse(owner) == name else ()
 
 
 def _limit(node: ast.Compare, what: str, better: str) -> Finding:

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
 
@@ -16,9 +17,33 @@ LEARNED = 0.5
 _FEWEST, _TIMES = 24, 1.75
 
 
+_DISTANCES = ("cdist", "pairwise_distance")
+_SCALED = (*TIMES, *QUOTIENTS, "masked_fill", "where")
+_MASKED = -1e3
+
+
 def distances_asked(evidence: Evidence) -> str | None:
-    """Cross entropy of numbers none of which is below 0 and of which the right class has the lowest, before anything
-    was learned, and after which nothing was: it asks for the farthest."""
+    """Cross entropy of distances as torch gives them, or of numbers none of which is below 0 and of which the right
+    class has the lowest, before anything was learned, and after which nothing was: it asks for the farthest."""
+    return _by_torch(evidence) or _by_numbers(evidence)
+
+
+def _by_torch(evidence: Evidence) -> str | None:
+    """Distances of one of torch's functions, scaled or masked at most, none of them below 0."""
+    graph = evidence.graph
+    for head in graph.heads:
+        made = graph.origin(head.call.inputs[0]) if head.call.name == "cross_entropy" and head.call.inputs else None
+        while made is not None and made.name in _SCALED and made.inputs:
+            made = graph.origin(made.inputs[0])
+        numbers = head.outputs[head.outputs > _MASKED]
+        if made is not None and made.name in _DISTANCES and len(numbers) and bool((numbers >= 0).all()):
+            return (
+                f"`cross_entropy` is given distances of `{made.name}`, none below 0, and raises that of the right one"
+            )
+    return None
+
+
+def _by_numbers(evidence: Evidence) -> str | None:
     for call in class_losses(evidence):
         numbers, target = call.input.detach().float().cpu(), call.target.detach().cpu().long()
         if numbers.ndim != 2 or target.ndim != 1 or len(target) < _FEWEST or numbers.shape[1] < 3:

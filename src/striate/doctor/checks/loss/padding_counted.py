@@ -96,9 +96,7 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
     counted = evidence.counted
     if counted.entries is None or counted.targets[0].ndim != 2:
         raise NoEvidence("there is not one target for each position")
-    ignored = {call.ignored for call in class_losses(evidence)}
-    if any(bool((targets == number).any()) for targets in counted.targets for number in ignored):
-        return None  # rows are filled up with what does not count
+    ignored = torch.tensor(sorted({call.ignored for call in class_losses(evidence)}))
     padding, sent = list[torch.Tensor](), list[torch.Tensor]()
     for targets, known in zip(counted.targets, counted.entries, strict=True):
         filler = None if targets.is_floating_point() else filler_of(targets)
@@ -106,6 +104,8 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
         padded = None if batch is None else targets == filler if filler is not None else padded_positions(batch)
         if padded is None or padded.shape != known.shape:
             continue
+        if bool(torch.isin(targets[padded], ignored).any()):
+            return None  # rows are filled up with what does not count
         padding.append(padded.flatten())
         sent.append(known[padded])
     if not padding:

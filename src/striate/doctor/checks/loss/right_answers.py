@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.setup.batch import main_tensor, parts
 
-SURE, DEARER = 0.9, 1.2
+SURE, _SURER, DEARER = 0.9, 0.99, 1.2
 """Probability of the right answers: surer ones cost much where targets are smoothed."""
 
 _LIKELIHOODS = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -31,16 +31,19 @@ def right_cost_more(evidence: Evidence) -> str | None:
     if not all(_equal(call.target, labels) for call in likelihoods):
         return None  # those of other samples have a share in it
     answers = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
-    if answers is None:
+    surer = _of_classes(outputs, labels.cpu(), _SURER) or _of_yes_or_no(outputs, labels.cpu(), _SURER)
+    if answers is None or surer is None:
         return None
     form = _as_they_are if _are_probabilities(outputs) else _logits
     backward, returned = evidence.calls.backward, evidence.first.loss or 0.0
     sign = -1.0 if backward and backward[0] * returned < 0 else 1.0  # what goes backward is what is learned from
     try:
-        right, alike = (sign * _cost(evidence, form(answer)) for answer in answers)
+        right, alike, surely = (sign * _cost(evidence, form(answer)) for answer in (*answers, surer[0]))
     except NoEvidence:  # a step that takes no other outputs than its network's
         return None
     if not right > alike + (DEARER - 1) * abs(alike) + 1e-3:
+        return None
+    if surely < right:  # a loss that hardly weighs one of the classes asks for the other one surely
         return None
     return (
         f"with right answers of probability {SURE:g} in the place of the outputs the loss of the first batch is "
@@ -73,24 +76,28 @@ def _equal(target: torch.Tensor, labels: torch.Tensor) -> bool:
     )
 
 
-def _of_classes(outputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _of_classes(
+    outputs: torch.Tensor, labels: torch.Tensor, sure: float = SURE
+) -> tuple[torch.Tensor, torch.Tensor] | None:
     classes = outputs.shape[1] if outputs.ndim == labels.ndim + 1 else 0
     whole = not labels.is_floating_point() and classes > 1 and outputs.shape[2:] == labels.shape[1:]
     known = (labels >= 0) & (labels < classes)
     if not whole or len(outputs) != len(labels) or len(labels[known].unique()) < 2:
         return None
     wanted = functional.one_hot(labels.long().clamp(0, classes - 1), classes).double().movedim(-1, 1)
-    right = SURE * wanted + (1 - SURE) / (classes - 1) * (1 - wanted)
+    right = sure * wanted + (1 - sure) / (classes - 1) * (1 - wanted)
     shares = functional.one_hot(labels[known].long(), classes).double().mean(0).clamp_min(1e-2)
     alike = (shares / shares.sum()).reshape(1, classes, *[1] * (outputs.ndim - 2)).expand_as(right)
     return right, alike
 
 
-def _of_yes_or_no(outputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _of_yes_or_no(
+    outputs: torch.Tensor, labels: torch.Tensor, sure: float = SURE
+) -> tuple[torch.Tensor, torch.Tensor] | None:
     if outputs.numel() != labels.numel() or not bool(((labels == 0) | (labels == 1)).all()):
         return None
     wanted = labels.double().reshape(outputs.shape)
     share = float(wanted.mean())
     if not 0 < share < 1:
         return None
-    return SURE * wanted + (1 - SURE) * (1 - wanted), torch.full_like(wanted, share)
+    return sure * wanted + (1 - sure) * (1 - wanted), torch.full_like(wanted, share)

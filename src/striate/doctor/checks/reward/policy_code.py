@@ -15,11 +15,12 @@ from striate.doctor.checks.reward.policy_sign import GAIN, LOG_PROBABILITY, goes
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.reward_code import name_or_key, network_called, origins
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of, says_no_gradient
 from striate.records import Finding
 
 _CUT = ("detach", "item", "tolist", "numpy")
 _DISTRIBUTIONS = ("Categorical", "OneHotCategorical", "Multinomial", "Bernoulli")
+_SHAPED = ("reshape", "view", "flatten", "squeeze", "to", "float")
 _SQUASHED = ("softmax", "sigmoid")
 _RATE = 0.05
 _BY_THE_RATE = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.RMSprop)
@@ -62,7 +63,11 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
     products = [node for tree in source.trees.values() for node in ast.walk(tree) if _is_product(node)]
     for node in products:
         outer = source.parent(node)
-        if (outer is not None and _is_product(outer)) or _in_no_grad(source, node) or not goes_backward(source, node):
+        if (
+            (outer is not None and _is_product(outer))
+            or source.without_gradient(node)
+            or not goes_backward(source, node)
+        ):
             continue
         parts = [part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute | ast.Subscript)]
         held = [value for part in parts if isinstance(value := source.value(part), torch.Tensor)]
@@ -75,7 +80,9 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
         others: list[ast.expr] = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
         others += [part for part in parts if not GAIN.search(name_or_key(part))]
         made = (origin for part in others for origin in (part, *origins(source.scope_of(node), part)))
-        if any(_may_have_gradient(source, origin) for origin in made):
+        if not all(_is_recorded(source, part) for part in named) and any(
+            _may_have_gradient(source, origin) for origin in made
+        ):
             continue
         yield Finding(
             code="model.graph-detached",
@@ -90,35 +97,32 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
         return
 
 
+def _is_recorded(source: ScriptSource, part: ast.expr) -> bool:
+    """Whether a variable is, in another shape, a tensor that was there and has no gradient: `buffer.reshape(-1)`."""
+    made = source.last_value(part, ast.unparse(part))
+    while isinstance(made, ast.Call) and called(made) in _SHAPED and receiver_of(made) is not None:
+        made = receiver_of(made)
+    value = source.value(made) if isinstance(made, ast.Name | ast.Attribute | ast.Subscript) else None
+    kept = made is not None and ast.unparse(made) != ast.unparse(part)
+    return kept and isinstance(value, torch.Tensor) and not value.requires_grad
+
+
 def _is_product(node: ast.AST) -> TypeGuard[ast.BinOp]:
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
 
 
 def _may_have_gradient(source: ScriptSource, part: ast.AST) -> bool:
     """Whether a call may give something that has a graph: of a network, of a distribution, or of the user's."""
-    if not isinstance(part, ast.Call) or _in_no_grad(source, part):
+    if not isinstance(part, ast.Call) or source.without_gradient(part):
         return False
     functions = source.functions_of(part)
-    known = functions and all(_without(function.decorator_list) for function in functions)
+    known = functions and all(says_no_gradient(function.decorator_list) for function in functions)
     return not known and (
         bool(functions)
         or called(part) in ("log_prob", *_DISTRIBUTIONS)
         or source.runs_network(part)
         or network_called(source, part) is not None
     )
-
-
-def _in_no_grad(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether a line stands in `torch.no_grad()`, as a block or as that of its function."""
-    for around in source.around(node):
-        items = around.items if isinstance(around, ast.With) else []
-        if _without([item.context_expr for item in items]) or _without(getattr(around, "decorator_list", [])):
-            return True
-    return False
-
-
-def _without(given: list[ast.expr]) -> bool:
-    return any((called(part) or last_name(part)) in ("no_grad", "inference_mode") for part in given)
 
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:

@@ -1,0 +1,86 @@
+"""`reward.off-by-one` of a script's code: a reward that is stored before the step that brings it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reward_code import environment_steps
+from striate.doctor.setup.script_source import called, receiver_of
+from striate.records import Finding
+
+_REWARD = re.compile(r"^r$|rew", re.IGNORECASE)
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    steps = environment_steps(source)
+    if not steps:
+        raise NoEvidence("no environment is played")
+    for call, file in steps:
+        statement = source.parent(call)
+        block = next((b for b in _blocks(source.parent(statement)) if statement in b), []) if statement else []
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple):
+            continue
+        place = block.index(statement) if statement in block else 0
+        given = {node.id for part in call.args for node in ast.walk(part) if isinstance(node, ast.Name)}
+        for reward in (part.id for part in statement.targets[0].elts if isinstance(part, ast.Name)):
+            early = _stored(block[:place], {reward})
+            if not _REWARD.search(reward) or _stored(block[place + 1 :], {reward}) or _is_set(block[:place], reward):
+                continue
+            beside = early & _stored(block[:place], given - {reward})
+            if beside:
+                yield Finding(
+                    code="reward.off-by-one",
+                    severity="error",
+                    where=f"{Path(file).name}, line {call.lineno}",
+                    measured=f"`{reward}` is stored at {min(beside)} beside the action, before `{ast.unparse(call)}` "
+                    "brings what it was rewarded with: it is the reward of the action before",
+                    threshold=STORED_EARLY.threshold,
+                    why="Each action is learned by what another one brought.",
+                    remedy=f"store `{reward}` below that line",
+                )
+                return
+
+
+def _blocks(node: ast.AST | None) -> Iterator[list[ast.stmt]]:
+    for name in ("body", "orelse", "finalbody"):
+        yield getattr(node, name, None) or []
+
+
+def _stored(statements: list[ast.stmt], names: set[str]) -> set[str]:
+    """Where variables of these names are put in: `[t]` of `buffer[t] = action`, or `append`."""
+    found = set[str]()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            place, value = f"[{ast.unparse(node.targets[0].slice)}]", [node.value]
+        elif isinstance(node, ast.Call) and called(node) == "append" and receiver_of(node) is not None:
+            place, value = "append", node.args
+        else:
+            continue
+        if any(isinstance(part, ast.Name) and part.id in names for given in value for part in ast.walk(given)):
+            found.add(place)
+    return found
+
+
+def _is_set(statements: list[ast.stmt], name: str) -> bool:
+    return any(
+        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
+        for statement in statements
+        for node in ast.walk(statement)
+    )
+
+
+STORED_EARLY = Check(
+    codes=("reward.off-by-one",),
+    question="Is each action stored with the reward that it brought?",
+    threshold="a reward that is stored in the place of an action before the step that brings it, and nowhere behind it",
+    run=_run,
+    of_source=True,
+    of_rewards=True,
+)
