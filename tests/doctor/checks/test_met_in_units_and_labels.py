@@ -3,12 +3,13 @@ augmentation takes one away, losses that are objects; and their twins."""
 
 from __future__ import annotations
 
+import ast
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from asked import asked
+from asked import asked, digits, perceptron
 from test_data_augmented import Drawn, Wedges
 from test_reward_checks import SCRIPT
 from test_reward_checks import found as found_by_rewards
@@ -17,12 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.fit.generalization import OVERFIT
 from striate.doctor.checks.loss.wiring import BROADCAST_OF_VARIABLES
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.setup.script_source import ScriptSource
 
 
 @pytest.mark.parametrize(("unit", "kept"), [(20.0, False), (1.0, True)])
@@ -92,3 +95,14 @@ def test_a_loss_that_is_an_object_compares_a_column_with_a_row(column: bool) -> 
     names: dict[str, Any] = played(criterion=nn.SmoothL1Loss(), chosen=chosen, targets=torch.rand(32))
     assert ("loss.broadcast" in found_by_rewards(text, names)) is column
     assert BROADCAST_OF_VARIABLES.of_source
+
+
+@pytest.mark.parametrize("named", ["noisy_labels", "labels"])
+def test_labels_that_a_script_makes_wrong_are_noted(named: str) -> None:
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    generator = torch.Generator().manual_seed(0)
+    wrong = torch.rand(len(y), generator=generator) < 0.3
+    train = DataLoader(TensorDataset(x, torch.where(wrong, (y + 3) % 10, y)), 32, shuffle=True)
+    source = ScriptSource({"t.py": ast.parse(f"for x, {named} in loader:\n    pass")}, {}, ("t.py", 1, 2), 5)
+    said = asked(LABEL_NOISE, perceptron(), train, source=source)
+    assert [one.severity for one in said] == ["note" if "noisy" in named else "warning"]

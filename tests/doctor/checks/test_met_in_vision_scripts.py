@@ -88,12 +88,13 @@ def test_a_state_that_is_kept_is_a_copy(kept: str, loaded: str, right: bool) -> 
     assert list(found(text + loaded + "\n", values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("added", "by", "right"),
     [
         ("criterion(outputs, y).item()", "len(val_loader.dataset)", False),
         ("F.cross_entropy(outputs, y)", "len(val_loader.dataset)", False),
+        ("(outputs.argmax(1) - y).abs().float().mean().item()", "len(val_loader.dataset)", False),
         ("F.cross_entropy(outputs, y, reduction='sum')", "len(val_loader.dataset)", True),
         ("criterion(outputs, y).item() * len(y)", "len(val_loader.dataset)", True),
         ("criterion(outputs, y).item()", "len(val_loader)", True),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.simple_models import Reference
+from striate.doctor.setup.script_source import last_name
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -32,7 +35,8 @@ _FEWEST_IN_CLASS = 15
 THRESHOLD = (
     f"two simple models of different kinds agree on {AGREE:.0%} of samples that neither was fitted to; of the half of "
     f"these that they are surest of, {NOISE:.0%} have another label (surely {SURELY:.0%}; or {ONE_CLASS:.0%} of one "
-    f"class): where classes overlap, doubts lie with the unsure half. Or {TORN:.0%} of the images occur with two labels"
+    f"class): where classes overlap, doubts lie with the unsure half. Or {TORN:.0%} of the images occur with two "
+    "labels. A note where a script's own names speak of noisy labels"
 )
 
 
@@ -79,7 +83,18 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if _knows_better(evidence, reference, doubt):
         return []
     _draw(evidence, reference, doubt)
-    return [_told(doubt, pair)]
+    told = _told(doubt, pair)
+    return [replace(told, severity="note") if _on_purpose(evidence) else told]
+
+
+_NOISY = re.compile(r"nois(y|e)_?(rate|labels?|targets?|y)$|^(y|labels?|targets?)_?nois(y|e)|^noisy$", re.IGNORECASE)
+
+
+def _on_purpose(evidence: Evidence) -> bool:
+    """Whether the script's own names say that it makes labels wrong, to learn from them all the same."""
+    source = evidence.setup.source
+    nodes = (node for tree in source.trees.values() for node in ast.walk(tree)) if source is not None else ()
+    return any(_NOISY.search(last_name(node)) for node in nodes)
 
 
 def _doubt(reference: Reference) -> _Doubt | None:

@@ -196,10 +196,15 @@ def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
 
 
 def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
-    """Whether it is what a loss of torch gives for a batch, their mean, and not times their number."""
-    inside = list(ast.walk(value))
+    """Whether it is what a loss of torch gives for a batch, their mean, or another mean, and not times their number."""
+    inside, bare = list(ast.walk(value)), value
     if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
         return False
+    while isinstance(bare, ast.Call) and called(bare) in ("item", "float", "detach", "cpu"):
+        owner = receiver_of(bare)
+        bare = owner if owner is not None else bare.args[0] if bare.args else ast.Constant(0)
+    if isinstance(bare, ast.Call) and called(bare) == "mean" and not bare.args and not bare.keywords:
+        return receiver_of(bare) is not None
     for node in inside:
         function = source.value(node.func) if isinstance(node, ast.Call) else None
         if isinstance(node, ast.Call) and getattr(function, "__module__", "") == "torch.nn.functional":
@@ -221,7 +226,7 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
         f"line {getattr(node, 'lineno', 0)}",
         f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each "
         f"batch, by {several(samples, 'sample')}: {samples / batches:.0f} times too small",
-        "What is printed as the mean loss is not it, and cannot be compared with that of training.",
+        "What is printed as the mean is not it, and cannot be compared with that of training.",
         "add up sums, `reduction='sum'` or the mean times `len(targets)`, and divide by the samples",
     )
 
