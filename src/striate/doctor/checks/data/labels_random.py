@@ -32,7 +32,7 @@ SLIGHT = 0.05
 """Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
-_FEWEST, _FEWEST_MAPS, _MOST_NUMBERS = 60, 20, 6
+_FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 6, 2
 _TO_GAIN = 0.3
 _ASKED, _KNOWN = 1000, 0.4
 """Samples; of what there is to gain over chance, what models of validation know of it."""
@@ -236,7 +236,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     if _better_than_chance(_val(evidence)):
         return
     certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
-    for values in columns.T:
+    for values in columns.T[:_ASKED_FOR]:
         found = related(evidence.samples.sole_inputs, values, evidence.clock)
         error = found.count**-0.5
         if max(found.models.values()) >= min(certain * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
@@ -245,7 +245,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     if network is None:
         return
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
-    which = "targets" if columns.shape[1] == 1 else f"last of {columns.shape[1]} targets"
+    which = "targets" if columns.shape[1] == 1 else f"second of {columns.shape[1]} targets"
     yield Finding(
         code="data.labels-random",
         severity="error",
