@@ -88,6 +88,7 @@ class Last(nn.Module):
         return self.layer(x)[0]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("module", "shape", "macs"),
     [

@@ -37,6 +37,7 @@ def inputs_by_tracer(model: nn.Module, rows: tuple[Row, ...]) -> list[tuple[int,
     return found
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "name", few_quick(["resnet18", "googlenet", "densenet121", "inception_v3"], ["resnet18", "googlenet"])
 )

@@ -70,6 +70,7 @@ def test_other_spellings_of_a_name_are_the_same_name(name: str) -> None:
         archive_tree(Path("x.tar"))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @given(st.text("ab/é. \\", min_size=1, max_size=250), st.binary(max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

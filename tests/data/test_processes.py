@@ -56,6 +56,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"folder": root / "two", "tar": root / "two.tar.gz", "zip": root / "two.zip"}
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.usefixtures("forking")
 @pytest.mark.parametrize("form", ["folder", "tar", "zip"])
 def test_what_processes_read_is_what_threads_read(

@@ -81,6 +81,7 @@ class Trainer:
             return loop(self.model, batch, self.optimizer, self.loss)
 
 
+@pytest.mark.slow
 def test_a_trainer_with_a_lock() -> None:
     trainer = Trainer()
     before = [p.detach().clone() for p in trainer.model.parameters()]
@@ -139,6 +140,7 @@ def test_what_a_step_keeps_elsewhere_stays_as_it_is() -> None:
     assert LOST.weight.grad is None
 
 
+@pytest.mark.slow
 def test_sparse_gradients_and_inference_tensors() -> None:
     class Words(nn.Module):
         def __init__(self) -> None:

@@ -43,6 +43,7 @@ def test_slow_steps_keep_the_budget(seconds_a_step: float, monkeypatch: pytest.M
     assert not found.healthy
 
 
+@pytest.mark.slow
 def test_what_is_still_at_chance_is_trained_longer() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -38,6 +38,7 @@ def test_a_fault_is_the_first_or_second_finding(fault: Fault) -> None:
     named(fault)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("healthy", [h for h in HEALTHY if h.name in PEACEFUL], ids=lambda healthy: healthy.name)
 def test_a_healthy_setup_has_no_error(healthy: Healthy) -> None:
     found = diagnosed(healthy.build(0))

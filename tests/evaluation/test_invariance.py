@@ -56,6 +56,7 @@ def test_the_verb_measures_writes_and_is_the_definition(run, capsys):
     assert "p of the true class" in str(found)
 
 
+@pytest.mark.slow
 def test_what_a_layer_cannot_see_does_not_move_it(run):
     trained = striate.load(run)
     found = read_data(config_from_yaml(open_run(run).config))[1]

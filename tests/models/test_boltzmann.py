@@ -134,6 +134,7 @@ def test_a_step_of_the_rule_adds_rate_times_the_difference_and_keeps_its_momentu
         rule.learn(made, v * 3 - 1, 0.05, 0.0)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("persistent", [False, True])
 def test_learning_raises_the_likelihood_of_bars(persistent: bool) -> None:
     """Images of 3×3 with whole rows on: 8 of 512."""

@@ -29,6 +29,7 @@ def busy(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["small-resnet(width=4)", "resnet18(width=8)"])
 def test_a_classifier_gets_a_decoder_and_loses_its_output_layer(name: str) -> None:
     network = build_model(name, SHAPE, 5, dense=True)

@@ -71,6 +71,7 @@ def built(monkeypatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_tensors_of_no_network_are_none_and_no_large_one_is_built_for_them(built):
     assert told({"a.weight": torch.zeros(100, 50), "b.weight": torch.zeros(3, 100)}) is None
     assert "small-cnn" in built

@@ -88,6 +88,7 @@ def test_color_is_seen_where_edges_say_nothing():
     assert fitted(made_dataset("image", "class", gray, ("a", "b")))["HOG + linear SVM"].metrics["accuracy"] < 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shuffled_labels_leave_chance(channels):
@@ -107,6 +108,7 @@ def test_figures_have_the_keys_of_the_network_and_an_interval():
         assert document["seconds"] >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("data", [stripes(), line(), squares()], ids=["classes", "numbers", "masks"])
 def test_the_test_split_decides_nothing(data):

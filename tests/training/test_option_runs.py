@@ -13,6 +13,7 @@ from striate.training.events import EpochDone, StepDone
 from striate.training.prepare import prepare
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", few_quick(["sgd", "adamw", "muon", "lamb", "lars"], ["sgd", "lamb"]))
 def test_every_optimizer_learns_with_the_rate_that_is_its_default(name: str) -> None:
     row = trained(asked_for(epochs=8, optim__name=name, model__name="mlp(32)", optim__ema=0)).state.history[-1]

@@ -76,6 +76,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> Non
     monkeypatch.setattr(session, "training_events", events)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("step", "number"),
     few_quick(

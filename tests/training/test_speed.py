@@ -72,6 +72,7 @@ def measured(prepared: Prepared) -> Pace:
         return measure_pace(work_of(prepared), 1.0)
 
 
+@pytest.mark.slow
 def test_each_size_of_images_and_the_head_alone_are_measured_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     network = "conv(6,3,pad=1) relu gap fc(10)"
     fields = {"model__name": network, "schedule__first_size": 0.5, "schedule__full_size_from": 0.5}

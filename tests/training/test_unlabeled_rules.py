@@ -32,6 +32,7 @@ def fields(model: str, **more: object) -> dict[str, object]:
     return {"task__name": "reconstruct", "model__name": model, **more}
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("model", few_quick(MODELS, ["rbm(32)", "psd(48)"]))
 def test_digits_are_learned_without_labels(model: str) -> None:
     prepared = prepare(asked_for(epochs=8, **fields(model)))

@@ -102,6 +102,7 @@ def unnoted(run: Path) -> None:
     (run / "events.jsonl").write_text("".join(line for line in lines if '"event": "files"' not in line))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("layer", ["conv1", "fc1"])
 def test_a_changed_weight_is_found_in_its_layer(run: Path, layer: str) -> None:
     unnoted(run)

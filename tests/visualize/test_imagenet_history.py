@@ -58,6 +58,7 @@ def test_the_line_runs_through_no_number_and_titles_begin_where_bars_do() -> Non
     assert left == pytest.approx([axes.get_window_extent().x0] * 2, abs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, ending: str) -> None:

@@ -46,6 +46,7 @@ class Located(nn.Module):
         return self.classes(hidden), self.places(hidden)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_class_beside_a_place_has_an_order(ordered: bool) -> None:
     x, y = pixels(320)
@@ -219,6 +220,7 @@ def test_columns_in_their_own_units() -> None:
     assert "x_train.mean(0)" in finding.remedy
 
 
+@pytest.mark.slow
 def test_rows_as_channels_are_no_scramble() -> None:
     x, y = pixels()
     model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10))

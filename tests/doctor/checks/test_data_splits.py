@@ -37,6 +37,7 @@ def fast(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=5e-3)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("clients", [1, 5])
 def test_a_client_of_several_has_few_samples_of_a_class(clients: int) -> None:
@@ -210,6 +211,7 @@ def test_inputs_that_the_network_refuses() -> None:
     assert "float64" in finding.measured
 
 
+@pytest.mark.slow
 def test_inputs_of_other_axes_in_a_script_are_those_of_another_network() -> None:
     train, (x, y) = parts()
     source = ScriptSource({}, {}, ("script.py", 1, 2), None)
@@ -233,6 +235,7 @@ def test_validation_with_classes_in_another_order(order: list[int]) -> None:
     assert "with its classes renumbered" in finding.measured
 
 
+@pytest.mark.slow
 def test_classes_that_look_like_others_are_not_renumbered() -> None:
     train, (x, y) = parts()
     others = (y != 3) & (y != 7)

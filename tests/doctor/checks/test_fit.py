@@ -170,6 +170,7 @@ def test_inputs_with_two_labels_each() -> None:
     assert "one target" in found.remedy
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("lr", [1e-6, 5e-3])
 def test_a_handful_is_learned_by_an_optimizer_of_our_own(lr: float) -> None:
     model = perceptron()

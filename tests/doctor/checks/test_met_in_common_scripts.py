@@ -115,6 +115,7 @@ def test_colors_side_by_side_are_seen_in_noise(scrambled: bool) -> None:
     assert [finding.code for finding in said(SCRAMBLED, model, data, loss=LOSS)] == ["data.scrambled"] * scrambled
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("before", [True, False])
 def test_brighter_copies_in_training_and_validation_are_no_new_pictures(before: bool) -> None:
     """`before`: the copies were made before the split, else of training alone."""

@@ -154,6 +154,7 @@ def test_quantiles_are_those_that_the_script_lists(listed: list[float], turned: 
     assert ["lists the quantiles" in one.measured for one in said] == [True] * (not right)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("size", [1.0, 100.0])
 def test_quantiles_of_large_numbers_are_out_of_reach(size: float) -> None:
     model = forecaster(3)

@@ -44,6 +44,7 @@ class Chords(Dataset[Any]):
         return x, y.argmax() if self.asks == "one" else y
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("by_step", [False, True])
 @pytest.mark.parametrize(("asks", "moves"), [("all", "inputs"), ("all", "both"), ("one", "inputs"), ("none", "inputs")])
 def test_places_go_along_with_what_is_shifted(asks: str, moves: str, by_step: bool) -> None:

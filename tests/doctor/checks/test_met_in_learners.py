@@ -42,6 +42,7 @@ def spots(count: int, seed: int, mapped: bool) -> DataLoader[Any]:
     return DataLoader(TensorDataset(images, (images > 0.5).float() if mapped else points), 32)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("mapped", "left"), [(False, True), (False, False), (True, True), (True, False)])
 def test_what_a_step_mirrors_takes_its_targets_along(mapped: bool, left: bool) -> None:
     def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
@@ -215,6 +216,7 @@ def test_grades_of_which_each_asks_for_a_threshold_are_no_classes(outputs: int, 
     assert (asked_directly(Evidence(setup, Clock(60.0))) is not None) is known
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("passes", "right"), [(400, True), (2, False)])
 def test_a_schedule_of_a_callback_is_stepped_as_often_as_the_trial_did(passes: int, right: bool) -> None:
     """One that rises for long, in a training as long, is on its way; in a short one it never gets there."""

@@ -94,6 +94,7 @@ def test_pairs_that_come_again_and_again_may_be_in_validation_as_well() -> None:
     assert not said(LEAK, Tables(), train, val=val, step=ranking(), optimizer=adam)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize(("weights", "above_zero"), [(False, False), (True, False), (False, True)])
 def test_vectors_of_chosen_items_are_moved_towards_the_users(turned: bool, weights: bool, above_zero: bool) -> None:
@@ -155,6 +156,7 @@ for epoch in range(5):
 """
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("counted", "right"), [("nodes", False), ("y", True)])
 def test_graphs_are_counted_by_their_labels(counted: str, right: bool) -> None:
     text, names = EVALUATED.format(counted=counted), dict[str, Any]()

@@ -349,6 +349,7 @@ def _own_step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
     return value.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("random", [True, False])
 def test_a_network_with_its_own_loss_is_given_targets(random: bool) -> None:
@@ -449,6 +450,7 @@ def test_named_inputs_are_changed_too() -> None:
     assert model(one, two).tolist() == [2.0, 3.0, 4.0]
 
 
+@pytest.mark.slow
 def test_a_code_that_another_check_looked_for_is_not_left_out() -> None:
     model = perceptron()
     loader, val = digits(), digits(most=64)

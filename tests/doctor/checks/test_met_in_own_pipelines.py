@@ -91,6 +91,7 @@ def scenes(count: int, seed: int, *, by_color: bool) -> DataLoader[Any]:
     return DataLoader(TensorDataset(images, labels), 20)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("by_color", "deals", "wrong"), [(True, True, True), (False, True, False), (True, False, False)]
 )
@@ -138,6 +139,7 @@ def test_what_is_added_may_darken(last: nn.Module, clamped: bool, wrong: bool) -
     assert [finding.code for finding in found] == ["model.last-layer-clipped"] * wrong
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("noise", "nearest", "wrong"), [(0, True, True), (0, False, False), (0.3, True, False)])
 def test_small_images_are_made_in_one_way(noise: float, nearest: bool, wrong: bool) -> None:
     torch.manual_seed(0)

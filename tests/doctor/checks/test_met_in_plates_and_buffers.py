@@ -166,6 +166,7 @@ def places(apart: bool) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x, y[torch.randperm(320, generator=generator)] if apart else y), 16, shuffle=True)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("apart", [True, False])
 def test_places_beside_other_images_are_told(apart: bool) -> None:
     torch.manual_seed(0)
@@ -175,6 +176,7 @@ def test_places_beside_other_images_are_told(apart: bool) -> None:
     assert [one.code for one in said] == ["data.labels-random"] * apart
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("times", "odd"), [(255.0, True), (1.0, False)])
 def test_pixels_that_put_outputs_at_their_limits(times: float, odd: bool) -> None:
     torch.manual_seed(0)

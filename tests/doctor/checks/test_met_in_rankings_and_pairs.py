@@ -61,6 +61,7 @@ def chosen() -> DataLoader[Any]:
     return DataLoader(TensorDataset(users, positive, negative), 32, shuffle=True, generator=generator)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("turned", "together", "distances"),
     [(True, False, False), (False, False, False), (True, True, False), (False, True, False), (True, False, True)],
@@ -113,6 +114,7 @@ def translations(apart: str) -> DataLoader[Any]:
     return DataLoader(list(zip(words, targets, strict=True)), 40, collate_fn=filled)  # type: ignore[arg-type]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("apart", ["", "shuffled", "sorted"])
 def test_translations_lie_beside_their_sources(apart: str) -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:

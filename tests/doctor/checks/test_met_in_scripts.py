@@ -204,6 +204,7 @@ def test_one_of_several_losses_compares_all_with_all(column: bool) -> None:
     assert ["by `mse_loss`" in finding.measured for finding in found] == [True] * column
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("anew", [False, True])
 def test_noise_that_is_asked_for_was_added(anew: bool) -> None:
     def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:

@@ -32,6 +32,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("further", [True, False])
 def test_a_history_that_goes_on_is_no_copy(further: bool) -> None:
     generator = torch.Generator().manual_seed(0)

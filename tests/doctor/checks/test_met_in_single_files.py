@@ -112,6 +112,7 @@ def test_a_likelihood_without_its_minus_is_the_loss_of_its_task() -> None:
     assert asked(WRONG_FOR_TASK, model, digits(), loss=likelihood, optimizer=optimizer, step=loop) == []
 
 
+@pytest.mark.slow
 def test_a_recurrence_along_the_samples_has_no_places_to_exchange() -> None:
     class Rows(nn.Module):
         def __init__(self) -> None:

@@ -72,6 +72,7 @@ def said(check: Any, loss: Any, loader: DataLoader[Any], stacked: bool = False) 
     return [one.measured for one in asked(check, model, loader, **options)]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize(
     ("loss", "wrong"),

@@ -130,6 +130,7 @@ def test_what_follows_does_not_count_at_ends_alone(mask: str, stored: str, known
     assert ("reward.terminal-lost" in found) is not right
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("noise", "drowned"), [(0.1, False), (4.0, True)])
 def test_a_pattern_that_is_shifted_and_has_another_scale_is_no_noise(noise: float, drowned: bool) -> None:
     """Stripes, moved by their own width from draw to draw, of which validation has the eighth part."""

@@ -38,6 +38,7 @@ def test_targets_in_another_unit_are_brought_to_that_of_training(unit: float, ke
     assert torch.allclose(moved.targets, y, atol=1e-4)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("prepared", [True, False])
 def test_prices_of_validation_stay_what_they_are(prepared: bool) -> None:
     """Training has standardized prices, validation prices; where its inputs lack what was done to training's, they are
@@ -58,6 +59,7 @@ def test_prices_of_validation_stay_what_they_are(prepared: bool) -> None:
     assert found == [] or not prepared
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("apart", [True, False])
 def test_labels_that_lie_beside_other_images_are_not_taken_for_augmentation(apart: bool) -> None:
     torch.manual_seed(0)
@@ -70,6 +72,7 @@ def test_labels_that_lie_beside_other_images_are_not_taken_for_augmentation(apar
     assert said == ["data.labels-random"] * apart
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("taken", [True, False])
 def test_one_of_several_labels_is_taken_away(taken: bool) -> None:
     """The upper half tells one label, the lower half the other, of which noise hides nothing or all."""
@@ -97,6 +100,7 @@ def test_a_loss_that_is_an_object_compares_a_column_with_a_row(column: bool) -> 
     assert BROADCAST_OF_VARIABLES.of_source
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("named", ["noisy_labels", "labels"])
 def test_labels_that_a_script_makes_wrong_are_noted(named: str) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]

@@ -392,6 +392,7 @@ def test_what_was_never_stored_is_no_transition() -> None:
     assert len(found[1]) == 60
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("scaled", [True, False])
 def test_inputs_that_the_step_scales_are_compared_with_validation(scaled: bool) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]

@@ -282,6 +282,7 @@ def test_a_schedule_may_be_all_of_the_rate() -> None:
         assert read(SCHEDULED, check, model, digits(), names=names, **options) == []
 
 
+@pytest.mark.slow
 def test_a_rate_that_a_warmup_leads_to_is_tried() -> None:
     for rate, wrong in ((3.0, True), (3e-3, False)):
         model = perceptron()

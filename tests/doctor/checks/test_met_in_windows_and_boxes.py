@@ -102,6 +102,7 @@ class Words(nn.Module):
         return self.last(self.words(tokens)).transpose(1, 2)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("copied", [False, True])
 def test_what_fills_inputs_and_targets_up_is_no_target_in_the_input(copied: bool) -> None:
     torch.manual_seed(0)

@@ -158,6 +158,7 @@ class Boxes(Dataset[Any]):
         return image, box
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("exchanged", [True, False])
 def test_the_edges_of_a_box_are_exchanged_as_they_are_mirrored(exchanged: bool) -> None:
     torch.manual_seed(0)

@@ -208,6 +208,7 @@ def test_targets_within_reach(end: nn.Module, low: float, high: float) -> None:
     assert not asked(LAST_LAYER_CLIPPED, answering(end), numbers(low, high), task="regress", optimizer=adam)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("clipped", [True, False])
 def test_what_is_taken_from_the_input_may_be_of_either_sign(clipped: bool) -> None:
     class Restoring(nn.Module):

@@ -75,6 +75,7 @@ def test_a_gate_is_no_activation() -> None:
     assert not asked(CHECK, model, digits(), optimizer=sgd(model))
 
 
+@pytest.mark.slow
 def test_products_outside_of_layers() -> None:
     class Functional(nn.Module):
         def __init__(self, std: float) -> None:

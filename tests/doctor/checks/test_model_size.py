@@ -189,6 +189,7 @@ def stages(*strides: int, kernel: int = 3) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "make",
@@ -259,6 +260,7 @@ def signals(stride: int = 1, norm: bool = False) -> nn.Module:
     return nn.Sequential(first, *norms, nn.ReLU(), second, nn.ReLU(), pool, nn.Flatten(), nn.Linear(16, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("norm", [False, True])
 def test_a_view_too_small_for_what_decides(norm: bool) -> None:

@@ -143,6 +143,7 @@ def convolutions() -> nn.Sequential:
     )
 
 
+@pytest.mark.slow
 def test_filters_that_are_copies() -> None:
     model = convolutions()
     assert not asked(REDUNDANT_FILTERS, model, digits())

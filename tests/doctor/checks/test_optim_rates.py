@@ -79,6 +79,7 @@ def test_steps_that_add_up_to_nothing_in_the_whole_training(rate: float, nowhere
     assert ["in all steps" in finding.threshold for finding in found] == [True] * nowhere
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "nowhere"), [(1e-6, True), (1e-2, False)])
 def test_a_warmup_is_counted_at_the_rate_that_it_leads_to(rate: float, nowhere: bool) -> None:
     model, loader = perceptron(), digits()
@@ -103,6 +104,7 @@ def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> N
     assert not _gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
 
 
+@pytest.mark.slow
 def test_a_rate_of_zero() -> None:
     model = perceptron()
     (found,) = asked(LR_TOO_LOW, model, digits(), optimizer=sgd(model, 0.0))

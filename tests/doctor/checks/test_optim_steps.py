@@ -136,6 +136,7 @@ def test_decay_that_takes_all_weights() -> None:
     assert not asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), optimizer=usual, **options)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("decay", "wrong"), [(0.1, True), (5e-4, False)])
 def test_decay_of_the_size_that_adamw_takes(decay: float, wrong: bool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))

@@ -35,6 +35,7 @@ class Slow(Dataset[Any]):
         return self.digits[index]
 
 
+@pytest.mark.slow
 def test_a_loader_that_takes_longer_than_the_step() -> None:
     (found,) = asked(INPUT_BOUND, perceptron(), DataLoader(Slow(0.005), 8), loss=LOSS)
     assert (found.code, found.severity) == ("speed.input-bound", "warning")

@@ -42,6 +42,7 @@ def _found(
     return []
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("last", "scaled", "added"), [(False, False, 0.0), (True, True, 0.0), (False, True, 0.05)])
 def test_windows_split_after_cutting_share_stretches(last: bool, scaled: bool, added: float) -> None:
     windows = _windows(_recordings(0.3))

@@ -68,6 +68,7 @@ def test_maps_have_the_sizes_of_the_paper():
     assert order[-1] == "fc8"
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("groups", "changed"), [(2, 128), (1, 256)])
 def test_a_group_does_not_see_the_other(groups, changed):
     convolution = build_model(f"alexnet-2012(groups={groups})", (1, 67, 67), 2).conv2

@@ -49,6 +49,7 @@ def test_a_network_that_shrinks_large_numbers_is_seen_to():
     assert ranges[-1].figures["bias"].interval.high < 0
 
 
+@pytest.mark.slow
 def test_the_largest_errors_are_measured_by_the_spread_of_their_target():
     evaluation = answered()
     moved = evaluation.decoded.copy()

@@ -82,6 +82,7 @@ def test_tiles_give_the_mask_of_the_whole(
     assert np.array_equal(whole, tiled)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("views", ["mirrors", "mirror-shift"])
 def test_tiles_of_several_views_give_the_mask_of_the_whole(run: Path, scene: Path, views: Views) -> None:
     """With strides, where a mirrored part has to begin at another pixel."""

@@ -208,6 +208,7 @@ def test_busy_cores_are_told() -> None:
     assert "other processes use 2.0 of 2 cores, so training uses 4 threads" in str(record)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("asked", [replace(OPEN, threads=4), OPEN])
 def test_where_threads_are_given_other_processes_decide_none(asked: ExecutionConfig) -> None:
     work = workload()
@@ -399,6 +400,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(
     assert found.config.execution.micro_batch == part
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("load", "threads"), [(QUIET, 4), (BUSY, 1)])
 def test_on_quiet_cores_fewer_threads_are_not_taken_for_a_small_gain(
     load: Load, threads: int, monkeypatch: pytest.MonkeyPatch
