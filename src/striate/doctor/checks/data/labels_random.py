@@ -250,8 +250,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         code="data.labels-random",
         severity="error",
         where="training targets",
-        measured=f"correlation with the {which} of samples that a model "
-        f"was not fitted to, {found.count:,} in all: "
+        measured=f"correlation with the {which} of samples that a model was not fitted to, {found.count:,} in all: "
         f"{said} (chance: 0 ± {error:.2f}); the network {network}",
         threshold=THRESHOLD,
         why=_WHY,

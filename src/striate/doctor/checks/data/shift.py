@@ -328,7 +328,8 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         return
     prepared = _prepared_when_asked(evidence)
     for way in corrections(known, x):
-        if "scale" in way.what if prepared else "scale" not in way.what and not by_step:
+        scaled = "scale" in way.what
+        if (scaled and prepared) or not (scaled or by_step):
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
         if fixed <= LOSS_MENDED * own:

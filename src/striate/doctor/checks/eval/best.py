@@ -225,7 +225,7 @@ def _turned(test: ast.Compare, sign: str) -> str:
 
 
 def _comparison(node: ast.AST) -> ast.Compare | None:
-    """`if new > best:`, or `is_best = new > best`."""
+    """`if new > best:`, or `is_best = new > best`, also beside other conditions."""
     test = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
     if isinstance(test, ast.BoolOp):  # `best is None or new > best or epoch == 0`, `phase == "val" and new > best`
         sides = [part for part in test.values if isinstance(part, ast.Compare) and "best" in _words(part)]
