@@ -15,9 +15,10 @@ EXCHANGED, TELLS = 0.4, 0.75
 """Of a class that is taken for another one; of validation that a simple model tells."""
 _MORE, _SHARE = 0.1, 0.05
 """Of correlation, above that of the draws as they are; of pairs of draws."""
-TAKEN, BACK, _CONFUSED, _FEWEST = 0.15, 0.7, 0.06, 24
+TAKEN, BACK, _CONFUSED, _ELSEWHERE, _FEWEST = 0.15, 0.7, 0.06, 0.6, 24
 """Of training samples of a class that look like another one; of these, that look like their own once they are moved;
-of validation, that is confused at most; samples of a class."""
+of validation, that is confused at most; of training samples of other classes, told as they are, since else training
+and validation differ in more than moves; samples of a class."""
 
 
 def exchanged(evidence: Evidence, plain: Reference, shown: torch.Tensor, place: str) -> tuple[str, int, int] | None:
@@ -53,7 +54,9 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
             if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
                 (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
             ):
-                return words, *pair
+                others = (own != pair[0]) & (own != pair[1])
+                if not others.any() or (told[others] == own[others]).mean() >= _ELSEWHERE:
+                    return words, *pair
     return None
 
 
