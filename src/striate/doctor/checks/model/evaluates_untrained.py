@@ -163,13 +163,15 @@ def _decay(steps: float) -> float:
 
 
 def _updated_by_epoch(evidence: Evidence, average: Any) -> bool:
-    """Whether it is an average that the script updates, though no step does."""
+    """Whether it is an average that the script, where there is one, updates, though no step does."""
+    source = evidence.setup.source
     return (
-        isinstance(average, nn.Module)
+        source is not None
+        and isinstance(average, nn.Module)
         and hasattr(average, "update_parameters")
         and any(
-            isinstance(site.node.func, ast.Attribute) and not in_idle_method(evidence.source, site.node.func)
-            for site in evidence.source.calls("update_parameters")
+            isinstance(site.node.func, ast.Attribute) and not in_idle_method(source, site.node.func)
+            for site in source.calls("update_parameters")
         )
     )
 
