@@ -25,6 +25,7 @@ from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
+from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.wiring import SIGN
 from striate.doctor.evidence.predictions import are_blends
@@ -297,3 +298,20 @@ def test_data_of_a_development_set_are_scaled_before_they_are_asked(tmp_path: An
     found_there = find_validation(loop_found, [frame_of(str(file), **names)], torch.zeros(8, 8))
     tensors = getattr(getattr(found_there, "dataset", None), "tensors", ())  # of any loader that is around, if not None
     assert all(tensor is not names["X_dev"] for tensor in tensors)
+
+
+@pytest.mark.parametrize(("maximize", "endless"), [(True, False), (False, True)])
+def test_a_loss_turned_round_for_an_optimizer_that_maximizes_is_none_without_end(maximize: bool, endless: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: object) -> Tensor:
+        loss = functional.mse_loss(model(batch[0]), batch[1])
+        optimizer.zero_grad()
+        (-loss).backward()
+        optimizer.step()
+        return -loss.detach()
+
+    x = torch.randn(128, 6, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, maximize=maximize)
+    loader = DataLoader(TensorDataset(x, x[:, :1]), 16)
+    assert bool(asked(DEGENERATE, model, loader, step=step, optimizer=optimizer)) is endless
