@@ -315,3 +315,15 @@ def test_a_loss_turned_round_for_an_optimizer_that_maximizes_is_none_without_end
     optimizer = torch.optim.SGD(model.parameters(), 0.01, maximize=maximize)
     loader = DataLoader(TensorDataset(x, x[:, :1]), 16)
     assert bool(asked(DEGENERATE, model, loader, step=step, optimizer=optimizer)) is endless
+
+
+@pytest.mark.parametrize(("share", "never"), [("share_at(step)", False), ("0.0", True)])
+def test_a_share_of_random_actions_is_what_calls_give(share: str, never: bool) -> None:
+    chosen = "def choose(net, obs, epsilon):\n    if random.random() < epsilon:\n        return 0\n"
+    chosen += "    return net(obs).argmax()\n"
+    asked_first = "def evaluate(net):\n    return choose(net, obs, epsilon=0.0)\n"
+    text = PLAYED.replace("    epsilon = max(0.05, 1 - step / 2000)\n", "")
+    before, _, after = text.partition("    if random.random() < epsilon:\n")
+    behind = after[after.index("    next_obs, reward") :]
+    text = chosen + asked_first + before + f"    action = choose(net, obs, {share})\n" + behind
+    assert ("reward.no-exploration" in found_by_rewards(text, played(epsilon=0.0))) is never

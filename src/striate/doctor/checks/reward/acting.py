@@ -82,6 +82,10 @@ def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
         return float(value)
     name = limit.attr if isinstance(limit, ast.Attribute) else getattr(limit, "id", "")
     given = [v for tree in source.trees.values() for node in ast.walk(tree) for v in _given(node, name)]
+    function = source.function_of(limit)
+    if function is not None:  # `choose(net, obs, epsilon_at(step))`
+        pairs = (pair for site in source.calls(function.name) for pair in source.arguments(function, site.node))
+        given += [value for parameter, value in pairs if parameter == name]
     constants = {v.value for v in given if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
     if any(not isinstance(v, ast.Constant | ast.Attribute) for v in given) or len(constants) > 1:
         return None
