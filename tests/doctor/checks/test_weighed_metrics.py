@@ -288,3 +288,10 @@ def test_a_function_that_gives_the_rate_of_each_step_is_asked_for_all(loops: str
     assert len(rates) == 100
     assert rates[0] == pytest.approx(0.1)
     assert (rates[10] < 1e-4) is early
+
+
+@pytest.mark.parametrize(("added", "wrong"), [("mean(1)", False), ("mean()[None]", True), ("mean(dim=-1)", False)])
+def test_errors_of_each_sample_are_no_means_of_batches(added: str, wrong: bool) -> None:
+    text = SCRIPT.replace("correct += (predicted == y).sum().item()", f"errors.append(outputs.abs().{added})")
+    text = text.replace("    accuracy = correct / total\n", "    accuracy = torch.cat(errors).mean().item()\n")
+    assert list(found(text, values(), [BATCH_MEANS])) == ["eval.batch-means"] * wrong
