@@ -24,7 +24,8 @@ from striate.observe.module_calls import ModuleCall, module_calls
 @dataclass(frozen=True)
 class Predictions:
     """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, or scaled as the step scales them, and the
-    samples' loss by batch, weighted by size: not a number where the loss cannot be computed of outputs and targets."""
+    samples' loss by batch, weighted by size: not a number where the loss cannot be computed of outputs and targets, or
+    only the step knows what it is."""
 
     outputs: torch.Tensor
     targets: torch.Tensor | None
@@ -103,7 +104,8 @@ def predict(
                 wanted = scale.of(wanted.cpu())
             if wanted is not None:
                 targets.append(wanted.cpu())
-                loss += _loss(replica, output, wanted) * len(output)
+                known = not (setup.own_loss and wanted.is_floating_point()) or setup.own_step
+                loss += (_loss(replica, output, wanted) if known else float("nan")) * len(output)
             count += len(output)
     if len({tensor.shape[1:] for tensor in outputs}) != 1:
         raise NoEvidence("the network's outputs have several shapes")
