@@ -112,6 +112,13 @@ def test_a_fault_in_a_script_is_named(name: str) -> None:
     assert found(head + wrong + tail, names) == [name.partition(",")[0]]
 
 
+@pytest.mark.parametrize("body", ["other(states)", "other.load_state_dict(net.state_dict())"])
+def test_a_target_network_is_renewed_by_what_changes_it_and_not_by_what_asks_it(body: str) -> None:
+    head, _, _ = SCRIPT.rpartition("    if step % 500")
+    text = f"def update(other, states):\n    {body}\n{head}    update(target, s2)\n"
+    assert found(text, values()) == ["reward.target-stale"] * ("states" in body)
+
+
 def test_a_healthy_script_has_no_finding() -> None:
     assert found(SCRIPT, values()) == []
     soft = "    for p, q in zip(net.parameters(), target.parameters()):\n        q.data.lerp_(p.data, 0.01)\n"

@@ -108,14 +108,27 @@ def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
                 loads = called(node) == "load_state_dict" and receiver is not None and _last(receiver) == name
                 loads = loads and not (node.args and _is_own_state(node.args[0], name))
                 words = ("update", "sync", "polyak", "copy", "soft", "ema")
-                given = any(_last(part) == name for part in node.args) and any(w in called(node).lower() for w in words)
-                if loads or (given and called(node) != "deepcopy"):
+                given = [part for part in node.args if _last(part) == name]
+                given = given if any(word in called(node).lower() for word in words) else []
+                if loads or (given and called(node) != "deepcopy" and not _only_asks(source, node, given[0])):
                     yield node, file
             elif isinstance(node, ast.For) and _goes_through(node.iter, name):
                 yield node, file
             elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
                 copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
                 yield from [(node, file)] * copies
+
+
+def _only_asks(source: ScriptSource, call: ast.Call, given: ast.expr) -> bool:
+    """Whether functions of the user's do nothing with a network that a call gives them but call it."""
+    functions = source.functions_of(call)
+    for function in functions:
+        name = source.parameter_of(function, call, given)
+        used = [part for part in ast.walk(function) if isinstance(part, ast.Name) and part.id == name]
+        asks = [part for part in used if isinstance(outer := source.parent(part), ast.Call) and outer.func is part]
+        if not name or len(asks) < len(used):
+            return False
+    return bool(functions)
 
 
 def _is_own_state(given: ast.expr, name: str) -> bool:
