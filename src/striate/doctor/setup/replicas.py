@@ -50,6 +50,11 @@ class Replica:
     names: dict[int, str]
     originals: dict[str, nn.Parameter]
 
+    @property
+    def maximizes(self) -> bool:
+        """Whether its optimizer goes up the gradient, as that of a likelihood."""
+        return any(group.get("maximize") for group in self.optimizer.param_groups)
+
 
 def make_replica(setup: TrainingSetup) -> Replica:
     """A copy of everything that training touches; closures and globals of the step hold the copies too.

@@ -30,8 +30,7 @@ _HIDDEN, _SHARE, _ALIKE = -1e4, 0.05, 0.01
 
 def constant_without_end(evidence: Evidence) -> str | None:
     """An output that is one large number for all samples, with which the loss falls below any bound."""
-    groups = getattr(evidence.setup.optimizer, "param_groups", ())
-    if evidence.setup.rivals or any(group.get("maximize") for group in groups):
+    if evidence.setup.rivals or evidence.fresh.maximizes:
         return None
     for number, column, words, signs in _heads(evidence):
         for sign in signs:

@@ -28,7 +28,6 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
         return None
     if not is_flow(evidence):
         return None
-    maximized = any(group.get("maximize") for group in evidence.fresh.optimizer.param_groups)
     deviation = x.double().std(0)
     entropy = float(deviation.clamp_min(1e-12).log().sum()) + 0.5 * x.shape[1]  # without the constant
     least = min(entropy, entropy / x.shape[1], 0.0)
@@ -39,7 +38,7 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
         loss = loss_of_batch(evidence, evidence.trial, copied(drawn))
         if loss is None or not math.isfinite(loss):
             return None
-        found.append(-loss if maximized else loss)
+        found.append(-loss if evidence.fresh.maximizes else loss)
     if max(found) >= least - _MARGIN:
         return None
     return (

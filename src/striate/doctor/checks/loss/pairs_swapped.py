@@ -166,7 +166,7 @@ def _other_mates(evidence: Evidence) -> Finding | None:
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
     not_classes = next(class_losses(evidence), None) is None
-    if _goes_up(evidence) or _predicts(evidence):
+    if evidence.fresh.maximizes or _predicts(evidence):
         return None
     with suppress(NoEvidence):
         swapped = [
@@ -197,7 +197,7 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
 
 def _drawn_above(evidence: Evidence) -> Finding | None:
     """Scores of users with two items each, of which those of items drawn by chance are raised."""
-    found = None if _goes_up(evidence) else drawn_above(evidence)
+    found = None if evidence.fresh.maximizes else drawn_above(evidence)
     if found is None:
         return None
     lowered, raised, count = found
@@ -212,11 +212,6 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
         why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
         remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",
     )
-
-
-def _goes_up(evidence: Evidence) -> bool:
-    """Whether the optimizer goes up the gradient, as of a likelihood."""
-    return any(group.get("maximize") for group in evidence.fresh.optimizer.param_groups)
 
 
 def _predicts(evidence: Evidence) -> bool:

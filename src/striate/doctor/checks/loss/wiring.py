@@ -42,9 +42,8 @@ _BETTER = 0.98
 def _maximized(evidence: Evidence) -> Finding | None:
     """Losses of torch whose value the step's own gradient raises; None where networks train against each other."""
     losses = [call for call in evidence.calls.losses if call.slopes]
-    groups = evidence.trial.replica.optimizer.param_groups
     went = evidence.trial.losses
-    if any(group.get("maximize") for group in groups) or not went or evidence.trial.level() > went[0]:
+    if evidence.trial.replica.maximizes or not went or evidence.trial.level() > went[0]:
         return None  # a step goes up the gradient, by the optimizer or by the step itself
     if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
         return None
@@ -71,9 +70,8 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _unlikely(evidence: Evidence) -> Iterator[Finding]:
-    groups = evidence.trial.replica.optimizer.param_groups
     with suppress(NoEvidence):
-        found = None if any(group.get("maximize") for group in groups) else wrong_partial_likelihood(evidence)
+        found = None if evidence.trial.replica.maximizes else wrong_partial_likelihood(evidence)
         if found is not None and found.kind == "maximized":
             yield Finding(
                 code="loss.sign",
@@ -167,7 +165,7 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
     better = _quality(evidence, turned)
     if turned.error is not None or better is None or not better.loss < _BETTER * start.loss:
         return
-    maximizes = any(group.get("maximize") for group in trial.replica.optimizer.param_groups)
+    maximizes = trial.replica.maximizes
     name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
     measured = (
         f"in {several(len(trial.rows), 'step')} the {name} of the predictions on training samples went up from "
