@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -83,6 +83,11 @@ class Result:
     outputs: torch.Tensor
     gradients: dict[str, torch.Tensor]
 
+    @cached_property
+    def norms(self) -> dict[str, float]:
+        """Of each gradient."""
+        return {name: _norm(gradient) for name, gradient in self.gradients.items()}
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -128,11 +133,12 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
     lost = sorted(set(plain.gradients) ^ set(result.gradients))
     if lost:
         return Agreement(loss, outputs, 1.0, lost[0], 1.0, False, f"another set of gradients: {lost[0]}")
-    size = _root_of_squares(_norm(g) for g in plain.gradients.values())
+    norms = plain.norms
+    size = _root_of_squares(norms.values())
     worst, pressure, worst_error = "", -1.0, 0.0
     errors = {name: _norm(result.gradients[name] - g) for name, g in plain.gradients.items()}
     for name, error in errors.items():
-        own = max(_norm(plain.gradients[name]), _SMALL * size)
+        own = max(norms[name], _SMALL * size)
         limit = max(allowed.gradient * own, allowed.noise * noise.get(name, 0.0), 1e-12)
         pressing = math.inf if math.isnan(error) else error / limit  # NaN goes further than any number
         if pressing > pressure:
@@ -148,7 +154,8 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
         why = f"gradient off by {whole / max(size, 1e-12):.2g}, {whole_limit / max(size, 1e-12):.2g} allowed"
     elif not pressure <= 1:
         why = f"gradient of {worst} off by {worst_error:.2g}, {worst_error / pressure:.2g} allowed"
-    return Agreement(loss, outputs, whole / max(size, 1e-12), worst, worst_error, _identical(result, plain), why)
+    same = whole == 0 and _identical(result, plain)
+    return Agreement(loss, outputs, whole / max(size, 1e-12), worst, worst_error, same, why)
 
 
 def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Result:

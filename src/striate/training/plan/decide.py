@@ -21,8 +21,9 @@ from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
+from striate.training.plan.probe import LONGEST, Probe, probe
 from striate.training.plan.search import LONG_STEP, Search
-from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
+from striate.training.plan.trial import Trials, Workload, fitting
 from striate.training.refusals import fewest_at_once
 from striate.wording import several
 
@@ -103,12 +104,15 @@ def _plan(
     offers = offers_for(work, request)
     if not offers.varied:
         return Planned(work.config.execution)
-    if _reaches_out(work, offers):
+    copies = Trials(work, fewest_at_once(work.state.module))
+    if uses_others(copies.state(offers.plain).module, work.normalize(copies.batch.inputs)):
         return Planned(work.config.execution, None, f"{SHARED}; training runs as with --plan plain")
-    work = fitting(work, offers.plain)
+    fits = fitting(work, offers.plain)
+    if fits is not work:
+        work, copies = fits, Trials(fits, copies.samples)
     usual = work.config.execution
     longest = None if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS)
-    found = probe(work, offers.plain, longest, lambda whole: whole > LONGEST or _too_long(work, whole))
+    found = probe(copies, offers.plain, longest, lambda whole: whole > LONGEST or _too_long(work, whole))
     expected = _expected(work, found.whole)
     budget = budget_seconds(expected) if seconds is None else seconds
     if seconds is None and expected < _SHORTEST:
@@ -199,12 +203,6 @@ def plan_key(work: Workload, request: ExecutionConfig, offers: Offers, load: Loa
         "machine": machine_facts(device),
         "load": load.name,
     }
-
-
-def _reaches_out(work: Workload, offers: Offers) -> bool:
-    """Whether copies of the network compute with parts of something else, most likely of the original."""
-    trials = Trials(work, fewest_at_once(work.state.module))
-    return uses_others(trials.state(offers.plain).module, work.normalize(trials.batch.inputs))
 
 
 def budget_seconds(expected: float) -> float:

@@ -15,7 +15,8 @@ from striate.machine.load import Load
 from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import Candidate, PlanRow, choose
-from striate.training.plan.trial import Probe, Trials
+from striate.training.plan.probe import Probe
+from striate.training.plan.trial import Trials
 from striate.wording import several
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
@@ -47,8 +48,12 @@ class Search:
     asides: list[str] = field(default_factory=list)
     no_time_to_compile: bool = False
     quiet: bool = False
-    _references: dict[int, Reference] = field(default_factory=dict)
+    _references: dict[int, Reference] = field(init=False)
     _few: Trials | None = None
+
+    def __post_init__(self) -> None:
+        known = self.probe.reference
+        self._references = {} if known is None else {self.probe.trials.samples: known}
 
     def run(self, seconds: float, remaining: float, *, load: Load, thorough: bool) -> Candidate:
         """The chosen candidate, in about `seconds`; compiling, whose trial takes longer, only where the `remaining`

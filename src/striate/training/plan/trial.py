@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -113,82 +112,12 @@ class Trials:
         self._states.pop((candidate.memory_format, candidate.compile), None)
 
 
-_FIRST, _MORE = 4, 16  # samples: a batch of large images may take half a minute
-LONGEST = 0.25  # seconds of a trial step
-_ONCE = 0.2  # seconds of a step that is long enough to be taken once
-_FEWEST = 8
-
-
-@dataclass(frozen=True)
-class Probe:
-    """`trials` at a number of samples whose plain step takes about `about` seconds; a step of the run's whole `batch`
-    takes about `whole`."""
-
-    trials: Trials
-    about: float
-    whole: float
-    batch: int
-
-    @property
-    def of_whole_batches(self) -> Probe:
-        """With the run's batch in each trial step."""
-        if self.trials.samples == self.batch:
-            return self
-        return Probe(self.trials.with_samples(self.batch), self.whole, self.whole, self.batch)
-
-
-def probe(
-    work: Workload,
-    plain: Candidate,
-    longest: float | None = None,
-    too_long: Callable[[float], bool] = lambda whole: whole > LONGEST,
-) -> Probe:
-    """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most, where that is given. Without
-    it an estimate is enough where a step of the whole batch is `too_long` to be tried. An accelerator takes nearly as
-    long for a few samples as for many, so there it is a whole batch. Raises ModelError where there can be no copy, and
-    what the network raises."""
-    batch = min(work.config.batch or 1, len(work.train))
-    trials = Trials(work, min(batch, _FIRST) if _on_cpu(work) else batch)
-    about = _seconds(trials, plain)
-    if (
-        trials.samples < batch and about * _MORE < (longest or LONGEST) * trials.samples
-    ):  # a few samples say little about many
-        trials = trials.with_samples(min(batch, _MORE))
-        about = _seconds(trials, plain)
-    whole = about * batch / trials.samples
-    if trials.samples == batch or (longest is None and too_long(whole)):
-        return Probe(trials, about, whole, batch)
-    samples = _halved(batch, trials.samples * (longest or LONGEST) / about)
-    if samples != trials.samples:
-        trials = trials.with_samples(samples)
-        about = _seconds(trials, plain)
-    return Probe(trials, about, about * batch / samples, batch)
-
-
-def _halved(batch: int, most: float) -> int:
-    """The batch, or half of it, or a quarter, …: what is not above `most`, nor below 8 samples."""
-    while batch > most and batch // 2 >= _FEWEST:
-        batch //= 2
-    return batch
-
-
-def _seconds(trials: Trials, plain: Candidate) -> float:
-    """The faster of two steps after one that pays for allocation; that one where it took long on a CPU: an accelerator
-    loads its kernels in it."""
-    first = trials.seconds(plain, 1)
-    return first if first > _ONCE and _on_cpu(trials.work) else min(trials.seconds(plain, 1) for _ in range(2))
-
-
-def _on_cpu(work: Workload) -> bool:
-    return torch.device(work.config.execution.device or "cpu").type == "cpu"
-
-
 def fitting(work: Workload, plain: Candidate) -> Workload:
     """The workload, with `execution.micro_batch` where a plain step of its whole batch does not fit into memory: half
     of the batch, or a quarter, and so on, at least 1, or 2 with batch normalization. Unchanged where a size was asked
     for, where nothing fits, and on a CPU, whose system ends a process rather than refusing it memory."""
     config, batch = work.config, min(work.config.batch or 1, len(work.train))
-    if config.execution.micro_batch is not None or work.task.compares_samples or _on_cpu(work):
+    if config.execution.micro_batch is not None or work.task.compares_samples or on_cpu(work):
         return work
     part, fewest = batch, fewest_at_once(work.state.module)
     while part >= fewest:
@@ -204,3 +133,8 @@ def fitting(work: Workload, plain: Candidate) -> Workload:
                 torch.cuda.empty_cache()
         return smaller
     return work
+
+
+def on_cpu(work: Workload) -> bool:
+    """Whether the workload is computed on the CPU."""
+    return torch.device(work.config.execution.device or "cpu").type == "cpu"
