@@ -231,6 +231,39 @@ def test_predictions_in_attributes_are_known() -> None:
     assert found(text.replace("AXIS", "1"), names, [WRONG_AXIS]) == {}
 
 
+@pytest.mark.parametrize(("axis", "right"), [("1", False), ("-1", True)])
+def test_some_numbers_of_the_last_axis_are_compared_along_it(axis: str, right: bool) -> None:
+    class Learner:
+        model = nn.Sequential(perceptron(), nn.Unflatten(1, (2, 5)))
+
+        def __init__(self) -> None:
+            self.metric = compile_metric("def named(given, y):\n    return given[..., 3:].argmax(AXIS) == y\n")
+
+    def compile_metric(text: str) -> Any:
+        scope: dict[str, Any] = {}
+        exec(compile(text.replace("AXIS", axis), "train.py", "exec"), scope)
+        return scope["named"]
+
+    text = """
+        def named(given, y):
+            return given[..., 3:].argmax(AXIS) == y
+
+        class Learner:
+            def predicted(self, x):
+                return torch.cat([self.model(part) for part in x.split(20)])
+
+            def judged(self, x, y):
+                return self.metric(self.predicted(x), y)
+
+        for x, y in loader:
+            self.judged(x, y)
+    """
+    names = values() | {"self": Learner(), "model": Learner.model, "criterion": lambda given, _: given.square().mean()}
+    assert list(found(textwrap.dedent(text).replace("AXIS", axis).lstrip(), names, [WRONG_AXIS])) == (
+        [] if right else ["eval.wrong-axis"]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("update", "evaluated", "right"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Loop = ast.For | ast.While
 _NUMBER_BY_NUMBER = (
     "exp", "sigmoid", "softmax", "log_softmax", "tanh", "detach", "cpu", "float", "double", "clone", "clamp", "numpy",
 )  # fmt: skip
+_ONE_BEHIND_THE_OTHER = ("cat", "concat", "concatenate", "vstack")
 _OWN_NAMES = ("self", "model", "net", "network")
 
 
@@ -123,6 +125,18 @@ class ScriptSource:
             if isinstance(node, ast.Call) and called(node) in names
         ]
 
+    def calls_of(self, function: Function) -> list[Site]:
+        """All calls of a function of the user's by its name, or by that of a variable that holds it."""
+        held = {node for node, other in self._held.items() if other is function}
+        others = [
+            Site(node, file, self.often(node, file))
+            for file, tree in self.trees.items()
+            if held
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and node in held
+        ]
+        return [*self.calls(function.name), *others]
+
     def runs_network(self, node: ast.AST) -> bool:
         """Whether an expression is a call of a network."""
         if not isinstance(node, ast.Call):
@@ -145,9 +159,15 @@ class ScriptSource:
         return names
 
     def is_prediction(self, node: ast.AST | None, names: set[str]) -> bool:
-        """Whether an expression is what a network gave, one of `names`, or made of such number by number."""
+        """Whether an expression is what a network gave, one of `names`, made of such number by number, or such of all
+        batches, one behind the other; also where a function of the user's returns it."""
         if isinstance(node, ast.Call) and not self.runs_network(node):
+            if functions := self._functions(node):
+                return all(self._returns_prediction(function) for function in functions)
             inner = receiver_of(node)
+            if called(node) in _ONE_BEHIND_THE_OTHER and node.args:
+                each = node.args[0]
+                return isinstance(each, ast.ListComp | ast.GeneratorExp) and self.is_prediction(each.elt, names)
             if inner is None or isinstance(self.value(inner), types.ModuleType):
                 inner = node.args[0] if node.args else None
             return called(node) in _NUMBER_BY_NUMBER and self.is_prediction(inner, names)
@@ -156,6 +176,20 @@ class ScriptSource:
                 return True
             return node.attr in ("data", "logits") and self.is_prediction(node.value, names)
         return (isinstance(node, ast.Name) and node.id in names) or (node is not None and self.runs_network(node))
+
+    def _returns_prediction(self, function: Function) -> bool:
+        """Whether all that a function returns, or the first part of it, is what a network gave."""
+        if function not in self._returning:
+            self._returning[function] = False  # as long as that is asked
+            names = self.predictions_in(function, passed_on=False)
+            given = [part.value for part in ast.walk(function) if isinstance(part, ast.Return)]
+            first = [value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value for value in given]
+            self._returning[function] = bool(first) and all(self.is_prediction(value, names) for value in first)
+        return self._returning[function]
+
+    @cached_property
+    def _returning(self) -> dict[ast.AST, bool]:
+        return {}
 
     @cached_property
     def _predicted_attributes(self) -> set[str]:
@@ -202,7 +236,7 @@ class ScriptSource:
         found: set[str] = set()
         if not isinstance(scope, Function):
             return found
-        for site in self.calls(scope.name):
+        for site in self.calls_of(scope):
             if scope in self._functions(site.node) and self.scope_of(site.node) is not scope:
                 known = self.predictions_in(self.scope_of(site.node), passed_on=False)
                 found |= {name for name, given in self.arguments(scope, site.node) if self.is_prediction(given, known)}
@@ -269,7 +303,7 @@ class ScriptSource:
         if first in lines and last in lines and function in ast.walk(self.trees[file]):
             return {}
         found: dict[str, Any] = {}
-        for site in self.calls(function.name):
+        for site in self.calls_of(function):
             if function in self._functions(site.node):
                 values = {name: self.value(given) for name, given in self.arguments(function, site.node)}
                 found |= {name: value for name, value in values.items() if value is not None and name not in found}
@@ -357,6 +391,9 @@ class ScriptSource:
             for f in self._defined.get(name, [])
             if isinstance(self._parents[f], ast.ClassDef) is not isinstance(call.func, ast.Name)
         ]
+        if name not in self._defined:
+            held = self._held.get(call)
+            return [] if held is None else [held]
         if not known or isinstance(call.func, ast.Name):
             return known
         receiver = self.value(call.func.value) if isinstance(call.func, ast.Attribute) else None
@@ -364,6 +401,39 @@ class ScriptSource:
             return [] if name in ("train", "eval", "step", "backward", "forward") else known
         kinds = {kind.__name__ for kind in type(receiver).__mro__}
         return [f for f in known if getattr(self._parents[f], "name", "") in kinds]
+
+    @cached_property
+    def _held(self) -> dict[ast.AST, Function]:
+        """Of calls by a name that no function has, the function that it holds: `self.metric(…)` where that was given to
+        the object, `criterion(…)` behind `criterion = own_loss`."""
+        known = {
+            (file, _first_line(node)): node
+            for file, tree in self.trees.items()
+            for node in ast.walk(tree)
+            if isinstance(node, Function)
+        }
+        found: dict[ast.AST, Function] = {}
+        for tree in self.trees.values():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
+                    value = self._held_value(node)
+                    value = value.func if isinstance(value, functools.partial) else value
+                    code = getattr(getattr(value, "__func__", value), "__code__", None)
+                    place = (getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0))
+                    if place in known:
+                        found[node] = known[place]
+        return found
+
+    def _held_value(self, call: ast.Call) -> Any:
+        value, function = self.value(call.func), call.func
+        if value is None and isinstance(function, ast.Name):
+            given = self.last_value(call, function.id)
+            value = self.value(given) if isinstance(given, ast.Name) else None
+        elif value is None and isinstance(function, ast.Attribute) and ast.unparse(function.value) == "self":
+            kind = next((part.name for part in self.around(call) if isinstance(part, ast.ClassDef)), "")
+            owner = next((one for one in self.names.values() if type(one).__name__ == kind), None)
+            value = vars(owner).get(function.attr) if hasattr(owner, "__dict__") else None
+        return value
 
     @cached_property
     def _defined(self) -> dict[str, list[Function]]:

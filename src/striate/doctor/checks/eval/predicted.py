@@ -52,18 +52,48 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
     for site in source.calls(*_ALONG):
         names = source.predictions_in(source.scope_of(site.node))
         owner, place = receiver_of(site.node), _ALONG[called(site.node)]
-        if not source.is_prediction(owner, names):  # torch.argmax(outputs, 0)
+        if not source.is_prediction(_whole(owner), names):  # torch.argmax(outputs, 0)
             owner, place = (site.node.args[0] if site.node.args else None), place + 1
-        if not source.is_prediction(owner, names):
+        if not source.is_prediction(_whole(owner), names):
             continue
         axis = argument(site.node, place, "dim") or argument(site.node, place, "axis")
+        if owner is not _whole(owner):
+            along = source.value(axis) if axis is not None else None
+            if along is not None and along not in (-1, outputs.ndim - 1) and outputs.ndim > 2:
+                yield _along_another(site, outputs, along, _with_axis(site.node, axis, -1))
+                return
+            continue
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
-            yield _along_samples(site.where, site.text, outputs, _along_one(site.node))
+            yield _along_samples(site.where, site.text, outputs, _with_axis(site.node, axis, 1))
             return
         along = source.value(axis) if axis is not None else None
         if called(site.node) in ("argmax", "softmax") and along in (1, -1) and outputs.shape[1:] == (1,):
             yield _of_one(site, outputs)
             return
+
+
+def _whole(node: ast.expr | None) -> ast.expr | None:
+    """What some numbers of the last axis are of: `outputs` of `outputs[..., 3:]`; all else is left as it is."""
+    index = node.slice if isinstance(node, ast.Subscript) else None
+    if not isinstance(index, ast.Tuple) or not isinstance(node, ast.Subscript) or len(index.elts) != 2:
+        return node
+    first, last = index.elts
+    rest = isinstance(first, ast.Constant) and first.value is ...
+    return node.value if rest and isinstance(last, ast.Slice) else node
+
+
+def _along_another(site: Site, outputs: torch.Tensor, along: int, right: str) -> Finding:
+    """Of classes that are some numbers of the last axis."""
+    return Finding(
+        code="eval.wrong-axis",
+        severity="error",
+        where=site.where,
+        measured=f"`{site.text}` goes along axis {along}, and the numbers that it chooses from are part of the last "
+        f"one: outputs are {tuple(outputs.shape)}",
+        threshold=WRONG_AXIS.threshold,
+        why="It compares places with each other instead of classes: the result is no prediction.",
+        remedy=f"`{right}`",
+    )
 
 
 def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
@@ -96,10 +126,12 @@ def _along_samples(where: str, text: str, outputs: torch.Tensor, right: str) -> 
     )
 
 
-def _along_one(call: ast.Call) -> str:
-    text = ast.unparse(call)
-    text = text.replace("axis=0", "dim=0")
-    return text.replace("dim=0", "dim=1") if "dim=0" in text else text[:-2] + "1)" if text.endswith("0)") else "dim=1"
+def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
+    """The call with another number for its axis."""
+    right = ast.copy_location(ast.Constant(value), call)
+    args = [right if given is axis else given for given in call.args]
+    words = [ast.keyword("dim", right) if word.value is axis else word for word in call.keywords]
+    return ast.unparse(ast.Call(call.func, args, words))
 
 
 def _threshold(evidence: Evidence) -> Iterator[Finding]:
@@ -217,8 +249,8 @@ WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
     question="Are predictions read from outputs along the axis of the classes?",
     threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes "
-    "too, or argmax or softmax along an axis of one number; the row of a peak before its column, where points are "
-    "(x, y)",
+    "too, or argmax or softmax along an axis of one number, or along another than the last of what are some numbers of "
+    "that; the row of a peak before its column, where points are (x, y)",
     run=_axes,
     of_source=True,
 )
