@@ -9,10 +9,16 @@ import torch
 from asked import asked, digits, loop, perceptron
 from test_met_in_vision_scripts import read
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
+from striate.doctor.checks.optim import learning_rate
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW, _farther_later
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE, _gets_there
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.progress import Progress
+from striate.doctor.setup.training_setup import make_setup
 
 
 def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
@@ -43,6 +49,19 @@ def test_adams_rate_is_too_high_where_it_is_as_large_as_weights(rate: float, too
     loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=generator)
     found = asked(LR_TOO_HIGH, model, loader, optimizer=torch.optim.Adam(model.parameters(), lr=rate))
     assert [finding.code for finding in found] == ["optim.lr-too-high"] * too_high
+
+
+@pytest.mark.each_nth(3)
+@pytest.mark.parametrize(("later", "told"), [((0.5, 0.9), True), ((0.5, 0.7), False), ((0.85, 0.99), False)])
+def test_adams_rate_may_fall_behind_later(
+    later: tuple[float, float], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that learns little in the trial, and after four times the steps so much as it is and with a tenth."""
+    model = perceptron()
+    setup = make_setup(model, digits(), None, optimizer=torch.optim.Adam(model.parameters(), lr=0.5))
+    evidence, progress = Evidence(setup, Clock(60.0)), [Progress(1.0, 1.0, 1 - share, 640) for share in later]
+    monkeypatch.setattr(learning_rate, "both_later", lambda *_: progress)
+    assert (_farther_later(evidence, Progress(1.0, 1.0, 0.9, 160)) is not None) is told
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
@@ -94,6 +113,51 @@ def test_a_warmup_is_counted_at_the_rate_that_it_leads_to(rate: float, nowhere: 
     text = "for epoch in range(5):\n    for x, y in loader:\n        pass\n"
     found = read(text, LR_TOO_LOW, model, loader, loss=nn.CrossEntropyLoss(), optimizer=optimizer, step=step)
     assert [f"with lr {rate:g} a step moves" in finding.measured for finding in found] == [True] * nowhere
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("rate", "low"), [(5e-6, True), (3e-3, False)])
+def test_a_rate_that_a_long_warmup_leads_to_is_tried_throughout(rate: float, low: bool) -> None:
+    model, loader = perceptron(), digits()
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1.0, k / 350))
+    text = "for epoch in range(20):\n    for x, y in loader:\n        pass\n"
+    options: dict[str, Any] = {"loss": nn.CrossEntropyLoss(), "optimizer": optimizer, "epochs": 20}
+    found = read(text, LR_TOO_LOW, model, loader, step=scheduled(warmup, 1), **options)
+    assert [f"instead of lr {rate:g} the loss" in finding.measured for finding in found] == [True] * low
+
+
+class WithLoss(nn.Module):
+    """Computes its own loss, and prefers the upper half of the classes at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = perceptron()
+        with torch.no_grad():
+            self.network[-1].bias[5:] += 2.0  # type: ignore[index,operator]
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(self.network(x), y)
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("rate", "low"), [(1e-6, True), (3e-3, False)])
+def test_chance_is_known_where_the_network_computes_its_loss(rate: float, low: bool) -> None:
+    """The first batch happens to have a higher loss than others: what comes after it is no progress."""
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    order = torch.cat([(y < 5).nonzero()[:32, 0], torch.arange(len(y))])
+    loader = DataLoader(TensorDataset(x[order], y[order]), 32)
+    model = WithLoss()
+
+    def step(network: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = network(*batch)
+        value.backward()
+        optimizer.step()
+        return value
+
+    found = asked(LR_TOO_LOW, model, loader, step=step, optimizer=torch.optim.Adam(model.parameters(), lr=rate))
+    assert [finding.severity for finding in found] == ["error"] * low
 
 
 @pytest.mark.parametrize(("top", "there"), [(30, True), (80, False)])

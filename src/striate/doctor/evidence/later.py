@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.trial import Trial, run_trial
+from striate.doctor.evidence.progress import Progress
+from striate.doctor.evidence.trial import Change, Trial, run_trial
 
 _FEW = 30
 """Updates: where gradients of several batches are added up, a trial makes as few."""
@@ -28,6 +29,18 @@ def recovered(evidence: Evidence) -> float:
 def learned_later(evidence: Evidence) -> float:
     """The same after four times the steps: rates that are lowered later begin so."""
     return _after(evidence, _TIMES * len(evidence.trial.rows))
+
+
+def both_later(evidence: Evidence, change: Change) -> tuple[Progress, Progress]:
+    """How far the setup comes in four times the steps as it is, and with a change, in as many steps of each."""
+    steps, found = _TIMES * len(evidence.trial.rows), list[Trial]()
+    for one in (None, change):
+        until = evidence.clock.until(_SHARE)
+        found.append(run_trial(evidence.setup, evidence.train.raw, steps, until, one, close=False))
+    fewest = min(len(trial.rows) for trial in found)
+    for trial in found:
+        del trial.rows[fewest:]
+    return evidence.progress_of(found[0]), evidence.progress_of(found[1])
 
 
 def as_written(evidence: Evidence) -> float:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
+from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Trial
 
@@ -87,6 +89,30 @@ def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
     if best is None or not trial.losses or not math.isfinite(own) or own <= _SMALL:
         return best
     return best * trial.losses[0] / own if math.isfinite(trial.losses[0]) else best
+
+
+def chance_of_call(call: LossCall, loss: float, targets: torch.Tensor | None) -> float | None:
+    """The loss of the best constant prediction where a network computes its own loss, by the one call of torch's that
+    gave `loss`, the first of the steps; None where that call gave another number, or had options that are not known."""
+    outputs, first = call.input, call.target
+    if not first.numel() or not outputs.ndim or len(outputs) != len(first):
+        return None
+
+    def value(prediction: torch.Tensor, wanted: torch.Tensor) -> float:
+        found = getattr(functional, call.name)(prediction.clone(), wanted, reduction=call.reduction)
+        return float(found.float().mean())
+
+    try:
+        if not all(math.isclose(own, loss, rel_tol=1e-3) for own in (value(outputs, first), float(call.value.mean()))):
+            return None
+        batches = _batches_like(first, targets)
+        found = [
+            sum(value(prediction.expand_as(outputs), batch) for batch in batches) / len(batches)
+            for prediction in _constant_predictions(outputs, torch.cat(batches))
+        ]
+    except (RuntimeError, ValueError, IndexError):  # the call was given more than the prediction and the target
+        return None
+    return min((one for one in found if math.isfinite(one) and one > _SMALL), default=None)
 
 
 def _batches_like(first: torch.Tensor, targets: torch.Tensor | None) -> list[torch.Tensor]:

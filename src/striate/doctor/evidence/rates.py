@@ -42,9 +42,13 @@ def first_movement(trial: Trial) -> float | None:
 
 def at_rate(evidence: Evidence, factor: float) -> Trial:
     """The user's own setup with every learning rate times `factor`, over as many steps as the trial made."""
+    return evidence.variant(f"rate x{factor:g}", at_factor(evidence, factor))
+
+
+def at_factor(evidence: Evidence, factor: float) -> Change:
+    """What a trial with every learning rate times `factor` does otherwise."""
     by_optimizer = any(row.rates for row in evidence.trial.rows)
-    change = Change(prepare=lambda replica: _scale(replica, factor)) if by_optimizer else Change(wrap=_farther(factor))
-    return evidence.variant(f"rate x{factor:g}", change)
+    return Change(prepare=lambda replica: _scale(replica, factor)) if by_optimizer else Change(wrap=_farther(factor))
 
 
 def at_held_rates(evidence: Evidence, rates: Sequence[float]) -> Trial:

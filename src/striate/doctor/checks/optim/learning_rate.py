@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -11,9 +12,10 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.later import as_written, few_updates, learned_later, recovered
-from striate.doctor.evidence.progress import Progress, number
+from striate.doctor.evidence.later import as_written, both_later, few_updates, learned_later, recovered
+from striate.doctor.evidence.progress import Progress, chance_of_call, number
 from striate.doctor.evidence.rates import (
+    at_factor,
     at_held_rates,
     at_rate,
     first_movement,
@@ -47,6 +49,8 @@ ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
 FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
+FAR_LATER, _TENTH = 2.0, 0.1
+"""Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
 LEAP = 10.0
 """Times its first value: where the loss grew so much with such a rate, it is too high even if later steps come nearly
 as far."""
@@ -81,7 +85,7 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             short = 0.0 if max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
             enough = own.share + _MORE if _is_lowered(trial) else other.share - short if far else SOME
             if severity == "warning" and learned_later(evidence) > enough:
-                return
+                break
             yield _finding(trial, own, other, factor, severity)
             series = {
                 f"as given: {_rate(trial, 1)}": _finite(trial),
@@ -89,6 +93,22 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             }
             evidence.pictures["optim.lr-too-high"] = Picture("lines", "Loss by step", series)
             return
+    if (late := _farther_later(evidence, own)) is not None:
+        yield late
+
+
+def _farther_later(evidence: Evidence, own: Progress) -> Finding | None:
+    """Of Adam or its kin at a rate as large as weights, which in the trial learns nearly as fast as with a tenth, or
+    learns more later: whether it is far behind after as many steps."""
+    trial = evidence.trial
+    if not _farther_than_weights(trial) or _is_lowered(trial) or own.share > FAR_SOME:
+        return None
+    if evidence.progress_of(at_rate(evidence, _TENTH)).level >= own.level:
+        return None
+    same, other = both_later(evidence, at_factor(evidence, _TENTH))
+    if same.share > FAR_SOME or not other.beats(same, FAR_LATER) or other.share < same.share + LR_TOO_HIGH_GAIN:
+        return None
+    return _finding(trial, same, other, _TENTH, "error" if same.share < LR_TOO_HIGH_LITTLE else "warning")
 
 
 def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
@@ -122,13 +142,14 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
 
 
 def _farther_than_weights(trial: Trial) -> bool:
-    """Whether Adam or its kin moves weights by about as much as they are large."""
+    """Whether Adam or its kin moves weights by about as much as they are large, or does so when a warmup is over that
+    is nearly there."""
     optimizer = trial.replica.optimizer
-    return (
-        isinstance(optimizer, torch.optim.Optimizer)
-        and "adam" in type(optimizer).__name__.lower()
-        and max(highest_rates(trial), default=0.0) >= ADAMS_HIGHEST
-    )
+    if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
+        return False
+    reached = max(highest_rates(trial), default=0.0)
+    led = max(float(group.get("initial_lr", 0.0)) for group in optimizer.param_groups)
+    return max(reached, led if _NEARLY * led <= reached else 0.0) >= ADAMS_HIGHEST
 
 
 def _added_up(evidence: Evidence) -> Finding | None:
@@ -228,6 +249,8 @@ LR_TOO_LOW_LITTLE, NOTHING = 0.15, 0.02
 LR_TOO_LOW_GAIN = 0.25
 TINY_MOVE, TINY_GAIN = 1e-4, 0.04
 """Steps a tenth as long as healthy ones, after which nothing was learned: a beginning with others is enough."""
+HELD_MOVE = 5e-4
+"""Of a rate that a warmup leads to: it is judged from the start on, which healthy ones are not meant for."""
 NOWHERE = 5e-3
 """The longest way of all steps that the script plans, as a share of the norm of the parameters: healthy trainings make
 it in a handful of steps."""
@@ -252,7 +275,7 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if 0 < part < NEXT_TO_NONE and moved is not None and moved < 5 * SMALL_MOVE:
         yield _multiplied(part, moved)
         return
-    own = evidence.progress
+    own = _from_chance(evidence, evidence.progress, moved)
     if own.share > LR_TOO_LOW_LITTLE or not math.isfinite(own.level) or moved is None or moved > SMALL_MOVE:
         return
     if highest_rates(trial) and max(highest_rates(trial)) == 0:
@@ -265,22 +288,30 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
         yield _nowhere(trial, peak, own, highest, planned)
         return
-    if rising and max(highest_rates(trial), default=0.0) < _NEARLY * max(peak, default=math.inf):
-        return  # where it leads to is not known yet
+    held = rising and max(highest_rates(trial), default=0.0) < _NEARLY * max(peak, default=math.inf)
+    rates = tuple(peak) if held else highest_rates(trial)
+    if held:
+        moved = _move_at(trial, peak)
+        unknown = not planned or (highest_planned(evidence) or 0.0) > max(peak)
+        if moved is None or moved > HELD_MOVE or unknown:
+            return  # where it leads to is not known yet
+        trial = at_held_rates(evidence, peak)
+        own = _from_chance(evidence, evidence.progress_of(trial), moved)
+        if own.share > LR_TOO_LOW_LITTLE or not math.isfinite(own.level):
+            return
     for factor in _factors_of_lr_too_low(trial, moved):
-        higher = at_rate(evidence, factor)
-        other = evidence.progress_of(higher)
+        higher = at_held_rates(evidence, [rate * factor for rate in rates]) if held else at_rate(evidence, factor)
+        other = _from_chance(evidence, evidence.progress_of(higher), moved)
         gain = TINY_GAIN if moved < TINY_MOVE and own.share < NOTHING else LR_TOO_LOW_GAIN
         better = (gain == TINY_GAIN or other.beats(own, 1.5)) and other.share > own.share + gain
         if not better or (own.level - other.level) < gain * own.chance:
             continue
         needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
-        patience, planned = max(STEPS, EPOCHS * steps_an_epoch(evidence)), passes_planned(evidence)
-        if needed < (min(patience, TOO_SHORT * planned) if planned else patience):
+        patience = max(STEPS, EPOCHS * steps_an_epoch(evidence))
+        if needed < (min(patience, TOO_SHORT * planned) if planned else patience) or (held and needed < planned):
             continue
         if rising and learned_later(evidence) > other.share / 2:
             return
-        rates = highest_rates(trial)
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
         given = f"lr {rate_text(rates)}" if rates else "steps as they are"
         yield Finding(
@@ -309,6 +340,30 @@ def _peak(trial: Trial) -> Sequence[float]:
     """The rates by group that a warmup leads to, as schedulers note them; infinite ones where none does."""
     groups = trial.replica.optimizer.param_groups
     return [float(group.get("max_lr") or group.get("initial_lr") or math.inf) for group in groups]
+
+
+def _from_chance(evidence: Evidence, own: Progress, moved: float | None) -> Progress:
+    """How far a trial of tiny steps came from what a constant prediction gives, also where the network computes its
+    own loss: the first loss of such a one may be far above that. Longer steps that got down to it may soon learn."""
+    losses = evidence.calls.losses
+    if moved is None or moved >= TINY_MOVE or own.chance != own.start or len(losses) != 1:
+        return own
+    chance = chance_of_call(losses[0], own.start, evidence.train.y)
+    return own if chance is None else replace(own, chance=min(chance, own.chance))
+
+
+def _move_at(trial: Trial, peak: Sequence[float]) -> float | None:
+    """By which part of their norm a step at the highest rate moves the parameters: the median of what steps at lower
+    ones do, as much longer; None where the highest is not known."""
+    if not all(map(math.isfinite, peak)):
+        return None
+    known = [
+        row.moved / row.weights * max(peak) / max(row.rates)
+        for row in trial.rows
+        if row.moved and row.weights and row.rates and max(row.rates) > 0
+    ]
+    moved = sorted(value for value in known if math.isfinite(value))
+    return moved[len(moved) // 2] if moved else None
 
 
 def _multiplied(part: float, moved: float) -> Finding:
@@ -411,7 +466,8 @@ LR_TOO_LOW = Check(
     f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
     f"steps or {EPOCHS} epochs is patience, no fault, but for a script that ends in half of them or less. "
     f"Where steps are below {TINY_MOVE:g} and nothing was learned, a "
-    f"rate that goes {TINY_GAIN:.0%} of the way is enough. Or all of the script's steps together move the "
+    f"rate that goes {TINY_GAIN:.0%} of the way is enough. A rate that a warmup leads to is held throughout. Or all of "
+    "the script's steps together move the "
     f"parameters by less than {NOWHERE:g} of their norm, also at the rate that a warmup leads to. Or less than "
     f"{NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
