@@ -308,8 +308,8 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         parameter.grad = None
     loss = loop.names.get(loop.loss)
     first = read_batches(cast(Any, loop.batches), perf_counter(), "train").raw[0]
-    inputs = main_tensor(parts(first)[0])
-    val = find_validation(loop, frames, inputs) if val is None else val
+    inputs, targets = (main_tensor(part) for part in parts(first))
+    val = find_validation(loop, frames, inputs, targets) if val is None else val
     setup = make_setup(
         model,
         loop.batches,

@@ -30,10 +30,13 @@ _OF_ANY = re.compile(f"({'|'.join(_VALIDATION)})?({'|'.join(_ANY_DATA)})*")
 """Words that say nothing of which data they are: `test`, `loader`, `testloader`."""
 
 
-def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None) -> Any:
+def find_validation(
+    loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None = None
+) -> Any:
     """A loader that is named for validation, or else for a test, among what the running functions can see, the
     innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it. Tensors of such names
-    have the kind of numbers, axes and channels of the `inputs` of training."""
+    have the kind of numbers, axes and channels of the `inputs` of training; targets that are still an array get those
+    of its `targets`."""
     found: dict[str, Any] = {}
     for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
         if are_of_another_training(names, loop.batches):
@@ -51,7 +54,7 @@ def find_validation(loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor 
         for name, value in found.items():
             if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
-    pairs = _pairs(frames)
+    pairs = _pairs(frames, targets)
     first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
     for name, value in sorted(pairs.items(), key=lambda pair: first[pair[0]]):
         if _is_named_after_another(name, value, frames, loop.batches):
@@ -142,7 +145,7 @@ def _is_loader(value: Any) -> bool:
     )
 
 
-def _pairs(frames: list[Any]) -> dict[str, Any]:
+def _pairs(frames: list[Any], like: torch.Tensor | None = None) -> dict[str, Any]:
     """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, or `val_data = (x, y)`, as loaders,
     by their names."""
     found: dict[str, Any] = {}
@@ -163,6 +166,10 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
                 continue
             beside = (names[other] for other in _names_of_targets(name) if other in names)
             targets = next((_as_tensor(found) for found in beside if isinstance(found, kind)), None)
+            if isinstance(value, torch.Tensor):
+                targets = _still_an_array(name, names, like) if targets is None else targets
+            elif isinstance(targets, torch.Tensor) and like is not None and _is_given_to_network(frames, name):
+                inputs, targets = inputs.to(torch.get_default_dtype()), _as_targets(targets, like)
             if isinstance(targets, torch.Tensor) and inputs.ndim and targets.ndim and len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found
@@ -187,6 +194,34 @@ def _names_of_targets(name: str) -> Iterator[str]:
             yield from ("_".join([*words[:place], other, *words[place + 1 :]]) for other in _TARGETS)
     if name[:1] in ("x", "X"):  # `xval`
         yield from ("y" + name[1:], "Y" + name[1:])
+
+
+_MADE_TENSORS = re.compile(r"_?(t|th|torch|tensor)$")
+
+
+def _still_an_array(name: str, names: dict[str, Any], like: torch.Tensor | None) -> torch.Tensor | None:
+    """The array `y_val` beside the tensor `X_val_t`, as the targets of training are; None where there is no such."""
+    bare = _MADE_TENSORS.sub("", name)
+    found = next((names[other] for other in _names_of_targets(bare) if other in names), None) if bare != name else None
+    targets = _as_tensor(found) if isinstance(found, np.ndarray) else None
+    return _as_targets(targets, like) if isinstance(targets, torch.Tensor) and like is not None else None
+
+
+def _as_targets(targets: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """With the kind of numbers of the targets of training, and one column where these have one."""
+    column = like.shape[1:] == (1,) and targets.ndim == 1
+    return (targets[:, None] if column else targets).to(like.dtype)
+
+
+def _is_given_to_network(frames: list[Any], name: str) -> bool:
+    """Whether code makes a tensor of an array, and gives it to a network as it is: `net(torch.tensor(X_val))`."""
+    for frame in frames:
+        names = {**frame.f_globals, **frame.f_locals}
+        for node in ast.walk(syntax_of(frame.f_code.co_filename)):
+            made = isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.args[0], ast.Call)
+            if made and _holds(_bare(node.args[0]), name):  # type: ignore[attr-defined]
+                return isinstance(value_of(node.func, names), nn.Module)  # type: ignore[attr-defined]
+    return False
 
 
 _LOOKING = ("len", "print", "type", "isinstance")

@@ -20,7 +20,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.graph_batches import graphs_described
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.samples import class_numbers
+from striate.doctor.evidence.samples import Samples, class_numbers
 from striate.doctor.evidence.simple_models import answers_belong, are_of_others, belonging, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
@@ -33,7 +33,7 @@ SLIGHT = 0.05
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 6, 2
-_TO_GAIN = 0.3
+_TO_GAIN, _FEWEST_RANKED = 0.3, 10
 _ASKED, _KNOWN = 1000, 0.4
 """Samples; of what there is to gain over chance, what models of validation know of it."""
 THRESHOLD = (
@@ -145,7 +145,12 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         return
     if _better_than_chance(_val(evidence)):
         return
-    reference = evidence.reference if graphs is None else consult(graphs, evidence.samples.labels, evidence.clock)
+    labels = evidence.samples.labels
+    rows = _evened(labels) if graphs is None else None
+    if rows is not None:
+        reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
+    else:
+        reference = evidence.reference if graphs is None else consult(graphs, labels, evidence.clock)
     count = len(reference.labels)
     said = []
     for name in reference.best:
@@ -156,19 +161,32 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return
         said.append(f"{name} {got:.2f} (chance {chance:.2f})")
-    network = _network(evidence, graphs is not None)
+    network = _network(evidence, graphs is not None, ranked=rows is not None)
     if network is None:
         return
     yield Finding(
         code="data.labels-random",
         severity="error",
         where="training labels",
-        measured=f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the "
+        measured=f"accuracy on samples that a model was not fitted to, {count:,} in all"
+        f"{', as many of the commonest class as of the next' if rows is not None else ''}: {', '.join(said)}; the "
         f"network {network}",
         threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,
     )
+
+
+def _evened(labels: torch.Tensor) -> torch.Tensor | None:
+    """Rows with no more of the commonest class than of the next, where nearly all are of that class: better than chance
+    would hardly show. None elsewhere."""
+    counts = torch.bincount(labels[labels >= 0])
+    if len(counts) < 2 or 1 - float((counts / counts.sum()).square().sum()) >= _TO_GAIN:
+        return None
+    most = int(counts.argmax())
+    order = torch.randperm(int(counts[most]), generator=torch.Generator().manual_seed(0))
+    chosen = torch.nonzero(labels == most).flatten()[order[: int(counts.sort().values[-2])]]
+    return torch.cat([chosen, torch.nonzero((labels >= 0) & (labels != most)).flatten()]).sort().values
 
 
 def _copies(evidence: Evidence) -> Finding | None:
@@ -198,14 +216,22 @@ def _copies(evidence: Evidence) -> Finding | None:
     )
 
 
+def _even_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels, of two classes of which one is rare as many of each."""
+    x, labels = samples.sole_inputs, samples.labels
+    rows = _evened(labels)
+    return (x, labels) if rows is None else (x[rows], labels[rows])
+
+
 def _beside_validation(evidence: Evidence) -> Finding | None:
     """Labels that have nothing to do with what models of validation, which know its labels well, see in the inputs."""
-    x, labels = evidence.samples.sole_inputs[:_ASKED], evidence.samples.labels[:_ASKED]
+    x, labels = _even_part(evidence.samples)
+    x, labels = x[:_ASKED], labels[:_ASKED]
     try:
-        val = evidence.val_samples
-        if len(val.labels) < _FEWEST or x.shape[1:] != val.sole_inputs.shape[1:]:
+        known_x, known_labels = _even_part(evidence.val_samples)
+        if min(len(known_labels), len(labels)) < _FEWEST or x.shape[1:] != known_x.shape[1:]:
             return None
-        reference = consult(val.sole_inputs, val.labels, evidence.clock)
+        reference = consult(known_x, known_labels, evidence.clock)
     except NoEvidence:
         return None
     name = reference.best[0]
@@ -364,10 +390,29 @@ def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
     return max((value for value in found if value == value), default=0.0) * math.sqrt(len(wanted))
 
 
-def _network(evidence: Evidence, graphs: bool = False) -> str | None:
+def _ranks(predictions: Predictions) -> float:
+    """By how many standard errors samples of a class, of any, have higher outputs for it than others have: by the rank
+    sum of Wilcoxon (1945), which shows what is known of a rare class that is never predicted."""
+    outputs, labels = predictions.outputs, class_numbers(predictions.targets)
+    outputs = outputs.reshape(len(outputs), -1).double()
+    if labels is None or len(labels) != len(outputs):
+        return 0.0
+    outputs = torch.cat([-outputs, outputs], 1) if outputs.shape[1] == 1 else outputs
+    outputs = outputs - outputs.mean(1, keepdim=True)
+    found = [0.0]
+    for column, wanted in zip(outputs.T, (labels == k for k in range(outputs.shape[1])), strict=True):
+        few, rest = int(wanted.sum()), int((~wanted).sum())
+        if min(few, rest) >= _FEWEST_RANKED:
+            ranks = column.argsort().argsort().double() + 1
+            error = math.sqrt(few * rest * (few + rest + 1) / 12)
+            found.append((float(ranks[wanted].sum()) - few * (few + rest + 1) / 2) / error)
+    return max(found)
+
+
+def _network(evidence: Evidence, graphs: bool = False, ranked: bool = False) -> str | None:
     """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
     where it is better than chance or cannot be asked: networks may see more than simple models. Of `graphs` and of
-    words it has to have learned those that it was trained on."""
+    words it has to have learned those that it was trained on. `ranked`: its outputs are asked, not its classes alone."""
     held = _held_out(evidence)
     if held is None:
         return None
@@ -381,9 +426,11 @@ def _network(evidence: Evidence, graphs: bool = False) -> str | None:
     enough = _OF_WORDS if words else SIGMAS
     for name, wanted in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, wanted, batches=train)
-        found = None if trial.error is not None else _sigmas(evidence.predictions_of(trial, asked))
-        if found is None:
+        predictions = None if trial.error is not None else evidence.predictions_of(trial, asked)
+        found = None if predictions is None else _sigmas(predictions)
+        if predictions is None or found is None:
             continue
+        found = max(found, _ranks(predictions)) if ranked else found
         sigmas.append(found)
         if found >= enough:
             return None
