@@ -82,6 +82,21 @@ def test_target_numbers_by_chance() -> None:
     assert not asked(LABELS_RANDOM, nn.Linear(6, 1), (x, y), **options)
 
 
+def test_labels_of_a_rare_class_at_random() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2000, 6)
+    y = (x[:, 0] + 0.5 * torch.randn(2000) > 1.6).long()
+    mixed = y[torch.randperm(2000)]
+    assert y.float().mean() < 0.1
+    for labels, wrong in ((y, False), (mixed, True)):
+        found = asked(LABELS_RANDOM, nn.Linear(6, 2), DataLoader(TensorDataset(x, labels), 32))
+        assert bool(found) is wrong
+        others = torch.randn(800, 6)
+        val = (others, (others[:, 0] > 1.4).long())
+        found = asked(LABELS_RANDOM, nn.Linear(6, 2), DataLoader(TensorDataset(x, labels), 32), val=val)
+        assert bool(found) is wrong
+
+
 @pytest.mark.slow
 def test_labels_by_chance_that_are_one_in_a_row_of_zeros() -> None:
     """For a cross entropy of one's own, which is given targets first."""

@@ -6,6 +6,7 @@ import ast
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -203,6 +204,29 @@ def test_arrays_are_validation_too() -> None:
     val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 4))
     assert val is not None
     assert [tuple(part.shape) for part in val.dataset.tensors] == [(32, 4), (32,)]
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_targets_of_validation_may_still_be_an_array(column: bool) -> None:
+    names = {"X_val_t": torch.zeros(32, 4), "y_val": np.ones(32, np.int64)}
+    frame = type("Frame", (), {"f_locals": names, "f_globals": {}})
+    frame.f_code = test_arrays_are_validation_too.__code__  # type: ignore[attr-defined]
+    like = torch.zeros(8, 1) if column else torch.zeros(8)
+    val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 4), like)
+    assert torch.equal(val.dataset.tensors[1], torch.ones(32, 1) if column else torch.ones(32))
+
+
+@pytest.mark.parametrize("asked_so", ["net(torch.tensor(X_val).float())", "net(torch.tensor(scale(X_val)))"])
+def test_arrays_are_validation_where_a_network_is_given_them_as_they_are(asked_so: str, tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(f"print({asked_so})\n")
+    names = {"X_val": np.zeros((32, 4)), "y_val": np.ones(32, np.int64), "net": torch.nn.Linear(4, 1)}
+    code = SimpleNamespace(co_filename=str(file), co_firstlineno=1)
+    frame = SimpleNamespace(f_locals=names, f_globals=names, f_code=code)
+    gc.collect()
+    val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 4), torch.zeros(8))
+    given = val is not None and val.dataset.tensors[0].shape == (32, 4) and val.dataset.tensors[1].sum() == 32
+    assert given is ("scale" not in asked_so)
 
 
 def test_validation_of_another_kind_is_none() -> None:

@@ -6,6 +6,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.copied_first import COPIED_FIRST
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
@@ -36,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     MISSING_CLASS,
     IMBALANCE,
     TOO_FEW,
+    COPIED_FIRST,  # before the next: what is measured takes the place of what code says
     LEAK,
     SPLIT_OVERLAP,
     HELD_OUT_LABELS,

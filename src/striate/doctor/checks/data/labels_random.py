@@ -412,7 +412,7 @@ def _ranks(predictions: Predictions) -> float:
 def _network(evidence: Evidence, graphs: bool = False, ranked: bool = False) -> str | None:
     """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
     where it is better than chance or cannot be asked: networks may see more than simple models. Of `graphs` and of
-    words it has to have learned those that it was trained on. `ranked`: its outputs are asked, not its classes alone."""
+    words it has to have learned those that it was trained on. `ranked`: its outputs are asked, not classes alone."""
     held = _held_out(evidence)
     if held is None:
         return None
