@@ -226,7 +226,7 @@ def test_arrays_are_validation_where_a_network_is_given_them_as_they_are(asked_s
     gc.collect()
     val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 4), torch.zeros(8))
     given = val is not None and val.dataset.tensors[0].shape == (32, 4) and val.dataset.tensors[1].sum() == 32
-    assert given is ("scale" not in asked_so)
+    assert bool(given) is ("scale" not in asked_so)
 
 
 def test_validation_of_another_kind_is_none() -> None:
