@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.evidence.reading import draws_again
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.script_source import called
@@ -54,7 +55,8 @@ def find_validation(
         for name, value in found.items():
             if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
-    pairs = _pairs(frames, targets)
+    # A sampler that balances shows other shares of classes than validation has, which would look like a shift.
+    pairs = _pairs(frames, None if draws_again(loop.batches) else targets)
     first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
     for name, value in sorted(pairs.items(), key=lambda pair: first[pair[0]]):
         if _is_named_after_another(name, value, frames, loop.batches):
