@@ -10,7 +10,7 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, run_trial
-from striate.doctor.setup.batch import copied, mapped
+from striate.doctor.setup.batch import altered, copied, leaves, main_tensor, mapped, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.observe.tensors import tensors_in
@@ -56,6 +56,22 @@ def loss_of(evidence: Evidence, answer: Answer) -> float:
     if not trial.rows or len(asked) != 1:
         raise NoEvidence("the step does not take other outputs than the network's")
     return trial.losses[0]
+
+
+def asks_for(evidence: Evidence, change: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    """Whether the loss is another one with the class numbers of a batch changed; also where that cannot be told."""
+    batch = evidence.train.raw[0]
+    wanted = main_tensor(parts(batch)[1])
+    place = next((path for path, tensor in leaves(batch) if tensor is wanted), None)
+    if place is None:
+        return True
+    own, other = (loss_of_batch(evidence, None, one) for one in (batch, altered(batch, place, change)))
+    return own != other
+
+
+def names_count(evidence: Evidence) -> bool:
+    """Whether the loss asks for more of class numbers than which are equal: batches may have others for the same."""
+    return asks_for(evidence, lambda numbers: numbers.max() - numbers)
 
 
 def loss_of_batch(evidence: Evidence, trained: Trial | None, batch: Any) -> float | None:

@@ -44,6 +44,9 @@ def corrections(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
         yield from _codings(train, val, channels)
     axes = [axis for axis in range(1, val.ndim) if axis != channels]
     if len(axes) == 2:
+        low, high = float(train.min()), float(train.max())
+        exchanged = _affine(torch.tensor(-1.0), torch.tensor(low + high), train.dtype)
+        yield Correction("light and dark exchanged", exchanged)
         yield from _turns(val, axes)
         yield from _zooms(axes)
 
@@ -73,9 +76,6 @@ def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Corr
         if float(torch.maximum((factor - 1).abs(), offset).max()) < _NOTHING:
             continue
         yield Correction(what, _affine(factor, mean - factor * other, wanted))
-    if grid:
-        low, high = float(train.min()), float(train.max())
-        yield Correction("light and dark exchanged", _affine(torch.tensor(-1.0), torch.tensor(low + high), wanted))
 
 
 _LUMA = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).double()

@@ -48,7 +48,7 @@ from striate.doctor.setup.reached_objects import (
     reached_values,
     written_by_user,
 )
-from striate.doctor.setup.reward_code import is_environment
+from striate.doctor.setup.reward_code import is_environment, learns_values
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
@@ -333,15 +333,19 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
 
 
 def _playing(catch: _Catch, frames: list[Any]) -> ScriptDiagnosis | None:
-    """Of a script that plays an environment, what its code and its replay buffer say: a copy of its step would play on
-    in the environment of the script itself. None for other scripts."""
+    """Of a script that plays an environment, or learns values of what follows, what its code and its replay buffer say:
+    a copy of its step would play on in the environment of the script itself. None for other scripts."""
     names, place = _names(frames), loop_around(frames)
-    if place is None or not any(is_environment(value) for value in reached_values(names)):
+    if place is None:
         return None
-    ungiven = _without_optimizer(catch, names)
+    plays = any(is_environment(value) for value in reached_values(names))
+    ungiven = _without_optimizer(catch, names) if plays else ()
     source = ScriptSource(_trees(frames), names, place, None, _running(frames, place), without_optimizer=ungiven)
+    if not plays and not learns_values(source):
+        return None
     where = f"{Path(place[0]).name}, line {place[1]}"
-    subject = f"the loop at {where}, which plays an environment; run as it is until its first optimizer step"
+    does = "plays an environment" if plays else "learns values of what follows"
+    subject = f"the loop at {where}, which {does}; run as it is until its first optimizer step"
     return ScriptDiagnosis(subject, examine_rewards(source))
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.script_source import called, last_name, says_no_gradient
 from striate.models.preserved_state import same_random_state
 
 _MOST_LOADERS, _MOST_PARTS = 16, 4  # of a dictionary, of a tuple of tensors
@@ -55,6 +55,9 @@ def find_validation(
         for name, value in found.items():
             if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
+    for name, value in found.items():
+        if _other_data(value, loop.batches) and _is_evaluated(name, frames):
+            return value
     # A sampler that balances shows other shares of classes than validation has, which would look like a shift.
     pairs = _pairs(frames, None if draws_again(loop.batches) else targets)
     first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
@@ -103,6 +106,36 @@ def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], A
             own = isinstance(function, types.FunctionType) and function.__module__ == "__main__"
             if own and isinstance(network, nn.Module):
                 yield function
+
+
+def _other_data(value: Any, batches: Any) -> bool:
+    """Whether a loader has other data than the one that trains."""
+    own, data = getattr(batches, "dataset", None), getattr(value, "dataset", None)
+    return isinstance(value, DataLoader) and isinstance(batches, DataLoader) and data is not own
+
+
+def _is_evaluated(name: str, frames: list[Any]) -> bool:
+    """Whether the script gives a variable to a function of its own that asks without gradients and trains nothing, as
+    `test(net, tl)`."""
+    for frame in frames:
+        names = {**frame.f_globals, **frame.f_locals}
+        for node in ast.walk(syntax_of(frame.f_code.co_filename)):
+            given = node.args if isinstance(node, ast.Call) else []
+            if any(last_name(part).lower() == name for part in given):
+                function = inspect.unwrap(value_of(node.func, names) or len)  # type: ignore[attr-defined]
+                if getattr(function, "__module__", "") == "__main__" and _only_asks(function):
+                    return True
+    return False
+
+
+def _only_asks(function: Callable[..., Any]) -> bool:
+    with suppress(OSError, SyntaxError, TypeError):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+        nodes = list(ast.walk(tree))
+        without = (part for node in nodes for part in getattr(node, "decorator_list", []) + getattr(node, "items", []))
+        asks = says_no_gradient(getattr(part, "context_expr", part) for part in without)
+        return asks and not any(called(node) == "backward" for node in nodes)
+    return False
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:

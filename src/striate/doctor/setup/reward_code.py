@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from striate.doctor.setup.reached_objects import parameters_held, written_by_user
 from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name, receiver_of
 
+_FOLLOWING = re.compile(r"next|after|following|prime|^(ns|sp|s_|s_?2|s_?1|new_(s|obs|states?))$", re.IGNORECASE)
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
 _REWARD = re.compile(r"^rew")
 _LIMIT = re.compile(r"limit|max|horizon|trunc|timeout|time_?out|age|elapsed|steps?\b|^t\b|\.t\b", re.IGNORECASE)
@@ -109,6 +111,22 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
             parts = tuple(origins(scope, statement))
             if any(_is_network_call(source, part) for part in parts):
                 yield Bootstrap(node, file, discount, parts)
+
+
+def learns_values(source: ScriptSource) -> bool:
+    """Whether a network is trained on discounted values that a network gives of the states that follow: its samples
+    are actions that something took, also where no environment is an object. Not where batches of them are kept."""
+    file, first, _ = source.loop
+    loops = (node for node in ast.walk(source.trees[file]) if isinstance(node, ast.For) and node.lineno == first)
+    return not any(isinstance(source.value(loop.iter), DataLoader) for loop in loops) and any(
+        isinstance(part, ast.Call) and _is_network_call(source, part) and any(map(_follows, part.args))
+        for bootstrap in bootstraps(source)
+        for part in bootstrap.parts
+    )
+
+
+def _follows(given: ast.expr) -> bool:
+    return _FOLLOWING.search(name_or_key(given)) is not None
 
 
 def only_at_ends(source: ScriptSource, found: Bootstrap) -> bool:

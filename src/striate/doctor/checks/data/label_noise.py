@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.evidence.answers import names_count
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -181,7 +182,7 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         counts.setdefault(home, set()).add(label)
     odd = [home for home, found in counts.items() if len(found) > 1]
     share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
-    if len(odd) < 3 or share < TORN:
+    if len(odd) < 3 or share < TORN or not names_count(evidence):
         return
     yield Finding(
         code="data.label-noise",

@@ -13,6 +13,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.sources_apart import unrelated_sequences
 from striate.doctor.evidence.answering import need_targets
+from striate.doctor.evidence.answers import names_count
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
@@ -203,6 +204,8 @@ def _copies(evidence: Evidence) -> Finding | None:
     chance = float(shares.square().sum())
     same = float((labels[again] == labels[first[again]]).double().mean())
     if 1 - chance < _TO_GAIN or same > chance + max(SIGMAS * (chance * (1 - chance) / count) ** 0.5, SLIGHT):
+        return None
+    if not names_count(evidence):
         return None
     return Finding(
         code="data.labels-random",

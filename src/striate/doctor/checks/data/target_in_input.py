@@ -67,7 +67,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
             share = float(here.float().mean()) if len(here) else 0.0
             if len(here) < _FEWEST or len(target[counted].unique()) < 5 or share < _SAME:
                 continue
-            if short or not _given(evidence, tokens):
+            if short or not _given(evidence, tokens) or not _looked_up(evidence, tokens):
                 continue
             yield _finding(
                 f"{share:.0%} of the targets that count are the token that the input has at that position",
@@ -132,6 +132,13 @@ def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
     positions, the same for all samples, are none."""
     sequences = [tensor for tensor in _sequences(evidence) if not bool((tensor == tensor[:1]).all())]
     return all(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
+
+
+def _looked_up(evidence: Evidence, tokens: torch.Tensor) -> bool:
+    """Whether these tokens are looked up in an embedding, where any are: a network that has inputs and targets at once
+    may make its decoder's input of these itself."""
+    known = evidence.calls.looked_up
+    return not known or any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
 
 
 def _passed_on(evidence: Evidence) -> Iterator[Finding]:

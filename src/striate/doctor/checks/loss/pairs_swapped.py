@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.drawn_above import BELONGING, drawn_above
 from striate.doctor.checks.loss.far_mates import RIGHT, WRONG, nearest_mates
+from striate.doctor.evidence.answers import asks_for
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -18,8 +20,7 @@ from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.pairs import pulled_by_class
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.token_targets import class_losses
-from striate.doctor.evidence.trial import run_trial
-from striate.doctor.setup.batch import altered, leaves, main_tensor, parts, size_of
+from striate.doctor.setup.batch import altered, leaves, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -178,7 +179,7 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
                 or (not_classes and (_others_nearer(pulled) or _unlearned(evidence, pulled)))
             )
         ]
-        if not swapped or not _labels_count(evidence):
+        if not swapped or not asks_for(evidence, lambda numbers: numbers.roll(1, 0)):
             return None
         return Finding(
             code=CODE,
@@ -221,19 +222,6 @@ def _predicts(evidence: Evidence) -> bool:
     return False
 
 
-def _labels_count(evidence: Evidence) -> bool:
-    """Whether the loss is another one when the samples of a batch have each other's class numbers."""
-    batch = evidence.train.raw[0]
-    wanted = main_tensor(parts(batch)[1])
-    places = [path for path, tensor in leaves(batch) if tensor is wanted]
-    if not places:
-        return True
-    until = evidence.clock.until(0.1)
-    given = (batch, altered(batch, places[0], lambda numbers: numbers.roll(1, 0)))
-    own, other = (run_trial(evidence.setup, [one], 1, until, close=False).losses for one in given)
-    return own != other
-
-
 def _others_nearer(pulled: list[tuple[float, float]]) -> bool:
     """Whether those with two labels are pulled together more than those with one in each of many steps, clearly so."""
     if len(pulled) < _STEPS or not all(same < different for same, different in pulled):
@@ -248,15 +236,21 @@ def _unlearned(evidence: Evidence, pulled: list[tuple[float, float]]) -> bool:
     if not steps or sum(same < different for same, different in steps) < _MOST_STEPS * len(steps):
         return False
     first, last = evidence.trial.losses[0], evidence.trial.level()
-    before, after = (_of_own_class(given) for given in (evidence.start_training, evidence.after_training))
+    sizes = evidence.train.sizes
+    before, after = (_of_own_class(given, sizes) for given in (evidence.start_training, evidence.after_training))
     content = 0 <= last < _SOON * first and len(steps) < len(pulled)
     return after < before - _WORSE or (content and after < before + _BETTER)
 
 
-def _of_own_class(predictions: Predictions) -> float:
-    """Share of samples whose nearest embedding is one of their class."""
+def _of_own_class(predictions: Predictions, sizes: Sequence[int]) -> float:
+    """Share of samples whose nearest embedding is one of their class; of several views of a batch, behind each other,
+    in the first."""
     rows, labels = predictions.outputs.flatten(1).double(), predictions.targets
     assert labels is not None
+    if len(rows) > len(labels):
+        views, ends = len(rows) // len(labels), list(accumulate(sizes))
+        sizes = sizes[: ends.index(len(labels)) + 1]
+        rows = torch.cat([part[:n] for part, n in zip(rows.split([views * n for n in sizes]), sizes, strict=True)])
     return float((labels[neighbors(rows, rows, same=True).nearest] == labels).double().mean())
 
 

@@ -193,7 +193,7 @@ def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Find
     place = view.last.place
     return Finding(
         code=CODE,
-        severity="warning" if view.share < THIRD else "note",
+        severity="warning" if view.share < THIRD and remedy is not None else "note",
         where=place,
         measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
         "positions, "
@@ -210,9 +210,8 @@ RECEPTIVE_FIELD = Check(
     codes=(CODE,),
     question="Do the units that decide see enough of the input?",
     threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
-    "smaller; where "
-    f"that cannot be tried, less than a third and less than {POOR:.0%} right; never from {GOOD:.0%} right on; or "
-    "predictions that the first step of a sequence, "
+    f"smaller; where that cannot be tried, a note for less than a third and less than {POOR:.0%} right; never from "
+    f"{GOOD:.0%} right on; or predictions that the first step of a sequence, "
     f"or its last, moves, and all others by less than {NOTHING:g} of their standard deviation",
     run=run,
     quick=False,

@@ -17,6 +17,7 @@ from striate.doctor.setup.reward_code import (
     Bootstrap,
     bootstraps,
     environment_steps,
+    learns_values,
     network_called,
     only_at_ends,
     optimized,
@@ -31,7 +32,7 @@ _EPISODES, _AS_LONG = 5, 3.0
 
 def _found(evidence: Evidence) -> tuple[ScriptSource, list[Bootstrap]]:
     source = evidence.source
-    found = list(bootstraps(source)) if environment_steps(source) else []
+    found = list(bootstraps(source)) if environment_steps(source) or learns_values(source) else []
     if not found:
         raise NoEvidence("nothing is learned from discounted values of later states")
     return source, found
