@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.eval.batch_means import BATCH_MEANS
+from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
@@ -123,7 +123,7 @@ def test_a_mean_of_metrics_of_batches_is_not_that_of_all(metric: str, named: boo
     text = f"def get_score(y, predicted):\n    return {metric}(y, predicted, average='macro')\n" + SCRIPT.replace(
         "correct += (predicted == y).sum().item()", "scores.update(get_score(y, predicted), len(y))"
     )
-    assert list(found(text, values(), [BATCH_MEANS])) == ["eval.batch-means"] * named
+    assert list(found(text, values(), [RANKED_BY_BATCH])) == ["eval.batch-means"] * named
 
 
 def contrastive(swapped: bool) -> Any:

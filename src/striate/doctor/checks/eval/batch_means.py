@@ -29,9 +29,6 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         if loader is evidence.setup.train or counted is None or loader.drop_last or loader.batch_size is None:
             continue
         samples, batches = counted
-        if batches > 1 and (found := next(_of_all_alone(source, loop), None)) is not None:
-            yield _of_no_means(*found, batches)
-            return
         short = samples - (batches - 1) * loader.batch_size
         excess = 1 / batches - short / samples
         if batches < 2 or excess < _EXCESS:
@@ -40,58 +37,6 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
             yield _of_means(node, batches, short, samples, what)
             return
     yield from _of_roots(evidence)
-
-
-_OF_ALL = (
-    "f1_score", "fbeta_score", "precision_score", "recall_score", "roc_auc_score", "average_precision_score",
-    "balanced_accuracy_score", "matthews_corrcoef", "cohen_kappa_score", "jaccard_score", "r2_score", "pearsonr",
-    "spearmanr", "kendalltau",
-)  # fmt: skip
-"""Metrics of a whole set, which are no means over its samples, by their names in scikit-learn and SciPy."""
-
-
-def _of_all_alone(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
-    """Where a loop averages such metrics of its batches, and which."""
-    averaged: list[tuple[ast.AST, ast.expr]] = [
-        (node, node.args[0])
-        for node in ast.walk(loop)
-        if isinstance(node, ast.Call) and called(node) == "update" and node.args
-    ]
-    for name, (kind, value) in added_in(loop).items():
-        averaged += [(node, value) for node in after_loop(source, loop, name) if averages(node, name, kind)]
-    for node, value in averaged:
-        known = source.last_value(node, value.id) if isinstance(value, ast.Name) else None
-        if (metric := _metric_of_all(source, known if known is not None else value)) is not None:
-            yield node, metric
-
-
-def _metric_of_all(source: ScriptSource, node: ast.AST, depth: int = 2) -> str | None:
-    """Such a metric that an expression calls, itself or by functions of the script's."""
-    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
-    own = next((called(part) for part in calls if called(part) in _OF_ALL), None)
-    if own is not None or not depth:
-        return own
-    returned = (
-        part.value
-        for call in calls
-        for function in source.functions_of(call)
-        for part in ast.walk(function)
-        if isinstance(part, ast.Return) and part.value is not None
-    )
-    return next((found for value in returned if (found := _metric_of_all(source, value, depth - 1))), None)
-
-
-def _of_no_means(node: ast.AST, metric: str, batches: int) -> Finding:
-    return Finding(
-        code="eval.batch-means",
-        severity="warning",
-        where=f"line {getattr(node, 'lineno', 0)}",
-        measured=f"`{ast.unparse(node)}` averages `{metric}` of each of {several(batches, 'batch', 'batches')}",
-        threshold=BATCH_MEANS.threshold,
-        why="It is no mean over samples: of a batch that lacks a class, or has few of it, it is far from that of all "
-        "samples, and its mean changes with the batch size.",
-        remedy=f"collect what all batches give, and ask once: `{metric}(torch.cat(targets), torch.cat(predicted))`",
-    )
 
 
 def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
@@ -245,9 +190,8 @@ def _is_mean(value: ast.expr) -> bool:
 BATCH_MEANS = Check(
     codes=("eval.batch-means",),
     question="Does each sample count the same in a metric?",
-    threshold="a mean over batches of what is no mean over samples, as F1; or a mean of batch means in which the last "
-    f"batch counts {_EXCESS:.0%} of all more than its samples do; or a mean of the batches' roots that is {_BELOW:.0%} "
-    "below the root of all",
+    threshold=f"a mean of batch means in which the last batch counts {_EXCESS:.0%} of all more than its samples do; or "
+    f"a mean of the batches' roots that is {_BELOW:.0%} below the root of all",
     run=_batch_means,
     of_source=True,
 )

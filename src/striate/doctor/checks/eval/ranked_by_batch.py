@@ -43,13 +43,17 @@ def _of_batches(evidence: Evidence) -> Iterator[ast.Call]:
         if loader is evidence.setup.train or len(loader) < 2:
             continue
         for name, (kind, value) in added_in(loop).items():
-            found = next(_ranked_in(loop, value), None)
+            found = next(_ranked_in(source, loop, value), None)
             if found is not None and any(averages(node, name, kind) for node in after_loop(source, loop, name)):
                 yield found
+        for node in ast.walk(loop):  # of a meter
+            if isinstance(node, ast.Call) and called(node) == "update" and node.args:
+                yield from _ranked_in(source, loop, node.args[0])
 
 
-def _ranked_in(loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
-    """The calls that gave a value in a loop, by itself or by the name that it was given there."""
+def _ranked_in(source: ScriptSource, loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
+    """The calls that gave a value in a loop, by itself or by the name that it was given there, also as what a function
+    of the script's returns."""
     if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) for part in ast.walk(value)):
         return
     names = names_in(value)
@@ -59,8 +63,16 @@ def _ranked_in(loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
     ]
     for part in (part for whole in (value, *given) for part in ast.walk(whole)):
-        if isinstance(part, ast.Call) and _RANKED.search(called(part)):
+        if isinstance(part, ast.Call) and (_RANKED.search(called(part)) or _returns_ranked(source, part)):
             yield part
+
+
+def _returns_ranked(source: ScriptSource, call: ast.Call) -> bool:
+    return any(
+        isinstance(part, ast.Return) and isinstance(part.value, ast.Call) and _RANKED.search(called(part.value))
+        for function in source.functions_of(call)
+        for part in ast.walk(function)
+    )
 
 
 def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
