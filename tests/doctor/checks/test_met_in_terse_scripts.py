@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
@@ -124,6 +125,22 @@ def test_a_mean_of_metrics_of_batches_is_not_that_of_all(metric: str, named: boo
         "correct += (predicted == y).sum().item()", "scores.update(get_score(y, predicted), len(y))"
     )
     assert list(found(text, values(), [RANKED_BY_BATCH])) == ["eval.batch-means"] * named
+
+
+@pytest.mark.parametrize(("alike", "by_plate"), [(True, False), (True, True), (False, False)])
+def test_photographs_of_one_plate_lie_on_one_side(alike: bool, by_plate: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plates = torch.arange(180) // 3
+    things = torch.randn(60, 1, 8, 8, generator=generator)[plates]
+    images = things + (0.1 if alike else 5.0) * torch.randn(180, 1, 8, 8, generator=generator)
+    order = torch.arange(180) if by_plate else torch.randperm(180, generator=generator)
+    names = {"images": images.numpy(), "plates": plates.numpy(), "labels": (plates % 2).numpy()}
+    said: dict[str, str] = {}
+    with suppress(NoEvidence):
+        said = found(
+            SCRIPT, values() | names | {"trn_idx": order[:120].numpy(), "val_idx": order[120:].numpy()}, [GROUPS_SHARED]
+        )
+    assert list(said) == ["data.split-overlap"] * (alike and not by_plate)
 
 
 def contrastive(swapped: bool) -> Any:
