@@ -17,6 +17,7 @@ from striate.doctor.checks.model.variants import Tried, said, tried
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import movement
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
@@ -144,7 +145,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     if remedy is None and (view.share >= THIRD or right > POOR):
         return
-    yield _finding(view, remedy, right, wider)
+    yield _finding(view, remedy, right, wider, sure=remedy is not None or _guesses(evidence))
 
 
 def _of_one_step(name: str, steps: int) -> Finding:
@@ -161,6 +162,13 @@ def _of_one_step(name: str, steps: int) -> Finding:
         if name == "first"
         else "the state in which the recurrence has seen all steps: of one that goes backward, `out[:, 0]`",
     )
+
+
+def _guesses(evidence: Evidence) -> bool:
+    with suppress(NoEvidence):
+        known = quality(evidence.after.outputs, evidence.after.targets)
+        return known is not None and known.guesses
+    return False
 
 
 def _share_right(evidence: Evidence) -> float:
@@ -189,11 +197,11 @@ def _dilate(replica: Replica, times: int) -> None:
         part.dilation = tuple(dilation * times for dilation in part.dilation)
 
 
-def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Finding:
+def _finding(view: View, remedy: Tried | None, right: float, wider: int, *, sure: bool) -> Finding:
     place = view.last.place
     return Finding(
         code=CODE,
-        severity="warning" if view.share < THIRD and remedy is not None else "note",
+        severity="warning" if view.share < THIRD and sure else "note",
         where=place,
         measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
         "positions, "
@@ -210,7 +218,8 @@ RECEPTIVE_FIELD = Check(
     codes=(CODE,),
     question="Do the units that decide see enough of the input?",
     threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
-    f"smaller; where that cannot be tried, a note for less than a third and less than {POOR:.0%} right; never from "
+    f"smaller; where that cannot be tried, less than a third and less than {POOR:.0%} right, a note where that is more "
+    "than a guess; never from "
     f"{GOOD:.0%} right on; or predictions that the first step of a sequence, "
     f"or its last, moves, and all others by less than {NOTHING:g} of their standard deviation",
     run=run,
