@@ -82,6 +82,7 @@ def test_target_numbers_by_chance() -> None:
     assert not asked(LABELS_RANDOM, nn.Linear(6, 1), (x, y), **options)
 
 
+@pytest.mark.slow
 def test_labels_of_a_rare_class_at_random() -> None:
     torch.manual_seed(0)
     x = torch.randn(2000, 6)

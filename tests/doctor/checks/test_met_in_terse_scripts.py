@@ -58,6 +58,7 @@ def masks(shift: float = 0.0, scale: float = 1.0) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x * scale + shift, (x > 0).float()), 32)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("right", [True, False])
 def test_a_loss_within_the_step_tells_validation_of_another_scale(right: bool) -> None:
     torch.manual_seed(0)
@@ -98,6 +99,7 @@ class Reader(nn.Module):
         return self.say(self.write(self.letters(words), state)[0])
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("shifted", [True, False])
 def test_letters_that_a_teacher_gives_are_those_before(shifted: bool) -> None:
     torch.manual_seed(0)
@@ -161,6 +163,7 @@ def contrastive(swapped: bool) -> Any:
     return step
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [True, False])
 def test_labels_belong_to_both_views_of_a_batch(swapped: bool) -> None:
     said = []
@@ -175,6 +178,7 @@ def test_labels_belong_to_both_views_of_a_batch(swapped: bool) -> None:
     assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("of_pairs", [True, False])
 def test_classes_may_have_other_names_in_each_batch(of_pairs: bool) -> None:
     torch.manual_seed(0)
