@@ -47,7 +47,8 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         given = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
         along = source.value(axis) if axis is not None else None
         if along == 0 and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
-            yield _along_samples(site.where, ast.unparse(outer or site.node), outputs, "nn.Softmax(dim=1)(outputs)")
+            told = _OF_SAMPLES.format(ast.unparse(outer or site.node))
+            yield _along(site.where, told, "samples", outputs, "nn.Softmax(dim=1)(outputs)")
             return
     for site in source.calls(*_ALONG):
         names = source.predictions_in(source.scope_of(site.node))
@@ -60,11 +61,13 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         if owner is not _whole(owner):
             along = source.value(axis) if axis is not None else None
             if along is not None and along not in (-1, outputs.ndim - 1) and outputs.ndim > 2:
-                yield _along_another(site, outputs, along, _with_axis(site.node, axis, -1))
+                told = f"`{site.text}` goes along axis {along}, and it chooses from numbers of the last one"
+                yield _along(site.where, told, "places", outputs, _with_axis(site.node, axis, -1))
                 return
             continue
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
-            yield _along_samples(site.where, site.text, outputs, _with_axis(site.node, axis, 1))
+            told, right = _OF_SAMPLES.format(site.text), _with_axis(site.node, axis, 1)
+            yield _along(site.where, told, "samples", outputs, right)
             return
         along = source.value(axis) if axis is not None else None
         if called(site.node) in ("argmax", "softmax") and along in (1, -1) and outputs.shape[1:] == (1,):
@@ -80,20 +83,6 @@ def _whole(node: ast.expr | None) -> ast.expr | None:
     first, last = index.elts
     rest = isinstance(first, ast.Constant) and first.value is ...
     return node.value if rest and isinstance(last, ast.Slice) else node
-
-
-def _along_another(site: Site, outputs: torch.Tensor, along: int, right: str) -> Finding:
-    """Of classes that are some numbers of the last axis."""
-    return Finding(
-        code="eval.wrong-axis",
-        severity="error",
-        where=site.where,
-        measured=f"`{site.text}` goes along axis {along}, and the numbers that it chooses from are part of the last "
-        f"one: outputs are {tuple(outputs.shape)}",
-        threshold=WRONG_AXIS.threshold,
-        why="It compares places with each other instead of classes: the result is no prediction.",
-        remedy=f"`{right}`",
-    )
 
 
 def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
@@ -114,23 +103,27 @@ def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
     )
 
 
-def _along_samples(where: str, text: str, outputs: torch.Tensor, right: str) -> Finding:
+def _along(where: str, measured: str, compared: str, outputs: torch.Tensor, right: str) -> Finding:
+    """Of an axis along which `compared` lie."""
     return Finding(
         code="eval.wrong-axis",
         severity="error",
         where=where,
-        measured=f"`{text}` goes along axis 0, that of the samples: outputs are {tuple(outputs.shape)}",
-        threshold="along the axis of the classes, 1",
-        why="It compares samples with each other instead of classes: the result is no prediction.",
+        measured=f"{measured}: outputs are {tuple(outputs.shape)}",
+        threshold=WRONG_AXIS.threshold,
+        why=f"It compares {compared} with each other instead of classes: the result is no prediction.",
         remedy=f"`{right}`",
     )
+
+
+_OF_SAMPLES = "`{}` goes along axis 0, that of the samples"
 
 
 def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
     """The call with another number for its axis."""
     right = ast.copy_location(ast.Constant(value), call)
     args = [right if given is axis else given for given in call.args]
-    words = [ast.keyword("dim", right) if word.value is axis else word for word in call.keywords]
+    words = [ast.keyword(word.arg, right) if word.value is axis else word for word in call.keywords]
     return ast.unparse(ast.Call(call.func, args, words))
 
 
