@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.modes import MODE as EVAL_MODE
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
@@ -98,7 +98,7 @@ class Shops(nn.Module):
 @pytest.mark.parametrize("anew", [True, False])
 def test_codes_stand_for_the_same_on_both_sides(anew: bool) -> None:
     train, val = sold(anew=anew)
-    told = said(SHIFT, Shops(), train, val=val, loss=nn.BCEWithLogitsLoss())
+    told = said(SHIFTED_TABLES, Shops(), train, val=val, loss=nn.BCEWithLogitsLoss())
     assert [finding.code for finding in told] == ["data.shift"] * anew
 
 

@@ -23,7 +23,7 @@ from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.folds import SHARED_NETWORK
 from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
@@ -220,7 +220,7 @@ def test_targets_of_validation_are_none_that_training_never_has(shuffled: bool) 
     loader = DataLoader(TensorDataset(x, y), 32, shuffle=True)
     said: list[Finding] = []
     with suppress(NoEvidence):
-        said = asked(SHIFT, model, loader, val=(x_val, y_val), loss=nn.MSELoss(), task="regress")
+        said = asked(SHIFTED_TABLES, model, loader, val=(x_val, y_val), loss=nn.MSELoss(), task="regress")
     assert [one.where for one in said] == ["validation targets"] * (not shuffled)
 
 

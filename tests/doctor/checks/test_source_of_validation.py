@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
@@ -266,7 +266,7 @@ def test_a_column_far_beyond_training(far: bool) -> None:
 
     train = DataLoader(TensorDataset(image[:64], x[:64], y[:64]), 16)
     val = DataLoader(TensorDataset(image[64:], (x[64:] + (500 if far else 0.5)), y[64:]), 16)
-    told = asked(SHIFT, Both(), train, val=val, step=step, loss=nn.CrossEntropyLoss())
+    told = asked(SHIFTED_TABLES, Both(), train, val=val, step=step, loss=nn.CrossEntropyLoss())
     assert [finding.code for finding in told] == ["data.shift"] * far
 
 

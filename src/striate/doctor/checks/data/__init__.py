@@ -22,6 +22,7 @@ from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FE
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
@@ -58,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
     LABEL_MAP,
     FITTED_ANEW,
     SHIFT,
+    SHIFTED_TABLES,
     RANDOM_VALIDATION,
     LEFT_BEHIND,
     STEP_LABELS,

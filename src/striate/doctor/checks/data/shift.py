@@ -24,9 +24,9 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.trial import Change, evaluated_loss
-from striate.doctor.setup.batch import altered, leaf, leaves
+from striate.doctor.setup.batch import altered
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import show_shape
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 FAR = 0.5
@@ -41,15 +41,11 @@ _SMOOTHED = 0.3
 _MOVES = ("exchanged", "turned by half", "turned by a quarter")
 _CLEARER, _FEWEST_MOVED = 0.05, 3
 """A correlation; pairs of draws of which one is moved."""
-RANGES, _FEWEST_ROWS = 3.0, 30
 TOKENS, CHANCE = 0.1, 4.0
-_MOST_CODED, _CODES, _OFTEN_ENOUGH = 40, 12, 8
-_TOLD_WITHIN, _TOLD_ACROSS = 0.7, 0.3
-"""Columns of codes; codes that are there often enough, and how often that is; correlations of their mean targets."""
 _SURE = 0.5
 """Of training, predicted right, from which on a flip is believed: of fewer several ways to look at it may be."""
 OUTSIDE = 0.02
-"""Of the training targets, on either side: those of validation that are all beyond were split by their size."""
+"""Of the training images, on either side."""
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size; no flip by which draws of a sample differ) makes {GAIN:g} more of it right, by "
@@ -57,10 +53,8 @@ THRESHOLD = (
     f"{LOSS:g} to {LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, "
     f"and the loss of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
     f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
-    f"predicted as much worse; or the mean of a column in validation lies {RANGES:g} times training's range beyond it;"
-    f" or all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's; or the mean targets of the codes "
-    f"in a column are correlated by {_TOLD_WITHIN:g} or more between halves of training, by {_TOLD_ACROSS:g} or less "
-    "with validation; or inputs, made smaller than their targets in one fixed way in training, are in another one"
+    f"predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
+    "another one"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -80,10 +74,6 @@ class _Judge:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
-    apart = _columns_apart(evidence) or _targets_apart(evidence) or _codes_apart(evidence)
-    if apart is not None:
-        yield apart
-        return
     x, known = val.inputs, train.inputs
     made = made_otherwise(evidence)
     if made:
@@ -145,117 +135,6 @@ def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     if given is None or not given.is_floating_point() or given.shape[1:] != x.shape[1:]:
         return False
     return _far_apart(known, x) and not _far_apart(given.detach().cpu(), x)
-
-
-def _columns_apart(evidence: Evidence) -> Finding | None:
-    """A column of a table, whether it is all that the network is given or not, whose mean in validation lies far beyond
-    all that training has."""
-    train, val = evidence.train.raw, evidence.val.raw
-    for path in (path for path, _ in leaves(train[0]) if path != evidence.samples.y_path):
-        parts = [[leaf(batch, path) for batch in batches] for batches in (train, val)]
-        tables = [
-            [t.detach().cpu() for t in part if t is not None and t.ndim == 2 and t.is_floating_point()]
-            for part in parts
-        ]
-        if any(len(t) != len(p) for t, p in zip(tables, parts, strict=True)):
-            continue
-        if len({t.shape[1] for table in tables for t in table}) != 1:
-            continue
-        known, x = (torch.cat(table).double() for table in tables)
-        low, high = known.min(0).values, known.max(0).values
-        span, mean = (high - low).clamp_min(1e-12), x.mean(0)
-        beyond = torch.where(high > low, torch.maximum(low - mean, mean - high) / span, torch.zeros(())).nan_to_num(0)
-        column = int(beyond.argmax())
-        if float(beyond[column]) > RANGES and len(known) >= _FEWEST_ROWS:
-            words = (
-                f"column {column} of {several(known.shape[1], 'column')} lies in {float(low[column]):.3g} to "
-                f"{float(high[column]):.3g} in training, and its mean in validation is {float(mean[column]):.3g}"
-            )
-            return _told(words, "error", known, x)
-    return None
-
-
-def _codes_apart(evidence: Evidence) -> Finding | None:
-    """A column of codes, as of cities, whose mean targets in one half of training are those of the other half, and not
-    those of validation: codes that stand for others there."""
-    train, val = evidence.train.raw, evidence.val.raw
-    place = evidence.samples.y_path
-    y, other = (_column(batches, place) for batches in (train, val)) if place is not None else (None, None)
-    if y is None or other is None or y.ndim != 1 or other.ndim != 1:
-        return None
-    for path in (path for path, _ in leaves(train[0]) if path != place):
-        known, x = (_column(batches, path) for batches in (train, val))
-        if known is None or x is None or known.is_floating_point() or known.ndim != 2 or x.shape[1:] != known.shape[1:]:
-            continue
-        for column in range(known.shape[1] if known.shape[1] <= _MOST_CODED else 0):
-            within, across, codes = _means_by_code(known[:, column], y, x[:, column], other)
-            if within >= _TOLD_WITHIN and across <= _TOLD_ACROSS:
-                words = (
-                    f"column {column} has {several(codes, 'code')}; their mean targets in one half of training and in "
-                    f"the other are correlated by {within:.2f}, in training and in validation by {across:.2f}"
-                )
-                return _told(words, "error", known, x)
-    return None
-
-
-def _column(batches: Sequence[Any], path: Any) -> torch.Tensor | None:
-    found = [leaf(batch, path) for batch in batches]
-    if any(not isinstance(t, torch.Tensor) or not t.ndim for t in found):
-        return None
-    tensors = [t.detach().cpu() for t in found if t is not None]
-    if len({t.shape[1:] for t in tensors}) != 1:
-        return None
-    whole = torch.cat(tensors)
-    return whole[:, 0] if whole.ndim == 2 and whole.shape[1] == 1 and whole.is_floating_point() else whole
-
-
-def _means_by_code(
-    known: torch.Tensor, y: torch.Tensor, x: torch.Tensor, other: torch.Tensor
-) -> tuple[float, float, int]:
-    """Correlations of the codes' mean targets between halves of training, and between training and validation; how many
-    codes are often enough in all three."""
-    size = int(max(known.max(), x.max())) + 1
-    if int(min(known.min(), x.min())) < 0 or size > len(known):
-        return 0.0, 0.0, 0
-    half = torch.arange(len(known)) % 2 == 0
-    parts = [(known[half], y[half]), (known[~half], y[~half]), (known, y), (x, other)]
-    counts = [torch.bincount(codes, minlength=size) for codes, _ in parts]
-    often = torch.stack([count >= _OFTEN_ENOUGH for count in counts]).all(0)
-    if int(often.sum()) < _CODES:
-        return 0.0, 0.0, 0
-    sums = [torch.bincount(codes, values.double(), minlength=size) for codes, values in parts]
-    one, two, all_of_it, there = ((total / count)[often] for total, count in zip(sums, counts, strict=True))
-    return _related(one, two), _related(all_of_it, there), int(often.sum())
-
-
-def _related(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num(0.0))
-
-
-def _targets_apart(evidence: Evidence) -> Finding | None:
-    """Quantities to be predicted that are all larger, or all smaller, in validation than nearly all of training's."""
-    train, val = evidence.samples, evidence.val_samples
-    y, other = train.y, val.y
-    if train.classifies or y is None or other is None or not (y.is_floating_point() and other.is_floating_point()):
-        return None
-    if y.numel() != len(y) or other.numel() != len(other) or min(len(y), len(other)) < _FEWEST_ROWS:
-        return None
-    known, x = y.flatten().double(), other.flatten().double()
-    low, high = torch.quantile(known, torch.tensor([OUTSIDE, 1 - OUTSIDE], dtype=torch.float64)).tolist()
-    if not (float(x.min()) > high or float(x.max()) < low):
-        return None
-    return Finding(
-        code="data.shift",
-        severity="warning",
-        where="validation targets",
-        measured=f"validation targets lie in {float(x.min()):.3g} to {float(x.max()):.3g}, and {1 - 2 * OUTSIDE:.0%} "
-        f"of those of training in {low:.3g} to {high:.3g}",
-        threshold=THRESHOLD,
-        why="The samples were split in the order of what is to be predicted: the network is asked about what it was "
-        "never shown.",
-        remedy="shuffle before the split: `order = torch.randperm(len(x))`, `torch.utils.data.random_split`, or "
-        "`train_test_split(x, y, shuffle=True)`",
-    )
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:
