@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import textwrap
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +25,19 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
+from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
+from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.script.validation_data import find_validation
+from striate.doctor.setup.batch import parts
+from striate.doctor.setup.script_source import ScriptSource
 
 TESTS = """
 @torch.no_grad()
@@ -193,3 +202,86 @@ def test_values_of_what_follows_need_no_environment_that_is_an_object() -> None:
     head, _, _ = DQN.rpartition("    if step % 500")
     assert found_in_rewards(head, values_of_rewards(env=None)) == ["reward.target-stale"]
     assert found_in_rewards(head.replace("target(s2)", "target(s)"), values_of_rewards(env=None)) == []
+
+
+def test_lengths_behind_targets_are_inputs() -> None:
+    lengths = torch.tensor([3, 5, 2, 4])
+    places = torch.arange(5)
+    words = torch.randint(1, 9, (4, 5)).masked_fill(places >= lengths[:, None], 0)
+    tags = (words % 3).masked_fill(places >= lengths[:, None], -100)
+    inputs, targets = parts((words, tags, lengths))
+    assert inputs == (words, lengths)
+    assert targets is tags
+    assert parts((words, tags, lengths - 1))[1] is not tags
+    assert parts((torch.randn(4, 5), torch.randn(4, 5), lengths))[1] is lengths
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_gradients_that_are_put_in_their_place_need_no_clearing(left: bool) -> None:
+    text = (
+        "for x, y in loader:\n    gradients = torch.autograd.grad(loss, parameters)\n" + "    loss.backward()\n" * left
+    )
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        value = loss(model(batch[0]), batch[1])
+        for p, g in zip(model.parameters(), torch.autograd.grad(value, list(model.parameters())), strict=True):
+            p.grad = g if p.grad is None or not left else p.grad
+        optimizer.step()
+        return value.detach()
+
+    model = perceptron()
+    tree = ast.parse(text)
+    line = next(node for node in ast.walk(tree) if isinstance(node, ast.For))
+    source = ScriptSource({"a.py": tree}, {"model": model}, ("a.py", line.lineno, line.end_lineno or 0), 1)
+    options: Any = {"step": step, "loss": nn.CrossEntropyLoss(), "source": source}
+    said = asked(MISSING_ZERO_GRAD, model, digits(), optimizer=torch.optim.SGD(model.parameters(), 0.05), **options)
+    assert [one.code for one in said] == ["optim.missing-zero-grad"] * left
+
+
+@pytest.mark.parametrize(("end", "shared"), [(400, True), (320, False)])
+def test_memory_of_training_is_none_of_validation(end: int, shared: bool) -> None:
+    ids = torch.arange(600)
+    said = found(SCRIPT, values() | {"tr": ids[:end], "va": ids[200 if shared else 300 :][:200]}, [SPLIT_OVERLAP])
+    assert list(said) == ["data.split-overlap"] * shared
+
+
+def test_one_batch_is_learned_in_the_unit_of_the_step() -> None:
+    x, y = next(iter(digits(64)))
+    model = nn.Sequential(perceptron(), nn.ReLU(), nn.Linear(10, 1), nn.Flatten(0))
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value = functional.mse_loss(model(batch[0]), (batch[1] - 45_000) / 29_000)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    train = DataLoader(TensorDataset(x, 10_000.0 * y), 32)
+    options: Any = {"step": step, "task": "regress", "optimizer": lambda p: torch.optim.SGD(p, 1e-5)}
+    assert asked(CANNOT_OVERFIT_BATCH, model, train, **options) == []
+
+
+@pytest.mark.parametrize(("limit", "right"), [("0.0", False), ("0.5", True)])
+def test_a_list_of_shares_is_held_against_a_share(limit: str, right: bool) -> None:
+    text = SCRIPT.replace("predicted = outputs.argmax(dim=1)", "shares.append(torch.sigmoid(outputs))") + (
+        f"    predicted = (torch.cat(shares) > {limit}).int()\n"
+    )
+    text = text.replace("    model.eval()\n", "    model.eval()\n    shares = []\n")
+    assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * (not right)
+
+
+@pytest.mark.parametrize(("given", "cut"), [("self.alpha, self.alpha", False), ("self.mean(x), self.width(x)", True)])
+def test_a_coefficient_that_is_drawn_of_a_setting_has_no_way_back(given: str, cut: bool) -> None:
+    text = textwrap.dedent(f"""
+        class Module:
+            def forward(self, x):
+                return self.net(x)
+
+            def training_step(self, x):
+                share = torch.distributions.Beta({given}).sample()
+                return self(share * x)
+
+        for x, y in loader:
+            model(x)
+    """)
+    assert list(found(text.lstrip(), values(), [GRAPH_DETACHED])) == ["model.graph-detached"] * cut

@@ -381,20 +381,29 @@ def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
 
 
 def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
-    """One pass of the loop, which gives what went backward as its loss, as it was before a GradScaler made it larger.
-    It counts as the user's code, so that what it holds is copied with it."""
+    """One pass of the loop, which gives as its loss what went backward, as it was before a GradScaler made it larger;
+    where nothing did, what gradients were asked of. It counts as the user's code, so that what it holds is copied with
+    it."""
     count = [0]  # what is done at each hundredth step, as at step 0, is left out
 
     def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
         count[0] += 1
-        found: list[torch.Tensor] = []
+        found, asked = list[torch.Tensor](), list[torch.Tensor]()
         plain: dict[int, torch.Tensor] = {}
         original, scaling = torch.autograd.backward, torch.amp.GradScaler.scale
+        gradients = torch.autograd.grad
+
+        def last_of(tensors: Any) -> torch.Tensor:
+            return tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors))
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            last = tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors))
+            last = last_of(tensors)
             found.append(plain.pop(id(last), last))
             original(tensors, *args, **kwargs)
+
+        def grad(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            asked.append(last_of(outputs))
+            return gradients(outputs, *args, **kwargs)
 
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = scaling(scaler, outputs)
@@ -402,14 +411,14 @@ def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
                 plain[id(scaled)] = outputs
             return scaled
 
-        torch.autograd.backward = backward
+        torch.autograd.backward, torch.autograd.grad = backward, grad
         torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
         try:
             body(model, batch, optimizer, loss, count[0])
         finally:
-            torch.autograd.backward = original
+            torch.autograd.backward, torch.autograd.grad = original, gradients
             torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign]
-        return found[-1].detach() if found else None
+        return next((each[-1].detach() for each in (found, asked) if each), None)
 
     step.__module__ = module
     return step

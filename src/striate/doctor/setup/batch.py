@@ -18,15 +18,30 @@ _TRUE = {"gt", "truth", "target", "targets", "label", "labels"}
 
 
 def parts(batch: Any) -> tuple[Any, Any]:
-    """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of a dictionary by the
-    usual names; of a tensor alone, the tensor twice: what is to be reconstructed."""
+    """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of (x, y, lengths), of a
+    dictionary by the usual names; of a tensor alone, the tensor twice: what is to be reconstructed."""
     if isinstance(batch, Mapping):
         return _of_mapping(batch)
     if isinstance(batch, list | tuple):
         if len(batch) == 1:
             return batch[0], batch[0]
+        if len(batch) == 3 and _are_lengths(batch[2], batch[1]) and _are_lengths(batch[2], batch[0]):
+            return (batch[0], batch[2]), batch[1]
         return (batch[0], batch[1]) if len(batch) == 2 else (tuple(batch[:-1]), batch[-1])
     return batch, batch
+
+
+def _are_lengths(lengths: Any, rows: Any) -> bool:
+    """Whether numbers say of each of several rows how long it is: behind them all have one filler, and one is full."""
+    if not (isinstance(lengths, torch.Tensor) and isinstance(rows, torch.Tensor)):
+        return False
+    if lengths.is_floating_point() or lengths.shape != rows.shape[:1] or rows.ndim < 2 or not len(rows):
+        return False
+    places = torch.arange(rows.shape[1], device=lengths.device)
+    behind = rows[(places >= lengths[:, None]).to(rows.device)]
+    if int(lengths.max()) != rows.shape[1] or int(lengths.min()) < 1 or not len(behind):
+        return False
+    return bool((behind == behind[0]).all())
 
 
 def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ from striate.records import Finding
 from striate.wording import show_shape
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
-FAR = 0.5
+FAR, SCALED = 0.5, 3.0
 LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
 BEHIND = 0.12
@@ -50,8 +50,9 @@ THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size; no flip by which draws of a sample differ) makes {GAIN:g} more of it right, by "
     f"{CERTAIN:g} standard errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from "
-    f"{LOSS:g} to {LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, "
-    f"and the loss of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
+    f"{LOSS:g} times that of training ({LOSS_MENDED:g} where deviations are {SCALED:g} times apart) to {LOSS_MENDED:g} "
+    f"times, and half as near; or means are {DEVIATIONS:g} deviations of training apart, and the loss of validation is "
+    f"{FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
     f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
     f"predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
     "another one"
@@ -201,7 +202,8 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         yield _told(f"{tokens}; {words}", "error", known, x)
         return
     apart = by_step or _far_apart(known, x)
-    if path is None or not apart or not own > 0 or not (val > LOSS * own or val != val):
+    least = LOSS_MENDED if _scaled(known, x) else LOSS
+    if path is None or not apart or not own > 0 or not (val > least * own or val != val):
         return
     if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
         return
@@ -211,7 +213,11 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         if (scaled and prepared) or not (scaled or by_step):
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
-        if fixed <= LOSS_MENDED * own and not _helps_training(evidence, way, ask, own, len(batches)):
+        if (
+            fixed <= own + (val - own) / 2
+            and fixed <= LOSS_MENDED * own
+            and not _helps_training(evidence, way, ask, own, len(batches))
+        ):
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
@@ -277,6 +283,13 @@ def _far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
     one, other = float(known.double().std()), float(x.double().std())
     apart = abs(float(known.double().mean()) - float(x.double().mean())) > FAR * max(one, 1e-12)
     return apart or not 1 / (1 + FAR) < other / max(one, 1e-12) < 1 + FAR
+
+
+def _scaled(known: torch.Tensor, x: torch.Tensor) -> bool:
+    """Whether the deviation of all numbers is several times that of training, or a fraction of it: what normalization
+    makes of pixels, and samples by chance hardly are."""
+    one, other = float(known.double().std()), float(x.double().std())
+    return min(one, other) > 0 and max(one, other) > SCALED * min(one, other)
 
 
 def _tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:

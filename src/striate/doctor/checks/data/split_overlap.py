@@ -18,15 +18,20 @@ from striate.records import Finding
 from striate.wording import several
 
 _TRAINING = re.compile(r"train|trn|(?<![a-z])tr(?![a-z])")
-_OTHERS = ("val", "valid", "validation", "test", "tst", "dev", "eval")
+_OTHERS = ("val", "valid", "validation", "va", "test", "te", "tst", "dev", "eval")
 _IMAGES_AXES = 3
-FEWEST = 5
+FEWEST, _FEWEST_BYTES = 5, 1000
 """Positions: two numbers are the ends of a range."""
 _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nodes", "rows")
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_positions_shared(evidence)) or list(_images_shared(evidence)) or list(_split_again(evidence.source))
+    found = (
+        list(_positions_shared(evidence))
+        or list(_images_shared(evidence))
+        or list(_memory_shared(evidence))
+        or list(_split_again(evidence.source))
+    )
     found = found or list(_never_used(evidence))
     yield from found or _never_read(evidence)
 
@@ -184,6 +189,31 @@ def _images_shared(evidence: Evidence) -> Iterator[Finding]:
                     name, other, f"{shared} of {several(len(also), 'image')} in `{other}` are in `{name}` as well"
                 )
                 return
+
+
+def _memory_shared(evidence: Evidence) -> Iterator[Finding]:
+    """Arrays named for training and for validation of which one is half or more of the other's memory, as
+    `train, val = ids, ids[n:]` leaves them. A few numbers before validation may belong to both, as its context."""
+    names = evidence.source.names
+    for name, value in list(names.items()):
+        ours = _memory(value) if _TRAINING.search(name.lower()) and not is_for_training(name) else None
+        for other, also in counterparts(name, names) if ours is not None else ():
+            theirs = _memory(also)
+            if ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
+                continue
+            shared = min(ours.stop, theirs.stop) - max(ours.start, theirs.start)
+            if shared >= len(theirs) / 2:
+                yield _shared(name, other, f"{shared / len(theirs):.0%} of `{other}` is a part of `{name}`, in memory")
+                return
+
+
+def _memory(value: Any) -> range | None:
+    """The addresses of an array or a tensor whose numbers lie side by side."""
+    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.is_contiguous():
+        return range(value.data_ptr(), value.data_ptr() + value.numel() * value.element_size())
+    if isinstance(value, np.ndarray) and value.flags.c_contiguous:
+        return range(value.ctypes.data, value.ctypes.data + value.nbytes)
+    return None
 
 
 def _are_images(value: Any) -> bool:

@@ -185,11 +185,14 @@ _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
 
 
 def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:
-    """The function that made a variable that is held against a limit, where each of its values in the same function is
-    one of a sigmoid or softmax, or was put together of such; `` where not."""
-    if not isinstance(node.left, ast.Name):
+    """The function that made a variable that is held against a limit, or a list of such put together, where each of its
+    values in the same function is one of a sigmoid or softmax, or was put together of such; `` where not."""
+    held: ast.expr | None = node.left
+    while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
+        held = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
+    if not isinstance(held, ast.Name):
         return ""
-    made = _makers(source.scope_of(node), node.left.id, frozenset({node.left.id}))
+    made = _makers(source.scope_of(node), held.id, frozenset({held.id}))
     return min(made) if made and made <= _SQUASHING.keys() else ""
 
 

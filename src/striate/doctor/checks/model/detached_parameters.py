@@ -19,7 +19,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import listed, listed_names, several
 
@@ -230,7 +230,13 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
         within = isinstance(owner, ast.ClassDef) and any(
             isinstance(part, ast.FunctionDef) and part.name == "forward" for part in owner.body
         )
-        given = [part for one in getattr(drawn, "args", []) for part in ast.walk(one) if isinstance(part, ast.Name)]
+        given = [
+            part
+            for one in getattr(drawn, "args", [])
+            if not isinstance(one, ast.Attribute) or last_name(one.value) != "self"  # a setting, `self.alpha`
+            for part in ast.walk(one)
+            if isinstance(part, ast.Name)
+        ]
         if drawn is None or called(drawn) not in _REPARAMETERIZED or not (within or site.often == "batch"):
             continue
         # A coefficient of mixup is drawn of a number, and is one.

@@ -102,7 +102,7 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     """After each step of the optimizer, what it was given still lies there when the next gradients come."""
     rows = evidence.trial.rows
     left = _left_over(rows)
-    if len(left) < FEWEST or not all(left):
+    if len(left) < FEWEST or not all(left) or _replaced(evidence):
         return
     first, last = (next(row.held for row in some if row.held) for some in (rows, list(reversed(rows))))
     raw = next((row.raw for row in reversed(rows) if row.raw), 0.0)
@@ -148,6 +148,12 @@ def _find_kept_in_closure(evidence: Evidence) -> Iterator[Finding]:
 def _find_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     found = list(_find_kept_in_closure(evidence))
     yield from found or _find_missing_zero_grad(evidence)
+
+
+def _replaced(evidence: Evidence) -> bool:
+    """Whether code puts gradients in the place of those before: `p.grad = g` of `torch.autograd.grad`."""
+    source = evidence.setup.source
+    return source is not None and not source.calls("backward") and bool(source.calls("grad"))
 
 
 def _left_over(rows: Sequence[StepRow]) -> list[bool]:
