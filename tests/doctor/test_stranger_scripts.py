@@ -82,6 +82,7 @@ FOUND_IN_DEVELOPMENT = (
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 
 
+@pytest.mark.slow
 def test_each_fault_can_be_planted_and_has_a_code_that_exists() -> None:
     for number, (name, (part, _, text, codes)) in enumerate(CASES.items()):
         if number % 4 == 0:

@@ -183,6 +183,7 @@ def table(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 PLAIN = {"execution.plan": "plain"}
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("task", [Median, Median(2.0)], ids=["class", "instance"])
 def test_a_task_that_no_file_names(task: object) -> None:
     run = striate.train(table(), "mlp(4)", task=task, epochs=2, out="r", set=PLAIN)

@@ -187,6 +187,7 @@ def test_no_part_of_a_strangers_configuration_is_run(striate, strange_part, word
     assert not Path("again").exists()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("strange_part", ["task.name", "task.loss"], indirect=True)
 def test_no_part_of_a_strangers_run_is_run(striate, strange_part) -> None:
     commands = [("eval", "run"), ("eval", "run", "mnist5k"), ("doctor", "run"), ("compare", "run", "run/../run2")]

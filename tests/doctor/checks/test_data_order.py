@@ -130,6 +130,7 @@ def test_view_where_permute_was_meant() -> None:
     assert not asked(SCRAMBLED, small_network(), (x.permute(0, 3, 1, 2).contiguous(), y))
 
 
+@pytest.mark.slow
 def test_view_inside_forward_also_before_a_function() -> None:
     class Viewing(nn.Module):
         def __init__(self, right: bool) -> None:

@@ -79,6 +79,7 @@ def test_a_step_that_goes_back_to_training(part: nn.Module) -> None:
     assert not asked(MODE, Middle(part).eval(), digits(), step=step_with_both, optimizer=adam)
 
 
+@pytest.mark.slow
 def test_a_network_handed_over_after_an_evaluation() -> None:
     model = Middle(nn.BatchNorm1d(24))
     for batch in list(digits())[:3]:

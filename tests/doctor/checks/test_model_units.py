@@ -26,6 +26,7 @@ def filled(model: nn.Sequential, weight: float | None, bias: float | None) -> nn
     return model
 
 
+@pytest.mark.slow
 def test_units_that_are_off_for_all_samples() -> None:
     (found,) = asked(DEAD_UNITS, filled(perceptron(), None, -20.0), digits())
     assert (found.code, found.severity) == ("model.dead-units", "error")

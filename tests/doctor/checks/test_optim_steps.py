@@ -79,6 +79,7 @@ def test_gradients_that_are_cleared_at_some_time(every: int, clear: str) -> None
     assert not asked(MISSING_ZERO_GRAD, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
 
 
+@pytest.mark.slow
 def test_a_clip_that_cuts_everything() -> None:
     model = perceptron()
     options: dict[str, Any] = {"optimizer": sgd(model, 0.2), "loss": LOSS}
@@ -118,6 +119,7 @@ def scaling(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss
     return value
 
 
+@pytest.mark.slow
 def test_a_scale_is_no_clip() -> None:
     model = perceptron()
     options: dict[str, Any] = {"optimizer": sgd(model, 1e-6), "loss": LOSS, "step": scaling}

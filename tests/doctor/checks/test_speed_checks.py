@@ -43,6 +43,7 @@ def test_a_loader_that_takes_longer_than_the_step() -> None:
     assert "num_workers=4" in found.remedy
 
 
+@pytest.mark.slow
 def test_workers_prepare_batches_meanwhile() -> None:
     assert asked(INPUT_BOUND, perceptron(), DataLoader(Slow(0.0012), 8), loss=LOSS)
     assert not asked(INPUT_BOUND, perceptron(), DataLoader(Slow(0.0012), 8, num_workers=2), loss=LOSS)
