@@ -213,11 +213,8 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         if (scaled and prepared) or not (scaled or by_step):
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
-        if (
-            fixed <= own + (val - own) / 2
-            and fixed <= LOSS_MENDED * own
-            and not _helps_training(evidence, way, ask, own, len(batches))
-        ):
+        enough = LOSS_MENDED * own if val != val else min(LOSS_MENDED * own, own + (val - own) / 2)
+        if fixed <= enough and not _helps_training(evidence, way, ask, own, len(batches)):
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
