@@ -22,7 +22,7 @@ Loop = ast.For | ast.While
 _NUMBER_BY_NUMBER = (
     "exp", "sigmoid", "softmax", "log_softmax", "tanh", "detach", "cpu", "float", "double", "clone", "clamp", "numpy",
 )  # fmt: skip
-_ONE_BEHIND_THE_OTHER = ("cat", "concat", "concatenate", "vstack")
+ONE_BEHIND_THE_OTHER = ("cat", "concat", "concatenate", "vstack")
 _OWN_NAMES = ("self", "model", "net", "network")
 
 
@@ -165,7 +165,7 @@ class ScriptSource:
             if functions := self._functions(node):
                 return all(self._returns_prediction(function) for function in functions)
             inner = receiver_of(node)
-            if called(node) in _ONE_BEHIND_THE_OTHER and node.args:
+            if called(node) in ONE_BEHIND_THE_OTHER and node.args:
                 each = node.args[0]
                 return isinstance(each, ast.ListComp | ast.GeneratorExp) and self.is_prediction(each.elt, names)
             if inner is None or isinstance(self.value(inner), types.ModuleType):
