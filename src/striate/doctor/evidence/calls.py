@@ -125,9 +125,16 @@ class StepCalls:
 
 def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
     """Make one step of a double on `batch` and note what it calls."""
-    calls, replicas = StepCalls(), list[Replica]()
+    return watch_steps(setup, [batch], until)[0]
+
+
+def watch_steps(setup: TrainingSetup, batches: Sequence[Any], until: float) -> list[StepCalls]:
+    """Make one step of a double on each of the batches, one after the other, and note what each calls; fewer where one
+    fails or there is no time for more, but at least one."""
+    seen, replicas = list[StepCalls](), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
+        seen.append(calls := StepCalls())
         replica, watcher = replicas[0], _Watcher(calls)
         try:
             with (
@@ -142,9 +149,11 @@ def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
             calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
         return returned
 
-    trial = run_trial(setup, [batch], 1, until, Change(step=step, prepare=replicas.append), close=False)
-    calls.error = trial.error
-    return calls
+    change = Change(step=step, prepare=replicas.append)
+    trial = run_trial(setup, batches, len(batches), until, change, close=False)
+    seen = seen or [StepCalls()]
+    seen[-1].error = trial.error
+    return seen
 
 
 class _Watcher:

@@ -183,7 +183,7 @@ def _recorded_names(source: ScriptSource, node: ast.expr) -> Iterator[str]:
         return
     if given := source.last_value(node, node.id):
         yield from _recorded_names(source, given)
-    for site in source.calls(function.name):
+    for site in source.calls_of(function):
         yield from (name_or_key(given) for name, given in source.arguments(function, site.node) if name == node.id)
 
 

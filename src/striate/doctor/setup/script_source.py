@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,24 +118,19 @@ class ScriptSource:
 
     def calls(self, *names: str) -> list[Site]:
         """All calls of functions or methods of these names."""
+        return self._sites(lambda call: called(call) in names)
+
+    def calls_of(self, function: Function) -> list[Site]:
+        """All calls of a function of the user's by its name, or by that of a variable that holds it."""
+        return self._sites(lambda call: called(call) == function.name or self._held.get(call) is function)
+
+    def _sites(self, meant: Callable[[ast.Call], bool]) -> list[Site]:
         return [
             Site(node, file, self.often(node, file))
             for file, tree in self.trees.items()
             for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and called(node) in names
+            if isinstance(node, ast.Call) and meant(node)
         ]
-
-    def calls_of(self, function: Function) -> list[Site]:
-        """All calls of a function of the user's by its name, or by that of a variable that holds it."""
-        held = {node for node, other in self._held.items() if other is function}
-        others = [
-            Site(node, file, self.often(node, file))
-            for file, tree in self.trees.items()
-            if held
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and node in held
-        ]
-        return [*self.calls(function.name), *others]
 
     def runs_network(self, node: ast.AST) -> bool:
         """Whether an expression is a call of a network."""

@@ -111,7 +111,7 @@ def _mentions(node: ast.AST, names: set[str], product: ast.AST | None = None) ->
 
 def _given_twice(source: ScriptSource, function: Function, sides: tuple[str, str]) -> bool:
     """Whether a function that compares two of its arguments is given the same for both."""
-    for site in source.calls(function.name):
+    for site in source.calls_of(function):
         given = {name: ast.unparse(value) for name, value in source.arguments(function, site.node)}
         if sides[0] in given and given[sides[0]] == given.get(sides[1]):
             return True

@@ -117,7 +117,7 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
                 continue
             words = _words(node.iter)
             function = source.function_of(node)
-            for site in source.calls(function.name) if function is not None else ():
+            for site in source.calls_of(function) if function is not None else ():
                 given = source.arguments(function, site.node)  # type: ignore[arg-type]
                 words |= {word for name, value in given if name in words for word in _words(value)}
             around = [*source.around(node), *ast.walk(node)]
@@ -131,7 +131,7 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
     for tree in source.trees.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and _without_gradients(node):
-                sites = source.calls(node.name)
+                sites = source.calls_of(node)
                 runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
                 if runs and sites and not any(_in_each_batch(source, site) for site in sites):
                     return node
@@ -160,7 +160,7 @@ def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
         tests = [part for part in source.around(site.node) if isinstance(part, ast.If)]
         return not any(first <= test.lineno <= last for test in tests)
     function = source.function_of(site.node)
-    calls = source.calls(function.name) if depth and isinstance(function, ast.FunctionDef) else []
+    calls = source.calls_of(function) if depth and isinstance(function, ast.FunctionDef) else []
     return not calls or any(_in_each_batch(source, call, depth - 1) for call in calls)
 
 
@@ -183,7 +183,7 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Mo
             if not any(source.runs_network(part) for part in inside) or _runs_another(source, node, model):
                 continue
             helpers = [known for part in inside if isinstance(part, ast.Call) for known in source.functions_of(part)]
-            calls = source.calls(node.name)
+            calls = source.calls_of(node)
             switched = any(_comes_before(source, site, call) for site in evaluating for call in calls)
             if calls and not switched and not ends.intersection(helpers):
                 return node
@@ -232,7 +232,7 @@ def _goes_through_data(source: ScriptSource, function: ast.FunctionDef) -> bool:
     inside = list(ast.walk(function))
     goes = any(isinstance(part, ast.For | ast.comprehension) for part in inside)
     meant = any(called(part).startswith("rand") or called(part) == "train" for part in inside)
-    again = any(site.often == "epoch" for site in source.calls(function.name))
+    again = any(site.often == "epoch" for site in source.calls_of(function))
     return _without_gradients(function) and goes and again and not meant
 
 

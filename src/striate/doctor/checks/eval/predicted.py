@@ -14,7 +14,15 @@ from striate.doctor.checks.data.keypoints import points_are_across_first
 from striate.doctor.checks.eval.decoded_peaks import rows_before_columns
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
+from striate.doctor.setup.script_source import (
+    ONE_BEHIND_THE_OTHER,
+    ScriptSource,
+    Site,
+    argument,
+    called,
+    last_name,
+    receiver_of,
+)
 from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
@@ -196,7 +204,7 @@ def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:
     return min(made) if made and made <= _SQUASHING.keys() else ""
 
 
-_TOGETHER = ("cat", "stack", "concatenate", "vstack", "array")
+_TOGETHER = (*ONE_BEHIND_THE_OTHER, "stack", "array")
 _SAME_NUMBERS = ("numpy", "cpu", "detach", "squeeze", "flatten", "view", "reshape", "ravel", "float", "double")
 
 

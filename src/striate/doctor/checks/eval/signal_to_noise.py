@@ -29,7 +29,7 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
         function = source.function_of(site.node)
         named = {part.id for part in ast.walk(whole) if isinstance(part, ast.Name)}
         peaks = [part for part in [*ast.walk(whole), *_defaults(function, named)] if _is_peak(part)]
-        callers = source.calls(function.name) if function is not None else []
+        callers = source.calls_of(function) if function is not None else []
         scopes = [source.scope_of(place.node) for place in (site, *callers)]
         given = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
         if peaks and not given and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):

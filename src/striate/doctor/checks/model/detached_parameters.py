@@ -266,7 +266,7 @@ def _from_network(source: ScriptSource, name: ast.Name, within: bool) -> bool:
     function = source.function_of(name)
     if within or function is None or name.id not in {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)}:
         return True
-    calls = (dict(source.arguments(function, site.node)) for site in source.calls(function.name))
+    calls = (dict(source.arguments(function, site.node)) for site in source.calls_of(function))
     return any(isinstance(given.get(name.id), ast.Name | ast.Call) for given in calls)
 
 

@@ -96,7 +96,7 @@ def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
     said = (part for tree in source.trees.values() for part in ast.walk(tree) if isinstance(part, ast.Constant))
     if function.name.startswith("__") or any(part.value == function.name for part in said):  # getattr(callback, name)
         return False
-    for site in source.calls(function.name):
+    for site in source.calls_of(function):
         thing = source.value(receiver_of(site.node))
         if thing is None or owner.name in [kind.__name__ for kind in type(thing).__mro__]:
             return False

@@ -67,7 +67,7 @@ def _before_training(source: ScriptSource, node: ast.AST) -> bool:
         return False
     if function.lineno <= first and last <= (function.end_lineno or 0) and function in ast.walk(source.trees[file]):
         return False
-    sites = source.calls(function.name)
+    sites = source.calls_of(function)
     return bool(sites) and all(
         site.often == "once" or (site.often == "epoch" and _before_training(source, site.node)) for site in sites
     )
@@ -84,7 +84,7 @@ def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
     given = [v for tree in source.trees.values() for node in ast.walk(tree) for v in _given(node, name)]
     function = source.function_of(limit)
     if function is not None:  # `choose(net, obs, epsilon_at(step))`
-        pairs = (pair for site in source.calls(function.name) for pair in source.arguments(function, site.node))
+        pairs = (pair for site in source.calls_of(function) for pair in source.arguments(function, site.node))
         given += [value for parameter, value in pairs if parameter == name]
     constants = {v.value for v in given if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
     if any(not isinstance(v, ast.Constant | ast.Attribute) for v in given) or len(constants) > 1:
