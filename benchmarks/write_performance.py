@@ -1,6 +1,7 @@
 """docs/performance.md, docs/measurements/ and their plots, from benchmarks/results/*.json.
 
-What lies in benchmarks/results/other_machine/ (`--out` of a workload) was measured on another one, and stands below.
+What lies in a folder of benchmarks/results/elsewhere/ (`--out` of a workload) was measured on another machine,
+which the folder is named after, and stands below.
 
 Command: python benchmarks/write_performance.py [--results benchmarks/results] [--out docs/performance.md]
 """
@@ -57,15 +58,16 @@ def write_performance(results: Path, out: Path) -> None:
     """Write the page `out`, and beside it, in measurements/, what was tried and a page a workload, with its picture in
     plots/."""
     found, folder = read_results(results), out.parent / "measurements"
-    others = {one["workload"]: one for one in read_results(results / "other_machine")}
+    elsewhere = {place.name: read_results(place) for place in sorted(results.glob("elsewhere/*"))}
     folder.mkdir(exist_ok=True)
     for result in found:
         picture = draw(result, out.parent / "plots")
         plot = None if picture is None else f"../plots/{picture.name}"
-        text = workload_page(result, plot, others.get(result["workload"]))
+        others = {place: one for place, of in elsewhere.items() for one in of if one["workload"] == result["workload"]}
+        text = workload_page(result, plot, others)
         (folder / f"{result['workload']}.md").write_text(text, encoding="utf-8")
     (folder / "tried.md").write_text(tried_page(found), encoding="utf-8")
-    out.write_text(page(found, WORKLOADS, list(others.values())), encoding="utf-8")
+    out.write_text(page(found, WORKLOADS, elsewhere), encoding="utf-8")
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.asked import ASKED, TRIED
@@ -43,15 +43,18 @@ matrix products, three times the forward pass for training (also for the first l
 and nothing for all else. A peer that could not take part is named with its reason."""
 
 
-def page(results: Sequence[Result], expected: Iterable[str], others: Sequence[Result] = ()) -> str:
-    """The first page. `expected`: workloads that `make bench` knows; `others`: results of another machine."""
+def page(
+    results: Sequence[Result], expected: Iterable[str], elsewhere: Mapping[str, Sequence[Result]] | None = None
+) -> str:
+    """The first page. `expected`: workloads that `make bench` knows; `elsewhere`: results of other machines, by what
+    these are named after."""
     missing = [name for name in expected if name not in {r["workload"] for r in results}]
     parts = [
         HEAD,
         _quick_warning(results),
         _waited_for(results),
         _verdicts(results),
-        _elsewhere(others),
+        *(_elsewhere(place, others) for place, others in (elsewhere or {}).items()),
         _machine(results),
         _all_measurements(results, missing),
         WRITTEN,
@@ -65,10 +68,15 @@ def tried_page(results: Sequence[Result]) -> str:
     return "\n\n".join(part for part in [TRIED_HEAD, _tried(results), _slower(results), back] if part) + "\n"
 
 
-def workload_page(result: Result, plot: str | None, other: Result | None = None) -> str:
-    """The measurements of a workload. `plot`: its picture; `other`: the same of another machine."""
+def workload_page(result: Result, plot: str | None, elsewhere: Mapping[str, Result] | None = None) -> str:
+    """The measurements of a workload. `plot`: its picture; `elsewhere`: the same of other machines."""
     back = "[What was asked, what was measured](../performance.md)"
-    parts = [_workload(result, plot), *([_of_other_machine(other)] if other else []), CONVENTIONS, back]
+    parts = [
+        _workload(result, plot),
+        *(_of_other_machine(*other) for other in (elsewhere or {}).items()),
+        CONVENTIONS,
+        back,
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,25 +103,29 @@ def _waited_for(results: Sequence[Result]) -> str:
     return table(["what", "", "striate", "the fastest other way", "times as fast"], rows) if rows else ""
 
 
-def _elsewhere(others: Sequence[Result]) -> str:
+def _on(place: str) -> str:
+    return f"## On a machine {title(place)}"
+
+
+def _elsewhere(place: str, others: Sequence[Result]) -> str:
     """The same on another machine, which is slower or faster in other things."""
     if not others:
         return ""
     claims = {key: made for one in others for key, made in one["claims"].items() if key in ASKED}
     rows = [[ASKED[key], claims[key]["measured"], VERDICTS[claims[key]["met"]]] for key in ASKED if key in claims]
     parts = [
-        f"## On another machine\n\n{_machine_line(others[0]['environment'])}. {_rates_line(others)}".rstrip(),
+        f"{_on(place)}\n\n{_machine_line(others[0]['environment'])}. {_rates_line(others)}".rstrip(),
         _waited_for(others),
         table(["asked", "measured", "verdict"], rows) if rows else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _of_other_machine(result: Result) -> str:
+def _of_other_machine(place: str, result: Result) -> str:
     """The measurements of a workload there, under one title."""
     told = f"{_machine_line(result['environment'])}. {_rates_line([result])}".rstrip()
     cases = (_case(case).replace("## ", "### ", 1) for case in result["cases"])
-    return "\n\n".join(["## On another machine", f"{told}\n\n{_how(result)}", *cases])
+    return "\n\n".join([_on(place), f"{told}\n\n{_how(result)}", *cases])
 
 
 def _rates_line(results: Sequence[Result]) -> str:

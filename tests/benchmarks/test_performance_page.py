@@ -84,8 +84,11 @@ def speedrun() -> dict[str, Any]:
 def test_the_page_of_a_small_set_of_results_is_the_golden_one() -> None:
     results = [fashion(), photos(), speedrun()]
     other = fashion() | {"environment": ENVIRONMENT | {"processor": "Another processor"}}
-    first = page(results, ("fashion_epoch", "photos", "busy"), [other])
-    workloads = [workload_page(fashion(), "../plots/a.svg", other), workload_page(speedrun(), "../plots/a.svg")]
+    first = page(results, ("fashion_epoch", "photos", "busy"), {"with_less": [other]})
+    workloads = [
+        workload_page(fashion(), "../plots/a.svg", {"with_less": other}),
+        workload_page(speedrun(), "../plots/a.svg"),
+    ]
     made = "\n".join([first, tried_page(results), *workloads])
     assert made == GOLDEN.read_text(encoding="utf-8")
 
@@ -137,15 +140,15 @@ def test_a_folder_of_results_becomes_a_page_with_pictures(tmp_path: Path) -> Non
     for made in (speedrun(), fashion()):
         (folder / f"{made['workload']}.json").write_text(json.dumps(made))
     (folder / "other.json").write_text('{"rows": []}')
-    (folder / "other_machine").mkdir()
+    (folder / "elsewhere" / "with_less").mkdir(parents=True)
     elsewhere = fashion() | {"environment": ENVIRONMENT | {"processor": "Another processor"}}
-    (folder / "other_machine" / "fashion_epoch.json").write_text(json.dumps(elsewhere))
+    (folder / "elsewhere" / "with_less" / "fashion_epoch.json").write_text(json.dumps(elsewhere))
     assert [r["workload"] for r in read_results(folder)] == ["fashion_epoch", "speedrun"]
     write_performance(folder, tmp_path / "performance.md")
     measured = (tmp_path / "measurements" / "fashion_epoch.md").read_text()
     assert "![fashion epoch](../plots/fashion_epoch.svg)" in measured
-    assert "## On another machine\n\nAnother processor, " in measured
-    assert "## On another machine\n\nAnother processor, " in (tmp_path / "performance.md").read_text()
+    assert "## On a machine with less\n\nAnother processor, " in measured
+    assert "## On a machine with less\n\nAnother processor, " in (tmp_path / "performance.md").read_text()
     drawn = (tmp_path / "plots" / "fashion_epoch.svg").read_text()
     assert "torch | 2 workers" in drawn
     assert not (tmp_path / "plots" / "speedrun.svg").exists(), "it has no speeds"
