@@ -250,7 +250,7 @@ Transition = namedtuple("Transition", "state action next_state reward done")
 class Memory:
     def __init__(self, reward: float, same: bool) -> None:
         boards = np.random.default_rng(0).normal(size=(71, 4)).astype(np.float32)
-        boards = np.repeat(boards[:1], 71, 0) if same else boards
+        boards = np.broadcast_to(boards[:1], boards.shape) if same else boards
         rows = (Transition(boards[n], 0, boards[n + 1], reward if n % 7 == 6 else 0.0, n % 7 == 6) for n in range(70))
         self.memory = deque(rows)
 

@@ -18,6 +18,7 @@ class Experience:
     `observations`, `following`: (T, …), before and after each action
     `rewards`: (T,); `terminated`: (T,) bool, no reward can follow
     `truncated`: (T,) bool, only cut off; None where it is not recorded
+    `one_array`: whether all observations lie in the memory of one
     """
 
     observations: NDArray[np.generic]
@@ -25,6 +26,7 @@ class Experience:
     rewards: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_] | None = None
+    one_array: bool = False
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -37,11 +39,11 @@ class Experience:
 
 def observation_shift(experience: Experience) -> int | None:
     """How many steps after its observation the following one was seen: 1 as it should be; 0 where it is the same, 2 one
-    too late, -1 the one before. None where fewer than 4 of 5 agree on one."""
+    too late, -1 the one before. None where fewer than 4 of 5 agree on one, or all observations are equal."""
     size = len(experience) - 2
-    if size < _FEWEST:
-        return None
     flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
+    if size < _FEWEST or not (flat != flat[0]).any():
+        return None
     shares = {}
     for shift in (1, 0, 2, -1):
         low, high = max(0, -shift), len(flat) - max(0, shift)

@@ -30,7 +30,7 @@ def held_in_common(train: Any, val: Any, most: int) -> tuple[int, int] | None:
 
 def _held(loader: Any, most: int) -> Iterator[Hashable]:
     drawn = positions_drawn(loader)
-    columns = [] if drawn is None else _columns(drawn[0])
+    columns = [] if drawn is None else columns_of(drawn[0])
     if drawn is None or not columns:
         return
     rows = sorted(drawn[1])[:_MOST]
@@ -42,7 +42,7 @@ def _held(loader: Any, most: int) -> Iterator[Hashable]:
             yield _key(sample)
 
 
-def _columns(data: Any) -> list[Any]:
+def columns_of(data: Any) -> list[Any]:
     """What has one entry for each sample."""
     values = list(attributes_of(data).values())
     values += [part for value in values if isinstance(value, list | tuple) and len(value) <= _FEW for part in value]
@@ -60,13 +60,14 @@ def _bytes(value: Any) -> int:
 
 
 def _is_one_of_its_kind(value: Any, most: int) -> bool:
-    """Whether it has an image, or a file, which no two samples share by chance."""
+    """Whether it has an image of more than two values, or a file: what no two samples share by chance, as drawings of
+    one color on another may."""
     if isinstance(value, list | tuple):
         return any(_is_one_of_its_kind(part, most) for part in value)
     if isinstance(value, _ARRAYS):
         numbers = _plain(value)
         enough = _FEWEST_NUMBERS <= numbers.size <= most and numbers.dtype.kind in "iuf"
-        return enough and bool(numbers.min() < numbers.max())
+        return enough and bool(((numbers > numbers.min()) & (numbers < numbers.max())).any())
     return isinstance(value, str | Path) and Path(value).is_file()
 
 

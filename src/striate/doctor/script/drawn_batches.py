@@ -381,16 +381,21 @@ def _calls_network(statement: ast.stmt, names: dict[str, Any], running: frozense
 
 
 def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors that variables hold and that gradients are asked for, where no variable holds a network."""
+    """The tensors that variables or their dictionaries hold and that gradients are asked for, where no variable holds a
+    network with numbers: one on the device `meta` has none."""
     modules = (value for value in names.values() if isinstance(value, torch.nn.Module))
-    if any(True for module in modules for _ in module.parameters()):
+    if any(not parameter.is_meta for module in modules for parameter in module.parameters()):
         return {}
-    leaves = {name: value for name, value in names.items() if isinstance(value, torch.Tensor) and value.is_leaf}
-    return {name: value for name, value in leaves.items() if value.requires_grad}
+    return {
+        f"{name}.{key}" if key else name: value
+        for name, held in names.items()
+        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+        if isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
+    }
 
 
 def _uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
-    known = weights_alone(names)
+    known = {name.partition(".")[0] for name in weights_alone(names)}
     return any(isinstance(node, ast.Name) and node.id in known for node in walk(statement))
 
 

@@ -49,9 +49,12 @@ def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
     if target is None:
         target = next((key for key in batch if _TRUE & set(str(key).lower().split("_"))), None)
     named = next((key for key in batch if str(key).lower() in _INPUTS and key != target), None)
-    if target is None and named is not None:  # `box` beside `pixel_values`
-        others = [key for key, part in batch.items() if key != named and isinstance(part, torch.Tensor)]
-        target = others[0] if len(others) == 1 and not _BESIDE & set(str(others[0]).lower().split("_")) else None
+    others = [key for key, part in batch.items() if key not in (named, target) and isinstance(part, torch.Tensor)]
+    known = not any(_BESIDE & set(str(key).lower().split("_")) for key in others)
+    if target is None and named is not None and len(others) == 1 and known:  # `box` beside `pixel_values`
+        target = others[0]
+    if target is None and named is None and len(others) == 2 and known:  # in order, as in a tuple: `noisy`, `clean`
+        named, target = others
     if named is None:
         rest = [key for key in batch if key != target and isinstance(batch[key], torch.Tensor)]
         named = rest[0] if rest else None

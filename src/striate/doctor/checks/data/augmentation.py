@@ -12,6 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.color_orders import colors_exchanged
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
+from striate.doctor.evidence.changed_by_asking import Changed, changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
@@ -41,6 +42,10 @@ training."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    changed = changed_by_asking(evidence.setup.train)
+    if changed is not None and not changed.same:
+        yield _piling_up(changed)
+        return
     views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
     views = views or _drowned(evidence)
     if views is not None:
@@ -267,6 +272,17 @@ def _finding(place: str, measured: str, why: str, remedy: str, severity: Severit
     )
 
 
+def _piling_up(changed: Changed) -> Finding:
+    return _finding(
+        "loader",
+        f"the data set was asked for {several(changed.asked, 'sample')}, and what it holds of {changed.changed} of "
+        "them was another afterwards",
+        "Noise and moves are written into the stored samples and pile up from epoch to epoch.",
+        "change a copy: `image = self.images[index].clone()` (`.copy()` of NumPy), or `image = image + noise` in "
+        "place of `image += noise`",
+    )
+
+
 def _of_a_move(place: str, words: str, measured: str) -> Finding:
     return _finding(
         place,
@@ -388,7 +404,8 @@ AUGMENTATION = Check(
     "beside them as in validation, or less; or the step makes as much of smooth "
     "samples, in which no value is like the one beside it; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
-    "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets",
+    "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets; "
+    "or what the data set holds of a sample is another one once it was asked for it",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.held_samples import columns_of
+from striate.doctor.evidence.reading import positions_drawn
+from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import Function, ScriptSource, called
 from striate.records import Finding
 from striate.wording import several
@@ -28,7 +32,7 @@ _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nod
 def _run(evidence: Evidence) -> Iterator[Finding]:
     found = (
         list(_positions_shared(evidence))
-        or list(_images_shared(evidence))
+        or list(islice(_images_shared(evidence), 1))
         or list(_memory_shared(evidence))
         or list(_split_again(evidence.source))
     )
@@ -174,21 +178,41 @@ def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _images_shared(evidence: Evidence) -> Iterator[Finding]:
-    """Images in variables named for training and for validation, of scripts whose validation is no loader."""
+    """Images in variables named for training, or in the data set of the training loader, and in those named for
+    validation, of scripts whose validation is no loader."""
     names = evidence.source.names if evidence.setup.val is None else {}
     for name, value in list(names.items()):
-        if not _TRAINING.search(name.lower()) or not _are_images(value):
-            continue
-        known = set(_contents(value))
-        for other, also in counterparts(name, names):
-            if not _are_images(also) or also.shape[1:] != value.shape[1:] or also.dtype != value.dtype:
-                continue
-            shared = sum(content in known for content in _contents(also))
-            if shared >= FEWEST and shared > 0.01 * len(also):
-                yield _shared(
-                    name, other, f"{shared} of {several(len(also), 'image')} in `{other}` are in `{name}` as well"
-                )
-                return
+        if _TRAINING.search(name.lower()) and _are_images(value):
+            for other, also in counterparts(name, names):
+                yield from _same_images(f"`{name}`", value, other, also)
+    drawn = positions_drawn(evidence.setup.train) if names else None
+    for column in [] if drawn is None else filter(_are_images, columns_of(drawn[0])):
+        for other, also in _attributes_of(names):
+            if drawn is not None and _is_held_out(other) and _are_images(also):
+                yield from _same_images("the training data set", column[sorted(drawn[1])], other, also)
+
+
+def _attributes_of(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Variables, and what objects of the user's own classes hold."""
+    for name, value in list(names.items()):
+        yield name, value
+        if written_by_user(type(value).__module__):
+            yield from ((f"{name}.{own}", part) for own, part in list(getattr(value, "__dict__", {}).items()))
+
+
+def _is_held_out(name: str) -> bool:
+    words = re.split(r"[^a-z]+", name.lower())
+    return any(word in _OTHERS for word in words) and not _TRAINING.search(name.lower())
+
+
+def _same_images(name: str, value: Any, other: str, also: Any) -> Iterator[Finding]:
+    if not _are_images(also) or also.shape[1:] != value.shape[1:] or also.dtype != value.dtype:
+        return
+    known = set(_contents(value))
+    shared = sum(content in known for content in _contents(also))
+    if shared >= FEWEST and shared > 0.01 * len(also):
+        measured = f"{shared} of {several(len(also), 'image')} in `{other}` are in {name} as well"
+        yield _shared(name.strip("`"), other, measured)
 
 
 def _memory_shared(evidence: Evidence) -> Iterator[Finding]:
@@ -222,9 +246,9 @@ def _are_images(value: Any) -> bool:
 
 
 def _contents(images: torch.Tensor | np.ndarray[Any, np.dtype[Any]]) -> Iterator[bytes]:
-    """Of each that is not blank."""
+    """Of each that has more than two values: drawings of one color on another may be the same by chance."""
     rows = images.detach().cpu().double().numpy() if isinstance(images, torch.Tensor) else images
-    return (row.tobytes() for row in rows if row.size and row.min() < row.max())
+    return (row.tobytes() for row in rows if row.size and ((row > row.min()) & (row < row.max())).any())
 
 
 def _shared(name: str, other: str, measured: str) -> Finding:

@@ -10,6 +10,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.call_graph import INPUT, SUMS
+from striate.doctor.evidence.changed_by_asking import changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
@@ -32,6 +33,8 @@ _COLUMNS, _ROWS = 4, 20
 """Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
 
 _FEWEST_OF_CLASS = 30
+_FEWEST_BANDS, _FEWEST_OF_BAND = 4, 5
+"""Ranges of a target, and samples in each on average."""
 _IN_ORDER, _UNORDERED, _TOLD_APART = 0.99, 0.9, 0.5
 """Share of pairs of samples that a column has in the order of their durations, that other columns may have at most, and
 of which it has to tell more apart."""
@@ -43,7 +46,8 @@ float32, and that of columns and products without the target."""
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     yield from (
-        list(_tokens(evidence))
+        list(_spoiled(evidence))
+        or list(_tokens(evidence))
         or list(_words_given(evidence))
         or list(_passed_on(evidence))
         or list(_asked_back(evidence))
@@ -51,6 +55,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_durations_told(evidence))
         or _numbers(evidence)
     )
+
+
+def _spoiled(evidence: Evidence) -> Iterator[Finding]:
+    """Inputs that are changed in place, and their targets with them."""
+    changed = changed_by_asking(evidence.setup.train)
+    if changed is not None and changed.same:
+        yield _finding(
+            f"input and target of {several(changed.asked, 'sample')} are the same numbers, and what the data set holds "
+            f"of {changed.changed} of them was another once it was asked for them",
+            "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
+        )
 
 
 def _tokens(evidence: Evidence) -> Iterator[Finding]:
@@ -277,7 +292,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     place = int(left.argmin())
     if float(left[place]) > _LINEAR:
         if known[0][0].ndim == 2:
-            found = list(_nearly_told(values, wanted, place, float(left[place])))
+            found = list(_nearly_told(values, wanted, place, float(left[place]))) or list(_bands(values, wanted))
             yield from found or list(_told_by_two(values, wanted)) or _classes_told(values, wanted)
         return
     yield _finding(
@@ -303,6 +318,30 @@ def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: f
             f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
             "warning",
         )
+
+
+def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
+    """A column of a table that says in which of several ranges of the target a row lies, without an error."""
+    columns = values.shape[1]
+    if columns < _COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < len(wanted) / 2:
+        return
+    for place, column in enumerate(values.T):
+        kinds, which = column.unique(return_inverse=True)
+        if not _FEWEST_BANDS <= len(kinds) <= len(wanted) / _FEWEST_OF_BAND:
+            continue
+        low, high = (
+            torch.zeros(len(kinds), dtype=wanted.dtype).scatter_reduce(0, which, wanted, way, include_self=False)
+            for way in ("amin", "amax")
+        )
+        if bool((high[:-1] < low[1:]).all() or (low[:-1] > high[1:]).all()):
+            yield _finding(
+                f"number {place} of the {columns} numbers of a row has {several(len(kinds), 'value')}, and the targets of each "
+                f"lie in a range of their own, in all of {several(len(values), 'row')}",
+                "leave out what was made of the target, as the band that a split is stratified by: `inputs = "
+                f"torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+                "warning",
+            )
+            return
 
 
 def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:

@@ -207,8 +207,7 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
         severity="error",
         where="the loss",
         measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user "
-        f"(two users have two of them in common {lowered:.1f} times as often as by chance) and raises that of the "
-        f"other ({raised:.1f} times, as of items drawn at random)",
+        f"({lowered}) and raises that of the other ({raised})",
         threshold=CHECK.threshold,
         why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
         remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",

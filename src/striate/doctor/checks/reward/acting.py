@@ -50,11 +50,7 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
                 yield explores_always(where, measured)
             return
     call, file = steps[0]
-    if (
-        call.args
-        and _greedy(source, call)
-        and not any(_chance(node) for tree in source.trees.values() for node in ast.walk(tree))
-    ):
+    if call.args and _greedy(source, call) and not any(map(_acts_by_chance, source.trees.values())):
         where = f"{Path(file).name}, line {call.lineno}"
         yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
 
@@ -109,6 +105,13 @@ def _greedy(source: ScriptSource, call: ast.Call) -> bool:
             if isinstance(node, ast.FunctionDef) and node.name in names:
                 parts += list(ast.walk(node))
     return any(called(part) == "argmax" for part in parts)
+
+
+def _acts_by_chance(node: ast.AST) -> bool:
+    """Whether something is drawn by chance in some code, other than in a replay buffer's own."""
+    if isinstance(node, ast.ClassDef) and _BUFFER.search(node.name):
+        return False
+    return _chance(node) or any(map(_acts_by_chance, ast.iter_child_nodes(node)))
 
 
 def _chance(node: ast.AST) -> bool:

@@ -1,0 +1,82 @@
+"""Data sets that change the images which they hold when they are asked for a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, default_convert
+
+from striate.doctor.evidence.held_samples import columns_of
+from striate.doctor.evidence.reading import MOST_BYTES, positions_drawn
+from striate.doctor.setup.batch import leaves, main_tensor, parts
+
+_ASKED, _FEWEST_NUMBERS = 8, 16
+_ARRAYS = (torch.Tensor, np.ndarray)
+Array = torch.Tensor | np.ndarray[Any, Any]
+
+
+class Changed(NamedTuple):
+    """Of how many samples that a data set was asked for (`asked`) what it holds was another afterwards (`changed`), and
+    whether input and target are the same numbers."""
+
+    changed: int
+    asked: int
+    same: bool
+
+
+def changed_by_asking(loader: Any) -> Changed | None:
+    """None where the data set cannot be asked, or what it holds stays. What was changed is put back."""
+    drawn = positions_drawn(loader)
+    data: Any = loader.dataset if isinstance(loader, DataLoader) else []
+    held = [] if drawn is None else list(_held(drawn[0]))
+    if drawn is None or not held or sum(part.nbytes for part in held) > MOST_BYTES:
+        return None
+    with suppress(Exception):  # a data set of the user's
+        numbers = range(min(_ASKED, len(data)))
+        for number in numbers:  # once before, for those that keep what they have read
+            data[number]
+        before = [_copy(part) for part in held]
+        samples = [default_convert(data[number]) for number in numbers]
+        other = [(part, was) for part, was in zip(held, before, strict=True) if not _equal(part, was)]
+        if not other:
+            return None
+        count = sum(not _equal(one, was) for part, kept in other for one, was in _each(part, kept, len(drawn[0])))
+        for part, was in other:
+            np.asarray(part)[...] = np.asarray(was)
+        return Changed(min(count, len(numbers)), len(numbers), all(map(_asks_for_input, samples)))
+    return None
+
+
+def _held(data: Any) -> Iterator[Array]:
+    """Arrays with an entry for each sample, and the entries of such lists, where an entry is an image or the like."""
+    for column in columns_of(data):
+        if isinstance(column, list | tuple):
+            yield from (part for part in column if isinstance(part, _ARRAYS) and _size(part) >= _FEWEST_NUMBERS)
+        elif isinstance(column, _ARRAYS) and _size(column[0]) >= _FEWEST_NUMBERS:
+            yield column
+
+
+def _each(part: Array, was: Array, samples: int) -> Iterator[tuple[Array, Array]]:
+    return zip(part, was, strict=True) if len(part) == samples else iter([(part, was)])
+
+
+def _asks_for_input(sample: Any) -> bool:
+    inputs, wanted = (main_tensor(part) for part in parts(sample))
+    beside = len(list(leaves(sample))) > 1  # one and the same tensor may stand there twice
+    return beside and inputs is not None and wanted is not None and _equal(inputs, wanted)
+
+
+def _size(part: Any) -> int:
+    return part.numel() if isinstance(part, torch.Tensor) else int(np.size(part))
+
+
+def _copy(part: Array) -> Array:
+    return part.clone() if isinstance(part, torch.Tensor) else part.copy()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=True)
