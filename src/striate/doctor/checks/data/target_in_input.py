@@ -335,8 +335,8 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
         )
         if bool((high[:-1] < low[1:]).all() or (low[:-1] > high[1:]).all()):
             yield _finding(
-                f"number {place} of the {columns} numbers of a row has {several(len(kinds), 'value')}, and the targets of each "
-                f"lie in a range of their own, in all of {several(len(values), 'row')}",
+                f"number {place} of the {columns} numbers of a row has {several(len(kinds), 'value')}, and the targets "
+                f"of each lie in a range of their own, in all of {several(len(values), 'row')}",
                 "leave out what was made of the target, as the band that a split is stratified by: `inputs = "
                 f"torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
                 "warning",
