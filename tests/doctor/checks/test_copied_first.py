@@ -37,6 +37,9 @@ WRONG = {
     "mirrored": "x = torch.cat([x, x.flip(-1)])\na, b = random_split(TensorDataset(x, y), [80, 20])",
     "folds": "folds = StratifiedKFold(5)\ndf = pd.concat([df, jitter(df)])\nfor i, j in folds.split(df, y):\n    pass",
     "own split": "x = np.concatenate([x, x[:, :, ::-1]])\na, b = parted(x, y)",
+    "chosen": f"chosen = SelectKBest(f_classif, k=20)\nx = chosen.fit_transform(x, y)\n{SKLEARN}",
+    "means by group": "df['city'] = df.groupby('city')['price'].transform('mean')\ny = df['price'].to_numpy()\n"
+    "train, val = train_test_split(df, test_size=0.2)",
     "positions": "x = torch.cat([x, 0.9 * x])\nids = np.random.permutation(len(x))\n"
     "train, val = ids[:80], ids[80:]\na = x[train]\nb = x[val]",
 }
@@ -50,6 +53,10 @@ RIGHT = {
     "fewer": f"x, y = RandomUnderSampler().fit_resample(x, y)\n{SKLEARN}",
     "means": f"x = np.concatenate([x, np.zeros_like(x)])\n{SKLEARN}",
     "groups": "x = torch.cat([x, x + noise])\nfor i, j in GroupKFold(5).split(x, y, groups):\n    pass",
+    "scaled": f"x = StandardScaler().fit_transform(x)\n{SKLEARN}",
+    "counts by group": "df['city'] = df.groupby('city')['id'].transform('count')\ny = df['price'].to_numpy()\n"
+    "train, val = train_test_split(df, test_size=0.2)",
+    "chosen after": f"{SKLEARN}\ntrain_x = SelectKBest(f_classif, k=20).fit_transform(train_x, train_y)",
     "views": "z = torch.cat([x + noise, x + noise])\na, b = z[:80], z[80:]",
     "anew": f"x = torch.cat([x, x + noise])\nx = load()\n{HALVES}",
 }

@@ -22,6 +22,7 @@ from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.wiring import SIGN
 from striate.doctor.checks.reward.recorded import recorded
@@ -219,6 +220,25 @@ def test_observations_that_are_equal_since_nothing_happens_are_no_fault(one_arra
     found = recorded({"rb": buffer})
     assert found is not None
     assert not found[1].one_array
+
+
+@pytest.mark.parametrize(
+    ("counted", "by_all"),
+    [("tags.numel()", True), ("int(mask.sum())", False), ("tags[mask].numel()", False), ("words.numel()", False)],
+)
+def test_right_tags_are_divided_by_those_that_count(counted: str, by_all: bool) -> None:
+    text = f"""
+def evaluate(net, loader):
+    right, total = 0, 0
+    for words, tags in loader:
+        predicted = net(words).argmax(-1)
+        mask = tags != -100
+        right += int(((predicted == tags) & mask).sum())
+        total += {counted}
+    return right / total
+"""
+    source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 1, 1), 3)
+    assert [ast.unparse(node) for node in padding_counted(source)] == ["right / total"] * by_all
 
 
 @pytest.mark.each_nth(2)

@@ -179,6 +179,12 @@ def test_a_script_as_everyone_writes_it_is_healthy() -> None:
         (lambda o: StepLR(o, 1, 0.5), "scheduler.step()", "batch", lambda o: StepLR(o, 1000)),
         (lambda o: OneCycleLR(o, 0.1, 100), "scheduler.step()", "epoch", lambda o: OneCycleLR(o, 0.1, 5)),
         (
+            lambda o: LambdaLR(o, lambda step: min(1.0, (step + 1) / 50)),
+            "scheduler.step()",
+            "epoch",
+            lambda o: LambdaLR(o, lambda epoch: min(1.0, (epoch + 1) / 3)),
+        ),
+        (
             lambda o: ReduceLROnPlateau(o, "min"),
             "scheduler.step(accuracy)",
             "epoch",
@@ -192,6 +198,16 @@ def test_a_scheduler_is_stepped_as_its_lengths_are_meant(scheduler: Any, call: s
         text = SCRIPT.replace("    scheduler.step()\n", "").replace("update()\n", f"update()\n        {call}\n")
     assert list(found(text, values(scheduler), [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
     assert found(text, values(right), [SCHEDULER_CALLS]) == {}
+
+
+@pytest.mark.parametrize(("inside", "found_there"), [("", True), ("optimizer.step(); ", False)])
+def test_a_warmup_in_steps_is_not_stepped_once_in_many(inside: str, found_there: bool) -> None:
+    """But where gradients are accumulated."""
+    text = SCRIPT.replace("    scheduler.step()\n", "").replace(
+        "update()\n", f"update()\n        if count % 25 == 0:\n            {inside}scheduler.step()\n"
+    )
+    names = values(lambda o: LambdaLR(o, lambda step: min(1.0, (step + 1) / 50)))
+    assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.scheduler-calls"] * found_there
 
 
 @pytest.mark.parametrize(("kept", "right"), [("score < best", True), ("score > best", False)])

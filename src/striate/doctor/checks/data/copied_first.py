@@ -1,8 +1,10 @@
-"""`data.leak` by code: are samples copied, with changes that hide it from a comparison, before they are split?"""
+"""`data.leak` by code: are samples copied, with changes that hide it from a comparison, or their columns made with the
+answers of all, before they are split?"""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
@@ -35,25 +37,39 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for tree in source.trees.values():
         for node in (part for part in ast.walk(tree) if isinstance(part, ast.Assign)):
-            for name in _copied(node, source):
+            copied, fitted = _copied(node, source), _fitted_to_answers(node, source)
+            named = [*((name, _COPIES) for name in copied), *((name, _ANSWERS) for name in fitted)]
+            for name, (done, why) in named:
                 split = _split_after(node, name, source)
-                if split is None:
-                    continue
-                yield Finding(
-                    code="data.leak",
-                    severity="warning",
-                    where=f"lines {node.lineno} and {split.lineno}",
-                    measured=f"line {node.lineno} adds copies or variants of its own samples to `{name}`, and line "
-                    f"{split.lineno}, `{_short(split)}`, splits `{name}` into parts afterwards",
-                    threshold=COPIED_FIRST.threshold,
-                    why="Variants of one sample lie on both sides of the split: validation measures what was trained "
-                    "on, and its metrics are too good.",
-                    remedy=Remedy(
-                        f"Split first: line {node.lineno} belongs behind line {split.lineno}, for the training part "
-                        "alone."
-                    ),
-                )
-                return
+                if split is not None:
+                    yield _finding(node, split, f"line {node.lineno} {done.format(name=name)}", name, why)
+                    return
+
+
+_COPIES = (
+    "adds copies or variants of its own samples to `{name}`",
+    "Variants of one sample lie on both sides of the split: validation measures what was trained on, and its metrics "
+    "are too good.",
+)
+_ANSWERS = (
+    "makes columns of `{name}` with the answers of all samples",
+    "The columns know the answers of validation, too: its metrics are too good.",
+)
+
+
+def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) -> Finding:
+    return Finding(
+        code="data.leak",
+        severity="warning",
+        where=f"lines {node.lineno} and {split.lineno}",
+        measured=f"{done}, and line {split.lineno}, `{_short(split)}`, splits `{name}` into parts afterwards",
+        threshold=COPIED_FIRST.threshold,
+        why=why,
+        remedy=Remedy(
+            f"Split first: line {node.lineno} belongs behind line {split.lineno}, for the training part alone; others "
+            "are transformed with what was learned there."
+        ),
+    )
 
 
 def _short(node: ast.AST) -> str:
@@ -71,6 +87,42 @@ def _copied(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
     for name, made in pairs:
         if isinstance(name, ast.Name) and isinstance(made, ast.Call) and _multiplies(made, node, source):
             yield name.id
+
+
+def _fitted_to_answers(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
+    """Names of samples whose columns a line chooses or makes by their answers: `x = SelectKBest(k=20).fit_transform(x,
+    y)`, `frame["city"] = frame.groupby("city")["price"].transform("mean")`, where `frame["price"]` is the answer."""
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Name) and called(value) == "fit_transform" and isinstance(value, ast.Call):
+        owner = receiver_of(value)
+        made = source.last_value(node, ast.unparse(owner)) if isinstance(owner, ast.Name) else owner
+        answered = len(value.args) > 1 or any(word.arg == "y" for word in value.keywords)
+        if answered and made is not None and any(called(part) in _BY_ANSWERS for part in ast.walk(made)):
+            yield target.id
+    if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        frame, asked = target.value.id, _answers(source, node, target.value.id)
+        for part in ast.walk(value):
+            of_frame = isinstance(part, ast.Subscript) and called(part.value) == "groupby"
+            grouped = receiver_of(part.value) if of_frame and isinstance(part.value, ast.Call) else None  # type: ignore[attr-defined]
+            if isinstance(grouped, ast.Name) and grouped.id == frame and ast.unparse(part.slice) in asked:  # type: ignore[attr-defined]
+                yield frame
+
+
+_BY_ANSWERS = ("SelectKBest", "SelectPercentile", "SelectFromModel", "SelectFdr", "SelectFpr", "RFE", "RFECV",
+               "TargetEncoder", "LinearDiscriminantAnalysis", "PLSRegression")  # fmt: skip
+_ANSWER = re.compile(r"^(y|target|label)s?(_|$)")
+
+
+def _answers(source: ScriptSource, line: ast.Assign, frame: str) -> set[str]:
+    """Columns of a table that a name of answers is given in the same function: `y = frame["price"].to_numpy()`."""
+    given = (part for part in ast.walk(source.scope_of(line)) if isinstance(part, ast.Assign))
+    return {
+        ast.unparse(part.slice)
+        for one in given
+        if any(_ANSWER.search(name) for name in _names(one.targets[0]))
+        for part in ast.walk(one.value)
+        if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id == frame
+    }
 
 
 def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
@@ -287,7 +339,8 @@ COPIED_FIRST = Check(
     codes=("data.leak",),
     question="Are samples split before variants of them are made?",
     threshold="code puts samples together with what it makes of them (`torch.cat([x, x + noise])`, a function that "
-    "does so, SMOTE), and splits all of these by chance afterwards",
+    "does so, SMOTE), or makes columns with the answers of all samples (`SelectKBest`, means by group), and splits all "
+    "of these by chance afterwards",
     run=_run,
     of_source=True,
 )

@@ -16,6 +16,7 @@ from striate.doctor.checks.eval.all_right import untrue_of_right
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, names_in, size_of
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.checks.eval.signal_to_noise import peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
@@ -37,6 +38,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         _mean_losses_divided(source),
         _count_divided(source),
         _divided_by_batches(source),
+        _with_padding(source),
         untrue_metrics(evidence),
         _other_peak(evidence),
     )
@@ -142,13 +144,12 @@ def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
     )
 
 
-def _no_share(node: ast.AST, measured: str) -> Finding:
-    return _finding(
-        f"line {getattr(node, 'lineno', 0)}",
-        measured,
-        "What is printed as an accuracy is not one.",
-        "count the samples as well, `total += len(targets)`, and divide by `total`",
-    )
+_COUNT_SAMPLES = "count the samples as well, `total += len(targets)`, and divide by `total`"
+
+
+def _no_share(node: ast.AST, measured: str, remedy: str = _COUNT_SAMPLES) -> Finding:
+    where = f"line {getattr(node, 'lineno', 0)}"
+    return _finding(where, measured, "What is printed as an accuracy is not one.", remedy)
 
 
 def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
@@ -168,6 +169,16 @@ def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
                         f"`{ast.unparse(node)}` divides a count of right predictions by `{inside[0]}`, which "
                         f"counts the batches of the loop in line {loop.lineno}",
                     )
+
+
+def _with_padding(source: ScriptSource) -> Iterator[Finding]:
+    for node in padding_counted(source):
+        yield _no_share(
+            node,
+            f"`{ast.unparse(node)}` divides right predictions, counted where a mask holds, by all positions, those "
+            "that fill rows up included",
+            "divide by what the mask holds: `total += int(mask.sum())`",
+        )
 
 
 def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
@@ -418,7 +429,7 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 f"for a network with {right} of {several(samples, 'validation sample')} right "
                 f"`{found.text}` gives {right / number:.4g}: the count divided by {number}, {what}",
                 "What is printed as an accuracy is not one.",
-                "count the samples as well, `total += len(targets)`, and divide by `total`",
+                _COUNT_SAMPLES,
             )
             return
     known = asked_directly(evidence) if found.accuracies else None
@@ -460,7 +471,8 @@ WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
     question="Is a count of right predictions divided by the number of samples?",
     threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
-    "epochs and never anew; a sum of the batches' mean losses, divided by the samples; "
+    "epochs and never anew, or where a mask holds, divided by all positions; a "
+    "sum of the batches' mean losses, divided by the samples; "
     "what is returned as the accuracy of a part of all samples, by a mask, is the share that the part has where all "
     f"predictions are right; decibels with a peak of 255 of images up to 1; what is "
     f"printed, returned or logged as an accuracy, {_LOGGED:.0%} or more from the true one",

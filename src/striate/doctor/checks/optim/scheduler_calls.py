@@ -31,6 +31,7 @@ from torch.optim.lr_scheduler import (
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import passes_planned
 from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
@@ -42,6 +43,8 @@ _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
 _GROWN = 10.0
+_FAR_FROM = 5.0
+"""Times that the highest rate of a schedule is above that which is reached."""
 _STILL = 10  # steps of the trial, in which a cycle would have moved
 _SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
 _KINDS = tuple(name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name.endswith("LR"))
@@ -203,6 +206,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
         )
     if each is not None and batches is not None:
         yield _too_fast(scheduler, each, batches, source.epochs)
+    yield _hardly_begun(evidence, scheduler, sites)
     steps = source.epochs if each is None else None if batches is None else batches * (source.epochs or 1)
     if steps is not None and (source.epochs or 1) > 1:
         yield _endless(scheduler, sites[0], steps)
@@ -217,6 +221,45 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
                 ),
                 f"`{sites[0].text}` behind `optimizer.step()`, once a batch",
             )
+
+
+def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> tuple[str, str, str] | None:
+    """A warmup counted in steps, of a scheduler that is stepped once an epoch or once in many steps."""
+    calls, steps = _calls_planned(evidence, sites), int(passes_planned(evidence))
+    if not calls or steps < 2 * calls or isinstance(scheduler, ReduceLROnPlateau | OneCycleLR):
+        return None
+    group = scheduler.optimizer.param_groups[0]
+    rates = [float(group["lr"]), *rates_of(scheduler, steps)]
+    reached, highest = max(rates[:calls]), max(rates)
+    if highest < _FAR_FROM * reached or highest > 1.01 * float(group.get("initial_lr", highest)):
+        return None
+    name = type(scheduler).__name__
+    return (
+        sites[0].where,
+        f"`{sites[0].text}` comes {several(calls, 'time')} in {several(steps, 'step')}: {name} gets to {reached:.2g}, "
+        f"and would be at {highest:.2g} after {several(rates.index(highest), 'call')}",
+        f"`{sites[0].text}` behind `optimizer.step()`, once a batch, as its lengths are counted",
+    )
+
+
+def _calls_planned(evidence: Evidence, sites: list[Site]) -> int | None:
+    """How often the script steps a scheduler in all, where that is once an epoch, or in one of so many steps."""
+    source = evidence.source
+    if all(site.often == "epoch" for site in sites):
+        return source.epochs
+    if len(sites) != 1 or sites[0].often != "batch":
+        return None
+    for around in source.around(sites[0].node):
+        if isinstance(around, ast.For | ast.While):
+            return None
+        counted = [n for n in ast.walk(around.test) if isinstance(n, ast.BinOp)] if isinstance(around, ast.If) else []
+        each = next((source.value(n.right) for n in counted if isinstance(n.op, ast.Mod)), None)
+        if type(each) is int and each > 1:
+            inside = (receiver_of(n) for n in ast.walk(around) if isinstance(n, ast.Call) and called(n) == "step")
+            if any(isinstance(source.value(owner), Optimizer) for owner in inside if owner is not None):
+                return None  # gradients are accumulated
+            return int(passes_planned(evidence)) // each
+    return None
 
 
 def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | None) -> tuple[str, str, str] | None:
@@ -397,7 +440,8 @@ CHECK = Check(
     codes=(_CODE, _SCHEDULE),
     question="Is the scheduler stepped as often as its lengths are meant, after the optimizer, with the right metric?",
     threshold=f"stepped per batch and per epoch; before the optimizer's first step; per batch with lengths that end, "
-    f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; ReduceLROnPlateau in the wrong mode; "
+    f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; so seldom that the rate stays below 1/"
+    f"{_FAR_FROM:g} of the highest that as many calls as steps give; ReduceLROnPlateau in the wrong mode; "
     f"never stepped; a rate that grows {_GROWN:g} times to the end of training; a factor counted from the first epoch "
     "that multiplies the rate in each",
     run=_run,

@@ -1,0 +1,71 @@
+"""Right predictions counted where a mask holds, and divided by all positions, padding included."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+
+_MASK = re.compile(r"mask|pad|valid|real|keep|active")
+_ALL = ("numel", "nelement")
+
+
+def padding_counted(source: ScriptSource) -> Iterator[ast.BinOp]:
+    """Quotients of a count of right predictions where a mask holds, and of all the targets' numbers."""
+    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+            continue
+        scope = source.scope_of(node)
+        compared = {name for made in _made(scope, node.left) for name in _masked(scope, made)}
+        if compared and any(_numbers_of_all(made) & compared for made in _made(scope, node.right)):
+            yield node
+
+
+def _made(scope: ast.AST, value: ast.expr) -> Iterator[ast.expr]:
+    """What a number is, or, of a variable, what is added to it and given to it."""
+    names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    yield value
+    for node in ast.walk(scope):
+        if (isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in names) or (
+            isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
+        ):
+            yield node.value
+
+
+def _masked(scope: ast.AST, value: ast.expr) -> Iterator[str]:
+    """Names of what is compared in `((predicted == targets) & mask).sum()`."""
+    for node in ast.walk(value):
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.BitAnd | ast.Mult):
+            continue
+        for one, mask in ((node.left, node.right), (node.right, node.left)):
+            right = [
+                part for part in ast.walk(one) if isinstance(part, ast.Compare) and isinstance(part.ops[0], ast.Eq)
+            ]
+            if right and _is_mask(scope, mask):
+                yield from (part.id for part in ast.walk(right[0]) if isinstance(part, ast.Name))
+
+
+def _is_mask(scope: ast.AST, value: ast.expr) -> bool:
+    """Whether it says which positions are none of those that fill rows up: `targets != PAD`, or a name for that."""
+    while isinstance(value, ast.Call) and (owner := receiver_of(value)) is not None:
+        value = owner
+    if isinstance(value, ast.Compare):
+        return isinstance(value.ops[0], ast.NotEq)
+    if not isinstance(value, ast.Name):
+        return False
+    given = (node.value for node in ast.walk(scope) if isinstance(node, ast.Assign) if _is_named(node, value.id))
+    return bool(_MASK.search(value.id.lower())) or any(
+        isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.NotEq) for one in given
+    )
+
+
+def _is_named(node: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+
+
+def _numbers_of_all(value: ast.expr) -> set[str]:
+    """Names of tensors all of whose numbers are counted."""
+    owners = (receiver_of(node) for node in ast.walk(value) if isinstance(node, ast.Call) and called(node) in _ALL)
+    return {owner.id for owner in owners if isinstance(owner, ast.Name)}
