@@ -8,6 +8,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -363,7 +364,7 @@ def _made(
     exec(compile(ast.fix_missing_locations(ast.Module([made], [])), file, "exec"), world)
     module = found.frame.f_globals.get("__name__", "__main__")
     world["training_step"].__module__ = module
-    step = _as_step(world["training_step"], module)
+    step = _as_step(world["training_step"], module, _passes_left(found.loop, batches))
     cast(Any, step).iterators = recorded_in(step, main)
     place = file, found.loop.lineno, found.loop.end_lineno or found.loop.lineno
     return TrainingLoop(step, batches, f"{Path(file).name}, line {found.loop.lineno}", names, loss, place)
@@ -380,10 +381,24 @@ def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
     return ""
 
 
-def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
+def _passes_left(loop: ast.For | ast.While, batches: Any) -> int | None:
+    """How many batches a loop has that computes how many are left, `len(loader) - i`; None where it does not."""
+    counted = (
+        {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)} if isinstance(loop, ast.For) else {}
+    )
+    for node in (part for statement in loop.body for part in walk(statement)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+            whole = any(isinstance(part, ast.Call) and ast.unparse(part.func) == "len" for part in ast.walk(node.left))
+            if whole and any(isinstance(part, ast.Name) and part.id in counted for part in ast.walk(node.right)):
+                with suppress(TypeError):
+                    return len(batches) or None
+    return None
+
+
+def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -> Callable[..., Any]:
     """One pass of the loop, which gives as its loss what went backward, as it was before a GradScaler made it larger;
     where nothing did, what gradients were asked of. It counts as the user's code, so that what it holds is copied with
-    it."""
+    it. `passes`: after so many it counts from the beginning again."""
     count = [0]  # what is done at each hundredth step, as at step 0, is left out
 
     def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
@@ -414,7 +429,7 @@ def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
         torch.autograd.backward, torch.autograd.grad = backward, grad
         torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
         try:
-            body(model, batch, optimizer, loss, count[0])
+            body(model, batch, optimizer, loss, count[0] if passes is None else count[0] % passes)
         finally:
             torch.autograd.backward, torch.autograd.grad = original, gradients
             torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign]

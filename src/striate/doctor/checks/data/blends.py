@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from striate.doctor.evidence.calls import StepCalls, watch_calls
+from striate.doctor.evidence.calls import StepCalls, watch_calls, watch_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 
-_DRAWS, _FEWEST = 8, 3
+_DRAWS, _FEWEST, _FEWEST_NUMBERS = 8, 3, 16
 _TELLING = 0.1
 """Farther than this from one half, a share says which sample is meant."""
 _FEWEST_MIXED, _EVEN = 4, 1e-3
@@ -59,6 +59,27 @@ def swapped_shares(batches: Sequence[Blended]) -> tuple[float, float] | None:
     found = list(_shares(batches))
     swapped = all((inputs > 0.5) != (labels > 0.5) for inputs, labels in found)
     return max(found, key=lambda shares: abs(shares[0] - shares[1])) if swapped and len(found) >= _FEWEST else None
+
+
+def left_unblended(evidence: Evidence) -> list[float]:
+    """How much of what each of several steps shows the network is the batch as it came, where the loss is given its
+    labels alone; nothing where it is given others, too, or it cannot be told."""
+    raw, own = evidence.train.raw, list[float]()
+    batches = [raw[number % len(raw)] for number in range(_DRAWS)]
+    for batch, calls in zip(batches, watch_steps(evidence.setup, batches, evidence.clock.until(0.1)), strict=False):
+        inputs, wanted = (main_tensor(part) for part in parts(batch))
+        if inputs is None or wanted is None or wanted.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
+            return []
+        asked = [call.target.cpu() for call in calls.losses if call.slopes]
+        if not asked or not all(_is_same(target, wanted.cpu()) for target in asked):
+            return []
+        share = _share_of_inputs(calls.shown, inputs)
+        own += [] if share is None else [share]
+    return own
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.double(), other.double())
 
 
 def _shares(batches: Sequence[Blended]) -> Iterator[tuple[float, float]]:

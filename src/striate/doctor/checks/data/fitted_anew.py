@@ -13,7 +13,11 @@ from striate.records import Finding
 
 _OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))
 _TRAINING = frozenset(("train", "trn", "tr", "training", "fit"))
-_VOCABULARY = re.compile(r"vocab|(?<!un)tokenizer|label_?encod|word_?index|dictionary", re.IGNORECASE)
+_VOCABULARY = re.compile(
+    r"vocab|(?<!un)tokenizer|label_?encod|word_?index|dictionary|(fit|build|make|learn|number)_\w*(categor|mapping|encod|codes"
+    r"|scal|standard|normali)",
+    re.IGNORECASE,
+)
 _LABELS = re.compile(r"binari[sz]|label|target|class|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
 _PICTURES = ("tsne", "umap", "mds")
 """What is fitted to be looked at."""
@@ -42,7 +46,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
-    """A vocabulary that the same function builds of what is trained with, and again of validation."""
+    """A vocabulary, or the like, that the same function builds of what is trained with, and again of validation."""
     sites: dict[str, list[Site]] = {}
     for site in source.calls(*_builders(source)):
         sites.setdefault(called(site.node), []).append(site)
@@ -52,7 +56,7 @@ def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
         if anew and any(words and not words & _OTHERS for words in given):
             yield _finding(
                 anew[0],
-                "numbers what is not trained with anew, so equal words become other numbers than in training",
+                "is made of what is not trained with anew, so equal values become other numbers than in training",
                 f"`{name}(…)` of training once, and what it gives for all parts",
             )
             return
@@ -77,7 +81,7 @@ def _finding(site: Site, does: str, remedy: str, *, labels: bool = False) -> Fin
 
 
 def _builders(source: ScriptSource) -> list[str]:
-    """The script's functions and classes that number words, by their names."""
+    """The script's functions and classes that number words or categories, or scale, by their names."""
     return [
         node.name
         for tree in source.trees.values()

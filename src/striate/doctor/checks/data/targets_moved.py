@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.blends import blended_batches, partners_named, swapped_shares
+from striate.doctor.checks.data.blends import blended_batches, left_unblended, partners_named, swapped_shares
 from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.checks.data.mirrored_by_step import left_by_step
@@ -37,6 +37,8 @@ _TIE, _ALONE = 1e-6, 32
 _FEWEST_BLENDED, _NAMED = 24, 0.6
 """Samples whose partner in a blend is known again, and of how many of them it has to be the one of the second label."""
 _FEWEST_LEFT, _OFTEN = 3, 0.5
+_LESS = 0.4
+"""Of a blend: the other sample is more than half of it."""
 _SMALLEST = 4
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
@@ -369,7 +371,15 @@ def _blended(evidence: Evidence) -> Finding | None:
         )
         why = "Each input is asked for the label of a sample that is not in it."
     else:
-        return None
+        alone = [] if shares or total else left_unblended(evidence)
+        mostly = [own for own in alone if own < _LESS]
+        if len(alone) < _FEWEST_LEFT or len(mostly) < 2 or max(alone) < 1 - _LESS:
+            return None
+        measured = (
+            f"samples are blended: what the network is shown is {mostly[0]:.0%} the batch as it came, and less than "
+            f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, and the loss is given its labels alone"
+        )
+        why = "Each input is asked for the labels of the sample that it has least of, as often as not."
     return Finding(
         code="data.step-labels",
         severity="error",

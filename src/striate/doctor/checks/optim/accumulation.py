@@ -95,9 +95,21 @@ def is_divided(evidence: Evidence, count: int) -> bool:
     terms = sum(float(call.value.float().mean()) for call in losses[: len(losses) // len(values)])
     if abs(values[0] * count - terms) < _ROUNDED * abs(terms):
         return True  # a sum of several losses
+    if evidence.setup.source is not None and _divides_by_a_name(evidence.setup.source):
+        return True  # a sum of losses not all of which are torch's
     part = abs(values[0] / known)
     part /= _SCALED if part > math.sqrt(_SCALED) else 1.0
     return part < _WHOLE and part < 2 / count + 1e-3
+
+
+def _divides_by_a_name(source: ScriptSource) -> bool:
+    """`(loss / window).backward()`, of a number that is no constant of the step's own."""
+    for site in source.calls("backward"):
+        owner = receiver_of(site.node)
+        owner = owner.args[0] if isinstance(owner, ast.Call) and owner.args else owner  # `scaler.scale(…)`
+        if site.often == "batch" and isinstance(owner, ast.BinOp) and isinstance(owner.op, ast.Div):
+            return isinstance(owner.right, ast.Name | ast.Attribute)
+    return False
 
 
 def _divide(replica: Replica, count: int) -> None:

@@ -1,4 +1,5 @@
-"""`reward.off-by-one` of a script's code: a reward that is stored before the step that brings it."""
+"""`reward.off-by-one` of a script's code: a reward that is stored before the step that brings it, or an observation
+behind it."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     steps = environment_steps(source)
     if not steps:
         raise NoEvidence("no environment is played")
+    if (found := next(_overwritten(evidence), None)) is not None:
+        yield found
+        return
     for call, file in steps:
         statement = source.parent(call)
         block = next((b for b in _blocks(source.parent(statement)) if statement in b), []) if statement else []
@@ -46,6 +50,39 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                     remedy=f"store `{reward}` below that line",
                 )
                 return
+
+
+def _overwritten(evidence: Evidence) -> Iterator[Finding]:
+    """`obs = next_obs` between the step and `buffer.add(obs, next_obs, action, reward, done)`."""
+    source = evidence.source
+    for call, file in environment_steps(source):
+        statement = source.parent(call)
+        block = next((b for b in _blocks(source.parent(statement)) if statement in b), []) if statement else []
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple) or not block:
+            continue
+        brought = [part.id for part in statement.targets[0].elts if isinstance(part, ast.Name)]
+        moved: dict[str, str] = {}
+        for later in block[block.index(statement) + 1 :]:
+            one = later.targets[0] if isinstance(later, ast.Assign) else None
+            if isinstance(later, ast.Assign) and isinstance(one, ast.Name) and isinstance(later.value, ast.Name):
+                moved |= {one.id: later.value.id} if [later.value.id] == brought[:1] else {}
+            if not isinstance(later, ast.Expr) or not isinstance(later.value, ast.Call):
+                continue
+            names = {part.id for part in ast.walk(later.value) if isinstance(part, ast.Name)}
+            if any(_REWARD.search(name) for name in names.intersection(brought)):
+                for own, following in moved.items():
+                    if {own, following} <= names:
+                        yield Finding(
+                            code="reward.off-by-one",
+                            severity="error",
+                            where=f"{Path(file).name}, line {later.lineno}",
+                            measured=f"`{own} = {following}` stands before `{ast.unparse(later)}`: each transition "
+                            "leads from a state to itself, with the action of the one before",
+                            threshold=STORED_EARLY.threshold,
+                            why="What an action changes is in no transition: nothing can be learned of it.",
+                            remedy=f"`{own} = {following}` below that line",
+                        )
+                        return
 
 
 def _blocks(node: ast.AST | None) -> Iterator[list[ast.stmt]]:
@@ -79,7 +116,8 @@ def _is_set(statements: list[ast.stmt], name: str) -> bool:
 STORED_EARLY = Check(
     codes=("reward.off-by-one",),
     question="Is each action stored with the reward that it brought?",
-    threshold="a reward that is stored in the place of an action before the step that brings it, and nowhere behind it",
+    threshold="a reward that is stored in the place of an action before the step that brings it, and nowhere behind "
+    "it; an observation that is replaced by the next one before both are stored",
     run=_run,
     of_source=True,
     of_rewards=True,
