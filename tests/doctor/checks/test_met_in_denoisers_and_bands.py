@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asked import asked, perceptron
+from asked import asked, digits, perceptron
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -164,6 +164,16 @@ def test_images_of_an_object_are_compared_with_those_of_the_training_data(first:
     setup = make_setup(perceptron(), data, None, source=source)
     found = [one.where for one in SPLIT_OVERLAP.run(Evidence(setup, Clock(20.0)))]
     assert found == ["the training data set and self.test_x"] * (first < 40)
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_what_a_function_deals_to_two_parts_itself_is_split(dealt: bool) -> None:
+    x = torch.rand(1000, 4)
+    names: dict[str, Any] = {"x_train": x, "x_val": x[800:], "x": x[:800] if dealt else x}
+    source = ScriptSource({"train.py": ast.parse("x_train = x_val = x")}, names, ("train.py", 1, 1), 3)
+    setup = make_setup(perceptron(), digits(), None, source=source)
+    found = [one.where for one in SPLIT_OVERLAP.run(Evidence(setup, Clock(20.0)))]
+    assert found == ["x_train and x_val"] * (not dealt)
 
 
 class Triples(Dataset[Any]):

@@ -225,10 +225,35 @@ def _memory_shared(evidence: Evidence) -> Iterator[Finding]:
             theirs = _memory(also)
             if ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
                 continue
-            shared = min(ours.stop, theirs.stop) - max(ours.start, theirs.start)
-            if shared >= len(theirs) / 2:
+            dealt = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
+            if _in_common(ours, theirs) >= len(theirs) / 2 and not dealt:
+                shared = _in_common(ours, theirs)
                 yield _shared(name, other, f"{shared / len(theirs):.0%} of `{other}` is a part of `{name}`, in memory")
                 return
+
+
+def _in_common(one: range, other: range) -> int:
+    return min(one.stop, other.stop) - max(one.start, other.start)
+
+
+def _are_of_one_function(source: ScriptSource, name: str, other: str) -> bool:
+    """Whether both are variables of one function, or of the file."""
+    scopes: dict[str, set[ast.AST]] = {name: set(), other: set()}
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in scopes:
+                scopes[node.id].add(source.scope_of(node))
+            elif isinstance(node, ast.arg) and node.arg in scopes:
+                scopes[node.arg].add(source.scope_of(node))
+    return bool(scopes[name] & scopes[other])
+
+
+def _has_rest(names: Mapping[str, Any], ours: range, theirs: range) -> bool:
+    """Whether a variable holds what is left of one part without the other: `fit(x_train, validation_split=0.2)` deals
+    what it is given to two parts itself."""
+    rests = (rest for value in names.values() if (rest := _memory(value)) is not None)
+    least = len(ours) - len(theirs) - _FEWEST_BYTES
+    return any(_in_common(rest, ours) >= max(least, 1) and _in_common(rest, theirs) <= 0 for rest in rests)
 
 
 def _memory(value: Any) -> range | None:

@@ -30,7 +30,9 @@ def right_cost_more(evidence: Evidence) -> str | None:
         return None  # of other outputs, smoothed, blended, a teacher's; what else losses ask for is not known here
     if not all(_equal(call.target, labels) for call in likelihoods):
         return None  # those of other samples have a share in it
-    beside = [call for call in evidence.calls.losses if call.name not in _LIKELIHOODS and call.input.shape == outputs.shape]
+    beside = [
+        call for call in evidence.calls.losses if call.name not in _LIKELIHOODS and call.input.shape == outputs.shape
+    ]
     if any(call.target.is_floating_point() and float(call.target.abs().max()) > 1 for call in beside):
         return None  # outputs are held to a teacher's, too, which right ones need not be like
     answers = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
