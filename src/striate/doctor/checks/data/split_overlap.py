@@ -237,7 +237,7 @@ def _in_common(one: range, other: range) -> int:
 
 
 def _are_of_one_function(source: ScriptSource, name: str, other: str) -> bool:
-    """Whether both are variables of one function, or of the file."""
+    """Whether both are variables of one function, or of the file, as far as code tells where they are given values."""
     scopes: dict[str, set[ast.AST]] = {name: set(), other: set()}
     for tree in source.trees.values():
         for node in ast.walk(tree):
@@ -245,7 +245,7 @@ def _are_of_one_function(source: ScriptSource, name: str, other: str) -> bool:
                 scopes[node.id].add(source.scope_of(node))
             elif isinstance(node, ast.arg) and node.arg in scopes:
                 scopes[node.arg].add(source.scope_of(node))
-    return bool(scopes[name] & scopes[other])
+    return not all(scopes.values()) or bool(scopes[name] & scopes[other])
 
 
 def _has_rest(names: Mapping[str, Any], ours: range, theirs: range) -> bool:
