@@ -20,10 +20,10 @@ Array = torch.Tensor | np.ndarray[Any, Any]
 
 
 class Changed(NamedTuple):
-    """Of how many samples that a data set was asked for (`asked`) what it holds was another afterwards (`changed`), and
+    """Of how many samples that a data set was asked for (`asked`) what it holds was another afterwards (`spoiled`), and
     whether input and target are the same numbers."""
 
-    changed: int
+    spoiled: int
     asked: int
     same: bool
 

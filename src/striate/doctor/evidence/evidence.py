@@ -14,6 +14,7 @@ import torch
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
+from striate.doctor.evidence.changed_by_asking import Changed, changed_by_asking
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.counted import Counted, asked_for, counted_by
 from striate.doctor.evidence.pairs import Embeddings, embeddings_of, pairs_of
@@ -272,6 +273,11 @@ class Evidence:
     def calls(self) -> StepCalls:
         """What one step of the user's calls: losses, and what Python waits for."""
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
+
+    @Kept
+    def changed_by_asking(self) -> Changed | None:
+        """Whether the training data set changes what it holds when it is asked for samples."""
+        return changed_by_asking(self.setup.train)
 
     @Kept
     def embeddings(self) -> list[Embeddings]:

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.color_orders import colors_exchanged
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
-from striate.doctor.evidence.changed_by_asking import Changed, changed_by_asking
+from striate.doctor.evidence.changed_by_asking import Changed
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
@@ -42,7 +42,7 @@ training."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    changed = changed_by_asking(evidence.setup.train)
+    changed = evidence.changed_by_asking
     if changed is not None and not changed.same:
         yield _piling_up(changed)
         return
@@ -275,7 +275,7 @@ def _finding(place: str, measured: str, why: str, remedy: str, severity: Severit
 def _piling_up(changed: Changed) -> Finding:
     return _finding(
         "loader",
-        f"the data set was asked for {several(changed.asked, 'sample')}, and what it holds of {changed.changed} of "
+        f"the data set was asked for {several(changed.asked, 'sample')}, and what it holds of {changed.spoiled} of "
         "them was another afterwards",
         "Noise and moves are written into the stored samples and pile up from epoch to epoch.",
         "change a copy: `image = self.images[index].clone()` (`.copy()` of NumPy), or `image = image + noise` in "

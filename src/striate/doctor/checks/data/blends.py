@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,17 +66,25 @@ def left_unblended(evidence: Evidence) -> list[float]:
     """How much of what each of several steps shows the network is the batch as it came, where the loss is given its
     labels alone; nothing where it is given others, too, or it cannot be told."""
     raw, own = evidence.train.raw, list[float]()
+    if not _asks_for_labels(raw[0], evidence.calls):
+        return []
     batches = [raw[number % len(raw)] for number in range(_DRAWS)]
     for batch, calls in zip(batches, watch_steps(evidence.setup, batches, evidence.clock.until(0.1)), strict=False):
-        inputs, wanted = (main_tensor(part) for part in parts(batch))
-        if inputs is None or wanted is None or wanted.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
-            return []
-        asked = [call.target.cpu() for call in calls.losses if call.slopes]
-        if not asked or not all(_is_same(target, wanted.cpu()) for target in asked):
+        inputs = main_tensor(parts(batch)[0])
+        if inputs is None or not _asks_for_labels(batch, calls):
             return []
         share = _share_of_inputs(calls.shown, inputs)
         own += [] if share is None else [share]
     return own
+
+
+def _asks_for_labels(batch: Any, calls: StepCalls) -> bool:
+    """Whether the loss of a step is given the labels of its batch, and no others."""
+    inputs, wanted = (main_tensor(part) for part in parts(batch))
+    if inputs is None or wanted is None or wanted.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
+        return False
+    asked = [call.target.cpu() for call in calls.losses if call.slopes]
+    return bool(asked) and all(_is_same(target, wanted.cpu()) for target in asked)
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -179,7 +179,7 @@ def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
 
 def _images_shared(evidence: Evidence) -> Iterator[Finding]:
     """Images in variables named for training, or in the data set of the training loader, and in those named for
-    validation, of scripts whose validation is no loader."""
+    validation, of scripts that ask no loader for validation."""
     names = evidence.source.names if evidence.setup.val is None else {}
     for name, value in list(names.items()):
         if _TRAINING.search(name.lower()) and _are_images(value):

@@ -10,7 +10,6 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.call_graph import INPUT, SUMS
-from striate.doctor.evidence.changed_by_asking import changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
@@ -59,11 +58,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _spoiled(evidence: Evidence) -> Iterator[Finding]:
     """Inputs that are changed in place, and their targets with them."""
-    changed = changed_by_asking(evidence.setup.train)
+    changed = evidence.changed_by_asking
     if changed is not None and changed.same:
         yield _finding(
             f"input and target of {several(changed.asked, 'sample')} are the same numbers, and what the data set holds "
-            f"of {changed.changed} of them was another once it was asked for them",
+            f"of {changed.spoiled} of them was another once it was asked for them",
             "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
         )
 

@@ -371,7 +371,7 @@ def _blended(evidence: Evidence) -> Finding | None:
         )
         why = "Each input is asked for the label of a sample that is not in it."
     else:
-        alone = [] if shares or total else left_unblended(evidence)
+        alone = [] if total else left_unblended(evidence)
         mostly = [own for own in alone if own < _LESS]
         if len(alone) < _FEWEST_LEFT or len(mostly) < 2 or max(alone) < 1 - _LESS:
             return None

@@ -40,14 +40,18 @@ def drawn_above(evidence: Evidence) -> tuple[str, str, int] | None:
             again = _drawn_again(evidence) if again is None else again
             drawn_ones = [_is_drawn(evidence, scored, again) for scored in (lowered, raised)]
             if drawn_ones == [False, True]:
-                return "is the same each time that the data set is asked for it", "is another each time", len(ways[0])
+                same, anew = (
+                    "which is the same each time that the data set is asked for it",
+                    "which is another each time",
+                )
+                return same, anew, len(ways[0])
             (belong, chance), (drawn, by_chance) = (_in_common(scored) for scored in (lowered, raised))
             if drawn_ones == [True, False] or min(chance, by_chance) < _FEWEST or belong < BELONGING * chance:
                 continue
             if drawn / by_chance - 1 <= _OF_IT * (belong / chance - 1):
                 return (
-                    f"two users have in common {belong / chance:.1f} times as often as by chance",
-                    f"{drawn / by_chance:.1f} times, as of items drawn at random",
+                    f"of which two users have two in common {belong / chance:.1f} times as often as by chance",
+                    f"of which they have {drawn / by_chance:.1f} times, as of items drawn at random",
                     len(ways[0]),
                 )
     return None

@@ -206,8 +206,8 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
         code=CODE,
         severity="error",
         where="the loss",
-        measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user "
-        f"({lowered}) and raises that of the other ({raised})",
+        measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user"
+        f", {lowered}, and raises that of the other, {raised}",
         threshold=CHECK.threshold,
         why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
         remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",
