@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -126,6 +126,19 @@ def examine(
     return Diagnosis(roots, follows, answers.skipped, answers.looked_at, clock.spent, evidence.pictures, learning)
 
 
+_MAY_BE_MEANT = frozenset(
+    {
+        "data.label-noise",
+        "data.too-few",
+        "fit.cannot-overfit-batch",
+        "fit.overfit",
+        "fit.plateau",
+        "fit.underfit",
+        "model.redundant-filters",
+    }
+)
+"""No mistake in code, but how data, network and time go together, which whoever wrote a script may know: of a script a
+warning of these is a note."""
 _ONCE = frozenset({"fit.overfit"})
 """Not asked again: a longer trial sees the same few batches more often than a training would."""
 
@@ -186,6 +199,8 @@ class _Answers:
         try:
             evidence.clock.need(0.0)
             found += check.run(evidence)
+            if evidence.setup.source is not None:
+                found = list(map(_as_of_script, found))
             self.looked.append(check)
             self.why.pop(id(check), None)
         except NoEvidence as reason:
@@ -205,6 +220,11 @@ class _Answers:
         """One that was asked before stays so."""
         if not any(one is check for one in self.looked):
             self.why[id(check)] = check, why, late
+
+
+def _as_of_script(finding: Finding) -> Finding:
+    meant = finding.code in _MAY_BE_MEANT and finding.severity == "warning"
+    return replace(finding, severity="note") if meant else finding
 
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:

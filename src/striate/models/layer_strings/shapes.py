@@ -140,7 +140,7 @@ class _Planner:
             got = f"{several(self.parameters, 'parameter')} up to and with `{layer}`"
             built = "built; `striate summary` counts larger ones" if self.most == MAX_PARAMETERS else "counted"
             expected = f"at most {self.most} in a layer string that is {built}"
-            raise Fault(layer.position, got, expected, *_smaller(layer), *before)
+            raise Fault(layer.position, got, expected, *_smaller(layer), *before, *_sharing(layer))
         step = Step(layer, shape, out_shape)
         if _smaller(layer) and (widest is None or math.prod(out_shape) > math.prod(widest.out_shape)):
             self.widest = step
@@ -234,6 +234,11 @@ def _smaller(layer: Layer) -> list[Edit]:
         "up": ({"factor": 2}, {"factor": 1}),
     }
     tries = [layer.changed(**values) for values in small.get(layer.word, ())]
-    if layer.word == "local":
-        tries.append(Layer("conv", layer.arguments))
     return [Edit(layer.position, layer.end, str(changed)) for changed in tries]
+
+
+def _sharing(layer: Layer) -> list[Edit]:
+    """With one kernel for all positions, which is another layer: where no size of this one is small enough."""
+    if layer.word != "local":
+        return []
+    return [Edit(layer.position, layer.end, str(Layer("conv", layer.arguments)))]
