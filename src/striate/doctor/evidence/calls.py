@@ -46,6 +46,7 @@ _FETCHES: dict[Any, str] = {
 }
 _LOG_SOFTMAX = (torch.log_softmax, functional.log_softmax, torch.Tensor.log_softmax)
 _PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
+_DIFFERENCES = (torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__)
 _MOST_NUMBERS = 4_000_000
 
 
@@ -95,7 +96,7 @@ class StepCalls:
     network's last call: the loss's. `shown`: what its first call was given. `soft`: shares of classes (N, K) that log
     probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
     positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
-    sample."""
+    sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -109,6 +110,7 @@ class StepCalls:
     soft: list[torch.Tensor] = field(default_factory=list)
     looked_up: list[torch.Tensor] = field(default_factory=list)
     entries: list[torch.Tensor] = field(default_factory=list)
+    differences: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     error: BaseException | None = None
 
     @property
@@ -186,6 +188,10 @@ class _Watcher:
         if isinstance(value, torch.Tensor):
             calls.shapes.add(tuple(value.shape))
             self._note_shares(func, args, value)
+        if func in _DIFFERENCES and isinstance(args[0], torch.Tensor) and isinstance(args[1], torch.Tensor):
+            one, other = sorted(args[:2], key=lambda side: not side.requires_grad)
+            if one.requires_grad and not other.requires_grad:
+                calls.differences.add((tuple(one.shape), tuple(other.shape)))
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         if func is functional.ctc_loss:

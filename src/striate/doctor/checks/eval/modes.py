@@ -14,23 +14,25 @@ from striate.records import Finding
 from striate.wording import listed_names
 
 _NO_GRADIENTS = ("no_grad", "inference_mode")
+_DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 _EVALUATION = ("val", "test", "dev", "eval", "holdout")
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    source = evidence.source
+    source, asking = evidence.source, _asking_their_mode(evidence.source)
     parts = [
         name
         for name, part in evidence.setup.model.named_modules()
         if (isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0)
         or (isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats)
+        or type(part).__name__ in asking
     ]
     if not parts:
         return
     evaluating, training = _modes(source)
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
     if not evaluating and loop is None and training and source.library is None:
-        loop = _run_without_gradients(source) or _switched(source)
+        loop = _run_without_gradients(source) or _switched(source) or _evaluated_at_once(source)
     said = "no code calls `.eval()`"
     if loop is None and source.library is None:
         loop, said = (
@@ -43,7 +45,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             code="eval.mode",
             severity="warning",
             where=f"the evaluation, line {line}",
-            measured=f"{said}: {listed_names(parts)} work in evaluation as they do in training",
+            measured=f"{said}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
             threshold=MODE.threshold,
             why="Dropout goes on dropping, and batch norm takes its statistics from the batches that are evaluated: "
             "the accuracy is another than that of the network as it is used.",
@@ -57,11 +59,26 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where=repeated[0].where,
             measured=f"`{repeated[0].text}` comes again and again, and no `.train()` after it: from the first "
-            f"evaluation on {listed_names(parts)} are in evaluation mode in training",
+            f"evaluation on {_listed(parts)} {'are' if parts[1:] else 'is'} in evaluation mode in training",
             threshold=MODE.threshold,
             why="Dropout drops nothing any more, and the running statistics of batch norm stay as they are.",
             remedy="`model.train()` at the beginning of each epoch.",
         )
+
+
+def _listed(parts: list[str]) -> str:
+    return listed_names([part or "the network" for part in parts])
+
+
+def _asking_their_mode(source: ScriptSource) -> set[str]:
+    """Classes of the script's that drop by `F.dropout(x, p, self.training)`."""
+    return {
+        scope.name
+        for site in source.calls(*_DROPOUTS)
+        if any(isinstance(part, ast.Attribute) and part.attr == "training" for part in ast.walk(site.node))
+        for scope in source.around(site.node)
+        if isinstance(scope, ast.ClassDef)
+    }
 
 
 def _frozen(model: nn.Module, parts: list[str]) -> bool:
@@ -134,6 +151,23 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
                 sites = source.calls_of(node)
                 runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
                 if runs and sites and not any(_in_each_batch(source, site) for site in sites):
+                    return node
+    return None
+
+
+def _evaluated_at_once(source: ScriptSource) -> ast.With | None:
+    """A network run without gradients outside of any loop over batches, as on all nodes of a graph, whose outputs the
+    next lines measure by what is named for validation or test."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.With) or not _without_gradients(node):
+                continue
+            given = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
+            names = {part.targets[0].id.lower() for part in given if isinstance(part.targets[0], ast.Name)}
+            beside = getattr(source.parent(node), "body", [])
+            for part in (*node.body, *(beside[beside.index(node) + 1 :] if node in beside else [])):
+                words = _words(part)
+                if names & words and any(part in _EVALUATION for name in words for part in name.split("_")):
                     return node
     return None
 

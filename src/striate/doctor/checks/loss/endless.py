@@ -19,6 +19,8 @@ from striate.wording import several
 _SIZES = (10.0, 100.0, 1000.0)
 _FASTER = 5.0
 """Each ten times larger output takes the loss so many times farther down: in line with it at least."""
+_FAR = 1e4
+"""A loss below zero by so many times its first size: logarithms of densities do not come there."""
 _COLUMNS = 4
 _SIGNS = (1.0, -1.0)
 _NOTHING, _SURE = 1e-5, 12.0
@@ -29,9 +31,21 @@ _HIDDEN, _SHARE, _ALIKE = -1e4, 0.05, 0.01
 
 
 def constant_without_end(evidence: Evidence) -> str | None:
-    """An output that is one large number for all samples, with which the loss falls below any bound."""
+    """An output that is one large number for all samples, with which the loss falls below any bound, or a loss that the
+    network computes itself and that fell that far."""
     if evidence.setup.rivals or evidence.fresh.maximizes:
         return None
+    return _with_large_output(evidence) or _fell_far(evidence)
+
+
+def _fell_far(evidence: Evidence) -> str | None:
+    losses = [loss for loss in evidence.trial.losses if math.isfinite(loss)]
+    if not losses or min(losses) > -_FAR * max(abs(losses[0]), 1.0) or evidence.setup.source is None:
+        return None
+    return f"the loss falls without end, from {losses[0]:.3g} to {min(losses):.3g} in {several(len(losses), 'step')}"
+
+
+def _with_large_output(evidence: Evidence) -> str | None:
     for number, column, words, signs in _heads(evidence):
         for sign in signs:
             try:

@@ -275,6 +275,20 @@ SIGN = Check(
 
 
 def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
+    yield from list(_of_whole_loss(evidence)) or _of_a_column(evidence)
+
+
+def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
+    """A column less one number for each sample, or the other way round, where the step writes its loss itself."""
+    first = main_tensor(evidence.train.raw[0])
+    count = 0 if first is None else len(first)
+    for outputs, targets in evidence.calls.differences:
+        if count > 1 and sorted((outputs, targets)) == [(count,), (count, 1)]:
+            yield _finding(outputs, targets, (count, count), " by their difference", _remedy(outputs, targets))
+            return
+
+
+def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
     outputs, targets = _compared(evidence)
     if outputs is None or targets is None or outputs == targets or len(evidence.calls.losses) > 1:
         yield from _among_several(evidence)

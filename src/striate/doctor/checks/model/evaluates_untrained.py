@@ -178,15 +178,22 @@ def _updated_by_epoch(evidence: Evidence, average: Any) -> bool:
 
 def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     """Copies of the network that the step's code names, and neither runs nor changes."""
-    theirs = {id(thing) for thing in reached_objects((evidence.setup.step,)) if isinstance(thing, nn.Module)}
-    if evidence.setup.own_step or not list(_copies(evidence.fresh, theirs)):
+    reached = list(reached_objects((evidence.setup.step,)))
+    theirs = {id(thing) for thing in reached if isinstance(thing, nn.Module)}
+    saved = _show_modules(reached)
+
+    def copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+        found = _copies(replica, theirs)
+        return ((thing, tensors) for thing, tensors in found if not (saved and hasattr(thing, "_metadata")))
+
+    if evidence.setup.own_step or not list(copies(evidence.fresh)):
         return
     kept: list[tuple[Any, dict[str, torch.Tensor]]] = []
     statistics: list[tuple[nn.Module, dict[str, torch.Tensor]]] = []
     ran: set[int] = set()
 
     def prepare(replica: Replica) -> None:
-        for found, tensors in _copies(replica, theirs):
+        for found, tensors in copies(replica):
             kept.append((found, {name: tensor.detach().clone() for name, tensor in tensors.items()}))
             if isinstance(found, nn.Module):
                 statistics.append((found, {name: mean.clone() for name, mean in _means(found).items()}))
@@ -224,6 +231,14 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         why="If that is what is evaluated or saved, nothing of the training is in it.",
         remedy=_averaged("ema"),
     )
+
+
+def _show_modules(reached: list[Any]) -> bool:
+    """Whether dictionaries of a module's state are among them that are its own memory, as in a checkpoint: they follow
+    the module, and are none of their own."""
+    held = {p.data_ptr() for thing in reached if isinstance(thing, nn.Module) for p in thing.parameters()}
+    states = (thing.values() for thing in reached if isinstance(thing, dict) and hasattr(thing, "_metadata"))
+    return any(isinstance(value, torch.Tensor) and value.data_ptr() in held for state in states for value in state)
 
 
 def _without_buffers(

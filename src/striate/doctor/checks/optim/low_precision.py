@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from striate.wording import several
 _HALF = (torch.float16, torch.bfloat16)
 _BETTER, _LOST = 1.15, 0.5
 _STEPS, _MOST_LOST = 12, 0.8
+_MORE_STEPS, _UNITS, _COARSE = 40, 2, 0.2
+"""Steps in which bfloat16 weights are watched, and of how many of their changes few units of the last place are all."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -38,7 +40,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not (math.isfinite(whole.level()) if tried else broken and any(p.dtype == torch.float16 for p in half)):
         return
     better = broken or whole.level() * _BETTER < trial.level()
-    if not better and lost < _LOST:
+    coarse = _coarse(evidence) if half[0].dtype == torch.bfloat16 and not better and lost < _LOST else 0.0
+    if not better and lost < _LOST and coarse < _COARSE:
         return
     kind = str(half[0].dtype).removeprefix("torch.")
     device = evidence.setup.device.type
@@ -46,8 +49,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         code="optim.low-precision",
         severity="error" if broken or _little(evidence) else "warning",
         where="the weights",
-        measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: after "
-        f"{several(len(trial.rows), 'step')} {lost:.0%} of their numbers are what they were, or stay so in a step"
+        measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: "
+        f"{_of_changes(coarse) if coarse else _of_numbers(trial, lost)}"
         f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf'}",
         threshold=LOW_PRECISION.threshold,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
@@ -55,6 +58,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         remedy=f"keep the weights in float32, `model.float()`, and compute in half precision: "
         f'`with torch.autocast("{device}", dtype=torch.bfloat16):` around forward and loss (float16 with a '
         "`torch.amp.GradScaler()`)",
+    )
+
+
+def _of_numbers(trial: Trial, lost: float) -> str:
+    steps = several(len(trial.rows), "step")
+    return f"after {steps} {lost:.0%} of their numbers are what they were, or stay so in a step"
+
+
+def _of_changes(coarse: float) -> str:
+    return (
+        f"in {coarse:.0%} of its updates in {_MORE_STEPS} steps a number moves by {_UNITS} units of its last place or "
+        "fewer, or not at all, and a smaller rate, as at the end of a schedule, moves fewer"
     )
 
 
@@ -85,6 +100,28 @@ def _unchanged(trial: Trial) -> float:
 def _rounded_away(evidence: Evidence) -> float:
     """The share of numbers of half precision with a gradient that a step leaves as they are, in the middle of a few; 0
     where that is less than most of them."""
+    shares = sorted(_watched(evidence, "weights watched", _STEPS, lambda before, after: before == after))
+    share = shares[len(shares) // 2] if shares else 0.0
+    return share if share >= _MOST_LOST else 0.0
+
+
+def _coarse(evidence: Evidence) -> float:
+    """The share of updates that are a few units of a number's last place, or nothing."""
+
+    def few_units(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        exponent = torch.frexp(before.float()).exponent  # of a number in halves to ones
+        unit = torch.ldexp(torch.full_like(before, torch.finfo(before.dtype).eps / 2, dtype=torch.float32), exponent)
+        return (after.float() - before.float()).abs() <= _UNITS * unit
+
+    shares = _watched(evidence, "weights watched for longer", _MORE_STEPS, few_units)
+    return sum(shares) / max(len(shares), 1)
+
+
+def _watched(
+    evidence: Evidence, name: str, steps: int, told: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> list[float]:
+    """Of each step, the share of numbers of half precision with a gradient of which something is `told` by what they
+    were before and are after it."""
     shares: list[float] = []
 
     def prepare(replica: Replica) -> None:
@@ -95,16 +132,16 @@ def _rounded_away(evidence: Evidence) -> float:
             before[:] = [p.detach().clone() for p in half]
 
         def end(*_: Any) -> None:
-            moved = [(a == p.detach())[p.grad != 0] for a, p in zip(before, half, strict=True) if p.grad is not None]
-            if moved and sum(map(len, moved)):
-                shares.append(float(torch.cat(moved).double().mean()))
+            pairs = [(a, p.detach(), p.grad) for a, p in zip(before, half, strict=True)]
+            found = [told(a, now)[grad != 0] for a, now, grad in pairs if grad is not None]
+            if found and sum(map(len, found)):
+                shares.append(float(torch.cat(found).double().mean()))
 
         replica.optimizer.register_step_pre_hook(begin)
         replica.optimizer.register_step_post_hook(end)
 
-    evidence.variant("weights watched", Change(prepare=prepare), steps=_STEPS)
-    share = sorted(shares)[len(shares) // 2] if shares else 0.0
-    return share if share >= _MOST_LOST else 0.0
+    evidence.variant(name, Change(prepare=prepare), steps=steps)
+    return shares
 
 
 def _to_float32(replica: Replica) -> None:
@@ -125,7 +162,8 @@ LOW_PRECISION = Check(
     question="Are weights kept in a number format that takes up their updates?",
     threshold=f"weights in float16 or bfloat16 whose loss is not finite, or {_BETTER:g} times lower once they are in "
     f"float32, or of whose numbers {_LOST:.0%} never change, or {_MOST_LOST:.0%} of those with a gradient not in "
-    "a step",
+    f"a step; or of bfloat16, {_COARSE:.0%} of the updates of {_MORE_STEPS} steps {_UNITS} units of the last place or "
+    "fewer",
     run=_run,
     quick=False,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "
