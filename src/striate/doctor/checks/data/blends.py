@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from striate.doctor.evidence.calls import StepCalls, watch_calls, watch_steps
+from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 
-_DRAWS, _FEWEST, _FEWEST_NUMBERS = 8, 3, 16
+_LOOKED, _DRAWS, _FEWEST, _FEWEST_NUMBERS = 4, 8, 3, 16
 _TELLING = 0.1
 """Farther than this from one half, a share says which sample is meant."""
 _FEWEST_MIXED, _EVEN = 4, 1e-3
@@ -40,18 +40,31 @@ class Blended:
 
 
 def blended_batches(evidence: Evidence) -> list[Blended]:
-    """Some batches with labels of classes; few where the first ones show that none is blended."""
-    raw, found = evidence.train.raw, list[Blended]()
-    for number in range(_DRAWS):
-        batch = raw[number % len(raw)]
-        inputs, wanted = (main_tensor(part) for part in parts(batch))
-        if inputs is None or wanted is None or wanted.ndim != 1 or wanted.is_floating_point() or inputs.ndim < 2:
-            break
-        calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
-        found.append(Blended(inputs, wanted.cpu(), calls))
-        if number and not _are_shares(calls) and all(_share_of_labels(one.calls, one.wanted) is None for one in found):
-            break
-    return found
+    """Some batches with labels of classes, one a sample or several; few where the first ones show that none is
+    blended."""
+    raw = evidence.train.raw
+    batches = [raw[number % len(raw)] for number in range(_DRAWS)]
+    if _labeled(batches[0]) is None:
+        return []
+
+    def watched(count: int) -> list[Blended]:
+        steps = watch_steps(evidence.setup, batches[:count], evidence.clock.until(0.02 * count))
+        given = zip(map(_labeled, batches), steps, strict=False)
+        return [Blended(*pair, calls) for pair, calls in given if pair is not None]
+
+    first = watched(_LOOKED)
+    blended = any(_are_shares(one.calls) or _share_of_labels(one.calls, one.wanted) is not None for one in first)
+    return watched(_DRAWS) if blended else first
+
+
+def _labeled(batch: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The inputs of a batch and its labels: class numbers (N,), or (N, classes) of zeros and ones."""
+    inputs, wanted = (main_tensor(part) for part in parts(batch))
+    if inputs is None or wanted is None or inputs.ndim < 2:
+        return None
+    several = wanted.ndim == 2 and wanted.shape[1] > 1 and bool(((wanted == 0) | (wanted == 1)).all())
+    one = wanted.ndim == 1 and not wanted.is_floating_point()
+    return (inputs, wanted.cpu()) if one or several else None
 
 
 def swapped_shares(batches: Sequence[Blended]) -> tuple[float, float] | None:
@@ -118,6 +131,8 @@ def _other_labels(batch: Blended) -> torch.Tensor | None:
     """(N,) the class that counts in the loss beside the sample's own; -1 where none does. None where nothing is
     blended."""
     wanted = batch.wanted
+    if wanted.ndim > 1:
+        return None
     for shares in [*batch.calls.soft, *(call.target for call in batch.calls.losses if call.name == "cross_entropy")]:
         if shares.is_floating_point() and shares.shape[:-1] == wanted.shape and shares.shape[1] > int(wanted.max()):
             above = _above_smoothing(shares.cpu())
@@ -191,6 +206,8 @@ def _patches(samples: torch.Tensor) -> torch.Tensor:
 def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
     """How much the labels of the batch as it came count in the loss, where other labels of it count too."""
     own = others = 0.0
+    if wanted.ndim > 1:
+        return _share_of_each(calls, wanted)
     for shares in calls.soft:
         if shares.shape[:-1] == wanted.shape:
             return _share_of_soft_labels(shares, wanted)
@@ -206,6 +223,17 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
         elif call.name == "cross_entropy" and target.is_floating_point() and target.shape[:-1] == wanted.shape:
             return _share_of_soft_labels(target, wanted)
     return own / (own + others) if own >= 0 and others > 0 else None
+
+
+def _share_of_each(calls: StepCalls, wanted: torch.Tensor) -> float | None:
+    """The same of (N, classes) zeros and ones, of which any may be one: what is between is one of both samples'."""
+    for call in calls.losses:
+        target = call.target.cpu().double()
+        if target.shape == wanted.shape:
+            between = (target > _EVEN) & (target < 1 - _EVEN)
+            own = torch.where(wanted > 0, target, 1 - target)[between]
+            return float(own.mean()) if len(own) >= _FEWEST_MIXED and float(own.std()) <= _EVEN else None
+    return None
 
 
 def _above_smoothing(shares: torch.Tensor) -> torch.Tensor:

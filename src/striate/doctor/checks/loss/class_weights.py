@@ -17,6 +17,8 @@ from striate.wording import several
 _LIKE, _TIMES = 0.8, 2.0
 _NEAR, _FAR = 0.3, 1.1
 """Of logarithms: weights that balance the classes in another order, and one that is threefold off in theirs."""
+_ENOUGH = 20
+"""Targets for each class."""
 _APART = 0.69
 """Of logarithms: twofold."""
 
@@ -72,7 +74,10 @@ def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
 
 
 def _of_classes(evidence: Evidence) -> Iterator[Finding]:
-    found = class_counts(evidence)
+    try:
+        found = class_counts(evidence)
+    except NoEvidence:
+        found = _of_places(evidence)
     weights = _weights(evidence, found)
     counts = (found.train if found.positions is None else found.positions).double()
     weights = weights.detach().cpu().double()
@@ -102,6 +107,22 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
         remedy="weights by the inverse of the counts: "
         "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
     )
+
+
+def _of_places(evidence: Evidence) -> ClassCounts:
+    """The classes that a weighted loss is asked for in one step, of a sample's places each one, as of words. Raises
+    NoEvidence where there are few."""
+    for call in evidence.calls.losses:
+        if (
+            call.name in ("cross_entropy", "nll_loss")
+            and call.weight is not None
+            and not call.target.is_floating_point()
+        ):
+            asked = call.target[(call.target != call.ignored) & (call.target >= 0)].flatten().cpu()
+            if len(asked) >= _ENOUGH * len(call.weight):
+                counts = torch.bincount(asked, minlength=len(call.weight))
+                return ClassCounts(counts, None, None, counts)
+    raise NoEvidence("the targets are no class numbers, or few")
 
 
 def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]:
