@@ -294,6 +294,10 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     if optimizer is None:
         optimizer = next((v for v in loop.names.values() if isinstance(v, Optimizer)), None)
     model = loop.model or _of_weights(loop.names) or _model(catch, loop.names, optimizer)
+    parameters = list(model.parameters())
+    if parameters and all(parameter.is_meta for parameter in parameters):
+        why = "the network is on the device `meta`, without numbers, and what is trained in its place is in no variable"
+        return _by_code(catch, frames, optimizer, why)
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     with torch.no_grad():
