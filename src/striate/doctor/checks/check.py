@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.records import Finding
+from striate.records import Finding, Severity
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class Check:
     explains: str | Mapping[str, str] = ""
     """The codes that follow from what it finds, divided by blanks: `model.collapsed fit.*`; by code of its own where it
     has several. Such findings are listed under this one."""
+
+    def finding(
+        self, *, severity: Severity, where: str, measured: str, why: str, remedy: str, code: str = ""
+    ) -> Finding:
+        """What it says by its own threshold; `code`: which of its codes, where it is not the first."""
+        return Finding(code or self.codes[0], severity, where, measured, self.threshold, why, remedy)
 
     def explained_by(self, code: str) -> tuple[str, ...]:
         """The codes that follow from one of its own."""

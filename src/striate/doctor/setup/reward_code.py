@@ -222,15 +222,14 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
 
 def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
     """Everything that is assigned to a name; a number or a condition among it may serve as a mask."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(_assigned(node))
-            for target, value in pairs:
-                if name in {_stem(name_or_key(part)) for part in ast.walk(target)}:
-                    yield from (*ast.walk(target), *ast.walk(value))
-                    inside = (*source.around(node), *ast.walk(value))
-                    if isinstance(value, ast.Constant) or any(isinstance(part, ast.If | ast.IfExp) for part in inside):
-                        yield ast.Name("mask")
+    for node in source.nodes():
+        pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(_assigned(node))
+        for target, value in pairs:
+            if name in {_stem(name_or_key(part)) for part in ast.walk(target)}:
+                yield from (*ast.walk(target), *ast.walk(value))
+                inside = (*source.around(node), *ast.walk(value))
+                if isinstance(value, ast.Constant) or any(isinstance(part, ast.If | ast.IfExp) for part in inside):
+                    yield ast.Name("mask")
 
 
 def _may_end(source: ScriptSource, call: ast.Call, ends: list[ast.expr]) -> bool:

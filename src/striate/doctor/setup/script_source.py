@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 from torch import nn
 
@@ -45,6 +45,9 @@ class Site:
         return ast.unparse(self.node)
 
 
+Node = TypeVar("Node", bound=ast.AST)
+
+
 @dataclass(frozen=True)
 class ScriptSource:
     """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
@@ -68,12 +71,20 @@ class ScriptSource:
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:
-        return {
-            child: node
-            for tree in self.trees.values()
-            for node in ast.walk(tree)
-            for child in ast.iter_child_nodes(node)
-        }
+        return {child: node for node in self.nodes() for child in ast.iter_child_nodes(node)}
+
+    @overload
+    def nodes(self) -> Iterator[ast.AST]: ...
+
+    @overload
+    def nodes(self, *kinds: type[Node]) -> Iterator[Node]: ...
+
+    def nodes(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+        """Everything that the user's files say, file by file, or what is of these kinds."""
+        for tree in self.trees.values():
+            for node in ast.walk(tree):
+                if not kinds or isinstance(node, kinds):
+                    yield node
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node stands in, from within outwards."""
@@ -190,10 +201,9 @@ class ScriptSource:
     def _predicted_attributes(self) -> set[str]:
         """Attributes that only ever get what a network gave: `self.pred = self.model(self.xb)`."""
         given: dict[str, list[bool]] = {}
-        for tree in self.trees.values():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
-                    given.setdefault(node.targets[0].attr, []).append(self.runs_network(node.value))
+        for node in self.nodes():
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+                given.setdefault(node.targets[0].attr, []).append(self.runs_network(node.value))
         return {name for name, each in given.items() if all(each)}
 
     def functions_of(self, call: ast.Call) -> list[Function]:
@@ -286,9 +296,7 @@ class ScriptSource:
             function = awaiting.pop()
             if function not in found:
                 found.add(function)
-                calls = (
-                    node for tree in self.trees.values() for node in ast.walk(tree) if called(node) == function.name
-                )
+                calls = (node for node in self.nodes() if called(node) == function.name)
                 awaiting += [caller for call in calls if (caller := self.function_of(call)) is not None]
         return found
 
@@ -365,7 +373,7 @@ class ScriptSource:
     @cached_property
     def _of_loops(self) -> set[ast.AST]:
         """Functions that any loop calls, near or far."""
-        loops = (node for tree in self.trees.values() for node in ast.walk(tree) if isinstance(node, Loop))
+        loops = (node for node in self.nodes() if isinstance(node, Loop))
         return self._reached([inner for loop in loops for part in loop.body for inner in ast.walk(part)])
 
     def _reached(self, nodes: list[ast.AST]) -> set[ast.AST]:
@@ -408,15 +416,14 @@ class ScriptSource:
             if isinstance(node, Function)
         }
         found: dict[ast.AST, Function] = {}
-        for tree in self.trees.values():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
-                    value = self._held_value(node)
-                    value = value.func if isinstance(value, functools.partial) else value
-                    code = getattr(getattr(value, "__func__", value), "__code__", None)
-                    place = (getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0))
-                    if place in known:
-                        found[node] = known[place]
+        for node in self.nodes():
+            if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
+                value = self._held_value(node)
+                value = value.func if isinstance(value, functools.partial) else value
+                code = getattr(getattr(value, "__func__", value), "__code__", None)
+                place = (getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0))
+                if place in known:
+                    found[node] = known[place]
         return found
 
     def _held_value(self, call: ast.Call) -> Any:
@@ -433,10 +440,9 @@ class ScriptSource:
     @cached_property
     def _defined(self) -> dict[str, list[Function]]:
         found: dict[str, list[Function]] = {}
-        for tree in self.trees.values():
-            for node in ast.walk(tree):
-                if isinstance(node, Function):
-                    found.setdefault(node.name, []).append(node)
+        for node in self.nodes():
+            if isinstance(node, Function):
+                found.setdefault(node.name, []).append(node)
         return found
 
 

@@ -261,12 +261,10 @@ def _between_draws(evidence: Evidence) -> float:
 
 
 def _finding(place: str, measured: str, why: str, remedy: str, severity: Severity = "error") -> Finding:
-    return Finding(
-        code="data.augmentation",
+    return AUGMENTATION.finding(
         severity=severity,
         where="the augmentation of training inputs" + (", in the training step" if place == "step" else ""),
         measured=measured,
-        threshold=AUGMENTATION.threshold,
         why=why,
         remedy=remedy,
     )

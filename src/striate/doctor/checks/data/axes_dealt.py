@@ -25,12 +25,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if way is None:
             continue
         given, made = (f"({', '.join(map(str, shape))})" for shape in (call.given[0], call.shape))
-        yield Finding(
-            code="data.scrambled",
+        yield AXES_DEALT.finding(
             severity="error",
             where=f"{call.name} in {call.place}",
             measured=f"`{call.name}` takes numbers of shape {given} for {made}, {way[0]}",
-            threshold=AXES_DEALT.threshold,
             why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
             "anew, so that each place gets numbers of others.",
             remedy=f"exchange the axes: `{way[1]}`",

@@ -162,13 +162,11 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
     beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
     remedy = _SAMPLES if counts.positions is None else _MAPS
-    yield Finding(
-        code="data.missing-class",
+    yield MISSING_CLASS.finding(
         severity="error" if certain else "warning",
         where="training loader",
         measured=f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of "
         f"class {named}{beside or f', though there are {counts.outputs} outputs'}{weighted}",
-        threshold=MISSING_CLASS_THRESHOLD,
         why="What is never shown cannot be learned: every such sample will be taken for something else.",
         remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
     )
@@ -256,13 +254,11 @@ def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]
     found, words = _recall(evidence, least)
     if ratio < VERY_IMBALANCED or found is None or found >= 0.5:
         return
-    yield Finding(
-        code="data.imbalance",
+    yield IMBALANCE.finding(
         severity="note",
         where="training loader",
         measured=f"{ratio:.0f} times as many positions of class {most} as of class {least} "
         f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
-        threshold=IMBALANCE_LIMIT,
         why="The network does best by hardly ever predicting the rare class; the share of right positions looks good.",
         remedy="Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images "
         "around what is rare. Report the IoU of each class.",
@@ -288,13 +284,11 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
         {"samples": tuple(map(float, counts.tolist()))},
         labels=tuple(map(str, range(len(counts)))),
     )
-    yield Finding(
-        code="data.imbalance",
+    yield IMBALANCE.finding(
         severity=severity,
         where="training loader",
         measured=f"{ratio:.0f} times as much of class {most} ({several(int(counts[most]), 'sample')}) as of class "
         f"{least} ({int(counts[least]):,}){words}",
-        threshold=IMBALANCE_LIMIT,
         why="The network does best by hardly ever predicting the rare class; the accuracy looks good all the same.",
         remedy=Remedy(
             "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "

@@ -58,12 +58,10 @@ _ANSWERS = (
 
 
 def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) -> Finding:
-    return Finding(
-        code="data.leak",
+    return COPIED_FIRST.finding(
         severity="warning",
         where=f"lines {node.lineno} and {split.lineno}",
         measured=f"{done}, and line {split.lineno}, `{_short(split)}`, splits `{name}` into parts afterwards",
-        threshold=COPIED_FIRST.threshold,
         why=why,
         remedy=Remedy(
             f"Split first: line {node.lineno} belongs behind line {split.lineno}, for the training part alone; others "

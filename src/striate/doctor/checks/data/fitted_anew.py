@@ -69,12 +69,11 @@ def _given_to(source: ScriptSource, site: Site) -> list[str]:
 
 
 def _finding(site: Site, does: str, remedy: str, *, labels: bool = False) -> Finding:
-    return Finding(
+    return FITTED_ANEW.finding(
         code="data.label-map" if labels else "data.shift",
         severity="error",
         where=site.where,
         measured=f"`{site.text}` {does}",
-        threshold=FITTED_ANEW.threshold,
         why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy=remedy,
     )
@@ -84,8 +83,7 @@ def _builders(source: ScriptSource) -> list[str]:
     """The script's functions and classes that number words or categories, or scale, by their names."""
     return [
         node.name
-        for tree in source.trees.values()
-        for node in ast.walk(tree)
+        for node in source.nodes()
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and _VOCABULARY.search(node.name)
     ]
 

@@ -22,12 +22,10 @@ def _shared_network(evidence: Evidence) -> Iterator[Finding]:
         for name in _names_of(source, nn.Module, evidence.setup.model):
             if not _is_used(source, loop, name) or _made_in(source, loop, name) or _is_reset(source, loop, name):
                 continue
-            yield Finding(
-                code="data.split-overlap",
+            yield SHARED_NETWORK.finding(
                 severity="error",
                 where=f"line {loop.lineno}",
                 measured=f"`{name}` is made before the loop over folds and trained on in each of them",
-                threshold=SHARED_NETWORK.threshold,
                 why="From the second fold on it was trained with what it is validated on: its metrics are too good.",
                 remedy=f"make `{name}` and its optimizer anew at the beginning of each fold",
             )
@@ -41,12 +39,10 @@ def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
         for name in _names_of(source, Optimizer, evidence.setup.optimizer) if anew else ():
             if not _is_used(source, loop, name) or _made_in(source, loop, name):
                 continue
-            yield Finding(
-                code="optim.parameters-missing",
+            yield OPTIMIZER_OF_ANOTHER_FOLD.finding(
                 severity="error",
                 where=f"line {loop.lineno}",
                 measured=f"each fold makes a network, and not `{name}`: it holds the parameters of the first one",
-                threshold=OPTIMIZER_OF_ANOTHER_FOLD.threshold,
                 why="The networks of all later folds are never trained.",
                 remedy=f"make `{name}` in each fold, behind its network",
             )
@@ -54,19 +50,18 @@ def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.For):
-                words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
-                calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
-                names, target = {called(part) for part in calls}, node.target
-                if "enumerate" in names and isinstance(target, ast.Tuple):
-                    target = target.elts[-1]
-                # A tensor's `split` gives single batches, and `zip` those of two.
-                pairs = isinstance(target, ast.Tuple) and "zip" not in names
-                splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
-                if splits or any("fold" in word.lower() for word in words):
-                    yield node
+    for node in source.nodes():
+        if isinstance(node, ast.For):
+            words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
+            calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
+            names, target = {called(part) for part in calls}, node.target
+            if "enumerate" in names and isinstance(target, ast.Tuple):
+                target = target.elts[-1]
+            # A tensor's `split` gives single batches, and `zip` those of two.
+            pairs = isinstance(target, ast.Tuple) and "zip" not in names
+            splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
+            if splits or any("fold" in word.lower() for word in words):
+                yield node
 
 
 def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:

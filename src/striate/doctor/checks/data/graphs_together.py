@@ -36,13 +36,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for batch, edges, graphs, nodes in (*_of_items(evidence), *_of_numbers(evidence)):
         if not _taken_by(evidence, batch, edges):
             continue
-        yield Finding(
-            code="data.scrambled",
+        yield GRAPHS_TOGETHER.finding(
             severity="error",
             where="what makes batches of graphs",
             measured=f"in a batch of {graphs:,} graphs with {nodes:,} nodes in all, the {max(edges.shape):,} edges lie "
             f"between the first {int(edges.max()) + 1:,} nodes, and the network takes nodes by these numbers",
-            threshold=GRAPHS_TOGETHER.threshold,
             why="Each graph numbers its nodes from 0: without moving the numbers on, all edges end at nodes of the "
             "first graphs, and the others have none.",
             remedy="add the count of all nodes before: `edges.append(graph_edges + offset); offset += graph_nodes`",

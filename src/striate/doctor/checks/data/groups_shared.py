@@ -46,13 +46,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             continue
         if len(train[key]) < _EACH * len(known) or len(other) < _FEWEST or len(shared) < _SHARED * len(other):
             continue
-        yield Finding(
-            code="data.split-overlap",
+        yield GROUPS_SHARED.finding(
             severity="warning",
             where=f"`{key}` of the rows of both data sets",
             measured=f"{len(shared)} of {several(len(other), 'value')} of `{key}` in validation are in training as "
             f"well, which has {len(train[key]) / len(known):.2g} samples of each",
-            threshold=GROUPS_SHARED.threshold,
             why=_WHY,
             remedy=f"split by `{key}`, not by rows: `sklearn.model_selection.GroupKFold` or `GroupShuffleSplit` with "
             f"`groups=[row['{key}'] for row in rows]`",
@@ -82,14 +80,12 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                 shared = ours & theirs
                 if len(shared) < _SHARED * len(theirs) or not known.isdisjoint(asked) or not _alike(x, numbers):
                     continue
-                yield Finding(
-                    code="data.split-overlap",
+                yield GROUPS_SHARED.finding(
                     severity="warning",
                     where=f"`{groups}` of `{name}` and `{other}`",
                     measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation are in "
                     f"training as well, and two samples of one are less than {_ALIKE:g} times as far from each other "
                     "as any two",
-                    threshold=GROUPS_SHARED.threshold,
                     why=_WHY,
                     remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                     f"`GroupShuffleSplit` with `groups={groups}`",

@@ -34,13 +34,11 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
         measuring = _measures_at(source, name, targets)
         if measuring is None or not _counts(evidence, held):
             continue
-        yield Finding(
-            code="data.leak",
+        yield HELD_OUT_LABELS.finding(
             severity="error",
             where=f"`{name}`, line {measuring.lineno}",
             measured=f"other labels at `{name}` change the loss of a training step: it counts "
             f"{several(len(held), 'label')} on which `{ast.unparse(measuring)}` measures",
-            threshold=HELD_OUT_LABELS.threshold,
             why="What is measured on was trained on: the metric says nothing of new samples.",
             remedy=f"the loss of what is to be trained on alone: `criterion(outputs[{training}], targets[{training}])`",
         )
@@ -50,7 +48,7 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
 def parts_held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Masks and positions of a training set and of one beside it, in `count` samples, that have none in common."""
     named: dict[str, list[ast.AST]] = {}
-    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+    for node in source.nodes():
         if isinstance(node, ast.Name | ast.Attribute) or _is_entry(node):
             named.setdefault(ast.unparse(node), []).append(node)
     for text in filter(is_for_training, named):
@@ -79,7 +77,7 @@ def _within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
 
 def _measures_at(source: ScriptSource, name: str, targets: torch.Tensor) -> ast.Subscript | None:
     """Where the targets are taken at these positions, or at those that a function or a loop has another name for."""
-    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+    for node in source.nodes():
         if not isinstance(node, ast.Subscript) or not isinstance(node.ctx, ast.Load):
             continue
         passed_on = isinstance(node.slice, ast.Name) and node.slice.id not in source.names

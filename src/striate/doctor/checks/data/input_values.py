@@ -93,13 +93,11 @@ def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
     kind = "NaN" if odd.nan else "infinite"
     where = f", in column{'s' * (len(odd.columns) > 1)} {', '.join(map(str, odd.columns[:6]))}" if odd.columns else ""
     many = "…" if len(odd.columns) > 6 else ""
-    return Finding(
-        code="data.not-finite",
+    return NOT_FINITE.finding(
         severity="error" if matters else "note",
         where=f"{part} {odd.what}",
         measured=f"{odd.samples:,} of {several(odd.total, 'sample has', 'samples have')} {odd.what} with a number "
         f"that is {kind}{where}{many}; the first in batch {odd.batches[0]}",
-        threshold=NOT_FINITE_THRESHOLD,
         why="One such number makes the loss of its whole batch and then all parameters NaN."
         if matters
         else "Network and loss cope with them here; other code may not.",
@@ -140,13 +138,11 @@ def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
         if drawn is not None:
             evidence.pictures["data.constant-images"] = drawn
         first = int(blank.nonzero()[0])
-        yield Finding(
-            code="data.constant-images",
+        yield CONSTANT_IMAGES.finding(
             severity="error" if count >= GRAVE * total else "warning",
             where=f"{WORDS[samples.name]} inputs",
             measured=f"{count:,} of {several(total, 'sample', 'samples')} have one value everywhere; the first is "
             f"sample {first} with {float(samples.inputs[first].flatten()[0]):g}",
-            threshold=CONSTANT_IMAGES_THRESHOLD,
             why="There is nothing in them to tell classes apart by; their labels can only be guessed.",
             remedy="Look at how these are read: a file that fails and becomes zeros, bytes divided as whole numbers "
             "(`x // 255`), a mask or crop that is empty. Let reading raise instead of `return torch.zeros(…)`, or "
@@ -289,13 +285,11 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     measure = "accuracy" if evidence.setup.classifies else "explained share"
     if by_loss:  # where nearly all are of one class, few are wrong whatever is predicted
         measure, own, fixed = "loss", evidence.trial.level(), trial.level()
-    yield Finding(
-        code="data.not-normalized",
+    yield NOT_NORMALIZED.finding(
         severity="error" if fixed - own >= 3 * GAIN or by_loss else "warning",
         where=f"inputs of {python_name(place)}, as the network rescales its own" if place else "inputs of the network",
         measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
         f"{several(len(trial.rows), 'step')} is {fixed:.2f} instead of {own:.2f}",
-        threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
         remedy=_remedy(scales)
@@ -320,14 +314,12 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
     own, other = evidence.trial.level(), trial.level() + max(0.0, float(scales.deviation.log().sum()))
     if trial.error is not None or not 0 < other * BETTER < (own if math.isfinite(own) else math.inf):
         return
-    yield Finding(
-        code="data.not-normalized",
+    yield NOT_NORMALIZED.finding(
         severity="error",
         where="inputs of the network",
         measured=f"columns with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; after "
         f"{several(len(trial.rows), 'step')} the negative log likelihood is {own:.3g}, and with standardized inputs, "
         f"in the units of these, {other:.3g}",
-        threshold=NOT_NORMALIZED_THRESHOLD,
         why="A flow begins near the identity, and its base has mean 0 and variance 1: units of their own lie thousands "
         "of deviations off, and steps are far too short to get there.",
         remedy=_remedy(scales),
@@ -348,13 +340,11 @@ def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answere
         measured = saturated.measured.partition(",")[0]
     else:
         return
-    yield Finding(
-        code="data.not-normalized",
+    yield NOT_NORMALIZED.finding(
         severity="warning",
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; "
         f"{measured}",
-        threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and losses made, for inputs of mean 0 and variance 1: with others the loss sees "
         "only the large columns, or units stay at their limits.",
         remedy=_remedy(scales),
@@ -391,12 +381,10 @@ def _divided_twice(x: torch.Tensor) -> bool:
 
 
 def _of_divided(largest: float) -> Finding:
-    return Finding(
-        code="data.not-normalized",
+    return NOT_NORMALIZED.finding(
         severity="error",
         where="inputs of the network",
         measured=f"all are between 0 and {largest:.2g}, and whole numbers when multiplied by 255 twice",
-        threshold=NOT_NORMALIZED_THRESHOLD,
         why="Pixels were divided by 255 twice: to the network all images look black.",
         remedy="divide once: `x = image.float() / 255`, where the reader (`ToTensor`) has not done it already",
     )
@@ -415,13 +403,11 @@ def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterab
     # Either that start does harm, or smaller outputs would help as well: the inputs are why they are large.
     if lower > LOWER * mean and not any(INITIAL_OFF.run(evidence)):
         return
-    yield Finding(
-        code="data.not-normalized",
+    yield NOT_NORMALIZED.finding(
         severity="warning",
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}: the "
         f"first loss is {own[0]:.3g}, and with standardized inputs {other[0]:.3g}",
-        threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized for inputs of mean 0 and variance 1: with others the first predictions are sure "
         "of what nobody knows yet, and the first steps take that back.",
         remedy=_remedy(scales),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -94,7 +93,7 @@ _NOISY = re.compile(r"nois(y|e)_?(rate|labels?|targets?|y)$|^(y|labels?|targets?
 def _on_purpose(evidence: Evidence) -> bool:
     """Whether the script's own names say that it makes labels wrong, to learn from them all the same."""
     source = evidence.setup.source
-    nodes = (node for tree in source.trees.values() for node in ast.walk(tree)) if source is not None else ()
+    nodes = source.nodes() if source is not None else ()
     return any(_NOISY.search(last_name(node)) for node in nodes)
 
 
@@ -184,14 +183,12 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
     share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
     if len(odd) < 3 or share < TORN or not names_count(evidence):
         return
-    yield Finding(
-        code="data.label-noise",
+    yield LABEL_NOISE.finding(
         severity="error" if share >= 0.2 else "warning",
         where="training labels",
         measured=f"{several(len(odd), 'image occurs', 'images occur')} with two labels or more, {share:.0%} of the "
         "samples; the first are of "
         "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        threshold=THRESHOLD,
         why="At most one of the labels is right, and the network is pulled both ways.",
         remedy=Remedy(
             "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
@@ -213,15 +210,13 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))
     shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.predictions[row]}" for row in rows[:3])
     where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"
-    return Finding(
-        code="data.label-noise",
+    return LABEL_NOISE.finding(
         severity="warning",
         where="training labels",
         measured=f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. "
         "Judged by "
         f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
         f"{doubt.agree:.0%} of all",
-        threshold=THRESHOLD,
         why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
         remedy=Remedy(
             "Look at the samples that the network is surest about and the label denies (`striate data check DATA "

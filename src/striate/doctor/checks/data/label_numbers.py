@@ -50,13 +50,11 @@ def _made_by_step(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) ->
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= outputs.shape[1]:
         return
-    yield Finding(
-        code="data.label-range",
+    yield LABEL_RANGE.finding(
         severity="error",
         where="the training step",
         measured=f"the first step raises {type(evidence.trial.error).__name__}: {text[:120]}; the loader's labels are "
         f"{low} to {high} for {several(int(outputs.shape[1]), 'output')}, so the step makes others of them",
-        threshold=LABEL_RANGE_THRESHOLD,
         why="There is no output for such a class: training stops.",
         remedy="give the loss the labels as they come from the loader: `loss = criterion(model(x), y)`",
     )
@@ -141,13 +139,11 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
             f"Number the classes from 0 (`names = sorted(set(y)); y = [names.index(v) for v in y]`), or give the last "
             f"layer {several(int(y.max()) + 1, 'output')}."
         )
-    return Finding(
-        code="data.label-range",
+    return LABEL_RANGE.finding(
         severity="error",
         where="training targets",
         measured=f"targets from {low} to {high} for {outputs}; {several(count, 'sample lies', 'samples lie')} "
         f"outside; {what}",
-        threshold=LABEL_RANGE_THRESHOLD,
         why="There is no output for such a class: training stops, or pulls at the wrong one.",
         remedy=remedy,
     )
@@ -376,12 +372,10 @@ def _finding(told: _Told, moved: dict[int, int]) -> Finding:
 
 
 def _mapped(measured: str) -> Finding:
-    return Finding(
-        code="data.label-map",
+    return LABEL_MAP.finding(
         severity="error",
         where="validation labels",
         measured=measured,
-        threshold=LABEL_MAP_THRESHOLD,
         why="The network may be good: its validation metrics do not show it.",
         remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
         "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",

@@ -81,13 +81,11 @@ def _noise_apart(evidence: Evidence) -> Finding | None:
         wide = bool(call.given) and len(call.given[0]) > 1
         if made is None or made.name not in _NORMAL or not wide or made.index in _numbers_of(graph, output):
             continue
-        return Finding(
-            code="data.labels-random",
+        return LABELS_RANDOM.finding(
             severity="error",
             where="the training step",
             measured=f"`{call.name}` compares what the network gives with numbers of `{made.name}` that are in nothing "
             "that it is shown",
-            threshold=THRESHOLD,
             why="Nobody can guess noise that was drawn elsewhere: the best prediction is its mean.",
             remedy="draw the noise once: `noise = torch.randn_like(x)`, add that one to the inputs, and ask for it",
         )
@@ -99,12 +97,10 @@ def _sequences(evidence: Evidence) -> Finding | None:
     measured = unrelated_sequences(evidence)
     if measured is None:
         return None
-    return Finding(
-        code="data.labels-random",
+    return LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
         measured=measured,
-        threshold=THRESHOLD,
         why="The translation lies beside another sentence: all that can be learned is what targets look like.",
         remedy="Keep each source and its target in one pair, and sort or shuffle pairs: `pairs = sorted(zip(sources, "
         "targets), key=lambda pair: len(pair[0]))`.",
@@ -165,14 +161,12 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     network = _network(evidence, graphs is not None, ranked=rows is not None)
     if network is None:
         return
-    yield Finding(
-        code="data.labels-random",
+    yield LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
         measured=f"accuracy on samples that a model was not fitted to, {count:,} in all"
         f"{', as many of the commonest class as of the next' if rows is not None else ''}: {', '.join(said)}; the "
         f"network {network}",
-        threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -207,13 +201,11 @@ def _copies(evidence: Evidence) -> Finding | None:
         return None
     if not names_count(evidence):
         return None
-    return Finding(
-        code="data.labels-random",
+    return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
         measured=f"{several(count, 'image comes', 'images come')} again, with the same label in {same:.0%} of the "
         f"cases; by chance {chance:.0%}",
-        threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -241,13 +233,11 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     known, chance = reference.accuracy(name), reference.by_chance(name)
     if known - chance < _KNOWN * (1 - chance) or not are_of_others(reference, x, labels):
         return None
-    return Finding(
-        code="data.labels-random",
+    return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
         measured=f"a simple model ({name}) of validation tells {known:.0%} of its labels, each from others, and sees "
         f"the same things in {several(len(x), 'training sample')}; their labels go with these no more than by chance",
-        threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -275,13 +265,11 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         return
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
     which = "targets" if columns.shape[1] == 1 else f"second of {columns.shape[1]} targets"
-    yield Finding(
-        code="data.labels-random",
+    yield LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
         measured=f"correlation with the {which} of samples that a model was not fitted to, {found.count:,} in all: "
         f"{said} (chance: 0 ± {error:.2f}); the network {network}",
-        threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,
     )

@@ -127,12 +127,10 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
 
 
 def _told(evidence: Evidence, measured: str, severity: str) -> Finding:
-    return Finding(
-        code="data.not-shuffled",
+    return NOT_SHUFFLED.finding(
         severity="error" if severity == "error" else "warning",
         where="training loader",
         measured=measured,
-        threshold=THRESHOLD,
         why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
         "sees one class at a time.",
         remedy=f"`DataLoader(dataset, batch_size={evidence.train.largest}, shuffle=True)`; where files are read one "

@@ -16,12 +16,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.setup.classifies or evidence.val_samples.inputs.ndim != 4 or evidence.val_samples.labels.ndim != 1:
         raise NoEvidence("validation is no pictures with one label each")
     if drawn_anew(evidence.setup.val):
-        yield Finding(
-            code="data.random-validation",
+        yield RANDOM_VALIDATION.finding(
             severity="warning",
             where="the validation data set",
             measured="the same sample asked for twice is two different images",
-            threshold=RANDOM_VALIDATION.threshold,
             why="Validation is augmented as training is: its metric varies from epoch to epoch with the same network, "
             "and is that of images which are harder than those to come.",
             remedy="a data set of its own for validation, with a transform that draws nothing (resize, center crop, "

@@ -88,13 +88,11 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     if drawn is not None:
         evidence.pictures["data.duplicates"] = drawn
     distinct = len(first.unique())
-    yield Finding(
-        code="data.duplicates",
+    yield DUPLICATES.finding(
         severity=severity,
         where=where,
         measured=f"{len(x) - distinct:,} of {several(len(x), 'sample')} are copies of others: {distinct:,} different "
         f"ones, the commonest {int(counts.max()):,} times",
-        threshold=DUPLICATES_THRESHOLD,
         why="The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
         "validation look too good.",
         remedy=Remedy(
@@ -146,13 +144,11 @@ def _bootstrapped(counts: torch.Tensor) -> bool:
 
 
 def _same_batch(call: str, batch: int) -> Finding:
-    return Finding(
-        code="data.duplicates",
+    return DUPLICATES.finding(
         severity="error",
         where="the training loop",
         measured=f"`{call}` gives other samples each time, and stands in front of the loop only: all steps are given "
         f"the same {several(batch, 'sample')}",
-        threshold=DUPLICATES_THRESHOLD,
         why="The network learns one batch by heart, and never sees the rest of the data.",
         remedy=f"`{call}` in each pass of the loop, before the network is called",
     )
@@ -410,12 +406,10 @@ def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
 
 
 def _told(count: int, total: int, how: str, grave: float) -> Finding:
-    return Finding(
-        code="data.leak",
+    return LEAK.finding(
         severity="error" if count >= grave * total else "warning",
         where="validation loader",
         measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
-        threshold=LEAK_THRESHOLD,
         why="Samples that were trained on are recognized: the validation metrics are too good.",
         remedy=Remedy(
             "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
@@ -477,12 +471,10 @@ def _is_probe(evidence: Evidence) -> bool:
 
 
 def _too_few(measured: str) -> Finding:
-    return Finding(
-        code="data.too-few",
+    return TOO_FEW.finding(
         severity="warning",
         where="training loader",
         measured=measured,
-        threshold=TOO_FEW_THRESHOLD,
         why="So few can be told apart by anything, also by what has nothing to do with the class.",
         remedy=Remedy(
             "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "

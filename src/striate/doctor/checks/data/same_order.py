@@ -43,13 +43,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     if not sampler.shuffle or source.calls("set_epoch") or source.epochs == 1:
         return
-    yield Finding(
-        code="data.same-order",
+    yield SAME_ORDER.finding(
         severity="warning",
         where="the sampler of the training loader",
         measured="DistributedSampler draws by its epoch, and no code calls `set_epoch`: each epoch has the order of "
         "the first, and each process the same samples",
-        threshold=SAME_ORDER.threshold,
         why="Batches are the same ones in each epoch: training learns less from them, and batch norm sees the same "
         "neighbors.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
@@ -66,13 +64,11 @@ def _of_own_sampler(evidence: Evidence, sampler: Any) -> Iterator[Finding]:
         return
     shown, there = len(set(one)), len(cast(Any, evidence.setup.train).dataset)
     only = f", {shown:,} of {several(there, 'sample')}" if shown < there else ""
-    yield Finding(
-        code="data.same-order",
+    yield SAME_ORDER.finding(
         severity="warning",
         where="the sampler of the training loader",
         measured=f"{type(sampler).__name__} draws by its epoch, and no code calls its `set_epoch`: each epoch has the "
         f"order of the first{only}",
-        threshold=SAME_ORDER.threshold,
         why="Batches are the same ones in each epoch, and what they leave out is never shown.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
     )
@@ -90,12 +86,10 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
             if path != place or one.shape != other.shape or not torch.equal(one, other):
                 return None
     alike = f"{several(len(batches), 'batch', 'batches')} that were drawn are all the same"
-    return Finding(
-        code="data.same-order",
+    return SAME_ORDER.finding(
         severity="error",
         where=sites[0].where if sites else "the training loop",
         measured=f"`{sites[0].text}` comes before each batch, and {alike}" if sites else alike,
-        threshold=SAME_ORDER.threshold,
         why="The network is only ever shown these samples.",
         remedy=f"`{sites[0].text}` once, at the beginning of the script"
         if sites
@@ -107,14 +101,12 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
 def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
     """Shares of processes that there are not."""
     all_of_them = several(len(cast(Any, sampler.dataset)), "sample")
-    return Finding(
-        code="data.same-order",
+    return SAME_ORDER.finding(
         severity="error" if sampler.num_replicas >= _FEW * processes else "note",
         where="the sampler of the training loader",
         measured=f"DistributedSampler draws for process {sampler.rank} of {sampler.num_replicas}, "
         f"{len(sampler):,} of {all_of_them}; {several(processes, 'process', 'processes')} "
         f"{'is' if processes == 1 else 'are'} running",
-        threshold=SAME_ORDER.threshold,
         why="The samples of the other processes are never drawn.",
         remedy="`DistributedSampler(data)` without numbers asks how many processes there are, or "
         "`DataLoader(data, batch_size, shuffle=True)` in one process",

@@ -209,13 +209,11 @@ def _told(
     back = ", ".join(["0", *(str(order.index(axis) + 1) for axis in range(1, entrance.x.ndim))])
     before = f"`x = x.permute({back})`"
     whole = f"`x = x.reshape(-1, {', '.join(map(str, lying))}).permute({back})`"
-    return Finding(
-        code="data.scrambled",
+    return SCRAMBLED.finding(
         severity="error" if gain is not None and gain >= GAIN else "warning",
         where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
         measured=f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
         f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
-        threshold=SCRAMBLED_THRESHOLD,
         why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
         "anew, so that what lay side by side lies far apart.",
         remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
@@ -258,13 +256,11 @@ def _find_mixed_up(evidence: Evidence) -> Iterable[Finding]:
     drawn = picture_of("Samples as they come", list(x[:4]), ["sample"] * 4)
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
-    yield Finding(
-        code="data.scrambled",
+    yield MIXED_UP.finding(
         severity="error",
         where="inputs of the network",
         measured=f"within a sample neighbors are correlated by {alike:.2f}, as in noise, but samples differ in their "
         f"mean {apart:.0f} times as much as noise would; simple models are no better than chance",
-        threshold=MIXED_UP_THRESHOLD,
         why="So it looks where each sample holds one place of very many samples: `reshape` keeps the order in "
         "memory, and does not bring the axis of samples to the front.",
         remedy="Of an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not "

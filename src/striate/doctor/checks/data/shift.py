@@ -169,7 +169,7 @@ def _prepared_when_asked(evidence: Evidence) -> bool:
     source = evidence.setup.source
     if source is None:
         return False
-    nodes = (node for tree in source.trees.values() for node in ast.walk(tree))
+    nodes = source.nodes()
     asked = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
     return any(
         isinstance(part, ast.Call) and source.functions_of(part) and source.without_gradient(part)
@@ -438,12 +438,10 @@ def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[C
 
 def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) -> Finding:
     shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
-    return Finding(
-        code="data.shift",
+    return SHIFT.finding(
         severity="error" if severity == "error" else "warning",
         where="validation inputs",
         measured=measured,
-        threshold=THRESHOLD,
         why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
         "(x.float() / 255 "

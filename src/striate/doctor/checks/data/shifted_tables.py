@@ -26,24 +26,20 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     targets = None if inputs else _targets_apart(evidence)
     inputs = inputs if targets else inputs or _codes_apart(evidence)
     if inputs:
-        yield Finding(
-            code="data.shift",
+        yield SHIFTED_TABLES.finding(
             severity="error",
             where="validation inputs",
             measured=inputs,
-            threshold=SHIFTED_TABLES.threshold,
             why="The network is asked about something else than it learned: its validation metrics do not measure "
             "that.",
             remedy="Prepare both in one function, with the figures and the codes of training: `scaler.fit(train)`, "
             "then `scaler.transform(train)` and `scaler.transform(val)`; one table of codes for both.",
         )
     elif targets:
-        yield Finding(
-            code="data.shift",
+        yield SHIFTED_TABLES.finding(
             severity="warning",
             where="validation targets",
             measured=targets,
-            threshold=SHIFTED_TABLES.threshold,
             why="The samples were split in the order of what is to be predicted: the network is asked about what it "
             "was never shown.",
             remedy="shuffle before the split: `order = torch.randperm(len(x))`, `torch.utils.data.random_split`, or "

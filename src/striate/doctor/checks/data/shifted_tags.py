@@ -33,13 +33,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     said = _said_by_metric(evidence) or _said_by_words(evidence, call, batch, path, place)
     if said is None:
         return
-    yield Finding(
-        code="data.step-labels",
+    yield SHIFTED_TAGS.finding(
         severity="error",
         where="the training step",
         measured="the loss is given the outputs without the last position and the labels without the first, though "
         + said,
-        threshold=SHIFTED_TAGS.threshold,
         why="Each word learns the label of the word after it. Only language models, whose labels are their inputs, are "
         "shifted.",
         remedy="give the loss both as they are: "

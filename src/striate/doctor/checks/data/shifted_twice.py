@@ -30,13 +30,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         following += int((labels[:, :-1] == tokens[:, 1:])[asked].sum())
     if counted < _FEWEST or following < _SAME * counted or here >= following:
         return
-    yield Finding(
-        code="data.step-labels",
+    yield SHIFTED_TWICE.finding(
         severity="error",
         where="the training batches",
         measured=f"{following / counted:.0%} of the labels are the token that follows in input_ids, and "
         f"{kind.__name__} shifts its labels itself",
-        threshold=SHIFTED_TWICE.threshold,
         why="The network learns to predict the token after the next one, so what it generates makes no sense.",
         remedy='give it the tokens as they are: `batch["labels"] = batch["input_ids"].clone()`, with -100 where '
         "nothing is asked",

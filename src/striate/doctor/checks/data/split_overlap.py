@@ -42,7 +42,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _split_again(source: ScriptSource) -> Iterator[Finding]:
     """A `setup` of a data module that draws its split, and is called for fitting and again for testing."""
-    owners = [node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    owners = list(source.nodes(ast.ClassDef))
     owners = [owner for owner in owners if any("DataModule" in ast.unparse(base) for base in owner.bases)]
     functions = [part for owner in owners for part in owner.body if isinstance(part, ast.FunctionDef)]
     for function in (part for part in functions if part.name == "setup" and source.calls("fit")):
@@ -58,13 +58,11 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
             continue
         if any(word.arg in ("generator", "random_state") for word in drawn.keywords):
             continue
-        yield Finding(
-            code="data.split-overlap",
+        yield SPLIT_OVERLAP.finding(
             severity="error",
             where=f"line {drawn.lineno}",
             measured=f"`{ast.unparse(drawn)}` stands in `setup`, which the trainer calls for `fit` and again for "
             "`test`: each call draws another split",
-            threshold=SPLIT_OVERLAP.threshold,
             why="Most of what is tested on was trained on: the metric says nothing of new samples.",
             remedy="the same split each time: `generator=torch.Generator().manual_seed(0)` in that call",
         )
@@ -92,7 +90,7 @@ def _never_used(evidence: Evidence) -> Iterator[Finding]:
     """Evaluation that is given the training loader, where no code uses the one of validation."""
     source, train, val = evidence.source, evidence.setup.train, evidence.setup.val
     own = [name for name, value in source.names.items() if value is val and isinstance(value, DataLoader)]
-    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)] if own else []
+    nodes = list(source.nodes()) if own else []
     if any(isinstance(node, ast.Name) and node.id in own and isinstance(node.ctx, ast.Load) for node in nodes):
         return
     for node in nodes:
@@ -102,13 +100,11 @@ def _never_used(evidence: Evidence) -> Iterator[Finding]:
         arguments = (*node.args, *(word.value for word in node.keywords))
         given = next((value for value in arguments if source.value(value) is train), None)
         if given is not None:
-            yield Finding(
-                code="data.split-overlap",
+            yield SPLIT_OVERLAP.finding(
                 severity="warning",
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
                 f"uses `{own[0]}`",
-                threshold=SPLIT_OVERLAP.threshold,
                 why="What is measured on was trained on: the metric says nothing of new samples.",
                 remedy=f"`{own[0]}` in place of `{ast.unparse(given)}` there",
             )
@@ -119,7 +115,7 @@ def _never_read(evidence: Evidence) -> Iterator[Finding]:
     """Data that are made beside those of training under a name of validation, in one line, and that no code reads,
     though an evaluation is printed by that name."""
     source = evidence.source
-    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)]
+    nodes = list(source.nodes())
     read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     for node in nodes:
@@ -135,13 +131,11 @@ def _never_read(evidence: Evidence) -> Iterator[Finding]:
                 continue
             named = [part for part in nodes if isinstance(part, ast.Constant) and _says(part.value, word)]
             if named:
-                yield Finding(
-                    code="data.split-overlap",
+                yield SPLIT_OVERLAP.finding(
                     severity="warning",
                     where=f"line {getattr(node, 'lineno', 0)}",
                     measured=f"`{name}` is made beside `{training[0]}` and read nowhere, though line "
                     f"{named[0].lineno} names `{word}`",
-                    threshold=SPLIT_OVERLAP.threshold,
                     why="What is measured on was trained on: the metric says nothing of new samples.",
                     remedy=f"`{name}` where the figures of `{word}` are measured",
                 )
@@ -239,12 +233,11 @@ def _in_common(one: range, other: range) -> int:
 def _are_of_one_function(source: ScriptSource, name: str, other: str) -> bool:
     """Whether both are variables of one function, or of the file, as far as code tells where they are given values."""
     scopes: dict[str, set[ast.AST]] = {name: set(), other: set()}
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in scopes:
-                scopes[node.id].add(source.scope_of(node))
-            elif isinstance(node, ast.arg) and node.arg in scopes:
-                scopes[node.arg].add(source.scope_of(node))
+    for node in source.nodes():
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in scopes:
+            scopes[node.id].add(source.scope_of(node))
+        elif isinstance(node, ast.arg) and node.arg in scopes:
+            scopes[node.arg].add(source.scope_of(node))
     return not all(scopes.values()) or bool(scopes[name] & scopes[other])
 
 
@@ -277,12 +270,10 @@ def _contents(images: torch.Tensor | np.ndarray[Any, np.dtype[Any]]) -> Iterator
 
 
 def _shared(name: str, other: str, measured: str) -> Finding:
-    return Finding(
-        code="data.split-overlap",
+    return SPLIT_OVERLAP.finding(
         severity="error",
         where=f"{name} and {other}",
         measured=measured,
-        threshold=SPLIT_OVERLAP.threshold,
         why="What is measured on was trained on: the metric says nothing of new samples.",
         remedy="split once: `order = torch.randperm(n); train, val = order[: int(0.8 * n)], order[int(0.8 * n) :]`",
     )

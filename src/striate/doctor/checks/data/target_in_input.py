@@ -377,6 +377,8 @@ def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding
     columns = values.shape[1]
     if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < _ROWS:
         return
+    if not bool(values.isfinite().all()) or not bool(wanted.isfinite().all()):
+        return  # told as it is
     rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
     target = wanted[:_LOOKED_AT] / wanted.square().mean().sqrt().clamp(min=1e-300)
     pairs = torch.combinations(torch.arange(columns))
@@ -442,12 +444,10 @@ def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) ->
 
 
 def _finding(measured: str, remedy: str, severity: Severity = "error") -> Finding:
-    return Finding(
-        code=CODE,
+    return TARGET_IN_INPUT.finding(
         severity=severity,
         where="the training batches",
         measured=measured,
-        threshold=TARGET_IN_INPUT.threshold,
         why="The network has only to copy: the loss says nothing of what it does where the answer is not given.",
         remedy=remedy,
     )

@@ -69,13 +69,11 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
     if found is None:
         return None
     pair, size, reached = found
-    return Finding(
-        code="data.target-scale",
+    return TARGET_SCALE.finding(
         severity="error",
         where=f"training targets, `{pair.name}`",
         measured=f"they have a root mean square of {size:.3g}, and the network's `{pair.name}` one of {reached:.2g}, "
         f"also after {several(len(evidence.trial.rows), 'step')}",
-        threshold=TARGET_SCALE.threshold,
         why="The loss asks for numbers that the outputs are far from, as for pixels of what gives fractions of an "
         "image.",
         remedy="give both one scale: boxes in pixels divided by the side of the image, "
@@ -87,14 +85,12 @@ def _of_tiny_ones(evidence: Evidence) -> Finding | None:
     found = tiny_targets(evidence)
     if found is None:
         return None
-    return Finding(
-        code="data.target-scale",
+    return TARGET_SCALE.finding(
         severity="error",
         where="training targets",
         measured=f"targets have a root mean square of {found.size:.2g}, the first outputs one of {found.given:.2g}; "
         f"after {several(found.steps, 'step')} the loss is {found.own:.3g} times that of one number for all samples, "
         f"and with targets of variance 1 {found.other:.2f} times",
-        threshold=TARGET_SCALE.threshold,
         why="The loss is small at once, and looks as if all were learned, while errors are larger than the targets; a "
         "step of the usual rate moves outputs by more than the targets are.",
         remedy="scale the targets by those of training, `std = y.std(0)`, train on `y / std`, and predict "
@@ -119,14 +115,12 @@ def _of_quantiles(evidence: Evidence) -> Finding | None:
     own, scaled = trial.level() / float(y.std()), other.level()
     if other.error is not None or not scaled < _QUANTILES_LESS * own:
         return None
-    return Finding(
-        code="data.target-scale",
+    return TARGET_SCALE.finding(
         severity="error",
         where="training targets",
         measured=f"targets have a root mean square of {size:.3g}, and the first outputs, {found.outputs.shape[-1]} "
         f"quantiles, one of {reached:.2g}; after {several(len(trial.rows), 'step')} the loss is {own:.2g} standard "
         f"deviations, and with standardized targets {scaled:.2g}",
-        threshold=TARGET_SCALE.threshold,
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached.",
         remedy="standardize the targets by those of training, as the inputs are: train on `(y - mean) / std`, and "
@@ -162,13 +156,11 @@ def _to_standard(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]
 def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float, other: float) -> Finding:
     mean, deviation = y.mean(0), y.std(0).clamp_min(1e-12)
     both = ", and the inputs by theirs: `x = (x - x.mean(0)) / x.std(0)`" if what != "targets" else ""
-    return Finding(
-        code="data.target-scale",
+    return TARGET_SCALE.finding(
         severity="error" if own < 0.1 else "warning",
         where="training targets",
         measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
         f"first outputs are about {reached:.2g}; after {tried} standardized {what} R² is {other:.2f}",
-        threshold=TARGET_SCALE.threshold,
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached, and the errors until then are all that gradients tell.",
         remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "

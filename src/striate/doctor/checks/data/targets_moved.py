@@ -107,14 +107,12 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
             )
             yield from [] if found is None else [found]
         return
-    yield Finding(
-        code="data.targets-left-behind",
+    yield LEFT_BEHIND.finding(
         severity="error",
         where="the augmentation of the training data set",
         measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, "
         f"the mask, box or points are the same in both{', or only shifted' if roughly else ''}"
         f"{_and_moved(moved[still[0]])}",
-        threshold=LEFT_BEHIND.threshold,
         why=_BETWEEN,
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
@@ -122,12 +120,10 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_step(measured: str) -> Finding:
-    return Finding(
-        code="data.targets-left-behind",
+    return LEFT_BEHIND.finding(
         severity="error",
         where="the training step",
         measured=measured,
-        threshold=LEFT_BEHIND.threshold,
         why=_BETWEEN,
         remedy="move targets with their images: `masks = masks.flip(-1)`, "
         "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
@@ -135,12 +131,10 @@ def _of_step(measured: str) -> Finding:
 
 
 def _of_a_shift(who: str, measured: str) -> Finding:
-    return Finding(
-        code="data.targets-left-behind",
+    return LEFT_BEHIND.finding(
         severity="error",
         where=f"the {who}",
         measured=measured,
-        threshold=LEFT_BEHIND.threshold,
         why="What is asked for lies elsewhere than what is shown: most targets are those of other inputs.",
         remedy="move targets with their inputs, by as many of their own places: "
         "`x, y = x.roll(shift * bins_per_place, -1), y.roll(shift, -1)`",
@@ -148,13 +142,11 @@ def _of_a_shift(who: str, measured: str) -> Finding:
 
 
 def _of_parts(count: str) -> Finding:
-    return Finding(
-        code="data.targets-left-behind",
+    return LEFT_BEHIND.finding(
         severity="error",
         where="the training data set",
         measured=f"in {count} the target, made as small as the input, is like it once it is shifted, and much less as "
         "it lies",
-        threshold=LEFT_BEHIND.threshold,
         why="Input and target show different parts of the picture: what is asked for is not what is shown.",
         remedy="places of the large image are those of the small one times the scale: "
         "`large[:, scale * top :, scale * left :]` beside `small[:, top:, left:]`",
@@ -162,13 +154,11 @@ def _of_parts(count: str) -> Finding:
 
 
 def _of_corners(count: int) -> Finding:
-    return Finding(
-        code="data.targets-left-behind",
+    return LEFT_BEHIND.finding(
         severity="error",
         where="the augmentation of the training data set",
         measured=f"in {several(count, 'draw')} of samples the right edge of each box lies left of its left one, or the "
         "lower one above the upper one, and in other draws of the same samples it does not",
-        threshold=LEFT_BEHIND.threshold,
         why="A flip exchanges the edges of a box, too: without that it is less than nothing wide, and no prediction "
         "meets it.",
         remedy="exchange the edges as they are mirrored: `box[[0, 2]] = width - box[[2, 0]]`",
@@ -180,14 +170,12 @@ def _numbers_kept(evidence: Evidence, flips: list[tuple[Any, Any]], way: str) ->
     if kept is None:
         return None
     same, told, turned = kept
-    return Finding(
-        code="data.targets-left-behind",
+    return LEFT_BEHIND.finding(
         severity="error",
         where="the augmentation of the training data set",
         measured=f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target is "
         f"the same in both; what a ridge regression says of new pictures correlates by {told:.2f} with it, of mirrored "
         f"ones by {turned:.2f}",
-        threshold=LEFT_BEHIND.threshold,
         why="A place or an angle is another one in a mirrored picture: half of the targets are wrong.",
         remedy="`points[:, 0] = width - points[:, 0]`, `angle = -angle` beside the flip; or no flip",
     )
@@ -278,13 +266,11 @@ def _by_position(evidence: Evidence) -> Finding | None:
         right = _right_places(outputs, wanted, call)
         wrong = right is not None and right < 0.5
         if wrong:
-            return Finding(
-                code="data.step-labels",
+            return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
                 measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
                 "flattened in different orders: the loss compares outputs of one position with the target of another",
-                threshold=STEP_LABELS.threshold,
                 why="Most targets are those of other positions or samples: little can be learned.",
                 remedy="give the classes axis 1 and flatten nothing: `loss(outputs.permute(0, 2, 1), targets)` of "
                 "outputs (N, T, C), `loss(outputs, targets)` of outputs (N, C, T) or (N, C, H, W)",
@@ -335,13 +321,11 @@ def _never_changing(evidence: Evidence) -> Finding | None:
             continue
         again = watch_calls(evidence.setup, raw[1], evidence.clock.until(0.05)).losses
         if len(again) == len(used) and all(torch.equal(a.target, b.target) for a, b in zip(used, again, strict=True)):
-            return Finding(
-                code="data.step-labels",
+            return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
                 measured=f"the loss is given the same {several(len(call.target), 'label')} for two batches whose own "
                 "labels differ",
-                threshold=STEP_LABELS.threshold,
                 why="The network is asked for labels of other samples: there is nothing to learn.",
                 remedy="give the loss the labels of the batch that the network gets, by the name that the loop gives "
                 "them",
@@ -380,12 +364,10 @@ def _blended(evidence: Evidence) -> Finding | None:
             f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, and the loss is given its labels alone"
         )
         why = "Each input is asked for the labels of the sample that it has least of, as often as not."
-    return Finding(
-        code="data.step-labels",
+    return STEP_LABELS.finding(
         severity="error",
         where="the training step",
         measured=measured,
-        threshold=STEP_LABELS.threshold,
         why=why,
         remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
         "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`, with one index for both",
@@ -432,13 +414,11 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     chance = float((known.unique(return_counts=True)[1].double() / len(known)).square().sum())
     if best > chance + 0.3:
         return
-    yield Finding(
-        code="data.step-labels",
+    yield STEP_LABELS.finding(
         severity="error",
         where="the training step",
         measured=f"the loss is given the labels of the batch in another order: {best:.0%} are those of the inputs that "
         f"the network gets, by chance it would be {chance:.0%}",
-        threshold=STEP_LABELS.threshold,
         why="The network is asked for labels of other samples: there is nothing to learn.",
         remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
         "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",

@@ -56,12 +56,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _finding(measured: str) -> Finding:
-    return Finding(
-        code="data.leak",
+    return WINDOWS_SHARED.finding(
         severity="error",
         where="validation loader",
         measured=measured,
-        threshold=WINDOWS_SHARED.threshold,
         why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
         "trained on.",
         remedy="split recordings (patients, days) first and cut windows from each side afterwards; of one long "

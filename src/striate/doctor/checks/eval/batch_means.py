@@ -47,14 +47,12 @@ def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str
 
 
 def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) -> Finding:
-    return Finding(
-        code="eval.batch-means",
+    return BATCH_MEANS.finding(
         severity="warning",
         where=f"line {getattr(node, 'lineno', 0)}",
         measured=f"`{ast.unparse(node)}` is {what} of {several(batches, 'batch', 'batches')}: the "
         f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
         f"{samples}",
-        threshold=BATCH_MEANS.threshold,
         why="The samples of a short last batch count more than the others: the metric changes with the batch size, and "
         "with which samples come last.",
         remedy="add up over samples: `correct += (predicted == targets).sum().item()` and `total += len(targets)` in "
@@ -67,9 +65,7 @@ def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, s
     weighs all values alike whatever it is told. Times are of batches."""
     meters = [
         (owner, part)
-        for tree in source.trees.values()
-        for owner in ast.walk(tree)
-        if isinstance(owner, ast.ClassDef)
+        for owner in source.nodes(ast.ClassDef)
         for part in owner.body
         if isinstance(part, ast.FunctionDef) and part.name == "update" and len(part.args.args) == 3
     ]
@@ -117,13 +113,11 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
     told, true = sum(map(operator.mul, of_batches, sizes)) / sum(sizes), float(squares.mean()) ** 0.5
     if told > (1 - _BELOW) * true:
         return
-    yield Finding(
-        code="eval.batch-means",
+    yield BATCH_MEANS.finding(
         severity="warning",
         where=f"line {getattr(node, 'lineno', 0)}",
         measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, and "
         f"the roots are averaged: {told:.4g} in the trial, where the root of the mean of all squares is {true:.4g}",
-        threshold=BATCH_MEANS.threshold,
         why="A mean of roots is less than the root of the mean, the more so the more batches differ: it changes with "
         "the batch size and with the order of the data.",
         remedy="average the squares, and take the root behind it: `(total_squares / total).sqrt()`",

@@ -30,32 +30,29 @@ _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt"
 
 def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            test = _comparison(node)
-            said = None if test is None else _wrong_way(source, node, test)
-            if test is None or said is None:
-                continue
-            kind, sign = said
-            yield Finding(
-                code="eval.worst-kept",
-                severity="error",
-                where=f"line {test.lineno}",
-                measured=f"`{ast.unparse(test)}` takes a {kind} for the best yet",
-                threshold=WORST_KEPT.threshold,
-                why="What is kept, and measured in the end, is the worst epoch, not the best.",
-                remedy=f"compare the other way: `{_turned(test, sign)}`, and begin with "
-                f"`float('{'inf' if sign == '<' else '-inf'}')`",
-            )
-            return
+    for node in source.nodes():
+        test = _comparison(node)
+        said = None if test is None else _wrong_way(source, node, test)
+        if test is None or said is None:
+            continue
+        kind, sign = said
+        yield WORST_KEPT.finding(
+            code="eval.worst-kept",
+            severity="error",
+            where=f"line {test.lineno}",
+            measured=f"`{ast.unparse(test)}` takes a {kind} for the best yet",
+            why="What is kept, and measured in the end, is the worst epoch, not the best.",
+            remedy=f"compare the other way: `{_turned(test, sign)}`, and begin with "
+            f"`float('{'inf' if sign == '<' else '-inf'}')`",
+        )
+        return
     for name, node in _not_copied(source):
-        yield Finding(
+        yield WORST_KEPT.finding(
             code="eval.worst-kept",
             severity="error",
             where=f"line {node.lineno}",
             measured=f"`{name} = {ast.unparse(node)}` keeps no copy: the network's own tensors, which all later steps "
             "change",
-            threshold=WORST_KEPT.threshold,
             why="What is loaded in the end is the last epoch, not the best.",
             remedy=f"`{name} = copy.deepcopy({ast.unparse(node)})`",
         )
@@ -67,13 +64,12 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             continue
         compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
         right = ("lt" if low else "gt") if compares else "min" if low else "max"
-        yield Finding(
+        yield WORST_KEPT.finding(
             code="optim.scheduler-calls" if lowers else "eval.worst-kept",
             severity="error",
             where=f"line {line}",
             measured=f"`{name}` watches `{monitor}` with {f'`{mode}`' if compares else f'mode {mode!r}'}: it takes the "
             f"{'highest' if low else 'lowest'} for the best",
-            threshold=WORST_KEPT.threshold,
             why="The rate is lowered because the metric gets better."
             if lowers
             else "What is kept, or ends the training, is the worst epoch, not the best.",
@@ -121,7 +117,7 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
     yield from _by_objects(source)
     yield from _by_comparisons(source)
     yield from _by_plateaus(source)
-    dicts = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.Dict))
+    dicts = source.nodes(ast.Dict)
     for node in dicts:  # of a configuration
         named = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
         monitor, mode = (source.value(named.get(key)) for key in ("monitor", "mode"))
@@ -137,17 +133,16 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
 def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
     """The same of what the script made to remember the best of the numbers that it is called with, as
     `stopper.step(val_loss)`: an object of its own class that has a `mode`, and something best."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
-                continue
-            for holder in (node.func, receiver_of(node)):
-                thing = None if holder is None else source.value(holder)
-                held = getattr(thing, "__dict__", {})
-                own = not isinstance(thing, nn.Module | type) and written_by_user(type(thing).__module__)
-                if own and isinstance(held.get("mode"), str) and any("best" in name for name in held):
-                    yield type(thing).__name__, ast.unparse(node), held["mode"], node.lineno
-                    break
+    for node in source.nodes(ast.Call):
+        if not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
+            continue
+        for holder in (node.func, receiver_of(node)):
+            thing = None if holder is None else source.value(holder)
+            held = getattr(thing, "__dict__", {})
+            own = not isinstance(thing, nn.Module | type) and written_by_user(type(thing).__module__)
+            if own and isinstance(held.get("mode"), str) and any("best" in name for name in held):
+                yield type(thing).__name__, ast.unparse(node), held["mode"], node.lineno
+                break
 
 
 def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
@@ -167,9 +162,7 @@ def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]
 
 def _own_modes(source: ScriptSource) -> dict[str, str]:
     """Of the script's classes that are made with a metric to monitor and a mode the mode where none is given."""
-    classes = {
-        node.name: node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-    }
+    classes = {node.name: node for node in source.nodes(ast.ClassDef)}
     found: dict[str, str] = {}
     for name, owner in classes.items():
         bases = [classes[base.id] for base in owner.bases if isinstance(base, ast.Name) and base.id in classes]
@@ -182,7 +175,7 @@ def _own_modes(source: ScriptSource) -> dict[str, str]:
 def _by_plateaus(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
     """Of classes of the script's that hand what they are given on to a ReduceLROnPlateau, but for the metric that they
     `monitor`."""
-    owners = (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    owners = source.nodes(ast.ClassDef)
     for owner in owners:
         made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
         names = [] if made is None else [part.arg for part in made.args.args[1:]]

@@ -171,11 +171,10 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
 
 def validated_twice(source: ScriptSource, *names: str) -> None:
     """Raises NoEvidence where one of the script's functions of these names does what is not to be done twice."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            validates = isinstance(node, Function) and node.name in names
-            if validates and meddles(source, node, besides=("log",)):  # type: ignore[arg-type]
-                raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
+    for node in source.nodes():
+        validates = isinstance(node, Function) and node.name in names
+        if validates and meddles(source, node, besides=("log",)):  # type: ignore[arg-type]
+            raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
 
 
 _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")
@@ -184,20 +183,19 @@ _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_ep
 def _evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
     """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known."""
     source = evidence.source
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            functions = source.functions_of(node) if isinstance(node, ast.Call) else []
-            if not isinstance(node, ast.Call) or len(functions) != 1 or meddles(source, functions[0]):
-                continue
-            given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
-            known = list(given.values())
-            if not any(value is evidence.setup.model for value in known) or not any(
-                value is evidence.setup.val and isinstance(value, DataLoader) for value in known
-            ):
-                continue
-            function = source.value(node.func)
-            if callable(function) and not isinstance(function, nn.Module) and len(given) == _count(node):
-                yield node, function, given
+    for node in source.nodes():
+        functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+        if not isinstance(node, ast.Call) or len(functions) != 1 or meddles(source, functions[0]):
+            continue
+        given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
+        known = list(given.values())
+        if not any(value is evidence.setup.model for value in known) or not any(
+            value is evidence.setup.val and isinstance(value, DataLoader) for value in known
+        ):
+            continue
+        function = source.value(node.func)
+        if callable(function) and not isinstance(function, nn.Module) and len(given) == _count(node):
+            yield node, function, given
 
 
 def _count(call: ast.Call) -> int:

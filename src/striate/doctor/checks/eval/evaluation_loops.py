@@ -14,17 +14,14 @@ from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
     """Loops over loaders other than the one that trains, with the loader; of `for phase in ["train", "val"]:` around it
     each value."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.For):
-                continue
-            inner = node.iter
-            while isinstance(inner, ast.Call) and inner.args:
-                inner = inner.args[0]
-            for known in _phases(source, node):
-                loader = source.value(inner, **known)
-                if isinstance(loader, DataLoader):
-                    yield node, loader, known
+    for node in source.nodes(ast.For):
+        inner = node.iter
+        while isinstance(inner, ast.Call) and inner.args:
+            inner = inner.args[0]
+        for known in _phases(source, node):
+            loader = source.value(inner, **known)
+            if isinstance(loader, DataLoader):
+                yield node, loader, known
 
 
 def _phases(source: ScriptSource, node: ast.AST) -> Iterator[dict[str, Any]]:

@@ -120,12 +120,10 @@ def _given_twice(source: ScriptSource, function: Function, sides: tuple[str, str
 
 def _finding(product: ast.expr) -> Finding:
     text = ast.unparse(product)
-    return Finding(
-        code="data.leak",
+    return FINDS_ITSELF.finding(
         severity="error",
         where=f"line {product.lineno}",
         measured=f"`{text}` compares all samples with all, and the nearest of each is looked up in it: that is itself",
-        threshold=FINDS_ITSELF.threshold,
         why="Each sample finds itself, with its own label, so the figure is perfect whatever was learned.",
         remedy="Leave each sample out of its own neighbors before they are looked up: "
         '`distances.fill_diagonal_(float("inf"))`, or `similarity.fill_diagonal_(-float("inf"))`.',

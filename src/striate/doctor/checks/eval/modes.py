@@ -41,12 +41,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         )
     if loop is not None:
         line = getattr(loop, "lineno", 0)
-        yield Finding(
-            code="eval.mode",
+        yield MODE.finding(
             severity="warning",
             where=f"the evaluation, line {line}",
             measured=f"{said}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
-            threshold=MODE.threshold,
             why="Dropout goes on dropping, and batch norm takes its statistics from the batches that are evaluated: "
             "the accuracy is another than that of the network as it is used.",
             remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
@@ -54,13 +52,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
     back = any(site.often != "once" or _begins_pass(source, site) for site in training)
     if repeated and not back and not _frozen(evidence.setup.model, parts):
-        yield Finding(
-            code="eval.mode",
+        yield MODE.finding(
             severity="warning",
             where=repeated[0].where,
             measured=f"`{repeated[0].text}` comes again and again, and no `.train()` after it: from the first "
             f"evaluation on {_listed(parts)} {'are' if parts[1:] else 'is'} in evaluation mode in training",
-            threshold=MODE.threshold,
             why="Dropout drops nothing any more, and the running statistics of batch norm stay as they are.",
             remedy="`model.train()` at the beginning of each epoch.",
         )
@@ -128,47 +124,44 @@ def _modes(source: ScriptSource) -> tuple[list[Site], list[Site]]:
 
 def _evaluation_loop(source: ScriptSource) -> ast.For | None:
     """A loop over validation or test data, without gradients, that runs a network."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.For) or not any(source.runs_network(part) for part in ast.walk(node)):
-                continue
-            words = _words(node.iter)
-            function = source.function_of(node)
-            for site in source.calls_of(function) if function is not None else ():
-                given = source.arguments(function, site.node)  # type: ignore[arg-type]
-                words |= {word for name, value in given if name in words for word in _words(value)}
-            around = [*source.around(node), *ast.walk(node)]
-            if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
-                return node
+    for node in source.nodes(ast.For):
+        if not any(source.runs_network(part) for part in ast.walk(node)):
+            continue
+        words = _words(node.iter)
+        function = source.function_of(node)
+        for site in source.calls_of(function) if function is not None else ():
+            given = source.arguments(function, site.node)  # type: ignore[arg-type]
+            words |= {word for name, value in given if name in words for word in _words(value)}
+        around = [*source.around(node), *ast.walk(node)]
+        if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
+            return node
     return None
 
 
 def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
     """A function that runs a network without gradients, and that the training loop does not call."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and _without_gradients(node):
-                sites = source.calls_of(node)
-                runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
-                if runs and sites and not any(_in_each_batch(source, site) for site in sites):
-                    return node
+    for node in source.nodes():
+        if isinstance(node, ast.FunctionDef) and _without_gradients(node):
+            sites = source.calls_of(node)
+            runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
+            if runs and sites and not any(_in_each_batch(source, site) for site in sites):
+                return node
     return None
 
 
 def _evaluated_at_once(source: ScriptSource) -> ast.With | None:
     """A network run without gradients outside of any loop over batches, as on all nodes of a graph, whose outputs the
     next lines measure by what is named for validation or test."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.With) or not _without_gradients(node):
-                continue
-            given = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
-            names = {part.targets[0].id.lower() for part in given if isinstance(part.targets[0], ast.Name)}
-            beside = getattr(source.parent(node), "body", [])
-            for part in (*node.body, *(beside[beside.index(node) + 1 :] if node in beside else [])):
-                words = _words(part)
-                if names & words and any(part in _EVALUATION for name in words for part in name.split("_")):
-                    return node
+    for node in source.nodes(ast.With):
+        if not _without_gradients(node):
+            continue
+        given = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
+        names = {part.targets[0].id.lower() for part in given if isinstance(part.targets[0], ast.Name)}
+        beside = getattr(source.parent(node), "body", [])
+        for part in (*node.body, *(beside[beside.index(node) + 1 :] if node in beside else [])):
+            words = _words(part)
+            if names & words and any(part in _EVALUATION for name in words for part in name.split("_")):
+                return node
     return None
 
 
@@ -202,25 +195,24 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Mo
     """A loop over the phases of training and validation that puts the network into training mode in both, or a function
     that evaluates without gradients, where neither it nor who calls it ends that mode."""
     ends = {node for site in evaluating for node in (site.node, *source.around(site.node))}
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.For) and _phases(node) and node not in ends:
-                alone = [part.value for part in node.body if isinstance(part, ast.Expr)]
-                trains = any(called(part) == "train" and not part.args for part in alone if isinstance(part, ast.Call))
-                if trains and any(source.runs_network(part) for part in ast.walk(node)):
-                    return node
-            if not isinstance(node, ast.FunctionDef) or node in ends:
-                continue
-            if not _evaluates(node) and not _goes_through_data(source, node):
-                continue
-            inside = list(ast.walk(node))
-            if not any(source.runs_network(part) for part in inside) or _runs_another(source, node, model):
-                continue
-            helpers = [known for part in inside if isinstance(part, ast.Call) for known in source.functions_of(part)]
-            calls = source.calls_of(node)
-            switched = any(_comes_before(source, site, call) for site in evaluating for call in calls)
-            if calls and not switched and not ends.intersection(helpers):
+    for node in source.nodes():
+        if isinstance(node, ast.For) and _phases(node) and node not in ends:
+            alone = [part.value for part in node.body if isinstance(part, ast.Expr)]
+            trains = any(called(part) == "train" and not part.args for part in alone if isinstance(part, ast.Call))
+            if trains and any(source.runs_network(part) for part in ast.walk(node)):
                 return node
+        if not isinstance(node, ast.FunctionDef) or node in ends:
+            continue
+        if not _evaluates(node) and not _goes_through_data(source, node):
+            continue
+        inside = list(ast.walk(node))
+        if not any(source.runs_network(part) for part in inside) or _runs_another(source, node, model):
+            continue
+        helpers = [known for part in inside if isinstance(part, ast.Call) for known in source.functions_of(part)]
+        calls = source.calls_of(node)
+        switched = any(_comes_before(source, site, call) for site in evaluating for call in calls)
+        if calls and not switched and not ends.intersection(helpers):
+            return node
     return None
 
 

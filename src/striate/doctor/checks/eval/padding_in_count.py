@@ -14,7 +14,7 @@ _ALL = ("numel", "nelement")
 
 def padding_counted(source: ScriptSource) -> Iterator[ast.BinOp]:
     """Quotients of a count of right predictions where a mask holds, and of all the targets' numbers."""
-    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+    for node in source.nodes():
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
             continue
         scope = source.scope_of(node)

@@ -47,7 +47,7 @@ def share_of_all(evidence: Evidence) -> Iterator[tuple[int, str]]:
 
 def _evaluations(source: ScriptSource) -> Iterator[ast.Call]:
     """Calls of functions of the user's that run a network, and give what is named an accuracy."""
-    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+    for node in source.nodes():
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
         made = source.parent(node)
         if not isinstance(node, ast.Call) or len(functions) != 1 or not isinstance(made, ast.Assign):

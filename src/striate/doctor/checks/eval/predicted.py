@@ -32,12 +32,10 @@ _SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
 def _axes(evidence: Evidence) -> Iterator[Finding]:
     site = next(rows_before_columns(evidence.source), None)
     if site is not None and points_are_across_first(evidence):
-        yield Finding(
-            code="eval.wrong-axis",
+        yield WRONG_AXIS.finding(
             severity="error",
             where=site.where,
             measured=f"`{site.text}` gives row and column of a peak, and the points of the data are (x, y)",
-            threshold=WRONG_AXIS.threshold,
             why="It compares x with y: the metric is wrong, whatever the network predicts.",
             remedy="the column first: `torch.stack([index % width, index // width], -1)`",
         )
@@ -113,12 +111,10 @@ def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
 
 def _along(where: str, measured: str, compared: str, outputs: torch.Tensor, right: str) -> Finding:
     """Of an axis along which `compared` lie."""
-    return Finding(
-        code="eval.wrong-axis",
+    return WRONG_AXIS.finding(
         severity="error",
         where=where,
         measured=f"{measured}: outputs are {tuple(outputs.shape)}",
-        threshold=WRONG_AXIS.threshold,
         why=f"It compares {compared} with each other instead of classes: the result is no prediction.",
         remedy=f"`{right}`",
     )
@@ -141,30 +137,29 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
     if twice is not None:
         yield twice
         return
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Compare) or len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):
-                continue
-            limit = source.value(node.comparators[0])
-            if not isinstance(limit, int | float) or isinstance(limit, bool):
-                continue
-            squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
-            squashed = squashed or _made_by_squashing(source, node)
-            named = _PROBABILITY.search(last_name(node.left))
-            if not squashed and named and limit == 0:
-                text = ast.unparse(node.left)
-                yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
-                return
-            if squashed and not 0 < limit < 1:
-                yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
-                             f"above {limit:g}", "0.5")  # fmt: skip
-                return
-            names = source.predictions_in(source.scope_of(node))
-            logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
-            if logits and limit == 0.5 and isinstance(node.left, ast.Name) and node.left.id in names:
-                yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
-                             "0.62", "0")  # fmt: skip
-                return
+    for node in source.nodes(ast.Compare):
+        if len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):
+            continue
+        limit = source.value(node.comparators[0])
+        if not isinstance(limit, int | float) or isinstance(limit, bool):
+            continue
+        squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
+        squashed = squashed or _made_by_squashing(source, node)
+        named = _PROBABILITY.search(last_name(node.left))
+        if not squashed and named and limit == 0:
+            text = ast.unparse(node.left)
+            yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
+            return
+        if squashed and not 0 < limit < 1:
+            yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
+                         f"above {limit:g}", "0.5")  # fmt: skip
+            return
+        names = source.predictions_in(source.scope_of(node))
+        logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
+        if logits and limit == 0.5 and isinstance(node.left, ast.Name) and node.left.id in names:
+            yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
+                         "0.62", "0")  # fmt: skip
+            return
 
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
@@ -178,12 +173,10 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
         if called(given) not in _SQUASHING and not _PROBABILITY.search(last_name(given)):
             continue
         text = ast.unparse(given)
-        yield Finding(
-            code="eval.threshold",
+        yield THRESHOLD.finding(
             severity="warning",
             where=site.where,
             measured=f"`{site.text}`: `{text}` are probabilities already, and a sigmoid of 0 to 1 is 0.5 to 0.73",
-            threshold=THRESHOLD.threshold,
             why="All predictions lie on one side of 0.5, and say nothing of how sure the network is.",
             remedy=f"`{text}` in place of `{site.text}`",
         )
@@ -238,12 +231,10 @@ def _values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
 
 
 def _limit(node: ast.Compare, what: str, better: str) -> Finding:
-    return Finding(
-        code="eval.threshold",
+    return THRESHOLD.finding(
         severity="warning",
         where=f"line {node.lineno}",
         measured=f"`{ast.unparse(node)}`: {what}",
-        threshold=THRESHOLD.threshold,
         why="The metric asks another question than the one that the network was trained on.",
         remedy=f"`{ast.unparse(node.left)} > {better}`",
     )

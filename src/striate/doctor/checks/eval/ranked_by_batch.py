@@ -23,12 +23,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for node in (*_of_parts(source), *_of_batches(evidence)):
         text = ast.unparse(node)
-        yield Finding(
-            code="eval.batch-means",
+        yield RANKED_BY_BATCH.finding(
             severity="warning",
             where=f"line {node.lineno}",
             measured=f"`{text}` is computed of each batch by itself, and the mean over batches is taken",
-            threshold=RANKED_BY_BATCH.threshold,
             why="It compares samples with each other, or divides by what they have together: of a few at a time it is "
             "another number, often too high.",
             remedy=f"gather outputs and targets of all batches (`torch.cat`), and call `{called(node)}` once",
@@ -77,15 +75,14 @@ def _returns_ranked(source: ScriptSource, call: ast.Call) -> bool:
 
 def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
     """Of parts that outputs are cut into: `[auc(s, t) for s, t in zip(scores.split(64), targets.split(64))]`."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.ListComp | ast.GeneratorExp):
-                continue
-            parts = list(ast.walk(node.generators[0].iter))
-            parted = any(called(part) in _PARTED for part in parts) or _is_zip_of_batches(source, parts)
-            ranked = [p for p in ast.walk(node.elt) if isinstance(p, ast.Call) and _RANKED.search(called(p))]
-            if parted and ranked and _is_averaged(source, node):
-                yield ranked[0]
+    for node in source.nodes():
+        if not isinstance(node, ast.ListComp | ast.GeneratorExp):
+            continue
+        parts = list(ast.walk(node.generators[0].iter))
+        parted = any(called(part) in _PARTED for part in parts) or _is_zip_of_batches(source, parts)
+        ranked = [p for p in ast.walk(node.elt) if isinstance(p, ast.Call) and _RANKED.search(called(p))]
+        if parted and ranked and _is_averaged(source, node):
+            yield ranked[0]
 
 
 def _is_zip_of_batches(source: ScriptSource, parts: list[ast.AST]) -> bool:

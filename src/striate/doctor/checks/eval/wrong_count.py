@@ -133,12 +133,10 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
-    return Finding(
-        code="eval.wrong-count",
+    return WRONG_COUNT.finding(
         severity="error",
         where=where,
         measured=measured,
-        threshold=WRONG_COUNT.threshold,
         why=why,
         remedy=remedy,
     )
@@ -155,7 +153,7 @@ def _no_share(node: ast.AST, measured: str, remedy: str = _COUNT_SAMPLES) -> Fin
 def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
     """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)`, or `for i in range(0, len(x), 32): n += 1`, that adds
     up right predictions: n counts batches."""
-    for loop in (node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.For)):
+    for loop in source.nodes(ast.For):
         counts = _counting_batches(source, loop)
         if not counts or not any(source.runs_network(part) for part in ast.walk(loop)):
             continue

@@ -119,13 +119,11 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     samples = evidence.train.length or evidence.train.count
     far = train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
-    return Finding(
-        code="fit.overfit",
+    return OVERFIT.finding(
         severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
         f"of validation{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
-        threshold=OVERFIT.threshold,
         why="The network has learned the samples by heart, and little that holds for others.",
         remedy=Remedy(
             "take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
@@ -180,15 +178,13 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
         return
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     simple = f"R² {known:.2f}" if fitted.numbers else f"{known:.1%} right"
-    yield Finding(
-        code="fit.underfit",
+    yield UNDERFIT.finding(
         severity="warning",
         where="the network",
         measured=f"after {several(len(more.rows), 'step')} {fitted.text} on samples that it was trained with, and "
         "the loss hardly falls "
         f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
         f"that they were not fitted to; {several(parameters, 'parameter')}",
-        threshold=UNDERFIT.threshold,
         why="Even what it was trained with it cannot predict: it is too small or too simple for what there is to be "
         "known.",
         remedy=Remedy(
@@ -220,14 +216,12 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
     if not math.isfinite(end) or chance <= 0 or reached - end < _FAR_FROM_DONE * chance:
         return
     accumulated = f", gradients of {added} batches added up for each" if added > 1 else ""
-    yield Finding(
-        code="fit.underfit",
+    yield UNDERFIT.finding(
         severity="warning",
         where="the training",
         measured=f"the script makes {several(planned, 'step')} in all ({several(epochs, 'epoch')} of "
         f"{several(batches, 'batch', 'batches')}{accumulated}): the loss is {reached:.3g} by then, and {end:.3g} after "
         f"{len(trial.rows)}",
-        threshold=UNDERFIT.threshold,
         why="Training ends long before what these data teach is learned.",
         remedy=Remedy(
             "more steps: smaller batches, fewer batches for a step, more epochs",

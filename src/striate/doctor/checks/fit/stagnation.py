@@ -57,14 +57,12 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         return
     text, remedy = _with_adam(evidence, len(more.rows))
     evidence.pictures["fit.plateau"] = Picture("lines", "The loss of the trial", {"loss": tuple(more.losses)})
-    yield Finding(
-        code="fit.plateau",
+    yield PLATEAU.finding(
         severity="warning",
         where="training",
         measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
         f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the predictions are no "
         f"better than a guess{text}",
-        threshold=PLATEAU.threshold,
         why="Training stagnates where the gradient is nearly zero, or points nowhere.",
         remedy=remedy,
     )
@@ -87,13 +85,11 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
     evidence.pictures["fit.plateau"] = Picture(
         "lines", "The loss of the trial", {"as it is": tuple(trial.losses), "a tenth of the rate": tuple(slower.losses)}
     )
-    yield Finding(
-        code="fit.plateau",
+    yield PLATEAU.finding(
         severity="warning",
         where="training",
         measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
         f"with a tenth of the learning rate it is {low:.3g} after as many",
-        threshold=PLATEAU.threshold,
         why="At this rate the steps oscillate around the minimum: the loss that is left is their noise.",
         remedy=Remedy(
             "decay the rate: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
@@ -201,12 +197,10 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
             "another target too"
         )
         remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
-    yield Finding(
-        code="fit.cannot-overfit-batch",
+    yield CANNOT_OVERFIT_BATCH.finding(
         severity="warning",
         where="one batch",
         measured=measured,
-        threshold=CANNOT_OVERFIT_BATCH.threshold,
         why="What cannot be learned by heart in a handful cannot be learned at all: something is wrong before any "
         "tuning.",
         remedy=remedy,

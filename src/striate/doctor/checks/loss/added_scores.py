@@ -13,17 +13,16 @@ _SCORES = frozenset(("dice", "iou", "jaccard", "tversky", "ssim", "f1", "accurac
 def score_added(source: ScriptSource) -> tuple[int, str] | None:
     """The line and the text of a sum that is a loss, to which a score of the script's own is added: one that is larger
     the better predictions are, by its name and since it is not taken from 1."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            functions = source.functions_of(node) if isinstance(node, ast.Call) else []
-            if not isinstance(node, ast.Call) or len(functions) != 1 or not _is_score(functions[0]):
-                continue
-            statement = source.parent(node)
-            if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add) and _is_loss(source, node):
-                return statement.lineno, ast.unparse(statement)
-            whole = _sum_around(source, node)
-            if whole is not None and _is_loss(source, whole):
-                return whole.lineno, ast.unparse(whole)
+    for node in source.nodes():
+        functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+        if not isinstance(node, ast.Call) or len(functions) != 1 or not _is_score(functions[0]):
+            continue
+        statement = source.parent(node)
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add) and _is_loss(source, node):
+            return statement.lineno, ast.unparse(statement)
+        whole = _sum_around(source, node)
+        if whole is not None and _is_loss(source, whole):
+            return whole.lineno, ast.unparse(whole)
     return None
 
 

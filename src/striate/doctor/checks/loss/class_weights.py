@@ -43,14 +43,12 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
         if int(against.sum()) * 2 <= len(against):
             continue
         place = int((wanted * given).argmin())
-        yield Finding(
-            code="loss.class-weights",
+        yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="pos_weight of the loss",
             measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
             f"positive, and pos_weight is {float(given[place].exp()):.3g}; balanced would be "
             f"{float(wanted[place].exp()):.3g}",
-            threshold=CLASS_WEIGHTS.threshold,
             why="The weight makes what is common count more still; the network hardly ever predicts what is rare.",
             remedy="negatives by positives: `nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
         )
@@ -95,14 +93,12 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
         yield from _misplaced(counts, weights)
         return
     few, many = int(counts.argmin()), int(counts.argmax())
-    yield Finding(
-        code="loss.class-weights",
+    yield CLASS_WEIGHTS.finding(
         severity="warning",
         where="the weights of the loss",
         measured=f"classes that are common have the larger weights (correlation {like:.2f}): "
         f"{weights[many]:.3g} for one with {several(int(counts[many]), 'sample')}, {weights[few]:.3g} for one with "
         f"{int(counts[few])}",
-        threshold=CLASS_WEIGHTS.threshold,
         why="Weights are to make rare classes count; with these the network learns to name the common ones.",
         remedy="weights by the inverse of the counts: "
         "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
@@ -136,14 +132,12 @@ def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]
         if float(least.abs().max()) > _NEAR or float(off.abs().max()) < _FAR:
             continue
         place = int(off.argmin())
-        yield Finding(
-            code="loss.class-weights",
+        yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="the weights of the loss",
             measured=f"the {several(len(counts), 'weight')} are those that balance the classes, but stand at other "
             f"ones: that of a class with {several(int(counts[place]), 'sample')} is {weights[place]:.3g} instead of "
             f"{float((balanced - balanced.mean() + weights.log().mean())[place].exp()):.3g}",
-            threshold=CLASS_WEIGHTS.threshold,
             why="A common class counts as a rare one, and a rare one as a common one.",
             remedy="weights in the order of the class numbers: `counts = torch.bincount(labels)`, "
             "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",

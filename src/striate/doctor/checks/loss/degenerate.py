@@ -48,12 +48,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     curve = tuple(loss for loss in trial.losses if math.isfinite(loss))
     evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": curve})
-    yield Finding(
-        code="loss.degenerate",
+    yield DEGENERATE.finding(
         severity="error",
         where="the loss",
         measured=text,
-        threshold=DEGENERATE.threshold,
         why="This loss is constant, or can be made small without learning the task.",
         remedy=_remedy(evidence, text),
     )

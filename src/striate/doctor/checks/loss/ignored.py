@@ -114,12 +114,10 @@ def _is_unknown(evidence: Evidence, kind: int) -> bool:
 
 
 def _finding(measured: str, remedy: str) -> Finding:
-    return Finding(
-        code="loss.ignored-class",
+    return IGNORED_CLASS.finding(
         severity="warning",
         where="the loss",
         measured=measured,
-        threshold=IGNORED_CLASS.threshold,
         why="What belongs to this class is never learned: the network names another one there.",
         remedy=remedy,
     )

@@ -68,12 +68,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"is {better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
         f"{_mean(own):.3g} on average"
     )
-    yield Finding(
-        code="loss.initial-off",
+    yield INITIAL_OFF.finding(
         severity="warning",
         where=where,
         measured=measured,
-        threshold=INITIAL_OFF.threshold,
         why="The first steps are spent on taking back predictions that the random weights give with certainty.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )

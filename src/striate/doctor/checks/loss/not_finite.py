@@ -170,12 +170,10 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
     why = "One NaN or Inf makes every weight NaN that its gradient reaches: nothing is learned from then."
     if severity == "warning":
         why = "The better the network becomes, the nearer it comes to a prediction whose loss is NaN or Inf."
-    return Finding(
-        code="loss.not-finite",
+    return NOT_FINITE.finding(
         severity=severity,
         where=where,
         measured=measured,
-        threshold=NOT_FINITE.threshold,
         why=why,
         remedy=remedy,
     )

@@ -42,12 +42,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _finding(measured: str, remedy: str) -> Finding:
-    return Finding(
-        code="loss.padding-counted",
+    return PADDING_COUNTED.finding(
         severity="warning",
         where="the loss",
         measured=measured,
-        threshold=PADDING_COUNTED.threshold,
         why="Padding is predicted perfectly soon: loss and accuracy look better than they are, and weigh the other "
         "positions less, the more so the shorter a sequence.",
         remedy=remedy,

@@ -63,13 +63,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     nearer, error = _nearer(pulled, pushed)
     if nearer > 0.5 - _ERRORS * error:
         return
-    yield Finding(
-        code=CODE,
+    yield CHECK.finding(
         severity="error",
         where="the loss",
         measured=f"it pulls {several(len(pulled), 'pair')} of embeddings together and pushes {len(pushed)} apart, and "
         f"the inputs of those it pulls are nearer to each other in only {nearer:.0%} of comparisons",
-        threshold=CHECK.threshold,
         why="Equal and different, or positive and negative, are exchanged: what is alike ends far apart.",
         remedy="anchor, positive, negative in this order: `nn.TripletMarginLoss()(anchor, positive, negative)`; of "
         "pairs the label of equal ones where the loss pulls: `nn.CosineEmbeddingLoss()(a, b, 2 * same.float() - 1)`",
@@ -86,13 +84,11 @@ def _asks_for_few(evidence: Evidence) -> Finding | None:
         given = any(t.shape == call.target.shape and torch.equal(t, call.target.cpu()) for t in known)
         asked = call.target.unique()
         if not given and len(asked) < size / 2:
-            return Finding(
-                code=CODE,
+            return CHECK.finding(
                 severity="error",
                 where="the loss",
                 measured=f"scores of {size} samples with {size}, and the loss asks for {several(len(asked), 'column')} "
                 f"({', '.join(map(str, asked.tolist()[:5]))}) of them",
-                threshold=CHECK.threshold,
                 why="The partner of each sample is in its own column: all samples are pulled to the same few others.",
                 remedy="`F.cross_entropy(scores, torch.arange(len(scores)))`",
             )
@@ -130,13 +126,11 @@ def _other_views(evidence: Evidence) -> Finding | None:
         mates = float((scores.gather(1, target[:, None])[:, 0] >= highest - _ROUNDED * above).float().mean())
         if mates > _MATES or len(target.unique()) < len(target) / 2:
             continue
-        return Finding(
-            code=CODE,
+        return CHECK.finding(
             severity="error",
             where="the loss",
             measured=f"with both views of each of {several(len(one), 'sample')} made the same, the score that the loss "
             f"asks for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
-            threshold=CHECK.threshold,
             why=_OF_OTHERS,
             remedy=_ONE_ORDER,
         )
@@ -152,13 +146,11 @@ def _other_mates(evidence: Evidence) -> Finding | None:
     if found is None or found.asked > WRONG or found.best < RIGHT:
         return None
     asked, best, size = found
-    return Finding(
-        code=CODE,
+    return CHECK.finding(
         severity="error",
         where="the loss",
         measured=f"of scores of {size} views with each other, inputs are nearer to the view that the loss asks for "
         f"than to others in {asked:.0%} of comparisons; with views put together in another order in {best:.0%}",
-        threshold=CHECK.threshold,
         why=_OF_OTHERS,
         remedy=_ONE_ORDER,
     )
@@ -181,14 +173,12 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
         ]
         if not swapped or not asks_for(evidence, lambda numbers: numbers.roll(1, 0)):
             return None
-        return Finding(
-            code=CODE,
+        return CHECK.finding(
             severity="error",
             where="the loss",
             measured=f"in {sum(same < other for same, other in swapped[0])} of "
             f"{several(sum(map(any, swapped[0])), 'step')} in which it has a gradient, it pulls embeddings of samples "
             "with two labels together, more than those of samples with one",
-            threshold=CHECK.threshold,
             why="Positive and negative are exchanged: what is alike ends far apart.",
             remedy="pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push "
             "apart the others: `negative = ~positive`",
@@ -202,13 +192,11 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
     if found is None:
         return None
     lowered, raised, count = found
-    return Finding(
-        code=CODE,
+    return CHECK.finding(
         severity="error",
         where="the loss",
         measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user"
         f", {lowered}, and raises that of the other, {raised}",
-        threshold=CHECK.threshold,
         why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
         remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",
     )

@@ -60,49 +60,45 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     name = type(real.judge).__name__
     way = {1: "larger", -1: "smaller"}
     if apart.push == real.push:
-        yield Finding(
+        yield RIVALS.finding(
             code="data.step-labels" if _by_labels(evidence) else "loss.sign",
             severity="error",
             where=f"the loss of {name}",
             measured=f"its step makes the outputs of {name} {way[real.push]} for images of the data, and "
             f"{way[apart.push]} for those that the other network drew, too",
-            threshold=RIVALS.threshold,
             why=f"{name} learns the same answer for both, and tells nothing apart: the other network learns nothing "
             "from it.",
             remedy="ask for the other answer where images were drawn: "
             "`criterion(netD(fake.detach()), torch.zeros(len(fake)))`, or `label.fill_(fake_label)` before it",
         )
     elif fooled is not None and fooled.push != real.push:
-        yield Finding(
+        yield RIVALS.finding(
             code="loss.sign",
             severity="error",
             where="the loss of the network that draws",
             measured=f"its step makes the outputs of {name} {way[fooled.push]} for what it draws; those of images of "
             f"the data are made {way[real.push]}",
-            threshold=RIVALS.threshold,
             why="It learns to draw what is told from the data most easily.",
             remedy=f"ask for the answer of real images: `criterion(netD(fake), torch.ones(len(fake)))`; of a mean, "
             f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
         )
     elif fooled is not None and (lost := _in_no_optimizer(evidence, fooled)):
-        yield Finding(
+        yield RIVALS.finding(
             code="optim.parameters-missing",
             severity="error",
             where=f"`{lost}`",
             measured=f"gradients come back to `{lost}`, which draws what {name} judges, and no optimizer holds any of "
             "its parameters",
-            threshold=RIVALS.threshold,
             why="It draws what it drew at the start, and is found out ever more easily.",
             remedy=f"an optimizer of its own: `torch.optim.Adam({lost}.parameters())`",
         )
     elif fooled is None and len(same) > sum(call.judge is real.judge and not call.drawn for call in calls):
-        yield Finding(
+        yield RIVALS.finding(
             code="model.graph-detached",
             severity="error",
             where="the loss of the network that draws",
             measured=f"{name} judges what is drawn {several(len(same), 'time')} in a step, and no gradient goes on to "
             "the network that drew it",
-            threshold=RIVALS.threshold,
             why="The network that draws learns nothing.",
             remedy="without `.detach()` and `torch.no_grad()` in its own step: `criterion(netD(fake), "
             "torch.ones(len(fake)))`",

@@ -21,13 +21,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             mean, total = _mean_of(evidence.source, function), _sum_of(evidence.source, function)
             if mean is None or total is None or _is_weighed(evidence.source, function, total):
                 continue
-            yield Finding(
-                code="loss.wrong-for-task",
+            yield TERM_SCALES.finding(
                 severity="warning",
                 where=f"line {mean.lineno}",
                 measured=f"`{ast.unparse(mean)}` is a mean over samples and {pixels} numbers of each, and the "
                 f"divergence in line {total.lineno} a sum",
-                threshold=TERM_SCALES.threshold,
                 why="The divergence outweighs what is to be reconstructed: all codes become alike, and every output "
                 "the mean of the data.",
                 remedy="sum both over a sample's numbers: `reduction='sum'` divided by `len(x)`, and the divergence "
@@ -87,13 +85,12 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
         if isinstance(node, ast.Assign) and any(part is total for part in ast.walk(node.value))
         for target in node.targets
     }
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
-                continue
-            for one, other in ((node.left, node.right), (node.right, node.left)):
-                if ast.unparse(one) in names and ((weight := _weight(source, other)) is None or weight < _WEIGHT):
-                    return True
+    for node in source.nodes(ast.BinOp):
+        if not isinstance(node.op, ast.Mult):
+            continue
+        for one, other in ((node.left, node.right), (node.right, node.left)):
+            if ast.unparse(one) in names and ((weight := _weight(source, other)) is None or weight < _WEIGHT):
+                return True
     return False
 
 
@@ -119,16 +116,13 @@ def _by_default(source: ScriptSource, weight: ast.expr) -> float | None:
 
 
 def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Assign) or called(node.value) != "min" or not isinstance(weight, ast.Name):
-                continue
-            if any(weight.id == getattr(target, "attr", getattr(target, "id", "")) for target in node.targets):
-                assert isinstance(node.value, ast.Call)
-                ends = [
-                    source.value(part) for part in node.value.args if isinstance(part, ast.Constant | ast.Attribute)
-                ]
-                return max((float(end) for end in ends if isinstance(end, int | float)), default=None)
+    for node in source.nodes(ast.Assign):
+        if called(node.value) != "min" or not isinstance(weight, ast.Name):
+            continue
+        if any(weight.id == getattr(target, "attr", getattr(target, "id", "")) for target in node.targets):
+            assert isinstance(node.value, ast.Call)
+            ends = [source.value(part) for part in node.value.args if isinstance(part, ast.Constant | ast.Attribute)]
+            return max((float(end) for end in ends if isinstance(end, int | float)), default=None)
     return None
 
 

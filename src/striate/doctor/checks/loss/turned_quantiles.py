@@ -48,12 +48,11 @@ def _listed(evidence: Evidence) -> Iterator[torch.Tensor]:
             yield torch.from_numpy(value).double().flatten()
         elif isinstance(value, list | tuple) and value and all(isinstance(one, float) for one in value):
             yield torch.tensor(value).double()
-    for tree in evidence.source.trees.values():
-        for node in ast.walk(tree):
-            parts = node.elts if isinstance(node, ast.List | ast.Tuple) else []
-            numbers = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, float)]
-            if numbers and len(numbers) == len(parts):
-                yield torch.tensor(numbers).double()
+    for node in evidence.source.nodes():
+        parts = node.elts if isinstance(node, ast.List | ast.Tuple) else []
+        numbers = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, float)]
+        if numbers and len(numbers) == len(parts):
+            yield torch.tensor(numbers).double()
 
 
 def _near(values: torch.Tensor, asked: torch.Tensor) -> bool:

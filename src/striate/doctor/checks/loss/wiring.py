@@ -48,13 +48,11 @@ def _maximized(evidence: Evidence) -> Finding | None:
     if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
         return None
     names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in losses))
-    return Finding(
-        code="loss.sign",
+    return SIGN.finding(
         severity="error",
         where="the loss",
         measured=f"the derivative of what goes backward by {names} is {sum(losses[0].slopes):.3g}, below zero: a step "
         "down the gradient makes it larger",
-        threshold=SIGN.threshold,
         why="Each step makes the predictions worse; the printed loss falls all the same, without end.",
         remedy="turn the sign round: `(-loss).backward()`, or leave the minus before the loss out",
     )
@@ -73,13 +71,11 @@ def _unlikely(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
         found = None if evidence.trial.replica.maximizes else wrong_partial_likelihood(evidence)
         if found is not None and found.kind == "maximized":
-            yield Finding(
-                code="loss.sign",
+            yield SIGN.finding(
                 severity="error",
                 where="the loss",
                 measured="its gradient by the outputs is that of Cox's partial likelihood of durations and events with "
                 f"the sign turned round (cosine {-found.wrong:.3f})",
-                threshold=SIGN.threshold,
                 why="The likelihood is made small: who leaves last gets the highest risk.",
                 remedy="put the minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
             )
@@ -88,12 +84,10 @@ def _unlikely(evidence: Evidence) -> Iterator[Finding]:
 def _of_distances(evidence: Evidence) -> Iterator[Finding]:
     measured = None if evidence.setup.rivals else distances_asked(evidence)
     if measured is not None:
-        yield Finding(
-            code="loss.sign",
+        yield SIGN.finding(
             severity="error",
             where="the loss",
             measured=measured,
-            threshold=SIGN.threshold,
             why="Distances are small where samples belong together; cross entropy makes the number of the right class "
             "large.",
             remedy="give it the distances with a minus: `F.cross_entropy(-distances, labels)`",
@@ -104,13 +98,11 @@ def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
     found = None if evidence.setup.rivals else wanted_least(evidence)
     if found is not None:
         pair, right, other = found
-        yield Finding(
-            code="loss.sign",
+        yield SIGN.finding(
             severity="error",
             where="the loss",
             measured=f"with the targets in the place of the output `{pair.name}` the loss of the first batch is "
             f"{right:.3g}, with those of other samples at most {other:.3g}",
-            threshold=SIGN.threshold,
             why="That part of the loss rewards wrong answers: a score has to be taken from 1, or to have a minus.",
             remedy="turn the sign of the part that grows with right answers: `1 - iou` for `iou`",
         )
@@ -121,12 +113,10 @@ def _added(evidence: Evidence) -> Iterator[Finding]:
     found = None if evidence.setup.source is None else score_added(evidence.source)
     if found is not None:
         line, text = found
-        yield Finding(
-            code="loss.sign",
+        yield SIGN.finding(
             severity="error",
             where=f"line {line}",
             measured=f"`{text}` is a loss, and adds a score that grows with better predictions",
-            threshold=SIGN.threshold,
             why="That part of the loss rewards wrong answers.",
             remedy="take the score from 1: `1 - dice` for `dice`",
         )
@@ -135,12 +125,10 @@ def _added(evidence: Evidence) -> Iterator[Finding]:
 def _dearer(evidence: Evidence) -> Iterator[Finding]:
     measured = right_cost_more(evidence)
     if measured is not None:
-        yield Finding(
-            code="loss.sign",
+        yield SIGN.finding(
             severity="error",
             where="the loss",
             measured=measured,
-            threshold=SIGN.threshold,
             why="The loss, or a part of it, rewards wrong answers: what is called a score has to be taken from 1, or "
             "to have a minus.",
             remedy="turn the sign of the part that grows with right answers: `1 - dice` for `dice`, `-likelihood` for "
@@ -180,12 +168,10 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
         if maximizes
         else "turn the sign of the loss: `loss = -loss` before `loss.backward()`, or take the minus out of it"
     )
-    yield Finding(
-        code="loss.sign",
+    yield SIGN.finding(
         severity="error",
         where="the optimizer" if maximizes else "the loss",
         measured=measured,
-        threshold=SIGN.threshold,
         why="Each step goes uphill: it makes the network worse at what it is asked.",
         remedy=remedy,
     )
@@ -215,13 +201,11 @@ def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
     other = _likeness(evidence, turned.replica, shown)
     if turned.error is not None or other is None or other < _TOGETHER:
         return
-    yield Finding(
-        code="loss.sign",
+    yield SIGN.finding(
         severity="error",
         where="the loss",
         measured=f"distances between embeddings and between inputs have a rank correlation of {before:.2f} at first, "
         f"{after:.2f} after {several(len(evidence.trial.rows), 'step')}; with all gradients turned round {other:.2f}",
-        threshold=SIGN.threshold,
         why="What is alike is pushed apart, and what differs pulled together.",
         remedy="exchange what the loss takes for equal and for different: `criterion(anchor, positive, negative)`; "
         "`label * distance**2 + (1 - label) * (margin - distance).clamp(min=0)**2`, where 1 says equal",
@@ -405,12 +389,10 @@ def _finding(
     remedy: str,
 ) -> Finding:
     compared = "" if broadcast is None else f" and are compared as {show_shape(broadcast)}"
-    return Finding(
-        code="loss.broadcast",
+    return BROADCAST.finding(
         severity="error",
         where="the loss",
         measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
-        threshold=BROADCAST.threshold,
         why="Each output is compared with the targets of all samples, so the best prediction is the same for each: "
         "their mean.",
         remedy=remedy,
@@ -459,10 +441,9 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
 
 def _losses_made(source: ScriptSource) -> Iterator[ast.Call]:
     """Calls of the script's loss modules that compare number by number."""
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
-                yield node
+    for node in source.nodes():
+        if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
+            yield node
 
 
 def _is_measured(source: ScriptSource, node: ast.AST) -> bool:

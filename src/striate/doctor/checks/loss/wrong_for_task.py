@@ -43,12 +43,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             seen = few_counted(evidence) or turned_quantiles(evidence) or renumbered(evidence) or flattened(evidence)
             wrong = seen or wrong or teaches_nothing(evidence)
     if wrong is not None:
-        yield Finding(
-            code="loss.wrong-for-task",
+        yield WRONG_FOR_TASK.finding(
             severity=wrong.severity,
             where="the loss",
             measured=wrong.measured,
-            threshold=WRONG_FOR_TASK.threshold,
             why=wrong.why,
             remedy=wrong.remedy,
         )

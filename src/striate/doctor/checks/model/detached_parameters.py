@@ -200,13 +200,11 @@ def _drawn_without_way_back(graph: CallGraph) -> Finding | None:
     draw = next((call for call in calls if call.takes_gradient), None)  # the gradient that it gives back is 0
     if draw is None:
         return None
-    return Finding(
-        code=GRAPH_DETACHED_CODE,
+    return GRAPH_DETACHED.finding(
         severity="error",
         where=draw.place,
         measured=f"`torch.normal` in {draw.place} draws without a way back: what made its mean and deviation learns "
         "nothing from what is computed of the draw",
-        threshold=GRAPH_DETACHED.threshold,
         why="Only terms of the loss that take these parameters directly, as a divergence, teach the encoder.",
         remedy="`mean + deviation * torch.randn_like(deviation)` keeps the way back (Kingma and Welling 2014)",
     )
@@ -338,14 +336,12 @@ def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iter
         if not found or not are_untrained(evidence.fresh.model, set(found)):
             continue
         layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in found))
-        yield Finding(
-            code=GRAPH_DETACHED_CODE,
+        yield GRAPH_DETACHED.finding(
             severity="error",
             where="the loss",
             measured=f"{listed_names(layers)} get no gradient "
             f"({several(sum(parameters[name].numel() for name in found), 'number')}): `{call.name}`, which is computed "
             "of them, does not go backward",
-            threshold=GRAPH_DETACHED.threshold,
             why="A loss that is added as a number, by `.item()` or `.detach()`, changes what is printed and nothing "
             "else.",
             remedy="add the loss itself, without `.item()`: `loss = classification + weight * boxes`",

@@ -48,13 +48,11 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         return
     numbers = sum(parameters[name].numel() for name in names)
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
-    yield Finding(
-        code=CODE,
+    yield CHECK.finding(
         severity="error",
         where=listed_names(layers),
         measured=f"in evaluation mode the network uses {several(numbers, 'number')} of {listed_names(layers)} that no "
         f"training step uses or changes: after {several(len(evidence.trial.rows), 'step')} they are what they were",
-        threshold=CHECK.threshold,
         why="What is evaluated has learned nothing, whatever is trained.",
         remedy=f"evaluate the layers that are trained; or, of an average, {_averaged('ema')}",
     )
@@ -86,25 +84,21 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
         yield late
         return
     for name, where in evaluated_and_left(evidence):
-        yield Finding(
-            code=CODE,
+        yield CHECK.finding(
             severity="warning",
             where=where,
             measured=f"`{name}` is another network than the one that is trained, or a copy from before training: it "
             "is evaluated, and no code changes it",
-            threshold=CHECK.threshold,
             why="What is evaluated has learned nothing, whatever is trained.",
             remedy=f"evaluate the network that is trained; or, of an average, {_averaged(name)}",
         )
         return
     for name, trained, where in evaluated_instead(evidence):
-        yield Finding(
-            code=CODE,
+        yield CHECK.finding(
             severity="warning",
             where=where,
             measured=f"around the training loop `{name}` is run, which it does not train, and never `{trained}`, which "
             "it does",
-            threshold=CHECK.threshold,
             why="What is printed of it says nothing of what is trained.",
             remedy=f"`{trained}` in place of `{name}` there",
         )
@@ -120,13 +114,11 @@ def _begins_too_late(source: ScriptSource) -> Finding | None:
             if type(begins) is not int or not isinstance(test.ops[0], ast.Gt | ast.GtE):
                 continue
             if begins + isinstance(test.ops[0], ast.Gt) >= (source.epochs or 0):
-                return Finding(
-                    code=CODE,
+                return CHECK.finding(
                     severity="error",
                     where=site.where,
                     measured=f"`{site.text}` comes `if {ast.unparse(test)}`, where the limit is {begins}, in "
                     f"{several(source.epochs or 0, 'epoch')}: it never comes",
-                    threshold=CHECK.threshold,
                     why="The average stays what it was made of: nothing of the training is in it.",
                     remedy="begin within the training, such as at three quarters of its epochs",
                 )
@@ -143,13 +135,11 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
             continue
         followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
         if followed < _FOLLOWED:
-            yield Finding(
-                code=CODE,
+            yield CHECK.finding(
                 severity="warning",
                 where="the training step",
                 measured=f"an average of the network's weights ({type(thing).__name__}) has gone {share:.2g} of the "
                 f"way from where it began to them in {several(steps, 'step')}: {followed:.1%} after all {planned:.0f}",
-                threshold=CHECK.threshold,
                 why="Its decay is for a training of many more steps: if it is evaluated, hardly anything that was "
                 "learned is in it.",
                 remedy=f"a decay that forgets the beginning within the training, such as {_decay(planned):g}",
@@ -221,13 +211,11 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         yield from slow or _without_buffers(evidence, trial, statistics)
         return
     kind = type(still[0]).__name__
-    yield Finding(
-        code=CODE,
+    yield CHECK.finding(
         severity="warning",
         where="the training step",
         measured=f"its code names a copy of the network ({kind}), which no step uses or changes: after "
         f"{several(len(trial.rows), 'step')} it is what it was",
-        threshold=CHECK.threshold,
         why="If that is what is evaluated or saved, nothing of the training is in it.",
         remedy=_averaged("ema"),
     )

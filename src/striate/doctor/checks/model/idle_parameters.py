@@ -151,13 +151,11 @@ def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
     for name, where, numbers in untrained_helpers(evidence):
         if id(evidence.setup.source.names.get(name)) in with_gradients:
             continue  # it was meant to be trained along: `optim.parameters-missing` says so
-        yield Finding(
-            code=FROZEN_PARAMETERS_CODE,
+        yield FROZEN_PARAMETERS.finding(
             severity="warning",
             where=where,
             measured=f"each step runs `{name}`, another network than the one that is trained: its "
             f"{several(numbers, 'weight')} look as they were initialized, and nothing in the loop trains them",
-            threshold=FROZEN_PARAMETERS.threshold,
             why="What it gives is random: a student learns nothing of such a teacher, and features of it mean nothing.",
             remedy=f"train `{name}` before, or load its weights: `{name}.load_state_dict(torch.load(...))`; if another "
             "network was trained for this, hand that one on.",

@@ -201,13 +201,11 @@ def _small_cosines(graph: CallGraph) -> Finding | None:
         if largest > _COSINES[of_classes] or floor < _TOO_HIGH:
             continue
         names = ("class", "classes") if of_classes else ("sample", "samples")
-        return Finding(
-            code=LAST_LAYER_CLIPPED_CODE,
+        return LAST_LAYER_CLIPPED.finding(
             severity="error",
             where=named(product),
             measured=f"scores are cosines, {-largest:.2g} to {largest:.2g} as the loss gets them; so it cannot fall "
             f"below {floor:.2f} for {several(head.outputs.shape[axis], *names)}",
-            threshold=LAST_LAYER_CLIPPED.threshold,
             why="Scores that differ so little leave all classes nearly as probable, however right they are.",
             remedy="Make them large before the loss: `scores = cosines / 0.1` with a temperature (divide by it), or "
             "`scores = 16 * cosines` with a scale.",

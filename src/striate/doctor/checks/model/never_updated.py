@@ -93,7 +93,7 @@ def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
     owner = source.parent(function) if function is not None else None
     if not isinstance(function, ast.FunctionDef) or not isinstance(owner, ast.ClassDef):
         return False
-    said = (part for tree in source.trees.values() for part in ast.walk(tree) if isinstance(part, ast.Constant))
+    said = source.nodes(ast.Constant)
     if function.name.startswith("__") or any(part.value == function.name for part in said):  # getattr(callback, name)
         return False
     for site in source.calls_of(function):
@@ -121,8 +121,7 @@ def _stored_once(source: ScriptSource, name: str) -> bool:
     """Whether the name is given a value in one place, outside of loops."""
     stores = [
         node
-        for tree in source.trees.values()
-        for node in ast.walk(tree)
+        for node in source.nodes()
         if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == name and isinstance(node.ctx, ast.Store)
     ]
     return len(stores) == 1 and not source.loops_of(stores[0])

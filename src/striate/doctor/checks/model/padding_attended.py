@@ -35,13 +35,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         mixed = padded.any(1) & ~padded.all(1)
         said, filled = (keys[mixed][part[mixed]].float().mean() for part in (~padded, padded))
         if said >= _NEARLY and filled <= 1 - _NEARLY:
-            yield Finding(
-                code="model.attends-padding",
+            yield PADDING_ATTENDED.finding(
                 severity="error",
                 where=name,
                 measured="attention leaves out every position that says something, and looks at those which only fill "
                 "rows up",
-                threshold=PADDING_ATTENDED.threshold,
                 why="The mask is the wrong way round. `key_padding_mask` of nn.MultiheadAttention and "
                 "nn.TransformerEncoder is true where a position is left out; `attn_mask` of "
                 "scaled_dot_product_attention, and attention_mask of transformers, where it takes part.",

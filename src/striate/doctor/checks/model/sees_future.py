@@ -30,13 +30,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     moved = max(_moved_before(evidence, batch, path, place) for place in places)
     if moved < CHANGED:
         return
-    yield Finding(
-        code=CODE,
+    yield CHECK.finding(
         severity="error",
         where="the network",
         measured=f"the target at a position is the next input token, and changing the later tokens of the input moves "
         f"the outputs before them by {moved:.2g} of their standard deviation",
-        threshold=CHECK.threshold,
         why="The network reads the answer from its input: the loss falls far, and generated text, where the next token "
         "is not there yet, is worthless.",
         remedy="mask what comes later in attention: `nn.functional.scaled_dot_product_attention(q, k, v, "

@@ -25,13 +25,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if not given or taken > _TAKEN * given or not any(id(tensor) in own for tensor in load.module.parameters()):
             continue
         fits = load.renamed
-        yield Finding(
-            code="model.weights-not-loaded",
+        yield CHECK.finding(
             severity="error",
             where=load.where,
             measured=f"of {several(given, 'tensor')} that `load_state_dict(…, strict=False)` was given, the network "
             f"has {taken}: the first is {load.given[0]!r}, the network's {load.wanted[0]!r}",
-            threshold=CHECK.threshold,
             why="Names that differ are passed over in silence: the network trains from its random weights.",
             remedy=f"`load_state_dict({fits})`, which says what is missing"
             if fits
@@ -42,7 +40,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _after_training(evidence: Evidence) -> Iterator[Finding]:
     """What DataParallel trains has `module.` before all its names, and a network without it takes none of them."""
     source = evidence.source
-    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)]
+    nodes = list(source.nodes())
     trained = all(name.startswith(_WRAPPED) for name in evidence.setup.model.state_dict())
     saved = (receiver_of(node) for node in nodes if isinstance(node, ast.Call) and called(node) == "state_dict")
     wrapper = next((called(owner) for owner in saved if owner is not None and called(owner) in _WRAPPERS), "")
@@ -55,14 +53,12 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
     for site in _lax_loads(source):
         if isinstance(source.value(receiver_of(site.node)), nn.Module):
             continue
-        yield Finding(
-            code="model.weights-not-loaded",
+        yield CHECK.finding(
             severity="error",
             where=site.where,
             measured=f"`{site.text}` lets names differ, and all names of the network that is "
             f"{'trained' if trained else 'saved'} begin with `module.`, which "
             f"{type(evidence.setup.model).__name__ if trained else wrapper} puts there",
-            threshold=CHECK.threshold,
             why="A network without that wrapper takes none of them, in silence, and keeps its random weights.",
             remedy=f"save `model.{'module.' if trained else ''}state_dict()`, and leave out `strict=False`",
         )
@@ -92,13 +88,11 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
                 continue
         if not beginning or any(name.startswith(beginning) for name in model.state_dict()):
             continue
-        yield Finding(
-            code="model.weights-not-loaded",
+        yield CHECK.finding(
             severity="error",
             where=site.where,
             measured=f"`{site.text}` lets names differ, all that it is given begin with {beginning!r}, and no name of "
             f"{type(model).__name__} does",
-            threshold=CHECK.threshold,
             why="None of them is taken, in silence: what is used from there on has other weights.",
             remedy="leave out `strict=False`, so that it says what is missing, and the names as they were saved",
         )
@@ -123,13 +117,11 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
             held = _held_by(whole)
             names, states = list(held), [name for name, value in held.items() if called(value) == "state_dict"]
             if states:
-                yield Finding(
-                    code="model.weights-not-loaded",
+                yield CHECK.finding(
                     severity="error",
                     where=site.where,
                     measured=f"`{site.text}` lets names differ, and what line {saved.node.lineno} saves there is a "
                     f"dictionary of {', '.join(map(repr, names[:6]))}, none of which is a tensor of a network",
-                    threshold=CHECK.threshold,
                     why="None of them is taken, in silence: what is used from there on has other weights.",
                     remedy=f"the part that holds the weights: `torch.load(…)[{states[0]!r}]`, without `strict=False`",
                 )

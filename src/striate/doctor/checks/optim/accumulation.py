@@ -44,15 +44,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     if within > 1 and mine.share >= _GAIN:  # who adds up on purpose has a rate for sums, which learns
         return
-    yield Finding(
-        code="optim.accumulation",
+    yield ACCUMULATION.finding(
         severity="error" if mine.share < _GAIN else "warning",
         where="the training step",
         measured=f"gradients of {several(count, 'batch', 'batches')} are added up for a step of the optimizer, each as "
         f"large as for a step of its own: the loss after {several(within * len(own.rows), 'batch', 'batches')} is "
         f"{mine}, and "
         f"{other} with their mean; a constant prediction has {number(mine.chance)}",
-        threshold=ACCUMULATION.threshold,
         why=f"The sum is {count} times as long as the gradient of one large batch, and so is each step.",
         remedy=f"divide the loss: `(loss / {count}).backward()`",
     )
@@ -138,13 +136,11 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
         late = next((s for s in inner if _now_and_then(source, s) and not _now_and_then(source, clear)), None)
         step = outer[0] if outer and not inner else late if len(inner) == 1 else None
         if backward and step is not None:
-            yield Finding(
-                code="optim.accumulation",
+            yield CLEARED.finding(
                 severity="warning",
                 where=clear.where,
                 measured=f"`{clear.text}` clears the gradients of each batch, and `{step.text}` comes once in several: "
                 "only those of the last batch count",
-                threshold=CLEARED.threshold,
                 why="The batches before the last one are computed for nothing: a step is that of one small batch.",
                 remedy=f"`{clear.text}` right behind `{step.text}`, as seldom as that",
             )

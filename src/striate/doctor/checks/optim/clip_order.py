@@ -66,12 +66,10 @@ def _steps_optimizer(evidence: Evidence, site: Site) -> bool:
 
 
 def _finding(clip: Site, measured: str, remedy: str) -> Finding:
-    return Finding(
-        code="optim.clip-order",
+    return CHECK.finding(
         severity="warning",
         where=clip.where,
         measured=measured,
-        threshold=CHECK.threshold,
         why="The limit does not hold for what the optimizer is given: nothing is clipped, or nearly everything.",
         remedy=remedy,
     )

@@ -40,19 +40,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not (math.isfinite(whole.level()) if tried else broken and any(p.dtype == torch.float16 for p in half)):
         return
     better = broken or whole.level() * _BETTER < trial.level()
-    coarse = _coarse(evidence) if half[0].dtype == torch.bfloat16 and not better and lost < _LOST else 0.0
+    kept = half[0].dtype == torch.bfloat16 and not better and lost < _LOST
+    coarse = _coarse(evidence) if kept and _scales_by_number(trial.replica.optimizer) else 0.0
     if not better and lost < _LOST and coarse < _COARSE:
         return
     kind = str(half[0].dtype).removeprefix("torch.")
     device = evidence.setup.device.type
-    yield Finding(
-        code="optim.low-precision",
+    yield LOW_PRECISION.finding(
         severity="error" if broken or _little(evidence) else "warning",
         where="the weights",
         measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: "
         f"{_of_changes(coarse) if coarse else _of_numbers(trial, lost)}"
         f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf'}",
-        threshold=LOW_PRECISION.threshold,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
         "digits: a smaller step is rounded away, and Adam's eps of 1e-8 is zero in float16.",
         remedy=f"keep the weights in float32, `model.float()`, and compute in half precision: "
@@ -103,6 +102,12 @@ def _rounded_away(evidence: Evidence) -> float:
     shares = sorted(_watched(evidence, "weights watched", _STEPS, lambda before, after: before == after))
     share = shares[len(shares) // 2] if shares else 0.0
     return share if share >= _MOST_LOST else 0.0
+
+
+def _scales_by_number(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it divides the gradient of each number by its size, as Adam does: all numbers move by about the rate. By
+    others few numbers move far and count, the others hardly."""
+    return any("sq" in str(key) for state in optimizer.state.values() for key in state)
 
 
 def _coarse(evidence: Evidence) -> float:
@@ -162,8 +167,8 @@ LOW_PRECISION = Check(
     question="Are weights kept in a number format that takes up their updates?",
     threshold=f"weights in float16 or bfloat16 whose loss is not finite, or {_BETTER:g} times lower once they are in "
     f"float32, or of whose numbers {_LOST:.0%} never change, or {_MOST_LOST:.0%} of those with a gradient not in "
-    f"a step; or of bfloat16, {_COARSE:.0%} of the updates of {_MORE_STEPS} steps {_UNITS} units of the last place or "
-    "fewer",
+    f"a step; or of bfloat16 and Adam, {_COARSE:.0%} of the updates of {_MORE_STEPS} steps {_UNITS} units of the last "
+    "place or fewer",
     run=_run,
     quick=False,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "

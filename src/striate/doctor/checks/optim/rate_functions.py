@@ -120,8 +120,7 @@ def _setting_rates(source: ScriptSource) -> set[str]:
     """Names of functions of the script that write `group["lr"]` and call nothing that could do more."""
     return {
         node.name
-        for tree in source.trees.values()
-        for node in ast.walk(tree)
+        for node in source.nodes()
         if isinstance(node, ast.FunctionDef) and any(map(_writes_rate, ast.walk(node))) and not _does_more(node)
     }
 

@@ -69,12 +69,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _finding(severity: Any, measured: str, remedy: str) -> Finding:
-    return Finding(
-        code=CODE,
+    return CHECK.finding(
         severity=severity,
         where="the training step",
         measured=measured,
-        threshold=CHECK.threshold,
         why="The updates are by orders of magnitude too large or too small, or are computed in lower precision than "
         "the weights have.",
         remedy=remedy,

@@ -84,12 +84,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _finding(where: str, measured: str, remedy: str) -> Finding:
-    return Finding(
+    return CHECK.finding(
         code=_CODE,
         severity="warning",
         where=where,
         measured=measured,
-        threshold=CHECK.threshold,
         why="The learning rate is another than the schedule says: training ends too early, never warms up, or swings.",
         remedy=remedy,
     )
@@ -396,8 +395,7 @@ def _kept_where_lower(source: ScriptSource, name: str) -> bool:
         isinstance(node, ast.Compare)
         and isinstance(node.ops[0], ast.Lt | ast.LtE)
         and ast.unparse(node.left).lower() == name
-        for tree in source.trees.values()
-        for node in ast.walk(tree)
+        for node in source.nodes()
     )
 
 

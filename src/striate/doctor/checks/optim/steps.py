@@ -322,10 +322,8 @@ def _lets_some_learn(source: ScriptSource) -> bool:
     """Whether its code asks for gradients of some parameters: those are not meant to stay as they are."""
     assigned = (
         node.value
-        for tree in source.trees.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        and any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
+        for node in source.nodes(ast.Assign)
+        if any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
     )
     return any(not (isinstance(value, ast.Constant) and value.value is False) for value in assigned) or any(
         _lets_learn(site.node) for site in source.calls("requires_grad_")

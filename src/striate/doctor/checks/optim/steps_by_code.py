@@ -52,17 +52,16 @@ def _steps(source: ScriptSource, call: ast.Call) -> bool:
 
 def _clears(source: ScriptSource) -> bool:
     """Whether gradients are set to none, or to zero, one by one."""
-    nodes = (node for tree in source.trees.values() for node in ast.walk(tree))
+    nodes = source.nodes()
     return any(isinstance(node, ast.Attribute) and node.attr == "grad" for node in nodes)
 
 
 def _finding(code: str, where: str, measured: str, why: str, remedy: str) -> Finding:
-    return Finding(
+    return STEPS_BY_CODE.finding(
         code=code,
         severity="error",
         where=where,
         measured=measured,
-        threshold=STEPS_BY_CODE.threshold,
         why=why,
         remedy=remedy,
     )

@@ -77,7 +77,7 @@ def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
     if isinstance(limit, ast.Constant):
         return float(value)
     name = limit.attr if isinstance(limit, ast.Attribute) else getattr(limit, "id", "")
-    given = [v for tree in source.trees.values() for node in ast.walk(tree) for v in _given(node, name)]
+    given = [v for node in source.nodes() for v in _given(node, name)]
     function = source.function_of(limit)
     if function is not None:  # `choose(net, obs, epsilon_at(step))`
         pairs = (pair for site in source.calls_of(function) for pair in source.arguments(function, site.node))
@@ -100,10 +100,9 @@ def _greedy(source: ScriptSource, call: ast.Call) -> bool:
     """Whether the action is the argmax of something, in the code of the loop or of a function that it calls."""
     parts = list(origins(source.scope_of(call), call.args[0]))
     names = {called(part) for part in parts}
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name in names:
-                parts += list(ast.walk(node))
+    for node in source.nodes():
+        if isinstance(node, ast.FunctionDef) and node.name in names:
+            parts += list(ast.walk(node))
     return any(called(part) == "argmax" for part in parts)
 
 

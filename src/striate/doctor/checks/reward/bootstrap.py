@@ -82,12 +82,10 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
             if any(often):
                 continue
             once = "is given weights once only" if often else "is never given other weights"
-            yield Finding(
-                code="reward.target-stale",
+            yield TARGET_STALE.finding(
                 severity="error",
                 where=_where(bootstrap),
                 measured=f"the target network `{name}` {once}",
-                threshold=TARGET_STALE.threshold,
                 why="All targets are values of an untrained network: rewards that come later are never learned.",
                 remedy=f"`if step % 1000 == 0: {ast.unparse(function)}.load_state_dict(network.state_dict())` in the "
                 "loop",
@@ -180,12 +178,10 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
         limits = [_limit(source, node) for node, _ in environment_steps(source)]
         if value == 1 and (any(limit is not None for limit in limits) or _ends_by_itself(source)):
             continue
-        yield Finding(
-            code="reward.endless",
+        yield ENDLESS.finding(
             severity="error" if value > 1 else "warning",
             where=_where(bootstrap),
             measured=f"`{ast.unparse(bootstrap.discount)}` is {value:g}, and the environment has no limit of steps",
-            threshold=ENDLESS.threshold,
             why="The value of a state is a sum over all that follows: where episodes may go on for ever, it grows for "
             "as long as training lasts.",
             remedy=f"`{ast.unparse(bootstrap.discount)} = 0.99`, or gymnasium.wrappers.TimeLimit(env, 1000)",

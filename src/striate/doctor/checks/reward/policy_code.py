@@ -41,12 +41,11 @@ def _without_gradient(source: ScriptSource) -> Iterator[Finding]:
         return
     whole = source.parent(source.parent(cut[0].node) or cut[0].node)
     text = ast.unparse(whole) if isinstance(whole, ast.Call) else cut[0].text
-    yield Finding(
+    yield POLICY_CODE.finding(
         code="model.graph-detached",
         severity="error",
         where=cut[0].where,
         measured=f"`{text}`: no log probability of the script keeps its graph",
-        threshold=POLICY_CODE.threshold,
         why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
         remedy=f"`{cut[0].text}` as it is where the loss is made of it; cut off only what an older policy gave",
     )
@@ -60,7 +59,7 @@ def _is_cut(source: ScriptSource, call: ast.Call) -> bool:
 def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
     """A product of log probabilities and what actions brought, none of which has a gradient at the first step, nor is
     given one by any line of its function."""
-    products = [node for tree in source.trees.values() for node in ast.walk(tree) if _is_product(node)]
+    products = [node for node in source.nodes() if _is_product(node)]
     for node in products:
         outer = source.parent(node)
         if (
@@ -84,12 +83,11 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
             _may_have_gradient(source, origin) for origin in made
         ):
             continue
-        yield Finding(
+        yield POLICY_CODE.finding(
             code="model.graph-detached",
             severity="error",
             where=f"line {node.lineno}",
             measured=f"`{ast.unparse(named[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without",
-            threshold=POLICY_CODE.threshold,
             why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
             remedy="`log_prob = distribution.log_prob(actions)` of what the network gives now for the recorded "
             "observations, outside of torch.no_grad()",
@@ -134,12 +132,11 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
                 made = source.last_value(site.node, made.id)
             if made is None or called(made) not in _SQUASHED:
                 continue
-            yield Finding(
+            yield POLICY_CODE.finding(
                 code="model.double-softmax",
                 severity="error",
                 where=site.where,
                 measured=f"`{site.text}` takes for logits what `{called(made)}` gave",
-                threshold=POLICY_CODE.threshold,
                 why="Probabilities squashed a second time differ by a factor of e at most: the policy is never sure.",
                 remedy=f"`{called(site.node)}(logits=…)` of the scores as they are, or `{called(site.node)}(probs=…)`",
             )
@@ -153,13 +150,12 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
     for optimizer in reached_optimizers(evidence.source.names):
         rate = max(float(group["lr"]) for group in optimizer.param_groups)
         if isinstance(optimizer, _BY_THE_RATE) and rate >= _RATE:
-            yield Finding(
+            yield POLICY_CODE.finding(
                 code="optim.lr-too-high",
                 severity="warning",
                 where="the optimizer",
                 measured=f"{type(optimizer).__name__} has a rate of {rate:g}, and moves each weight by about as much "
                 "in each step",
-                threshold=POLICY_CODE.threshold,
                 why="Weights are of a size of 0.1 or so: a few steps make others of them, units saturate, and the "
                 "policy takes one action whatever it sees.",
                 remedy="a rate of 0.0003 to 0.003: `for group in optimizer.param_groups: group['lr'] = 3e-4`",

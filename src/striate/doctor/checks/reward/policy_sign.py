@@ -24,7 +24,7 @@ _DEEPEST = 6
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)]
+    nodes = list(source.nodes())
     if any(isinstance(n, ast.keyword) and n.arg == "maximize" for n in nodes) or any(_negated(n) for n in nodes):
         return
     for node in nodes:
@@ -34,13 +34,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             continue
         gain = node.right if _is(node.left, LOG_PROBABILITY) else node.left
         if _is(gain, GAIN) and _way(source, node, _DEEPEST) == 1:
-            yield Finding(
-                code="loss.sign",
+            yield POLICY_SIGN.finding(
                 severity="error",
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` goes backward as it is, and steps go down: actions become rarer, the "
                 "more they brought",
-                threshold=POLICY_SIGN.threshold,
                 why="The policy learns to avoid what is rewarded.",
                 remedy=f"`-({ast.unparse(node)})`",
             )

@@ -106,7 +106,7 @@ def _learned_as_large(source: ScriptSource) -> bool:
     """Whether errors of values are taken from numbers beyond the usual size of rewards at the first step, too: nothing
     made them smaller on the way."""
     compared = list[ast.expr]()
-    for node in (node for tree in source.trees.values() for node in ast.walk(tree)):
+    for node in source.nodes():
         if isinstance(node, ast.Call) and (called(node) in _ERRORS or isinstance(source.value(node.func), _LOSSES)):
             compared += node.args
         if called(node) in ("pow", "square") or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)):

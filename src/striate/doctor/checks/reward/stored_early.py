@@ -39,13 +39,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 continue
             beside = early & _stored(block[:place], given - {reward})
             if beside:
-                yield Finding(
-                    code="reward.off-by-one",
+                yield STORED_EARLY.finding(
                     severity="error",
                     where=f"{Path(file).name}, line {call.lineno}",
                     measured=f"`{reward}` is stored at {min(beside)} beside the action, before `{ast.unparse(call)}` "
                     "brings what it was rewarded with: it is the reward of the action before",
-                    threshold=STORED_EARLY.threshold,
                     why="Each action is learned by what another one brought.",
                     remedy=f"store `{reward}` below that line",
                 )
@@ -72,13 +70,11 @@ def _overwritten(evidence: Evidence) -> Iterator[Finding]:
             if any(_REWARD.search(name) for name in names.intersection(brought)):
                 for own, following in moved.items():
                     if {own, following} <= names:
-                        yield Finding(
-                            code="reward.off-by-one",
+                        yield STORED_EARLY.finding(
                             severity="error",
                             where=f"{Path(file).name}, line {later.lineno}",
                             measured=f"`{own} = {following}` stands before `{ast.unparse(later)}`: each transition "
                             "leads from a state to itself, with the action of the one before",
-                            threshold=STORED_EARLY.threshold,
                             why="What an action changes is in no transition: nothing can be learned of it.",
                             remedy=f"`{own} = {following}` below that line",
                         )

@@ -44,13 +44,11 @@ def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
     lost = None if train.length is None else waiting * train.length / max(size, 1)
     epoch = "" if lost is None else f", {lost:.1f} s in an epoch"
     epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
-    yield Finding(
-        code="speed.input-bound",
+    yield INPUT_BOUND.finding(
         severity="note" if lost is not None and epochs is not None and lost * epochs < _LOST else "warning",
         where="the training loader",
         measured=f"{read}, a training step {step * 1000:.1f} ms: {share:.0%} of the time is spent waiting for "
         f"data{epoch}",
-        threshold=INPUT_BOUND.threshold,
         why="The network is idle while samples are read and prepared one by one.",
         remedy=Remedy(_remedy(workers), command=("data", "pack", "DATA")),
     )
@@ -145,13 +143,11 @@ def _find_small_batch(evidence: Evidence) -> Iterator[Finding]:
     slow, fast = (size / best(trials["small"])), (size * len(parts) / best(trials["large"]))
     if fast < _FASTER * slow:
         return
-    yield Finding(
-        code="speed.small-batch",
+    yield SMALL_BATCH.finding(
         severity="warning",
         where="the training loader",
         measured=f"with batches of {size}, {slow:,.0f} samples a second are trained with; with batches of "
         f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {several(count, 'sample')}",
-        threshold=SMALL_BATCH.threshold,
         why="A step of so few samples is spent on calling its operations, not on computing them.",
         remedy=Remedy(
             f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice "

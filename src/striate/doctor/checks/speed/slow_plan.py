@@ -163,12 +163,10 @@ def _each(value: Any, act: Any) -> Any:
 
 
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
-    return Finding(
-        code="speed.slow-plan",
+    return SLOW_PLAN.finding(
         severity="note",
         where=where,
         measured=measured,
-        threshold=SLOW_PLAN.threshold,
         why=why,
         remedy=remedy,
     )

@@ -42,12 +42,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     text = _measured(evidence, fetched, single if by_one else 0, rows)
     if times is not None and times > 1.1:
         text += f"; the same batch in one plain step is {times:.1f} times as fast"
-    yield Finding(
-        code="speed.sync-every-step",
+    yield SYNC_EVERY_STEP.finding(
         severity="note" if cheap else "warning",
         where="the training step",
         measured=text,
-        threshold=SYNC_EVERY_STEP.threshold,
         why="Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, "
         "samples cost a call of every operation each.",
         remedy=_remedy(by_one or (rows and not many)),
