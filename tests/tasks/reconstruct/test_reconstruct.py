@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,9 @@ def test_a_trained_code_is_searched_and_begins_a_classifier(tmp_path: Path, caps
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not (Path(os.environ.get("STRIATE_DATA", "")) / "mnist").is_dir(), reason="STRIATE_DATA has no mnist"
+)
 def test_components_of_mnist_have_the_published_error() -> None:
     # Hinton and Salakhutdinov 2006: 13.87 for 30 components.
     data = load_dataset(DataConfig(source="mnist"), annotation="input")
