@@ -44,8 +44,8 @@ DAMAGED = [
     ("up(99999999999999) fc(10)", "up(2) fc(10)"),
     ("conv(1000000,3) fc(10)", "conv(16,3) fc(10)"),
     (
-        "2*[conv(8,3)] 2*[conv(1000000,3) local(4,3,pad=same,bias=false)] fc(10)",
-        "2*[conv(8,3)] 2*[conv(16,3) local(4,3,pad=same,bias=false)] fc(10)",
+        "2*[2*[conv(8,3)] 2*[conv(1000000,3) local(4,3,pad=same,bias=false)]] fc(10)",
+        "2*[2*[conv(8,3)] 2*[conv(16,3) local(4,3,pad=same,bias=false)]] fc(10)",
     ),
     ("conv8,3) fc(10)", "conv(8,3) fc(10)"),
     ("up2x1) fc(10)", "up(2x1) fc(10)"),
