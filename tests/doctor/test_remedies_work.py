@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -287,20 +288,17 @@ def asked(case: Pasted, text: str) -> list[Finding]:
         "TensorDataset": TensorDataset, "WeightedRandomSampler": WeightedRandomSampler,
     }  # fmt: skip
     exec(compile(text, "setup.py", "exec"), names)
-    check = next(check for check in every_check() if case.code in check.codes)
+    checks = [check for check in every_check() if case.code in check.codes and not check.of_source]
     setup = make_setup(
         names["model"], names["loader"], None, loss=names["loss"], optimizer=names["optimizer"], step=names["step"],
         task=case.task,
     )  # fmt: skip
     with state_preserved(setup):
-        try:
-            return [
-                finding
-                for finding in check.run(Evidence(setup, Clock(60.0)))
-                if finding.code == case.code and finding.severity != "note"
-            ]
-        except NoEvidence:
-            return []
+        evidence, found = Evidence(setup, Clock(60.0)), []
+        for check in checks:
+            with suppress(NoEvidence):
+                found += check.run(evidence)
+    return [finding for finding in found if finding.code == case.code and finding.severity != "note"]
 
 
 def pasted(case: Pasted, remedy: str) -> str:
