@@ -140,8 +140,8 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
 
 def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
     """A function that runs a network without gradients, and that the training loop does not call."""
-    for node in source.nodes():
-        if isinstance(node, ast.FunctionDef) and _without_gradients(node):
+    for node in source.nodes(ast.FunctionDef):
+        if _without_gradients(node):
             sites = source.calls_of(node)
             runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
             if runs and sites and not any(_in_each_batch(source, site) for site in sites):

@@ -11,6 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.class_balance import ClassCounts, class_counts, weights_of_classes
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import class_losses
 from striate.records import Finding
 from striate.wording import several
 
@@ -108,12 +109,8 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
 def _of_places(evidence: Evidence) -> ClassCounts:
     """The classes that a weighted loss is asked for in one step, of a sample's places each one, as of words. Raises
     NoEvidence where there are few."""
-    for call in evidence.calls.losses:
-        if (
-            call.name in ("cross_entropy", "nll_loss")
-            and call.weight is not None
-            and not call.target.is_floating_point()
-        ):
+    for call in class_losses(evidence):
+        if call.weight is not None:
             asked = call.target[(call.target != call.ignored) & (call.target >= 0)].flatten().cpu()
             if len(asked) >= _ENOUGH * len(call.weight):
                 counts = torch.bincount(asked, minlength=len(call.weight))
