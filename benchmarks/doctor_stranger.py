@@ -121,6 +121,7 @@ def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> 
         "error": said,
         "verdict": document.get("verdict", ""),
         "seconds": document["seconds"],
+        "failed": [code for code, why in document.get("skipped", {}).items() if why.startswith("the check itself")],
         "no_time": sum("ran out" in why for why in document.get("skipped", {}).values()),
     }
 

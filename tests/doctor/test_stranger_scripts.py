@@ -107,6 +107,8 @@ def examined(name: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "striate.doctor", script.name, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     document: dict[str, Any] = json.loads(done.stdout)
+    failed = {code: why for code, why in document.get("skipped", {}).items() if why.startswith("the check itself")}
+    assert not failed
     return document
 
 

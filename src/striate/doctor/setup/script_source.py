@@ -127,6 +127,11 @@ class ScriptSource:
         except Exception:  # the user's expression
             return None
 
+    def is_number(self, node: ast.AST | None, number: float, **more: Any) -> bool:
+        """Whether an expression was this number at the first step; never of a tensor or an array."""
+        value = self.value(node, **more)
+        return isinstance(value, int | float) and value == number
+
     def calls(self, *names: str) -> list[Site]:
         """All calls of functions or methods of these names."""
         return self._sites(lambda call: called(call) in names)

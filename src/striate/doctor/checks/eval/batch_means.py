@@ -147,7 +147,7 @@ def _is_root(source: ScriptSource, node: ast.AST, value: ast.expr) -> bool:
         value = source.last_value(node, value.id) or value
     by_power = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow)
     if by_power and isinstance(value, ast.BinOp):
-        squared: ast.expr | None = value.left if source.value(value.right) == 0.5 else None
+        squared: ast.expr | None = value.left if source.is_number(value.right, 0.5) else None
     elif isinstance(value, ast.Call) and called(value) == "sqrt":
         squared = value.args[0] if value.args else receiver_of(value)
     else:

@@ -100,7 +100,7 @@ def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tupl
 def _knows_padding(source: ScriptSource, function: ast.FunctionDef) -> bool:
     """Whether a function leaves out labels that stand for none, by their number or its name."""
     parts = (part for part in ast.walk(function) if isinstance(part, ast.UnaryOp | ast.Name))
-    return any(source.value(part) == _IGNORED for part in parts)
+    return any(source.is_number(part, _IGNORED) for part in parts)
 
 
 def _untrue_accuracy(name: str, line: int, function: Callable[..., Any], *, padded: bool) -> Finding | None:

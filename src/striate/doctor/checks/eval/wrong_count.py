@@ -94,7 +94,7 @@ def _mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
             if kind != "sum" or not _is_mean_loss(source, value) or samples <= 4 * batches:
                 continue
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
-                if name in names_in(above) and source.value(below, **known) == samples:
+                if name in names_in(above) and source.is_number(below, samples, **known):
                     yield _of_mean_losses(node, value, batches, samples)
 
 
@@ -182,7 +182,7 @@ def _with_padding(source: ScriptSource) -> Iterator[Finding]:
 def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
     """Names that count the passes of a loop over batches."""
     given = loop.iter.args if isinstance(loop.iter, ast.Call) else []
-    if called(loop.iter) == "range" and len(given) == 3 and source.value(given[2]) != 1:
+    if called(loop.iter) == "range" and len(given) == 3 and not source.is_number(given[2], 1):
         return _ones(loop)
     target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
     if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
@@ -451,7 +451,7 @@ def _ones(loop: ast.For) -> set[str]:
 
 def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
     """Whether it is the number of samples of a whole batch, whatever the batch at hand has."""
-    return loader.batch_size is not None and source.value(value, **known) == loader.batch_size
+    return loader.batch_size is not None and source.is_number(value, loader.batch_size, **known)
 
 
 def _counts(value: ast.expr, loop: ast.For) -> bool:

@@ -74,7 +74,9 @@ def _counters(source: ScriptSource, node: ast.AST) -> dict[str, ast.AST]:
             if isinstance(target, ast.Name):
                 found.setdefault(target.id, loop)
         for part in loop.body:
-            by_one = isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and source.value(part.value) == 1
+            by_one = (
+                isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and source.is_number(part.value, 1)
+            )
             if by_one and isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
                 found.setdefault(part.target.id, loop)
     return found
@@ -101,8 +103,9 @@ def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int) -> 
         name = next(iter(counters))
         loop = counters[name]
         counted = source.value(loop.iter) if isinstance(loop, ast.For) and _is_target(loop, name) else None
-        first = source.value(ast.Name(name, ast.Load()))
-        steps = counted if isinstance(counted, range) else range(int(first or 0), int(first or 0) + planned)
+        known = source.value(ast.Name(name, ast.Load()))
+        first = known if isinstance(known, int) else 0
+        steps = counted if isinstance(counted, range) else range(first, first + planned)
         yield from ({name: step} for step in steps[:_MOST_STEPS])
     elif len(counters) == 2 and len(inner) == len(outer) == 1:
         epochs = source.value(loops[outer[0]].iter)
