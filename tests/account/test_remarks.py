@@ -72,7 +72,7 @@ def test_skipped_positions_are_harmless_beside_a_branch_that_sees_them() -> None
     remark = remarks_of("resnet18", (3, 64, 64))["skipped"]
     assert remark.severity == "note"
     assert remark.where == "layer2.0.downsample.0, layer3.0.downsample.0 and layer4.0.downsample.0"
-    assert "75 % of the positions are in none" in remark.measured
+    assert "no window reads 75 % of the positions" in remark.measured
     assert "layer2.0.conv1 has the same input and sees them" in remark.why
 
 
@@ -81,6 +81,19 @@ def test_skipped_positions_are_lost_where_nothing_else_sees_them() -> None:
     assert remark.severity == "warning"
     assert remark.where == "conv2"
     assert "84 % of the positions" in remark.measured
+
+
+@pytest.mark.parametrize(
+    ("layer", "remedy"),
+    [("conv(1,3,dilation=20)", "Dilation 15."), ("conv(1,15,2,dilation=2)", "Dilation 1 or stride 1.")],
+)
+def test_of_dilated_windows_that_skip_positions_the_dilation_is_told(layer: str, remedy: str) -> None:
+    remark = remarks_of(f"{layer} fc(2)", (1, 45, 45))["skipped"]
+    assert "and dilation" in remark.measured
+    assert remark.remedy == remedy
+    way = remedy.lower().rstrip(".").partition(" or ")[0].replace(" ", "=")
+    mended = f"{layer.partition(',dilation')[0]},{way}) fc(2)"
+    assert "skipped" not in remarks_of(mended, (1, 45, 45))
 
 
 @pytest.mark.parametrize("text", ["conv(4,4,pad=same) gap fc(2)", "conv(4,2,pad=same) conv(4,3,pad=1) gap fc(2)"])
@@ -142,6 +155,13 @@ def test_modules_that_never_ran_are_named(name: str, severity: str) -> None:
     (remark,) = (r for r in summarize(Unused(name), (4,)).remarks if r.code == "account.never-executed")
     assert (remark.where, remark.severity) == (name, severity)
     assert "45 parameters" in remark.measured
+
+
+def test_what_is_frozen_and_never_ran_is_noted() -> None:
+    network = Unused("head")
+    network.head.requires_grad_(False)
+    (remark,) = (r for r in summarize(network, (4,)).remarks if r.code == "account.never-executed")
+    assert remark.severity == "note"
 
 
 def test_frozen_parameters_are_counted() -> None:

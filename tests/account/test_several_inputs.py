@@ -55,7 +55,7 @@ def test_example_tensors_say_the_number_format() -> None:
     [
         ({}, "a mapping from nothing"),
         ((IMAGE, (5,)), "18 features for 17"),
-        ({"image": IMAGE, "numbers": NUMBERS, "word": (6,)}, "unexpected keyword argument 'word'"),
+        ({"image": IMAGE, "numbers": NUMBERS, "word": (6,)}, r"those of its forward[^|]*\"words\": \(6,\)"),
         ((IMAGE, 4), "the number 4"),
         (IMAGE, "wants `numbers` too"),
     ],
@@ -63,3 +63,13 @@ def test_example_tensors_say_the_number_format() -> None:
 def test_inputs_that_do_not_fit(inputs: object, told: str) -> None:
     with pytest.raises(ModelError, match=told):
         striate.summarize(PictureAndNumbers(), inputs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("inputs", [{"image": IMAGE}, {"image": IMAGE, "number": NUMBERS}])
+def test_names_that_forward_does_not_know_or_lacks_are_told_with_those_it_has(
+    inputs: dict[str, tuple[int, ...]],
+) -> None:
+    with pytest.raises(ModelError, match="those of its forward: image, numbers and words") as caught:
+        striate.summarize(PictureAndNumbers(), inputs)
+    mended = eval(caught.value.remedy)
+    assert mended == {"image": IMAGE, "numbers": NUMBERS if "number" in inputs else (1,)}

@@ -190,6 +190,16 @@ def test_memory_of_a_chain_is_that_of_its_arithmetic() -> None:
     assert ledger.training_bytes == 600
     assert [row.output_bytes for row in ledger.rows] == [200, 200, 40]
     assert ledger.activation_bytes == 440
+
+
+def test_memory_of_dropout_is_that_of_training() -> None:
+    network = nn.Sequential(nn.Linear(100, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 10))
+    before = torch.get_rng_state()
+    ledger = observe(network, (100,))
+    # The input, the output of the activation, the mask, and what the second layer gets.
+    assert ledger.training_bytes == 400 + 200 + 200 + 200
+    assert all(module.training for module in network.modules())
+    assert torch.equal(before, torch.get_rng_state())
     # Input, output of the first layer and of the activation, at one time: the caller holds the input.
     assert ledger.inference_bytes == 400 + 200 + 200
 

@@ -253,3 +253,12 @@ def test_a_compiled_network_is_not_compiled_again() -> None:
     assert not compiled
     assert found.looked_at
     torch.compiler.reset()
+
+
+def test_a_task_of_a_near_spelling_is_asked_for_by_its_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        striate.diagnose(network(), loader(), task="clasify")
+    assert caught.value.remedy == 'task="classify"'
+    with pytest.raises(UsageError) as caught:
+        striate.diagnose(network(), loader(), task="ranking")
+    assert caught.value.remedy == "loss=torch.nn.MSELoss()"

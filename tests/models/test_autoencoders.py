@@ -56,6 +56,7 @@ def test_what_stood_behind_a_layer_stands_where_its_values_come_back() -> None:
         ("conv(4,3) lrn code(5)", "lrn"),
         ("code(5) code(3)", "second code"),
         ("fc(6) unflatten(5x2)", "6 numbers"),
+        ("unflatten(49x2x2)", "on a map of 1×14×14"),
     ],
 )
 def test_what_cannot_be_mirrored_is_refused(text: str, said: str) -> None:

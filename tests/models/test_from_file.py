@@ -163,3 +163,11 @@ def test_too_many_outputs_are_no_reason_for_another_network():
     with pytest.raises(ModelError) as caught:
         build_model("nets.py:build", (4,), 5)
     assert caught.value.remedy == "let the network end in 5 outputs"
+
+
+def test_of_what_a_function_needs_the_option_is_told():
+    Path("nets.py").write_text("from torch import nn\ndef build(classes): return nn.Linear(4, classes)\n")
+    with pytest.raises(ModelError) as caught:
+        build_model("nets.py:build", (4,))
+    assert caught.value.remedy.startswith("add --classes 10 ")
+    assert build_model("nets.py:build", (4,), 10).out_features == 10

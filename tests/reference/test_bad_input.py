@@ -232,3 +232,33 @@ def test_the_room_needs_numpy_only():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("pooling", [reference.max_pool, reference.average_pool, reference.l2_pool])
+def test_the_remedy_for_a_window_larger_than_the_map_is_one_of_pooling(pooling):
+    with pytest.raises(ShapeError) as caught:
+        pooling(X, 6)
+    assert caught.value.remedy == "padding=(1, 1)"
+    assert pooling(X, 6, padding=(1, 1)).shape == (1, 6, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernels"),
+    [
+        (w(3, 5, 5), w(2, 3, 3, 3)),
+        (w(1, 1, 5, 5), w(3, 3)),
+        (w(1, 1, 5, 5), w(2, 3, 3)),
+        (w(1, 3, 5, 5), w(3, 3, 3)),
+        (w(1, 3, 5, 5), w(2, 3, 3)),
+    ],
+)
+def test_the_remedy_for_a_missing_axis_works(x, kernels):
+    with pytest.raises(ShapeError) as caught:
+        reference.convolve(x, kernels)
+    remedy = caught.value.remedy.partition(" for ")[0]
+    given = {"x": x, "w": kernels}
+    if remedy.startswith("w=np.ones"):
+        given["w"] = eval(remedy.removeprefix("w="))
+    else:
+        given[remedy[0]] = eval(remedy, dict(given))
+    assert reference.convolve(**given).ndim == 4

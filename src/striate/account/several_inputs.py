@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from torch import nn
 from striate.account.ledger import Ledger, Shape
 from striate.errors import ModelError
 from striate.models.input_shape import read_input_shape
+from striate.models.layer_strings.arguments import nearest
+from striate.wording import listed
 
 One = Shape | torch.Tensor
 """The shape of an input without the batch; or an example with it, which also says the number format."""
@@ -50,6 +53,33 @@ def several(inputs: object) -> SeveralInputs | None:
         {name: read_input_shape(shape) for name, shape in shapes.items()},
         {name: one.dtype for name, one in examples.items()},
     )
+
+
+def check_names(network: nn.Module, inputs: SeveralInputs) -> None:
+    """Raises ModelError where inputs have names, and the network's forward has others or wants more."""
+    given = {name: shape for name, shape in inputs.shapes.items() if isinstance(name, str)}
+    try:
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return
+    if len(given) < len(inputs.shapes) or any(p.kind in (p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters):
+        return
+    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    known = {p.name for p in named}
+    missing = [p.name for p in named if p.default is p.empty and p.name not in given]
+    unknown = [name for name in given if name not in known]
+    if unknown or missing:
+        renamed = {name: shape for name, shape in given.items() if name in known}
+        for name in unknown:
+            free = [other for other in (*missing, *known) if other not in renamed]
+            renamed |= {meant: given[name] for meant in (nearest(name, free) or next(iter(missing), ""),) if meant}
+        shapes = [f'"{name}": {renamed.get(name, (1,))}' for name in dict.fromkeys((*renamed, *missing))]
+        raise ModelError(
+            type(network).__name__,
+            f"inputs by the names {listed(list(given))}",
+            f"those of its forward: {listed([p.name for p in named])}",
+            f"{{{', '.join(shapes)}}}",
+        )
 
 
 class OfFirstInput(nn.Module):

@@ -16,7 +16,7 @@ from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
 from striate.account.observing.shapes_only import shapes_only
 from striate.account.remarks.parts import teacher_remarks
-from striate.account.several_inputs import Inputs, OfFirstInput, several
+from striate.account.several_inputs import Inputs, OfFirstInput, check_names, several
 from striate.errors import NoInputShape
 from striate.models.build import Model, build_model, named_model
 from striate.models.from_file import names_file
@@ -67,6 +67,7 @@ def summarize_and_measure(
             torch.default_generator.manual_seed(0)
             module, outputs = build_model(model, None if inputs else shape, outputs), None
         if inputs is not None and module is not None:
+            check_names(module, inputs)
             module, name = OfFirstInput(module, inputs), None
         network = module if module is not None else "auto" if name is None else name
         ledger = observe(network, shape, outputs=outputs)

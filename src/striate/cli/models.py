@@ -190,7 +190,7 @@ def model_entry(info: ModelInfo, form: Form | None = None) -> str:
         ("source", info.source),
         ("written", info.signature),
         ("input", f"{shape} as published, {info.outputs:,} {answer}{divides}"),
-        ("parameters", f"{info.published_parameters:,}"),
+        ("parameters", f"{info.published_parameters:,} that training changes"),
         ("MACs", f"{info.published_macs:,} multiply–accumulates for one such input"),
     ]
     if form is not None:

@@ -169,6 +169,12 @@ _GIVEN_TO = {
     **dict.fromkeys(("in_channels", "in_chans", "input_channels"), "channels"),
 }
 """Parameters of a function that makes a network, each with what it is given."""
+_GIVEN_BY = {
+    "classes": "add --classes 10 on the command line, or give classes to striate.build",
+    **dict.fromkeys(
+        ("input_shape", "channels"), "add --input 1x28x28 on the command line, or give input_shape to striate.build"
+    ),
+}
 
 
 def _arguments(
@@ -190,7 +196,7 @@ def _arguments(
         unknown = [name for name in needed if name not in given]
         name = getattr(function, "__name__", "")
         call = f"lambda: {name if name.isidentifier() else 'build'}({', '.join(f'{n}=…' for n in needed)})"
-        remedy = f"give `{unknown[0]}` a default value" if unknown else f"give {needed[0]} to striate.build"
+        remedy = f"give `{unknown[0]}` a default value" if unknown else _GIVEN_BY[_GIVEN_TO[needed[0]]]
         remedy += f", or, in Python, all of them: {call}"
         got = "required parameters " + ", ".join(needed)
         raise ModelError(text, got, "a function of input_shape and classes, either, or nothing", remedy)

@@ -117,11 +117,22 @@ def _read(
         expected = (
             f"(K, C/groups, *kernel) with {several(axes, 'spatial axis', 'spatial axes')}, for x of shape {x.shape}"
         )
-        raise ShapeError("w", f"shape {w.shape}", expected, "w[None, None] for one kernel over one channel")
+        raise ShapeError("w", f"shape {w.shape}", expected, _with_axes(x, w))
     not_empty(w, "w")
     if w.shape[1] * whole(groups, "groups") != x.shape[1] or len(w) % groups:
         _refuse_groups(x, w, groups)
     return x, w, windows(x.shape[2:], w.shape[2:], stride, padding, dilation, mode)
+
+
+def _with_axes(x: Array, w: Array) -> str:
+    """What gives x or w the axes that it lacks; else a w that fits."""
+    if math.prod(w.shape) and w.ndim == x.ndim + 1:
+        return "x[None] for a batch of one"
+    if math.prod(w.shape) and w.ndim == x.ndim - 2 and x.shape[1] == 1:
+        return "w[None, None] for one kernel over one channel"
+    if math.prod(w.shape) and w.ndim == x.ndim - 1 and x.shape[1] in (1, len(w)):
+        return "w[:, None] for kernels over one channel" if x.shape[1] == 1 else "w[None] for one kernel"
+    return f"w=np.ones({(1, x.shape[1], *(1,) * (x.ndim - 2))})"
 
 
 def _refuse_groups(x: Array, w: Array, groups: int) -> None:

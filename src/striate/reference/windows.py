@@ -55,7 +55,7 @@ def windows(
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     rooms = tuple(n + sum(p) for n, p in zip(size, pads, strict=True))
     if any(span > room for span, room in zip(spans, rooms, strict=True)):
-        _refuse_kernel(size, spans, pads)
+        _refuse_kernel(size, spans, pads, mode)
     out = tuple((room - span) // s + 1 for room, span, s in zip(rooms, spans, stride, strict=True))
     return Windows(size, kernel, stride, dilation, pads, out)
 
@@ -118,12 +118,13 @@ def _check_pads(size: tuple[int, ...], pads: tuple[tuple[int, int], ...], mode: 
         raise ShapeError("padding", f"{pads} with padding_mode={mode!r}", expected, 'padding_mode="replicate"')
 
 
-def _refuse_kernel(size: tuple[int, ...], spans: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> None:
+def _refuse_kernel(size: tuple[int, ...], spans: tuple[int, ...], pads: tuple[tuple[int, int], ...], mode: str) -> None:
     axis = next(i for i, span in enumerate(spans) if span > size[i] + sum(pads[i]))
     got = f"along spatial axis {axis} a kernel over {several(spans[axis], 'position')}"
     room = f"{size[axis]} + {pads[axis][0]} + {pads[axis][1]} = {several(size[axis] + sum(pads[axis]), 'position')}"
     least = [max(max(p), -(-(span - n) // 2)) for n, span, p in zip(size, spans, pads, strict=True)]
-    raise ShapeError("kernel", got, f"at most the padded map, {room}", f'padding={tuple(least)}, padding_mode="zeros"')
+    endless = "" if mode == "zeros" else ', padding_mode="zeros"'
+    raise ShapeError("kernel", got, f"at most the padded map, {room}", f"padding={tuple(least)}{endless}")
 
 
 def neighbors(channels: int, size: int) -> Array:

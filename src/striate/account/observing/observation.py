@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.dropout import _DropoutNd
 
 from striate.account.observing.observer import Observer, storage_key
 from striate.errors import ModelError, StriateError
@@ -80,12 +81,16 @@ def trying(module: nn.Module, *, numbers: bool) -> Iterator[None]:
 
 
 def saved_bytes(module: nn.Module, run: Callable[[Observer], object]) -> dict[int | None, int]:
-    """Bytes by the number of the call that keeps them, in eval mode; `run` is a forward pass that is watched.
+    """Bytes by the number of the call that keeps them; `run` is a forward pass that is watched.
 
     What several calls keep counts once, for the first of them; parameters and buffers do not count, as they are there
-    anyway. Training keeps in addition what only exists in training: the masks of dropout, one byte a number.
+    anyway. Layers of dropout are in training mode, as they keep a mask and another output then (the mask has 4 bytes a
+    number on a CPU, 1 on a GPU); all others are not: batch norm takes no batch of one.
     """
     observer = Observer(module)
+    for layer in module.modules():
+        if isinstance(layer, _DropoutNd):
+            layer.train()
     known = {storage_key(tensor) for tensor in (*module.parameters(), *module.buffers())}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -95,7 +100,8 @@ def saved_bytes(module: nn.Module, run: Callable[[Observer], object]) -> dict[in
             observer.entries.tally().saved_bytes += tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with torch.enable_grad(), same_random_state(), hooks:
         output = run(observer)
     found = {entry.call: entry.tally.saved_bytes for entry in observer.entries.done}
     del output  # until here the graph holds what it keeps, so that no two storages share a number

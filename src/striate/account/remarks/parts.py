@@ -51,7 +51,7 @@ def _never_executed(rows: list[Row]) -> Iterator[Finding]:
     auxiliary = all("aux" in name.lower() for name in names)
     yield Finding(
         "account.never-executed",
-        "warning" if params and not auxiliary else "note",
+        "warning" if any(row.trainable for row in rows) and not auxiliary else "note",
         listed(names),
         f"{several(len(rows), 'module')} never ran, with {several(params, 'parameter')}",
         "every module runs",

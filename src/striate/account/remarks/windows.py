@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from striate.account.ledger import Ledger, Row, last_map
 from striate.account.remarks.window_arithmetic import arithmetic, described, ways_out, windows_of
+from striate.layers.axis_windows import AxisWindows
 from striate.records import Finding
 from striate.wording import listed, several, show_shape, show_sizes
 
@@ -28,11 +29,13 @@ def window_remarks(ledger: Ledger) -> Iterator[Finding]:
 
 def _apart(row: Row) -> bool:
     """Whether positions are skipped between windows, not only at the end."""
-    return any(
-        position < window.size - left
-        for window, left in zip(windows_of(row), row.leftover, strict=True)
-        for position in window.uncovered()
-    )
+    return any(map(_skips, windows_of(row)))
+
+
+def _skips(window: AxisWindows) -> bool:
+    """Whether positions that no window reads lie before the last one that is read."""
+    beyond = window.uncovered()
+    return bool(beyond) and beyond[0] < window.size - len(beyond)
 
 
 def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
@@ -93,13 +96,14 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
         if not group:
             continue
         row = group[0]
-        window = next(w for w, left in zip(windows_of(row), row.leftover, strict=True) if left)
+        window = next(filter(_skips, windows_of(row)))
         share = 1 - math.prod(
             (side - left) / side for side, left in zip(row.in_shape[1:], row.leftover, strict=True) if side
         )
         each = (
-            f"kernel {window.kernel} with stride {window.stride}: windows stand apart, and {100 * share:.0f} % of the "
-            "positions are in none"
+            f"kernel {window.kernel} with stride {window.stride}"
+            + (f" and dilation {window.dilation}: " if window.dilation > 1 else ": windows stand apart, and ")
+            + f"no window reads {100 * share:.0f} % of the positions"
         )
         why = (
             f"Usually harmless: {companions[row.name]} has the same input and sees them."
@@ -108,7 +112,7 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
             if any("padding_mode" in r.settings for r in group)
             else "What lies there reaches nothing behind this layer, and costs what computed it."
         )
-        remedy = f"A kernel of at least {window.stride}, or avgpool({window.stride}) before and stride 1."
+        remedy = _nearer(window)
         yield Finding(
             "account.skipped",
             "note" if beside else "warning",
@@ -118,6 +122,18 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
             why,
             remedy,
         )
+
+
+def _nearer(window: AxisWindows) -> str:
+    """What brings the positions that are read together; of dilated windows the largest dilation or stride that does."""
+    if window.dilation == 1:
+        return f"A kernel of at least {window.stride}, or avgpool({window.stride}) before and stride 1."
+    ways = (
+        [(f"dilation {d}", replace(window, dilation=d)) for d in range(window.dilation - 1, 0, -1)],
+        [(f"stride {s}", replace(window, stride=s)) for s in range(window.stride - 1, 0, -1)],
+    )
+    found = [next((name for name, other in tries if other.count and not _skips(other)), None) for tries in ways]
+    return f"{' or '.join(filter(None, found)).capitalize() or 'Another kernel or a larger input'}."
 
 
 def _companion(ledger: Ledger, row: Row) -> str | None:

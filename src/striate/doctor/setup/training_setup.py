@@ -18,6 +18,7 @@ from striate.doctor.setup.batch import call, main_tensor, parts, placed
 from striate.doctor.setup.script_source import ScriptSource
 from striate.errors import UsageError
 from striate.models.from_file import call_factory
+from striate.models.layer_strings.arguments import nearest
 from striate.models.preserved_state import is_lazy
 from striate.tasks.every import TASKS
 from striate.tasks.registry import task_class
@@ -118,7 +119,8 @@ def make_setup(
         raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
     targets = task_class(task).diagnosed_as if task in TASKS else None
     if loss is None and step is None and targets is None:
-        remedy = "loss=torch.nn.MSELoss()"
+        meant = nearest(task, TASKS)
+        remedy = "loss=torch.nn.MSELoss()" if meant is None else f'task="{meant}"'
         expected = f"one, where the task is another than {', '.join(TASKS)}"
         raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
     if not isinstance(optimizer, Optimizer):

@@ -225,7 +225,10 @@ def _unflatten(layer: Layer, shape: Shape) -> Shape:
         fitting = (math.prod(shape) // math.prod(wanted[1:]), *wanted[1:])
         fits = [layer.changed(size=fitting)] if math.prod(fitting) == math.prod(shape) else []
         expected = f"channels×height×width of as many numbers, not of {math.prod(wanted):,}"
-        raise _fault(layer, got, expected, *fits, layer.changed(size=math.prod(shape)), "")
+        flat = "flatten " if len(shape) > 1 else ""
+        raise _fault(layer, got, expected, *(f"{flat}{fit}" for fit in fits), layer.changed(size=math.prod(shape)), "")
+    if len(shape) > 1:
+        raise _fault(layer, f"`{layer}` on a map of {show_shape(shape)}", "a vector", f"flatten {layer}")
     return wanted
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.accumulation import ACCUMULATION, CLEARED
+from striate.doctor.checks.optim.accumulation import ACCUMULATION, READ
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
@@ -21,7 +21,7 @@ CHECKS: tuple[Check, ...] = (
     PARAMETERS_MISSING,
     LOW_PRECISION,
     ACCUMULATION,
-    CLEARED,
+    READ,
     CLIP_ORDER,
     SCALER_ORDER,
     SCHEDULER_CALLS,

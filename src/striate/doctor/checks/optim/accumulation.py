@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import statistics
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
@@ -17,7 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.trial import Change, Trial, go_on
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -136,7 +137,7 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
         late = next((s for s in inner if _now_and_then(source, s) and not _now_and_then(source, clear)), None)
         step = outer[0] if outer and not inner else late if len(inner) == 1 else None
         if backward and step is not None:
-            yield CLEARED.finding(
+            yield READ.finding(
                 severity="warning",
                 where=clear.where,
                 measured=f"`{clear.text}` clears the gradients of each batch, and `{step.text}` comes once in several: "
@@ -147,9 +148,53 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _of_optimizer(source: ScriptSource, site: Site) -> bool:
+def _undivided(source: ScriptSource) -> Iterator[Finding]:
+    """A step once in `accum_steps` batches, where nothing is divided by that number, nor multiplied."""
+    numbers = (node for node in source.nodes(ast.BinOp) if isinstance(node.op, ast.Div | ast.Mult))
+    # Of `epochs * len(loader) / accum_steps` steps are counted.
+    numbers = (node for node in numbers if not any(called(part) == "len" for part in ast.walk(node.left)))
+    parts = [part for node in numbers for part in (node.left, node.right)]
+    parts += [node.value for node in source.nodes(ast.AugAssign)]
+    parts += [part for call in source.calls("div", "div_", "mul", "mul_") for part in call.node.args]
+    if any(_ACCUMULATED.search(last_name(part)) for part in parts):
+        return
+    for step in source.calls("step"):
+        name = _every(source, step) if _of_optimizer(source, step, SGD) else ""
+        if name:
+            yield READ.finding(
+                severity="warning",
+                where=step.where,
+                measured=f"`{step.text}` comes once in `{name}` batches, whose gradients are added up, and nothing is "
+                "divided by that number",
+                why="The sum is so many times as long as the gradient of one large batch, and so is each step: another "
+                "number of batches needs another learning rate.",
+                remedy=f"divide the loss: `(loss / {name}).backward()`",
+            )
+            return
+
+
+_ACCUMULATED = re.compile("accum", re.IGNORECASE)
+
+
+def _every(source: ScriptSource, step: Site) -> str:
+    """The number of batches that a step comes once in, as the code names it: `accum_steps` of
+    `if (i + 1) % accum_steps == 0:`."""
+    for part in source.around(step.node):
+        if isinstance(part, ast.For | ast.While | ast.FunctionDef):
+            break
+        for node in ast.walk(part.test) if isinstance(part, ast.If) else ():
+            if (
+                isinstance(node, ast.BinOp)
+                and isinstance(node.op, ast.Mod)
+                and _ACCUMULATED.search(last_name(node.right))
+            ):
+                return ast.unparse(node.right)
+    return ""
+
+
+def _of_optimizer(source: ScriptSource, site: Site, kind: type[Optimizer] = Optimizer) -> bool:
     given = [receiver_of(site.node), *site.node.args]
-    return any(isinstance(source.value(node), Optimizer) for node in given)
+    return any(isinstance(source.value(node), kind) for node in given)
 
 
 def _now_and_then(source: ScriptSource, site: Site) -> bool:
@@ -162,12 +207,16 @@ def _now_and_then(source: ScriptSource, site: Site) -> bool:
     return False
 
 
-CLEARED = Check(
+def _read(evidence: Evidence) -> Iterator[Finding]:
+    yield from islice(chain(_cleared(evidence), _undivided(evidence.source)), 1)
+
+
+READ = Check(
     codes=("optim.accumulation",),
     question="Are gradients that are added up over batches divided by their number?",
     threshold="gradients cleared in each pass of a loop over batches in which, or behind which, the optimizer steps "
-    "once in several",
-    run=_cleared,
+    "once in several; a step once in `accum_steps` batches, where nothing is divided by such a number (SGD)",
+    run=_read,
     of_source=True,
 )
 ACCUMULATION = Check(
