@@ -28,7 +28,7 @@ from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
-from striate.doctor.checks.optim.accumulation import CLEARED
+from striate.doctor.checks.optim.accumulation import READ as ACCUMULATION_READ
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD
@@ -38,7 +38,17 @@ from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
-CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, WORST_KEPT, CLIP_ORDER, SCHEDULER_CALLS, CLEARED)
+CHECKS = (
+    MODE,
+    WRONG_AXIS,
+    THRESHOLD,
+    WRONG_COUNT,
+    BATCH_MEANS,
+    WORST_KEPT,
+    CLIP_ORDER,
+    SCHEDULER_CALLS,
+    ACCUMULATION_READ,
+)
 SCRIPT = """
 class Meter:
     def update(self, value, n=1):
@@ -157,6 +167,29 @@ def test_a_fault_in_the_code_is_named_and_its_remedy_is_the_healthy_line(name: s
     told = found(SCRIPT.replace(right, wrong), values())
     assert list(told) == [name.partition(",")[0]]
     assert remedy in told[name.partition(",")[0]]
+
+
+@pytest.mark.parametrize(
+    ("loss", "epochs", "optimizer", "told"),
+    [
+        ("loss", "5", torch.optim.SGD, True),
+        ("loss", "total // accum_steps", torch.optim.SGD, True),
+        ("loss / accum_steps", "5", torch.optim.SGD, False),
+        ("loss.div(accum_steps)", "5", torch.optim.SGD, False),
+        ("loss", "5", torch.optim.Adam, False),
+    ],
+)
+def test_what_is_added_up_for_a_named_number_of_batches_is_divided_by_it(
+    loss: str, epochs: str, optimizer: Any, told: bool
+) -> None:
+    step = "        if (i + 1) % accum_steps == 0:\n            scaler.step(optimizer)\n            "
+    step += "optimizer.zero_grad()\n"
+    text = SCRIPT.replace("        optimizer.zero_grad()\n", "").replace("        scaler.step(optimizer)\n", step)
+    text = text.replace("scaler.scale(loss)", f"scaler.scale({loss})").replace("range(5)", f"range({epochs})")
+    names = values()
+    names["optimizer"] = optimizer(names["model"].parameters(), lr=0.01)
+    remedies = found(text, names, [ACCUMULATION_READ])
+    assert remedies == ({"optim.accumulation": "divide the loss: `(loss / accum_steps).backward()`"} if told else {})
 
 
 @pytest.mark.parametrize(("returned", "right"), [("losses.avg", False), ("top1.avg", True), ("nll, top1", True)])

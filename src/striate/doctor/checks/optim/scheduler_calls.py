@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ from striate.records import Finding
 from striate.wording import several
 
 _CODE, _SCHEDULE = "optim.scheduler-calls", "optim.lr-schedule"
+Told = tuple[str, str, str] | tuple[str, str, str, str]
+"""Where, what was measured, a remedy, and the code, if it is another than that of calls."""
 _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
@@ -61,7 +62,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     grown = next(_compounded(source), None)
     if grown is not None:
-        yield replace(_finding(*grown), code=_SCHEDULE)
+        yield _finding(*grown)
         return
     if source.library is not None and source.library.schedules:
         told = next((told for each in source.library.schedules for told in _of_library(evidence, each) if told), None)
@@ -83,9 +84,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _finding(where: str, measured: str, remedy: str) -> Finding:
+def _finding(where: str, measured: str, remedy: str, code: str = _CODE) -> Finding:
     return CHECK.finding(
-        code=_CODE,
+        code=code,
         severity="warning",
         where=where,
         measured=measured,
@@ -94,7 +95,7 @@ def _finding(where: str, measured: str, remedy: str) -> Finding:
     )
 
 
-def _compounded(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
+def _compounded(source: ScriptSource) -> Iterator[Told]:
     """`group["lr"] *= 0.1 ** (epoch // 3)`: a factor that is counted from the beginning, of what it has made smaller
     before."""
     for file, tree in source.trees.items():
@@ -116,11 +117,12 @@ def _compounded(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
                 f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, and "
                 "multiplies a rate that was multiplied in each epoch before",
                 f"the rate that the training began with: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
+                _SCHEDULE,
             )
             return
 
 
-def _never_stepped(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
+def _never_stepped(source: ScriptSource) -> Iterator[Told]:
     """Schedulers that are given a name by which nothing is done with them but to look at them."""
     for site in source.calls(*_KINDS):
         made = source.parent(site.node)
@@ -174,7 +176,7 @@ def own_schedules(source: ScriptSource) -> Iterator[Any]:
             yield value
 
 
-def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tuple[str, str, str] | None]:
+def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[Told | None]:
     source = evidence.source
     name = type(scheduler).__name__
     batches = _batches(evidence)
@@ -222,7 +224,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
             )
 
 
-def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> tuple[str, str, str] | None:
+def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Told | None:
     """A warmup counted in steps, of a scheduler that is stepped once an epoch or once in many steps."""
     calls, steps = _calls_planned(evidence, sites), int(passes_planned(evidence))
     if not calls or steps < 2 * calls or isinstance(scheduler, ReduceLROnPlateau | OneCycleLR):
@@ -261,7 +263,7 @@ def _calls_planned(evidence: Evidence, sites: list[Site]) -> int | None:
     return None
 
 
-def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | None) -> tuple[str, str, str] | None:
+def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | None) -> Told | None:
     """Of a OneCycleLR as long as several passes over the batches, whose rate no step of the loop changes."""
     site = next(iter(evidence.source.calls("OneCycleLR")), None)
     if not isinstance(scheduler, OneCycleLR) or site is None or batches is None or scheduler.total_steps < 2 * batches:
@@ -282,7 +284,7 @@ def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | 
     )
 
 
-def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[tuple[str, str, str] | None]:
+def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
     """Of a schedule that a library steps."""
     source, scheduler, batches = evidence.source, each.scheduler, _batches(evidence)
     assert source.library is not None
@@ -295,12 +297,13 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[tuple[str, str,
     elif each.often == "batch" and batches is not None:
         told = _too_fast(scheduler, site, batches, epochs)
         if told is not None:
-            where, measured, _ = told
+            where, measured = told[:2]
             said = measured.replace(f"`{site.text}` comes at each batch", f"{trainer} steps {name} at each batch")
             yield (
                 where,
                 said,
                 "lengths times len(loader); or, of Lightning, `{'scheduler': scheduler, 'interval': 'epoch'}`",
+                _SCHEDULE,
             )
     elif each.often == "epoch" and isinstance(scheduler, OneCycleLR) and epochs is not None:
         total = int(scheduler.total_steps)
@@ -313,7 +316,7 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[tuple[str, str,
             )
 
 
-def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> tuple[str, str, str] | None:
+def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> Told | None:
     """Lengths in epochs, stepped in batches."""
     if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max < batches:
         told = (
@@ -350,7 +353,7 @@ def _gone_within(scheduler: Any, batches: int) -> int | None:
     return None
 
 
-def _endless(scheduler: Any, site: Site, steps: int) -> tuple[str, str, str] | None:
+def _endless(scheduler: Any, site: Site, steps: int) -> Told | None:
     """A rate that is highest at the end of training, and many times what the optimizer was given."""
     given = [float(group.get("initial_lr", group["lr"])) for group in scheduler.optimizer.param_groups]
     if isinstance(scheduler, _SWINGING) or given[0] <= 0:
@@ -381,11 +384,12 @@ def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
             yield float(tried.optimizer.param_groups[0]["lr"])
 
 
-def _once_an_epoch(site: Site, told: str, other: str) -> tuple[str, str, str]:
+def _once_an_epoch(site: Site, told: str, other: str) -> Told:
     return (
         site.where,
         f"`{site.text}` comes at each batch: {told}",
         f"`{site.text}` behind the loop over batches, once an epoch; or {other}",
+        _SCHEDULE,
     )
 
 
@@ -399,9 +403,7 @@ def _kept_where_lower(source: ScriptSource, name: str) -> bool:
     )
 
 
-def _plateau(
-    source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, watched: str = ""
-) -> tuple[str, str, str] | None:
+def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, watched: str = "") -> Told | None:
     given = argument(site.node, 0, "metrics")
     words = watched.lower() or (ast.unparse(given).lower() if given is not None else "")
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
