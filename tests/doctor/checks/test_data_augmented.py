@@ -135,3 +135,15 @@ def test_views_of_a_sample_are_different(noise: float, equal: bool) -> None:
     except NoEvidence:
         said = []
     assert ["views of each" in finding.measured for finding in said] == [True] * equal
+
+
+@pytest.mark.parametrize(("noise", "drowned"), [(30.0, True), (0.3, False)])
+def test_noise_that_drowns_samples_without_validation(noise: float, drowned: bool) -> None:
+    torch.manual_seed(0)
+    train = Labeled(lambda x: x + noise * torch.randn_like(x))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    try:
+        said = asked(AUGMENTATION, model, DataLoader(train, 32, shuffle=True))
+    except NoEvidence:  # there is no validation for the rest of it
+        said = []
+    assert ["drawn again" in finding.measured for finding in said] == [True] * drowned

@@ -103,7 +103,8 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     where = f"Lightning's Trainer ({type(module).__name__}.training_step)"
     val = _first_loader(trainer.val_dataloaders)
     if val is None and trainer.datamodule is not None:
-        val = _first_loader(trainer.datamodule.val_dataloader())
+        with suppress(Exception):  # Lightning's own method, where there is none, and what the user's raises
+            val = _first_loader(trainer.datamodule.val_dataloader())
     train = trainer.train_dataloader
     train = _Together(train) if isinstance(train, Mapping) else train
     return _loop(step, train, where, module, library), val

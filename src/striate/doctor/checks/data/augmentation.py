@@ -36,6 +36,8 @@ _FEWEST, _PAIRS = 100, 4
 _BATCHES = 24
 _SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
 """Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
+_OF_NOISE = 0.95
+"""Of the variance of what is drawn: what is another with each draw."""
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
 training."""
@@ -47,7 +49,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield _piling_up(changed)
         return
     views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
-    views = views or _drowned(evidence)
+    views = views or _drowned(evidence) or _other_with_each_draw(evidence)
     if views is not None:
         yield views
         return
@@ -243,6 +245,29 @@ def _drowned(evidence: Evidence) -> Finding | None:
     )
 
 
+def _other_with_each_draw(evidence: Evidence) -> Finding | None:
+    """Samples of which next to nothing stays when they are drawn again, each value by itself, as under noise; where
+    there is no validation to show what they were."""
+    if evidence.setup.val is not None:
+        return None
+    x = evidence.samples.sole_inputs
+    if x.ndim < 3 or not x.is_floating_point() or not drawn_anew(evidence.setup.train):
+        return None
+    drawn, apart, white = float(x.double().std()), _between_draws(evidence), _with_neighbor(x.double())
+    if apart**2 < _OF_NOISE * drawn**2 or abs(white) > _WHITE:
+        return None
+    best = evidence.reference.best[0]
+    if evidence.reference.accuracy(best) - evidence.reference.by_chance(best) > _LEARNED:
+        return None  # what is drawn is no noise to them
+    return _finding(
+        "loader",
+        f"a sample drawn again differs by {apart:.3g} in each value by itself, where all values differ by {drawn:.3g}: "
+        "next to nothing of it stays",
+        "What is added drowns the sample.",
+        "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+    )
+
+
 def _with_neighbor(x: torch.Tensor) -> float:
     """The correlation of values with those beside them along the last axis."""
     pairs = torch.stack([x[..., :-1].flatten(), x[..., 1:].flatten()])
@@ -403,7 +428,8 @@ AUGMENTATION = Check(
     "samples, in which no value is like the one beside it; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
     "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets; "
-    "or what the data set holds of a sample is another one once it was asked for it",
+    "or what the data set holds of a sample is another one once it was asked for it; or, without validation, "
+    f"{_OF_NOISE:.0%} of the variance of samples is another with each draw, each value by itself",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "

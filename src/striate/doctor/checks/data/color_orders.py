@@ -100,10 +100,8 @@ def _order(pair: Pair) -> tuple[int, ...]:
     """The order of colors in which the second image is like the first, wherever it is shifted to and flipped; that of
     the first where no other one is clearly more like it."""
     one, other = pair
-    found = {
-        order: max(likeness(one, move(other[list(order)])) for move in (_as_it_is, *MOVES.values()))
-        for order in permutations(range(_COLORS))
-    }
+    moved = [image for move in (_as_it_is, *MOVES.values()) if (image := move(other)).shape == one.shape]
+    found = {order: max(likeness(one, image[list(order)]) for image in moved) for order in permutations(range(_COLORS))}
     best = max(found, key=lambda order: found[order])
     return best if found[best] > ALIKE and found[best] > found[_KEPT] + _TOLD else _KEPT
 

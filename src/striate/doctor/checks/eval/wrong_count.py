@@ -112,6 +112,8 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
         }
         for name in (name for name, value in added.items() if _counts(value, loop)):
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                if isinstance(below, ast.Name) and below.id not in added:  # `count = len(loader)`
+                    below = source.last_value(node, below.id) or below
                 number, what = source.value(below, **known), "the size of other data"
                 by_full = isinstance(below, ast.Name) and below.id in full
                 if isinstance(below, ast.Name) and below.id in _ones(loop):
@@ -128,6 +130,8 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
                     what = f"{loader.batch_size} for each batch, of which the last is smaller"
                 elif number == batches:
                     what = "the number of batches"
+                elif number == whole:
+                    what = "the number of batches times their size, of which the last is smaller"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
                 yield _no_share(node, measured)
 
