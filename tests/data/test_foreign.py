@@ -117,11 +117,12 @@ def test_samples_that_were_trained_on_are_a_finding_whatever_the_size(tmp_path):
     folder(tmp_path / "b", 3, start=50)
     first = next(row.path for row in trained.rows if row.split == "train")
     shutil.copy(tmp_path / "a" / first, tmp_path / "b" / "cat" / "copy.png")
-    data = evaluate(tmp_path / "b", preparation=Preparation("image", (3, 9, 9)), seen=seen)
-    (found,) = [f for f in data.findings if f.code == "data.leak"]
-    assert found.severity == "warning"
-    assert found.measured == "1 of 7 samples were in the training split of the network"
-    assert not evaluate(tmp_path / "b", seen=trained.contents["test"]).findings
+    for split, name in (("train", "training"), ("val", "validation")):
+        data = evaluate(tmp_path / "b", preparation=Preparation("image", (3, 9, 9)), seen=dict.fromkeys(seen, split))
+        (found,) = [f for f in data.findings if f.code == "data.leak"]
+        assert found.severity == "warning"
+        assert found.measured == f"1 of 7 samples were in the {name} split of the network"
+    assert not evaluate(tmp_path / "b", seen=dict.fromkeys(trained.contents["test"], "train")).findings
     assert not evaluate(tmp_path / "b").findings
 
 
@@ -139,7 +140,12 @@ def test_arrays_that_were_trained_on_are_found(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (20, 5, 4), dtype=np.uint8)
     np.savez(tmp_path / "d.npz", x=x, y=np.arange(20) % 2)
     trained = load_dataset(DataConfig(source=str(tmp_path / "d.npz"), size=(7, 7)))
-    data = evaluate(tmp_path / "d.npz", ("0", "1"), preparation=trained.preparation, seen=trained.contents["train"])
+    data = evaluate(
+        tmp_path / "d.npz",
+        ("0", "1"),
+        preparation=trained.preparation,
+        seen=dict.fromkeys(trained.contents["train"], "train"),
+    )
     assert data.findings[0].measured.startswith(f"{len(trained.splits['train'])} of 20 samples")
 
 

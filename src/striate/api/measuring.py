@@ -105,7 +105,7 @@ def _evaluate(
             )
         if cost is not None or threshold is not None:
             run = replace(run, task=run.task.deciding(cost, threshold))
-        return _evaluate_on(run, *_other_data(run, data, names, frozenset(), announce), plan)
+        return _evaluate_on(run, *_other_data(run, data, names, {}, announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -201,7 +201,7 @@ def _same_names(source: str, names: str | None) -> str | None:
 
 
 def _other_data(
-    trained: Trained, source: str, names: str | None, seen: frozenset[str], announce: Announce | None
+    trained: Trained, source: str, names: str | None, seen: Mapping[str, str], announce: Announce | None
 ) -> tuple[Dataset, str]:
     """Other data as one split, and that split's name."""
     task = trained.task

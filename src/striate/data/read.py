@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -121,7 +121,7 @@ def load_for_evaluation(
     annotation: str,
     *,
     targets: int | None = None,
-    seen: Collection[str] | None = None,
+    seen: Mapping[str, str] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Other data, prepared as a trained network's were, as one split; nothing is split here.
@@ -129,7 +129,8 @@ def load_for_evaluation(
     It is the test split that the source gives, under the name `test`, else everything, under the name `all`. Arrays
     are read in the layout of the training unless `config` has another. Classes are matched by name to `classes`, and
     may be fewer; bare numbers that match no name are positions in `classes`. `targets` is how many numbers the network
-    predicts; `seen` are digests (`Dataset.contents`) of what it was trained on: samples among them are a finding.
+    predicts; `seen` are digests (`Dataset.contents`) of what it was trained and chosen on, each with the split,
+    `train` or `val`: samples among them are a finding.
     Raises DataError for a class that the network does not know, or inputs or targets of another shape.
     """
     if config.layout == "auto" and takes_layout(config.source):
@@ -158,7 +159,7 @@ def load_for_evaluation(
     unreadable = scan.unreadable | decoded.unreadable
     if not len(decoded.ids):
         refuse_unusable(listing, scan, unreadable, {})
-    known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], frozenset(seen or ()))
+    known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], seen or {})
     return _assemble(
         listing,
         scan,

@@ -247,15 +247,16 @@ def seen_text(learned: Iterable[str], chosen: Iterable[str]) -> str:
     return "".join([f"{digest}\n" for digest in learned] + [f"{digest}{_CHOSEN}\n" for digest in chosen])
 
 
-def read_seen(run: RunDirectory) -> frozenset[str]:
-    """The digests of what the run was trained and chosen on; empty for a run of an earlier version, without the file.
-    Raises RunError where it is not what was written."""
-    return frozenset(line.removesuffix(_CHOSEN) for line in _seen_lines(run))
+def read_seen(run: RunDirectory) -> dict[str, str]:
+    """The digests of what the run was trained and chosen on, each with the split, `train` or `val`; empty for a run of
+    an earlier version, without the file. Raises RunError where it is not what was written."""
+    lines = sorted(_seen_lines(run), key=lambda line: not line.endswith(_CHOSEN))  # of both splits: train
+    return {line.removesuffix(_CHOSEN): "val" if line.endswith(_CHOSEN) else "train" for line in lines}
 
 
 def read_learned(run: RunDirectory) -> frozenset[str]:
     """Those of `read_seen` that the weights have learned from, not only been chosen on."""
-    return frozenset(line for line in _seen_lines(run) if not line.endswith(_CHOSEN))
+    return frozenset(digest for digest, split in read_seen(run).items() if split == "train")
 
 
 def _seen_lines(run: RunDirectory) -> list[str]:

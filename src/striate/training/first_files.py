@@ -96,7 +96,7 @@ def _seen(prepared: Prepared) -> str:
     if weights is not None:
         with suppress(RunError):  # a file of weights that is of no run
             parent = open_run(Path(weights))
-            learned_before, seen_before = read_learned(parent), read_seen(parent)
+            learned_before, seen_before = read_learned(parent), frozenset(read_seen(parent))
     learned += sorted(learned_before.difference(learned))
     chosen += sorted(seen_before.difference(chosen))
     known = frozenset(learned)

@@ -105,20 +105,28 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
     )
 
 
-def find_seen(listing: Listing, contents: Sequence[str], seen: Collection[str]) -> tuple[Finding, ...]:
-    """A finding where samples, by the digests of their contents, are among those that a network was trained on."""
-    count = sum(content in seen for content in contents)
-    if not count:
+def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]) -> tuple[Finding, ...]:
+    """A finding where samples, by the digests of their contents, are among those that a network was trained or chosen
+    on: `seen` has the split, `train` or `val`, of each."""
+    found = Counter(seen[content] for content in contents if content in seen)
+    if not found:
         return ()
+    parts = [
+        f"{found[split]:,} of {several(len(contents), 'sample')} were in the {name} split of the network"
+        for split, name in (("train", "training"), ("val", "validation"))
+        if found[split]
+    ]
     return (
         Finding(
             code="data.leak",
             severity="warning",
             where=listing.source,
-            measured=f"{count:,} of {several(len(contents), 'sample')} were in the training split of the network",
+            measured="; ".join(parts),
             threshold="0 samples",
-            why="What was trained on is recognized, not understood: such data measure too well.",
-            remedy="Evaluate it on data that it was not trained on.",
+            why="What was trained on is recognized, not understood: such data measure too well."
+            if found["train"]
+            else "The network is the one of its training that was best on them: such data measure somewhat too well.",
+            remedy="Evaluate it on data that it was neither trained nor chosen on.",
         ),
     )
 

@@ -177,7 +177,7 @@ def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
         try:
             seen = read_seen(open_run(user_path(text)))
         except RunError:
-            seen = frozenset()
+            seen = {}
         count = sum(content in seen for content in pool.contents)
         if count:
             raise ConfigError(
