@@ -27,14 +27,15 @@ def rights(both, first, second, neither):
     return tuple(np.array(column, bool) for column in zip(*pairs, strict=True))
 
 
-def run(right, path="runs/a", ids=None, targets=None, **fields):
+def run(right, path="runs/a", samples=None, targets=None, **fields):
     """A run that answers 0 where the truth is 0, as far as it is `right`."""
     n = len(right)
     targets = np.zeros(n, np.int64) if targets is None else targets
     values = {
         "path": path, "model": "mnist-cnn", "source": "mnist5k",
         "splits": "--data.split_seed 0", "data": "made", "task": Classify, "classes": ("a", "b"),
-        "ids": np.arange(n) if ids is None else ids, "targets": targets, "answers": (~right).astype(np.int64),
+        "samples": np.arange(n) if samples is None else samples, "targets": targets,
+        "answers": (~right).astype(np.int64),
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
     }  # fmt: skip
     return RunPredictions(**values | fields)
@@ -194,8 +195,19 @@ def test_masks():
 def test_samples_are_matched_by_id():
     right = np.arange(40) % 3 > 0
     order = np.random.default_rng(0).permutation(40)
-    found = compare_predictions([run(right), run(right[order], "runs/b", ids=np.arange(40)[order])], "test")
+    found = compare_predictions([run(right), run(right[order], "runs/b", samples=np.arange(40)[order])], "test")
     assert found.pairs[0].difference.differing == 0
+
+
+def test_samples_are_the_same_by_their_paths_wherever_others_are_missing():
+    right = np.arange(40) % 3 > 0
+    paths = np.array([f"cat/{number}.png" for number in range(40)])
+    order = np.argsort(paths)
+    found = compare_predictions([run(right, samples=paths), run(right[order], "runs/b", samples=paths[order])], "test")
+    assert found.pairs[0].difference.differing == 0
+    others = np.array([*paths[1:], "cat/40.png"])
+    with pytest.raises(DataError, match="40 of made in runs/b; 39 are in both"):
+        compare_predictions([run(right, samples=paths), run(right, "runs/b", samples=others)], "test")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +215,7 @@ def test_samples_are_matched_by_id():
     [
         ({"classes": ("a", "c")}, "other classes: a, b in runs/a, a, c in runs/b"),
         ({"task": Regress}, "the task classify, runs/b the task regress"),
-        ({"ids": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 have the same"),
+        ({"samples": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 are in both"),
         ({"targets": (np.arange(40) < 3).astype(np.int64)}, "3 of 40 test samples with other labels in runs/b"),
     ],
 )
@@ -213,7 +225,8 @@ def test_other_data_are_refused(fields, got):
         compare_predictions([run(right), run(right, "runs/b", **fields)], "test")
     assert got in refused.value.got
     command = "striate train mnist5k --config runs/b/config.yaml --data.split_seed 0 --out runs/b-same-data"
-    assert refused.value.remedy.endswith(command)
+    each = "striate eval runs/a; striate eval runs/b"
+    assert refused.value.remedy.endswith(each if "task" in fields else command)
 
 
 def test_names_are_as_short_as_they_can_be():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from striate.api.announcing import Announce
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
+from striate.evaluation.assessment import sample_paths
 from striate.evaluation.compare_runs import RunPredictions, compare_predictions
 from striate.evaluation.comparison import Comparison
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
@@ -103,7 +107,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             data=data if isinstance(data, str) else config.data.source,
             task=task,
             classes=kept.classes,
-            ids=kept.ids,
+            samples=_names(kept.paths, kept.ids),
             targets=kept.targets,
             answers=answers,
             value=task.headline_figure().value(rows),
@@ -111,7 +115,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             images=config.data.channels is not None,
             made=made,
         )
-    found, images = _asked_now(run, config, split, read)
+    found, paths, images = _asked_now(run, config, split, read)
     task = task_of_run(found.task, str(run.path))
     made = None if task.has_rows() else load(run.path).task
     return RunPredictions(
@@ -122,7 +126,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
         data=found.data,
         task=task,
         classes=found.classes,
-        ids=found.ids,
+        samples=paths,
         targets=found.targets,
         answers=found.decoded,
         value=float(found.metrics[found.shown[0].key]),
@@ -139,15 +143,23 @@ def _split_options(config: Config) -> str:
     return " ".join(f"--data.{name} {value:g}" for name, value in fields.items() if value is not None)
 
 
-def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadData) -> tuple[Evaluation, bool]:
-    """The network's predictions, and whether they are for images."""
+def _asked_now(
+    run: RunDirectory, config: Config, split: Compared, read: ReadData
+) -> tuple[Evaluation, NDArray[Any], bool]:
+    """The network's predictions, the paths of the samples, and whether they are images."""
     trained, data = load(run.path), read(config)
     if split == "test":
         data.require_test(f"compare {run.path}")
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch)
-        return evaluate_trained(trained, data, split, batch=batch, answering=answering), data.medium.pictures
+        found = evaluate_trained(trained, data, split, batch=batch, answering=answering)
+    return found, _names(sample_paths(found, data), found.ids), data.medium.pictures
+
+
+def _names(paths: Sequence[str], ids: NDArray[np.int64]) -> NDArray[Any]:
+    """What tells samples apart in all runs: their paths, or their numbers where several are of one file."""
+    return np.array(paths) if len(set(paths)) == len(paths) else ids
 
 
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:

@@ -64,18 +64,22 @@ def save_assessment(
 
 
 def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
-    facts, ids = data.facts.get(evaluation.split), evaluation.ids
-    paths = tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
     return Predictions(
         evaluation.task,
         evaluation.split,
         evaluation.classes,
-        ids,
-        paths,
+        evaluation.ids,
+        sample_paths(evaluation, data),
         evaluation.targets,
         np.asarray(evaluation.decoded),
         evaluation.predicted,
     )
+
+
+def sample_paths(evaluation: Evaluation, data: Dataset) -> tuple[str, ...]:
+    """Of each sample the path, as in split.csv, or its number where there are no files."""
+    facts, ids = data.facts.get(evaluation.split), evaluation.ids
+    return tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
 
 
 def is_saved_whole(run: RunDirectory) -> bool:

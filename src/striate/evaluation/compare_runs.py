@@ -24,11 +24,11 @@ _MOST = 1e18
 class RunPredictions:
     """What a run predicted on a split.
 
-    `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts.
-    `value` is the headline metric of the split, `costs` the content of its metrics.json (may be empty), `model` and
-    `source` of the data as in its configuration, `splits` the options that split them so, `images` whether the samples
-    are images. `made`: the task, where its class alone
-    cannot measure predictions.
+    `answers` for `targets` of `samples` (their paths in split.csv): class numbers (N,), numbers (N, T), masks
+    (N, H, W), or whatever `task` predicts. `value` is the headline metric of the split, `costs` the content of its
+    metrics.json (may be empty), `model` and `source` of the data as in its configuration, `splits` the options that
+    split them so, `images` whether the samples are images. `made`: the task, where its class alone cannot measure
+    predictions.
     """
 
     path: str
@@ -38,7 +38,7 @@ class RunPredictions:
     data: str
     task: type[Task]
     classes: tuple[str, ...]
-    ids: NDArray[np.int64]
+    samples: NDArray[Any]
     targets: NDArray[Any]
     answers: NDArray[Any]
     value: float
@@ -73,7 +73,7 @@ def compare_predictions(
         _pair((names[one], names[two]), difference, p, len(places), metric, things)
         for (one, two), difference, p in zip(places, differences, corrected, strict=True)
     )
-    return Comparison(first.data, split, len(first.ids), things, first.task.name, metric, runs, pairs, tuple(notes))
+    return Comparison(first.data, split, len(first.samples), things, first.task.name, metric, runs, pairs, tuple(notes))
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -123,32 +123,34 @@ def _pair(
 def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPredictions:
     """The other run's predictions in the first one's order. Raises DataError where they are for other samples."""
     config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
-    remedy = (
+    again = (
         "train both on the same data and splits, for example:"
         f" striate train {pasted(first.source)} --config {config} {first.splits} --out {out}"
     )
 
-    def refuse(got: str, expected: str) -> DataError:
+    def refuse(got: str, expected: str, remedy: str = again) -> DataError:
         return DataError(f"compare {first.path} {other.path}", got, expected, remedy)
 
     if first.task.name != other.task.name or len(first.targets.shape) != len(other.targets.shape):
         raise refuse(
-            f"{first.path} has the task {first.task.name}, {other.path} the task {other.task.name}", "runs of one task"
+            f"{first.path} has the task {first.task.name}, {other.path} the task {other.task.name}",
+            "runs of one task",
+            f"look at each by itself: striate eval {pasted(first.path)}; striate eval {pasted(other.path)}",
         )
     if first.classes != other.classes:
         one, two = (", ".join(run.classes[:5]) + (" …" if len(run.classes) > 5 else "") for run in (first, other))
         raise refuse(f"other classes: {one} in {first.path}, {two} in {other.path}", "runs with the same classes")
-    shared = len(np.intersect1d(first.ids, other.ids))
-    if shared < len(first.ids) or shared < len(other.ids) or first.targets.shape[1:] != other.targets.shape[1:]:
+    shared = len(np.intersect1d(first.samples, other.samples))
+    if shared < len(first.samples) or shared < len(other.samples) or first.targets.shape[1:] != other.targets.shape[1:]:
         got = (
-            f"{len(first.ids):,} {split} samples of {first.data} in {first.path}, {len(other.ids):,} of {other.data} in"
-            f" {other.path}; {shared:,} have the same number"
+            f"{len(first.samples):,} {split} samples of {first.data} in {first.path}, {len(other.samples):,} of "
+            f"{other.data} in {other.path}; {shared:,} are in both"
         )
         raise refuse(got, f"the same {split} samples in both")
-    order = np.argsort(other.ids, kind="stable")[np.argsort(np.argsort(first.ids, kind="stable"))]
+    order = np.argsort(other.samples, kind="stable")[np.argsort(np.argsort(first.samples, kind="stable"))]
     targets = other.targets[order]
     changed = int((targets.reshape(len(targets), -1) != first.targets.reshape(len(targets), -1)).any(1).sum())
     if changed:
         got = f"{changed:,} of {len(targets):,} {split} samples with other labels in {other.path} than in {first.path}"
         raise refuse(got, "the same samples with the same labels in both")
-    return replace(other, ids=other.ids[order], targets=targets, answers=other.answers[order])
+    return replace(other, samples=other.samples[order], targets=targets, answers=other.answers[order])
