@@ -192,7 +192,9 @@ def test_eval_says_which_samples_the_network_was_trained_on(run: Path, capsys) -
     assert document["split"] == "all"
     [finding] = [f for f in document["findings"] if f["code"] == "data.leak"]
     rows = list(csv.DictReader((run / "split.csv").read_text().splitlines()))
-    assert str(sum(row["split"] != "test" for row in rows)) in finding["measured"]
+    for split, name in (("train", "training"), ("val", "validation")):
+        count = sum(row["split"] == split for row in rows)
+        assert f"{count} of {len(rows)} samples were in the {name} split" in finding["measured"]
     assert "data.leak" in err or "trained on" in err or "training" in err
 
 

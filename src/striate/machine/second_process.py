@@ -96,7 +96,8 @@ def later(function: Callable[..., Result], *arguments: Any) -> Later[Result]:
 
 
 def _done(named: bytes, arrays: Sequence[bytes]) -> bytes:
-    function, arguments = pickle.loads(named, buffers=arrays)
+    # Of bytes an array would be read-only, of which torch warns.
+    function, arguments = pickle.loads(named, buffers=map(bytearray, arrays))
     return pickle.dumps(function(*arguments))
 
 

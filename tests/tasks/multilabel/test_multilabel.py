@@ -161,6 +161,15 @@ def test_a_column_labels_is_read_with_empty_sets(tmp_path: Path) -> None:
     assert "8 samples have none" in data.annotated
 
 
+@pytest.mark.parametrize("between", [";", ", "])
+def test_a_column_labels_is_read_with_other_separators_where_there_is_no_doubt(tmp_path: Path, between: str) -> None:
+    listing = list_source(_table(tmp_path, "path,labels", [f'"cat{between}dog"', "dog", "bird"] * 4))
+    assert listing.classes == ("bird", "cat", "dog")
+    assert "several a sample" in listing.notes[-1]
+    other = list_source(_table(tmp_path, "path,labels", [f'"cat{between}dog"', "hen", "bird"] * 4))
+    assert other.classes == ("bird", f"cat{between}dog", "hen")
+
+
 def test_joined_names_of_classes_are_labels_where_there_is_no_doubt(tmp_path: Path) -> None:
     assert are_label_sets(("a|b", "b"))
     assert not are_label_sets(("a|b", "c"))

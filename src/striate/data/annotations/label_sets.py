@@ -118,9 +118,9 @@ def rarest_label(targets: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(np.where(np.isfinite(rarity).any(1), rarity.argmin(1), targets.shape[1]), np.int64)
 
 
-def split_labels(text: str) -> list[str]:
+def split_labels(text: str, between: str = BETWEEN) -> list[str]:
     """The labels of `cat|dog`, each once; none of an empty text."""
-    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(BETWEEN)))))
+    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(between)))))
 
 
 def with_label_sets(listing: Listing, sets: Sequence[Collection[str]], names: Sequence[str] = ()) -> Listing:
@@ -151,14 +151,23 @@ def with_label_sets(listing: Listing, sets: Sequence[Collection[str]], names: Se
     )
 
 
-def joined_classes(classes: Sequence[str]) -> list[str]:
+def joined_classes(classes: Sequence[str], between: str = BETWEEN) -> list[str]:
     """Names of classes that may be several labels: `cat|dog`."""
-    return [name for name in classes if re.search(rf"\w\s*{re.escape(BETWEEN)}\s*\w", name)]
+    return [name for name in classes if re.search(rf"\w\s*{re.escape(between)}\s*\w", name)]
 
 
-def are_label_sets(classes: Sequence[str]) -> bool:
+def are_label_sets(classes: Sequence[str], between: str = BETWEEN) -> bool:
     """Whether these names of classes are sets of labels without doubt: some are joined, and each of those has a label
     that another one has too."""
-    joined = joined_classes(classes)
-    uses = Counter(label for name in classes for label in split_labels(name))
-    return bool(joined) and all(any(uses[label] > 1 for label in split_labels(name)) for name in joined)
+    joined = joined_classes(classes, between)
+    uses = Counter(label for name in classes for label in split_labels(name, between))
+    return bool(joined) and all(any(uses[label] > 1 for label in split_labels(name, between)) for name in joined)
+
+
+def separator_of(texts: Collection[str]) -> str:
+    """What stands between the labels of a set: `|`, or `;` or `,` where none has that and they are sets so without
+    doubt."""
+    if any(BETWEEN in text for text in texts):
+        return BETWEEN
+    different = list(dict.fromkeys(texts))
+    return next((other for other in (";", ",") if are_label_sets(different, other)), BETWEEN)

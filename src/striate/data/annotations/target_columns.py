@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
-from striate.data.annotations.label_sets import rarest_label, split_labels
+from striate.data.annotations.label_sets import rarest_label, separator_of, split_labels
 from striate.data.dataset import Dataset, Split
 from striate.data.listing import Listing, as_number, order_classes
 from striate.data.media.medium import Preparation
@@ -162,7 +162,8 @@ def _read_column(listing: Listing, name: str, kind: str, texts: Sequence[str]) -
         column = Column(name, kind, order_classes(given))
         values = np.array([[column.classes.index(text)] for text in given], np.float32)
     else:
-        sets = [split_labels(text) for text in given]
+        between = separator_of(given)
+        sets = [split_labels(text, between) for text in given]
         column = Column(name, kind, order_classes({one for own in sets for one in own}))
         values = np.array([[one in own for one in column.classes] for own in sets], np.float32)
     if kind != "number" and len(column.classes) < (2 if kind == "class" else 1):

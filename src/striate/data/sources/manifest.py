@@ -17,7 +17,14 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from striate.data.annotations.label_sets import BETWEEN, LabelSets, are_label_sets, split_labels, with_label_sets
+from striate.data.annotations.label_sets import (
+    BETWEEN,
+    LabelSets,
+    are_label_sets,
+    separator_of,
+    split_labels,
+    with_label_sets,
+)
 from striate.data.annotations.own_inputs import CLASS, OwnInputs
 from striate.data.annotations.points import point_columns, visible_points
 from striate.data.annotations.target_columns import TargetColumns
@@ -107,9 +114,12 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     )
     if not sets and (annotation is not None or not are_label_sets(classes)):
         return listing
-    note = f"Labels: several a sample, with {BETWEEN} between; as classes, each set is one: --task classify."
-    listing = listing if sets else replace(listing, notes=(*listing.notes, note))
-    return with_label_sets(listing, [split_labels(label) for label in labels])
+    between = separator_of(labels) if sets else BETWEEN
+    if not sets or between != BETWEEN:
+        note = f"Labels: several a sample, with {between} between"
+        note += "." if sets else "; as classes, each set is one: --task classify."
+        listing = replace(listing, notes=(*listing.notes, note))
+    return with_label_sets(listing, [split_labels(label, between) for label in labels])
 
 
 def _without_labels(path: Path, root: Path, rows: list[TableRow], others: list[str], notes: tuple[str, ...]) -> Listing:
