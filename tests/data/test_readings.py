@@ -171,6 +171,21 @@ def test_ages_as_classes_say_how_to_learn_them_as_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("odd", "words", "remedy"),
+    [
+        ("inf", "31 classes that are numbers, but for inf", "a quantity: --task regress."),
+        ('"3,25"', "31 classes that are numbers from 0.5 to 9.5", "a quantity: write them with a point"),
+    ],
+)
+def test_numbers_that_are_classes_for_one_that_is_none_say_so(tmp_path, odd, words, remedy):
+    rows = [f"im/p{k % 12}.png,{k + 0.5}" for k in range(30)]
+    (finding,) = find_readings(list_source(table(tmp_path / "t.csv", "path,label", *rows, f"im/p1.png,{odd}")))
+    assert (finding.code, finding.severity) == ("data.reading", "warning")
+    assert finding.measured.startswith(words)
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
     ("y", "words"),
     [
         (np.eye(3)[np.arange(12) % 3], "one 1 in each row"),

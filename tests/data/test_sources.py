@@ -311,6 +311,7 @@ def test_manifest_numbers(tmp_path):
         ("", "no rows"),
         ("path,label\n", "no rows"),
         ("file,class\nimg/0.png,a\n", "the columns file and class"),
+        ("file,labels\nimg/0.png,a\n", "the columns file and labels"),
         ("path,label\nimg/0.png,a\nimg/nope.png,b\n", "line 3\n.*not a file"),
         ("path,label\nimg/0.png,\n", "line 2\n.*no label for 'img/0.png'"),
         ("path,label\nimg/0.png\n", "line 2\n.*1 field\n"),

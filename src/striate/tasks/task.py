@@ -68,6 +68,10 @@ class Explained:
     prepare: Callable[[nn.Module], None] | None = None
 
 
+_UNEVEN = 1.5
+"""Times that the most frequent class has the samples of the rarest, for weights of classes to change anything."""
+
+
 @dataclass(frozen=True)
 class Diagnosed:
     """What the doctor has to know of targets: whether they are `labels` (a class number for each sample or position),
@@ -557,6 +561,8 @@ class Task:
         named = self.names_only(evaluation)
         if named is None:
             return ()
+        counts = () if evaluation.confusion is None else evaluation.confusion.sum(1)
+        uneven = not len(counts) or max(counts) > _UNEVEN * min(count for count in counts if count)
         return (
             Finding(
                 code="fit.one-class",
@@ -569,7 +575,9 @@ class Task:
                     "Weight the classes of the loss by their frequency, or train for longer.",
                     settings={"task.class_weights": "balanced"},
                     advice="train for longer",
-                ),
+                )
+                if uneven
+                else Remedy("Train for longer; the classes are about equally frequent.", advice="train for longer"),
             ),
         )
 

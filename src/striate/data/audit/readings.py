@@ -16,6 +16,8 @@ from striate.wording import several
 
 _MANY_NUMBERS, _FEW = 20, 5
 """So many classes that are whole numbers may be a quantity; with fewer samples in some of them they are likely one."""
+_NUMBER, _ODD = re.compile(r"[-+]?[0-9]{1,9}([.,][0-9]+)?([eE][-+]?[0-9]+)?"), 0.1
+"""A number as tables have it; the share of names that may be none, as `inf` and `n/a`."""
 _LABEL_COLUMN = re.compile(r"(?:label|class|category|species|target|diagnosis)s?[ _.-]?[0-9]*")
 
 
@@ -70,19 +72,24 @@ def _all(names: list[str]) -> str:
 
 
 def _quantity(listing: Listing) -> Finding | None:
-    numbers = listing.has_one_class_each and all(re.fullmatch(r"-?[0-9]{1,9}", name) for name in listing.classes)
-    if not numbers or len(listing.classes) < _MANY_NUMBERS:
+    names = listing.classes if listing.has_one_class_each else ()
+    others = [name for name in names if not _NUMBER.fullmatch(name)]
+    if len(names) < _MANY_NUMBERS or len(others) > _ODD * len(names):
         return None
     few = sum(count < _FEW for count in Counter(listing.labels).values())
+    whole = all(re.fullmatch(r"-?[0-9]{1,9}", name) for name in names)
+    what = f"{several(len(names), 'class', 'classes')} that are"
+    if others:
+        measured = f"{what} numbers, but for {some(others)}"
+    else:
+        measured = f"{what} {'whole ' if whole else ''}numbers from {names[0]} to {names[-1]}"
+    comma = any("," in name for name in names)
+    point = "write them with a point, 0.5 for 0,5, and: " if comma else ""
     return _reading(
         listing,
-        (
-            f"{several(len(listing.classes), 'class', 'classes')} that are whole numbers from {listing.classes[0]} to "
-            f"{listing.classes[-1]}"
-        )
-        + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),
+        measured + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),
         "As classes, 30 is as far from 31 as from 80: a quantity, such as an age, is learned as a number.",
-        Remedy("If it is a quantity: --task regress.", settings={"task.name": "regress"}),
+        Remedy(f"If it is a quantity: {point}--task regress.", settings={"task.name": "regress"}),
         certain=bool(few),
     )
 

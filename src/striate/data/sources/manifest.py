@@ -221,12 +221,13 @@ def _parse(
     rows: list[TableRow] = []
     sets = False
     columns: dict[str, int] | None = None
+    named: dict[str, int] = {}
     try:
         check_size(path.stat().st_size, f"manifest {path}")
         with path.open(encoding="utf-8-sig", newline="") as file:
             for line, fields in table_rows(path, file):
                 if columns is None:
-                    columns = _header(path, line, fields, called)
+                    named = columns = _header(path, line, fields, called)
                     sets = "labels" in columns and ("label" not in columns or annotation == LabelSets.name)
                     sets = sets and annotation != TargetColumns.name
                     columns = _with_sets(columns) if sets else columns
@@ -235,7 +236,7 @@ def _parse(
                     or annotation in (TargetColumns.name, OwnInputs.name)
                     or point_columns(list(columns))
                 ):
-                    raise _other_columns(path, root, columns, fields)
+                    raise _other_columns(path, root, named, fields)
                 elif len(rows) < MAX_ROWS:
                     labeled = (
                         annotation not in ("point", TargetColumns.name, OwnInputs.name)
@@ -329,14 +330,14 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     found = next(iter([name for name in ("path",) if name in names] or files), None)
     found = found or next((name for name in names if name in PATH_NAMES), None)
     rest = [name for name in names if name != found and name not in ("split", "group")]
-    label = next((name for name in LABEL_NAMES if name in rest), next(iter(rest), None))
+    label = next((name for name in ("labels", *LABEL_NAMES) if name in rest), next(iter(rest), None))
     if found is None or label is None:
         return DataError(where, got, _HEADER, _REMEDY)
     if "caption" in names and "path" not in names:
         return DataError(where, got, "a column path beside caption", names_remedy({"path": found}))
     if point_columns(names):
         return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
-    guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
+    guess = {name: given for name, given in (("path", found), ("label", label)) if given not in (name, "labels")}
     return DataError(where, got, _HEADER, names_remedy(guess, "if it is these: "))
 
 
