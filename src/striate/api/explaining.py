@@ -179,7 +179,7 @@ def _known_part(trained: Trained, part: Part) -> Part:
     own = trained.task.explains
     if kind in ("part", own) or not own:
         if not own and kind != "part":
-            got, expected = f"a run that predicts {trained.task.headline}", "one whose predictions have such parts"
+            got, expected = f"a run of the task {trained.task.name}", "one whose predictions have such parts"
             raise UsageError(f"--{kind}", got, expected, f"leave out --{kind}")
         return own or kind, which
     example = {"box": "1", "pixel": "40,30"}.get(own, "NAME")

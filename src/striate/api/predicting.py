@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -185,7 +184,7 @@ def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[
     found: list[str] = []
     rows: dict[str, np.ndarray] = {}
     ignored = 0
-    missing = [path for path in paths if not os.path.lexists(path) and not names_sample(str(path))]
+    missing = [path for path in paths if not Path(path).exists() and not names_sample(str(path))]
     for path in paths:
         if holds_rows(path, preparation):
             inside = read_rows(Path(path), preparation)
@@ -193,7 +192,7 @@ def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[
             rows |= inside
             continue
         if path not in missing:
-            require_pictures(preparation)
+            require_pictures(preparation, str(path))
         if _is_sample(str(path)) or (path in missing and len(missing) < len(paths)):
             found.append(str(path))
             continue
@@ -212,7 +211,7 @@ def _read(
     whole = trained.reads_whole if whole is None else whole
 
     def source(file: str) -> str:
-        return "rows" if file in rows else "sample" if _is_sample(file) else "file" if os.path.lexists(file) else "none"
+        return "rows" if file in rows else "sample" if _is_sample(file) else "file" if Path(file).exists() else "none"
 
     for where, group in groupby(files, source):
         if where == "rows":

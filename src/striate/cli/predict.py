@@ -138,7 +138,7 @@ def _refuse_vectors(trained: Trained, out: Path) -> None:
     from striate.errors import UsageError, pasted
 
     if not trained.task.gives_vector:
-        got = f"a run that predicts {trained.task.headline}"
+        got = f"a run of the task {trained.task.name}"
         raise UsageError("--out", got, "a run of embeddings: --task embed", "leave out --out, and give --json")
     if out.exists() or out.suffix != ".npz":
         got, other = (f"{out}, which exists" if out.exists() else str(out)), out.with_name(f"{out.stem}-new.npz")
@@ -215,7 +215,7 @@ def _drawer(trained: Trained, folder: Path | None) -> Writer:
     from striate.visualize.drawn_file import write_drawn
 
     if not trained.task.draws:
-        got = f"a run that predicts {trained.task.headline}"
+        got = f"a run of the task {trained.task.name}"
         raise UsageError("--draw", got, "predictions that lie in the image: boxes or masks", "leave out --draw")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

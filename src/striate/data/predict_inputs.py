@@ -95,13 +95,15 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
     return {f"{path}#{number}": np.array(row, np.float32) for number, row in enumerate(numbers)}
 
 
-def require_pictures(preparation: Preparation) -> None:
-    """Raise DataError if the network does not take files."""
+def require_pictures(preparation: Preparation, path: str = "") -> None:
+    """Raise DataError if the network takes neither files nor samples by their names, as `path`."""
     medium = medium_of(preparation.kind)
     if not medium.suffixes:
         raise DataError(
             "predict",
-            "files of images, sounds, clips or volumes",
+            f"{as_text(path)}: an image, sound, clip or volume"
+            if path
+            else "files of images, sounds, clips or volumes",
             f"{medium.describe(preparation.input_shape)}, which this network was trained on",
             "numpy.savez('new.npz', x=x); then: striate predict RUN new.npz"
             + (", or a .csv of their numbers" if medium.flat else ""),

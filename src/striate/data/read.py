@@ -301,11 +301,17 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
     kept = " With test data elsewhere, --data.test_fraction 0 cuts no test split." if "test" in lacking else ""
     if lacking.get("test") == 0:
         kept = " No test split: striate eval RUN DATA measures on the test data that you have elsewhere."
+    asked = {"val": config.val_fraction is not None, "test": config.test_fraction not in (0, DataConfig.test_fraction)}
+    said = tuple(
+        f"--data.{name}_fraction changed nothing: the data have a {name} split of their own."
+        for name, given in asked.items()
+        if given and name not in lacking
+    )
     if not cut:
-        return (kept.strip(),) if kept else ()
+        return (*said, kept.strip()) if kept else said
     whole = "train" if any(listing.given) else "the data"
     groups, kind = len(set(filter(None, listing.groups))), annotation_kind(listing.annotation)
     by_group = f"by group ({several(groups, 'group')}, none in two splits)"
     how = by_group if groups else kind.chosen
     taken = f"{' and '.join(cut)}{kind.share} taken from {whole}"
-    return (f"Splits: {taken}, chosen {how}.{kept}",)
+    return (*said, f"Splits: {taken}, chosen {how}.{kept}")

@@ -73,7 +73,7 @@ class Exported:
             lines.append(f"int8: {self.quantized.accuracy_text()}; speedup {self.quantized.speedup:.2f}")
         if self.speed:
             alone, many = self.speed["milliseconds"], self.speed["images_per_second"]
-            each = "; ".join(f"{name} {alone[name]:.3g} ms, {many[name]:,.4g} a second" for name in alone)
+            each = "; ".join(f"{name} {alone[name]:.3g} ms, {_rate(many[name])} a second" for name in alone)
             threads = several(self.speed["threads"], "thread")
             lines.append(f"speed, one input and batches of {BATCH}, {threads}: {each}")
         return lines
@@ -83,6 +83,10 @@ class Exported:
 
     def _repr_html_(self) -> str:
         return notebook.page(f"Exported as {self.format}", notebook.items(self.lines()))
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def export_trained(

@@ -39,7 +39,7 @@ class ExportedNetwork(Traceable):
         if not task.exports:
             raise UsageError(
                 "striate export",
-                f"a run that predicts {task.headline}",
+                f"a run of the task {task.name}",
                 task.why_no_export,
                 "striate predict, or striate.load(run) in Python",
             )

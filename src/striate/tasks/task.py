@@ -345,7 +345,7 @@ class Task:
         """The prediction for a picture of (height, width) `size` pixels from outputs for its tiles, of one sample each.
         Raises UsageError where the task has none."""
         del parts, size
-        got = f"a run that predicts {self.headline}"
+        got = f"a run of the task {self.name}"
         raise UsageError("--tile", got, "a task whose predictions are of places", "leave out --tile")
 
     def describe(self, decoded: Predictions) -> dict[str, Any]:
@@ -367,7 +367,7 @@ class Task:
         """What of one sample's prediction can be cut out of its picture, the most probable first. Raises UsageError
         where predictions are of no places."""
         del decoded, placed
-        got = f"a run that predicts {self.headline}"
+        got = f"a run of the task {self.name}"
         raise UsageError("--with", got, "a run that predicts boxes or points", "give another run")
 
     def describe_beside_input(self, decoded: Predictions, raw: torch.Tensor) -> dict[str, Any]:
@@ -390,7 +390,7 @@ class Task:
     def no_files(self) -> UsageError:
         """What is said where files of predictions are asked for that the task does not have."""
         return UsageError(
-            "--masks", f"a run that predicts {self.headline}", "a segmentation, or instances", "leave out --masks"
+            "--masks", f"a run of the task {self.name}", "a segmentation, or instances", "leave out --masks"
         )
 
     writes_files: ClassVar[bool] = False
@@ -408,7 +408,7 @@ class Task:
         """The similarity (cosine of two predictions) from which on two samples are said to be of one class, and how
         probable that is at `similarity`. Raises UsageError where predictions are not compared."""
         del similarity
-        got = f"a run that predicts {self.headline}, without a threshold for pairs"
+        got = f"a run of the task {self.name}, without a threshold for pairs"
         raise UsageError("match", got, "a run of embeddings", "striate train DATA --task embed")
 
     def marks(self, decoded: Predictions, placed: Placement | None) -> Marks | None:
@@ -516,7 +516,7 @@ class Task:
         """The task that chooses a class by costs and thresholds (`striate.tasks.classify.decision.make_rule`); with
         neither, the most probable one. Raises UsageError where predictions are not classes."""
         if cost or threshold:
-            option, got = "--cost" if cost else "--threshold", f"a run that predicts {self.headline}, no classes"
+            option, got = "--cost" if cost else "--threshold", f"a run of the task {self.name}, no classes"
             raise UsageError(option, got, "a classification", f"leave out {option}")
         del validation
         return self
@@ -525,7 +525,7 @@ class Task:
         """The task that turns down samples to which it cannot give one class, or a label, with an error `rate` that it
         promises. Raises UsageError where predictions are not classes (`rejects` is false)."""
         del rate, validation
-        got, remedy = f"a run that predicts {self.headline}, no classes", "leave out --reject"
+        got, remedy = f"a run of the task {self.name}, no classes", "leave out --reject"
         if self.gives_vector:
             remedy = "striate match RUN A B, which has a threshold and a probability, or leave out --reject"
         raise UsageError("--reject", got, "classes, labels, or several targets with such", remedy)
@@ -595,7 +595,7 @@ class Task:
         """The task with probabilities of logits divided by the temperature. Raises UsageError where predictions have
         none."""
         del temperature
-        got, expected = f"a run that predicts {self.headline}, no probabilities", "a classification"
+        got, expected = f"a run of the task {self.name}, no probabilities", "a classification"
         raise UsageError("--calibrated", got, expected, "leave out --calibrated")
 
     def assess(
@@ -732,7 +732,7 @@ class Task:
         """What is explained of one sample's prediction where the user names a `part` of it. Raises UsageError for one
         that it does not have."""
         del decoded
-        got = f"{part!r}, for a run that predicts {self.headline}"
+        got = f"{part!r}, for a run of the task {self.name}"
         raise UsageError("--part", got, "a task whose predictions have parts with names", "leave out --part")
 
     def target_text(self, target: Any) -> str:

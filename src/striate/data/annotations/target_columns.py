@@ -118,7 +118,8 @@ def with_targets(listing: Listing, text: str) -> Listing:
     for name, kind in kinds.items():
         if name not in texts:
             known = listed(list(texts), 12) or "none: only a manifest has such columns"
-            raise ConfigError("data.targets", name, f"a column of the manifest: {known}", _guessed(texts) or _EXAMPLE)
+            remedy = f"add a column {name}; or, to train on others: {_guessed(texts) or _EXAMPLE}"
+            raise ConfigError("data.targets", name, f"a column of the manifest: {known}", remedy)
         column, block = _read_column(listing, name, kind, texts.pop(name))
         names.append(f"{name}:{column.word}")
         classes += [f"{name}={one}" for one in column.classes]

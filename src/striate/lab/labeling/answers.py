@@ -101,7 +101,7 @@ def answer_files(trained: Trained, folder: Path) -> Answers:
     """The answers for the pictures of a folder, at any depth. Raises DataError where there are none, and for a network
     that gives no classes."""
     if trained.task.gives_vector or not trained.classes:
-        got = f"a run that predicts {trained.task.headline}"
+        got = f"a run of the task {trained.task.name}"
         raise DataError("unlabeled pictures", got, "a classification", "leave out --unlabeled")
     files, tables = list_inputs([folder], medium_of(trained.preparation.kind))[0], []
     taken: list[int] = []
