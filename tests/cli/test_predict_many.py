@@ -193,8 +193,11 @@ def lines_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_missing_path_is_an_error_among_predictions(trained: Trained, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_missing_path_is_an_error_among_predictions(trained: Trained, tmp_path: Path, capsys, linked: bool) -> None:
     write_pictures(tmp_path / "in", 2)
+    if linked:
+        (tmp_path / "nope.png").symlink_to(tmp_path / "gone.png")
     there = str(tmp_path / "in" / "00001.png")
     code, lines = lines_of(capsys, there, str(tmp_path / "nope.png"), there)
     assert code == 1

@@ -119,6 +119,9 @@ def test_no_test_split_is_cut_where_its_share_is_0(tmp_path: Path) -> None:
     assert {name: len(split) for name, split in kept.splits.items()} == {"train": 18, "val": 18}
     assert any("striate eval RUN DATA" in note for note in kept.notes)
     assert kept.held_out == "val"
+    assert not any("changed nothing" in note for note in (*cut.notes, *kept.notes))
+    asked = load(tmp_path / "birds", val_fraction=0.3, test_fraction=0.3)
+    assert [note.partition(" ")[0] for note in asked.notes if "changed nothing" in note] == ["--data.val_fraction"]
     with pytest.raises(DataError, match=r"test_fraction 0\.2"):
         kept.require_test("baselines")
 
