@@ -121,6 +121,11 @@ def test_fields_are_where_the_gradient_is(words: list[str], shape: tuple[int, ..
             assert low <= first <= end <= high
 
 
+def transposed(*layers: tuple[int, int, int, int]) -> nn.Sequential:
+    """Kernel, stride, padding and dilation of each layer."""
+    return nn.Sequential(*(nn.ConvTranspose1d(1, 1, k, s, p, dilation=d) for k, s, p, d in layers))
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "field", "jump"),
     [
@@ -131,6 +136,9 @@ def test_fields_are_where_the_gradient_is(words: list[str], shape: tuple[int, ..
         (nn.Upsample(scale_factor=2), (1, 4, 4), (1, 1), (0.5, 0.5)),
         (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 4, 4), (2, 2), (0.5, 0.5)),
         (nn.ConvTranspose1d(1, 1, 4, 2, 1), (1, 5), (2,), (0.5,)),
+        # Of two upsamplings the parity of positions counts, also beyond the ends of the map between them.
+        (transposed((4, 2, 1, 1), (4, 1, 2, 2)), (1, 61), (5,), (0.5,)),
+        (nn.Sequential(nn.Conv1d(1, 1, 3, 2, 1), transposed((4, 2, 1, 1), (3, 2, 1, 2))), (1, 61), (7,), (0.5,)),
         (nn.PixelShuffle(2), (4, 3, 3), (1, 1), (0.5, 0.5)),
         (nn.PixelUnshuffle(2), (1, 4, 4), (2, 2), (2, 2)),
         (nn.LocalResponseNorm(3), (4, 5, 5), (1, 1), (1, 1)),

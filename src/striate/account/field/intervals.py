@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,15 @@ class Seen:
 
     `lo`, `hi`: first and last input position, in arrays that broadcast to the tensor's shape, a side of 1 where all
     see the same; +inf and −inf where nothing is seen. `dim`: the dimension of the tensor that runs along this axis,
-    if one does; `jump`: the distance between the fields of neighbors there, in input positions.
+    if one does; `jump`: the distance between the fields of neighbors there, in input positions; `period`: the number
+    of neighbors after which fields repeat, 1 unless something was upsampled.
     """
 
     lo: Array
     hi: Array
     jump: float
     dim: int | None
+    period: int = 1
 
     @property
     def size(self) -> int:
@@ -76,7 +79,7 @@ def _aligned(seen: Seen, ndim: int) -> Seen:
         return seen
     sides = (1,) * missing + seen.lo.shape
     dim = None if seen.dim is None else seen.dim + missing
-    return Seen(seen.lo.reshape(sides), seen.hi.reshape(sides), seen.jump, dim)
+    return Seen(seen.lo.reshape(sides), seen.hi.reshape(sides), seen.jump, dim, seen.period)
 
 
 def _union(parts: list[Seen]) -> Seen:
@@ -87,7 +90,7 @@ def _union(parts: list[Seen]) -> Seen:
     for part in parts[1:]:
         lo, hi = np.minimum(lo, part.lo), np.maximum(hi, part.hi)
     guide = next((part for part in parts if part.dim is not None), first)
-    return Seen(lo, hi, guide.jump, guide.dim)
+    return Seen(lo, hi, guide.jump, guide.dim, math.lcm(*(part.period for part in parts)))
 
 
 def merged(fields: Fields, dims: Sequence[int]) -> Fields:
@@ -109,7 +112,7 @@ def reduced(fields: Fields, dims: Sequence[int], keep: bool) -> Fields:
         if not keep:
             lo, hi = lo.squeeze(tuple(gone)), hi.squeeze(tuple(gone))
             dim = None if dim is None else dim - sum(other < dim for other in gone)
-        found.append(Seen(lo, hi, seen.jump if dim is not None else 0.0, dim))
+        found.append(Seen(lo, hi, seen.jump if dim is not None else 0.0, dim, seen.period))
     return tuple(found)
 
 
@@ -131,6 +134,10 @@ def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, the
     if seen.lo.shape[dim] == 1 and not (along and length == 1):
         return replace(seen, jump=jump)
     inside = index.clip(0, length - 1)
+    period = seen.period
+    if along and 1 < period <= length:  # beyond the ends as inside where the pattern is the same
+        outside = index - inside
+        inside = index - np.sign(outside) * -(-abs(outside) // period) * period
     # Fields are whole positions, also where neighbors are half a one apart.
     beyond = np.rint((index - inside) * (seen.jump if along else 0.0)).reshape(
         (1,) * dim + index.shape + (1,) * (seen.lo.ndim - dim - 1)
@@ -139,7 +146,11 @@ def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, the
     lo, hi = np.take(seen.lo, inside, axis=dim) + beyond, np.take(seen.hi, inside, axis=dim) + beyond
     if absent is not None:
         lo, hi = lo + absent, hi - absent
-    return Seen(lo.min(axis=dim + 1), hi.max(axis=dim + 1), jump, seen.dim)
+    if along:
+        step = Fraction(scale).limit_denominator(4096)
+        period *= step.denominator
+        period //= math.gcd(period, step.numerator)
+    return Seen(lo.min(axis=dim + 1), hi.max(axis=dim + 1), jump, seen.dim, period)
 
 
 def in_order(seen: Seen, dim: int) -> bool:
@@ -173,7 +184,7 @@ def permuted(fields: Fields, order: Sequence[int]) -> Fields:
     """Dimensions in another order."""
     place = {old: new for new, old in enumerate(order)}
     return tuple(
-        Seen(s.lo.transpose(order), s.hi.transpose(order), s.jump, None if s.dim is None else place[s.dim])
+        Seen(s.lo.transpose(order), s.hi.transpose(order), s.jump, None if s.dim is None else place[s.dim], s.period)
         for s in fields
     )
 
