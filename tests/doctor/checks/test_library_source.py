@@ -86,7 +86,7 @@ PLATEAU = "scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mod
         (STEP, lambda o: StepLR(o, 10), "epoch", "", ""),
         (STEP, lambda o: StepLR(o, 2), "batch", "", "optim.lr-schedule"),
         (CYCLE, lambda o: OneCycleLR(o, 0.1, total_steps=100), "batch", "", ""),
-        (CYCLE, lambda o: OneCycleLR(o, 0.1, total_steps=100), "epoch", "", "optim.scheduler-calls"),
+        (CYCLE, lambda o: OneCycleLR(o, 0.1, total_steps=100), "epoch", "", "optim.lr-schedule"),
         (PLATEAU, lambda o: ReduceLROnPlateau(o, mode="min"), "epoch", "val_loss", ""),
         (PLATEAU, lambda o: ReduceLROnPlateau(o, mode="min"), "epoch", "val_acc", "optim.scheduler-calls"),
         ("trainer.fit(model)", lambda o: StepLR(o, 2), "batch", "", ""),

@@ -240,7 +240,7 @@ def test_a_warmup_in_steps_is_not_stepped_once_in_many(inside: str, found_there:
         "update()\n", f"update()\n        if count % 25 == 0:\n            {inside}scheduler.step()\n"
     )
     names = values(lambda o: LambdaLR(o, lambda step: min(1.0, (step + 1) / 50)))
-    assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.scheduler-calls"] * found_there
+    assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.lr-schedule"] * found_there
 
 
 @pytest.mark.parametrize(("kept", "right"), [("score < best", True), ("score > best", False)])
@@ -266,7 +266,7 @@ def test_a_scheduler_stepped_before_the_optimizer_is_named() -> None:
 def test_a_rate_that_grows_to_the_end_is_named() -> None:
     text = SCRIPT.replace("    scheduler.step()\n", "").replace("update()\n", "update()\n        scheduler.step()\n")
     grows, ends = (lambda o: LambdaLR(o, lambda step: (step + 1) / 2)), (lambda o: LambdaLR(o, lambda _: 1.0))
-    assert list(found(text, values(grows), [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
+    assert list(found(text, values(grows), [SCHEDULER_CALLS])) == ["optim.lr-schedule"]
     assert found(text, values(ends), [SCHEDULER_CALLS]) == {}
 
 
@@ -620,7 +620,7 @@ def test_a_cycle_that_no_step_of_the_loop_moves_is_named(steps: int) -> None:
     names |= {"callbacks": holder, "scheduler": None}
     text = SCRIPT.replace("scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)", "cycle(OneCycleLR(optimizer))")
     text = text.replace("    scheduler.step()\n", "")
-    assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.scheduler-calls"] * (steps > 100)
+    assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.lr-schedule"] * (steps > 100)
 
 
 @pytest.mark.parametrize("held", [True, False])

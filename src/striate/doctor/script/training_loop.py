@@ -384,9 +384,14 @@ def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
 def _passes_left(loop: ast.For | ast.While, batches: Any) -> int | None:
     """How many batches a loop has that computes how many are left, `len(loader) - i`; None where it does not."""
     counted = (
-        {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)} if isinstance(loop, ast.For) else {}
+        {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+        if isinstance(loop, ast.For)
+        else set()
     )
     for node in (part for statement in loop.body for part in walk(statement)):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):  # `first = i - i % 4`
+            inside = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+            counted |= {part.id for part in node.targets if isinstance(part, ast.Name)} if inside & counted else set()
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
             whole = any(isinstance(part, ast.Call) and ast.unparse(part.func) == "len" for part in ast.walk(node.left))
             if whole and any(isinstance(part, ast.Name) and part.id in counted for part in ast.walk(node.right)):

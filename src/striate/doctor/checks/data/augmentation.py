@@ -10,6 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.color_orders import colors_exchanged
+from striate.doctor.checks.data.erased import ERASED, erased
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
 from striate.doctor.evidence.changed_by_asking import Changed
@@ -49,7 +50,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield _piling_up(changed)
         return
     views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
-    views = views or _drowned(evidence) or _other_with_each_draw(evidence)
+    views = views or erased(evidence) or _drowned(evidence) or _other_with_each_draw(evidence)
     if views is not None:
         yield views
         return
@@ -428,6 +429,7 @@ AUGMENTATION = Check(
     "samples, in which no value is like the one beside it; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
     "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets; "
+    f"or {ERASED:.0%} of a draw is one number, and far less of the sample as the data set holds it; "
     "or what the data set holds of a sample is another one once it was asked for it; or, without validation, "
     f"{_OF_NOISE:.0%} of the variance of samples is another with each draw, each value by itself",
     run=_run,

@@ -144,7 +144,8 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
         if not isinstance(limit, int | float) or isinstance(limit, bool):
             continue
         squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
-        squashed = squashed or _made_by_squashing(source, node)
+        made = _makers_of(source, node)
+        squashed = squashed or (min(map(called, made)) if made and {*map(called, made)} <= _SQUASHING.keys() else "")
         named = _PROBABILITY.search(last_name(node.left))
         if not squashed and named and limit == 0:
             text = ast.unparse(node.left)
@@ -156,7 +157,8 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             return
         names = source.predictions_in(source.scope_of(node))
         logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
-        if logits and limit == 0.5 and isinstance(node.left, ast.Name) and node.left.id in names:
+        known = isinstance(node.left, ast.Name) and node.left.id in names
+        if logits and limit == 0.5 and (known or (made and all(map(source.runs_network, made)))):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                          "0.62", "0")  # fmt: skip
             return
@@ -185,25 +187,23 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
 _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
 
 
-def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:
-    """The function that made a variable that is held against a limit, or a list of such put together, where each of its
-    values in the same function is one of a sigmoid or softmax, or was put together of such; `` where not."""
+def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
+    """What made a variable that is held against a limit, or a list of such put together, in the same function."""
     held: ast.expr | None = node.left
     while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
         held = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
     if not isinstance(held, ast.Name):
-        return ""
-    made = _makers(source.scope_of(node), held.id, frozenset({held.id}))
-    return min(made) if made and made <= _SQUASHING.keys() else ""
+        return []
+    return _makers(source.scope_of(node), held.id, frozenset({held.id}))
 
 
 _TOGETHER = (*ONE_BEHIND_THE_OTHER, "stack", "array")
 _SAME_NUMBERS = ("numpy", "cpu", "detach", "squeeze", "flatten", "view", "reshape", "ravel", "float", "double")
 
 
-def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> set[str]:
-    """The functions that made what a name stands for in a function, or the parts of a list that became it."""
-    found = set[str]()
+def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
+    """The calls that made what a name stands for in a function, or the parts of a list that became it."""
+    found = list[ast.expr]()
     for value in _values_of(scope, name):
         while isinstance(value, ast.Call) and called(value) in (*_TOGETHER, *_SAME_NUMBERS):
             inner = value.args[0] if called(value) in _TOGETHER and value.args else receiver_of(value)
@@ -211,9 +211,9 @@ def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> set[str]:
                 break
             value = inner
         if isinstance(value, ast.Name):
-            found |= set() if value.id in seen else _makers(scope, value.id, seen | {value.id})
+            found += [] if value.id in seen else _makers(scope, value.id, seen | {value.id})
         elif not isinstance(value, ast.List) or value.elts:
-            found.add(called(value))
+            found.append(value)
     return found
 
 

@@ -170,7 +170,7 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     """Copies of the network that the step's code names, and neither runs nor changes."""
     reached = list(reached_objects((evidence.setup.step,)))
     theirs = {id(thing) for thing in reached if isinstance(thing, nn.Module)}
-    saved = _show_modules(reached)
+    saved = _show_modules(reached) or _are_kept_anew(evidence.setup.source)
 
     def copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
         found = _copies(replica, theirs)
@@ -219,6 +219,15 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         why="If that is what is evaluated or saved, nothing of the training is in it.",
         remedy=_averaged("ema"),
     )
+
+
+def _are_kept_anew(source: ScriptSource | None) -> bool:
+    """Whether a variable that holds a module's state is given another one elsewhere, as the best so far."""
+    if source is None:
+        return False
+    states = {name for name, value in source.names.items() if isinstance(value, dict) and hasattr(value, "_metadata")}
+    given = [node.id for node in source.nodes(ast.Name) if isinstance(node.ctx, ast.Store)]
+    return any(given.count(name) > 1 for name in states)
 
 
 def _show_modules(reached: list[Any]) -> bool:

@@ -67,7 +67,7 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
 
 def _both(evidence: Evidence) -> Iterator[Finding]:
     found = list(_run(evidence)) or list(_after_training(evidence))
-    yield from found or list(_put_before(evidence)) or _whole_checkpoint(evidence.source)
+    yield from found or list(_put_before(evidence)) or list(_of_part(evidence)) or _whole_checkpoint(evidence.source)
 
 
 def _put_before(evidence: Evidence) -> Iterator[Finding]:
@@ -95,6 +95,32 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
             f"{type(model).__name__} does",
             why="None of them is taken, in silence: what is used from there on has other weights.",
             remedy="leave out `strict=False`, so that it says what is missing, and the names as they were saved",
+        )
+        return
+
+
+def _of_part(evidence: Evidence) -> Iterator[Finding]:
+    """A network of the class of a part of the one that is trained, given the names of the whole, which begin with that
+    part's: `net.load_state_dict(saved["state_dict"], strict=False)` of what Lightning has saved."""
+    source, model = evidence.source, evidence.setup.model
+    parts = {type(part).__name__: (path, part) for path, part in model.named_modules() if path}
+    for site in _lax_loads(source):
+        given, owner = site.node.args[0] if site.node.args else None, receiver_of(site.node)
+        if isinstance(given, ast.Name):
+            given = source.last_value(site.node, given.id)
+        made = None if owner is None else source.last_value(site.node, ast.unparse(owner))
+        path, part = parts.get(called(made), ("", None)) if made is not None else ("", None)
+        whole = isinstance(given, ast.Subscript) and source.value(given.slice) == "state_dict"
+        if part is None or not whole or part.state_dict().keys() & model.state_dict().keys():
+            continue
+        yield CHECK.finding(
+            severity="error",
+            where=site.where,
+            measured=f"`{site.text}` lets names differ, and what is saved of {type(model).__name__} has {path!r} "
+            f"before the names of its {type(part).__name__}, which has none so",
+            why="None of them is taken, in silence: what is used from there on has its random weights.",
+            remedy=f"`{{name.removeprefix({path + '.'!r}): value for name, value in {ast.unparse(given)}.items()}}`, "  # type: ignore[arg-type]
+            "without `strict=False`",
         )
         return
 
@@ -164,7 +190,8 @@ CHECK = Check(
     question="Did the network take the weights that were read for it?",
     threshold=f"at most {_TAKEN:.0%} of the tensors given have a name that the network has; of what is loaded after "
     "training, all names begin with `module.`, and nothing takes that off, or get a "
-    "beginning that no name of the network has, or it is the dictionary of all that was saved",
+    "beginning that no name of the network has, or it is a part of the trained network that is given the names of the "
+    "whole, or it is the dictionary of all that was saved",
     run=_both,
     of_source=True,
     explains="fit.*",

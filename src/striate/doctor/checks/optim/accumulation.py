@@ -149,14 +149,9 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _undivided(source: ScriptSource) -> Iterator[Finding]:
-    """A step once in `accum_steps` batches, where nothing is divided by that number, nor multiplied."""
-    numbers = (node for node in source.nodes(ast.BinOp) if isinstance(node.op, ast.Div | ast.Mult))
-    # Of `epochs * len(loader) / accum_steps` steps are counted.
-    numbers = (node for node in numbers if not any(called(part) == "len" for part in ast.walk(node.left)))
-    parts = [part for node in numbers for part in (node.left, node.right)]
-    parts += [node.value for node in source.nodes(ast.AugAssign)]
-    parts += [part for call in source.calls("div", "div_", "mul", "mul_") for part in call.node.args]
-    if any(_ACCUMULATED.search(last_name(part)) for part in parts):
+    """A step once in `accum_steps` batches, where that number counts batches and does nothing else."""
+    named = (node for node in source.nodes(ast.Name, ast.Attribute) if _ACCUMULATED.search(last_name(node)))
+    if not all(_counts_batches(source, node) for node in named if isinstance(node.ctx, ast.Load)):  # type: ignore[attr-defined]
         return
     for step in source.calls("step"):
         name = _every(source, step) if _of_optimizer(source, step, SGD) else ""
@@ -174,6 +169,19 @@ def _undivided(source: ScriptSource) -> Iterator[Finding]:
 
 
 _ACCUMULATED = re.compile("accum", re.IGNORECASE)
+
+
+def _counts_batches(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a number stands in `i % n`, in `len(loader) // n` or a quotient like it, or is handed on by its name."""
+    outer = source.parent(node)
+    if isinstance(outer, ast.BinOp) and outer.right is node:
+        counted = isinstance(outer.op, ast.Div) and any(called(part) == "len" for part in ast.walk(outer.left))
+        return counted or isinstance(outer.op, ast.Mod | ast.FloorDiv)
+    if isinstance(outer, ast.keyword):
+        return bool(outer.arg and _ACCUMULATED.search(outer.arg))
+    if isinstance(outer, ast.Call):
+        return bool(source.functions_of(outer))
+    return isinstance(outer, ast.Assign) and any(_ACCUMULATED.search(last_name(target)) for target in outer.targets)
 
 
 def _every(source: ScriptSource, step: Site) -> str:
@@ -215,7 +223,7 @@ READ = Check(
     codes=("optim.accumulation",),
     question="Are gradients that are added up over batches divided by their number?",
     threshold="gradients cleared in each pass of a loop over batches in which, or behind which, the optimizer steps "
-    "once in several; a step once in `accum_steps` batches, where nothing is divided by such a number (SGD)",
+    "once in several; a step of SGD once in `accum_steps` batches, where such a number only counts batches",
     run=_read,
     of_source=True,
 )

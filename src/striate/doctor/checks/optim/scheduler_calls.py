@@ -221,6 +221,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
                     "epoch: it does not get beyond its warmup"
                 ),
                 f"`{sites[0].text}` behind `optimizer.step()`, once a batch",
+                _SCHEDULE,
             )
 
 
@@ -240,6 +241,7 @@ def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Told
         f"`{sites[0].text}` comes {several(calls, 'time')} in {several(steps, 'step')}: {name} gets to {reached:.2g}, "
         f"and would be at {highest:.2g} after {several(rates.index(highest), 'call')}",
         f"`{sites[0].text}` behind `optimizer.step()`, once a batch, as its lengths are counted",
+        _SCHEDULE,
     )
 
 
@@ -281,6 +283,7 @@ def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | 
         f"OneCycleLR has {several(int(scheduler.total_steps), 'step')}, and {several(steps, 'step')} of the loop leave "
         f"the rate at {rates[0]:.3g}: stepped once an epoch, it does not get beyond its warmup",
         "`scheduler.step()` behind `optimizer.step()`, once a batch",
+        _SCHEDULE,
     )
 
 
@@ -313,6 +316,7 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
                 f"OneCycleLR of {several(total, 'step')} is stepped {several(epochs, 'time')}, as {trainer} does once "
                 "an epoch: it does not get beyond its warmup",
                 "`{'scheduler': scheduler, 'interval': 'step'}` as the lr_scheduler of configure_optimizers",
+                _SCHEDULE,
             )
 
 
@@ -367,6 +371,7 @@ def _endless(scheduler: Any, site: Site, steps: int) -> Told | None:
         f"with `{site.text}` {name} takes the rate from {given[0]:g} to {rates[-1]:.3g} within "
         f"{several(len(rates), 'step')}, and on",
         "a factor that ends at 1, such as `lambda step: min(1.0, (step + 1) / 10)`",
+        _SCHEDULE,
     )
 
 
