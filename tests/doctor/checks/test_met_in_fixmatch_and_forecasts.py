@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.blends import _share_of_inputs
 from striate.doctor.checks.data.color_orders import _KEPT, _order
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
@@ -133,6 +134,17 @@ def test_the_order_of_colors_of_an_image_that_is_not_square() -> None:
     image = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
     assert _order((image, image)) == _KEPT
     assert _order((image, image.flip(0))) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_images_that_are_flipped_are_not_blended(axis: int) -> None:
+    images = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0)).cumsum(2).cumsum(3)
+    share = _share_of_inputs(images.flip(axis), images)
+    assert share is not None
+    assert share > 0.9
+    blended = _share_of_inputs(0.3 * images + 0.7 * images.roll(1, 0), images)
+    assert blended is not None
+    assert blended < 0.5
 
 
 @pytest.mark.parametrize("again", [True, False])

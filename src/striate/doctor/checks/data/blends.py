@@ -168,8 +168,11 @@ def _share_of_inputs(shown: torch.Tensor | None, inputs: torch.Tensor) -> float 
     own the correlation is p / √(p² + (1 − p)²)."""
     if shown is None or shown.shape != inputs.shape or len(inputs) < 8:
         return None
-    one, other = _patches(shown), _patches(inputs)
-    near = float((one * other).sum() / (one.norm() * other.norm()).clamp_min(1e-12))
+    one = _patches(shown)
+    mirrored = [inputs, *([inputs.flip(-2)] if inputs.ndim == 4 else [])]  # left and right are alike in patches
+    found = [(float((one * other).sum() / (one.norm() * other.norm()).clamp_min(1e-12)), other)
+             for other in map(_patches, mirrored)]  # fmt: skip
+    near, other = max(found, key=lambda pair: pair[0])
     near = min(1.0, max(0.0, near))
     return near / (near + math.sqrt(1 - near**2)) if _of_others(one, other, near) else None
 

@@ -102,7 +102,7 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
         padded = None if batch is None else targets == filler if filler is not None else padded_positions(batch)
         if padded is None or padded.shape != known.shape:
             continue
-        if bool(torch.isin(targets[padded], ignored).any()):
+        if bool(torch.isin(torch.cat([targets[padded], targets[:, -1]]), ignored).any()):
             return None  # rows are filled up with what does not count
         padding.append(padded.flatten())
         sent.append(known[padded])
