@@ -272,6 +272,7 @@ def _expectation(message: str) -> str:
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
     text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     text = text.replace("greater than", "above").replace("less than", "below")
+    text = re.sub(r"at most 1(0{20,}|e\+\d\d)", "a finite number", text)  # a limit that only keeps numbers finite
     return text[0].lower() + text[1:]
 
 
