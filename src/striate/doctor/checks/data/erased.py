@@ -32,12 +32,13 @@ def erased(evidence: Evidence) -> Finding | None:
         return None
     draws = [[part for _, part in leaves(data[number]) if part.ndim == 3] for number in range(min(DRAWN, len(data)))]
     shapes = {part.shape for parts in draws for part in parts}
-    held = [torch.as_tensor(np.array(value)) for value in vars(data).values() if _is_array(value, len(data), shapes)]
+    arrays = [value[:DRAWN] for value in vars(data).values() if _is_array(value, len(data), shapes)]
+    held = [part.detach().cpu() if isinstance(part, torch.Tensor) else torch.tensor(part) for part in arrays]
     if len(held) != 1 or len(shapes) != 1:
         return None
     drawn = torch.stack([part for parts in draws for part in parts])
     shares = _of_one_number(drawn)
-    before = float(_of_one_number(held[0][: len(drawn)]).median())
+    before = float(_of_one_number(held[0]).median())
     now, least = float(shares.median()), float(shares.quantile(0.1))
     if least < ERASED or 1 - now > LEFT * (1 - before):
         return None
