@@ -124,6 +124,10 @@ def test_a_healthy_script_has_no_finding() -> None:
     soft = "    for p, q in zip(net.parameters(), target.parameters()):\n        q.data.lerp_(p.data, 0.01)\n"
     head, _, _ = SCRIPT.rpartition("    if step % 500")
     assert found(head + soft, values()) == []
+    named = "    for one, other in ((net, target),):\n"
+    for p, code in (("other.parameters()", []), ("[]", ["reward.target-stale"])):
+        each = f"        for q, p in zip({p}, {p}):\n            q.data.lerp_(p.data, 0.01)\n"
+        assert found(head + named + each, values()) == code
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from striate.doctor.setup.reward_code import (
     optimized,
     recorded_bootstraps,
 )
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
 
@@ -78,7 +78,8 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
             if any(id(parameter) in trained for parameter in value.parameters()):
                 continue
             name = _last(function)
-            often = [_often(source, node, file) for node, file in _updates(source, name)]
+            called_so = {name} | _named_in_loops(source, name)
+            often = [_often(source, node, file) for each in called_so for node, file in _updates(source, each)]
             if any(often):
                 continue
             once = "is given weights once only" if often else "is never given other weights"
@@ -91,6 +92,13 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
                 "loop",
             )
             return
+
+
+def _named_in_loops(source: ScriptSource, name: str) -> set[str]:
+    """What a loop over networks that are written out calls one of them: `for net, target in ((q1, q1_target), …)`."""
+    loops = (loop for loop in source.nodes(ast.For) if isinstance(loop.iter, ast.Tuple | ast.List))
+    held = (loop for loop in loops if any(last_name(part) == name for part in ast.walk(loop.iter)))
+    return {part.id for loop in held for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
 
 
 def _last(node: ast.expr) -> str:
