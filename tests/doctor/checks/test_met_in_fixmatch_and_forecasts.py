@@ -75,6 +75,22 @@ def test_logits_of_all_batches_are_no_probabilities(made: str, wrong: bool) -> N
     assert codes(text, names, THRESHOLD) == ["eval.threshold"] * wrong
 
 
+@pytest.mark.parametrize(("given", "wrong"), [("torch.sigmoid(model(x)).cpu()", True), ("model(x).cpu()", False)])
+def test_what_another_function_has_squashed_is_not_squashed_again(given: str, wrong: bool) -> None:
+    text = SCRIPT + textwrap.dedent(f"""
+        def infer(loader):
+            outputs, targets = [], []
+            for x, y in loader:
+                outputs.append({given})
+                targets.append(y)
+            return torch.cat(outputs), torch.cat(targets)
+        def score(outputs, targets):
+            return ((torch.sigmoid(outputs) > 0.5) == targets).float().mean()
+        print(score(*infer(val_loader)))
+        """)
+    assert codes(text, values(), THRESHOLD) == ["eval.threshold"] * wrong
+
+
 @pytest.mark.parametrize(
     ("count", "wrong"), [("len(val_loader) * val_loader.batch_size", True), ("len(val_loader.dataset)", False)]
 )

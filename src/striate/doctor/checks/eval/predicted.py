@@ -172,7 +172,8 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
         if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
             continue
         # Nothing is called where it is a name.
-        if called(given) not in _SQUASHING and not _PROBABILITY.search(last_name(given)):
+        named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
+        if not named and not (isinstance(given, ast.Name) and _given_squashed(source, site.node, given.id)):
             continue
         text = ast.unparse(given)
         yield THRESHOLD.finding(
@@ -184,14 +185,41 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
         )
 
 
+def _given_squashed(source: ScriptSource, node: ast.AST, name: str) -> bool:
+    """Whether each call of the function around a node gives its parameter of that name what functions of the user's
+    return, `score(*predict(loader))`, and that is made by a sigmoid or softmax."""
+    function = source.function_of(node)
+    names = [] if function is None else [parameter.arg for parameter in function.args.args]
+    calls = source.calls_of(function) if function is not None and name in names else []
+    made = list[ast.expr]()
+    for call in calls:
+        spread = call.node.args[0] if call.node.args and isinstance(call.node.args[0], ast.Starred) else None
+        asked = spread.value if spread is not None else None
+        makers = source.functions_of(asked) if isinstance(asked, ast.Call) else []
+        for maker in makers:
+            for part in (part.value for part in ast.walk(maker) if isinstance(part, ast.Return)):
+                place = names.index(name)
+                several = isinstance(part, ast.Tuple) and place < len(part.elts)
+                held = _innermost(part.elts[place]) if several else None  # type: ignore[union-attr]
+                made += _makers(maker, held.id, frozenset({held.id})) if isinstance(held, ast.Name) else []
+        if not makers:
+            return False
+    return bool(made) and {*map(called, made)} <= _SQUASHING.keys()
+
+
+def _innermost(held: ast.expr | None) -> ast.expr | None:
+    """What lists put together and numbers brought elsewhere are of."""
+    while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
+        held = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
+    return held
+
+
 _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
 
 
 def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
     """What made a variable that is held against a limit, or a list of such put together, in the same function."""
-    held: ast.expr | None = node.left
-    while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
-        held = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
+    held = _innermost(node.left)
     if not isinstance(held, ast.Name):
         return []
     return _makers(source.scope_of(node), held.id, frozenset({held.id}))
