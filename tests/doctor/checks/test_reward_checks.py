@@ -54,6 +54,7 @@ for step in range(20000):
 FAULTS: dict[str, tuple[str, str]] = {
     "reward.terminal-lost": (" * (1 - d.float())", ""),
     "reward.truncated-terminal": ("next_obs, terminated))", "next_obs, done))"),
+    "reward.truncated-terminal, as it is stored": ("next_obs, terminated))", "next_obs, terminated or truncated))"),
     "reward.target-stale": ("    if step % 500 == 0:\n        target.load_state_dict(net.state_dict())\n", ""),
     "reward.target-stale, too rarely": ("step % 500 == 0", "step % 1000000 == 0"),
     "reward.no-exploration, never": ("max(0.05, 1 - step / 2000)", "0.0"),

@@ -128,26 +128,36 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
     for call, file in steps:
         statement = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
         target = None if statement is None else statement.targets[0]
-        if not isinstance(target, ast.Tuple) or len(target.elts) != 5:
+        if not isinstance(target, ast.Tuple) or len(target.elts) not in (4, 5):
             continue
         terminated, truncated = (part.id if isinstance(part, ast.Name) else "" for part in target.elts[2:4])
+        if len(target.elts) == 4 and not (terminated.startswith("term") and truncated.startswith("trunc")):
+            continue  # the third says that it has ended, the fourth is information
         scope = source.scope_of(call)
         both = set(_unions(scope, terminated, truncated))
         for node in ast.walk(scope):
-            if not isinstance(node, ast.Call) or called(node) not in _STORES or not both:
+            if not isinstance(node, ast.Call) or called(node) not in _STORES:
                 continue
+            for part in (part for given in node.args for part in ast.walk(given) if isinstance(part, ast.BoolOp)):
+                if {terminated, truncated} <= {one.id for one in ast.walk(part) if isinstance(one, ast.Name)}:
+                    yield _stored_as_end(file, node, ast.unparse(part), terminated)
+                    return
             names = [part.id for given in node.args for part in ast.walk(given) if isinstance(part, ast.Name)]
             names += [part.id for word in node.keywords for part in ast.walk(word.value) if isinstance(part, ast.Name)]
             if len(names) < 4 or terminated in names or not both & set(names):
                 continue
             name = next(iter(both & set(names)))
-            yield truncated_terminal(
-                f"{Path(file).name}, line {node.lineno}",
-                f"`{ast.unparse(node)}` stores `{name}`, which is also true where a limit cut the episode off",
-                threshold=TRUNCATED_TERMINAL.threshold,
-                remedy=f"`{terminated}` in the place of `{name}`; `{name}` only decides when to reset",
-            )
+            yield _stored_as_end(file, node, name, terminated)
             return
+
+
+def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Finding:
+    return truncated_terminal(
+        f"{Path(file).name}, line {node.lineno}",
+        f"`{ast.unparse(node)}` stores `{name}`, which is also true where a limit cut the episode off",
+        threshold=TRUNCATED_TERMINAL.threshold,
+        remedy=f"`{terminated}` in the place of `{name}`; `{name}` only decides when to reset",
+    )
 
 
 def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
