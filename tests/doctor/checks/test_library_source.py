@@ -16,7 +16,7 @@ from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.script.library_loop import _logged_by_lightning
+from striate.doctor.script.library_loop import _logged_by_lightning, _stepped_by_hand
 from striate.doctor.setup.library_training import LibraryTraining, Scheduled
 from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
@@ -128,3 +128,29 @@ def test_a_copy_that_is_called_untrained_is_there_to_be_compared_with(name: str,
     text = f"{name} = Sequential()\ntrainer.fit(model)\nprint({name}(x), model(x))"
     said = found(model, EVALUATES_UNTRAINED, text, {name: left}, LibraryTraining("Lightning's Trainer", 5))
     assert [finding.code for finding in said] == ["model.evaluates-untrained"] * faulty
+
+
+class ByHand(nn.Module):
+    """As a LightningModule that steps once in two batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        module: Any = self
+        module.manual_backward(self.layer(batch).mean() / 2)
+        if (batch_idx + 1) % 2 == 0:
+            module.optimizers().step()
+            module.optimizers().zero_grad()
+
+
+def test_a_step_by_hand_is_told_the_number_of_its_batch() -> None:
+    model = ByHand()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    before = model.layer.weight.detach().clone()
+    _stepped_by_hand(model, torch.ones(4, 3), 2, optimizer, [])
+    assert torch.equal(model.layer.weight, before)
+    loss = _stepped_by_hand(model, torch.ones(4, 3), 3, optimizer, [])
+    assert not torch.equal(model.layer.weight, before)
+    assert loss.ndim == 0

@@ -69,15 +69,17 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
     every = [found.scheduler for found in schedules]
     attached, moved = _attaching(trainer), _moving(trainer)
+    passed = [0]
 
     def evaluate(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
         with attached(model):
             return _logged_by_lightning(model, batches)
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
-        if by_hand:
+        if by_hand:  # which may step once in several batches
+            passed[0] += 1
             with attached(model):
-                return _stepped_by_hand(model, moved(model, batch), optimizer, every)
+                return _stepped_by_hand(model, moved(model, batch), passed[0], optimizer, every)
         optimizer.zero_grad()
         with attached(model):
             batch = moved(model, batch)
@@ -164,9 +166,9 @@ def _log_nothing(*_: Any, **__: Any) -> None:
     pass
 
 
-def _stepped_by_hand(model: Any, batch: Any, optimizer: Any, schedulers: list[Any]) -> torch.Tensor:
-    """A step that the module makes itself, with this optimizer and these schedulers, and the loss that it went backward
-    from."""
+def _stepped_by_hand(model: Any, batch: Any, number: int, optimizer: Any, schedulers: list[Any]) -> torch.Tensor:
+    """A step that the module makes itself of batch `number`, with this optimizer and these schedulers, and the loss
+    that it went backward from."""
     losses: list[torch.Tensor] = []
 
     def backward(loss: torch.Tensor, *_: Any, **__: Any) -> None:
@@ -188,7 +190,7 @@ def _stepped_by_hand(model: Any, batch: Any, optimizer: Any, schedulers: list[An
     for name, function in ours.items():
         setattr(model, name, function)
     try:
-        model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
+        model.training_step(batch, *[number] * (_arguments(model.training_step) > 1))
     finally:
         for name in ours:
             delattr(model, name)

@@ -58,9 +58,11 @@ def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, st
 
 def _handed_over(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
     """New networks of the same class that a library is asked to evaluate, in place of the one that it trained."""
+    fitted = [argument(site.node, 0, "model") for site in source.calls("fit")]
+    trained = {ast.unparse(given) for given in fitted if given is not None}
     for site in source.calls("validate", "test", "predict") if source.library is not None else ():
         given = argument(site.node, 0, "model")
-        if given is None or argument(site.node, 9, "ckpt_path") is not None:
+        if given is None or argument(site.node, 9, "ckpt_path") is not None or ast.unparse(given) in trained:
             continue
         made = [given]
         if isinstance(given, ast.Name):
