@@ -39,6 +39,10 @@ _SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
 """Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
 _OF_NOISE = 0.95
 """Of the variance of what is drawn: what is another with each draw."""
+_LESS_NOISE = (
+    "What is added drowns the sample.",
+    "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+)
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
 training."""
@@ -241,8 +245,7 @@ def _drowned(evidence: Evidence) -> Finding | None:
         "step",
         f"the network is given values that differ by {apart:.3g}, each by itself, of samples whose values differ by "
         f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
-        "What is added drowns the sample.",
-        "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+        *_LESS_NOISE,
     )
 
 
@@ -264,8 +267,7 @@ def _other_with_each_draw(evidence: Evidence) -> Finding | None:
         "loader",
         f"a sample drawn again differs by {apart:.3g} in each value by itself, where all values differ by {drawn:.3g}: "
         "next to nothing of it stays",
-        "What is added drowns the sample.",
-        "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+        *_LESS_NOISE,
     )
 
 

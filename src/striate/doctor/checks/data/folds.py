@@ -50,18 +50,17 @@ def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
-    for node in source.nodes():
-        if isinstance(node, ast.For):
-            words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
-            calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
-            names, target = {called(part) for part in calls}, node.target
-            if "enumerate" in names and isinstance(target, ast.Tuple):
-                target = target.elts[-1]
-            # A tensor's `split` gives single batches, and `zip` those of two.
-            pairs = isinstance(target, ast.Tuple) and "zip" not in names
-            splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
-            if splits or any("fold" in word.lower() for word in words):
-                yield node
+    for node in source.nodes(ast.For):
+        words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
+        calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
+        names, target = {called(part) for part in calls}, node.target
+        if "enumerate" in names and isinstance(target, ast.Tuple):
+            target = target.elts[-1]
+        # A tensor's `split` gives single batches, and `zip` those of two.
+        pairs = isinstance(target, ast.Tuple) and "zip" not in names
+        splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
+        if splits or any("fold" in word.lower() for word in words):
+            yield node
 
 
 def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:

@@ -123,9 +123,7 @@ def _is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
 
 def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) -> Finding:
     function = getattr(getattr(evidence.source.library, "judge", None), "name", "")
-    lines = [
-        node.lineno for node in evidence.source.nodes() if isinstance(node, ast.FunctionDef) and node.name == function
-    ]
+    lines = [node.lineno for node in evidence.source.nodes(ast.FunctionDef) if node.name == function]
     counted = int((labels >= 0).sum())
     ignored = labels.numel() - counted
     padding = f", and {ignored:,} of padding" if ignored else ""

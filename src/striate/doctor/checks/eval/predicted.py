@@ -207,10 +207,13 @@ def _given_squashed(source: ScriptSource, node: ast.AST, name: str) -> bool:
     return bool(made) and {*map(called, made)} <= _SQUASHING.keys()
 
 
-def _innermost(held: ast.expr | None) -> ast.expr | None:
+def _innermost(held: ast.expr) -> ast.expr:
     """What lists put together and numbers brought elsewhere are of."""
     while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
-        held = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
+        inner = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
+        if inner is None:
+            break
+        held = inner
     return held
 
 
@@ -232,12 +235,7 @@ _SAME_NUMBERS = ("numpy", "cpu", "detach", "squeeze", "flatten", "view", "reshap
 def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
     """The calls that made what a name stands for in a function, or the parts of a list that became it."""
     found = list[ast.expr]()
-    for value in _values_of(scope, name):
-        while isinstance(value, ast.Call) and called(value) in (*_TOGETHER, *_SAME_NUMBERS):
-            inner = value.args[0] if called(value) in _TOGETHER and value.args else receiver_of(value)
-            if inner is None:
-                break
-            value = inner
+    for value in map(_innermost, _values_of(scope, name)):
         if isinstance(value, ast.Name):
             found += [] if value.id in seen else _makers(scope, value.id, seen | {value.id})
         elif not isinstance(value, ast.List) or value.elts:
