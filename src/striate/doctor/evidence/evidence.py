@@ -27,7 +27,7 @@ from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
-from striate.doctor.setup.batch import Path, altered, copied, main_tensor, parts, size_of
+from striate.doctor.setup.batch import Path, altered, copied, leaf, main_tensor, parts, size_of
 from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import TrainingSetup
@@ -127,8 +127,12 @@ class Evidence:
         return replace(found, y=None, classifies=False) if inputs else found
 
     def _matters(self, path: Path) -> bool:
-        """Whether the loss of a step is another where samples exchange what lies at a place of the batch."""
+        """Whether the loss of a step is another where samples exchange what lies at a place of the batch; True, too,
+        where they have nothing to exchange."""
         batch = self.train.raw[0]
+        values = leaf(batch, path)
+        if values is None or bool((values == values[:1]).all()):
+            return True
         given = copied(batch), altered(batch, path, lambda values: values.roll(1, 0))
         with same_random_state():
             own, other = (run_trial(self.setup, [one], 1, self.clock.until(0.05), close=False).losses for one in given)

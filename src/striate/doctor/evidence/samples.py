@@ -134,7 +134,7 @@ def training_samples(
     )
     paths = () if alone else tuple(path for t in given if (path := _place(batch, t)) is not None)
     joined = _joined(batches, paths) if len(paths) == len(given) else None
-    x, y = _gathered(batches.raw, x_path), _targets(batches, y_path)
+    x, y = gathered(batches.raw, x_path), _targets(batches, y_path)
     return replace(found, x=x, y=y, joined=joined, joined_paths=paths)
 
 
@@ -148,13 +148,13 @@ def _numbers_samples(batches: Batches, path: Path | None) -> bool:
     first = None if path is None else leaf(batches.raw[0], path)
     if first is None or first.ndim != 1 or first.is_floating_point() or first.is_complex():
         return False  # without gathering what may be large
-    y = _gathered(batches.raw, path)
+    y = gathered(batches.raw, path)
     return y is not None and len(y) >= _FEWEST_NUMBERED and len(y.unique()) == len(y)
 
 
 def _joined(batches: Batches, paths: Sequence[Path]) -> torch.Tensor | None:
     """Tables and columns of every batch side by side; None where one is of another kind."""
-    found = [_gathered(batches.raw, path) for path in paths]
+    found = [gathered(batches.raw, path) for path in paths]
     if not found or any(part is None or part.ndim > 2 or len(part) != batches.count for part in found):
         return None
     return torch.cat([part.reshape(len(part), -1).float() for part in found if part is not None], 1)
@@ -183,7 +183,7 @@ def validation_samples(batches: Batches, train: Samples) -> Samples:
     return replace(
         train,
         name="val",
-        x=_gathered(batches.raw, x_path),
+        x=gathered(batches.raw, x_path),
         y=_targets(batches, y_path),
         x_path=x_path,
         y_path=y_path,
@@ -251,7 +251,8 @@ def _is_mask(tensor: torch.Tensor, tokens: torch.Tensor | None) -> bool:
     return not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
 
 
-def _gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
+def gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
+    """What lies at a place of every batch, (N, …); None where that is not of one shape, or missing."""
     if path is None:
         return None
     found = [leaf(batch, path) for batch in raw]
@@ -269,7 +270,7 @@ def _gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
 def _targets(batches: Batches, path: Path | None) -> torch.Tensor | None:
     """None where a batch's target is a list with something for each sample: what lies at a place is that of one."""
     listed = path is not None and any(isinstance(part, int) for part in path[1:])
-    found = _gathered(batches.raw, path)
+    found = gathered(batches.raw, path)
     return None if listed and found is not None and len(found) != batches.count else found
 
 

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from striate.doctor.setup.reached_objects import parameters_held, written_by_user
-from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import Function, ScriptSource, assigned, called, last_name, receiver_of
 
 _FOLLOWING = re.compile(r"next|after|following|prime|^(ns|sp|s_|s_?2|s_?1|new_(s|obs|states?))$", re.IGNORECASE)
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
@@ -223,7 +223,7 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
 def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
     """Everything that is assigned to a name; a number or a condition among it may serve as a mask."""
     for node in source.nodes():
-        pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(_assigned(node))
+        pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(assigned(node))
         for target, value in pairs:
             if name in {_stem(name_or_key(part)) for part in ast.walk(target)}:
                 yield from (*ast.walk(target), *ast.walk(value))
@@ -292,7 +292,7 @@ def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
     """All nodes of a statement or an expression, and of the assignments of the function that its names come from."""
     given: dict[str, list[ast.AST]] = {}
     for statement in _own_nodes(scope):
-        for target, value in _assigned(statement):
+        for target, value in assigned(statement):
             for place in target.elts if isinstance(target, ast.Tuple) else [target]:
                 inside = place.value if isinstance(place, ast.Subscript) else None  # not what says where in it
                 for name in ast.walk(inside or place):
@@ -319,18 +319,6 @@ def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
         yield node
         inner = ast.iter_child_nodes(node)
         awaiting += (part for part in inner if not (isinstance(scope, ast.Module) and isinstance(part, Function)))
-
-
-def _assigned(statement: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
-    if isinstance(statement, ast.Assign):
-        for target in statement.targets:
-            values = statement.value.elts if isinstance(statement.value, ast.Tuple) else []
-            if isinstance(target, ast.Tuple) and len(target.elts) == len(values):
-                yield from zip(target.elts, values, strict=True)
-            else:
-                yield target, statement.value
-    elif isinstance(statement, ast.AugAssign | ast.AnnAssign) and statement.value is not None:
-        yield statement.target, statement.value
 
 
 def optimized(source: ScriptSource) -> set[int]:

@@ -480,3 +480,16 @@ def argument(node: ast.Call, place: int, name: str) -> ast.expr | None:
     """An argument by its place or its name."""
     named = next((word.value for word in node.keywords if word.arg == name), None)
     return named if named is not None else node.args[place] if place < len(node.args) else None
+
+
+def assigned(statement: ast.AST) -> Iterator[tuple[ast.AST, ast.expr]]:
+    """What a statement gives values to, each with its value as it is written: `a, b = x, y` are two."""
+    if isinstance(statement, ast.Assign):
+        for target in statement.targets:
+            values = statement.value.elts if isinstance(statement.value, ast.Tuple) else []
+            if isinstance(target, ast.Tuple) and len(target.elts) == len(values):
+                yield from zip(target.elts, values, strict=True)
+            else:
+                yield target, statement.value
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign) and statement.value is not None:
+        yield statement.target, statement.value

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.samples import Samples
+from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.evidence.simple_models import halves, ridge_weights
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import Path, leaf, leaves
 
 _FEWEST, _MOST, _SIDE = 40, 600, 24
 _PAIRS, _OFTEN = 3, 0.5
@@ -26,19 +27,28 @@ def kept_when_mirrored(
     """In how many pairs of draws that are mirror images along an axis a number is the same, and how what a ridge
     regression says of validation correlates with it, of pictures as they are and of mirrored ones; None where these
     have the same."""
-    pairs = [tuple(main_tensor(parts(draw)[1]) for draw in pair) for pair in flips]
-    known = [(a.flatten(), b.flatten()) for a, b in pairs if a is not None and b is not None and a.shape == b.shape]
-    if sum(torch.equal(a, b) for a, b in known) < _PAIRS:
-        return None
-    try:
-        told = turns_round(evidence.val_samples, axis)
-    except NoEvidence:
-        return None
-    if told is None or any(told[0] >= len(a) for a, _ in known):
-        return None
-    numbers = [(float(a[told[0]]), float(b[told[0]])) for a, b in known]
-    same = sum(a == b for a, b in numbers if a)
-    return (same, *told[1:]) if same >= max(_PAIRS, _OFTEN * len(known)) else None
+    for path in _numbers_of(flips[0][0]) if flips else ():
+        pairs = [(leaf(one, path), leaf(other, path)) for one, other in flips]
+        known = [(a.flatten(), b.flatten()) for a, b in pairs if a is not None and b is not None and a.shape == b.shape]
+        if sum(torch.equal(a, b) for a, b in known) < _PAIRS:
+            continue
+        try:
+            samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
+            told = turns_round(samples, axis)
+        except NoEvidence:
+            return None
+        if told is None or any(told[0] >= len(a) for a, _ in known):
+            continue
+        numbers = [(float(a[told[0]]), float(b[told[0]])) for a, b in known]
+        same = sum(a == b for a, b in numbers if a)
+        if same >= max(_PAIRS, _OFTEN * len(known)):
+            return (same, *told[1:])
+    return None
+
+
+def _numbers_of(draw: Any) -> list[Path]:
+    """Where a draw of a sample holds a few quantities: its target, or one of several."""
+    return [path for path, part in leaves(draw) if part.is_floating_point() and part.numel() <= _NUMBERS]
 
 
 def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances, quality
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.setup.batch import copied, main_tensor, size_of
+from striate.doctor.setup.batch import altered, copied, leaf, main_tensor, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -114,7 +114,7 @@ def _no_gradient(evidence: Evidence) -> str | None:
 def _of_exchanged(evidence: Evidence) -> str | None:
     """A loss that depends on the targets of a batch, and not on which of them belongs to which sample."""
     batch, trial = evidence.train.raw[0], evidence.trial
-    moved, alike = _moved(copied(batch)), _moved(copied(batch), alike=True)
+    moved, alike = _moved(evidence), _moved(evidence, alike=True)
     start = evidence.start_training.outputs
     if moved is None or alike is None or _deviation(start) < 1e-4 * float(start.abs().mean()):
         return None  # what is the same for all inputs is as wrong in any order
@@ -234,24 +234,23 @@ def _only_pulls(evidence: Evidence) -> str | None:
 
 def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
     """The loss of the trained network with targets that belong to other samples; None where they cannot be moved."""
-    moved = _moved(copied(evidence.train.raw[0]))
+    moved = _moved(evidence)
     return None if moved is None else loss_of_batch(evidence, trial, moved)
 
 
-def _moved(batch: Any, *, alike: bool = False) -> Any:
-    """The batch with targets moved on by a third of its samples, or all like the first; None where they cannot be."""
+def _moved(evidence: Evidence, *, alike: bool = False) -> Any:
+    """The first batch with targets moved on by a third of its samples, or all like the first; None where they cannot
+    be."""
 
     def change(targets: torch.Tensor) -> torch.Tensor:
         return targets[:1].expand_as(targets).clone() if alike else targets.roll(max(1, len(targets) // 3), 0)
 
-    if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], torch.Tensor) and batch[1].ndim:
-        # Rows of another number say themselves which sample they belong to.
-        return [batch[0], change(batch[1])] if len(batch[1]) == size_of(batch) else None
-    if isinstance(batch, Mapping):
-        keys = [key for key in batch if str(key).lower() in ("y", "target", "targets", "label", "labels")]
-        if len(keys) == 1 and isinstance(batch[keys[0]], torch.Tensor):
-            return {**batch, keys[0]: change(batch[keys[0]])}
-    return None
+    batch, path = copied(evidence.train.raw[0]), evidence.samples.y_path
+    targets = None if path in (None, evidence.samples.x_path) else leaf(batch, path)
+    # Rows of another number say themselves which sample they belong to.
+    if path is None or targets is None or not targets.ndim or len(targets) != size_of(batch):
+        return None
+    return altered(batch, path, change)
 
 
 def _compares(evidence: Evidence) -> bool:

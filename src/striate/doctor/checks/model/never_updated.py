@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, assigned, called, last_name, receiver_of
 
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
@@ -161,9 +161,13 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
             taker = source.parent(call)
             taker = source.parent(taker) if isinstance(taker, ast.Dict) else taker
             return isinstance(taker, ast.Call) and called(taker) in _COPYING
+        if outer.attr == "load_state_dict" and isinstance(call, ast.Call) and call.args:
+            return _is_own_state(source, node, call.args[0])
         return outer.attr in _HARMLESS and isinstance(call, ast.Call)
     if isinstance(outer, ast.If | ast.BoolOp | ast.Compare | ast.UnaryOp):
         return True
+    if isinstance(outer, ast.Return):  # until then, it was left as it is
+        return depth == _DEEPEST and not source.loops_of(outer)
     if isinstance(outer, ast.keyword):
         outer = source.parent(outer)
     if not isinstance(outer, ast.Call):
@@ -180,6 +184,15 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
         if not parameter or not all(is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
             return False
     return bool(functions)
+
+
+def _is_own_state(source: ScriptSource, network: ast.expr, state: ast.expr) -> bool:
+    """Whether a variable holds nothing else than what the network itself gave before: its best state so far."""
+    name, own = ast.unparse(state), f"{ast.unparse(network)}.state_dict()"
+    statements = ast.walk(source.scope_of(network))
+    made = {ast.unparse(v) for part in statements for target, v in assigned(part) if ast.unparse(target) == name}
+    made -= {"None"}
+    return bool(made) and made <= {own, f"copy.deepcopy({own})", f"deepcopy({own})"}
 
 
 def _only_freezes(loop: ast.AST | None) -> bool:

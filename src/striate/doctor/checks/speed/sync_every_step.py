@@ -32,7 +32,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     many = fetched >= _FETCHED
     if fetched < _SOME and not by_one and not rows:
         return
-    times = _times_slower(evidence)
+    # One that trains several networks, or goes backward several times, has more to do than a plain step.
+    alike = by_one or rows or len(calls.backward) <= 1
+    times = _times_slower(evidence) if alike else None
     # Within forward, the plain step does the same, and no time tells.
     within = by_one and (times is None or first.calls <= 1)
     if not many and not within and (times is None or times < _SLOWER):
