@@ -111,7 +111,7 @@ for fold, (rows, others) in enumerate(folds.split(images)):
     one_fold(net, rows)
 """
     names = values()
-    assert list(found(text, names | {"net": names["model"]}, [SHARED_NETWORK])) == ["data.split-overlap"] * (not right)
+    assert list(found(text, names | {"net": names["model"]}, [SHARED_NETWORK])) == ["data.leak"] * (not right)
 
 
 @pytest.mark.parametrize(("returned", "right"), [("1 - score", True), ("0 * score", False)])

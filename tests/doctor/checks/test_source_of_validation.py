@@ -233,7 +233,7 @@ def test_each_fold_begins_anew(before: str, inside: str, shared: bool, stale: bo
         .replace("INSIDE", inside)
         .replace("    model.load_state_dict(best)", "    best = 1\n    model.load_state_dict(best)")
     )
-    assert codes(text, values(), SHARED_NETWORK) == ["data.split-overlap"] * shared
+    assert codes(text, values(), SHARED_NETWORK) == ["data.leak"] * shared
     assert codes(text, values(), OPTIMIZER_OF_ANOTHER_FOLD) == ["optim.parameters-missing"] * stale
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.library_training import Judge, LibraryTraining, Scheduled
@@ -103,11 +104,11 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         int(trainer.accumulate_grad_batches),
     )
     where = f"Lightning's Trainer ({type(module).__name__}.training_step)"
-    val = _first_loader(trainer.val_dataloaders)
+    train = trainer.train_dataloader
+    val = _validation_loader(trainer.val_dataloaders, train)
     if val is None and trainer.datamodule is not None:
         with suppress(Exception):  # Lightning's own method, where there is none, and what the user's raises
-            val = _first_loader(trainer.datamodule.val_dataloader())
-    train = trainer.train_dataloader
+            val = _validation_loader(trainer.datamodule.val_dataloader(), train)
     train = _Together(train) if isinstance(train, Mapping) else train
     return _loop(step, train, where, module, library), val
 
@@ -323,8 +324,33 @@ def _is_own(method: Callable[..., Any]) -> bool:
     return method.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning", "transformers")
 
 
-def _first_loader(found: Any) -> Any:
-    return next(iter(found), None) if isinstance(found, list | tuple) else found
+def _validation_loader(found: Any, train: Any) -> Any:
+    """Of several the first that has other data than training, which may serve as the gallery of a search."""
+    if not isinstance(found, list | tuple):
+        return found
+    own = _data_of(getattr(train, "dataset", None))
+    others = (loader for loader in found if not _equal(_data_of(getattr(loader, "dataset", None)), own))
+    return next(others, found[0] if found else None)
+
+
+def _data_of(data: Any) -> list[torch.Tensor]:
+    """The tensors, arrays and numbers that a data set holds, and the set that it is a part of."""
+    held: list[torch.Tensor] = []
+    for value in vars(data).values() if hasattr(data, "__dict__") else ():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, torch.Tensor | np.ndarray) or _are_numbers(part):
+                held.append(torch.as_tensor(part))
+            elif isinstance(part, Dataset):
+                held += _data_of(part)
+    return held
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, int | float) for part in value)
+
+
+def _equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return bool(one) and len(one) == len(other) and all(map(torch.equal, one, other))
 
 
 def _arguments(function: Callable[..., Any]) -> int:

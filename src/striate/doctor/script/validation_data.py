@@ -11,19 +11,22 @@ import textwrap
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.script_source import called, last_name, says_no_gradient
 from striate.models.preserved_state import same_random_state
 
+_FAR = 0.5
+"""Deviations that the means of inputs may be apart, with the logarithm of these: else they are changed first."""
 _MOST_LOADERS, _MOST_PARTS = 16, 4  # of a dictionary, of a tuple of tensors
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
 _ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", "inputs", "targets")
@@ -56,7 +59,7 @@ def find_validation(
             if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
     for name, value in found.items():
-        if _other_data(value, loop.batches) and _is_evaluated(name, frames):
+        if _other_data(value, loop.batches) and _is_evaluated(name, frames) and not _trained_elsewhere(value, frames):
             return value
     # A sampler that balances shows other shares of classes than validation has, which would look like a shift.
     pairs = _pairs(frames, None if draws_again(loop.batches) else targets)
@@ -68,6 +71,8 @@ def find_validation(
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
             return value if inputs is None else _as_asked(value, frames, inputs)
+    if (part := _data_set(loop, frames, inputs, targets)) is not None:
+        return part
     known, data = {id(loop.batches), *map(id, pairs.values())}, getattr(loop.batches, "dataset", None)
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
     others = [other for other in others if other.dataset is not data]  # what a library has put a loader around
@@ -106,6 +111,48 @@ def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], A
             own = isinstance(function, types.FunctionType) and function.__module__ == "__main__"
             if own and isinstance(network, nn.Module):
                 yield function
+
+
+def _data_set(
+    loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None
+) -> DataLoader[Any] | None:
+    """A data set that is named for validation, or else for a test, and that a function puts a loader around: its
+    samples are of the kind of those of training, with inputs like theirs."""
+    if inputs is None or targets is None:
+        return None
+    known = getattr(loop.batches, "dataset", None)
+    sets = {
+        name.lower(): value
+        for frame in reversed(frames)
+        for name, value in {**frame.f_globals, **frame.f_locals}.items()
+        if isinstance(value, Dataset) and hasattr(value, "__len__") and not isinstance(value, IterableDataset)
+    }
+    for word in _VALIDATION:
+        for name, value in sets.items():
+            if word not in name or value is known or _is_named_after_another(name, value, frames, loop.batches):
+                continue
+            collate = getattr(loop.batches, "collate_fn", None)
+            loader = DataLoader(value, batch_size=64, collate_fn=collate)
+            with suppress(Exception), same_random_state():  # a data set of the user's
+                x, y = (main_tensor(part) for part in parts(next(iter(loader))))
+                if _are_alike(x, inputs) and _are_alike(y, targets) and _apart(x, inputs) < _FAR:
+                    return loader
+    return None
+
+
+def _are_alike(one: torch.Tensor | None, other: torch.Tensor) -> TypeGuard[torch.Tensor]:
+    return one is not None and one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
+
+
+def _trained_elsewhere(loader: Any, frames: list[Any]) -> bool:
+    """Whether the data of a loader are named for training, as of one that asks a teacher for all of them in order."""
+    data = getattr(loader, "dataset", None)
+    return any(
+        "train" in name.lower() and data is (value.dataset if isinstance(value, DataLoader) else value)
+        for frame in frames
+        for name, value in {**frame.f_globals, **frame.f_locals}.items()
+        if isinstance(value, DataLoader | Dataset)
+    )
 
 
 def _other_data(value: Any, batches: Any) -> bool:

@@ -13,6 +13,7 @@ from striate.doctor.checks.data.color_orders import colors_exchanged
 from striate.doctor.checks.data.erased import ERASED, erased
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.changed_by_asking import Changed
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -107,7 +108,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             f"of class {one} for class {other}, and of {other} for {one}",
         )
         return
-    if there - seen < _GAP or seen > _SHARE * there or evidence.after_val.accuracy > there - _LEARNED:
+    if there - seen < _GAP or seen > _SHARE * there or _learned(evidence) > there - _LEARNED:
         return
     if place == "step" and there - _best(evidence.reference) > _GAP:
         return  # it is the loader's samples themselves
@@ -123,6 +124,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         "look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
     )
+
+
+def _learned(evidence: Evidence) -> float:
+    """The network's accuracy in validation after the trial; 0 where it names no classes, as of embeddings."""
+    try:
+        return evidence.after_val.accuracy
+    except NoEvidence:
+        if predicts_targets(evidence):
+            raise
+        return 0.0
 
 
 def _told_apart(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:

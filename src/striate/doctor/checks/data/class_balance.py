@@ -18,6 +18,7 @@ from striate.doctor.evidence.answering import need_all_data, need_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
+from striate.doctor.evidence.quality import are_directions
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own
 from striate.records import Finding, Remedy
@@ -87,7 +88,9 @@ def _outputs(evidence: Evidence) -> int | None:
     plain = evidence.samples.plain
     if plain is None:  # no loss of a name was called
         plain = evidence.setup.own_step or _asks_for_labels(evidence)
-    return evidence.classes if plain and evidence.setup.classifies else None
+    given = main_tensor(evidence.first.outputs)
+    embeds = given is not None and are_directions(given)
+    return evidence.classes if plain and evidence.setup.classifies and not embeds else None
 
 
 def _asks_for_labels(evidence: Evidence) -> bool:

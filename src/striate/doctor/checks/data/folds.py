@@ -1,4 +1,4 @@
-"""`data.split-overlap` and `optim.parameters-missing` of folds: is each trained anew, by an optimizer of its own?"""
+"""`data.leak` and `optim.parameters-missing` of folds: is each trained anew, by an optimizer of its own?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 
 _RESETS = ("reset_parameters", "apply")
@@ -59,6 +59,8 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
         # A tensor's `split` gives single batches, and `zip` those of two.
         pairs = isinstance(target, ast.Tuple) and "zip" not in names
         splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
+        if "range" in names:  # `range(CFG.n_folds)`
+            words |= {last_name(part) for part in ast.walk(node.iter)}
         if splits or any("fold" in word.lower() for word in words):
             yield node
 
@@ -113,12 +115,12 @@ def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 
 SHARED_NETWORK = Check(
-    codes=("data.split-overlap",),
+    codes=("data.leak",),
     question="Is each fold trained anew?",
     threshold="a network that is made before a loop over folds, and neither made nor reset in it",
     run=_shared_network,
     of_source=True,
-    explains="data.leak",
+    explains="data.split-overlap",
 )
 OPTIMIZER_OF_ANOTHER_FOLD = Check(
     codes=("optim.parameters-missing",),

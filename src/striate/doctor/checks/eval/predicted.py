@@ -133,9 +133,9 @@ def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
 
 def _threshold(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    twice = next(_squashed_twice(source), None)
-    if twice is not None:
-        yield twice
+    told = next(_squashed_twice(source), None) or next(_of_one_class(evidence), None)
+    if told is not None:
+        yield told
         return
     for node in source.nodes(ast.Compare):
         if len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):
@@ -183,6 +183,28 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
             why="All predictions lie on one side of 0.5, and say nothing of how sure the network is.",
             remedy=f"`{text}` in place of `{site.text}`",
         )
+
+
+def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
+    """A softmax of predictions over labels of which a sample may have several, as the loss is told."""
+    y, source = evidence.samples.y, evidence.source
+    losses = [value for value in source.names.values() if isinstance(value, nn.BCEWithLogitsLoss)]
+    if y is None or y.ndim != 2 or y.shape[1] < 2 or not bool(((y == 0) | (y == 1)).all()):
+        return
+    if not (losses or source.calls("binary_cross_entropy_with_logits")) or not bool((y.sum(1) > 1).any()):
+        return
+    for site in source.calls("softmax"):
+        given = site.node.args[0] if site.node.args else receiver_of(site.node)
+        asks = source.without_gradient(site.node)
+        if asks and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+            yield THRESHOLD.finding(
+                severity="error",
+                where=site.where,
+                measured=f"`{site.text}` shares 1 among {y.shape[1]} labels, of which samples have up to "
+                f"{int(y.sum(1).max())}, and the loss takes each output by itself",
+                why="Labels that are there at once take probability from each other: hardly one is above the limit.",
+                remedy=f"`torch.sigmoid({ast.unparse(given) if given is not None else 'logits'})`",
+            )
 
 
 def _given_squashed(source: ScriptSource, node: ast.AST, name: str) -> bool:
@@ -279,7 +301,7 @@ THRESHOLD = Check(
     codes=("eval.threshold",),
     question="Can outputs lie on both sides of the limit that they are held against?",
     threshold="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0; no sigmoid of "
-    "what is a probability already",
+    "what is a probability already, and no softmax over labels of which samples have several",
     run=_threshold,
     of_source=True,
     explains="eval.wrong-count",

@@ -239,11 +239,12 @@ def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
 
 
 def _moved(evidence: Evidence, *, alike: bool = False) -> Any:
-    """The first batch with targets moved on by a third of its samples, or all like the first; None where they cannot
-    be."""
+    """The first batch with targets in another order, or all like the first; None where they cannot be."""
 
     def change(targets: torch.Tensor) -> torch.Tensor:
-        return targets[:1].expand_as(targets).clone() if alike else targets.roll(max(1, len(targets) // 3), 0)
+        # By chance: moved on by a third, classes that come one after the other would only change names.
+        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+        return targets[:1].expand_as(targets).clone() if alike else targets[order.to(targets.device)]
 
     batch, path = copied(evidence.train.raw[0]), evidence.samples.y_path
     targets = None if path in (None, evidence.samples.x_path) else leaf(batch, path)

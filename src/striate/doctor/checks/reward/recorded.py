@@ -232,7 +232,7 @@ def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
     seen, following = (
         np.array([np.asarray(row).squeeze() for row in rows]) for rows in (columns["observations"], after)
     )
-    rewards = np.array([float(row) for row in columns["rewards"]])
+    rewards = np.array([np.asarray(row).item() for row in columns["rewards"]], np.float64)
     ends = gone if "terminated" not in columns else np.array([bool(row) for row in columns["terminated"]]) | gone
     if seen.shape != following.shape or seen.dtype == object or len(seen) < _FEWEST:
         return None
