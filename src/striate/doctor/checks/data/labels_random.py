@@ -33,7 +33,7 @@ SLIGHT = 0.05
 """Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
-_FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 6, 2
+_FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 16, 2
 _TO_GAIN, _FEWEST_RANKED = 0.3, 10
 _ASKED, _KNOWN = 1000, 0.4
 """Samples; of what there is to gain over chance, what models of validation know of it."""
@@ -276,7 +276,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _columns(evidence: Evidence) -> torch.Tensor:
-    """The target numbers (N, K) as float64: one a sample, or a few of what is seen in images, such as a box. Raises
+    """The target numbers (N, K) as float64: one a sample, or some of what is seen in images, such as a box or the logits of a teacher. Raises
     NoEvidence."""
     try:
         return evidence.samples.values[:, None]
