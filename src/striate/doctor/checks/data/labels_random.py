@@ -276,8 +276,8 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _columns(evidence: Evidence) -> torch.Tensor:
-    """The target numbers (N, K) as float64: one a sample, or some of what is seen in images, such as a box or the logits of a teacher. Raises
-    NoEvidence."""
+    """The target numbers (N, K) as float64: one a sample, or some of what is seen in images, such as a box or the
+    logits of a teacher. Raises NoEvidence."""
     try:
         return evidence.samples.values[:, None]
     except NoEvidence:
