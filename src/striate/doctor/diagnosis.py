@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ class Diagnosis:
         return _notebook_page(self)
 
     def __str__(self) -> str:
-        return diagnosis_text(self)
+        return diagnosis_text(self, min(shutil.get_terminal_size((100, 24)).columns, 100))
 
     __repr__ = __str__
 

@@ -36,4 +36,4 @@ class Clock:
     def need(self, seconds: float) -> None:
         """Raise OutOfTime where fewer seconds are left."""
         if self.left < seconds:
-            raise OutOfTime(f"the {self.budget:g} seconds ran out (--seconds)")
+            raise OutOfTime(f"the {self.budget:g} seconds ran out (--seconds; in Python, budget_seconds)")

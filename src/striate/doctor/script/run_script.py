@@ -170,13 +170,17 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
         remedy = f"what it wants, after --: striate doctor {path} -- ARGS"
         return UsageError("script", f"{path} ends with {raised.code!r}, after {seen}", "a script that trains", remedy)
     assert raised is not None
-    frames = [frame for frame in traceback.extract_tb(raised.__traceback__) if Path(frame.filename).suffix == ".py"]
-    own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()] or frames
-    line = f" at line {own[-1].lineno} (`{own[-1].line}`)" if own else ""
+    line = "" if isinstance(raised, SyntaxError) else _line_of(path, raised)  # which names its own line
     got = f"{path} raises {type(raised).__name__}{line}: {one_line(str(raised))[:300]}, after {seen}"
     return UsageError(
         "script", got, "a script that runs until its first step", f"python {path}, and fix what it raises"
     )
+
+
+def _line_of(path: Path, raised: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(raised.__traceback__) if Path(frame.filename).suffix == ".py"]
+    own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()] or frames
+    return f" at line {own[-1].lineno} (`{own[-1].line}`)" if own else ""
 
 
 def _tries_rates() -> bool:
