@@ -54,6 +54,15 @@ def test_a_class_is_trained_and_given_channels_and_classes(run: striate.api.Run)
     assert isinstance(run.load().module, Sized)
 
 
+def test_a_module_that_hardly_trained_is_told_no_command() -> None:
+    run = striate.train("digits", Fixed(), epochs=1, out="r", set=PLAIN)
+    assert "striate train" not in str(run.metrics["findings"])
+    with pytest.raises(StriateError) as caught:
+        striate.train(config=run.path / "config.yaml")
+    assert caught.value.got == "a module given in Python: Fixed"
+    assert striate.train(model=Fixed(), config=run.path / "config.yaml", out="again").report.exists()
+
+
 def test_another_process_is_given_the_class_again(
     run: striate.api.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

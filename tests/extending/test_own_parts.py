@@ -94,6 +94,31 @@ def test_answering_needs_no_loss_and_measuring_asks_for_it(monkeypatch: pytest.M
     assert striate.evaluate("r").metrics == run.metrics["test"]
 
 
+def test_what_another_process_was_given_is_refused_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from striate.models import trusted_code as given
+
+    run = train(transform=flipped, out="r")
+    monkeypatch.setattr(given, "_objects", {})
+    with pytest.raises(RunError, match="transform") as caught:
+        striate.train(config=run.path / "config.yaml", epochs=2, out="longer")
+    assert not Path("longer").exists()
+    assert "striate.load" not in caught.value.remedy
+    assert "striate.train(config=path, transform=…)" in caught.value.remedy
+    assert striate.train(config=run.path / "config.yaml", transform=flipped, out="again").report.exists()
+
+
+def test_an_interrupted_run_names_the_call_that_goes_on_with_it() -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"resume with: striate\.api\.resume\('part', optimizer=…\)"):
+        train(optimizer=rmsprop, out="part", on_event=stop)
+    assert resume("part", optimizer=rmsprop, quiet=True).report.exists()
+    with pytest.raises(KeyboardInterrupt, match="resume with: striate train --resume plain"):
+        train(out="plain", on_event=stop)
+
+
 def rmsprop(params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.RMSprop([{"params": params[:1], "lr": 0.001}, {"params": params[1:]}], lr=0.002, momentum=0.5)
 

@@ -224,7 +224,7 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, step: int, train: Callable[[], No
         for event in original(*arguments):
             yield event
             if isinstance(event, StepDone) and event.step == step:
-                raise Interrupted(Path("cut"), "SIGINT")
+                raise Interrupted(Path("cut"), Config(), "SIGINT")
 
     with monkeypatch.context() as patch:
         patch.setattr(session, "training_events", events)

@@ -69,4 +69,4 @@ def _follow_training(run: RunDirectory, prepared: Prepared, processes: Processes
             if processes.sharded and (stop or due or isinstance(event, EpochDone)):
                 gathered(prepared.state)  # for the first one, which saves it
             if stop:
-                raise Interrupted(run.path, stop)
+                raise Interrupted(run.path, prepared.config, stop)

@@ -21,7 +21,7 @@ from striate.api.networks import load
 from striate.api.playing import resume_on_rewards, train_on_rewards
 from striate.data.environments.open_environment import is_environment
 from striate.data.sources.objects import Data, given_data
-from striate.errors import DataError, RunError, UsageError, pasted, reason_of
+from striate.errors import DataError, RunError, UsageError, reason_of
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
@@ -47,7 +47,7 @@ from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.first_files import refuse_changed_config, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
-from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
+from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, how_to_resume
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
@@ -403,9 +403,9 @@ def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
         with memory_explained(config), terminating_interrupts():
             yield
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
-        error.remedy += f"; then resume with: striate train --resume {pasted(run.path)}"
+        error.remedy += f"; then resume with: {how_to_resume(run.path, config)}"
         raise
     except Interrupted:
         raise
     except KeyboardInterrupt:  # while finishing: training is over and saved
-        raise Interrupted(run.path, "interrupted") from None
+        raise Interrupted(run.path, config) from None

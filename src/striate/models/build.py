@@ -28,7 +28,15 @@ from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.torch_modules import torch_name, torch_spelling
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
-from striate.models.trusted_code import give_as, is_given, name_of, refuse_untrusted, trust_named, trusted_code
+from striate.models.trusted_code import (
+    MODULE_GIVEN,
+    give_as,
+    is_given,
+    name_of,
+    refuse_untrusted,
+    trust_named,
+    trusted_code,
+)
 from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
@@ -59,7 +67,7 @@ def module_of_run(saved: str | None, module: object) -> nn.Module | None:
     also by the class or function given now. Raises ModelError where the run needs another."""
     if module is None or isinstance(module, nn.Module):
         return module
-    if not callable(module) or saved is None or not is_given(saved):
+    if not callable(module) or saved is None or not is_given(saved) or saved.startswith(MODULE_GIVEN):
         got = f"{type_of(module)} for a run of {saved or 'an nn.Module'}"
         raise ModelError("module", got, "an nn.Module of the form that was trained", "module=MyNetwork()")
     give_as(saved, module)

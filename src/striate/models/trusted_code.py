@@ -21,12 +21,13 @@ from striate.machine.cache import cache_folder
 from striate.models.from_file import names_file, object_from_file, resolve_name, source_digest
 
 _GIVEN = "given in Python: "
+MODULE_GIVEN = f"a module {_GIVEN}"
 _objects: dict[str, object] = {}
 
 
 def is_given(name: str) -> bool:
     """Whether a configuration names something that was given in Python, which no file names."""
-    return name.startswith(_GIVEN)
+    return name.startswith((_GIVEN, MODULE_GIVEN))
 
 
 def name_of(value: object) -> str:
@@ -123,7 +124,7 @@ def trusted_code(name: str, what: str, argument: str, digest: str | None = None)
                 argument,
                 f"{what} {name}",
                 "the same one again, since no file names it",
-                f"in Python: striate.load(path, {argument}=…), then the same call; or train with file.py:name",
+                _given_again(argument),
             )
         return value
     refuse_unnamed_code(name, what, argument)
@@ -131,6 +132,14 @@ def trusted_code(name: str, what: str, argument: str, digest: str | None = None)
     if state not in _ran:
         _ran[state] = object_from_file(name)
     return _ran[state]
+
+
+def _given_again(argument: str) -> str:
+    """How a call of Python gives it: what predicts takes some arguments, what trains all of them."""
+    loaded = f"striate.load(path, {argument}=…), then the same call; " if argument in ("task", "loss", "module") else ""
+    trained = f"striate.train(config=path, {argument.replace('module', 'model')}=…) trains anew"
+    resumed = f"striate.api.resume(path, {argument}=…) goes on with a run"
+    return f"in Python: {loaded}{resumed}, {trained}; or train with file.py:name"
 
 
 def take_as(saved: str, value: object, argument: str) -> None:

@@ -14,27 +14,26 @@ from striate.models.initialization.reinitialize import materialize
 from striate.models.layer_strings.layer_string import layers_of_pasted, parse_layers
 from striate.models.layer_strings.shapes import plan_network
 from striate.models.registry import size_note
-from striate.models.trusted_code import refuse_untrusted
+from striate.models.trusted_code import MODULE_GIVEN, refuse_untrusted
 from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.initial_weights import InitialWeights
 from striate.training.recipes.speedrun import network_for
 
-_GIVEN = "a module given in Python: "
-
 
 def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
     """The configuration with the network's name decided, and the reason. Raises ModelError."""
     if module is not None:
-        name = f"{_GIVEN}{type(module).__name__}"
+        name = f"{MODULE_GIVEN}{type(module).__name__}"
         return replace(config, model=replace(config.model, name=name, digest=None)), []
     name, notes = resolve_name(config.model.name), []
-    if name.startswith(_GIVEN):
+    if name.startswith(MODULE_GIVEN):
         raise ModelError(
             "model.name",
-            f"{name}: a module that was given in Python",
+            name,
             "that module, since no name builds it",
-            'striate.train(model=your_module, config="…/config.yaml"), or --model NAME',
+            "in Python: striate.api.resume(path, module=your_module) goes on with a run,"
+            " striate.train(model=your_module, config=path) trains anew; or give --model NAME",
         )
     if name == "auto":
         name, reason = network_for(config, data)

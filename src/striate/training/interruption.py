@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from striate.errors import pasted
 from striate.runs.directory import RunDirectory
 from striate.runs.plain_files import is_there
+from striate.training.config import Config
+from striate.training.own_names import how_to_resume
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run at `path` was interrupted and its state saved, or that of a little earlier kept where it was to end
-    `at_once`; `striate train --resume` goes on bit for bit."""
+    """The run at `path` of `config` was interrupted and its state saved, or that of a little earlier kept where it was
+    to end `at_once`; `how_to_resume` goes on bit for bit."""
 
-    def __init__(self, path: Path, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
+    def __init__(self, path: Path, config: Config, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
         self.path, self.signal_name = path, signal_name
         kept = "checkpoint saved in"
         if at_once:
             saved = is_there(RunDirectory(path).last)
             kept = f"stopped at once; {'the last checkpoint is intact' if saved else 'there was no checkpoint yet'} in"
-        super().__init__(f"{signal_name}: {kept} {path}; resume with: striate train --resume {pasted(path)}")
+        super().__init__(f"{signal_name}: {kept} {path}; resume with: {how_to_resume(path, config)}")
 
 
 @dataclass

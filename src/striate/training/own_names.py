@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from striate.errors import ConfigError
+from striate.errors import ConfigError, pasted
 from striate.models.from_file import names_file, resolve_name, source_digest
-from striate.models.trusted_code import refuse_unnamed_code
+from striate.models.trusted_code import is_given, refuse_unnamed_code, trusted_code
 from striate.training.config import Config
 from striate.training.config_file import get_field, option_of, with_fields
 
@@ -30,8 +31,12 @@ ARGUMENTS = {
 
 def with_code(config: Config) -> Config:
     """The configuration with whole paths of code and the digests of its files. Raises RunError for code that the user
-    has not named, ConfigError for a file that has changed since the run was started."""
+    has not named or that another process was given, ConfigError for a file that has changed since the run was
+    started."""
     named = {name: get_field(config, name) for name in NAMES_OF_CODE}
+    for field, value in named.items():
+        if isinstance(value, str) and is_given(value):
+            trusted_code(value, NAMES_OF_CODE[field], ARGUMENTS[field])
     files = {name: value for name, value in named.items() if isinstance(value, str) and names_file(value)}
     if not files:
         return replace(config, code=()) if config.code else config
@@ -48,3 +53,18 @@ def with_code(config: Config) -> Config:
                 "put the old file back, or train anew with --set code=[]",
             )
     return with_fields(config, {**files, "code": tuple(code.items())})
+
+
+def given_arguments(config: Config) -> tuple[str, ...]:
+    """The arguments of Python that gave what no file names."""
+    arguments = {"data.source": "data", "model.name": "module", **ARGUMENTS}
+    values = {argument: get_field(config, field) for field, argument in arguments.items()}
+    return tuple(argument for argument, value in values.items() if isinstance(value, str) and is_given(value))
+
+
+def how_to_resume(run: Path, config: Config) -> str:
+    """What goes on with a run: a command, or a call of Python that is given again what no file names."""
+    given = given_arguments(config)
+    if not given:
+        return f"striate train --resume {pasted(run)}"
+    return f"striate.api.resume({', '.join([repr(str(run)), *(f'{argument}=…' for argument in given)])})"

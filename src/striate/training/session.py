@@ -22,6 +22,7 @@ from striate.training.first_files import change_config
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite.detect import refuse_nonfinite_state
+from striate.training.own_names import how_to_resume
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.sharding import gathered
@@ -83,7 +84,9 @@ def run_training(
             raise
         except KeyboardInterrupt:
             saver.give_up()
-            raise Interrupted(run.path, interruption.signal_name or "interrupted", at_once=True) from None
+            raise Interrupted(
+                run.path, prepared.config, interruption.signal_name or "interrupted", at_once=True
+            ) from None
         except NonFiniteLoss as error:
             append_event(run, "non-finite", **error.to_json())
             raise
@@ -106,7 +109,7 @@ def _follow(
     events = training_events(
         state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline
     )
-    with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, written, best, trace)):
+    with _data_lost(run, config, lambda: None if processes.sharded else save(saver, prepared, written, best, trace)):
         for event in events:
             state.elapsed = monotonic() - begun
             over = isinstance(event, EpochDone)
@@ -134,7 +137,7 @@ def _follow(
             if stop:
                 saver.wait()
                 append_event(run, "interrupted", step=state.step, signal=stop)
-                raise Interrupted(run.path, stop)
+                raise Interrupted(run.path, prepared.config, stop)
     return config
 
 
@@ -146,14 +149,14 @@ def _note_change(run: RunDirectory, changed: ConfigChanged) -> None:
 
 
 @contextmanager
-def _data_lost(run: RunDirectory, save_now: Callable[[], None]) -> Iterator[None]:
+def _data_lost(run: RunDirectory, config: Config, save_now: Callable[[], None]) -> Iterator[None]:
     """Save where a file of the data can no longer be read: between two steps, so the state is whole."""
     try:
         yield
     except DataError as error:
         save_now()
         append_event(run, "data-lost", **error.to_json())
-        error.remedy = f"put the file back; everything up to here is saved: striate train --resume {pasted(run.path)}"
+        error.remedy = f"put the file back; everything up to here is saved: {how_to_resume(run.path, config)}"
         raise
 
 

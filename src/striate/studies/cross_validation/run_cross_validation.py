@@ -126,7 +126,7 @@ def _run_fold(
         result = _train_fold(run, prepared, repeat + 1, fold + 1, console, asked)
         save_fold(run, result)  # before its baselines: they may take long, and an interruption loses only them
     if study.config.baseline:
-        _stop_if_asked(run, asked)
+        _stop_if_asked(run, study.config, asked)
         result = replace(result, baselines=_fit_baselines(prepared))
         save_fold(run, result)
     append_event(run, "fold", **result.row())
@@ -142,7 +142,7 @@ def _train_fold(
 
             def read(event: Event) -> None:
                 show(event)
-                _stop_if_asked(run, asked)
+                _stop_if_asked(run, prepared.config, asked)
 
             return train_fold(prepared, repeat=repeat, fold=fold, read=read)
     except NonFiniteLoss as error:
@@ -159,10 +159,10 @@ def _fit_baselines(prepared: Prepared) -> dict[str, dict[str, Any]]:
     return {baseline.name: baseline.metrics | {"seconds": round(baseline.seconds, 3)} for baseline in fitted}
 
 
-def _stop_if_asked(run: RunDirectory, asked: Interruption) -> None:
+def _stop_if_asked(run: RunDirectory, config: Config, asked: Interruption) -> None:
     if asked.signal_name:
         append_event(run, "interrupted", signal=asked.signal_name)
-        raise Interrupted(run.path, asked.signal_name)
+        raise Interrupted(run.path, config, asked.signal_name)
 
 
 def _line(result: FoldResult, study: CrossValidation) -> str:

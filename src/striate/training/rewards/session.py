@@ -86,12 +86,14 @@ def run_rewards(
                 if stop:
                     saver.wait()
                     append_event(run, "interrupted", step=state.learner.step, signal=stop)
-                    raise Interrupted(run.path, stop)
+                    raise Interrupted(run.path, prepared.config, stop)
         except Interrupted:
             raise
         except KeyboardInterrupt:
             saver.give_up()
-            raise Interrupted(run.path, interruption.signal_name or "interrupted", at_once=True) from None
+            raise Interrupted(
+                run.path, prepared.config, interruption.signal_name or "interrupted", at_once=True
+            ) from None
         except NonFiniteLoss as error:
             error.remedy = f"{error.remedy} {(prepared.config.optim.lr or 0) / 4:g}, from {pasted(run.config)}"
             append_event(run, "non-finite", **error.to_json())
