@@ -280,7 +280,7 @@ def test_planted_knowledge_is_found(
 
 
 LIGHT = [
-    "import striate",
+    "import striate; striate.api",
     "from striate.cli.main import make_app; make_app()",
     "import striate.training.config, striate.training.config_file",
     "import striate.models.layer_strings.layer_string, striate.models.registry",

@@ -8,7 +8,7 @@ from striate.loading import loaded
 from striate.version import VERSION
 
 if TYPE_CHECKING:
-    from striate import reference
+    from striate import api, reference
     from striate.account.gradients.check import check_gradients
     from striate.account.ledger import Ledger
     from striate.account.summarize import summarize
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
+_ROOMS = ("api", "reference")
 _PUBLIC = {
     "train": "striate.api",
     "load": "striate.api",
@@ -105,6 +106,7 @@ __all__ = [
     "StriateError",
     "Task",
     "Trained",
+    "api",
     "build",
     "check_data",
     "check_gradients",
@@ -134,8 +136,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import striate` costs milliseconds: torch alone takes over a second.
-    if name == "reference":
-        return loaded("striate.reference")
+    if name in _ROOMS:
+        return loaded(f"striate.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'striate' has no attribute {name!r}")
     return getattr(loaded(_PUBLIC[name]), name)

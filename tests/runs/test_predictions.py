@@ -39,6 +39,10 @@ def test_what_was_written_is_read(tmp_path):
     likely = written.answers > 0.4
     np.testing.assert_allclose(read.answers[likely], written.answers[likely], rtol=0.001)
     assert read_predictions(run, "val") is None
+    (tmp_path / "config.yaml").touch()
+    np.testing.assert_array_equal(read_predictions(str(tmp_path), "test").ids, written.ids)
+    with pytest.raises(RunError):
+        read_predictions(tmp_path / "none", "test")
 
 
 def test_a_probability_of_zero_stays_none(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import RunError, pasted
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import explained, write_atomic
 from striate.runs.plain_files import is_there, make_folder, open_plain
 from striate.wording import several
@@ -78,9 +78,10 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
     return True
 
 
-def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
+def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions | None:
     """The predictions that were saved for `val` or `test`; None where there are none: a run of an earlier version, or
     of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
+    run = run if isinstance(run, RunDirectory) else open_run(Path(run))
     path = run.predictions / f"{split}.npz"
     if not is_there(path):
         return None
