@@ -96,7 +96,8 @@ def show(
         if given is not None and option not in _OPTIONS[what]:
             name = "IMAGE" if option == "image" else f"--{option}"
             given = ",".join(map(str, given)) if isinstance(given, tuple) else given
-            raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {given}")
+            typed = given if option == "image" else f"{name} {given}"
+            raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {typed}")
     with same_random_state():
         subject = find_subject(model, input_shape, announce or (lambda _: None))
         return _SHOWS[what](_Request(subject, image, layer, unit, position))

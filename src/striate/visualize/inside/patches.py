@@ -26,7 +26,7 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     spread,
 )
-from striate.wording import several, show_sizes
+from striate.wording import several, show_shape, show_sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ def _place(position: Shape, size: Shape, name: str) -> int:
     """Where the position lies in the flattened map. Raises UsageError where the map does not have it."""
     if len(position) != len(size) or any(not 0 <= at < side for at, side in zip(position, size, strict=True)):
         got = (
-            f"{','.join(map(str, position))}, of {name} whose maps have {show_sizes(size) if size else 'no'} positions"
+            f"{','.join(map(str, position))}, of {name} whose maps have {show_shape(size) if size else 'no'} positions"
         )
         middle = ",".join(str(side // 2) for side in size)
         expected = f"up to {','.join(str(side - 1) for side in size)}, from 0" if size else "no position"
