@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest
         (["RUN", "filters", "--layer", "conv9"], "--layer conv2"),
         (["RUN", "filters", "--unit", "6"], "--unit 5"),
         (["RUN", "filters", "mnist5k#1"], "it changes nothing there"),
-        (["RUN", "embedding", "--unit", "1"], "it changes nothing there"),
+        (["RUN", "embedding", "--unit", "1"], "leave out --unit 1"),
+        (["mnist-cnn", "deconvnet", "mnist5k#3", "--layer", "relu2", "--position", "99,99"], "have 8×8 positions"),
         (["RUN", "maps", "nothing.png"], "no such file"),
         (["RUN", "maps", "--input", "1x8x8"], "leave out --input"),
         (["RUN", "maps", "--out", "x.jpg"], "--out x.png"),
@@ -71,6 +73,25 @@ def test_what_cannot_be_drawn(words: list[str], said: str, digits: Path, capsys:
     assert said in err
     assert not out
     assert not list(Path().glob("*.png"))
+
+
+def test_a_run_in_a_folder_of_a_networks_name_is_meant_first(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits, "mnist-cnn")
+    assert main(["show", "mnist-cnn", "filters"]) == 0
+    err = capsys.readouterr().err
+    assert "the run in the folder ./mnist-cnn" in err
+    assert "random weights" not in err
+    assert main(["summary", "mnist-cnn"]) == 0
+    out, err = capsys.readouterr()
+    assert "1×8×8" in out
+    assert "the untrained network is mnist-cnn()" in err
+    assert main(["summary", "mnist-cnn()"]) == 0
+    out, err = capsys.readouterr()
+    assert "1×28×28" in out
+    assert "./mnist-cnn" not in err
 
 
 @pytest.mark.each_nth(3)

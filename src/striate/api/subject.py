@@ -26,7 +26,7 @@ from striate.data.predict_inputs import require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
 from striate.models.build import build_model
 from striate.models.from_file import names_file
-from striate.models.from_run import names_run
+from striate.models.from_run import names_run, run_first
 from striate.models.preserved_state import TRIALS
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import user_path
@@ -192,7 +192,7 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
     if not isinstance(model, str | Path):
         remedy = "the functions of striate.visualize.inside take any nn.Module, with inputs as it takes them"
         raise ModelError("model", f"{type_of(model)}, whose inputs are not known", "a run or a name", remedy)
-    text = str(model)
+    text = run_first(str(model), announce)
     if names_run(text) or (isinstance(model, Path) and not names_file(text)):
         if input_shape is not None:
             raise UsageError("--input", f"a shape for the run {text}", "none", "leave out --input: a run knows its own")

@@ -60,10 +60,12 @@ def summary(
         Print one JSON document on stdout.
     """
     from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.models.from_run import run_first
 
     shape = None if input is None else read_sizes("--input", input, "3x224x224")
     _refuse(depth, "--against" if against is not None else "--json" if json else None)
     _refuse_files(html, svg, force)
+    model, against = run_first(model, print_note), against and run_first(against, print_note)
     with results_only(json):
         found = _summarize(model, shape, classes, against, effective)
     _write(found, html, svg)

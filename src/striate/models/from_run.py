@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def names_run(text: str) -> bool:
         return is_there(path / "config.yaml") or (path.is_file() and (not bare or path.suffix == ".pt"))
     except (OSError, RuntimeError, ValueError):  # a layer string is longer than a path may be
         return False
+
+
+def run_first(text: str, announce: Callable[[str], None]) -> str:
+    """The path of the run in the folder that has the name of a network or a layer, which `announce` is told; all else
+    as it is. For what looks at a network; what builds one by its name does so wherever it is called."""
+    name = text.strip()
+    if name not in (*MODELS, *WORDS) or not is_there(Path(name) / "config.yaml"):
+        return text
+    announce(f"{name} is the run in the folder ./{name}; the untrained network is {name}()")
+    return f"./{name}"
 
 
 def read_network(text: str) -> SavedNetwork:
