@@ -75,3 +75,20 @@ def test_a_page_is_told_a_mistake_without_a_line_on_the_console(client: TestClie
     unread = client.get("/api/explore/about", headers={"striate-refusals": "answers"})
     assert unread.status_code == 200
     assert unread.json()["error"]["got"] == "a lab without a run"
+
+
+@pytest.mark.parametrize(("body", "got"), [("notjson", "notjson"), ("[1]", "[1]"), ("", "nothing")])
+def test_a_body_that_is_no_object_is_told_as_it_came(client: TestClient, body: str, got: str) -> None:
+    error = client.post("/api/build/network", content=body, headers={"content-type": "application/json"}).json()
+    told = error["error"]
+    assert (told["where"], told["got"], told["expected"]) == ("the body", got, "a JSON object")
+    assert "application/json" in told["remedy"]
+    typed = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/api/build/network", content=body, headers=typed).json() == error
+
+
+def test_a_value_that_was_not_sent_is_told_as_missing(client: TestClient) -> None:
+    for told in (client.get("/api/play/windows"), client.post("/api/build/network", json={})):
+        error = told.json()["error"]
+        assert error["got"] == "nothing"
+        assert error["remedy"] == f"send such a value for {error['where']}"

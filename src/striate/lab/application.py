@@ -158,14 +158,23 @@ def _refuse_arguments(request: Request, error: Exception) -> Response:
     """Arguments of the wrong type: fields of a page, or an address that somebody typed."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid" or first["loc"] == ("body",):
+        return _refusal(request, _no_object(error.body))
     where = " ".join(str(part) for part in first["loc"][1:])
     limits = first.get("ctx") or {}
     sentence = _EXPECTED.get(first["type"], "")
     expected = sentence.format(**limits) if sentence else first["msg"]
     nearest = limits.get("le", limits.get("ge"))
-    remedy = "change it" if nearest is None else f"write {nearest}"
-    record = {"where": where, "got": str(first.get("input"))[:80] or "nothing", "expected": expected, "remedy": remedy}
-    return _refusal(request, record)
+    remedy = f"send such a value for {where}" if nearest is None else f"write {nearest}"
+    got = "" if first["type"] == "missing" else str(first.get("input"))[:80]
+    return _refusal(request, {"where": where, "got": got or "nothing", "expected": expected, "remedy": remedy})
+
+
+def _no_object(body: object) -> dict[str, str]:
+    """The record for a body that is damaged, or of another kind."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else "" if body is None else str(body)
+    remedy = 'send {"name": value, …}, with content-type: application/json'
+    return {"where": "the body", "got": text[:80] or "nothing", "expected": "a JSON object", "remedy": remedy}
 
 
 _EXPECTED = {
