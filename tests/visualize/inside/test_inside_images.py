@@ -106,6 +106,9 @@ def test_wrong_requests() -> None:
         maximize_units(nn.Linear(5, 2), (5,), RANGE)
     with pytest.raises(DataError, match=r"5 features(.|\n)*striate show mnist-cnn invert mnist5k#17"):
         invert_layers(nn.Linear(5, 2), torch.zeros(5), RANGE)
+    module = nn.Conv2d(3, 2, 3)
+    one, batch = (invert_layers(module, x, RANGE, steps=2) for x in (torch.ones(3, 6, 6), torch.ones(1, 3, 6, 6)))
+    np.testing.assert_array_equal(batch.images, one.images)
     with pytest.raises(DataError, match="images"):
         exciting_patches(nn.Linear(5, 2), torch.zeros(3, 5))
 

@@ -8,7 +8,7 @@ import torch
 from looked_at import SHAPE, Functional, inputs, network
 from torch import nn
 
-from striate.errors import ModelError, UsageError
+from striate.errors import DataError, ModelError, UsageError
 from striate.models.build import build_model
 from striate.visualize.inside.feature_maps import feature_maps, feature_maps_figure
 from striate.visualize.inside.features import find_features
@@ -71,11 +71,14 @@ def test_what_is_not_there_is_told_with_what_is() -> None:
         feature_maps(module, inputs()[0], "nothing")
     with pytest.raises(ModelError, match="inputs that the network takes"):
         feature_maps(module, torch.zeros(1, 5, 5))
+    with pytest.raises(DataError, match="a batch of 2 inputs"):
+        feature_maps(module, inputs()[:2])
 
 
 def test_maps_come_in_the_order_of_their_activity() -> None:
     module, x = network().eval(), inputs()[0]
     (layer,) = feature_maps(module, x, "6").layers
+    np.testing.assert_array_equal(feature_maps(module, x[None], "6").layers[0].maps, layer.maps)
     with torch.no_grad():
         values = module[:7](x[None])[0].numpy()
     assert layer.shape == (8, 3, 3)

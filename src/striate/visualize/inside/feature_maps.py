@@ -15,7 +15,7 @@ from striate.errors import DataError
 from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, evenly_chosen, main_title, new_figure, show_image
 from striate.visualize.inside.filters import flat_kernel
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors, strength_colors
-from striate.visualize.inside.passes import LayerOutput, choose_layer, layer_outputs
+from striate.visualize.inside.passes import LayerOutput, choose_layer, outputs_of_one
 from striate.wording import several, shorten_path, show_shape
 
 if TYPE_CHECKING:
@@ -62,11 +62,10 @@ class FeatureMaps:
 
 
 def feature_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None, *, most: int = MOST) -> FeatureMaps:
-    """What every layer, or `layer` alone, gives for one normalized input `x`, (C, *spatial) or (F,), the most active
-    units first, at most `most` maps a layer. Raises UsageError for a layer that is not there, DataError for a batch of
-    several inputs, or where what comes out is not finite."""
-    batch = x[None]
-    outputs = layer_outputs(module, batch)
+    """What every layer, or `layer` alone, gives for one normalized input `x`, (C, *spatial), (F,) or a batch of it, the
+    most active units first, at most `most` maps a layer. Raises UsageError for a layer that is not there, DataError for
+    a batch of several inputs, or where what comes out is not finite."""
+    _, outputs = outputs_of_one(module, x)
     if not outputs:
         raise DataError("feature maps", "no layer that gives a tensor for each input", "one", "another network")
     chosen = outputs if layer is None else (choose_layer(outputs, layer),)

@@ -64,6 +64,23 @@ def layer_outputs(
     return tuple(found)
 
 
+def outputs_of_one(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, tuple[LayerOutput, ...]]:
+    """One normalized input without batch, (C, *spatial) or (F,), also where `x` is a batch that holds one; and what
+    every layer gives for it. Raises DataError for a batch of several, ModelError where the network takes neither."""
+    try:
+        return x, layer_outputs(module, x[None])
+    except ModelError:
+        try:
+            outputs = layer_outputs(module, x)
+        except ModelError:
+            outputs = ()
+        if not outputs:
+            raise
+    if len(x) > 1:
+        raise DataError("x", f"a batch of {len(x)} inputs", "one input", "give one of them: x[0]")
+    return x[0], outputs
+
+
 def attached_output(module: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
     """What the layer `name` gives for `x` (B, …), with its way back to x; for use within `on_trial`."""
     found: list[torch.Tensor] = []

@@ -23,6 +23,7 @@ from striate.visualize.inside.passes import (
     choose_unit,
     layer_outputs,
     no_such_layer,
+    outputs_of_one,
     spread,
 )
 from striate.wording import several, shorten_path, show_shape
@@ -106,14 +107,15 @@ def maximize_units(
 def invert_layers(
     module: nn.Module, x: torch.Tensor, values: Range, layer: str | None = None, *, steps: int = STEPS
 ) -> Inversions:
-    """Images with the same activations of a layer as the normalized image `x` (C, *spatial): what the layer preserves.
+    """Images with the same activations of a layer as the normalized image `x`, (C, *spatial) or a batch of it: what the
+    layer preserves.
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
     representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
-    that are not images.
+    that are not images, or several.
     """
     _refuse_tables(tuple(x.shape), "image for a layer", "striate show mnist-cnn invert mnist5k#17")
-    outputs = layer_outputs(module, x[None])
+    x, outputs = outputs_of_one(module, x)
     if layer is None:
         shown = [output for output in outputs if output.kind not in ("flatten", "dropout")]
         chosen = [shown[int(k)] for k in spread(len(shown), LAYERS)]
