@@ -133,7 +133,7 @@ def test_all_else_is_refused(name: str) -> None:
 def test_a_network_in_the_place_of_the_space() -> None:
     with pytest.raises(StriateError, match="model=…"):
         striate.sweep("digits", Fixed)  # type: ignore[arg-type]
-    with pytest.raises(StriateError, match="model=Fixed"):
+    with pytest.raises(StriateError, match=r"model=lambda: Fixed\(…\)"):
         striate.sweep("digits", model=Fixed())
 
 

@@ -164,8 +164,9 @@ def sweep(
     """
     name, module = named_model(model)
     if module is not None:
-        got, remedy = f"one {type(module).__name__}, made already", f"give its class: model={type(module).__name__}"
-        raise UsageError("model", got, "a name, or a class or function that makes one for each trial", remedy)
+        made = type(module).__name__
+        expected = "a name, or a class or function that makes one for each trial"
+        raise UsageError("model", f"one {made}, made already", expected, f"give a function: model=lambda: {made}(…)")
     given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": name}
     fields = requested_fields(given, set or {})
     texts = space_texts(over)
