@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_a_class_is_trained_and_given_channels_and_classes(run: striate.api.Run)
 def test_a_module_that_hardly_trained_is_told_no_command() -> None:
     run = striate.train("digits", Fixed(), epochs=1, out="r", set=PLAIN)
     assert "striate train" not in str(run.metrics["findings"])
+    again = unescape(run.report.read_text(encoding="utf-8"))
+    assert "striate.train(model=…, config='r/config.yaml', out='r-again')" in again
+    assert "striate train --config" not in again
     with pytest.raises(StriateError) as caught:
         striate.train(config=run.path / "config.yaml")
     assert caught.value.got == "a module given in Python: Fixed"

@@ -13,7 +13,6 @@ from striate.account.ledger import Ledger
 from striate.account.remarks.parts import teacher_remarks
 from striate.doctor.in_options import in_options
 from striate.doctor.run_curves import curve_findings, read_curves
-from striate.errors import pasted
 from striate.records import Finding
 from striate.report.summary import short_layer_table
 from striate.runs.directory import RunDirectory
@@ -22,6 +21,7 @@ from striate.runs.events import read_notes
 from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
 from striate.training.config_file import config_to_yaml
+from striate.training.own_names import how_to_repeat
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Picture, Section, Table
@@ -124,7 +124,7 @@ def run_content(
         history=[row.flat() for row in prepared.state.history],
         config=config_to_yaml(config),
         environment=read_environment(run.environment),
-        command=f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}",
+        command=how_to_repeat(run, config),
         findings=(*prepared.findings, *noticed),
         notes=notes,
         pictures=pictures,

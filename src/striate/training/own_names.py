@@ -8,6 +8,7 @@ from pathlib import Path
 from striate.errors import ConfigError, pasted
 from striate.models.from_file import names_file, resolve_name, source_digest
 from striate.models.trusted_code import is_given, refuse_unnamed_code, trusted_code
+from striate.runs.directory import RunDirectory
 from striate.training.config import Config
 from striate.training.config_file import get_field, option_of, with_fields
 
@@ -64,7 +65,16 @@ def given_arguments(config: Config) -> tuple[str, ...]:
 
 def how_to_resume(run: Path, config: Config) -> str:
     """What goes on with a run: a command, or a call of Python that is given again what no file names."""
-    given = given_arguments(config)
+    given = [f"{argument}=…" for argument in given_arguments(config)]
     if not given:
         return f"striate train --resume {pasted(run)}"
-    return f"striate.api.resume({', '.join([repr(str(run)), *(f'{argument}=…' for argument in given)])})"
+    return f"striate.api.resume({', '.join([repr(str(run)), *given])})"
+
+
+def how_to_repeat(run: RunDirectory, config: Config) -> str:
+    """What trains anew as a run was: a command, or such a call of Python."""
+    given = [f"{argument}=…".replace("module", "model") for argument in given_arguments(config)]
+    out = f"{run.path}-again"
+    if not given:
+        return f"striate train --config {pasted(run.config)} --out {pasted(out)}"
+    return f"striate.train({', '.join([*given, f'config={str(run.config)!r}', f'out={out!r}'])})"

@@ -21,6 +21,7 @@ from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan_cross_validation import CrossValidation
 from striate.tasks.registry import is_known, known_metrics, metric_named, metric_text
 from striate.training.config_file import config_to_yaml
+from striate.training.own_names import how_to_repeat
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import saved_picture
 from striate.visualize.training_curves import fold_curves_figure, folds_figure
@@ -83,14 +84,9 @@ def make_content(
         findings=study.findings,
         config=config_to_yaml(study.config),
         environment=environment_table(run.environment),
-        command=repeat_command(run.path),
+        command=how_to_repeat(run, study.config),
         final_command=final_command(run.path),
     )
-
-
-def repeat_command(run: Path) -> str:
-    """What repeats a study when pasted."""
-    return f"striate train --config {pasted(run / 'config.yaml')} --out {pasted(f'{run}-again')}"
 
 
 def final_command(run: Path) -> str:

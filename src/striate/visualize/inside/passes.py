@@ -16,7 +16,7 @@ from striate.errors import DataError, ModelError, UsageError, one_line
 from striate.layers.blocks import Residual
 from striate.models.preserved_state import on_trial, zero_input
 from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 _MOST, _NUMBERS = 64, 2**20
 
@@ -77,7 +77,7 @@ def outputs_of_one(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, tu
         if not outputs:
             raise
     if len(x) > 1:
-        raise DataError("x", f"a batch of {len(x)} inputs", "one input", "give one of them: x[0]")
+        raise DataError("x", f"a batch of {several(len(x), 'input')}", "one input", "give one of them: x[0]")
     return x[0], outputs
 
 
