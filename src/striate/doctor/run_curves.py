@@ -12,12 +12,12 @@ from typing import Any
 
 from striate.doctor.unlabeled_curves import unlabeled_findings
 from striate.errors import RunError, pasted
-from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
 from striate.runs.written import read_written
 from striate.training.config_file import config_from_yaml
+from striate.training.own_names import given_arguments
 from striate.wording import several, short_number
 
 WORSE = 1.25
@@ -216,7 +216,7 @@ def _ended_by_itself(curves: Curves, steps: int) -> bool:
 def _longer(curves: Curves) -> Remedy:
     """The same training for longer, as a command; of what was given in Python there is none."""
     config = None if curves.run is None else config_from_yaml(curves.run.config)
-    given = config is not None and (is_given(config.data.source) or is_given(config.model.name))
+    given = config is not None and bool(given_arguments(config))
     if curves.run is None or config is None or curves.passes is None or given:
         return Remedy("Train for longer.", settings={"schedule.name": "one-cycle"}, advice="more epochs")
     times = max(_ENOUGH / curves.passes, _LONGER)
