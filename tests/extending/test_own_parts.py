@@ -102,6 +102,7 @@ def test_what_another_process_was_given_is_refused_before_anything_is_written(mo
     with pytest.raises(RunError, match="transform") as caught:
         striate.train(config=run.path / "config.yaml", epochs=2, out="longer")
     assert not Path("longer").exists()
+    assert "striate train" not in str(run.metrics["findings"])
     assert "striate.load" not in caught.value.remedy
     assert "striate.train(config=path, transform=…)" in caught.value.remedy
     assert striate.train(config=run.path / "config.yaml", transform=flipped, out="again").report.exists()
