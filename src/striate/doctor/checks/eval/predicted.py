@@ -26,6 +26,8 @@ from striate.doctor.setup.script_source import (
 from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
+_DEEPEST = 3
+"""Functions within functions."""
 _SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
 
 
@@ -157,8 +159,14 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             return
         names = source.predictions_in(source.scope_of(node))
         logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
+        held = _innermost(node.left)
+        given = _given(source, node, held.id) if logits and isinstance(held, ast.Name) else []
         known = isinstance(node.left, ast.Name) and node.left.id in names
-        if logits and limit == 0.5 and (known or (made and all(map(source.runs_network, made)))):
+        if (
+            logits
+            and limit == 0.5
+            and (known or any(one and all(map(source.runs_network, one)) for one in (made, *given)))
+        ):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                          "0.62", "0")  # fmt: skip
             return
@@ -208,25 +216,42 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _given_squashed(source: ScriptSource, node: ast.AST, name: str) -> bool:
-    """Whether each call of the function around a node gives its parameter of that name what functions of the user's
-    return, `score(*predict(loader))`, and that is made by a sigmoid or softmax."""
+    """Whether each call of the function around a node gives its parameter of that name what a sigmoid or softmax
+    made."""
+    given = _given(source, node, name)
+    return bool(given) and all(given) and {called(part) for made in given for part in made} <= _SQUASHING.keys()
+
+
+def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
+    """Of each call of the function around a node, what made that which it gives its parameter of a name, also within
+    functions of the user's: `score(predict(loader))`, `score(*predict(loader))`."""
     function = source.function_of(node)
     names = [] if function is None else [parameter.arg for parameter in function.args.args]
-    calls = source.calls_of(function) if function is not None and name in names else []
-    made = list[ast.expr]()
-    for call in calls:
+    found = []
+    for call in source.calls_of(function) if function is not None and name in names else []:
         spread = call.node.args[0] if call.node.args and isinstance(call.node.args[0], ast.Starred) else None
-        asked = spread.value if spread is not None else None
-        makers = source.functions_of(asked) if isinstance(asked, ast.Call) else []
-        for maker in makers:
-            for part in (part.value for part in ast.walk(maker) if isinstance(part, ast.Return)):
-                place = names.index(name)
-                several = isinstance(part, ast.Tuple) and place < len(part.elts)
-                held = _innermost(part.elts[place]) if several else None  # type: ignore[union-attr]
-                made += _makers(maker, held.id, frozenset({held.id})) if isinstance(held, ast.Name) else []
-        if not makers:
-            return False
-    return bool(made) and {*map(called, made)} <= _SQUASHING.keys()
+        value = dict(source.arguments(function, call.node)).get(name) if spread is None else spread.value  # type: ignore[arg-type]
+        place = None if spread is None else names.index(name)
+        made = [] if value is None else _origins(source, source.scope_of(call.node), value, place, _DEEPEST)
+        found.append(made)
+    return found
+
+
+def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int | None, depth: int) -> list[ast.expr]:
+    """What made a value; of `place`, that part of what functions of the user's return."""
+    value = _innermost(value)
+    parts = _makers(scope, value.id, frozenset({value.id})) if isinstance(value, ast.Name) else [value]
+    found = list[ast.expr]()
+    for part in parts:
+        follows = depth and isinstance(part, ast.Call) and not source.runs_network(part)
+        makers = source.functions_of(part) if follows and isinstance(part, ast.Call) else []
+        returned = [(maker, node.value) for maker in makers for node in ast.walk(maker) if isinstance(node, ast.Return)]
+        for maker, result in returned:
+            if place is not None:
+                result = result.elts[place] if isinstance(result, ast.Tuple) and place < len(result.elts) else None
+            found += [] if result is None else _origins(source, maker, result, None, depth - 1)
+        found += [] if returned else [part]
+    return found
 
 
 def _innermost(held: ast.expr) -> ast.expr:
