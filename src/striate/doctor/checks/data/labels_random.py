@@ -22,7 +22,7 @@ from striate.doctor.evidence.graph_batches import graphs_described
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import Samples, class_numbers
-from striate.doctor.evidence.simple_models import answers_belong, are_of_others, belonging, consult, related
+from striate.doctor.evidence.simple_models import Reference, answers_belong, are_of_others, belonging, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
 from striate.records import Finding
@@ -35,8 +35,8 @@ LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 16, 2
 _TO_GAIN, _FEWEST_RANKED = 0.3, 10
-_ASKED, _KNOWN = 1000, 0.4
-"""Samples; of what there is to gain over chance, what models of validation know of it."""
+_ASKED, _KNOWN, _FEWEST_IN_CLASS = 1000, 0.4, 10
+"""Samples; of what there is to gain over chance, what models of validation know of it; samples of a class."""
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
     f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network, which "
@@ -126,7 +126,8 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     try:
         labels = evidence.samples.labels
     except NoEvidence:
-        return _numbers(evidence)
+        held = _held(evidence)
+        return _numbers(evidence) if held is None else _of_held(evidence, *held)
     if len(labels) < _FEWEST:
         raise NoEvidence(
             f"{several(len(labels), 'sample is', 'samples are')} too few to tell labels at random from hard ones"
@@ -148,28 +149,63 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
     else:
         reference = evidence.reference if graphs is None else consult(graphs, labels, evidence.clock)
-    count = len(reference.labels)
-    said = []
-    for name in reference.best:
-        chance, got = reference.by_chance(name), reference.accuracy(name)
-        error = (chance * (1 - chance) / count) ** 0.5
-        if 1 - chance < _TO_GAIN:
-            raise NoEvidence("nearly all samples are of one class: better than chance would hardly show")
-        if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
-            return
-        said.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    said = _at_chance(reference)
+    if said is None:
+        return
     network = _network(evidence, graphs is not None, ranked=rows is not None)
     if network is None:
         return
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"accuracy on samples that a model was not fitted to, {count:,} in all"
+        measured=f"accuracy on samples that a model was not fitted to, {len(reference.labels):,} in all"
         f"{', as many of the commonest class as of the next' if rows is not None else ''}: {', '.join(said)}; the "
         f"network {network}",
         why=_WHY,
         remedy=_REMEDY,
     )
+
+
+def _at_chance(reference: Reference) -> list[str] | None:
+    """What simple models know of labels, and what chance does, in words; None where one is better, or may be. Raises
+    NoEvidence where that would hardly show."""
+    said, count = [], len(reference.labels)
+    for name in reference.best:
+        chance, got = reference.by_chance(name), reference.accuracy(name)
+        error = (chance * (1 - chance) / count) ** 0.5
+        if 1 - chance < _TO_GAIN:
+            raise NoEvidence("nearly all samples are of one class: better than chance would hardly show")
+        if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
+            return None
+        said.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    return said
+
+
+def _held(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The images of a data set (N, C, H, W) and the class numbers that it holds beside them (N,), by which it chooses
+    what goes together, as of triplets; None where it is not clear."""
+    data = getattr(evidence.setup.train, "dataset", None)
+    held = list(vars(data).values()) if hasattr(data, "__dict__") else []
+    images = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 4 and len(part) >= _FEWEST]
+    lists = [part for part in held if isinstance(part, list) and all(type(value) is int for value in part)]
+    numbers = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 1]
+    numbers += map(torch.tensor, lists)
+    labels = [part for part in numbers if images and len(part) == len(images[0]) and not part.is_floating_point()]
+    single = len(images) == len(labels) == 1 and 1 < len(labels[0].unique()) <= len(labels[0]) / _FEWEST_IN_CLASS
+    return (images[0].float(), labels[0]) if single and int(labels[0].min()) >= 0 else None
+
+
+def _of_held(evidence: Evidence, images: torch.Tensor, labels: torch.Tensor) -> Iterable[Finding]:
+    said = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
+    if said is not None:
+        yield LABELS_RANDOM.finding(
+            severity="error",
+            where="the labels of the training data set",
+            measured=f"by them it chooses what goes together; accuracy on images that a model was not fitted to, "
+            f"{len(labels[:_ASKED]):,} in all: {', '.join(said)}",
+            why=_WHY,
+            remedy=_REMEDY,
+        )
 
 
 def _evened(labels: torch.Tensor) -> torch.Tensor | None:

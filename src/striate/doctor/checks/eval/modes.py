@@ -29,7 +29,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     ]
     if not parts:
         return
-    evaluating, training = _modes(source)
+    evaluating, training = _modes(source, evidence.setup.model)
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
     if not evaluating and loop is None and training and source.library is None:
         loop = _run_without_gradients(source) or _switched(source) or _evaluated_at_once(source)
@@ -107,19 +107,30 @@ def _of_another_training(source: ScriptSource, site: Site) -> bool:
     return False
 
 
-def _modes(source: ScriptSource) -> tuple[list[Site], list[Site]]:
-    """The calls that put a network into evaluation mode, and those into training mode; `train(flag)` is both."""
+def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Site]]:
+    """The calls that put the network, or what may be it, into evaluation mode, and those into training mode;
+    `train(flag)` is both."""
     evaluating, training = [], []
     for site in source.calls("eval", "train"):
         receiver = source.value(receiver_of(site.node))
         if isinstance(site.node.func, ast.Name) or (receiver is not None and not isinstance(receiver, nn.Module)):
             continue
+        if isinstance(receiver, nn.Module) and _is_apart(receiver, model):
+            continue  # a teacher's, say
         mode = site.node.args[0] if site.node.args else None
         if called(site.node) == "eval" or mode is not None:
             evaluating.append(site)
         if called(site.node) == "train" and not (isinstance(mode, ast.Constant) and mode.value is False):
             training.append(site)
     return evaluating, training
+
+
+def _is_apart(network: nn.Module, model: nn.Module) -> bool:
+    """Whether it is a network of another form with weights of its own: an average has the shapes of the other's."""
+    own, others = (list(net.parameters()) for net in (network, model))
+    ids = {id(weight) for weight in others}
+    apart = bool(own) and not any(id(weight) in ids for weight in own)
+    return apart and [weight.shape for weight in own] != [weight.shape for weight in others]
 
 
 def _evaluation_loop(source: ScriptSource) -> ast.For | None:

@@ -54,7 +54,7 @@ def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     if form == "log probabilities" or (call.name != "nll_loss" and not _is_likelihood(call)):
         return None
     sums = scores.double().exp().sum(1)
-    if float((sums - 1).abs().max()) < _OF_BFLOAT16:
+    if not float((sums - 1).abs().max()) >= _OF_BFLOAT16:  # nor NaN
         return None
     total = float(sums.mean()) if form == "logits" else 1.0
     what = "probabilities" if form == "probabilities" else f"scores whose exponentials sum to {total:.3g} instead of 1"

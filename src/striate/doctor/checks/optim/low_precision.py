@@ -37,9 +37,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     whole = evidence.variant("weights in float32", Change(prepare=_to_float32))
     lost, broken = max(_unchanged(trial), _rounded_away(evidence)), not all(map(math.isfinite, trial.losses[-10:]))
     tried = whole.error is None and bool(whole.rows)
-    if not (math.isfinite(whole.level()) if tried else broken and any(p.dtype == torch.float16 for p in half)):
+    # Untried, where the network itself makes its inputs half: float16 ends in NaN, bfloat16 takes up too little.
+    if not (math.isfinite(whole.level()) if tried else broken is any(p.dtype == torch.float16 for p in half)):
         return
-    better = broken or whole.level() * _BETTER < trial.level()
+    better = broken or (tried and whole.level() * _BETTER < trial.level())
     kept = half[0].dtype == torch.bfloat16 and not better and lost < _LOST
     coarse = _coarse(evidence) if kept and _scales_by_number(trial.replica.optimizer) else 0.0
     if not better and lost < _LOST and coarse < _COARSE:
@@ -51,7 +52,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the weights",
         measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: "
         f"{_of_changes(coarse) if coarse else _of_numbers(trial, lost)}"
-        f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf'}",
+        f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf' * broken}",
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
         "digits: a smaller step is rounded away, and Adam's eps of 1e-8 is zero in float16.",
         remedy=f"keep the weights in float32, `model.float()`, and compute in half precision: "
