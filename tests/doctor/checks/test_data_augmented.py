@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import torch
@@ -147,3 +148,36 @@ def test_noise_that_drowns_samples_without_validation(noise: float, drowned: boo
     except NoEvidence:  # there is no validation for the rest of it
         said = []
     assert ["drawn again" in finding.measured for finding in said] == [True] * drowned
+
+
+class Squares(Dataset[tuple[Tensor, Tensor]]):
+    """Squares and how large they are, drawn a little zoomed, or by a chance of its own."""
+
+    def __init__(self, first: int, closest: int, *, moves: bool) -> None:
+        self.first, self.closest, self.moves = first, closest, moves
+
+    def __len__(self) -> int:
+        return 160
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        side = 2 + (self.first + 7 * number) % 8
+        image = torch.zeros(1, 16, 16)
+        image[:, 8 - side // 2 : 8 + (side + 1) // 2, 8 - side // 2 : 8 + (side + 1) // 2] = 1
+        if self.moves:
+            seen = int(torch.randint(self.closest, 17, ()))
+            edge = (16 - seen) // 2
+            image = image[:, edge : edge + seen, edge : edge + seen]
+            image = nn.functional.interpolate(image[None], size=(16, 16))[0]
+        noise = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(self.first + number))
+        return image + 0.05 * noise, torch.tensor([side - 5.5])
+
+
+@pytest.mark.parametrize(("closest", "wrong"), [(4, True), (15, False)])
+def test_a_size_is_not_zoomed(closest: int, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 1))
+    train, val = (DataLoader(Squares(first, closest, moves=not first), 32, shuffle=not first) for first in (0, 1000))
+    said = list[str]()
+    with suppress(NoEvidence):  # for classes, where nothing is found
+        said = [f.measured for f in asked(AUGMENTATION, model, train, val=val, loss=nn.MSELoss(), task="regress")]
+    assert ["correlate" in text for text in said] == [True] * wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +20,16 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.class_balance import MISSING_CLASS
 from striate.doctor.checks.data.folds import SHARED_NETWORK
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.reward.recorded import recorded
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.library_loop import _validation_loader
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import find_validation
@@ -233,3 +238,75 @@ def test_an_average_may_get_its_own_best_state_again(update: str, wrong: bool) -
     options = {"names": names, "loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
     said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
     assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_labels_by_which_triplets_are_chosen(apart: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    images = 0.1 * torch.randn(300, 1, 8, 8, generator=generator)
+    images[torch.arange(300), 0, labels] += 1
+
+    class Triplets(Dataset[Any]):
+        def __init__(self) -> None:
+            self.images = images
+            self.labels = (labels[torch.randperm(300, generator=generator)] if apart else labels).tolist()
+
+        def __len__(self) -> int:
+            return 300
+
+        def __getitem__(self, number: int) -> Any:
+            same = [at for at in range(300) if self.labels[at] == self.labels[number]]
+            return self.images[number], self.images[same[number % len(same)]], self.images[(number + 1) % 300]
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = functional.triplet_margin_loss(*(model(part) for part in batch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    model = Embedding()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    said = list[Any]()
+    with suppress(NoEvidence):
+        said = asked(LABELS_RANDOM, model, DataLoader(Triplets(), 30), optimizer=optimizer, step=step)
+    assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
+
+
+class Halved(nn.Module):
+    """A network that makes its inputs half itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10, dtype=torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1).to(torch.bfloat16)).float()
+
+
+def test_weights_that_cannot_be_widened() -> None:
+    model = Halved()
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.AdamW(model.parameters(), 1e-4)}
+    (said,) = asked(LOW_PRECISION, model, digits(), **options)
+    assert "NaN" not in said.measured
+
+
+@pytest.mark.parametrize("of_teacher", [True, False])
+def test_the_mode_of_a_teacher_is_its_own(of_teacher: bool) -> None:
+    text = f"""
+    {"teacher" if of_teacher else "model"}.eval()
+    @torch.no_grad()
+    def evaluate(net, val_loader):
+        for x, y in val_loader:
+            net(x).argmax(1)
+    for epoch in range(5):
+        model.train()
+        for x, y in loader:
+            train(x, y)
+        evaluate(model, val_loader)
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    names = {"model": model, "teacher": perceptron(), "val_loader": digits()}
+    said = read(text, EVALUATION_MODE, model, digits(), names=names)
+    assert ["no code calls `.eval()`" in one.measured for one in said] == [True] * of_teacher

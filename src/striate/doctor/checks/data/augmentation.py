@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -17,8 +18,9 @@ from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.changed_by_asking import Changed
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
-from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult
+from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -32,6 +34,9 @@ _LEARNED = 0.15
 """So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
 _LABELS, _RARE, _KNOWN = 20, 0.15, 0.4
 """Labels of a sample that are looked at; the share of samples that has one, or has it not; of what there is to know."""
+_TOLD, _MORE_LEFT, _HALF = 0.8, 2.5, 0.5
+"""Of a quantity: the correlation in validation; how much more is left unexplained of training; the part of the variance
+that the network has not learned."""
 _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST, _PAIRS = 100, 4
@@ -43,6 +48,12 @@ _OF_NOISE = 0.95
 _LESS_NOISE = (
     "What is added drowns the sample.",
     "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+)
+_LESS_OF_A_QUANTITY = (
+    "What is left after augmentation hardly shows the number that is asked for: a size is another one in a picture "
+    "that is zoomed, a count in one that is cut.",
+    "leave out the change that the number does not follow, such as crops that are brought to full size; or change the "
+    "number with it",
 )
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
@@ -67,6 +78,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if (several_labels := _told_apart(evidence)) is not None:
         yield from _of_labels(evidence, *several_labels)
         return
+    with suppress(NoEvidence):
+        if (said := _of_quantity(evidence)) is not None:
+            yield _finding("loader", said, *_LESS_OF_A_QUANTITY)
+            return
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
         raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
@@ -145,6 +160,26 @@ def _told_apart(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
     if not bool(((whole == 0) | (whole == 1)).all()) or bool((whole.sum(1) == 1).all()):
         return None
     return y.long(), other.long()
+
+
+def _of_quantity(evidence: Evidence) -> str | None:
+    """What says that simple models tell a number of validation images, and much less of training images as they are
+    drawn, as of a size beside pictures that are zoomed; nor has the network learned it."""
+    samples, val = evidence.samples, evidence.val_samples
+    (x, y), (plain_x, plain_y) = ((part.sole_inputs, part.values) for part in (samples, val))
+    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not drawn_anew(evidence.setup.train):
+        return None
+    there = max(related(plain_x, plain_y, evidence.clock).models.values())
+    seen = max(related(x, y, evidence.clock).models.values())
+    after = quality(evidence.after_val.outputs, evidence.after_val.targets)
+    learned = after is None or after.loss < _HALF * after.constant
+    if there < _TOLD or 1 - seen**2 < _MORE_LEFT * (1 - there**2) or learned:
+        return None
+    return (
+        f"predictions of simple models correlate with the targets of {several(len(x), 'training sample')} as they are "
+        f"shown by {seen:.2f}, each left out, and with those of {several(len(plain_x), 'validation sample')} by "
+        f"{there:.2f}"
+    )
 
 
 def _of_labels(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Iterator[Finding]:
@@ -433,7 +468,9 @@ AUGMENTATION = Check(
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
     "are shown than of validation samples, each from others of the same kind, or of what there is to know of one of "
     f"several labels; and samples differ each time they are drawn; the trial's network predicts {_LEARNED:.0%} less "
-    f"of validation than those models; or {_TURNED:.0%} of each of two classes, as shown, look like the other one, or "
+    f"of validation than those models; or of a number, which correlates by {_TOLD:g} with what they say in validation, "
+    f"they leave {_MORE_LEFT:g} times as much of the variance in training samples as they are shown; "
+    f"or {_TURNED:.0%} of each of two classes, as shown, look like the other one, or "
     f"{EXCHANGED:.0%} once validation is flipped or turned as training is, or {TAKEN:.0%} until they are flipped or "
     "turned back; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
