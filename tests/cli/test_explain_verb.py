@@ -75,6 +75,14 @@ def test_several_images_and_folders_have_a_page_each(explain, same_photos: Path,
     assert len([json.loads(line) for line in out.splitlines()]) == 2
 
 
+def test_one_page_for_several_images_is_refused(explain, same_photos: Path) -> None:
+    images = (same_photos / "red" / name for name in ("001.png", "002.png"))
+    code, _, err = explain(*images, "--method", "saliency", "--out", "why.html")
+    assert code == 2
+    assert "--out why\n" in err
+    assert not Path("why.html").exists()
+
+
 def test_a_sample_of_a_named_set(explain) -> None:
     code, out, err = explain("mnist5k#17", "--method", "saliency")
     assert code in (0, 1)

@@ -73,7 +73,7 @@ def explain(
         Print one JSON document on stdout, a line each of several images, everything else on stderr.
     """
     from striate.cli.output import print_note
-    from striate.errors import DataError
+    from striate.errors import DataError, UsageError, pasted
 
     every = _every(image, images)
     several = len(every) > 1
@@ -82,6 +82,9 @@ def explain(
     if several and out is not None:
         from striate.runs.files import explained
 
+        if out.suffix.lower() in (".html", ".htm") and not out.is_dir():
+            wanted, remedy = "a folder, for a page an image", f"--out {pasted(out.with_suffix(''))}"
+            raise UsageError("--out", f"one page, {out}, for {len(every)} images", wanted, remedy)
         with explained(out):
             out.mkdir(parents=True, exist_ok=True)
     code = 0
