@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import likeness_over_shifts
-from striate.doctor.evidence.reading import DRAWN, drawn_anew
+from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.setup.batch import main_tensor, parts
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -27,7 +27,7 @@ MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def drawn_twice(evidence: Evidence) -> list[Pair]:
     """Some training images (C, H, W), drawn twice each; none where the data set gives the same ones. Raises NoEvidence
     where it cannot be asked."""
-    if not drawn_anew(evidence.setup.train):
+    if not evidence.drawn_anew:
         return []
     data = evidence.setup.train.dataset  # type: ignore[attr-defined]
     draws = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(4 * DRAWN, len(data)))]

@@ -20,7 +20,7 @@ from striate.doctor.evidence.counted import Counted, asked_for, counted_by
 from striate.doctor.evidence.pairs import Embeddings, embeddings_of, pairs_of
 from striate.doctor.evidence.predictions import Predictions, are_blends, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
-from striate.doctor.evidence.reading import Batches, read_batches
+from striate.doctor.evidence.reading import Batches, drawn_anew, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
 from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
 from striate.doctor.evidence.simple_models import Reference, consult
@@ -125,6 +125,11 @@ class Evidence:
         found = training_samples(self.train, first, self.setup.classifies, self.setup.unlabeled, asked, self._matters)
         inputs = named_as_inputs(found, self.train.raw[0], first, asked)
         return replace(found, y=None, classifies=False) if inputs else found
+
+    @Kept
+    def drawn_anew(self) -> bool:
+        """Whether the training data set gives another input each time that it is asked for a sample."""
+        return drawn_anew(self.setup.train)
 
     def _matters(self, path: Path) -> bool:
         """Whether the loss of a step is another where samples exchange what lies at a place of the batch; True, too,

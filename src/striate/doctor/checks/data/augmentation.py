@@ -19,7 +19,7 @@ from striate.doctor.evidence.changed_by_asking import Changed
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
-from striate.doctor.evidence.reading import DRAWN, drawn_anew
+from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
@@ -167,7 +167,7 @@ def _of_quantity(evidence: Evidence) -> str | None:
     drawn, as of a size beside pictures that are zoomed; nor has the network learned it."""
     samples, val = evidence.samples, evidence.val_samples
     (x, y), (plain_x, plain_y) = ((part.sole_inputs, part.values) for part in (samples, val))
-    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not drawn_anew(evidence.setup.train):
+    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
     seen = max(related(x, y, evidence.clock).models.values())
@@ -186,7 +186,7 @@ def _of_labels(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Iter
     """One of several labels that simple models tell of validation samples, and not of training samples as they are
     drawn; nor has the network learned it."""
     x, plain_x, after = evidence.samples.sole_inputs, evidence.val_samples.sole_inputs, evidence.after_val
-    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not drawn_anew(evidence.setup.train):
+    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return
     for label in range(y.shape[1]):
         shares = [float(part[:, label].double().mean()) for part in (y, other)]
@@ -224,7 +224,7 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
     yields them, or one set behind the other as the network is given them."""
     inputs, second = parts(evidence.train.raw[0])
     runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
-    if runs > 1 and drawn_anew(evidence.setup.train):  # each view by itself: the second stands where a target would
+    if runs > 1 and evidence.drawn_anew:  # each view by itself: the second stands where a target would
         inputs = [inputs, second]
     views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
     shown = evidence.first.shown
@@ -244,7 +244,7 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
 def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
     """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
-    if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not drawn_anew(evidence.setup.train):
+    if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not evidence.drawn_anew:
         return None
     y = evidence.samples.y
     area = x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])
@@ -301,7 +301,7 @@ def _other_with_each_draw(evidence: Evidence) -> Finding | None:
     if evidence.setup.val is not None:
         return None
     x = evidence.samples.sole_inputs
-    if x.ndim < 3 or not x.is_floating_point() or not drawn_anew(evidence.setup.train):
+    if x.ndim < 3 or not x.is_floating_point() or not evidence.drawn_anew:
         return None
     drawn, apart, white = float(x.double().std()), _between_draws(evidence), _with_neighbor(x.double())
     if apart**2 < _OF_NOISE * drawn**2 or abs(white) > _WHITE:
@@ -368,7 +368,7 @@ def _of_a_move(place: str, words: str, measured: str) -> Finding:
 def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
     """Whether samples are drawn anew each time, and why that is not known."""
     try:
-        return drawn_anew(evidence.setup.train), None
+        return evidence.drawn_anew, None
     except NoEvidence as reason:
         return False, reason
 
@@ -429,7 +429,7 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
     if first.blended or not evidence.samples.plain or len(shown) != len(inputs):
-        if not drawn_anew(evidence.setup.train):
+        if not evidence.drawn_anew:
             raise NoEvidence("the step gives the loss other targets than the loader yields")
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
     kept: list[torch.Tensor] = []

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import DRAWN, drawn_anew
+from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 
@@ -26,7 +26,7 @@ def erased(evidence: Evidence) -> Finding | None:
     if not isinstance(train, DataLoader) or not hasattr(data, "__dict__"):
         return None
     try:
-        if not drawn_anew(train):
+        if not evidence.drawn_anew:
             return None
     except NoEvidence:
         return None

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import is_a_part
 from striate.doctor.evidence.rates import warms_up
-from striate.doctor.evidence.reading import drawn_anew, draws_again
+from striate.doctor.evidence.reading import draws_again
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -74,7 +74,7 @@ def _seen_otherwise(evidence: Evidence) -> bool:
     """Whether training draws each sample anew, of which the trial sees a few draws again and again; or repeats rare
     ones, which are learned by heart first."""
     try:
-        return draws_again(evidence.setup.train) or drawn_anew(evidence.setup.train)
+        return draws_again(evidence.setup.train) or evidence.drawn_anew
     except NoEvidence:
         return False
 
