@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from striate.data.media.every_medium import medium_of
@@ -29,7 +30,8 @@ class DrawnInputs:
     def __getitem__(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
         """(K, 3, H, W) of the inputs at `rows`, or (K, 1, H, W) in gray."""
         medium = medium_of(self.preparation.kind)
-        drawn = [medium.drawn(one, self.preparation) for one in self.inputs[rows].cpu().numpy()]
+        chosen = torch.from_numpy(np.array(rows))  # a copy: torch indexes with no reversed view
+        drawn = [medium.drawn(one, self.preparation) for one in self.inputs[chosen].cpu().numpy()]
         planes = [one[None] if one.ndim == 2 else one.transpose(2, 0, 1) for one in drawn if one is not None]
         return np.stack(planes)
 
