@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from striate.errors import UsageError
 from striate.exporting.given import given_of
 from striate.exporting.resize import AxisFit, resize, whole_axes
 from striate.exporting.traceable import Traceable
+from striate.inference.any_size import any_size_as_traced, multiple_of_sizes
 from striate.models.preserved_state import copied
 from striate.tasks.exported import Frame
 from striate.tasks.outputs import Outputs
@@ -48,6 +50,8 @@ class ExportedNetwork(Traceable):
         self.pictures = medium_of(preparation.kind).shows_itself
         self.whole = trained.reads_whole
         self.given = given_of(preparation, whole=self.whole)
+        own: tuple[Any, Any, Any] = preparation.input_shape  # type: ignore[assignment]
+        self.multiple = multiple_of_sizes(self.module, own) if self.whole and self.pictures else 1
         normalize = trained.normalization.on("cpu", len(preparation.input_shape) + 1)
         self.register_buffer("mean", normalize.mean, persistent=False)
         self.register_buffer("scale", normalize.scale, persistent=False)
@@ -74,7 +78,8 @@ class ExportedNetwork(Traceable):
             return self.given.example(count)
         if not self.pictures:
             return torch.zeros(count, *shape)
-        more = (0, 0) if self.whole and self.preparation.native else _TRACED
+        # Maps are enlarged by the factors of the inputs' size; what is padded needs a size at which it is.
+        more = (0, 0) if self.whole and self.preparation.native and self.multiple == 1 else _TRACED
         height, width = (side + by for side, by in zip(shape[1:], more, strict=True))
         return torch.zeros(count, height, width, shape[0], dtype=torch.uint8)
 
@@ -89,7 +94,8 @@ class ExportedNetwork(Traceable):
         """The tensors that the task exports."""
         prepared = self._numbers if not self.pictures else self._prepared
         x, frame = prepared(image) if self.given is None else self.given.prepared(image)
-        outputs: Outputs = mean_over_views(self.module, (x - self.mean) * self.scale, self.views, self.task.unmoved)
+        network = self.module if self.multiple == 1 else partial(any_size_as_traced, self.module, self.multiple)
+        outputs: Outputs = mean_over_views(network, (x - self.mean) * self.scale, self.views, self.task.unmoved)
         return self.task.export(outputs, frame)
 
     def _numbers(self, values: torch.Tensor) -> tuple[torch.Tensor, Frame | None]:

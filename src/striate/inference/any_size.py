@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
+
+from striate.models.decoder import upper_left
 
 MULTIPLE = 32
 """Pixels: networks that halve their maps up to five times take sizes that it divides."""
@@ -21,6 +25,30 @@ def any_size(module: nn.Module, own: tuple[int, int], x: torch.Tensor) -> torch.
         return outputs[..., :height, :width]
     outputs = module(functional.interpolate(x, own, mode="bilinear", antialias=True))
     return functional.interpolate(outputs, (height, width), mode="bilinear")
+
+
+def multiple_of_sizes(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """The smallest power of two up to 32 that has to divide the sides of what `module` takes; 1 where none of them is
+    enough, too."""
+    channels, *own = input_shape
+    for multiple in (1, 2, 4, 8, 16, MULTIPLE):
+        beyond = 2 * MULTIPLE  # an odd number of times `multiple`, so that no larger power of two divides it
+        sides = [-(-side // beyond) * beyond + multiple for side in own]
+        with torch.no_grad():
+            if _outputs(module, torch.zeros(1, channels, *sides)) is not None:
+                return multiple
+    return 1
+
+
+def any_size_as_traced(module: nn.Module, multiple: int, x: torch.Tensor) -> torch.Tensor:
+    """`any_size` of a module that takes sides which `multiple` divides, without a comparison of sizes, which would have
+    to be decided while a network is traced."""
+    height, width = x.shape[2:]
+    grows: Any = torch.sym_min(1, height % multiple + width % multiple)
+    for axis, side in ((2, height), (3, width)):
+        parts = (side + grows * (-side % MULTIPLE)) // multiple  # so that the tracer knows what divides the product
+        x = x.index_select(axis, torch.arange(multiple * parts).clamp(max=side - 1))
+    return upper_left(module(x), height, width)
 
 
 def _outputs(module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:

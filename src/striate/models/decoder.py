@@ -93,7 +93,13 @@ def _enlarged_as_traced(x: torch.Tensor, size: Sequence[Any]) -> torch.Tensor:
         max(1, round(optimization_hint(to) / optimization_hint(side))) for side, to in zip(own, size, strict=True)
     )
     out = functional.interpolate(x, [own[0] * down, own[1] * right], mode="bilinear")
-    return out.narrow(2, 0, height).narrow(3, 0, width)
+    return upper_left(out, height, width)
+
+
+def upper_left(x: torch.Tensor, height: Any, width: Any) -> torch.Tensor:
+    """(N, C, height, width) of maps, copied: a traced program asserts of a part of them that its strides are as at the
+    size it was traced with."""
+    return x.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
 
 
 def _mix(in_channels: int, channels: int) -> nn.Sequential:

@@ -15,6 +15,8 @@ from PIL import Image
 import striate
 from striate.api import answer_files
 from striate.cli.main import main
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.tracing import traced_program
 from striate.models.build import build_model
 from striate.tasks.views import Views
 
@@ -151,3 +153,16 @@ def test_masks_in_color_are_predicted_in_color(tmp_path: Path, capsys: pytest.Ca
     _, mask = predicted(run.path, root / "images" / "000.png", tmp_path / "out", capsys)
     assert mask.shape == (16, 16, 3)
     assert {tuple(color) for color in mask.reshape(-1, 3).tolist()} <= {tuple(color) for color in colors.tolist()}
+
+
+@pytest.mark.parametrize("network", ["small-unet", "small-resnet"])
+def test_a_traced_network_takes_the_sizes_that_predict_takes(tmp_path: Path, network: str) -> None:
+    data = make_shapes(tmp_path / "data", 12)
+    trained = striate.train(data, network, epochs=1, batch=4, out=tmp_path / "run", set=PLAIN).load()
+    exported = ExportedNetwork(trained)
+    program = traced_program(exported).module()
+    for height, width in ((16, 16), (18, 16), (13, 21), (36, 20)):
+        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (right,) = trained.predict([Image.fromarray(picture)], plan="plain")
+        (mask,) = program(torch.from_numpy(picture)[None])
+        assert torch.equal(mask[0], right.decoded)
