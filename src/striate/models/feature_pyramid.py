@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from striate.errors import ModelError
 from striate.models.features import FeatureMap, network_features, output_layer
-from striate.models.preserved_state import zero_input
+from striate.models.preserved_state import preserved, zero_input
 from striate.models.pyramid import maps_of
+from striate.observe.module_calls import module_calls
 
 
 def stride_of(part: FeatureMap, size: Sequence[int]) -> float:
@@ -27,7 +28,7 @@ class FeaturePyramid(nn.Module):
     """A network and, of its maps (N, C, h, w) from the finest stride that is wanted on, as many with `channels`.
 
     `strides` are those of the maps that it gives, finest first. Coarser maps of the network give context alone. What a
-    network computes behind its last map has no effect: its output layer is taken out.
+    network computes behind its last map has no effect: an output layer there is taken out.
     Raises ModelError for a network without maps at such strides.
     """
 
@@ -41,7 +42,7 @@ class FeaturePyramid(nn.Module):
         count = min(len(strides), len(self.taken))
         self.strides = tuple(stride_of(part, size) for part in self.taken[:count])
         self.backbone = network
-        if (last := output_layer(network)) and not any(part.name == last for part in self.taken):
+        if (last := output_layer(network)) and _behind(network, last, self.taken, input_shape):
             owner = network.get_submodule(last.rpartition(".")[0])
             setattr(owner, last.rpartition(".")[2], nn.Identity())
         self.lateral = nn.ModuleList(nn.Conv2d(part.channels, channels, 1) for part in self.taken)
@@ -63,6 +64,19 @@ class FeaturePyramid(nn.Module):
             if place < len(self.smooth):
                 maps.append(self.smooth[place](here))
         return maps[::-1]
+
+
+def _behind(network: nn.Module, layer: str, maps: Sequence[FeatureMap], input_shape: tuple[int, ...]) -> bool:
+    """Whether a layer is computed after all of the maps, which then do not depend on it."""
+    names = {layer, *(part.name for part in maps)}
+    ended: list[str] = []
+    with (
+        preserved(network),
+        torch.no_grad(),
+        module_calls({name: network.get_submodule(name) for name in names}, end=lambda call: ended.append(call.name)),
+    ):
+        network(zero_input(network, input_shape, 2))
+    return layer not in ended[: 1 + max(ended.index(part.name) for part in maps)]
 
 
 def _choose(offered: Sequence[FeatureMap], size: Sequence[int], strides: Sequence[float]) -> tuple[FeatureMap, ...]:

@@ -64,6 +64,16 @@ def test_any_network_with_maps_is_a_backbone() -> None:
         assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("end", ["", " bn relu", " relu dropout(0.1)"])
+def test_only_a_layer_behind_the_maps_is_taken_off(end: str) -> None:
+    text = f"conv(8,3,pad=1) relu pool(2) conv(12,3,pad=1) relu pool(2) conv(20,3,pad=1){end}"
+    network = TASK.attach(build_model(text, (3, 32, 48), None), (3, 32, 48))
+    assert network.pyramid.backbone.conv3.out_channels == 20
+    network = TASK.attach(build_model(f"{text} gap fc(5)", (3, 32, 48), None), (3, 32, 48))
+    assert network.pyramid.backbone.conv3.out_channels == 20
+    assert isinstance(network.pyramid.backbone.fc1, torch.nn.Identity)
+
+
 def _targets(objects: list[list[tuple[float, ...]]], crowd: float = 0.0) -> torch.Tensor:
     targets = torch.zeros(len(objects), 3, 6)
     targets[..., 4] = -1
