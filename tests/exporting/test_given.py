@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import striate
+from striate.api import answer_files
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.exporting.exported_file import ExportedFile, _File
+from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.given import Samples, given_of, middle
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "media"))
+from test_every_medium import COUNT, MAKERS
 
 RNG = np.random.default_rng(0)
 
@@ -81,3 +90,22 @@ def test_the_middle_of_an_axis_is_that_of_numpy(have: int) -> None:
 def test_pictures_and_numbers_have_no_form_of_their_own() -> None:
     assert given_of(Preparation("image", (3, 8, 8)), whole=False) is None
     assert Samples.name == "waveform"
+
+
+@pytest.mark.parametrize("name", ["spectrogram", "waveform", "rgb-clip", "volume"])
+def test_files_are_given_to_an_exported_file_as_it_takes_them(name: str, tmp_path: Path) -> None:
+    maker = MAKERS[name]
+    source = maker.write(tmp_path / "data", maker.arrays(np.random.default_rng(0)), list(range(COUNT)))
+    fixed = {"execution.plan": "plain", **{f"data.{key}": value for key, value in maker.fields.items()}}
+    trained = striate.train(source, maker.model, epochs=1, out=tmp_path / "run", set=fixed).load()
+    network = ExportedNetwork(trained)
+    read = ExportedFile(
+        _File(tmp_path, lambda batch: [part.numpy() for part in network(torch.from_numpy(batch))]),
+        *(trained.task, trained.preparation, trained.normalization, trained.classes, trained.device, trained.views),
+    )
+    files = sorted(map(str, source.rglob(f"*{maker.suffix}")))[:4]
+    for every in (None, 0.5) if medium_of(trained.preparation.kind).lasting else (None,):
+        right = answer_files(trained, files, plan="plain", every=every)
+        for one, other in zip(answer_files(read, files, every=every), right, strict=True):
+            assert (one.path, one.span) == (other.path, other.span)
+            assert torch.allclose(one.prediction.decoded, other.prediction.decoded, atol=5e-3)

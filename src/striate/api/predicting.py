@@ -95,13 +95,13 @@ class FileAnswers:
             return FileAnswer(as_text(file), None, error.reason)
 
     def _in_windows(self, file: str, every: float) -> Iterator[FileAnswer]:
-        preparation, name = self.trained.preparation, as_text(file)
-        windows = medium_of(preparation.kind).windows(Path(file), name, preparation, every)
+        name = as_text(file)
+        windows = self.trained.windows(Path(file), name, every)
         try:
             while part := list(islice(windows, _batch(self.trained))):
                 found = self.trained.answer_batch([(raw, None) for _, raw in part], self.answering)
-                for (start, _), prediction in zip(part, found, strict=True):
-                    yield FileAnswer(name, prediction, None, (start, start + preparation.samples / preparation.rate))
+                for (span, _), prediction in zip(part, found, strict=True):
+                    yield FileAnswer(name, prediction, None, span)
         except Unreadable as error:
             yield FileAnswer(name, None, error.reason)
 
@@ -203,12 +203,11 @@ def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[
 
 
 def _read(
-    files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray], *, whole: bool | None = None
+    files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray], *, raw: bool = False
 ) -> Generator[ReadInput, None, None]:
-    """`read_inputs` of what `_list` found; `whole` None is as the network predicts. Raises DataError for a sample that
+    """`read_inputs` of what `_list` found; `raw`: each in the shape of the inputs. Raises DataError for a sample that
     there is not."""
     preparation = trained.preparation
-    whole = trained.reads_whole if whole is None else whole
 
     def source(file: str) -> str:
         return "rows" if file in rows else "sample" if _is_sample(file) else "file" if Path(file).exists() else "none"
@@ -221,7 +220,7 @@ def _read(
         elif where == "none":
             yield from (ReadInput(as_text(name), None, "no such file or folder") for name in group)
         else:
-            with closing(read_inputs(list(group), preparation, whole=whole)) as inputs:
+            with closing(read_inputs(list(group), preparation, read_one=None if raw else trained.read)) as inputs:
                 yield from inputs
 
 
@@ -239,7 +238,7 @@ def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarra
     def sample(count: int) -> torch.Tensor:
         step = max(1, len(files) // count)
         order = [file for first in range(step) for file in files[first::step]]
-        with closing(_read(order, trained, rows, whole=False)) as inputs:
+        with closing(_read(order, trained, rows, raw=True)) as inputs:
             readable = list(islice((read.input for read in inputs if read.input is not None), count))
         return torch.from_numpy(
             np.stack(readable) if readable else np.empty((0, *trained.preparation.input_shape), "u1")

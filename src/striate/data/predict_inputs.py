@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,10 +111,13 @@ def require_pictures(preparation: Preparation, path: str = "") -> None:
 
 
 def read_inputs(
-    files: Sequence[str], preparation: Preparation, *, whole: bool = False
+    files: Sequence[str],
+    preparation: Preparation,
+    *,
+    read_one: Callable[[Path], tuple[np.ndarray, tuple[int, ...] | None]] | None = None,
 ) -> Generator[ReadInput, None, None]:
     """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
-    `whole`: in their own proportions, with nothing cut off.
+    `read_one`: gives an input and its size, where that is not the raw input alone.
 
     Raises DataError at once if the network does not take files.
     """
@@ -128,9 +131,9 @@ def read_inputs(
             known = file.name == SERIES or (medium.folders and file.is_dir())
             if not known and not stat.S_ISREG(file.stat().st_mode):
                 return ReadInput(name, None, "no regular file")
-            if not whole:
+            if read_one is None:
                 return ReadInput(name, medium.decode(file, name, preparation), None)
-            read, size = medium.whole(file, name, preparation)
+            read, size = read_one(file)
             return ReadInput(name, read, None, size)
         except Unreadable as error:
             return ReadInput(name, None, error.reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -61,6 +61,10 @@ class ExportedFile(Trained):
         if given_of(preparation, whole=False) is None:
             return super().read_bytes(data, where, preparation)
         return medium_of(preparation.kind).as_given(data, where, preparation), None
+
+    def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
+        """Parts of a file that lasts, as this file is given them."""
+        return medium_of(self.preparation.kind).windows(path, where, self.preparation, every)
 
     def planned(
         self,

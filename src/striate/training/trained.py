@@ -272,6 +272,12 @@ class Trained:
         given = Path(image) if isinstance(image, str) else image
         return medium_of(self.preparation.kind).whole(given, where, self.preparation)
 
+    def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
+        """Parts of a file that lasts, as `predict` takes them, from and to which second. Raises Unreadable."""
+        medium = medium_of(self.preparation.kind)
+        for span, given in medium.windows(path, where, self.preparation, every):
+            yield span, medium.from_given(given, self.preparation)
+
     def read_bytes(self, data: bytes, where: str, preparation: Preparation) -> Read:
         """The bytes of a file as `predict` takes it; `preparation` is this network's, with limits of its own. Raises
         DataError."""

@@ -120,7 +120,8 @@ def test_windows_of_a_long_recording_are_those_of_its_pieces(tmp_path: Path) -> 
     for every in (0.25, 1.0, 2.0):
         found = list(read_windows(file, "long", 8000, 8000, every))
         step = round(every * 8000)
-        assert [start for start, _ in found] == [k * every for k in range(len(found))]
+        assert [start for (start, _), _ in found] == [k * every for k in range(len(found))]
+        assert [end for (_, end), _ in found] == [min(k * every + 1, 5) for k in range(len(found))]
         for k, (_, window) in enumerate(found):
             piece = whole[k * step : k * step + 8000]
             assert np.array_equal(window, np.pad(piece, (0, 8000 - len(piece))))
@@ -128,8 +129,8 @@ def test_windows_of_a_long_recording_are_those_of_its_pieces(tmp_path: Path) -> 
         assert (len(found) - 2) * step + 8000 < len(whole)  # and nothing is said twice
     short = tmp_path / "short.wav"
     short.write_bytes(encoded(whole[:100], subtype="FLOAT"))
-    ((start, window),) = read_windows(short, "short", 8000, 8000, 0.5)
-    assert start == 0
+    ((span, window),) = read_windows(short, "short", 8000, 8000, 0.5)
+    assert span == (0, 100 / 8000)
     assert np.array_equal(window[:100], whole[:100])
 
 

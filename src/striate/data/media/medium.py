@@ -292,9 +292,9 @@ class Medium:
 
     def windows(
         self, path: Path, where: str, preparation: Preparation, every: float
-    ) -> Iterator[tuple[float, NDArray[Any]]]:
-        """Of a file that lasts, the second at which each window begins and the window as an input; one begins `every`
-        so many seconds. Raises DataError."""
+    ) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
+        """Of a file that lasts, windows as `as_given` has them, one of which begins `every` so many seconds, and from
+        and to which second the file has them. Raises DataError."""
         del path, where, every
         raise self.no_files("a file in windows", preparation)
 

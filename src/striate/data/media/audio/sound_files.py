@@ -91,9 +91,12 @@ def read_waveform(data: bytes | Path, where: str, rate: int, samples: int) -> Wa
     return centered(_at_rate(values, where, header.rate, rate), samples)
 
 
-def read_windows(path: Path, where: str, rate: int, samples: int, every: float) -> Iterator[tuple[float, Waveform]]:
-    """Windows of (samples,) at `rate` that begin every so many seconds, with the second at which each begins; what the
-    last one lacks is silence. The file may be of any length: only one window of it is in memory. Raises Unreadable."""
+def read_windows(
+    path: Path, where: str, rate: int, samples: int, every: float
+) -> Iterator[tuple[tuple[float, float], Waveform]]:
+    """Windows of (samples,) at `rate` that begin every so many seconds, with the seconds from and to which the file has
+    them; what the last one lacks is silence. The file may be of any length: only one window of it is in memory. Raises
+    Unreadable."""
     with _opened(path, where) as file:
         source, length = file.samplerate, -(-samples * file.samplerate // rate)
         held, first, number = np.zeros((0, file.channels), np.float32), 0, 0
@@ -112,7 +115,8 @@ def read_windows(path: Path, where: str, rate: int, samples: int, every: float) 
             if not len(window):
                 raise Unreadable(where, "a sound without samples", "a recording")
             taken = _at_rate(window, where, source, rate)[:samples]
-            yield number * every, np.pad(taken, (0, samples - len(taken)))
+            end = number * every + min(samples / rate, len(window) / source)
+            yield (number * every, end), np.pad(taken, (0, samples - len(taken)))
             number += 1
 
 

@@ -119,10 +119,9 @@ class Sounds(Medium):
 
     def windows(
         self, path: Path, where: str, preparation: Preparation, every: float
-    ) -> Iterator[tuple[float, NDArray[Any]]]:
-        """Inputs that begin every so many seconds of a recording of any length."""
-        for start, waveform in read_windows(path, where, preparation.rate, preparation.samples, every):
-            yield start, self.input_of(waveform, preparation)
+    ) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
+        """Waveforms that begin every so many seconds of a recording of any length."""
+        return read_windows(path, where, preparation.rate, preparation.samples, every)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """A path; a waveform (samples,) at the rate of the inputs, of any length; or an array of the input's shape."""
