@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
 import striate
 from striate.cli import main
 from striate.errors import UsageError
+from striate.exporting.exported_file import ExportedFile, _File
+from striate.exporting.exported_network import ExportedNetwork
 from striate.serving import door
 from striate.serving import service as serving
 from striate.serving.application import make_application
@@ -135,6 +138,31 @@ def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
     assert line == {"path": "input#0", **striate.load(run).predict(raw).fields}
     (wrong,) = client.post("/predict", json={"inputs": [[[1, 2]]]}).json()
     assert "error" in wrong
+
+
+@pytest.fixture(scope="module")
+def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "iris"
+    return striate.train("iris", "mlp(8)", epochs=1, out=out, set={"execution.plan": "plain"}).path
+
+
+def exported_as_it_is(path: Path) -> ExportedFile:
+    """As a file's runtime computes it, which has an answer for everything."""
+    of = striate.load(path)
+    network = ExportedNetwork(of)
+    module = _File(path, lambda batch: [part.numpy() for part in network(torch.from_numpy(batch))])
+    return ExportedFile(module, of.task, of.preparation, of.normalization, of.classes, of.device, of.views)
+
+
+@pytest.mark.parametrize("load", [striate.load, exported_as_it_is])
+@pytest.mark.parametrize("number", ["null", "NaN", "1e400", "1e39", "3e38"])
+def test_an_input_that_is_not_finite_fails_alone(table_run: Path, load: Any, number: str) -> None:
+    sent = f'{{"inputs": [[5.1, 3.5, 1.4, 0.2], [{number}, 1, 1, 1]]}}'.encode()
+    with client_of(Service([table_run], load, Limits())) as client:
+        right, wrong = client.post("/predict", content=sent, headers={"content-type": "application/json"}).json()
+    assert 0 < right["probability"] <= 1
+    assert set(wrong) == {"path", "error"}
+    assert "NaN or Inf" in wrong["error"]
 
 
 def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together(

@@ -37,8 +37,9 @@ class Normalize:
         if mean.size == 1:  # NumPy has a faster way for a single number
             mean, scale = mean.reshape(()), scale.reshape(())
         values = x.numpy().astype(np.float32, order="C")
-        values -= mean
-        values *= scale
+        with np.errstate(over="ignore"):  # as torch: predictions of Inf are refused
+            values -= mean
+            values *= scale
         return torch.from_numpy(values)
 
     def _in_threads(self, x: torch.Tensor) -> torch.Tensor:

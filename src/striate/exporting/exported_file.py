@@ -27,7 +27,7 @@ from striate.models.weights.named import CONFIG, TENSORS, read_config
 from striate.models.weights.saved import check_content
 from striate.models.weights.weights_file import read_weights
 from striate.tasks.registry import task_from_state
-from striate.training.trained import Read, Trained, trained_from_dict
+from striate.training.trained import Read, Trained, finite, trained_from_dict
 
 
 class ExportedFile(Trained):
@@ -42,7 +42,7 @@ class ExportedFile(Trained):
         given = given_of(self.preparation, whole=False)
         arrays = cast(_File, self.module).run(as_file_input(self, raw) if given is None else raw.numpy())
         height_and_width = (raw.shape[2], raw.shape[3]) if raw.ndim == 4 else None
-        return torch.from_numpy(np.asarray(self.task.from_exported(arrays, height_and_width)))
+        return finite(torch.from_numpy(np.asarray(self.task.from_exported(arrays, height_and_width))))
 
     def prepare(self, image: Any) -> NDArray[Any]:
         """One sample as the file is given it. Raises DataError."""

@@ -75,8 +75,11 @@ class ServedRun:
             raise DataError(name, "no numbers", f"lists of numbers of shape {shape}", "send numbers") from None
         if kind == "uint8" and array.size and not bool(((array % 1 == 0) & (array >= 0) & (array < 256)).all()):
             raise DataError(name, "numbers that are no bytes", "whole numbers of 0 to 255", "send pixels as bytes")
-        array = array.astype(kind)
-        return ReadPicture(name, (self.trained.prepare(array), None), None)
+        with np.errstate(over="ignore"):
+            raw = self.trained.prepare(array.astype(kind))
+        if not np.isfinite(raw).all():  # a null is NaN, and 1e39 is Inf in the network's float32
+            raise DataError(name, "numbers that are NaN or Inf", "numbers below 3.4e38", "leave the input out")
+        return ReadPicture(name, (raw, None), None)
 
     def predict(self, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:
         """A line for each, in order; those of one shape are computed together."""

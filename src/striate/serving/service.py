@@ -16,7 +16,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from striate.errors import DataError, StriateError, UsageError
+from striate.errors import DataError, ModelError, StriateError, UsageError
 from striate.serving.batching import Batcher
 from striate.serving.served_run import Load, ReadPicture, ServedRun, open_served, weights_stamp
 
@@ -117,10 +117,10 @@ class Service:
             self._waiting -= count
 
     async def answer(self, desk: Desk, path: str, read: Callable[[], ReadPicture]) -> dict[str, Any]:
-        """The line of what was sent; where it cannot be read, with the error in plain words."""
+        """The line of what was sent; where it cannot be read or predicted, with the error in plain words."""
         try:
             return await desk.batcher.submit(read)
-        except DataError as error:
+        except (DataError, ModelError) as error:
             return {"path": path, "error": getattr(error, "reason", error.got)}
 
     def _predict(self, run: ServedRun, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:

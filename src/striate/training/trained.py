@@ -211,16 +211,7 @@ class Trained:
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
             same = size is None or size == tuple(raw.shape[2:])
             found = self.task.decode(outputs) if same or size is None else self.task.decode_at(outputs, size)
-            decoded: torch.Tensor = found.cpu()
-            finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())
-        if not finite:
-            raise ModelError(
-                "predict",
-                "predictions with NaN or Inf",
-                "finite ones",
-                "train again with a smaller learning rate: --lr 0.001",
-            )
-        return decoded
+            return finite(found.cpu())
 
     @cached_property
     def reach(self) -> Reach:
@@ -319,6 +310,18 @@ class Trained:
 def _part(picture: torch.Tensor, box: Box) -> torch.Tensor:
     top, left, height, width = box
     return picture[:, top : top + height, left : left + width]
+
+
+def finite(decoded: torch.Tensor) -> torch.Tensor:
+    """Decoded predictions. Raises ModelError where one of them is NaN or Inf."""
+    if decoded.is_floating_point() and not bool(torch.isfinite(decoded).all()):
+        raise ModelError(
+            "predict",
+            "predictions with NaN or Inf",
+            "finite ones",
+            "train again with a smaller learning rate: --lr 0.001",
+        )
+    return decoded
 
 
 def settled(task: Task, saved: Mapping[str, Any]) -> Task:
