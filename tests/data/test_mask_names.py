@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from striate.api import check_data
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset, load_for_evaluation
 from striate.errors import ConfigError, DataError
@@ -129,6 +130,15 @@ def test_colors_stand_for_classes_and_an_unknown_one_is_named_with_its_place(mak
     (root / "colors.txt").write_text("10 20 30 ground\n200 0 car\n")
     with pytest.raises(DataError, match="line 2"):
         read(root)
+
+
+def test_a_mask_that_cannot_be_read_is_named(make: Make, tmp_path: Path) -> None:
+    root = make(0, 1)
+    (root / "masks" / "03.png").write_bytes(b"xx")
+    stores = [DataConfig(str(root), store="memory"), DataConfig(str(root), store="pack", packs=str(tmp_path / "packs"))]
+    for findings in (*(load_dataset(config).findings for config in stores), check_data(root).findings):
+        (unread,) = [finding for finding in findings if finding.code == "data.unreadable"]
+        assert "images/03.png (mask masks/03.png: not a picture" in unread.measured
 
 
 def test_other_data_are_read_by_name_or_by_the_values_of_training(make: Make, tmp_path: Path) -> None:

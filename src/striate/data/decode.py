@@ -15,7 +15,7 @@ from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation, WrongSizeError
 from striate.data.processes import may_fork, shared_empty
-from striate.data.scan import Scan, why_unreadable
+from striate.data.scan import Scan, mask_named, why_unreadable
 from striate.data.store.stored import ReadRow, StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
@@ -102,7 +102,8 @@ def mask_reader(
             data = listing.read_mask(number)
             if content_digest(data) != scan.labels[number]:
                 return f"mask {listing.labels[number]}: {_CHANGED}"
-            masks.place(at, *_decode_mask(listing, number, data, scan.headers[number], preparation))
+            with mask_named(listing.labels[number]):
+                masks.place(at, *_decode_mask(listing, number, data, scan.headers[number], preparation))
         except WrongSizeError:
             if (why := read_image(row, np.empty(preparation.input_shape, _dtype(preparation)))) is None:
                 raise
@@ -150,7 +151,8 @@ def _decode_files(
             inputs[row] = medium.decode(data, listing.paths[number], preparation)
             if masks is not None and listing.read_mask is not None:
                 header = medium.header(data, listing.paths[number], max_pixels=preparation.max_pixels)
-                masks.place(row, *_decode_mask(listing, number, listing.read_mask(number), header, preparation))
+                with mask_named(listing.labels[number]):
+                    masks.place(row, *_decode_mask(listing, number, listing.read_mask(number), header, preparation))
         except WrongSizeError:
             raise
         except (OSError, DataError) as error:

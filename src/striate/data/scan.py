@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.media.medium import ChooseSize, Photographs, Planned, Unreadable
+from striate.data.media.medium import ChooseSize, Photographs, Planned, Unreadable, WrongSizeError
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -93,6 +94,17 @@ def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: C
 
 def _usual_size(found: Photographs) -> tuple[tuple[int, int], str]:
     return found.at(USUAL_SIDE), f"{found.sized(USUAL_SIDE)}; --size sets it."
+
+
+@contextmanager
+def mask_named(path: str) -> Iterator[None]:
+    """What is raised while the mask at `path` is read says that it is the mask. Raises Unreadable, WrongSizeError."""
+    try:
+        yield
+    except WrongSizeError:
+        raise
+    except (OSError, DataError) as error:
+        raise Unreadable(path, f"mask {path}: {why_unreadable(error)}", "a mask that can be read") from None
 
 
 def why_unreadable(error: OSError | DataError) -> str:

@@ -33,7 +33,7 @@ from striate.data.media.image.pictures import (
 )
 from striate.data.media.image.raster_files import RasterHeader, format_of, header_of
 from striate.data.media.image.raster_medium import small_picture
-from striate.data.scan import why_unreadable
+from striate.data.scan import mask_named, why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -227,7 +227,8 @@ def _look_at_mask(
     if listing.read_mask is None:
         return None, "", None
     where = listing.labels[number]
-    values = decode_mask(listing.read_mask(number), where, max_pixels=max_pixels, colors=listing.colors)
+    with mask_named(where):
+        values = decode_mask(listing.read_mask(number), where, max_pixels=max_pixels, colors=listing.colors)
     misfit = ""
     if values.shape != size:
         misfit = f"{where} has {values.shape[0]} × {values.shape[1]} pixels, its image {size[0]} × {size[1]}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.data.listing import Listing
 from striate.data.media.volume.resampling import resample_linear
 from striate.data.media.volume.volume_files import VolumeHeader, read_header, read_voxels
-from striate.data.scan import why_unreadable
+from striate.data.scan import mask_named, why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 from striate.wording import show_shape
@@ -63,8 +63,10 @@ def look_through(
                 return f"{int(values.size - np.isfinite(values).sum()):,} voxels are NaN or Inf"
             mask = mask_header = None
             if listing.read_mask is not None:
-                data, where = listing.read_mask(number), listing.labels[number]
-                mask, mask_header = listing.medium.read_mask(data, where, header), read_header(data, where)
+                where = listing.labels[number]
+                with mask_named(where):
+                    data = listing.read_mask(number)
+                    mask, mask_header = listing.medium.read_mask(data, where, header), read_header(data, where)
         except (OSError, DataError) as error:
             return why_unreadable(error)
         return traits(values), bool(values.min() == values.max()), mask, mask_header
