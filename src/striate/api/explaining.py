@@ -16,6 +16,7 @@ from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
 from striate.errors import DataError, StriateError, UsageError, pasted
+from striate.inference.any_size import filled_up, takes
 from striate.inference.predictor import plain_predictor
 from striate.models.preserved_state import on_trial, trial_copy
 from striate.observe.module_calls import forward_hooks
@@ -117,9 +118,13 @@ def _explain(
         part = _known_part(trained, part)
     raw, name = _read(trained, image, network)
     placed = _placed(trained, image)
+    filled: tuple[str, ...] = ()
+    if placed is not None:
+        raw, placed, filled = _at_own_scale(trained, image, raw, placed)
     if part is not None and part[0] == "pixel" and placed is not None:
         raw, part = _around_pixel(trained, image, raw, placed, part[1])
     explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed)
+    explained = replace(explained, notes=(*explained.notes, *filled))
     medium = medium_of(trained.preparation.kind)
     if medium.player and isinstance(image, str | Path):
         explained = replace(explained, played=medium.played(Path(image), str(image), trained.preparation))
@@ -190,6 +195,24 @@ def _placed(trained: Trained, image: Any) -> Placement | None:
     """Where a file lies in the input; None of what is an input already."""
     path = isinstance(image, str | Path) and not names_sample(str(image))
     return trained.placed(image) if path or hasattr(image, "getexif") else None
+
+
+def _at_own_scale(
+    trained: Trained, image: Any, raw: np.ndarray, placed: Placement
+) -> tuple[np.ndarray, Placement, tuple[str, ...]]:
+    """Of a picture that is smaller than the input and predicted at its own scale the whole as `predict` computes it,
+    where the file lies in it, and notes on that; of others what is given."""
+    if not (trained.reads_whole and trained.preparation.native) or (np.array(placed.file) >= placed.canvas).all():
+        return raw, placed, ()
+    whole = trained.read(image)[0]
+    normalize = trained.normalization.on(trained.device, whole.ndim + 1)
+    for pixels in (whole, filled_up(torch.from_numpy(whole)[None])[0].numpy()):
+        if takes(trained.module, normalize(torch.from_numpy(pixels)[None].to(trained.device))):
+            size = pixels.shape[1:]
+            said = f"Its outermost pixels are repeated up to {show_shape(size)}, as they are to predict it."
+            notes = () if size == whole.shape[1:] else (said,)
+            return pixels, Placement(placed.file, size, (1.0, 1.0), (0.0, 0.0)), notes
+    return raw, placed, ()
 
 
 def _around_pixel(

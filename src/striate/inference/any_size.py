@@ -20,8 +20,7 @@ def any_size(module: nn.Module, own: tuple[int, int], x: torch.Tensor) -> torch.
     height, width = x.shape[2:]
     if (outputs := _outputs(module, x)) is not None:
         return outputs
-    padded = functional.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
-    if (outputs := _outputs(module, padded)) is not None:
+    if (outputs := _outputs(module, filled_up(x))) is not None:
         return outputs[..., :height, :width]
     outputs = module(functional.interpolate(x, own, mode="bilinear", antialias=True))
     return functional.interpolate(outputs, (height, width), mode="bilinear")
@@ -34,9 +33,8 @@ def multiple_of_sizes(module: nn.Module, input_shape: tuple[int, int, int]) -> i
     for multiple in (1, 2, 4, 8, 16, MULTIPLE):
         beyond = 2 * MULTIPLE  # an odd number of times `multiple`, so that no larger power of two divides it
         sides = [-(-side // beyond) * beyond + multiple for side in own]
-        with torch.no_grad():
-            if _outputs(module, torch.zeros(1, channels, *sides)) is not None:
-                return multiple
+        if takes(module, torch.zeros(1, channels, *sides)):
+            return multiple
     return 1
 
 
@@ -49,6 +47,18 @@ def any_size_as_traced(module: nn.Module, multiple: int, x: torch.Tensor) -> tor
         parts = (side + grows * (-side % MULTIPLE)) // multiple  # so that the tracer knows what divides the product
         x = x.index_select(axis, torch.arange(multiple * parts).clamp(max=side - 1))
     return upper_left(module(x), height, width)
+
+
+def filled_up(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) with the outermost pixels repeated up to a multiple of 32."""
+    rows, columns = (torch.arange(side + -side % MULTIPLE, device=x.device).clamp(max=side - 1) for side in x.shape[2:])
+    return x[:, :, rows[:, None], columns]
+
+
+def takes(module: nn.Module, x: torch.Tensor) -> bool:
+    """Whether a module for maps gives them for inputs (N, C, H, W) of this size."""
+    with torch.no_grad():
+        return _outputs(module, x) is not None
 
 
 def _outputs(module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:

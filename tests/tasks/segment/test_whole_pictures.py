@@ -155,6 +155,19 @@ def test_masks_in_color_are_predicted_in_color(tmp_path: Path, capsys: pytest.Ca
     assert {tuple(color) for color in mask.reshape(-1, 3).tolist()} <= {tuple(color) for color in colors.tolist()}
 
 
+def test_a_picture_smaller_than_the_input_is_explained_as_it_is_predicted(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", 12)
+    trained = striate.train(data, "small-unet", epochs=4, lr=0.01, batch=4, out=tmp_path / "run", set=PLAIN).load()
+    with Image.open(data / "images" / "000.png") as picture:
+        for size, (x, y) in (((12, 8), (11, 7)), ((11, 9), (4, 8))):
+            picture.crop((0, 0, *size)).save(tmp_path / "small.png")
+            mask = trained.predict(tmp_path / "small.png", plan="plain").decoded
+            explained = striate.explain(trained, tmp_path / "small.png", method="saliency", pixel=(x, y))
+            assert explained.part == f"the pixel {x}, {y} of the input, of class {trained.classes[int(mask[y, x])]}"
+            assert np.array_equal(explained.input[:, : size[1], : size[0]], trained.read(tmp_path / "small.png")[0])
+            assert any("repeated" in note for note in explained.notes) == (size == (11, 9))
+
+
 @pytest.mark.parametrize("network", ["small-unet", "small-resnet"])
 def test_a_traced_network_takes_the_sizes_that_predict_takes(tmp_path: Path, network: str) -> None:
     data = make_shapes(tmp_path / "data", 12)
