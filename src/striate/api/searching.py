@@ -65,7 +65,8 @@ def search(
     if len(stored.paths) < 2:
         raise DataError(f"folder {folder}", "hardly a readable picture", "two or more", "check the files")
     if ignored:
-        say(f"{several(ignored, 'other file')} ignored: no images by the suffix")
+        many = medium_of(trained.preparation.kind).many
+        say(f"{several(ignored, 'other file')} ignored: not {many} by their suffix")
     nearest = nearest_of(stored.vectors, say)
     asked = file_vectors(trained, [str(query) for query in queries]) if queries else None
     return Searched(

@@ -17,7 +17,7 @@ from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
 from striate.runs.written import read_written
 from striate.training.config_file import config_from_yaml
-from striate.training.own_names import given_arguments
+from striate.training.own_names import given_arguments, how_to_train_longer
 from striate.wording import several, short_number
 
 WORSE = 1.25
@@ -216,8 +216,7 @@ def _ended_by_itself(curves: Curves, steps: int) -> bool:
 def _longer(curves: Curves) -> Remedy:
     """The same training for longer, as a command; of what was given in Python there is none."""
     config = None if curves.run is None else config_from_yaml(curves.run.config)
-    given = config is not None and bool(given_arguments(config))
-    if curves.run is None or config is None or curves.passes is None or given:
+    if curves.run is None or config is None or curves.passes is None or given_arguments(config):
         return Remedy("Train for longer.", settings={"schedule.name": "one-cycle"}, advice="more epochs")
     times = max(_ENOUGH / curves.passes, _LONGER)
     if config.budget.minutes is None:
@@ -225,7 +224,7 @@ def _longer(curves: Curves) -> Remedy:
     else:
         added = (times - 1) * sum(curves.columns.get("seconds", ())) / 60
         budget = f"--minutes {_whole_minutes(config.budget.minutes + added)}"
-    command = f"striate train --config {pasted(curves.run.config)} {budget} --out {pasted(f'{curves.run.path}-longer')}"
+    command = how_to_train_longer(curves.run, config, budget)
     smaller = ""
     if max(config.data.size or (0,)) > 1.5 * _SMALLER:
         smaller = f" Smaller images train faster: add --size {_SMALLER}."

@@ -121,6 +121,7 @@ def evaluate_split(
         shown=task.metrics,
         sampled=task.remembered(measured),
         predicted=task.predicted(answers),
+        classes_here=task.classes_of_split(targets),
     )
 
 

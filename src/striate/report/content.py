@@ -4,6 +4,7 @@ What the report says of a run: gathered from its files and from what training kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,19 +14,24 @@ from striate.account.ledger import Ledger
 from striate.account.remarks.parts import teacher_remarks
 from striate.doctor.in_options import in_options
 from striate.doctor.run_curves import curve_findings, read_curves
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.report.summary import short_layer_table
 from striate.runs.directory import RunDirectory
 from striate.runs.environment import read_environment
 from striate.runs.events import read_notes
 from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.task import TRAIN_LONGER
+from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
-from striate.training.own_names import how_to_repeat
+from striate.training.own_names import how_to_repeat, how_to_train_longer
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import duration, several, short_number
+
+_LONGER = 5
+"""Times the epochs or minutes, where training for longer is the advice."""
 
 
 @dataclass(frozen=True)
@@ -165,4 +171,18 @@ def end_findings(
     targets = prepared.task.diagnosed_as
     classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
     found = *of_predictions, *curve_findings(read_curves(run, classes, passes))
-    return tuple(in_options(finding, prepared.config) for finding in found if finding.code not in known)
+    told = (in_options(finding, prepared.config) for finding in found if finding.code not in known)
+    return tuple(_with_command(finding, run, prepared.config, passes) for finding in told)
+
+
+def _with_command(finding: Finding, run: RunDirectory, config: Config, passes: float) -> Finding:
+    """The finding with the command of a longer training, where that is its advice and the data and the network have
+    names."""
+    told = finding.remedy
+    if not isinstance(told, Remedy) or told.advice != TRAIN_LONGER or told.command:
+        return finding
+    minutes = config.budget.minutes
+    budget = f"--epochs {math.ceil(_LONGER * passes)}" if minutes is None else f"--minutes {_LONGER * minutes:g}"
+    command = how_to_train_longer(run, config, budget)
+    text = f"{told}." if command is None else f"{told}: {command}"
+    return replace(finding, remedy=Remedy(text, settings=told.settings, advice=told.advice))

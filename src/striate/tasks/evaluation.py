@@ -89,6 +89,8 @@ class Evaluation:
     sampled: Any = None
     inputs: str = ""
     predicted: NDArray[np.int64] | None = None
+    classes_here: int | None = None
+    """Of the split, where it has not those of the training."""
 
     @property
     def of(self) -> str:
@@ -136,7 +138,8 @@ class Evaluation:
         """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.classes:
-            title += f", {several(len(self.classes), 'class', 'classes')}"
+            count = len(self.classes) if self.classes_here is None else self.classes_here
+            title += f", {several(count, 'class', 'classes')}"
         if self.inputs:
             title += f"; {self.inputs}"
         lines = [*filled(title, 80).split("\n"), *_metric_lines(self)]

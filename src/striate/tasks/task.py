@@ -68,6 +68,8 @@ class Explained:
     prepare: Callable[[nn.Module], None] | None = None
 
 
+TRAIN_LONGER = "train for longer"
+"""The advice to which a report adds the command."""
 _UNEVEN = 1.5
 """Times that the most frequent class has the samples of the rarest, for weights of classes to change anything."""
 
@@ -552,6 +554,11 @@ class Task:
         del evaluation
         return None
 
+    def classes_of_split(self, targets: Any) -> int | None:
+        """How many classes the targets of a split have, where each split has its own; else None."""
+        del targets
+        return None
+
     def names_only(self, evaluation: Evaluation) -> str | None:
         """The class that is predicted everywhere, though there are several; None where predictions differ."""
         return only_class(evaluation)
@@ -574,10 +581,10 @@ class Task:
                 remedy=Remedy(
                     "Weight the classes of the loss by their frequency, or train for longer.",
                     settings={"task.class_weights": "balanced"},
-                    advice="train for longer",
+                    advice=TRAIN_LONGER,
                 )
                 if uneven
-                else Remedy("Train for longer; the classes are about equally frequent.", advice="train for longer"),
+                else Remedy("Train for longer; the classes are about equally frequent.", advice=TRAIN_LONGER),
             ),
         )
 

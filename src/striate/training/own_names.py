@@ -78,3 +78,11 @@ def how_to_repeat(run: RunDirectory, config: Config) -> str:
     if not given:
         return f"striate train --config {pasted(run.config)} --out {pasted(out)}"
     return f"striate.train({', '.join([*given, f'config={str(run.config)!r}', f'out={out!r}'])})"
+
+
+def how_to_train_longer(run: RunDirectory, config: Config, budget: str) -> str | None:
+    """The command that trains anew as a run was, with another budget (`--epochs 20`); None where no file names all
+    that it was given."""
+    if given_arguments(config):
+        return None
+    return f"striate train --config {pasted(run.config)} {budget} --out {pasted(f'{run.path}-longer')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,22 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[Any]]:
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     return call
+
+
+def test_the_classes_of_a_split_are_those_that_it_has(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["eval", str(run)]) == 0
+    assert "test split: 20 samples, 2 classes" in capsys.readouterr().out
+
+
+def test_other_files_are_told_in_the_words_of_the_medium(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "notes.txt").write_text("none")
+    query = str(photos / "c0" / "00.png")
+    assert main(["search", "--in", str(tmp_path / "photos"), str(run), query]) == 0
+    assert "1 other file ignored: not images by their suffix" in capsys.readouterr().err
 
 
 @pytest.fixture(autouse=True)

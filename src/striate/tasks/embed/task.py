@@ -249,6 +249,10 @@ class Embed(Task):
         }
         return {name: span for name, span in ends.items() if span is not None}
 
+    def classes_of_split(self, targets: Any) -> int:
+        """Those that occur: no class is in two splits."""
+        return len(np.unique(targets))
+
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That classes are hardly told apart."""
         area = evaluation.metrics.get("auc")
@@ -339,7 +343,7 @@ class Embed(Task):
         metrics = evaluation.metrics
         ends = metrics.get("recall@1_interval")
         span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
-        classes = several(len(np.unique(evaluation.targets)), "class", "classes")
+        classes = several(self.classes_of_split(evaluation.targets), "class", "classes")
         return percent(metrics["recall@1"]), (
             f"of the {evaluation.n:,} {evaluation.split} samples of {evaluation.data} have a sample of their own class"
             f" as nearest neighbor{span}, among {classes} that were not trained. Of two samples, the similarity tells"

@@ -112,7 +112,7 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
             measured=f"{most} has {several(largest, 'sample')}, {fewest} {smallest:,}: {facts.imbalance:.1f} times "
             "as many",
             threshold=IMBALANCE_THRESHOLD,
-            why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes",
+            why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes.",
             remedy=Remedy(
                 "Look at macro F1" + ("; --task.class_weights balanced weighs rare classes up." if weighed else "."),
                 settings={"task.class_weights": "balanced"} if weighed else {},
