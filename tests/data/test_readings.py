@@ -173,7 +173,7 @@ def test_ages_as_classes_say_how_to_learn_them_as_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("odd", "words", "remedy"),
     [
-        ("inf", "31 classes that are numbers, but for inf", "a quantity: --task regress."),
+        ("inf", "31 classes that are numbers, but for inf", "a quantity: correct the label 'inf' of im/p1.png, and: -"),
         ('"3,25"', "31 classes that are numbers from 0.5 to 9.5", "a quantity: write them with a point"),
     ],
 )
@@ -183,6 +183,18 @@ def test_numbers_that_are_classes_for_one_that_is_none_say_so(tmp_path, odd, wor
     assert (finding.code, finding.severity) == ("data.reading", "warning")
     assert finding.measured.startswith(words)
     assert remedy in finding.remedy
+
+
+def test_few_classes_that_are_fractions_are_a_quantity_too(tmp_path):
+    rows = [f"im/p{k}.png,{k % 6}.5" for k in range(11)]
+    (finding,) = find_readings(list_source(table(tmp_path / "t.csv", "path,label", *rows, "im/p11.png,nan")))
+    assert "7 classes that are numbers, but for nan" in finding.measured
+    whole = [f"im/p{k}.png,{k % 6}" for k in range(12)]
+    assert said(table(tmp_path / "whole.csv", "path,label", *whole)) == []
+    commas = [f"im/p{k}.png;{k},5" for k in range(12)]
+    with pytest.raises(DataError, match="and none of them in val") as caught:
+        load_dataset(table(tmp_path / "commas.csv", "path;label", *commas))
+    assert "write them with a point, 0.5 for 0,5, and: --task regress" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ _MANY_NUMBERS, _FEW = 20, 5
 """So many classes that are whole numbers may be a quantity; with fewer samples in some of them they are likely one."""
 _NUMBER, _ODD = re.compile(r"[-+]?[0-9]{1,9}([.,][0-9]+)?([eE][-+]?[0-9]+)?"), 0.1
 """A number as tables have it; the share of names that may be none, as `inf` and `n/a`."""
+_FRACTIONS, _MOST = 5, 0.75
+"""So many classes that are numbers with fractions, which so large a share of the samples has, may be a quantity."""
 _LABEL_COLUMN = re.compile(r"(?:label|class|category|species|target|diagnosis)s?[ _.-]?[0-9]*")
 
 
 def find_readings(listing: Listing) -> tuple[Finding, ...]:
     """`data.reading`: several labels in one, further columns of labels, quantities as classes, classes as numbers."""
-    found = (_several_labels(listing), _other_labels(listing), _quantity(listing), _classes_as_numbers(listing))
+    found = (_several_labels(listing), _other_labels(listing), find_quantity(listing), _classes_as_numbers(listing))
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -71,12 +73,16 @@ def _all(names: list[str]) -> str:
     return ",".join(f"{name}:class" for name in ("label", *names))
 
 
-def _quantity(listing: Listing) -> Finding | None:
-    names = listing.classes if listing.has_one_class_each else ()
+def find_quantity(listing: Listing) -> Finding | None:
+    """`data.reading` of classes that are numbers."""
+    names, counts = listing.classes if listing.has_one_class_each else (), Counter(listing.labels)
     others = [name for name in names if not _NUMBER.fullmatch(name)]
-    if len(names) < _MANY_NUMBERS or len(others) > _ODD * len(names):
+    fractions = [name for name in names if (found := _NUMBER.fullmatch(name)) and found[1]]
+    numbers = len(names) >= _MANY_NUMBERS and len(others) <= _ODD * len(names)
+    exact = sum(counts[name] for name in fractions) >= _MOST * len(listing.labels)
+    if not numbers and not (len(fractions) >= _FRACTIONS and exact):
         return None
-    few = sum(count < _FEW for count in Counter(listing.labels).values())
+    few = sum(count < _FEW for count in counts.values())
     whole = all(re.fullmatch(r"-?[0-9]{1,9}", name) for name in names)
     what = f"{several(len(names), 'class', 'classes')} that are"
     if others:
@@ -85,6 +91,8 @@ def _quantity(listing: Listing) -> Finding | None:
         measured = f"{what} {'whole ' if whole else ''}numbers from {names[0]} to {names[-1]}"
     comma = any("," in name for name in names)
     point = "write them with a point, 0.5 for 0,5, and: " if comma else ""
+    if others:
+        point = f"correct the label {others[0]!r} of {listing.paths[listing.labels.index(others[0])]}, and: {point}"
     return _reading(
         listing,
         measured + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),

@@ -10,6 +10,7 @@ from striate.data.annotations.identities import more_classes
 from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
+from striate.data.audit.readings import find_quantity
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
@@ -37,6 +38,7 @@ def refuse_unusable(
     needed = ("train", "val", "test") if test else ("train", "val")
     lacking = " and ".join(name for name in needed if name not in split.values())
     if lacking:
+        quantity = find_quantity(listing)
         raise DataError(
             where,
             f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
@@ -44,7 +46,8 @@ def refuse_unusable(
             f"enough samples for {listed(needed)}",
             more_classes(listing.paths, listing.labels, "add classes: two for each split, six in all")
             if annotation_kind(listing.annotation).open_classes
-            else "add samples: three different ones for each class at least",
+            else "add samples: three different ones for each class at least"
+            + ("" if quantity is None else f". {quantity.remedy}"),
         )
     if listing.annotation == "class":
         _refuse_classes(listing, where, split)
