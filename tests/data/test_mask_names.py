@@ -132,6 +132,19 @@ def test_colors_stand_for_classes_and_an_unknown_one_is_named_with_its_place(mak
         read(root)
 
 
+def test_values_that_compression_made_are_not_to_be_ignored(make: Make) -> None:
+    root = make(0, 1, names="ground\ncar\n")
+    for file in sorted((root / "masks").iterdir()):
+        noise = np.random.default_rng(0).integers(0, 9, (HEIGHT, WIDTH)).astype(np.uint8)
+        Image.fromarray(noise).save(file.with_suffix(".jpg"))
+        file.unlink()
+    with pytest.raises(DataError, match="values without a name") as caught:
+        load_dataset(DataConfig(str(root)))
+    assert caught.value.remedy.startswith("save the original masks as PNG")
+    (found,) = [finding for finding in check_data(root).findings if finding.code == "data.mask-values"]
+    assert found.remedy.startswith("Save the original masks as PNG")
+
+
 def test_a_mask_that_cannot_be_read_is_named(make: Make, tmp_path: Path) -> None:
     root = make(0, 1)
     (root / "masks" / "03.png").write_bytes(b"xx")

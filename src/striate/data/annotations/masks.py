@@ -183,7 +183,8 @@ def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> 
             f"data {listing.source}, masks",
             f"values without a name: {_where_values_occur(listing, ids, masks, unnamed)}",
             f"the {several(len(listing.values), 'value')} that classes.txt names, from {first} to {last}",
-            f"correct these masks, add the names to classes.txt, or ignore one value: --data.ignore {unnamed[0]}",
+            lossy_masks(listing, unnamed)
+            or f"correct these masks, add the names to classes.txt, or ignore one value: --data.ignore {unnamed[0]}",
         )
     if ignore is None and IGNORED not in listing.values and IGNORED in masks.values:
         ignore = IGNORED
@@ -193,6 +194,12 @@ def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> 
         raise DataError(f"data {listing.source}", got, "two classes or more", "name each class in classes.txt")
     names, values = zip(*kept, strict=True)
     return replace(listing, classes=names, values=values, ignore=ignore, notes=notes)
+
+
+def lossy_masks(listing: Listing, unnamed: Sequence[int]) -> str | None:
+    """What to do about several values without a name in masks that are JPEG files; None for others."""
+    jpegs = len(unnamed) > 1 and all(label.lower().endswith((".jpg", ".jpeg")) for label in listing.labels)
+    return "save the original masks as PNG: these are JPEG files, whose compression changes values" if jpegs else None
 
 
 def _where_values_occur(

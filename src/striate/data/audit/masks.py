@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.mask_pixels import MaskPixels
-from striate.data.annotations.masks import IGNORED, background_and_objects, number_objects
+from striate.data.annotations.masks import IGNORED, background_and_objects, lossy_masks, number_objects
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
@@ -211,6 +211,7 @@ def find_unnamed_values(evidence: Evidence) -> Marked | None:
     void = len(unnamed) == 1 and 2 * len(ids) >= len(masks) and not by_one
     listed = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
     ignoring = f"--data.ignore {unnamed[0]} leaves them out of loss and metrics."
+    lossy = lossy_masks(listing, unnamed)
     finding = Finding(
         code="data.mask-values",
         severity="note" if void else "error",
@@ -223,6 +224,8 @@ def find_unnamed_values(evidence: Evidence) -> Marked | None:
         else "Nobody knows what these pixels show.",
         remedy=f"Begin each line of classes.txt with its value: `{unnamed[0]} {listing.classes[-1]}`."
         if by_one
+        else f"{lossy[:1].upper()}{lossy[1:]}."
+        if lossy
         else f"Name them in classes.txt, or correct the masks; {ignoring}",
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, f"value {listed}"))
