@@ -35,5 +35,5 @@ def test_rare_classes_are_told_in_whole_sentences(tmp_path: Path) -> None:
     run = striate.train(
         tmp_path / "rare.npz", "conv(2,3) gap fc(2)", epochs=1, out=tmp_path / "run", set={"execution.plan": "plain"}
     )
-    events = (run.path / "report.html").read_text()
-    assert "accuracy hides rare classes. " in events
+    page = (run.path / "report.html").read_text()
+    assert "accuracy hides rare classes." in page
