@@ -11,7 +11,7 @@ from io import StringIO
 from typing import Any
 
 from striate.doctor.unlabeled_curves import unlabeled_findings
-from striate.errors import RunError, pasted
+from striate.errors import RunError
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
