@@ -84,7 +84,7 @@ def explain(
 
         if out.suffix.lower() in (".html", ".htm") and not out.is_dir():
             wanted, remedy = "a folder, for a page an image", f"--out {pasted(out.with_suffix(''))}"
-            raise UsageError("--out", f"one page, {out}, for {len(every)} images", wanted, remedy)
+            raise UsageError("--out", f"{out}, one page for several images", wanted, remedy)
         with explained(out):
             out.mkdir(parents=True, exist_ok=True)
     code = 0
