@@ -165,6 +165,7 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
         if (
             logits
             and limit == 0.5
+            and not squashed
             and (known or any(one and all(map(source.runs_network, one)) for one in (made, *given)))
         ):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "

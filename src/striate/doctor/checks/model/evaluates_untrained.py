@@ -21,7 +21,7 @@ from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import unmoved
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.script_source import ScriptSource, assigned, called
 from striate.doctor.setup.training_setup import Step
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.records import Finding
@@ -222,12 +222,19 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _are_kept_anew(source: ScriptSource | None) -> bool:
-    """Whether a variable that holds a module's state is given another one elsewhere, as the best so far."""
+    """Whether a variable that holds a module's state is given another one elsewhere, as the best so far; or a method
+    keeps one when it is called."""
     if source is None:
         return False
     states = {name for name, value in source.names.items() if isinstance(value, dict) and hasattr(value, "_metadata")}
-    given = [node.id for node in source.nodes(ast.Name) if isinstance(node.ctx, ast.Store)]
-    return any(given.count(name) > 1 for name in states)
+    stores = [(target, value) for node in source.nodes(ast.Assign) for target, value in assigned(node)]
+    named = [target.id for target, _ in stores if isinstance(target, ast.Name)]
+    return any(named.count(name) > 1 for name in states) or any(
+        isinstance(target, ast.Attribute)
+        and any(called(part) == "state_dict" for part in ast.walk(value))
+        and getattr(source.function_of(target), "name", "__init__") != "__init__"
+        for target, value in stores
+    )
 
 
 def _show_modules(reached: list[Any]) -> bool:

@@ -410,10 +410,11 @@ def _kept_where_lower(source: ScriptSource, name: str) -> bool:
 
 def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, watched: str = "") -> Told | None:
     given = argument(site.node, 0, "metrics")
-    words = watched.lower() or (ast.unparse(given).lower() if given is not None else "")
+    value = given.operand if isinstance(given, ast.UnaryOp) else given
+    words = watched.lower() or (ast.unparse(value).lower() if value is not None else "")
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
     if "score" in words and _kept_where_lower(source, words):
-        return None
+        rises, falls = False, True
     if not watched and _turned_round(given):
         rises, falls = falls, rises
     wrong = rises and not falls if scheduler.mode == "min" else falls and not rises
