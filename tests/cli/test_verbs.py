@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import striate
 from quick import few_quick
 from striate.cli import main
-from striate.cli.main import join_fields
+from striate.cli.main import VERBS, join_fields
 from striate.errors import printable
 
 RUN = [sys.executable, "-m", "striate"]
@@ -125,3 +126,15 @@ def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) ->
     assert "striate train --resume run" in err
     assert Path("run/checkpoints/last.pt").exists()
     assert not Path("run/metrics.json").exists()
+
+
+def test_every_verb_that_has_a_function_or_a_line_in_the_docs_is_listed() -> None:
+    modules = Path(striate.__file__).parent.joinpath("cli").glob("*.py")
+    own = {path.stem for path in modules if f"\ndef {path.stem}(" in path.read_text(encoding="utf-8")} - {"main"}
+    assert {{"evaluate": "eval"}.get(name, name).replace("_", "-") for name in own} <= set(VERBS)
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *root.joinpath("docs").rglob("*.md")]
+    written = {
+        word for page in pages for word in re.findall(r"^    striate ([a-z][a-z-]*)", page.read_text("utf-8"), re.M)
+    }
+    assert written <= set(VERBS)

@@ -54,6 +54,7 @@ _VERBS = {
     },
     "Look and learn": {
         "explain": "Show on one page why a network predicts what it does for an image, and how far to trust that.",
+        "play": "Let a network that learned from rewards play, and write what it does as a GIF.",
         "show": "Draw what a network does: its filters, feature maps, and what its units respond to.",
         "lab": "Open the web page: build networks, watch them run, train them, see images as numbers.",
         "filter": "Apply a filter kernel to every pixel of a picture.",
