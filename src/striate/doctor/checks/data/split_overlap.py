@@ -22,7 +22,7 @@ from striate.records import Finding
 from striate.wording import several
 
 _TRAINING = re.compile(r"train|trn|(?<![a-z])tr(?![a-z])")
-_OTHERS = ("val", "valid", "validation", "va", "test", "te", "tst", "dev", "eval")
+_OTHERS = ("val", "valid", "validation", "va", "test", "te", "tst", "dev", "eval", "query", "queries", "holdout")
 _IMAGES_AXES = 3
 FEWEST, _FEWEST_BYTES = 5, 1000
 """Positions: two numbers are the ends of a range."""
