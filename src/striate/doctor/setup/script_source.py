@@ -81,10 +81,16 @@ class ScriptSource:
 
     def nodes(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
         """Everything that the user's files say, file by file, or what is of these kinds."""
-        for tree in self.trees.values():
-            for node in ast.walk(tree):
-                if not kinds or isinstance(node, kinds):
-                    yield node
+        return (node for _, node in self._nodes if not kinds or isinstance(node, kinds))
+
+    @cached_property
+    def _nodes(self) -> list[tuple[str, ast.AST]]:
+        """Everything with its file: walked once, since each check asks."""
+        return [(file, node) for file, tree in self.trees.items() for node in ast.walk(tree)]
+
+    @cached_property
+    def _calls(self) -> list[tuple[str, ast.Call]]:
+        return [(file, node) for file, node in self._nodes if isinstance(node, ast.Call)]
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node stands in, from within outwards."""
@@ -141,12 +147,7 @@ class ScriptSource:
         return self._sites(lambda call: called(call) == function.name or self._held.get(call) is function)
 
     def _sites(self, meant: Callable[[ast.Call], bool]) -> list[Site]:
-        return [
-            Site(node, file, self.often(node, file))
-            for file, tree in self.trees.items()
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and meant(node)
-        ]
+        return [Site(node, file, self.often(node, file)) for file, node in self._calls if meant(node)]
 
     def runs_network(self, node: ast.AST) -> bool:
         """Whether an expression is a call of a network."""
@@ -234,13 +235,16 @@ class ScriptSource:
 
     def last_value(self, node: ast.AST, name: str) -> ast.expr | None:
         """What a name was given last in the same function before a node, as it is written."""
-        assigned = (part for part in ast.walk(self.scope_of(node)) if isinstance(part, ast.Assign))
-        values = [
-            part.value
-            for part in assigned
-            if part.lineno < getattr(node, "lineno", 0) and any(ast.unparse(target) == name for target in part.targets)
-        ]
+        scope, line = self.scope_of(node), getattr(node, "lineno", 0)
+        if scope not in self._stores:
+            statements = (part for part in ast.walk(scope) if isinstance(part, ast.Assign))
+            self._stores[scope] = [({*map(ast.unparse, part.targets)}, part) for part in statements]
+        values = [part.value for names, part in self._stores[scope] if part.lineno < line and name in names]
         return values[-1] if values else None
+
+    @cached_property
+    def _stores(self) -> dict[ast.AST, list[tuple[set[str], ast.Assign]]]:
+        return {}
 
     def _passed_predictions(self, scope: ast.AST) -> set[str]:
         found: set[str] = set()
@@ -278,9 +282,14 @@ class ScriptSource:
         same name, since it was not running."""
         if function is None or function in self._on_stack:
             return set()
-        return {
-            part.id for part in ast.walk(function) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-        }
+        if function not in self._made:
+            names = (part for part in ast.walk(function) if isinstance(part, ast.Name))
+            self._made[function] = {part.id for part in names if isinstance(part.ctx, ast.Store)}
+        return self._made[function]
+
+    @cached_property
+    def _made(self) -> dict[ast.AST, set[str]]:
+        return {}
 
     @cached_property
     def _on_stack(self) -> set[ast.AST]:
@@ -289,8 +298,7 @@ class ScriptSource:
         found: set[ast.AST] = set()
         awaiting = [
             node
-            for file, tree in self.trees.items()
-            for node in ast.walk(tree)
+            for file, node in self._nodes
             if isinstance(node, Function)
             and (
                 (file == loop and node.lineno <= first and last <= (node.end_lineno or 0))
@@ -369,8 +377,7 @@ class ScriptSource:
         called_back = {(code.co_filename, code.co_firstlineno) for code in codes if code is not None}
         running = {
             node
-            for file, tree in self.trees.items()
-            for node in ast.walk(tree)
+            for file, node in self._nodes
             if isinstance(node, Function) and (file, _first_line(node)) in self.running | called_back
         }
         return self._reached([*inside, *(inner for function in running for inner in ast.walk(function))]) | running
@@ -414,12 +421,7 @@ class ScriptSource:
     def _held(self) -> dict[ast.AST, Function]:
         """Of calls by a name that no function has, the function that it holds: `self.metric(…)` where that was given to
         the object, `criterion(…)` behind `criterion = own_loss`."""
-        known = {
-            (file, _first_line(node)): node
-            for file, tree in self.trees.items()
-            for node in ast.walk(tree)
-            if isinstance(node, Function)
-        }
+        known = {(file, _first_line(node)): node for file, node in self._nodes if isinstance(node, Function)}
         found: dict[ast.AST, Function] = {}
         for node in self.nodes():
             if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
