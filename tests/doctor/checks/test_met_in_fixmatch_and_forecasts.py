@@ -163,9 +163,16 @@ def test_images_that_are_flipped_are_not_blended(axis: int) -> None:
     assert blended < 0.5
 
 
+@pytest.mark.parametrize("method", ["after_epoch", "__init__"])
+def test_a_state_that_a_callback_keeps_is_no_copy_left_behind(method: str) -> None:
+    text = f"class Keep:\n    def {method}(self):\n        self.best = copy.deepcopy(self.model.state_dict())\n"
+    text += "for x, y in loader:\n    train(x, y)\n"
+    source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 4, 5), 5)
+    assert _are_kept_anew(source) is (method != "__init__")
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_a_state_that_is_kept_anew_is_no_copy_left_behind(again: bool) -> None:
-
     text = "best, state = 0.0, copy.deepcopy(model.state_dict())\nfor x, y in loader:\n    train(x, y)\n"
     text += "    best, state = score, copy.deepcopy(model.state_dict())\n" if again else ""
     state = copy.deepcopy(nn.Linear(2, 2).state_dict())

@@ -243,10 +243,18 @@ def test_a_warmup_in_steps_is_not_stepped_once_in_many(inside: str, found_there:
     assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.lr-schedule"] * found_there
 
 
-@pytest.mark.parametrize(("kept", "right"), [("score < best", True), ("score > best", False)])
-def test_a_score_may_be_one_that_falls(kept: str, right: bool) -> None:
-    text = SCRIPT.replace("accuracy > best_accuracy", kept).replace("scheduler.step()", "scheduler.step(score)")
-    names = values(lambda o: ReduceLROnPlateau(o, "min"))
+@pytest.mark.parametrize(
+    ("kept", "given", "mode", "right"),
+    [
+        ("score < best", "score", "min", True),
+        ("score > best", "score", "min", False),
+        ("score < best", "score", "max", False),
+        ("score < best", "-score", "max", True),
+    ],
+)
+def test_a_score_may_be_one_that_falls(kept: str, given: str, mode: str, right: bool) -> None:
+    text = SCRIPT.replace("accuracy > best_accuracy", kept).replace("scheduler.step()", f"scheduler.step({given})")
+    names = values(lambda o: ReduceLROnPlateau(o, mode))
     assert (found(text, names, [SCHEDULER_CALLS]) == {}) is right
 
 
