@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 import striate
-from striate.api import evaluate_player, play, resume, train_config
+from striate.api import evaluate_player, play, resume, train_config, verify
 from striate.cli.main import main
 from striate.errors import ConfigError, RunError
 from striate.runs.checkpoint import load_checkpoint
@@ -157,6 +158,17 @@ def test_a_network_plays_and_is_measured_again(finished: Path, tmp_path: Path) -
     with Image.open(tmp_path / "game.gif") as film:
         assert film.n_frames > 1
     assert evaluate_player(finished).metrics() == json.loads((finished / "metrics.json").read_text())["test"]
+
+
+def test_the_files_of_a_game_are_verified_and_its_replay_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="a game"):
+        verify(finished)
+    damaged = shutil.copytree(finished, tmp_path / "damaged")
+    with (damaged / "metrics.csv").open("a") as file:
+        file.write("9,")
+    found = verify(damaged)
+    assert found.verdict == "damaged"
+    assert [check.name for check in found.files if not check.whole] == ["metrics.csv"]
 
 
 def test_verbs_of_samples_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

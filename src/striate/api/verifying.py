@@ -22,6 +22,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.prepare import prepare
 from striate.training.processes.fixed_parts import in_fixed_parts
+from striate.training.rewards.player import learned_from_rewards
 from striate.training.verification.files import FileCheck, check_files, read_last
 from striate.training.verification.replay import Replay, replay
 
@@ -74,13 +75,14 @@ def verify(
     last = read_last(run)
     if last is None or not all(check.whole for check in files):
         return Verification(run.path, "damaged", files)
+    if learned_from_rewards(last):
+        raise _no_replay(run, "a game, of whose steps the run keeps no losses to compare", "a run on samples")
     if "trace" not in last:
         got = "a checkpoint without a trace of its steps: it was written by an earlier version"
         raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
     if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
         got = f"steps that {config.execution.processes} processes computed together, which one adds up in another order"
-        remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
-        raise RunError(str(run.path), got, "steps of one process, to be done again", remedy)
+        raise _no_replay(run, got, "steps of one process, to be done again")
     begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()
@@ -120,6 +122,11 @@ def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
     if not any(file.exists() for file in (run.last, run.previous, run.best)):
         raise without_checkpoint(run, run.last)
+
+
+def _no_replay(run: RunDirectory, got: str, expected: str) -> RunError:
+    remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
+    return RunError(str(run.path), got, expected, remedy)
 
 
 def _changed(run: RunDirectory) -> tuple[str, ...]:

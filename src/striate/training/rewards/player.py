@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def map_player(player: Player, states: States, layer: str | None = None) -> Stat
     return map_states(embedding, states, player.actions, scores=scores)
 
 
-def learned_from_rewards(saved: dict[str, Any]) -> bool:
+def learned_from_rewards(saved: Mapping[str, Any]) -> bool:
     """Whether a checkpoint is of a network that plays."""
     return isinstance(saved.get("game"), dict)
 

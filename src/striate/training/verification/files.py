@@ -16,6 +16,7 @@ from striate.runs.files import whole_lines
 from striate.runs.plain_files import is_there, read_bytes, read_text
 from striate.training.events import EpochRow
 from striate.training.first_files import config_changes
+from striate.training.rewards.player import learned_from_rewards
 from striate.wording import several
 
 
@@ -56,7 +57,7 @@ def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
             continue
         try:
             content = load_checkpoint(file)
-            yield FileCheck(name, True, f"step {content['step']:,}")
+            yield FileCheck(name, True, f"step {_step(content):,}")
         except RunError as error:
             yield FileCheck(name, False, error.got)
 
@@ -87,7 +88,7 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     name = "metrics.csv"
     if last is None:
         return FileCheck(name, True, "not compared: there is no checkpoint to compare it with")
-    expected = _rows(last["history"])
+    expected = _rows(last)
     try:
         found = whole_lines(run.metrics_csv)
     except RunError as error:
@@ -103,8 +104,14 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     )
 
 
-def _rows(history: list[Mapping[str, Any]]) -> list[str]:
-    rows = [EpochRow(**row).flat() for row in history]
+def _step(content: Mapping[str, Any]) -> int:
+    """The step of a checkpoint, which that of a game keeps with its learner."""
+    return int(content["step"] if "step" in content else content["learner"]["step"])
+
+
+def _rows(last: Mapping[str, Any]) -> list[str]:
+    history = last["history"]
+    rows = history if learned_from_rewards(last) else [EpochRow(**row).flat() for row in history]
     return csv_text(list(rows[0]), [list(row.values()) for row in rows]).splitlines() if rows else []
 
 
@@ -121,8 +128,8 @@ def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
         return FileCheck(name, False, f"no JSON: {error}")
     if lacks:
         return FileCheck(name, False, f"without {', '.join(lacks)}")
-    if last is not None and metrics["steps"] != last["step"]:
-        return FileCheck(name, False, f"it tells of {metrics['steps']} steps, the checkpoint of {last['step']}")
+    if last is not None and metrics["steps"] != _step(last):
+        return FileCheck(name, False, f"it tells of {metrics['steps']} steps, the checkpoint of {_step(last)}")
     return FileCheck(name, True)
 
 
