@@ -39,6 +39,12 @@ def test_a_tasks_own_predictions_are_read(tmp_path, task):
     assert saved_predictions(written(tmp_path, MADE[task]), "test").task == task
 
 
+def test_masks_of_volumes_are_read_too(tmp_path):
+    volumes = np.zeros((4, 3, 5, 5), np.uint8)
+    made = Predictions("segment", "test", ("0", "1"), IDS, PATHS, volumes, volumes, None)
+    assert saved_predictions(written(tmp_path, made), "test").answers.shape == volumes.shape
+
+
 def test_where_there_are_none_there_are_none(tmp_path):
     assert saved_predictions(RunDirectory(tmp_path), "test") is None
 

@@ -32,7 +32,7 @@ class Predictions:
     as in split.csv. Classes: `targets` (N,) int64, `predicted` (N,) int64, `answers` (N, K) float32 probabilities,
     which were saved as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
     `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty. Masks: `targets` and
-    `answers` (N, H, W) uint8. Of other tasks, arrays of numbers.
+    `answers` (N, H, W) uint8, of volumes (N, D, H, W). Of other tasks, arrays of numbers.
     """
 
     task: str

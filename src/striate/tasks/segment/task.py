@@ -394,7 +394,7 @@ class Segment(Task):
     @classmethod
     def made(cls, kept: KeptPredictions) -> bool:
         """Whether there are masks of the size of their targets, with classes."""
-        masks = kept.predicted is None and kept.answers.ndim == 3 and kept.answers.shape == kept.targets.shape
+        masks = kept.predicted is None and kept.answers.ndim in (3, 4) and kept.answers.shape == kept.targets.shape
         return masks and kept.answers.dtype == np.uint8 and bool(kept.classes)
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
