@@ -117,6 +117,18 @@ def test_ones_own_training_asks_nothing(striate, photos) -> None:
     assert striate("train", "--config", "r/config.yaml", "--out", "r2").code == 0
 
 
+def test_a_network_whose_file_has_changed_predicts_nothing(striate, photos) -> None:
+    code = CODE.replace("64", "3 * 64")
+    Path("net.py").write_text(code)
+    data = photos(2, 8, 8)
+    assert striate("train", data, "--model", "net.py:build", "--epochs", "1", "--plan", "plain", "--out", "r").code == 0
+    Path("net.py").write_text(f"{code}\n# another state of the file\n")
+    for verb in (["predict", "r", data], ["show", "r", "filters"], ["export", "r", "--out", "r.onnx"], ["eval", "r"]):
+        striate(*verb).refused("has changed since the run was started")
+    Path("net.py").write_text(code)
+    assert striate("predict", "r", data).code == 0
+
+
 # A task, a loss, an optimizer, a transform
 
 PARTS = """

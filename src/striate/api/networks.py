@@ -25,9 +25,10 @@ from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
 from striate.exporting.exported_file import is_exported, load_exported
 from striate.models.build import Model, build_model, module_of_run
+from striate.models.from_file import names_file
 from striate.models.from_run import names_run
 from striate.models.preserved_state import same_random_state
-from striate.models.trusted_code import take_as
+from striate.models.trusted_code import is_named, take_as
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
@@ -36,6 +37,7 @@ from striate.studies.cross_validation.cv_report import final_command
 from striate.tasks.config import ByClass
 from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
+from striate.training.chosen_network import refuse_changed_file
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
 from striate.training.prepare import read_data
@@ -60,18 +62,18 @@ def load(
     network itself.
 
     Nothing of the file is executed, except the program that a .pt2 is. A run of `file.py:function` runs that function
-    again, if you have named it yourself before; a run of a network made in Python needs one of the same form as
-    `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits
-    are divided by the temperature that was fitted on validation (evaluation.json), which changes probabilities, and
-    without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest
-    cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable
-    other class, with None for the threshold with the best F1 on the run's validation split; both as text too,
-    `"ill=10,doubtful=3"`.
+    again, if you have named it yourself before and the file is the same; a run of a network made in Python needs one of
+    the same form as `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss).
+    `calibrated`: logits are divided by the temperature that was fitted on validation (evaluation.json), which changes
+    probabilities, and without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the
+    one with the largest cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that,
+    else the most probable other class, with None for the threshold with the best F1 on the run's validation split; both
+    as text too, `"ill=10,doubtful=3"`.
     They take the place of the rule that the run was trained with. `reject`: a promised error rate, above which samples
     get no class (`label` None, with a `reason`): the sets of classes behind that are calibrated on the run's validation
     split, and hold the true class of samples like those with a probability of 1 − `reject` or more. No random state is
-    changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named;
-    UsageError for an unknown class, and for a rate that validation has too few samples for.
+    changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named, or
+    that has changed; UsageError for an unknown class, and for a rate that validation has too few samples for.
     """
     path = Path(path)
     if is_exported(path):
@@ -95,10 +97,23 @@ def load(
             take_as(str(state.get("name")), task, "task")
             take_as(str(state.get("own_loss")), loss, "loss")
         network = saved.get("network")
-        made = module_of_run(network.get("name") if isinstance(network, dict) else None, module)
+        name = network.get("name") if isinstance(network, dict) else None
+        made = module_of_run(name, module)
+        if made is None and isinstance(name, str) and names_file(name) and is_named(name):
+            _refuse_changed_code(path, name)
         trained = trained_from_dict(saved, str(file), torch.device(device), made)
     trained = with_temperature_of(open_run(path), trained) if calibrated else trained
     return with_rejection_of(path, with_rule_of(path, trained, cost, threshold), reject)
+
+
+def _refuse_changed_code(path: Path, name: str) -> None:
+    """Raise ModelError where the file of the run's network has changed; a checkpoint alone does not say what it was."""
+    try:
+        config = open_run(path).config
+    except RunError:
+        return
+    remedy = f"train anew: striate train --config {pasted(config)} --model.digest null"
+    refuse_changed_file(name, config_from_yaml(config).model.digest, remedy)
 
 
 def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Trained:

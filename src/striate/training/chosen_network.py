@@ -45,15 +45,20 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
     sized = size_note(name, data.input_shape, weights=config.model.pretrained is not None)
     notes += [sized] if sized else []
     refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))
-    digest = source_digest(name)
-    if config.model.digest not in (None, digest):
+    refuse_changed_file(name, config.model.digest, "train anew with --model.digest null")
+    return replace(config, model=replace(config.model, name=name, digest=source_digest(name))), notes
+
+
+def refuse_changed_file(name: str, digest: str | None, remedy: str) -> None:
+    """Raise ModelError where the file behind a `file.py:function` is not the one with the SHA-256 `digest`, where that
+    is known; `remedy` is what else can be done than to put the old file back."""
+    if digest not in (None, source_digest(name)):
         raise ModelError(
             f"model {name}",
             "a file that has changed since the run was started",
-            f"the file with the SHA-256 {str(config.model.digest)[:12]}…",
-            "put the old file back, or train anew with --model.digest null",
+            f"the file with the SHA-256 {str(digest)[:12]}…",
+            f"put the old file back, or {remedy}",
         )
-    return replace(config, model=replace(config.model, name=name, digest=digest)), notes
 
 
 def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:
