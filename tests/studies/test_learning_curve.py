@@ -181,6 +181,22 @@ def test_sentences():
     assert "hardly any of the 500 test samples are wrong" in told(curve(None))
 
 
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [
+        (["gym:striate/Catch-v0"], "an environment"),
+        (["digits", "--data.test_fraction", "0"], "no test split"),
+        (["digits", "--counts", "5000"], "a count of 5,000"),
+    ],
+    ids=["a game", "no test split", "a count"],
+)
+def test_what_has_no_curve_is_refused_before_anything_is_trained(words, got, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["learning-curve", *words, "--epochs", "1", "--out", "run"]) == 2
+    assert got in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("curve") / "boston"

@@ -24,7 +24,11 @@ from striate.runs.directory import open_run, read_metrics
 from striate.runs.files import explained, write_json
 from striate.runs.plain_files import make_folder
 from striate.studies.learning_curve.learning_curve import LearningCurve
-from striate.studies.learning_curve.measure_learning_curve import FinishedRun, measure_learning_curve
+from striate.studies.learning_curve.measure_learning_curve import (
+    FinishedRun,
+    measure_learning_curve,
+    refuse_unmeasurable,
+)
 from striate.studies.sweep.run_sweep import Sweep, SweepRequest, run_sweep
 from striate.studies.sweep.space import refuse_fixed, space_texts
 from striate.tasks.registry import metric_named, saved_predictions
@@ -68,6 +72,20 @@ def learning_curve(
         raise UsageError("--weights", repr(named), "a run or other pretrained weights", "leave out --weights")
     data = read_data(config, announce)[1]
     return measure_learning_curve(finished, data, weights=named, counts=counts, seeds=seeds, announce=say)
+
+
+def refuse_learning_curve(
+    data: Data = None,
+    *,
+    counts: Sequence[int] | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise what `learning_curve` would of a run on these data, before it is trained. The arguments are as in `train`;
+    the data are read, and nothing is written."""
+    with given_data(data) as source:
+        merged = merge_request(read_config(config), data=source, fields=requested_fields({}, set or {}))
+        refuse_unmeasurable(read_data(merged)[1], merged.task, counts)
 
 
 def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:

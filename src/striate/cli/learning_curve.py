@@ -46,11 +46,13 @@ def learning_curve(
     """
     from striate.api import learning_curve as measure
     from striate.api import train, write_learning_curve
+    from striate.api.studies import refuse_learning_curve
     from striate.cli.output import print_kept_measure, print_note, results_only
 
     sizes = read_counts(counts)
     read_seeds(seeds)  # before minutes are spent
     with results_only(json):
+        refuse_learning_curve(data, counts=sizes, config=config, set=fields)
         run = train(data, config=config, set=fields, out=out)
     print_note(f"run: {run.path}")
     found = partial(measure, weights=weights, counts=sizes, seeds=read_seeds(seeds, run.path))

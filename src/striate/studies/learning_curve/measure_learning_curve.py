@@ -22,6 +22,7 @@ from striate.studies.learning_curve.learning_curve import LearningCurve, Pretrai
 from striate.studies.learning_curve.power_law import gain_of_twice
 from striate.studies.learning_curve.pretraining_gain import gain_at, gain_sentence
 from striate.tasks.baseline import stratified_sample
+from striate.tasks.config import TaskConfig
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.metric import Metric
 from striate.tasks.registry import make_task, task_for
@@ -121,6 +122,13 @@ def seeds_for(run: FinishedRun, shares: Sequence[float] = SHARES, trainings: int
     return tuple((run.config.seed + k) % 2**32 for k in range(count))
 
 
+def refuse_unmeasurable(data: Dataset, task: TaskConfig, counts: Sequence[int] | None) -> None:
+    """Raise DataError or ConfigError for data, a task or sizes of parts without a learning curve."""
+    data.require_test("learning curve")
+    task_for(data, task).headline_figure()
+    nested_rows(data, 0, shares_of(counts, data))
+
+
 def measure_learning_curve(
     run: FinishedRun,
     data: Dataset,
@@ -139,7 +147,7 @@ def measure_learning_curve(
     each training. Raises ConfigError for a task without a learning curve, DataError for too few samples, and what
     training raises.
     """
-    data.require_test("learning curve")
+    refuse_unmeasurable(data, run.config.task, counts)
     task = task_for(data, run.config.task)
     headline = task.headline_figure()
     metric = headline.metric
