@@ -291,6 +291,17 @@ def test_nothing_to_draw_is_no_sheet(tmp_path: Path, capsys) -> None:
     assert not Path("sheet.png").exists()
 
 
+def test_class_folders_of_frames_are_checked_as_clips(tmp_path: Path, capsys) -> None:
+    for number in range(6):
+        folder = tmp_path / "set" / "ab"[number % 2] / str(number)
+        folder.mkdir(parents=True)
+        for frame in range(4):
+            Image.fromarray(np.full((16, 16), 40 * number + frame, np.uint8)).save(folder / f"{frame}.png")
+    for words in (["--data.view", "rgb"], ["--data.frames", "4"]):
+        _, document = as_json(capsys, str(tmp_path / "set"), *words)
+        assert (document["count"], document["inputs"]) == (6, "clips of 16×16 pixels and 4 frames")
+
+
 @pytest.mark.slow
 def test_wrong_labels_are_found_when_asked(tmp_path: Path, capsys) -> None:
     x, y = load_digits(return_X_y=True)

@@ -12,7 +12,7 @@ CHECKED = (
         f"data.{name}"
         for name in ("size", "channels", "fit", "layout", "names", "val_fraction", "test_fraction", "split_seed")
     ),
-    *("data.class_level", "data.group", "data.targets", "data.max_pixels", "task.name"),
+    *("data.view", "data.frames", "data.class_level", "data.group", "data.targets", "data.max_pixels", "task.name"),
 )
 """What changes a check of the data: what is read, and how it is split."""
 PACKED = (
