@@ -286,8 +286,9 @@ def test_a_sheet_shows_what_was_found(tmp_path: Path, capsys) -> None:
 
 
 def test_nothing_to_draw_is_no_sheet(tmp_path: Path, capsys) -> None:
-    code, document = as_json(capsys, str(write_clean(tmp_path / "set")), "--sheet", "sheet.png")
-    assert (code, document["sheet"]) == (0, None)
+    code, out, err = check(capsys, str(write_clean(tmp_path / "set")), "--sheet", "sheet.png", "--json")
+    assert (code, json.loads(out)["sheet"]) == (0, None)
+    assert err == "sheet.png is not written: there is nothing to draw\n"
     assert not Path("sheet.png").exists()
 
 

@@ -83,6 +83,8 @@ def _check_source(
         from striate.visualize.check_sheet import draw_sheet
 
         check = replace(check, sheet=draw_sheet(check, Path(sheet)))
+        if check.sheet is None and announce is not None:
+            announce(f"{sheet} is not written: there is nothing to draw")
     if quarantine is not None:
         check = replace(check, quarantine=_write_quarantine(check, Path(quarantine)))
     return check
