@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from striate.cli.main import main
 
@@ -102,6 +104,20 @@ def test_a_row_that_begins_with_a_minus(tmp_path: Path, capfd: pytest.CaptureFix
         assert "written: row-" in err
     assert main(["explain", place, "1,2,3,4", "--metod", "saliency"]) == 2
     assert "--metod" in capfd.readouterr().err
+
+
+def test_a_folder_of_frames_is_one_clip(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(8):
+        folder = tmp_path / "set" / "ab"[number % 2] / str(number)
+        folder.mkdir(parents=True)
+        for frame in range(3):
+            Image.fromarray(np.full((8, 8, 3), 25 * number + frame, np.uint8)).save(folder / f"{frame}.png")
+    train = ["train", str(tmp_path / "set"), "--data.view", "rgb", "--data.frames", "3", "--epochs", "1"]
+    assert main([*train, "--model", "conv(2,3) relu gap fc(2)", "--plan", "plain", "--out", "run"]) == 0
+    clip = tmp_path / "set" / "a" / "0"
+    assert main(["explain", "run", str(clip), "--method", "saliency", "--out", "clip.html"]) in (0, 1)
+    assert "written: clip.html" in capfd.readouterr().err
+    assert main(["show", "run", "maps", str(clip), "--out", "maps.png"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -151,11 +151,11 @@ class Subject:
         text = str(image)
         if names_sample(text):
             return torch.from_numpy(sample_input(text, self.preparation, self.announce)), text
-        path = user_path(text)
-        if not path.is_file():
+        path, medium = user_path(text), medium_of(self.preparation.kind)
+        if not path.is_file() and not (medium.folders and path.is_dir()):
             got = "a folder" if path.is_dir() else "no such file"
             raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name a file that is there")
-        return torch.from_numpy(medium_of(self.preparation.kind).decode(path, text, self.preparation)), path.name
+        return torch.from_numpy(medium.decode(path, text, self.preparation)), path.name
 
     def _state(self, step: str | Path | None) -> tuple[torch.Tensor, str]:
         assert self.player is not None

@@ -44,7 +44,7 @@ def explain(
         An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row,
         separated by commas; for a network that plays, the number of a step of its game.
     images
-        More of them; a folder stands for the images in it, at any depth.
+        More of them; a folder stands for the images in it, at any depth, or for a clip whose frames it has.
     method
         The attribution method. auto computes every map that the network allows, and shows first the one whose pixels
         the prediction depends on most; deconvnet and guided-backprop, which tend to show edges whatever was learned,
@@ -75,7 +75,7 @@ def explain(
     from striate.cli.output import print_note
     from striate.errors import DataError, UsageError, pasted
 
-    every = _every(image, images)
+    every = _every(run, image, images)
     several = len(every) > 1
     rule: dict[str, Any] = {"cost": cost, "threshold": threshold, "part": part, "box": box}
     rule |= {"pixel": pixel, "point": point}
@@ -101,17 +101,21 @@ def explain(
     return code
 
 
-def _every(image: str, images: tuple[str, ...]) -> list[str]:
-    """The images, with those in folders."""
+def _every(run: Path, image: str, images: tuple[str, ...]) -> list[str]:
+    """The images, with those in folders, as far as a folder is not itself an input: the frames of a clip."""
+    from striate.api import load
+    from striate.data.media.every_medium import medium_of
     from striate.data.predict_inputs import list_inputs
     from striate.errors import DataError, UsageError
 
     found: list[str] = []
+    folders = any(Path(one).is_dir() for one in (image, *images))
+    medium = medium_of(load(run).preparation.kind) if folders else None
     for one in (image, *images):
         if re.match(r"-+[A-Za-z]", one):  # a row may begin with -1.5
             given, help_of = f"Unknown option: {one}", "striate explain --help"
             raise UsageError("striate explain", given, f"what `{help_of}` lists", help_of)
-        inside = list_inputs([one])[0] if Path(one).is_dir() else (one,)
+        inside = list_inputs([one], medium)[0] if Path(one).is_dir() else (one,)
         if not inside:
             raise DataError(one, "a folder without images", "images, or folders of them", "name another folder")
         found += inside
