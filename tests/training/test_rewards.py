@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.console import Console
 import striate
 from striate.api import evaluate_player, play, resume, train_config, verify
 from striate.cli.main import main
-from striate.errors import ConfigError, RunError
+from striate.errors import ConfigError, RunError, UsageError
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request, read_config
@@ -158,6 +159,14 @@ def test_a_network_plays_and_is_measured_again(finished: Path, tmp_path: Path) -
     with Image.open(tmp_path / "game.gif") as film:
         assert film.n_frames > 1
     assert evaluate_player(finished).metrics() == json.loads((finished / "metrics.json").read_text())["test"]
+
+
+def test_a_step_after_the_end_of_a_game_is_refused(finished: Path) -> None:
+    for ask in (partial(striate.show, finished, "maps"), partial(striate.explain, finished)):
+        with pytest.raises(UsageError, match="3000") as refused:
+            ask("3000")
+        assert refused.value.remedy == "name a step: 8"
+    assert "step 8 of a game" in striate.show(finished, "maps").words
 
 
 def test_the_files_of_a_game_are_verified_and_its_replay_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -230,11 +230,16 @@ def _of_player(name: str, player: Player, run: RunDirectory, announce: Announce)
 
 
 def game_state(player: Player, step: str | Path | None) -> tuple[States, int]:
-    """The state of the game of `striate play RUN` after so many steps, 20 where none is given; and how many they were.
-    Raises UsageError for anything but a number of steps of at least 0."""
+    """The state of the game of `striate play RUN` after so many steps, 20 at most where none is given; and how many
+    they were. Raises UsageError for anything but a number of steps that the game has."""
     text = "20" if step is None else str(step)
     if not text.isdecimal() or int(text) > _LATEST:
         expected = f"a step of a game, 0 to {_LATEST:,}: the network plays, and its inputs are what it sees"
-        raise UsageError("IMAGE", text, expected, "striate explain RUN 20")
+        raise UsageError("IMAGE", text, expected, "name a step: 0")
     config = player.config
-    return state_of_game(player.module, player.source, config.task.control, int(text), split_seed(config.seed, "play"))
+    seed = split_seed(config.seed, "play")
+    state, reached = state_of_game(player.module, player.source, config.task.control, int(text), seed)
+    if step is not None and reached < int(text):
+        expected = f"a step of the game, 0 to {reached}, after which it is over"
+        raise UsageError("IMAGE", text, expected, f"name a step: {reached}")
+    return state, reached
