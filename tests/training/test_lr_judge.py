@@ -98,3 +98,11 @@ def test_rates_with_different_seeds_are_compared_fairly() -> None:
 def test_losses_that_are_almost_nothing_are_alike() -> None:
     verdict = judge(trials([0.5, 1e-6, 1e-5, 1e-7, 0.5, 2.0, 2.0]), START, CONSTANT)
     assert [rate.good for rate in verdict.rates] == [False, True, True, True, False, False, False]
+
+
+def test_seeds_that_end_near_nothing_are_not_held_against_a_loss_that_fell() -> None:
+    made = trials([1.0, 4e-4, 0.0, 0.0, 0.0, None], seeds=1)
+    made += [Trial(lr, 1, START, 1.0, loss, False) for lr, loss in zip(RATES[1:], [4e-4, 0.4, 0.0, 1.5], strict=False)]
+    verdict = judge(made, START, CONSTANT)
+    assert verdict.low == RATES[1]
+    assert "within noise (a factor of " in verdict.why

@@ -15,6 +15,7 @@ from striate.training.learning_rate.records import Rate, Trial
 _FLOOR = 0.01  # of the constant prediction's loss: below, one loss is as good as another
 _NEAR = math.log(2.0)  # rates whose loss is within this factor of the best tell how large the noise is
 _FEWEST_NEAR = 3
+_WIDE = math.log(10.0)  # noise beyond this reads better as a factor
 _LEVEL = 0.95
 _LEAST = 0.02  # relative difference of losses that nobody cares about
 _WIDEST = 300.0  # the highest good rate over the lowest, from which on there was nothing to tell apart
@@ -39,9 +40,12 @@ def scores(trials: Sequence[Trial], constant: float) -> dict[float, dict[int, fl
     found: dict[float, dict[int, float]] = {}
     for trial in sorted(trials, key=lambda t: t.lr):
         if trial.lr not in diverged and trial.held_out is not None:
-            share = trial.held_out / constant if constant > 0 else trial.held_out
-            found.setdefault(trial.lr, {})[trial.seed] = math.log(share + _FLOOR)
+            found.setdefault(trial.lr, {})[trial.seed] = _score(trial.held_out, constant)
     return found
+
+
+def _score(loss: float, constant: float) -> float:
+    return math.log((loss / constant if constant > 0 else loss) + _FLOOR)
 
 
 def mean_scores(trials: Sequence[Trial], constant: float) -> dict[float, float]:
@@ -72,9 +76,8 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     near = means <= max(means[place] + _NEAR, np.sort(means)[:_FEWEST_NEAR][-1])
     noise = _noise(table[near])
     margin = max(math.log1p(_LEAST), noise)
-    reference = min(start, constant) if constant > 0 else start
-    before = math.log((reference / constant if constant > 0 else reference) + _FLOOR)
-    if means[place] > before - margin:
+    before = _score(min(start, constant) if constant > 0 else start, constant)
+    if not _has_fallen(table[near], before, margin):
         return _nothing(trials, _not_fallen(start, constant, noise))
     first, last = _stretch(means <= means[place] + margin, place)
     if lrs[last] / lrs[first] > _WIDEST:
@@ -82,11 +85,21 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
         return _nothing(trials, why)
     best = _middle(lrs[first : last + 1], means[first : last + 1], margin)
     good = frozenset(lrs[first : last + 1])
-    within = f"within noise (±{math.expm1(margin):.0%} of the loss)"
+    size = f"±{math.expm1(margin):.0%} of the loss" if margin < _WIDE else f"a factor of {math.exp(margin):,.0f}"
+    within = f"within noise ({size})"
     why = f"in trials, {lrs[first]:g} to {lrs[last]:g} were as good {within}"
     if first == last:
         why = f"in trials, {lrs[first]:g} was better than its neighbors by more than noise"
     return Verdict(_rates(trials, good), best, lrs[first], lrs[last], why)
+
+
+def _has_fallen(near: NDArray[np.float64], before: float, margin: float) -> bool:
+    """Whether the best of these scores is below `before` by more than noise: of the logarithms, or of the losses
+    themselves, where seeds that end near 0 differ by little and their logarithms by much."""
+    if near.mean(axis=1).min() <= before - margin:
+        return True
+    losses = np.exp(near)
+    return bool(losses.mean(axis=1).min() <= math.exp(before) - _noise(losses) - _LEAST)
 
 
 def _noise(table: NDArray[np.float64]) -> float:
