@@ -18,7 +18,9 @@ from torch import nn
 
 import striate
 from striate.cli import main
+from striate.data.annotations.captions import caption_rows
 from striate.errors import ModelError, StriateError, UsageError
+from striate.tasks.caption.task import Caption
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
@@ -388,6 +390,12 @@ def test_the_best_constant_answer_is_the_entropy_or_the_variance(outputs, target
     tasks = {2: Classify(names), 4: Segment(names), 1: Regress(("t",), (0.0,), (1.0,))}
     task = tasks[1 if targets.is_floating_point() else len(outputs)]
     assert constant_prediction_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)
+
+
+def test_the_best_constant_caption_has_the_entropy_of_the_words() -> None:
+    rows = torch.from_numpy(caption_rows([["a", "cat"], ["a", "dog"]], 8)[None].copy())
+    entropy = 2 * math.log(3) / 3 + 2 * math.log(6) / 6
+    assert constant_prediction_loss(Caption(("a", "cat", "dog")), {}, rows) == pytest.approx(entropy)
 
 
 def test_trials_decide_weight_decay_as_a_run_with_their_rate_would() -> None:

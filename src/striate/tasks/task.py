@@ -230,6 +230,12 @@ class Task:
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
 
+    def constant_loss(self, targets: Targets) -> float | None:
+        """The lowest loss of predictions that are the same for every sample; None where outputs that are the same for
+        every sample tell it."""
+        del targets
+        return None
+
     def loss_text(self) -> str:
         """A sentence on what of the loss followed from the data; empty where nothing did."""
         return ""

@@ -144,6 +144,11 @@ class Caption(Task):
             return -outputs["truth"].sum()  # type: ignore[no-any-return]
         return -outputs["predicted"][..., LETTERS].sum()  # type: ignore[no-any-return]
 
+    def constant_loss(self, targets: torch.Tensor) -> float:
+        """The entropy of the words and ends, each as probable as it is frequent, whatever stands before it."""
+        counts = targets[targets[..., 0] != NOTHING].unique(dim=0, return_counts=True)[1].double()
+        return float(-(counts / counts.sum()).log().mul(counts / counts.sum()).sum())
+
     def metrics_of_loss(self, loss: float) -> dict[str, Any]:
         """`perplexity`: among how many words, equally probable ones, the next one is as hard to tell."""
         return {"perplexity": None if self.own_loss else exp(min(loss, 700.0))}
