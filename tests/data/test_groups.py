@@ -156,3 +156,12 @@ def test_a_threshold_that_is_chosen_on_test_is_told(tmp_path: Path, same: bool) 
     found = found_in(tmp_path / "m.csv")[1]
     assert ("data.leak" in found) is same
     assert not same or "thresholds are chosen by val: on what test" in found["data.leak"].why
+
+
+def test_too_few_groups_are_said_to_be_groups(manifest) -> None:
+    file = manifest(group=lambda i: f"clinic {i // 5 % 2} {i // 30}")
+    with pytest.raises(DataError, match="60 readable samples in 4 groups, which are not divided, and none") as caught:
+        load_dataset(DataConfig(source=str(file)))
+    assert caught.value.remedy == "add samples of other groups: three groups for each class at least"
+    thirds = manifest(group=lambda i: f"clinic {i // 5 % 2} {i // 20}")
+    assert set(load_dataset(DataConfig(source=str(thirds))).splits) == {"train", "val", "test"}

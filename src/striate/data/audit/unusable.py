@@ -39,9 +39,20 @@ def refuse_unusable(
     lacking = " and ".join(name for name in needed if name not in split.values())
     if lacking:
         quantity = find_quantity(listing)
+        groups = {listing.groups[number] for number in split} - {None, ""} if listing.groups else set()
+        contents = len(set(scan.contents.values()))
+        if groups and len(groups) < contents and not annotation_kind(listing.annotation).open_classes:
+            each = " for each class" if listing.annotation == "class" else ""
+            raise DataError(
+                where,
+                f"{several(len(split), 'readable sample')} in {several(len(groups), 'group')}, which are not divided,"
+                f" and none of them in {lacking}",
+                f"enough groups for {listed(needed)}",
+                f"add samples of other groups: three groups{each} at least",
+            )
         raise DataError(
             where,
-            f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
+            f"{several(len(split), 'readable sample')} with {contents} different contents,"
             f" and none of them in {lacking}",
             f"enough samples for {listed(needed)}",
             more_classes(listing.paths, listing.labels, "add classes: two for each split, six in all")
