@@ -112,6 +112,7 @@ def test_a_field_that_takes_several_kinds_says_all_of_them() -> None:
         ({"data.size": [0, 4]}, "leave out --size: it is then decided from the data"),
         ({"optim.lr": 0}, "leave out --lr: the recipe decides it then"),
         ({"budget.minutes": 0}, "--minutes 2"),
+        ({"budget.epochs": "1.5"}, "--epochs 2"),
     ],
 )
 def test_the_remedy_says_what_was_meant_or_what_decides_an_open_field(fields, remedy) -> None:

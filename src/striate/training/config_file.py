@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -288,8 +289,10 @@ def number_begun(text: str) -> str | None:
 
 
 def _begun(name: str, error: Any) -> str | None:
-    """A number with a unit behind it, as the number alone."""
+    """A number with a unit behind it, as the number alone; the next whole one where that is asked for."""
     number = number_begun(str(error["input"])) if error["type"] in ("int_parsing", "float_parsing") else None
+    if number and error["type"] == "int_parsing":
+        number = str(math.ceil(float(number)))
     return f"{option_of(name)} {number}" if number else None
 
 
