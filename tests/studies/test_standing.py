@@ -35,7 +35,7 @@ def test_the_best_of_several_needs_a_larger_lead(rivals: int) -> None:
     sentence = comparison(METRICS, [best, *others, finalist(0, [0.9, 0.9, 0.9], recipe=True)])
     error = 1 / 3**0.5  # gains of 3, 4 and 5 points
     assert reach(sentence) == pytest.approx(stats.t.ppf(1 - 0.025 / rivals, 2) * error, rel=0.05)
-    assert sentence.startswith("Over the recipe, seed by seed: +4 ±")
+    assert sentence.startswith("Seed by seed: +4 ±")
     assert ("Bonferroni" in sentence) == (rivals > 1)
     # 4 points are 6.9 standard errors: enough for the one rival there was, not for the best of three.
     assert ("more than the luck of seeds explains" in sentence) == (rivals == 1)
@@ -55,4 +55,7 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
 
     metrics = {"study": {"metric": "rmse", "n_val": 100, "higher_is_better": False}}
     best, recipe = error(1, [2.0, 2.1, 2.05]), error(0, [3.0, 3.1, 3.1], recipe=True)
-    assert "+1.02 ±" in comparison(metrics, [best, recipe])
+    assert "Seed by seed: val rmse 1.02 ± " in comparison(metrics, [best, recipe])
+    assert " lower than the recipe's (95 % interval" in comparison(metrics, [best, recipe])
+    once = comparison(metrics, [error(1, [2.0]), error(0, [3.0], recipe=True)])
+    assert once == "One training each: val rmse 1 lower than the recipe's, which may be luck."

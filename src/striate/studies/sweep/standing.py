@@ -148,7 +148,7 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     sign = 1 if metrics["study"]["higher_is_better"] else -1
     if len(seeds) < 2:
         gain = sign * scale * (best.trial.rungs[-1].val[name] - recipe.trial.rungs[-1].val[name])
-        return f"One training each: {gain:+.3g}{unit} val {name} over the recipe, which may be luck."
+        return f"One training each: {_lead(gain, '', unit, name, sign)}, which may be luck."
     gains = [sign * scale * (ours[seed] - theirs[seed]) for seed in seeds]
     mean, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains))
     if unit:
@@ -160,9 +160,16 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     method = "Student" if rivals == 1 else f"Student, as the best of {rivals} (Bonferroni)"
     verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
     return (
-        f"Over the recipe, seed by seed: {mean:+.3g} ± {reach:.2g}{unit} val {name}"
+        f"Seed by seed: {_lead(mean, f' ± {reach:.2g}', unit, name, sign)}"
         f" (95 % interval of the mean over {several(len(gains), 'seed')}, {method}), {verdict}."
     )
+
+
+def _lead(gain: float, reach: str, unit: str, name: str, sign: int) -> str:
+    """By how much the best is ahead: of what shall rise with a sign, of an error in words."""
+    if sign > 0:
+        return f"{gain:+.3g}{reach}{unit} val {name} over the recipe"
+    return f"val {name} {abs(gain):.3g}{reach}{unit} {'lower' if gain >= 0 else 'higher'} than the recipe's"
 
 
 def honesty(metrics: dict[str, Any]) -> str:
