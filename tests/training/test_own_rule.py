@@ -9,13 +9,13 @@ import pytest
 import torch
 from short_runs import asked_for, events_of, parameters, trained
 
+import striate
 from quick import few_quick
 from striate.cli import main
 from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.events import EpochDone, StepDone
-from striate.training.learning_rate.find import search_learning_rate
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request
 
@@ -184,8 +184,10 @@ def test_a_module_of_ones_own_learns_by_its_rule() -> None:
 
 
 def test_the_search_of_a_rate_is_refused() -> None:
-    with pytest.raises(ConfigError, match="own-rule"):
-        search_learning_rate(prepare(asked_for(**fields("adaline"))), seconds=5)
+    asked = {"task.name": "reconstruct", "model.name": "rbm(4)", "budget.epochs": 1}
+    with pytest.raises(ConfigError, match="own-rule") as refused:
+        striate.find_learning_rate("digits", set=asked, seconds=5)
+    assert refused.value.remedy == "striate train digits --task reconstruct --model 'rbm(4)' --epochs 1 --lr 0.1"
 
 
 @pytest.mark.slow

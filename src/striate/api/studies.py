@@ -127,7 +127,7 @@ def find_learning_rate(
     from striate.models.preserved_state import copied
     from striate.report.lr_find import save_lr_find
     from striate.training.learning_rate.find import random_states_preserved, search_learning_rate
-    from striate.training.learning_rate.records import how_to_train, refuse_untried
+    from striate.training.learning_rate.records import how_to_train, refuse_own_rule, refuse_untried
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is not None:
@@ -137,19 +137,23 @@ def find_learning_rate(
     fields = requested_fields(given, set or {})
     refuse_untried(fields)
     module = None if original is None else copied(original)
+    made = original is not None or is_given(name or "")
+    rest = {field: value for field, value in fields.items() if not (made and field == "model.name")}
     with given_data(data, announce) as source:
+
+        def command(lr: float) -> str:
+            return how_to_train(lr, source, rest, size, config, module=made)
+
         merged = merge_request(read_config(config), data=source, size=size, fields=fields)
         say = announce or (lambda _: None)
         with memory_explained(merged), random_states_preserved():
             prepared = prepare(merged, module, announce=say)
             announce_decisions(prepared, say)
+            refuse_own_rule(prepared.config, command(prepared.config.optim.lr or 0.0))
             origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
             search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
     if search.suggestion is not None:
-        made = original is not None or is_given(name or "")
-        rest = {field: value for field, value in fields.items() if not (made and field == "model.name")}
-        command = how_to_train(search.suggestion, source, rest, size, config, module=made)
-        search = replace(search, command=command)
+        search = replace(search, command=command(search.suggestion))
     if out is not None:
         save_lr_find(search, prepared.data.name, prepared.config.model.name, Path(out))
     return search

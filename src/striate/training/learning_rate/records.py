@@ -178,6 +178,17 @@ def refuse_untried(fields: Mapping[str, Any]) -> None:
             )
 
 
+def refuse_own_rule(config: Config, command: str) -> None:
+    """Raise ConfigError for a network that learns by a rule of its own, which `command` trains."""
+    if config.optim.name == "own-rule":
+        raise ConfigError(
+            "optim.name",
+            f"own-rule, whose usual rate for this network is {config.optim.lr:g}",
+            "an optimizer that lowers a loss: learning rates are compared by it",
+            command,
+        )
+
+
 def fields_of(config: Config) -> dict[str, Any]:
     """The dotted fields in which a configuration differs from the defaults."""
     values = {name: get_field(config, name) for name in field_names()}
