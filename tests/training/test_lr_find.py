@@ -225,6 +225,26 @@ def test_where_every_rate_diverges_there_is_no_suggestion(blobs: str) -> None:
     assert not search.trials
 
 
+def test_where_steps_are_slow_it_says_how_long_the_fewest_trials_take(monkeypatch, blobs: str) -> None:
+    monkeypatch.setattr(lr_find, "_time_step", lambda *_: 1.0)
+    said: list[str] = []
+    search = search_learning_rate(ready(blobs), seconds=5, announce=said.append)
+    assert (search.range_test, search.halvings, search.steps) == ((), (), lr_find._LEAST_STEPS)
+    assert said[0] == "no time for range test and halving, as a step takes 1 s"
+    assert said[1].startswith("the fewest trials that can tell take about 1")
+    assert search.rates
+
+
+def test_what_there_is_no_time_for_is_left_out_and_said(blobs: str) -> None:
+    search = lr_find._Search(ready(blobs), lambda _: None, deadline=0.0, enough=90)
+    search.run(PLAN, 0.1)
+    found = search.result(PLAN, (), (), "recipe", 1.0)
+    assert {rate.trials for rate in found.rates} == {1}
+    assert found.suggestion is None
+    assert "one trial of each rate does not tell a better one from luck; no time for" in found.why
+    assert ": --seconds 90" in found.why
+
+
 def straight_line(tmp_path: Path) -> Prepared:
     """One input, one target that equals it: the mean squared error has curvature 2 in the slope and in the offset."""
     x = np.random.default_rng(0).normal(size=(400, 1)).astype(np.float32)
@@ -287,7 +307,7 @@ def test_a_moving_average_shrinks_with_the_training(blobs: str) -> None:
 def test_more_time_means_longer_trials_up_to_the_whole_training(blobs: str) -> None:
     prepared = ready(blobs, budget__epochs=1000)
     fold = make_fold(prepared, 0)
-    plans = [lr_find._make_plan(prepared, fold, 0.1, seconds) for seconds in (10.0, 1000.0, 1e9)]
+    plans = [lr_find._make_plan(prepared, fold, 0.1, time, time + 45)[0] for time in (10.0, 1000.0, 1e9)]
     assert plans[0].steps == lr_find._FEWEST_STEPS
     assert plans[0].steps < plans[1].steps < plans[2].steps == prepared.config.budget.steps
     assert plans[0].seeds == 2 < plans[2].seeds

@@ -72,7 +72,8 @@ def draw_range_test(axes: Axes, search: LearningRateSearch) -> None:
     points = search.range_test
     heading(axes, "range test: one training, the rate growing at each step")
     if not points:
-        axes.text(0.5, 0.5, "the first loss was not finite", transform=axes.transAxes, ha="center", color=FAINT)
+        why = "the first loss was not finite" if search.halvings else "left out: no time for it"
+        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=FAINT)
         return
     lrs = [p.lr for p in points]
     axes.plot(lrs, [p.loss for p in points], color=BLUE, alpha=0.3, linewidth=0.9)

@@ -12,7 +12,7 @@ from time import monotonic
 import numpy as np
 
 from striate.data.loader import batch_bounds
-from striate.errors import ConfigError, UsageError, pasted
+from striate.errors import UsageError
 from striate.training.budget.speed import trial_state
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
@@ -34,7 +34,9 @@ SECONDS = 45.0
 HORIZON = 0.32
 """The best peak rate falls with this power of the number of steps: Bjorck et al., "Scaling optimal LR across token
 horizons", 2024; benchmarks/lr_horizon.py measures it on small networks."""
-_FEWEST_STEPS = 50
+_BRACKETING = 220  # steps of the range test and of three halvings
+_FEWEST_STEPS, _LEAST_STEPS = 50, 10  # of a trial: as a rule, and where steps are slow
+_FEWEST_TRIALS = 10
 _TRIALS = 16  # with two seeds: seven or eight rates
 _MOST_SEEDS = 5
 _MOST_RATES = 12
@@ -66,36 +68,53 @@ def search_learning_rate(
     Three stages, all from the weights as they are: a range test (Smith 2015); halving from where that ended until a
     constant rate does not diverge (Bottou 2012); then, around a tenth of that, trainings with the run's own schedule
     pressed into fewer steps, at rates a factor 3.2 apart, later 1.8 apart around the best, with several seeds.
-    As many steps as fit into about `seconds`, unless `plan` says. What was best for a short training is made lower for
-    a longer one (`HORIZON`). The test split is not used.
+    As many steps as fit into about `seconds`, unless `plan` says; where steps are slow, the first two stages are left
+    out, and trials, around the configured rate, end after twice that time, or after the fewest there can be. What was
+    best for a short training is made lower for a longer one (`HORIZON`). The test split is not used.
 
     Network, optimizer, buffers, modes and random states (torch, NumPy, Python) are the same bits afterwards, also when
     it raises. Raises ModelError for a network that cannot be copied, UsageError for `seconds` that are not positive.
     """
     if not 0 < seconds < float("inf"):
         raise UsageError("seconds", f"{seconds:g}", "a positive number", "--seconds 45")
-    if prepared.config.optim.name == "own-rule":
-        raise ConfigError(
-            "optim.name",
-            f"own-rule, whose usual rate for this network is {prepared.config.optim.lr:g}",
-            "an optimizer that lowers a loss: learning rates are compared by it",
-            f"striate train {pasted(prepared.config.data.source)} --model {pasted(prepared.config.model.name)}"
-            " --optim.name own-rule, which takes that rate",
-        )
     started = monotonic()
     with random_states_preserved(), execution_settings(prepared.config):
         search = _Search(prepared, announce)
-        points = range_test(prepared, search.fold(0))
-        per_step = (monotonic() - started) / max(1, len(points))
-        announce(_say_range(points))
-        highest = max((p.lr for p in points), default=LOWEST)
-        halvings = halve_until_stable(prepared, search.fold(0), highest)
-        announce(_say_halvings(halvings))
-        left = max(1.0, seconds - (monotonic() - started))
-        plan = plan or _make_plan(prepared, search.fold(0), per_step, left)
-        if not halvings[-1].diverged:
-            search.run(plan, halvings[-1].lr)
+        per_step = 0.0 if plan else _time_step(prepared, search.fold(0), seconds)
+        points: tuple[RangePoint, ...] = ()
+        halvings: tuple[Halving, ...] = ()
+        if 2 * per_step * _BRACKETING <= seconds:
+            points = range_test(prepared, search.fold(0))
+            announce(_say_range(points))
+            highest = max((p.lr for p in points), default=LOWEST)
+            halvings = halve_until_stable(prepared, search.fold(0), highest)
+            announce(_say_halvings(halvings))
+        else:
+            announce(f"no time for range test and halving, as a step takes {per_step:.2g} s")
+        if plan is None:
+            left = started + 2 * seconds - monotonic()
+            plan, least = _make_plan(prepared, search.fold(0), per_step, left - seconds, left)
+            search.deadline, search.enough = monotonic() + max(left, least), _enough(per_step)
+            if least > left:
+                announce(f"the fewest trials that can tell take about {least:.0f} s, as a step takes {per_step:.2g} s")
+        if not halvings or not halvings[-1].diverged:
+            search.run(plan, halvings[-1].lr if halvings else 10 * search.configured)
     return search.result(plan, points, halvings, origin, monotonic() - started)
+
+
+def _time_step(prepared: Prepared, fold: Fold, seconds: float) -> float:
+    """Seconds of a step; measured once more, without what the first one pays for, where that is not long."""
+    times: list[float] = []
+    while len(times) < 2 and sum(times) < seconds / 2:
+        before = monotonic()
+        range_test(prepared, fold, 2)
+        times.append((monotonic() - before) / 2)
+    return min(times)
+
+
+def _enough(per_step: float) -> int:
+    """`--seconds` for all stages with trials of the usual length."""
+    return math.ceil(per_step * (_BRACKETING + _TRIALS * _FEWEST_STEPS) / 20) * 10
 
 
 @contextmanager
@@ -109,8 +128,9 @@ def random_states_preserved() -> Iterator[None]:
         random.setstate(plain)
 
 
-def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float) -> Plan:
-    """As many steps as fit, at most those of the training itself; more seeds where that leaves time."""
+def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float, left: float) -> tuple[Plan, float]:
+    """As many steps as fit into `seconds`, or the usual fewest where they fit into all that is `left`, at most those of
+    the training itself; more seeds where that leaves time. With the seconds that the fewest trials take."""
     config, train = prepared.config, fold.splits["train"]
     assert config.batch is not None and config.budget.steps is not None
     state = trial_state(prepared.state, config)
@@ -119,10 +139,10 @@ def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float) 
     validate(state.answering, objective, fold.splits["val"], config, prepared.normalize)
     validation = monotonic() - before
     each = per_step + validation / min(config.budget.steps, len(batch_bounds(len(train), config.batch)))
-    steps = max(_FEWEST_STEPS, int(seconds / (_TRIALS * each)))
-    steps = min(steps, config.budget.steps)
+    fitting, at_most = (int(time / (_TRIALS * each)) for time in (seconds, left))
+    steps = min(max(fitting, min(_FEWEST_STEPS, at_most), _LEAST_STEPS), config.budget.steps)
     seeds = int(2 * seconds / (_TRIALS * each * steps))
-    return Plan(steps, max(2, min(_MOST_SEEDS, seeds)))
+    return Plan(steps, max(2, min(_MOST_SEEDS, seeds))), _FEWEST_TRIALS * min(steps, _LEAST_STEPS) * each
 
 
 @dataclass
@@ -133,6 +153,10 @@ class _Search:
     announce: Announce
     trials: list[Trial] = field(default_factory=list)
     folds: dict[int, Fold] = field(default_factory=dict)
+    deadline: float = math.inf
+    enough: int = 0
+    slowest: float = 0.0
+    left_out: int = 0
 
     def fold(self, number: int) -> Fold:
         """The samples of one seed, made when first needed."""
@@ -190,9 +214,16 @@ class _Search:
                 self._round(outside, seed, plan)
 
     def _round(self, places: set[int], seed: int, plan: Plan) -> None:
+        """A trial of each, or of none where there is no time for all, or was none before: rates are compared by the
+        same seeds."""
+        if self.left_out or (self.trials and monotonic() + len(places) * self.slowest > self.deadline):
+            self.left_out += len(places)
+            return
         for place in sorted(places):
+            before = monotonic()
             trial = run_trial(self.prepared, self.fold(seed), self.rate(place), plan.steps, seed)
             self.trials.append(trial)
+            self.slowest = max(self.slowest, monotonic() - before)
             end = "diverged" if trial.held_out is None else f"held-out loss {trial.held_out:.4g}"
             self.announce(f"trial at {trial.lr:g}, seed {seed}, {several(plan.steps, 'step')}: {end}")
 
@@ -235,7 +266,7 @@ class _Search:
             suggestion=suggestion,
             low=low,
             high=high,
-            why=verdict.why + _say_length(verdict.best is not None, plan.steps, run_steps),
+            why=verdict.why + self._say_left_out() + _say_length(verdict.best is not None, plan.steps, run_steps),
             configured=self.configured,
             origin=origin,
             configured_is_good=inside,
@@ -251,6 +282,10 @@ class _Search:
             halvings=halvings,
             range_test=points,
         )
+
+    def _say_left_out(self) -> str:
+        missing = several(self.left_out, "trial")
+        return f"; no time for {missing}: --seconds {self.enough}" if self.left_out else ""
 
 
 def _stretched(lr: float | None, steps: int, run_steps: int) -> float | None:

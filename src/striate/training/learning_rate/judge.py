@@ -69,6 +69,8 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     full = {lr: np.array([values[k] for k in sorted(values)]) for lr, values in found.items() if len(values) == seeds}
     if not full:
         return _nothing(trials, f"every rate diverged, down to {min(t.lr for t in trials):.2g}")
+    if seeds < 2:
+        return _nothing(trials, "one trial of each rate does not tell a better one from luck")
     lrs = sorted(full)
     table = np.array([full[lr] for lr in lrs])
     means = table.mean(axis=1)
