@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from striate.cli import main
 from striate.cli.plan import plan_notes, plan_table
@@ -65,6 +66,16 @@ def test_the_table_fits_a_terminal(capsys) -> None:
     assert "…" not in table
     assert table.count("→") == 1
     assert "plan: " in out.splitlines()[-1]
+
+
+def test_the_table_fits_a_terminal_where_no_gradient_is_compared() -> None:
+    plain = PlanRow(Candidate("fp32", "contiguous", 1), 6.71e-4, 2.6e-5, "the reference", True, True)
+    other = Candidate("fp32", "channels_last", 1, allocator="keep")
+    why = "not compared: no gradient is used"
+    record = PlanRecord((plain, PlanRow(other, 6.68e-4, 1.9e-5, why, True)), 100, "quiet", 0.9)
+    table = "\n".join(str(line) for line in Console(width=80).render_lines(plan_table(record), pad=False))
+    assert "…" not in table
+    assert f"fp32, channels_last, 1 thread, reuses freed memory: {why}" in plan_notes(record)
 
 
 @pytest.mark.each_nth(3)

@@ -66,7 +66,7 @@ def plan_table(record: PlanRecord) -> Table:
         table.add_column(name, justify="right" if name == "threads" else "left", no_wrap=True)
     for name in ("ms", "±", "images/s", "speedup"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("gradient", no_wrap=True)
+    table.add_column("gradient")
     for row in record.rows:
         table.add_row(*_cells(record, row), style="bold" if row.chosen else "")
     return table
@@ -84,7 +84,7 @@ def _cells(record: PlanRecord, row: PlanRow) -> tuple[str, ...]:
     if row == record.rows[0]:
         agreed = "reference"
     else:
-        agreed = row.agreement.removeprefix("gradient off by ") if row.passed else "refused"
+        agreed = row.agreement.removeprefix("gradient off by ").partition(":")[0] if row.passed else "refused"
     layout = candidate.memory_format + compiled
     return ("→" if row.chosen else "", candidate.precision, layout, str(candidate.threads), memory, *timed, agreed)
 
@@ -98,7 +98,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
         "speedup: relative to the first line; "
         "gradient: relative difference from that of the first line, refused where it is too large",
     ]
-    notes += [f"{row.candidate.name}: {row.agreement}" for row in record.rows if not row.passed]
+    notes += [f"{row.candidate.name}: {row.agreement}" for row in record.rows if not row.passed or ":" in row.agreement]
     notes += [
         f"{row.candidate.name}: {row.peak_bytes / 2**20:,.0f} MiB of GPU memory at most"
         for row in record.rows
