@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from striate.cli.fields import WRITTEN, Flag, takes_fields
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @takes_fields("data.", "task.name", "task.class_weights", "seed", without=WRITTEN)
@@ -53,15 +57,24 @@ def baseline(
 
 
 def _print_table(content: Any) -> None:
-    from rich.table import Table
-
     from striate.cli.output import print_text, stdout
     from striate.errors import one_line
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(content.columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
-    for row in content.rows:
-        table.add_row(*map(str, row))
+    console = stdout()
+    table = _laid_out((content.columns, *content.rows))
+    unbounded = console.options.update(max_width=10_000)
+    if console.measure(table, options=unbounded).minimum > console.width:  # words would be broken: a line a figure
+        table = _laid_out(tuple(zip(content.columns, *content.rows, strict=True)))
     print_text(one_line(content.caption))
-    stdout().print(table)
+    console.print(table)
+
+
+def _laid_out(lines: Sequence[Sequence[object]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(lines[0]):
+        table.add_column(str(column), justify="right" if place else "left", overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(str, line))
+    return table
