@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import striate
 from striate.api import baselines
@@ -25,6 +27,20 @@ def test_the_table(capsys) -> None:
     assert "logistic regression" in out
     assert "On the test split of iris, n = 30" in out
     assert "iris: 105 train, 15 val, 30 test" in err
+
+
+def test_a_table_too_wide_has_a_line_a_figure_under_the_names_of_its_task(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rng = np.random.default_rng(0)
+    for k in range(9):
+        (tmp_path / f"c{k}").mkdir()
+        for i in range(10):
+            pixels = rng.integers(20 * k, 20 * k + 40, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"c{k}" / f"{i}.png")
+    assert main(["baseline", str(tmp_path), "--task", "embed"]) == 0
+    heads = [line[:13].strip() for line in capsys.readouterr().out.splitlines()]
+    for head in ("method", "95 % interval", "AUC of pairs", "recall@1", "learned from", "seconds"):
+        assert head in heads
 
 
 def test_json_and_fields_of_the_data(capsys, photos: Callable[..., Path]) -> None:

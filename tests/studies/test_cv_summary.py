@@ -126,3 +126,10 @@ def test_the_summary_for_a_terminal_has_every_figure(results) -> None:
     lines = summary_lines({"cv": summarize_folds(results, TARGETS, TASK)})
     assert lines[0].startswith("accuracy 50.00 ± 40.82 %")
     assert lines[1] == "loss 0.5 ± 0"
+
+
+def test_a_metric_that_two_tasks_have_is_called_as_that_of_the_study() -> None:
+    figures = {"recall@1": 0.5, "auc": 0.9, "eer": 0.1}
+    pooled = {"mean": figures, "std": figures}
+    cv = {**pooled, "per_repeat": pooled, "interval": {"recall@1": None}, "held_out": [4, 4], "repeats": 1, "n": 8}
+    assert "AUC of pairs" in summary_lines({"cv": cv})[1]

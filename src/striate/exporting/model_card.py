@@ -83,7 +83,7 @@ def _figures(card: Mapping[str, Any]) -> Iterator[str]:
     for key in card["shown"]:
         if any(isinstance(card["figures"][split].get(key), int | float) for split in splits):
             cells = [_cell(key, card["figures"][split]) for split in splits]
-            yield f"| {metric_named(key).name} | {' | '.join(cells)} |"
+            yield f"| {metric_named(key, card['shown']).name} | {' | '.join(cells)} |"
 
 
 def _cell(key: str, figures: Mapping[str, Any]) -> str:

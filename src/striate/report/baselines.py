@@ -65,7 +65,7 @@ def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, An
         )
         for name, values in rows
     )
-    heads = (heading(key) for key in keys)
+    heads = (heading(key, keys) for key in keys)
     return Table(f"On the {of}", ("method", *heads, "learned from", "seconds"), cells)
 
 

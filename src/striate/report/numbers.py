@@ -23,11 +23,11 @@ def columns_of(rows: list[dict[str, Any]]) -> list[str]:
     return [key for key in dict.fromkeys(order) if any(key in row for row in rows)]
 
 
-def heading(key: str) -> str:
-    """What stands above a column of metrics.json."""
+def heading(key: str, keys: Sequence[str]) -> str:
+    """What stands above a column of metrics.json, of a table with the columns `keys`."""
     if key == "n":
         return "samples"
-    return "95 % interval" if key.endswith("_interval") else metric_named(key).name
+    return "95 % interval" if key.endswith("_interval") else metric_named(key, keys).name
 
 
 def metric(key: str, value: Any) -> str:
@@ -57,7 +57,7 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> 
         (split, *(metric(key, values[key]) if key in values else "–" for key in keys))
         for split, values in metrics.items()
     )
-    return Table("How good it is on each split", ("split", *(heading(key) for key in keys)), rows)
+    return Table("How good it is on each split", ("split", *(heading(key, keys) for key in keys)), rows)
 
 
 def history_table(history: Sequence[Mapping[str, float | None]]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from difflib import get_close_matches
 from functools import cache
@@ -188,9 +188,10 @@ def known_metrics() -> tuple[Metric, ...]:
     return (*found.values(), LOSS, SILENT_UNITS)
 
 
-def metric_named(key: str) -> Metric:
-    """The metric of this key; of one that no task lists, what the key says."""
-    return metric_of(known_metrics(), key)
+def metric_named(key: str, beside: Iterable[str] = ()) -> Metric:
+    """The metric of this key; of one that no task lists, what the key says. Where several tasks list it, that of the
+    task whose metrics the keys `beside` it are."""
+    return metric_of((*known_metrics(), *_metrics_among(beside)), key)
 
 
 def is_known(key: str) -> bool:
@@ -207,10 +208,16 @@ def split_line(metrics: Mapping[str, Any]) -> str:
     """The metrics of one split of metrics.json on one line."""
     if "return_interval" in metrics:
         return return_line(metrics)
-    fitting = [task for task in known_tasks() if task.metrics[0].key in metrics]
+    return summary_line(metrics, _metrics_among(metrics))
+
+
+def _metrics_among(keys: Iterable[str]) -> tuple[Metric, ...]:
+    """The metrics of the task that these keys of metrics.json are of; none where they are of no task."""
+    keys = set(keys)
+    fitting = [task for task in known_tasks() if task.metrics[0].key in keys]
     # Metrics of one task may be among those of another, which has more.
-    most = max(fitting, key=lambda task: sum(metric.key in metrics for metric in task.metrics), default=None)
-    return summary_line(metrics, () if most is None else most.metrics)
+    most = max(fitting, key=lambda task: sum(metric.key in keys for metric in task.metrics), default=None)
+    return () if most is None else most.metrics
 
 
 def saved_predictions(run: RunDirectory, split: str) -> Predictions | None:

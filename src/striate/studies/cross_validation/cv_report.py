@@ -98,7 +98,7 @@ def _figures(cv: Mapping[str, Any]) -> Table:
     pooled = cv["per_repeat"]
     rows = tuple(
         (
-            metric_named(key).name,
+            metric_named(key, cv["mean"]).name,
             metric(key, cv["mean"][key]),
             metric(key, cv["std"][key]),
             metric(key, pooled["mean"].get(key)),
@@ -116,7 +116,7 @@ def _figures(cv: Mapping[str, Any]) -> Table:
 
 def _fold_table(results: Sequence[FoldResult]) -> Table:
     keys = [key for key in results[0].metrics if is_known(key)]
-    heads = ("repeat · fold", "held out", "trained on", "validated on", *(metric_named(k).name for k in keys))
+    heads = ("repeat · fold", "held out", "trained on", "validated on", *(metric_named(k, keys).name for k in keys))
     rows: tuple[tuple[str | int, ...], ...] = tuple(
         (
             f"{r.repeat} · {r.fold}",
@@ -143,7 +143,7 @@ def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]
         (name, *(metric_text(k, values["mean"].get(k), values["std"].get(k)) for k in keys)) for name, values in methods
     )
     return Table(
-        "Mean ± standard deviation over the same folds", ("method", *(metric_named(k).name for k in keys)), rows
+        "Mean ± standard deviation over the same folds", ("method", *(metric_named(k, keys).name for k in keys)), rows
     )
 
 

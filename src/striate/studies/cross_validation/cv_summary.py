@@ -143,7 +143,7 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     cv = metrics["cv"]
     headline = next(iter(cv["interval"]))
     others = [
-        f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}"
+        f"{metric_named(key, cv['mean']).name} {metric_text(key, cv['mean'][key], cv['std'][key])}"
         for key in cv["mean"]
         if is_known(key) and key not in (headline, "top5")
     ]
