@@ -236,13 +236,13 @@ def test_where_steps_are_slow_it_says_how_long_the_fewest_trials_take(monkeypatc
 
 
 def test_what_there_is_no_time_for_is_left_out_and_said(blobs: str) -> None:
-    search = lr_find._Search(ready(blobs), lambda _: None, deadline=0.0, enough=90)
+    search = lr_find._Search(ready(blobs), lambda _: None, deadline=0.0)
     search.run(PLAN, 0.1)
     found = search.result(PLAN, (), (), "recipe", 1.0)
     assert {rate.trials for rate in found.rates} == {1}
     assert found.suggestion is None
     assert "one trial of each rate does not tell a better one from luck; no time for" in found.why
-    assert ": --seconds 90" in found.why
+    assert ": --seconds 10" in found.why
 
 
 def straight_line(tmp_path: Path) -> Prepared:

@@ -40,6 +40,7 @@ _FEWEST_TRIALS = 10
 _TRIALS = 16  # with two seeds: seven or eight rates
 _MOST_SEEDS = 5
 _MOST_RATES = 12
+_MOST_TRIALS = 2 * (_MOST_RATES + 2)  # with two seeds, and the two rates beside the best
 _COARSE, _FINE = 2, 1  # quarters of a decade
 # Logarithms of the factor by which the loss is above the best rate's: further trials would not change that.
 _HOPELESS_AFTER_ONE, _HOPELESS = math.log(3.0), math.log(1.6)
@@ -94,7 +95,7 @@ def search_learning_rate(
         if plan is None:
             left = started + 2 * seconds - monotonic()
             plan, least = _make_plan(prepared, search.fold(0), per_step, left - seconds, left)
-            search.deadline, search.enough = monotonic() + max(left, least), _enough(per_step)
+            search.deadline = monotonic() + max(left, least)
             if least > left:
                 announce(f"the fewest trials that can tell take about {least:.0f} s, as a step takes {per_step:.2g} s")
         if not halvings or not halvings[-1].diverged:
@@ -110,11 +111,6 @@ def _time_step(prepared: Prepared, fold: Fold, seconds: float) -> float:
         range_test(prepared, fold, 2)
         times.append((monotonic() - before) / 2)
     return min(times)
-
-
-def _enough(per_step: float) -> int:
-    """`--seconds` for all stages with trials of the usual length."""
-    return math.ceil(per_step * (_BRACKETING + _TRIALS * _FEWEST_STEPS) / 20) * 10
 
 
 @contextmanager
@@ -154,7 +150,6 @@ class _Search:
     trials: list[Trial] = field(default_factory=list)
     folds: dict[int, Fold] = field(default_factory=dict)
     deadline: float = math.inf
-    enough: int = 0
     slowest: float = 0.0
     left_out: int = 0
 
@@ -266,7 +261,9 @@ class _Search:
             suggestion=suggestion,
             low=low,
             high=high,
-            why=verdict.why + self._say_left_out() + _say_length(verdict.best is not None, plan.steps, run_steps),
+            why=verdict.why
+            + self._say_left_out(plan.steps, run_steps)
+            + _say_length(verdict.best is not None, plan.steps, run_steps),
             configured=self.configured,
             origin=origin,
             configured_is_good=inside,
@@ -283,9 +280,12 @@ class _Search:
             range_test=points,
         )
 
-    def _say_left_out(self) -> str:
-        missing = several(self.left_out, "trial")
-        return f"; no time for {missing}: --seconds {self.enough}" if self.left_out else ""
+    def _say_left_out(self, steps: int, run_steps: int) -> str:
+        """With the seconds in which all stages fit, of which twice as many may pass."""
+        if not self.left_out:
+            return ""
+        enough = self.slowest / steps * (_BRACKETING + _MOST_TRIALS * min(_FEWEST_STEPS, run_steps)) / 2
+        return f"; no time for {several(self.left_out, 'trial')}: --seconds {10 * math.ceil(enough / 10)}"
 
 
 def _stretched(lr: float | None, steps: int, run_steps: int) -> float | None:
