@@ -168,6 +168,7 @@ def test_a_picture_smaller_than_the_input_is_explained_as_it_is_predicted(tmp_pa
             assert any("repeated" in note for note in explained.notes) == (size == (11, 9))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("network", ["small-unet", "small-resnet"])
 def test_a_traced_network_takes_the_sizes_that_predict_takes(tmp_path: Path, network: str) -> None:
     data = make_shapes(tmp_path / "data", 12)
