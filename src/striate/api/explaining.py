@@ -200,8 +200,8 @@ def _placed(trained: Trained, image: Any) -> Placement | None:
 def _at_own_scale(
     trained: Trained, image: Any, raw: np.ndarray, placed: Placement
 ) -> tuple[np.ndarray, Placement, tuple[str, ...]]:
-    """Of a picture that is smaller than the input and predicted at its own scale the whole as `predict` computes it,
-    where the file lies in it, and notes on that; of others what is given."""
+    """The pixels that `predict` computes of a picture that is smaller than the input and predicted at its own scale,
+    where the file lies among them, and notes on that. All other pictures stay as they are given."""
     if not (trained.reads_whole and trained.preparation.native) or (np.array(placed.file) >= placed.canvas).all():
         return raw, placed, ()
     whole = trained.read(image)[0]

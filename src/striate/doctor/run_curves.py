@@ -17,7 +17,7 @@ from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
 from striate.runs.written import read_written
 from striate.training.config_file import config_from_yaml
-from striate.training.own_names import given_arguments, how_to_train_longer
+from striate.training.own_names import how_to_train_longer
 from striate.wording import several, short_number
 
 WORSE = 1.25
@@ -215,9 +215,10 @@ def _ended_by_itself(curves: Curves, steps: int) -> bool:
 
 def _longer(curves: Curves) -> Remedy:
     """The same training for longer, as a command; of what was given in Python there is none."""
-    config = None if curves.run is None else config_from_yaml(curves.run.config)
-    if curves.run is None or config is None or curves.passes is None or given_arguments(config):
-        return Remedy("Train for longer.", settings={"schedule.name": "one-cycle"}, advice="more epochs")
+    plain = Remedy("Train for longer.", settings={"schedule.name": "one-cycle"}, advice="more epochs")
+    if curves.run is None or curves.passes is None:
+        return plain
+    config = config_from_yaml(curves.run.config)
     times = max(_ENOUGH / curves.passes, _LONGER)
     if config.budget.minutes is None:
         budget = f"--epochs {math.ceil(times * curves.passes)}"
@@ -225,6 +226,8 @@ def _longer(curves: Curves) -> Remedy:
         added = (times - 1) * sum(curves.columns.get("seconds", ())) / 60
         budget = f"--minutes {_whole_minutes(config.budget.minutes + added)}"
     command = how_to_train_longer(curves.run, config, budget)
+    if command is None:
+        return plain
     smaller = ""
     if max(config.data.size or (0,)) > 1.5 * _SMALLER:
         smaller = f" Smaller images train faster: add --size {_SMALLER}."

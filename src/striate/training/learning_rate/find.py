@@ -125,8 +125,9 @@ def random_states_preserved() -> Iterator[None]:
 
 
 def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float, left: float) -> tuple[Plan, float]:
-    """As many steps as fit into `seconds`, or the usual fewest where they fit into all that is `left`, at most those of
-    the training itself; more seeds where that leaves time. With the seconds that the fewest trials take."""
+    """The plan, and the seconds that the fewest trials take. Trials have as many steps as fit into `seconds`; the usual
+    fewest, where these fit into all that is `left`; and at most those of the training itself. More seeds where that
+    leaves time."""
     config, train = prepared.config, fold.splits["train"]
     assert config.batch is not None and config.budget.steps is not None
     state = trial_state(prepared.state, config)

@@ -170,10 +170,11 @@ def _of_quantity(evidence: Evidence) -> str | None:
     if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
-    seen = max(related(x, y, evidence.clock).models.values())
     after = quality(evidence.after_val.outputs, evidence.after_val.targets)
-    learned = after is None or after.loss < _HALF * after.constant
-    if there < _TOLD or 1 - seen**2 < _MORE_LEFT * (1 - there**2) or learned:
+    if there < _TOLD or after is None or after.loss < _HALF * after.constant:
+        return None
+    seen = max(related(x, y, evidence.clock).models.values())
+    if 1 - seen**2 < _MORE_LEFT * (1 - there**2):
         return None
     return (
         f"predictions of simple models correlate with the targets of {several(len(x), 'training sample')} as they are "

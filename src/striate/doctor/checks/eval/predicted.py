@@ -19,6 +19,7 @@ from striate.doctor.setup.script_source import (
     ScriptSource,
     Site,
     argument,
+    assigned,
     called,
     last_name,
     receiver_of,
@@ -157,20 +158,20 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
                          f"above {limit:g}", "0.5")  # fmt: skip
             return
-        names = source.predictions_in(source.scope_of(node))
         logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
-        held = _innermost(node.left)
-        given = _given(source, node, held.id) if logits and isinstance(held, ast.Name) else []
-        known = isinstance(node.left, ast.Name) and node.left.id in names
-        if (
-            logits
-            and limit == 0.5
-            and not squashed
-            and (known or any(one and all(map(source.runs_network, one)) for one in (made, *given)))
-        ):
+        if logits and limit == 0.5 and not squashed and _are_logits(source, node, made):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                          "0.62", "0")  # fmt: skip
             return
+
+
+def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -> bool:
+    """Whether a network gave what is compared, by what `made` it here, or in a call that hands it on."""
+    if isinstance(node.left, ast.Name) and node.left.id in source.predictions_in(source.scope_of(node)):
+        return True
+    held = _innermost(node.left)
+    given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
+    return any(one and all(map(source.runs_network, one)) for one in (made, *given))
 
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
@@ -295,10 +296,7 @@ def _values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
     """What a name is given in a function, alone or beside others, and what is appended to it."""
     for part in ast.walk(scope):
         if isinstance(part, ast.Assign):
-            for target in part.targets:
-                several = isinstance(target, ast.Tuple) and isinstance(part.value, ast.Tuple)
-                names, values = (target.elts, part.value.elts) if several else ([target], [part.value])  # type: ignore[attr-defined]
-                yield from (v for t, v in zip(names, values, strict=False) if ast.unparse(t) == name)
+            yield from (value for target, value in assigned(part) if ast.unparse(target) == name)
         elif isinstance(part, ast.Call) and called(part) == "append" and part.args:
             owner = receiver_of(part)
             yield from part.args[:1] if owner is not None and ast.unparse(owner) == name else ()
