@@ -36,6 +36,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["train", "mnist5k", "--epochs", "0"], "at least 1"),
         (["train", "mnist5k", "--lr", "abc"], "abc"),
         (["train", "mnist5k", "--minutes", "2m"], "remedy:   --minutes 2\n"),
+        (["verify", "x", "--steps", "2.5"], "remedy:   --steps 3\n"),
+        (["sweep", "mnist5k", "--over", "batch=16,32", "--trials", "1.5"], "expected: a whole number"),
         (["train", "mnist5k", "--target", "94%"], "remedy:   --target 0.94"),
         (["train", "mnist5k", "--minutes", "1", "--epochs", "3"], "leave out --minutes"),
         (["train", "iris", "--size", "32"], "leave out --size"),

@@ -16,8 +16,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from time import sleep
+from typing import get_args
 
-from cyclopts import App, CoercionError, CycloptsError, Group, UnknownOptionError
+from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, UnknownOptionError
 
 from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
@@ -98,6 +99,7 @@ def make_app(documented: Sequence[str] = ()) -> App:
         help_flags=["--help", "-h"],
         suppress_keyboard_interrupt=False,  # what was saved is for us to say
         group_commands=Group("Other", sort_key=len(_VERBS)),
+        config=_refuse_parts_of_whole_numbers,
     )
     for position, (title, verbs) in enumerate(_VERBS.items()):
         group = Group(title, sort_key=position)
@@ -113,6 +115,16 @@ def make_app(documented: Sequence[str] = ()) -> App:
                 app.command(code, name=verb, help=text, group=group, sort_key=order)
     app.register_install_completion_command(add_to_startup=False)
     return app
+
+
+def _refuse_parts_of_whole_numbers(_app: App, _words: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise CoercionError for 1.5 where a whole number is meant, which would be rounded in silence."""
+    for argument in arguments:
+        if int not in (argument.hint, *get_args(argument.hint)):
+            continue
+        for token in argument.tokens:
+            if re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*", token.value):
+                raise CoercionError(argument=argument, token=token, target_type=int)
 
 
 def _part_of_app(name: str, text: str, group: Group, order: int, documented: Sequence[str]) -> App:
@@ -289,7 +301,7 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
         from striate.training.config_file import number_begun  # `striate --help` needs no configuration
 
         option, text = error.token.keyword, error.token.value
-        number = number_begun(text)
+        number = number_begun(text, whole=error.target_type is int)
         return UsageError(option, repr(text), expected, f"{option} {number}" if number else f"{where} --help")
     text = " ".join(str(error).split())
     text = re.sub(r'^Command "[^"]+" parameter (--\S+) requires an argument\.$', r"no value for \1", text)

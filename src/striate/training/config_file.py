@@ -282,17 +282,20 @@ def option_of(name: str) -> str:
     return SHORT_OPTIONS.get(name, f"--{name}")
 
 
-def number_begun(text: str) -> str | None:
-    """The number that a text begins with, `2` of `2m`; None where there is none, or it is a percentage."""
+def number_begun(text: str, whole: bool = False) -> str | None:
+    """The number that a text begins with, `2` of `2m`; the next whole one of `1.5`, where that is asked for; None where
+    there is none, or it is a percentage."""
     begun = re.match(r"\d+(\.\d+)?(?!.*%)", text)
-    return begun[0] if begun else None
+    if begun is None:
+        return None
+    return str(math.ceil(float(begun[0]))) if whole else begun[0]
 
 
 def _begun(name: str, error: Any) -> str | None:
     """A number with a unit behind it, as the number alone; the next whole one where that is asked for."""
-    number = number_begun(str(error["input"])) if error["type"] in ("int_parsing", "float_parsing") else None
-    if number and error["type"] == "int_parsing":
-        number = str(math.ceil(float(number)))
+    if error["type"] not in ("int_parsing", "float_parsing"):
+        return None
+    number = number_begun(str(error["input"]), whole=error["type"] == "int_parsing")
     return f"{option_of(name)} {number}" if number else None
 
 
