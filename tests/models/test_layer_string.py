@@ -86,6 +86,7 @@ ERRORS = [
     ("dropout(1.5)", 8, "1.5", "dropout(0.999)"),
     ("conv(16,5),relu", 10, "separated by spaces", "conv(16,5) relu"),
     ("conv(16,5", 4, "not closed", "conv(16,5)"),
+    ("conv(16,5px)", 8, "`5px`", "conv(16,5)"),
     ("conv(16 5)", 8, "without a comma", "conv(16,5)"),
     ("conv(16,5,)", 10, "where an argument belongs", "conv(16,5)"),
     ("relu res[bn", 8, "not closed", "relu res[bn ]"),

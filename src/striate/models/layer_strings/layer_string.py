@@ -283,6 +283,9 @@ class _Parser:
             return
         if token.kind == "int" and self.peek(1).kind == "*":
             raise _unclosed(opening, Edit(end, token.start, ") "))
+        if token.kind == "word" and token.start == end and token.value not in WORDS:
+            got = f"`{arguments[-1].written}{self.text[token.start : token.end]}`"
+            raise Fault(arguments[-1].start, got, "a number, a size such as 3x5, or a name", Edit(*_span(token), ""))
         following = self._layer_among(arguments) if token.kind not in _LITERALS else None
         if following == 0:
             raise _unclosed(opening, Edit(opening.start, arguments[0].start, " "))
