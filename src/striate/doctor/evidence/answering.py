@@ -48,7 +48,9 @@ def predicts_targets(evidence: Evidence) -> bool:
         return _are_shares(compared) or compared[0].numel() == outputs[0].numel() == targets[0].numel()
     calls = [call for call in evidence.calls.losses if call.target.ndim]
     if calls:  # others may be of other outputs
-        seen = [call.target for call in [c for c in calls if c.input.numel() == outputs.numel()] or calls]
+        alike = [call for call in calls if call.input.numel() == outputs.numel()]
+        same = [call for call in alike if call.input.shape == outputs.shape and torch.equal(call.input, outputs)]
+        seen = [call.target for call in same or alike or calls]
         return any(len(target) == len(targets) and _speaks_of(target, targets) for target in seen)
     classes = _classes(evidence)
     if not classes:

@@ -6,7 +6,7 @@ import ast
 import copy
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ def asked_for_next(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[An
     iterator; of several the first. None where the body asks none for tensors."""
     for statement in sorted(loop.body, key=lambda part: isinstance(part, ast.If)):  # now and then: of validation
         for node in walk(statement):
-            iterator = value_of(node.args[0], names) if isinstance(node, ast.Call) and _asks_next(node) else None
+            iterator = value_of(node.args[0], names) if isinstance(node, ast.expr) and _asks_next(node) else None
             if not isinstance(node, ast.Call) or not is_read_once(iterator):
                 continue
             batches = batches_behind(iterator)
@@ -85,8 +85,8 @@ def asked_for_next(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[An
     return None
 
 
-def _asks_next(node: ast.Call) -> bool:
-    return called(node) == "next" and isinstance(node.func, ast.Name) and bool(node.args)
+def _asks_next(node: ast.expr) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and called(node) == "next" and isinstance(node.func, ast.Name) and bool(node.args)
 
 
 def taken_in_groups(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[Any, list[ast.stmt]] | None:
@@ -144,6 +144,27 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
     whole |= isinstance(first, np.ndarray) and first.dtype.kind in "iu"
     if not (whole and first.ndim == 1):
         return 0
+    return len(values) if _only_takes(loop, target.id) else 0
+
+
+def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str, Any] | None:
+    """Of a loop that takes samples out of something with `index = next(batches)`, numbers of them: the iterator by its
+    name, as one without an end; None of another loop."""
+    for node in (node for statement in loop.body for node in walk(statement)):
+        if not isinstance(node, ast.Assign) or not _asks_next(node.value):
+            continue
+        target, iterator = node.targets[0], node.value.args[0]
+        if not isinstance(target, ast.Name) or not isinstance(iterator, ast.Name) or not _only_takes(loop, target.id):
+            continue
+        numbers, batches = names.get(target.id), batches_behind(names.get(iterator.id))
+        if isinstance(numbers, torch.Tensor) and numbers.dtype == torch.long and numbers.ndim == 1:
+            return None if batches is None else {iterator.id: _endless(batches)}
+    return None
+
+
+def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
+    """Whether a loop's body takes samples with the numbers that a name stands for, and does nothing else with them than
+    to count them."""
     nodes = [node for statement in loop.body for node in ast.walk(statement)]
     taking = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
     measuring = [
@@ -152,11 +173,10 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
         if (isinstance(node, ast.Call) and called(node) in ("len", "size", "numel"))
         or (isinstance(node, ast.Attribute) and node.attr in ("shape", "size"))
     ]
-    inside = {id(part) for node in taking for part in ast.walk(node)} | _listed(nodes, target.id)
+    inside = {id(part) for node in taking for part in ast.walk(node)} | _listed(nodes, name)
     fine = inside | {id(part) for node in measuring for part in ast.walk(node)}
-    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == target.id]
-    taken = any(id(node) in inside for node in uses)
-    return len(values) if taken and all(id(node) in fine for node in uses) else 0
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)]
+    return any(id(node) in inside for node in uses) and all(id(node) in fine for node in uses)
 
 
 def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:

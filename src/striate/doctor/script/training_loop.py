@@ -30,6 +30,7 @@ from striate.doctor.script.iterated_loop import (
     asked_for_next,
     gone_over_together,
     number_batches,
+    numbers_asked,
     numbers_like,
     taken_in_groups,
 )
@@ -119,7 +120,9 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
                 continue
             assigned = ast.Assign([loop.target], tuple_with_number() if numbered else name_of("__batch__"))
             return _made(found, [assigned, *loop.body], batches, names)
-        asked = asked_for_next(loop, names)
+        taking = numbers_asked(loop, names)
+        names |= taking or {}
+        asked = asked_for_next(loop, names) if taking is None else None
         if asked is not None:
             batches, body, iterator = asked
             counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None

@@ -486,6 +486,6 @@ AUGMENTATION = Check(
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "
-    "data.label-noise data.shift data.scrambled data.not-normalized model.receptive-field "
+    "data.label-noise data.shift data.not-normalized model.receptive-field "
     "model.collapsed model.too-small model.shrinks-too-fast optim.lr-too-low optim.lr-too-high fit.*",
 )

@@ -35,6 +35,8 @@ LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 16, 2
 _TO_GAIN, _FEWEST_RANKED = 0.3, 10
+_COMMON = 0.35
+"""How far from half of the samples a label may have to be asked about."""
 _ASKED, _KNOWN, _FEWEST_IN_CLASS = 1000, 0.4, 10
 """Samples; of what there is to gain over chance, what models of validation know of it; samples of a class."""
 THRESHOLD = (
@@ -321,9 +323,14 @@ def _columns(evidence: Evidence) -> torch.Tensor:
         few = y is not None and y.is_floating_point() and y.ndim == 2 and 1 < y.shape[1] <= _MOST_NUMBERS
         if y is None or not few or not is_grid(evidence.samples.sole_inputs) or bool((y.std(0) <= 0).any()):
             raise
-        if bool(((y == 0) | (y == 1)).all()) or bool(((y.sum(1) - 1).abs() < 1e-3).all()):
-            raise  # labels, or shares of classes
-        return y.double()
+        if bool(((y.sum(1) - 1).abs() < 1e-3).all()):
+            raise  # shares of classes
+        if not bool(((y == 0) | (y == 1)).all()):
+            return y.double()
+        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # labels of which a sample may have several
+        if not common.numel():
+            raise
+        return common.double()
 
 
 def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:

@@ -71,9 +71,8 @@ def _draw(calls: StepCalls) -> Draw | None:
     if shown is None or shown.ndim != 4:
         return None
     wanted = (call.target for call in calls.losses if call.target.ndim and len(call.target) == len(shown))
-    given = next(wanted, None)
-    is_class = given is not None and given.ndim < 2 and not given.is_floating_point()
-    return None if given is None or is_class else (shown, given.cpu())
+    given = next((target for target in wanted if target.ndim > 1 or target.is_floating_point()), None)
+    return None if given is None else (shown, given.cpu())
 
 
 def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:

@@ -230,7 +230,7 @@ SCRAMBLED = Check(
     question="Do numbers lie beside those that belong beside them?",
     threshold=SCRAMBLED_THRESHOLD,
     run=_find_scrambled,
-    explains="data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+    explains="data.augmentation data.constant-images data.labels-random data.shift model.receptive-field fit.*",
 )
 
 

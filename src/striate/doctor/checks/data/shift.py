@@ -23,6 +23,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import altered
 from striate.records import Finding
@@ -361,6 +362,29 @@ def _judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterabl
             return torch.from_numpy(reference.ask(asked, name) == labels).double()
 
         yield _Judge(f"a simple model ({name})", reference.accuracy(name), right)
+        nearest = _nearest(evidence)
+        if nearest is not None:
+            yield nearest
+
+
+def _nearest(evidence: Evidence) -> _Judge | None:
+    """The trial's network as one that embeds: whether the nearest training sample has the label of a sample."""
+    gallery, labels = evidence.after.outputs, class_numbers(evidence.after.targets)
+    path, batches = evidence.val_samples.x_path, _some(evidence.val)
+    if gallery.ndim != 2 or labels is None or labels.shape != gallery.shape[:1]:
+        return None
+    apart = torch.cdist(gallery.float(), gallery.float()).fill_diagonal_(math.inf)
+    trained = float((labels[apart.argmin(1)] == labels).double().mean())
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        found = evidence.predictions_of(evidence.trial, asked)
+        wanted = class_numbers(found.targets)
+        if wanted is None or found.outputs.shape[1:] != gallery.shape[1:]:
+            raise NoEvidence("it is not known when a prediction is right")
+        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
+
+    return _Judge("the trial's network, by the nearest training sample", trained, right)
 
 
 def _network(evidence: Evidence) -> _Judge | None:

@@ -12,7 +12,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.keypoints import unscaled_maps
 from striate.doctor.checks.data.tiny_targets import LEFT, LEFT_SCALED, TINY, tiny_targets
-from striate.doctor.checks.loss.paired_quantities import FAR, out_of_reach
+from striate.doctor.checks.loss.paired_quantities import FAR, drowned, out_of_reach
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -64,7 +64,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_one_of_several(evidence: Evidence) -> Finding | None:
-    """Of boxes beside classes, say, in pixels, where the outputs are fractions of the image."""
+    """Of boxes beside classes, say, in pixels, where the outputs are fractions of the image; or of an area in pixels
+    beside a place."""
+    beside = drowned(evidence)
+    if beside is not None:
+        large, other, own, freed = beside
+        return TARGET_SCALE.finding(
+            severity="warning",
+            where=f"training targets, `{large.name}`",
+            measured=f"they have a root mean square of {float(large.target.square().mean().sqrt()):.3g}, and after "
+            f"{several(len(evidence.trial.rows), 'step')} the network's `{other.name}` goes along with its targets "
+            f"with a correlation of {own:.2f}; with the former standardized, {freed:.2f}",
+            why="Errors so large are all that gradients tell: what else the network is to give is not learned.",
+            remedy="standardize them by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
+            "`(y - mean) / std`, and predict `model(x) * std + mean`",
+        )
     found = out_of_reach(evidence)
     if found is None:
         return None
@@ -191,7 +205,9 @@ TARGET_SCALE = Check(
     f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets; of targets from "
     f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left; "
     f"or one of several outputs whose targets are {FAR:g} times as large as it is after the trial, and which the loss "
-    f"asks for; or first outputs {TINY:g} times as large as the targets, and a loss after the trial that is {LEFT:g} "
+    "asks for; or one a hundred times as large as its output, beside another output that goes along with its targets "
+    f"much better with the former standardized; or first outputs "
+    f"{TINY:g} times as large as the targets, and a loss after the trial that is {LEFT:g} "
     f"times that of one number for all samples or more, but {LEFT_SCALED:g} times at most after the same steps with "
     "targets of variance 1; or forecasts by quantiles that all begin on one side of such targets, whose loss in "
     f"deviations is {_QUANTILES_LESS:g} times as much with standardized ones",

@@ -11,7 +11,14 @@ from typing import Any
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops, size_of
+from striate.doctor.checks.eval.evaluation_loops import (
+    added_in,
+    after_loop,
+    averages,
+    batch_size_of,
+    evaluation_loops,
+    size_of,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
 from striate.records import Finding
@@ -25,11 +32,11 @@ _BELOW = 0.02
 def _batch_means(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for loop, loader, _ in evaluation_loops(source):
-        counted = size_of(loader)
-        if loader is evidence.setup.train or counted is None or loader.drop_last or loader.batch_size is None:
+        counted, size = size_of(loader), batch_size_of(loader)
+        if loader is evidence.setup.train or size is None or counted is None or loader.drop_last:
             continue
         samples, batches = counted
-        short = samples - (batches - 1) * loader.batch_size
+        short = samples - (batches - 1) * size
         excess = 1 / batches - short / samples
         if batches < 2 or excess < _EXCESS:
             continue

@@ -60,7 +60,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
     for name, monitor, mode, line in _kept_by_callback(source):
         words = _words_in(monitor)
         low, high = bool(words & _LOW), bool(words & _HIGH)
-        if low == high or mode not in ("min", "max", "lt", "gt") or low == (mode in ("min", "lt")):
+        if low == high or words & _NEGATIVE or mode not in ("min", "max", "lt", "gt") or low == (mode in ("min", "lt")):
             continue
         compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
         right = ("lt" if low else "gt") if compares else "min" if low else "max"

@@ -73,6 +73,12 @@ def size_of(loader: DataLoader) -> tuple[int, int] | None:
         return None
 
 
+def batch_size_of(loader: DataLoader) -> int | None:
+    """How many samples a batch has; of what Accelerate prepares its sampler says it. None where it differs."""
+    size = loader.batch_size if loader.batch_size is not None else getattr(loader.batch_sampler, "batch_size", None)
+    return size if isinstance(size, int) else None
+
+
 def averages(node: ast.AST, name: str, kind: str) -> bool:
     """Whether it divides what was added to a name by the number of batches."""
     if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):

@@ -154,10 +154,16 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
     for node in source.nodes(ast.FunctionDef):
         if _without_gradients(node):
             sites = source.calls_of(node)
-            runs = any(source.runs_network(part) or _asks_part(source, part) for part in ast.walk(node))
+            runs = any(_runs(source, part) or _asks_part(source, part) for part in ast.walk(node))
             if runs and sites and not any(_in_each_batch(source, site) for site in sites):
                 return node
     return None
+
+
+def _runs(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether it runs a network, or is a call of a function of the user's that does."""
+    within = source.functions_of(node) if isinstance(node, ast.Call) else []
+    return source.runs_network(node) or any(map(source.runs_network, (part for f in within for part in ast.walk(f))))
 
 
 def _evaluated_at_once(source: ScriptSource) -> ast.With | None:

@@ -183,7 +183,7 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
             continue
         # Nothing is called where it is a name.
         named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
-        if not named and not (isinstance(given, ast.Name) and _given_squashed(source, site.node, given.id)):
+        if not named and not (isinstance(given, ast.Name) and _is_squashed(source, site.node, given)):
             continue
         text = ast.unparse(given)
         yield THRESHOLD.finding(
@@ -217,11 +217,13 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _given_squashed(source: ScriptSource, node: ast.AST, name: str) -> bool:
-    """Whether each call of the function around a node gives its parameter of that name what a sigmoid or softmax
-    made."""
-    given = _given(source, node, name)
-    return bool(given) and all(given) and {called(part) for made in given for part in made} <= _SQUASHING.keys()
+def _is_squashed(source: ScriptSource, node: ast.Call, name: ast.Name) -> bool:
+    """Whether a sigmoid or softmax made what is given to a call by name, here or in each call of the function around
+    it, whose parameter it is."""
+    here = _origins(source, source.scope_of(node), name, None, _DEEPEST)
+    given = [here] if here else _given(source, node, name.id)
+    made = [part for one in given for part in one]
+    return bool(given) and all(given) and node not in made and {*map(called, made)} <= _SQUASHING.keys()
 
 
 def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
@@ -242,8 +244,11 @@ def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr
 def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int | None, depth: int) -> list[ast.expr]:
     """What made a value; of `place`, that part of what functions of the user's return."""
     value = _innermost(value)
-    parts = _makers(scope, value.id, frozenset({value.id})) if isinstance(value, ast.Name) else [value]
-    found = list[ast.expr]()
+    parts, found = [value], list[ast.expr]()
+    if isinstance(value, ast.Name):
+        parts = _makers(scope, value.id, frozenset({value.id}))
+        for call, at in _taken_apart(scope, value.id):
+            found += _origins(source, scope, call, at, depth)
     for part in parts:
         follows = depth and isinstance(part, ast.Call) and not source.runs_network(part)
         makers = source.functions_of(part) if follows and isinstance(part, ast.Call) else []
@@ -254,6 +259,14 @@ def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int |
             found += [] if result is None else _origins(source, maker, result, None, depth - 1)
         found += [] if returned else [part]
     return found
+
+
+def _taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
+    """The calls of which a name is one of several results, `out, y = predict(loader)`, each with its place."""
+    for target, value in (pair for node in ast.walk(scope) for pair in assigned(node)):
+        names = [ast.unparse(part) for part in target.elts] if isinstance(target, ast.Tuple) else []
+        if name in names and isinstance(value, ast.Call):
+            yield value, names.index(name)
 
 
 def _innermost(held: ast.expr) -> ast.expr:

@@ -14,7 +14,14 @@ from torch.utils.data import DataLoader
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.all_right import untrue_of_right
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
-from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops, names_in, size_of
+from striate.doctor.checks.eval.evaluation_loops import (
+    added_in,
+    after_loop,
+    batch_size_of,
+    evaluation_loops,
+    names_in,
+    size_of,
+)
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
@@ -101,7 +108,7 @@ def _mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
 def _count_divided(source: ScriptSource) -> Iterator[Finding]:
     """A count over a loader's samples, divided by a number that is another than theirs."""
     for loop, loader, known, samples, batches in _counted_loops(source):
-        whole = batches * (loader.batch_size or 0)
+        whole = batches * (batch_size_of(loader) or 0)
         seen = whole if loader.drop_last else samples
         added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
         at_hand = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -127,7 +134,7 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
                 if number == samples:
                     what = f"of which `drop_last` leaves out {samples - seen:,}"
                 elif by_full:
-                    what = f"{loader.batch_size} for each batch, of which the last is smaller"
+                    what = f"{batch_size_of(loader)} for each batch, of which the last is smaller"
                 elif number == batches:
                     what = "the number of batches"
                 elif number == whole:
@@ -192,7 +199,9 @@ def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
     if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
         return set()
     known = source.value(given[0])
-    batched = known.batch_size != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+    batched = (
+        batch_size_of(known) != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+    )
     return {target.id} if batched else set()
 
 
@@ -455,18 +464,25 @@ def _ones(loop: ast.For) -> set[str]:
 
 def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
     """Whether it is the number of samples of a whole batch, whatever the batch at hand has."""
-    return loader.batch_size is not None and source.is_number(value, loader.batch_size, **known)
+    size = batch_size_of(loader)
+    return size is not None and source.is_number(value, size, **known)
 
 
 def _counts(value: ast.expr, loop: ast.For) -> bool:
     """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop."""
     inside = list(ast.walk(value))
     sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
-    names = {owner.id for node in sums if isinstance(owner := receiver_of(node), ast.Name)}
+    names = {_of_all_parts(owner) for node in sums if (owner := receiver_of(node)) is not None}
     for node in ast.walk(loop):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names:
             inside.extend(ast.walk(node.value))
     return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
+
+
+def _of_all_parts(node: ast.expr) -> str:
+    """What is counted where all parts of a sample have to be right: `right` of `right.all(dim=1)`."""
+    owner = receiver_of(node) if isinstance(node, ast.Call) and called(node) == "all" else None
+    return ast.unparse(node if owner is None else owner)
 
 
 WRONG_COUNT = Check(

@@ -3,6 +3,7 @@ targets of that name or shape, and can the outputs reach them?"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from striate.doctor.evidence.answers import loss_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
-from striate.doctor.setup.batch import copied, parts
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import altered, copied, leaf, leaves, parts
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
@@ -22,6 +24,9 @@ from striate.observe.tensors import tensors_in
 FAR = 5.0
 """Times as large, in the root mean square: the targets, as the outputs after the trial."""
 _FEWEST, _ORDERS, _MARGIN = 8, 3, 0.03
+_HUGE, _ALONG, _ASKED = 100.0, 0.3, 4
+"""Times as large as its output is at first: a target beside which another is not learned; by how much its output then
+goes along with it less, in correlation; batches asked."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class Pair:
 def pairs(evidence: Evidence) -> Iterator[Pair]:
     """Of outputs and targets of several parts those of one name and shape, or else of a shape that no other has."""
     try:
-        outputs, targets = _given(evidence, evidence.fresh), parts(evidence.train.raw[0])[1]
+        outputs, batch = _given(evidence, evidence.fresh), evidence.train.raw[0]
     except OutOfTime:
         raise
     except NoEvidence:  # a step that never calls the network as a whole has none
         return
-    given = _numbers(outputs)
+    given, targets = _numbers(outputs), parts(batch)[1]
+    if isinstance(targets, torch.Tensor) and isinstance(batch, list | tuple):  # (x, place, area)
+        targets = list(batch[1:])
     if len(given) < 2:
         return
     wanted = {name: tensor for name, tensor in _named(targets) if tensor.is_floating_point()}
@@ -91,9 +98,46 @@ def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
     return None
 
 
-def _given(evidence: Evidence, replica: Replica) -> Any:
-    """What a replica's network gives for the first batch."""
-    batch = copied(evidence.train.raw[0])
+def drowned(evidence: Evidence) -> tuple[Pair, Pair, float, float] | None:
+    """A pair with targets far larger than its output, and another whose output goes along with its targets only where
+    those are standardized; with its correlations after the trial as it is and then."""
+    known = list(pairs(evidence))
+    for large in known if len(known) > 1 else ():
+        place = next((path for path, tensor in leaves(evidence.train.raw[0]) if tensor is large.target), None)
+        if place is None or _size(large.target) < _HUGE * _size(large.output):
+            continue
+        batches = [altered(batch, place, functools.partial(_to, large.target)) for batch in evidence.train.raw]
+        trial = evidence.variant(f"target {large.name} standardized", Change(), batches=batches)
+        for other in known if trial.error is None else ():
+            own, freed = (_along(evidence, ran, other) for ran in (evidence.trial.replica, trial.replica))
+            if other is not large and freed >= own + _ALONG:
+                return large, other, own, freed
+    return None
+
+
+def _to(known: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values with the mean and the variance of known ones brought to 0 and 1."""
+    return (values - known.mean()) / known.std().clamp_min(1e-12)
+
+
+def _along(evidence: Evidence, replica: Replica, pair: Pair) -> float:
+    """The correlation of outputs of some batches with their targets, the mean of all columns."""
+    place = next(path for path, tensor in leaves(evidence.train.raw[0]) if tensor is pair.target)
+    given, wanted = list[torch.Tensor](), list[torch.Tensor]()
+    for batch in evidence.train.raw[:_ASKED]:
+        target = leaf(batch, place)
+        if target is not None:
+            given.append(list(tensors_in(_given(evidence, replica, batch)))[pair.number].reshape(len(target), -1))
+            wanted.append(target.reshape(len(target), -1))
+    both = (torch.cat(given), torch.cat(wanted))
+    centered = [part.double() - part.double().mean(0) for part in both]
+    products = (centered[0] * centered[1]).sum(0)
+    return float((products / (centered[0].norm(dim=0) * centered[1].norm(dim=0)).clamp_min(1e-12)).mean())
+
+
+def _given(evidence: Evidence, replica: Replica, batch: Any = None) -> Any:
+    """What a replica's network gives for a batch, or else the first."""
+    batch = copied(evidence.train.raw[0] if batch is None else batch)
     with preserved(replica.model, evaluating=True), same_random_state(), torch.no_grad():
         return output_of(evidence.setup, replica, batch, training=False)
 

@@ -120,13 +120,27 @@ def networks_by_name(source: ScriptSource) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _stored_once(source: ScriptSource, name: str) -> bool:
-    """Whether the name is given a value in one place, outside of loops."""
+    """Whether the name is given a value in one place, outside of loops, and elsewhere what a function with it returns:
+    `ema = fit(model)`."""
     stores = [
         node
         for node in source.nodes()
         if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == name and isinstance(node.ctx, ast.Store)
     ]
-    return len(stores) == 1 and not source.loops_of(stores[0])
+    first = [node for node in stores if not _is_returned(source, source.parent(node), name)]
+    return len(first) == 1 and not any(map(source.loops_of, stores))
+
+
+def _is_returned(source: ScriptSource, statement: ast.AST | None, name: str) -> bool:
+    """Whether a value is what a function of the user's returns by the same name."""
+    call = statement.value if isinstance(statement, ast.Assign) else None
+    returned = [
+        node.value
+        for function in (source.functions_of(call) if isinstance(call, ast.Call) else ())
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return)
+    ]
+    return any(isinstance(value, ast.Name) and value.id == name for value in returned)
 
 
 def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.never_updated import networks_by_name
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding
@@ -19,7 +20,8 @@ _TAKEN = 0.1
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    own = {id(tensor) for tensor in evidence.setup.model.parameters()}
+    named = [network for _, network in networks_by_name(evidence.source)]  # a teacher, too
+    own = {id(tensor) for network in (evidence.setup.model, *named) for tensor in network.parameters()}
     for load in evidence.source.loads:
         given, taken = len(load.given), load.taken
         if not given or taken > _TAKEN * given or not any(id(tensor) in own for tensor in load.module.parameters()):
@@ -194,5 +196,5 @@ CHECK = Check(
     "whole, or it is the dictionary of all that was saved",
     run=_both,
     of_source=True,
-    explains="fit.*",
+    explains="model.frozen-parameters fit.*",
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
@@ -55,7 +57,7 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
             remedy="`(1 - terminated)` in the place of it, with `terminated` of env.step as a float",
         )
         return
-    lost = [part for part in found if not part.masked]
+    lost = [part for part in found if not part.masked and not _one_a_sample(source.value(part.discount))]
     if not lost or len(lost) < len(found):
         return
     yield terminal_lost(
@@ -64,6 +66,11 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
         threshold=TERMINAL_LOST.threshold,
         remedy=f"`{ast.unparse(lost[0].node)} * (1 - terminated)`, with `terminated` of env.step as a float",
     )
+
+
+def _one_a_sample(discount: object) -> bool:
+    """Whether it is no number but one for each transition, which may be 0 at the end of an episode."""
+    return isinstance(discount, torch.Tensor | np.ndarray) and math.prod(discount.shape) > 1
 
 
 def _target_stale(evidence: Evidence) -> Iterator[Finding]:
