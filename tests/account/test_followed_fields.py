@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from striate.account.observing.observation import observe_network
+from striate.account.summarize import summarize
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 
@@ -86,11 +87,30 @@ def test_a_factor_that_gives_no_whole_size_is_the_scale(mode: str) -> None:
         lambda x: torch.stack(x.unbind(-1)[:2], -1),
         lambda x: x.split(3, -2)[1],
         lambda x: x.flip(-2),
+        lambda x: x.repeat(1, 2, 1, 1)[:, 1:],
+        lambda x: x.repeat(1, 1, 2, 1),
+        lambda x: x.roll((2, -1), (-2, -1)),
+        lambda x: x.index_fill(-1, torch.tensor([1], device=x.device), 0.0),
         lambda x: x.transpose(-1, -2).narrow(-1, 2, 3).transpose(-1, -2),
         lambda x: x.sum(-1, keepdim=True),
         lambda x: x.cumsum(-1),
     ],
-    ids=["narrow", "narrow from the front", "slice", "select", "unbind", "split", "flip", "transpose", "sum", "cumsum"],
+    ids=[
+        "narrow",
+        "front-narrow",
+        "slice",
+        "select",
+        "unbind",
+        "split",
+        "flip",
+        "more-channels",
+        "more-rows",
+        "roll",
+        "index-fill",
+        "transpose",
+        "sum",
+        "cumsum",
+    ],
 )
 def test_dimensions_counted_from_the_back(step: Step) -> None:
     assert followed(step, 7) == by_gradient(step, 7)
@@ -115,6 +135,57 @@ def test_columns_see_their_windows_and_maps_of_them_what_lies_in_the_same_ones(
 
     for step in (columns, folded):
         assert followed(step, 16) == by_gradient(step, 16)
+
+
+class Mirrored(nn.Module):
+    """The second pass is over the mirrored map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*[nn.Conv2d(1, 1, 3, padding=1) for _ in range(5)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x).flatten(1).mean(1) + self.body(x.flip(-1)).flatten(1).mean(1)
+
+
+def test_a_flip_changes_no_size() -> None:
+    fields = [row.receptive_field for row in summarize(Mirrored(), (1, 6, 6)).rows]
+    assert fields == [(size, size) for size in (3, 5, 7, 9, 11)] * 2
+
+
+class Steps(nn.Module):
+    """A convolution, a step between, and what comes after."""
+
+    def __init__(self, step: Step, after: nn.Module, stride: int = 1) -> None:
+        super().__init__()
+        self.conv, self.after, self.step = nn.Conv2d(1, 4, 3, padding=1, stride=stride), after, step
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.step(self.conv(x)))
+
+
+@pytest.mark.parametrize(
+    ("network", "side", "field", "remark"),
+    [
+        (Steps(lambda x: x.repeat(1, 2, 1, 1), nn.Conv2d(8, 4, 3, padding=1)), 20, (5, 5), "small-field"),
+        (Steps(lambda x: x, nn.Sequential(nn.Linear(20, 20), nn.Conv2d(4, 4, 3)), 2), 40, (7, 41), "whole-map"),
+        (Steps(lambda x: x.unfold(2, 3, 1).mean(-1), nn.Identity(), 2), 40, (7, 3), "small-field"),
+        (Steps(lambda x: x.sort(2).values, nn.Conv2d(4, 4, 3)), 20, (22, 5), "whole-map"),
+        (Steps(lambda x: x.flatten(1).cumsum(1).view_as(x), nn.Conv2d(4, 4, 3)), 20, (22, 22), "whole-map"),
+    ],
+    ids=["channels repeated", "a layer over the width", "windows at the end", "rows sorted", "all mixed"],
+)
+def test_the_last_map_is_the_one_behind_a_step(
+    network: nn.Module, side: int, field: tuple[int, int], remark: str
+) -> None:
+    ledger = summarize(network, (1, side, side))
+    assert ledger.receptive_field == field
+    fields = {found.code: found for found in ledger.remarks if found.code.endswith(("field", "whole-map"))}
+    assert set(fields) == {f"account.{remark}"}
+    if remark == "small-field":
+        assert fields["account.small-field"].measured.startswith(
+            f"a unit of the last map sees {field[0]}×{field[1]} of"
+        )
 
 
 def test_mixed_channels_keep_what_each_of_them_saw() -> None:

@@ -54,6 +54,12 @@ def test_weights_that_are_used_twice_are_still_waited_for(positions: int, waits:
     assert ("low-intensity" in codes("conv(1024,3) gap fc(10)", (1024, positions + 2))) == waits
 
 
+def test_a_layer_that_runs_again_moves_its_bytes_again() -> None:
+    layer = nn.Linear(2000, 2000)
+    found = [r for r in summarize(nn.Sequential(layer, layer, layer), (2000,)).remarks if "intensity" in r.code]
+    assert [remark.measured.partition(" of")[0] for remark in found] == ["3 layers with 100 %"]
+
+
 def test_a_field_larger_than_one_side_is_larger_than_the_input() -> None:
     text = "conv(4,5) relu conv(4,5,pad=2) fc(2)"
     assert "large-field" in codes(text, (1, 8, 40))

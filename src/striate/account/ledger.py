@@ -29,11 +29,11 @@ class Row:
     name. Shapes are channels first, without the batch. `params` are counted where a parameter is used first.
     `macs`: multiply–accumulates of convolutions and matrix products; `other_ops`: all other arithmetic, in operations.
     Per spatial axis, for one unit of the output: `receptive_field` and `jump` (the distance between the receptive
-    fields of neighbors; 0 where there is one position only, a fraction after upsampling) in input pixels, `center`
-    the middle of the first unit's field, 0 being the middle of the first pixel; of all that the unit depends on,
-    through normalization too. `leftover`: how many positions of the layer's input no window covers. Bytes are of one
-    sample: `weight_bytes` of parameters, `output_bytes` of the output, `saved_bytes` of what autograd keeps for the
-    backward pass.
+    fields of neighbors; 0 where there is one position only or all see the same, a fraction after upsampling, negative
+    where the map is mirrored) in input pixels, `center` the middle of the first unit's field, 0 being the middle of the
+    first pixel; of all that the unit depends on, through normalization too. `leftover`: how many positions of the
+    layer's input no window covers. Bytes are of one sample: `weight_bytes` of parameters, `output_bytes` of the output,
+    `saved_bytes` of what autograd keeps for the backward pass.
     """
 
     name: str
@@ -58,6 +58,8 @@ class Row:
     """The places of the rows whose outputs it takes, through sums and concatenations; −1: the network's input."""
     sees_all: bool = False
     """Whether all units of a map with neighbors see the same: a mean over the map is in each of them."""
+    whole_axes: tuple[bool, ...] = ()
+    """Per axis of a map, whether its neighbors there all see the same."""
 
     @property
     def intensity(self) -> float:
@@ -78,8 +80,14 @@ class Row:
 
 def last_map(rows: Sequence[Row], axes: int) -> Row | None:
     """The last of the rows that gives a map with `axes` spatial axes whose positions have neighbors, if one does: what
-    is flattened is no map."""
-    maps = [row for row in rows if row.executed and len(row.out_shape) == axes + 1 and any(row.jump)]
+    is flattened is no map. What windows give is one, also where all of its positions see the same."""
+    maps = [
+        row
+        for row in rows
+        if row.executed
+        and len(row.out_shape) == axes + 1
+        and (any(row.jump) or ("kernel" in row.settings and max(row.out_shape[1:], default=1) > 1))
+    ]
     return maps[-1] if axes and maps else None
 
 
@@ -238,9 +246,13 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
         ),
         (
             "field",
-            f"a unit of the last map sees {field} input positions; neighboring units are {jump} "
-            f"position{'s' * (jump != '1')} apart"
-            if any(ledger.jump)
+            f"a unit of the last map sees {field} input positions; "
+            + (
+                f"neighboring units are {jump} position{'s' * (jump != '1')} apart"
+                if any(ledger.jump)
+                else "all the same"
+            )
+            if any(ledger.jump) or last_map(ledger.rows, len(ledger.input) - 1)
             else "",
         ),
         ("effective", _effective(ledger)),

@@ -107,7 +107,9 @@ class Operation:
         return ()
 
 
-_UNTAGGED = frozenset(("hardswish", "_prelu_kernel", "prelu", "rrelu_with_noise", "log_sigmoid_forward", "bucketize"))
+_UNTAGGED = frozenset(
+    ("hardswish", "_prelu_kernel", "prelu", "rrelu_with_noise", "log_sigmoid_forward", "bucketize", "floor_divide")
+)
 _NAMES: dict[Any, str] = {}
 
 

@@ -93,7 +93,7 @@ def _not_along(seen: intervals.Seen, dim: int) -> intervals.Seen:
 
 
 SUM_RULES: tuple[tuple[Rule, str], ...] = (
-    (_same, "alias detach clone _to_copy lift_fresh contiguous native_dropout"),
+    (_same, "alias detach clone _to_copy lift_fresh contiguous native_dropout index_fill"),
     (_reduction, "mean sum amax amin max min argmax argmin var std var_mean std_mean prod any all"),
     (_reduction, "linalg_vector_norm norm logsumexp nansum median count_nonzero"),
     (_along, "_softmax _log_softmax _safe_softmax cumsum cumprod logcumsumexp cummax cummin sort topk"),

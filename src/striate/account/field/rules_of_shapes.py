@@ -11,7 +11,7 @@ import numpy as np
 
 from striate.account.field import intervals
 from striate.account.field.intervals import Array, Fields, Rule, Seen, Shape, everything, get_fields, set_fields
-from striate.observe.torch_calls import Operation
+from striate.observe.torch_calls import Operation, dims_of
 
 Group = tuple[int, int, int, int]
 """Dimensions `[i, j)` of the old shape hold the same numbers as `[k, l)` of the new one."""
@@ -53,7 +53,8 @@ def _reshaped(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[G
     for dim in (dim for _, _, k, m in groups if m - k > 1 for dim in range(k, m)):
         lo, hi = _compressed(lo, hi, dim)
     home, share = _home(seen, fields, old, new, groups, lo)
-    return Seen(lo, hi, seen.jump * share if home is not None else 0.0, home)
+    # The jump is kept where positions are mixed with channels: a later view may part them again.
+    return Seen(lo, hi, seen.jump * share, home)
 
 
 def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
@@ -66,7 +67,8 @@ def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
 def _home(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[Group], lo: Array) -> tuple[int | None, int]:
     """The dimension of the new shape that runs along the axis, if one does, and how many steps of old one step is."""
     if seen.dim is None:
-        return None, 1
+        varying = [dim for dim, side in enumerate(lo.shape) if side > 1] if seen.jump else []
+        return (varying[0] if len(varying) == 1 and lo.shape[varying[0]] == new[varying[0]] else None), 1
     i, j, k, m = next(group for group in groups if group[0] <= seen.dim < group[1])
     inner = [dim for dim in range(i, j) if old[dim] > 1 or dim == seen.dim]
     outer = [dim for dim in range(k, m) if new[dim] > 1] or list(range(k, m))[:1]
@@ -168,7 +170,36 @@ def _joined(operation: Operation, given: list[Fields]) -> Fields:
 
 def _flipped(operation: Operation, given: list[Fields]) -> Fields:
     dims = tuple(dim % next(operation.inputs()).ndim for dim in operation.args[1])
-    return tuple(intervals.Seen(np.flip(s.lo, dims), np.flip(s.hi, dims), s.jump, s.dim) for s in given[0])
+    # Fields of neighbors then follow each other the other way round, also beyond the border.
+    return tuple(
+        intervals.Seen(np.flip(s.lo, dims), np.flip(s.hi, dims), -s.jump if s.dim in dims else s.jump, s.dim, s.period)
+        for s in given[0]
+    )
+
+
+def _repeated(operation: Operation, given: list[Fields]) -> Fields:
+    out, repeats = operation.outputs()[0], operation.args[1]
+    fields = intervals.union([given[0]], out.ndim)
+    for dim, (times, side) in enumerate(zip(repeats, out.shape, strict=True)):
+        if times > 1:
+            fields = intervals.joined([fields] * times, [side // times] * times, dim)
+    return fields
+
+
+def _rolled(operation: Operation, given: list[Fields]) -> Fields:
+    x, fields = next(operation.inputs()), given[0]
+    if not operation.get("dims"):
+        return everything([fields], x.ndim)
+    for shift, dim in zip(operation.get("shifts"), operation.get("dims"), strict=True):
+        side = x.shape[dim]
+        index = (np.arange(side, dtype=np.int64)[:, None] - shift) % side
+        fields = intervals.windowed(fields, dim % x.ndim, side, index, 1.0)
+    return fields
+
+
+def _picked(operation: Operation, given: list[Fields]) -> Fields:
+    """Positions along one dimension by numbers that only the pass knows: any of them."""
+    return intervals.merged(given[0], dims_of(operation))
 
 
 def _copied(operation: Operation, given: list[Fields]) -> Fields:
@@ -197,6 +228,9 @@ RULES: tuple[tuple[Rule, str], ...] = (
     (_unfolded, "unfold"),
     (_joined, "cat stack"),
     (_flipped, "flip"),
+    (_repeated, "repeat"),
+    (_rolled, "roll"),
+    (_picked, "index_select"),
     (_copied, "copy"),
     (_embedded, "embedding"),
 )

@@ -62,12 +62,12 @@ _MOVEMENT = _names(
     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d view view_as_complex "
     "view_as_real zero zeros zeros_like bernoulli uniform normal rand rand_like randn randn_like randint randperm "
     "dropout real imag nonzero max_unpool2d max_unpool3d _assert_async _assert_scalar device "
-    "tril_indices triu_indices complex flatten unflatten movedim channel_shuffle "
+    "index_copy index_fill tril_indices triu_indices complex flatten unflatten movedim channel_shuffle "
     "profiler._record_function_enter_new profiler._record_function_exit"
 )
 _REDUCTIONS = _names(
     "all amax amin any argmax argmin count_nonzero cumprod cumsum cummax cummin linalg_vector_norm logcumsumexp "
-    "logsumexp max mean min norm nansum prod std std_mean sum trace var var_mean _fused_rms_norm"
+    "logsumexp max mean min norm nansum prod topk std std_mean sum trace var var_mean _fused_rms_norm"
 )
 _BY_VECTOR = _names("mv addmv dot vdot")
 _SOFTMAX = frozenset(("_softmax", "_log_softmax", "_safe_softmax"))

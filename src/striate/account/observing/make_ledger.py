@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from striate.account.field.intervals import get_fields
 from striate.account.field.window import PADDING, Window
 from striate.account.ledger import Ledger, Row, Shape, last_map
 from striate.account.observing.entries import Entry, Tally, sample_shape
@@ -28,12 +29,12 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     late = _claim_unused(seen, entries)
     rows = tuple(_row(entry, seen, parameters, len(input_shape)) for entry in (*entries, *late))
     rows = _with_inputs(rows, seen, entries)
-    field, jump = _field_and_jump(rows, len(input_shape) - 1)
     trainable = _bytes(p for p in parameters.values() if p.requires_grad)
     operations: Counter[str] = Counter()
     for entry in entries:
         operations += entry.tally.operations
     first = next(iter(tensors_in(seen.output)), None)
+    field, jump = _of_output(first, len(input_shape) - 1) or _field_and_jump(rows, len(input_shape) - 1)
     return Ledger(
         model=name,
         input=input_shape,
@@ -123,7 +124,11 @@ def _row(entry: Entry, seen: Observation, parameters: dict[str, nn.Parameter], a
         saved_bytes=seen.saved.get(entry.call, 0) if entry.call is not None else 0,
         executed=executed,
         settings=_settings(entry, window),
-        sees_all=any(jumps) and all(s.same for s in fields),
+        sees_all=(any(jumps) or (window is not None and max(entry.out_shape[1:], default=1) > 1))
+        and all(s.same for s in fields),
+        whole_axes=tuple(s.same and side > 1 for s, side in zip(fields, entry.out_shape[1:], strict=True))
+        if len(fields) == len(entry.out_shape) - 1
+        else (),
     )
 
 
@@ -175,6 +180,16 @@ def _settings(entry: Entry, window: Window | None) -> dict[str, Any]:
     return settings
 
 
+def _of_output(output: torch.Tensor | None, axes: int) -> tuple[Shape, tuple[float, ...]] | None:
+    """Receptive field and jump of what the network gives, where it is a map whose positions have neighbors: what is
+    done behind its last layer widens it too."""
+    fields = None if output is None else get_fields(output)
+    if output is None or fields is None or len(shape := sample_shape(output)) != axes + 1:
+        return None
+    jumps = tuple(abs(_jump(s.jump, s.dim, shape)) for s in fields)
+    return (tuple(s.size for s in fields), jumps) if axes and any(jumps) else None
+
+
 def _field_and_jump(rows: tuple[Row, ...], axes: int) -> tuple[Shape, tuple[float, ...]]:
     """Receptive field and jump of the last map whose positions have neighbors; of the last layer where none has."""
     seeing = [row for row in rows if row.receptive_field]
@@ -183,4 +198,4 @@ def _field_and_jump(rows: tuple[Row, ...], axes: int) -> tuple[Shape, tuple[floa
         # A vector has no neighbors; a sequence of places may have.
         jump = seeing[-1].jump if not axes or len(seeing[-1].out_shape) > 1 else (0,) * axes
         return seeing[-1].receptive_field, jump
-    return (last.receptive_field, last.jump) if last else ((), ())
+    return (last.receptive_field, tuple(map(abs, last.jump))) if last else ((), ())

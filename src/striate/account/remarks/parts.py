@@ -268,9 +268,11 @@ def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
 
 def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
     """Layers with products that move a large part of all bytes for few operations each."""
-    moved = {row.name: row.weight_bytes + row.input_bytes + row.output_bytes for row in ledger.rows if row.executed}
     rows = [row for row in ledger.rows if row.executed and row.macs and row.intensity < LOW_INTENSITY]
-    share, total = sum(moved[row.name] for row in rows), sum(moved.values())
+    share, total = (
+        sum(row.weight_bytes + row.input_bytes + row.output_bytes for row in moving)
+        for moving in (rows, [row for row in ledger.rows if row.executed])
+    )
     if share < total / 2 or sum(row.weight_bytes for row in rows) < CACHE:
         return
     lowest = min(row.intensity for row in rows)

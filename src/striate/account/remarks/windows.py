@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from striate.account.ledger import Ledger, Row, last_map
+from striate.account.ledger import Ledger, Row, Shape, last_map
 from striate.account.remarks.window_arithmetic import arithmetic, described, ways_out, windows_of
 from striate.layers.axis_windows import AxisWindows
 from striate.records import Finding
@@ -206,6 +206,7 @@ def _single_position(ledger: Ledger) -> Iterator[Finding]:
     )
 
 
+_SIDES_OF = ("depth", "height", "width")
 _AVERAGES = ("gap", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 _PICTURE = 8
 """Positions. More channels than this are rare in a signal, fewer rows in a picture."""
@@ -214,7 +215,7 @@ _PICTURE = 8
 def view_remarks(ledger: Ledger) -> Iterator[Finding]:
     """Whether the receptive field of the last map is larger than the input, or smaller; layers whose units see all
     of it; a picture that was read as a signal."""
-    yield from _one_axis(ledger)
+    yield from one_axis(ledger.input)
     yield from _whole_map(ledger)
     sides = ledger.input[1:]
     if not sides or len(ledger.receptive_field) != len(sides) or max(ledger.receptive_field) == 1:
@@ -227,15 +228,15 @@ def view_remarks(ledger: Ledger) -> Iterator[Finding]:
         yield from _larger(ledger)
 
 
-def _one_axis(ledger: Ledger) -> Iterator[Finding]:
+def one_axis(shape: Shape) -> Iterator[Finding]:
     """An input of two numbers that looks like a gray picture without its channel."""
-    if len(ledger.input) == 2 and min(ledger.input) >= _PICTURE and max(ledger.input) <= 2 * min(ledger.input):
-        channels, length = ledger.input
+    if len(shape) == 2 and min(shape) >= _PICTURE and max(shape) <= 2 * min(shape):
+        channels, length = shape
         yield Finding(
             "account.one-axis",
             "note",
             "the input",
-            f"{show_shape(ledger.input)} was read as {several(channels, 'channel')} of {several(length, 'position')} "
+            f"{show_shape(shape)} was read as {several(channels, 'channel')} of {several(length, 'position')} "
             "along one axis",
             "a signal, channels first",
             "A picture has two axes behind its channels.",
@@ -257,6 +258,28 @@ def _whole_map(ledger: Ledger) -> Iterator[Finding]:
             "adds is the same everywhere.",
             "The fields of the layers before tell what is seen in detail.",
         )
+        return
+    partly = next((row for row in ledger.rows if any(row.jump) and any(row.whole_axes)), None)
+    if partly is not None:
+        axes = partly.whole_axes
+        names = [name for name, whole in zip(_SIDES_OF[-len(axes) :], axes, strict=True) if whole]
+        yield Finding(
+            "account.whole-map",
+            "note",
+            f"from {partly.name} on",
+            f"every unit looks at the whole {' and '.join(names)} of the map, so that fields of "
+            f"{show_shape(partly.receptive_field)} and more follow",
+            "a part of the map",
+            f"Each number along the {' and '.join(names)} is computed from all of them, as by a fully connected layer "
+            "over one axis, so none has a place there.",
+            "The fields of the layers before tell what is seen in detail.",
+        )
+
+
+def _is_larger(row: Row, sides: Sequence[int]) -> bool:
+    """Whether the field is larger than the input along an axis that is not seen whole by all alike."""
+    whole = (False,) * len(sides) if row.sees_all or not row.whole_axes else row.whole_axes
+    return any(f > s and not w for f, s, w in zip(row.receptive_field, sides, whole, strict=True))
 
 
 def _smaller(ledger: Ledger) -> Finding:
@@ -271,7 +294,7 @@ def _smaller(ledger: Ledger) -> Finding:
     return Finding(
         "account.small-field",
         "note",
-        last.name if last else "the last map",
+        last.name if last and last.receptive_field == ledger.receptive_field else "the output",
         f"a unit of the last map sees {field} of {sides} input pixels",
         f"the input, {sides}",
         why,
@@ -282,15 +305,13 @@ def _smaller(ledger: Ledger) -> Finding:
 def _larger(ledger: Ledger) -> Iterator[Finding]:
     sides = ledger.input[1:]
     rows = [row for row in ledger.rows if row.executed and len(row.receptive_field) == len(sides) and any(row.jump)]
-    first = next(row for row in rows if any(f > s for f, s in zip(row.receptive_field, sides, strict=True)))
-    if first.sees_all:
+    first = next((row for row in rows if _is_larger(row, sides)), None)
+    if first is None or first.sees_all:
         return  # no window made it so large
     field = show_shape(ledger.receptive_field)
     # A square field may be wider than the image and not as high.
     whole = [f >= s for f, s in zip(ledger.receptive_field, sides, strict=True)]
-    axes = " and ".join(
-        name for name, seen in zip(("depth", "height", "width")[-len(sides) :], whole, strict=True) if seen
-    )
+    axes = " and ".join(name for name, seen in zip(_SIDES_OF[-len(sides) :], whole, strict=True) if seen)
     the_input = f"the input ({show_shape(sides)})" if all(whole) else f"the {axes} of the input ({show_shape(sides)})"
     seen = "the whole image" if all(whole) else f"the whole {axes} of the image"
     measured = ledger.effective_receptive_field is not None
