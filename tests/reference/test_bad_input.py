@@ -62,6 +62,17 @@ WRONG_SHAPES = {
     "weights for other channels": lambda: reference.batch_norm(X, w(5)),
     "other last sizes": lambda: reference.layer_norm(X, normalized_shape=(6, 5)),
     "norm groups": lambda: reference.group_norm(X, 4),
+    "fewer labels than vectors": lambda: reference.recall_at(np.eye(3), [0, 0], 1),
+    "a lone vector": lambda: reference.map_at_r(w(3), [0]),
+    "captions without references": lambda: reference.cider([["a"]], []),
+    "counts of something else": lambda: reference.bleu(w(3)),
+    "more scores than boxes": lambda: reference.non_maximum_suppression([[0, 0, 1, 1]], [0.5, 0.6], [0], 0.5),
+    "more classes than boxes": lambda: reference.non_maximum_suppression([[0, 0, 1, 1]], [0.5], [0, 1], 0.5),
+    "hidden units of other weights": lambda: reference.hidden_given_visible(w(3), w(4, 2), w(2)),
+    "visible units of other weights": lambda: reference.visible_given_hidden(w(1, 2), w(4, 2), w(2)),
+    "weights in a row": lambda: reference.log_partition(w(3), w(3), w(1)),
+    "rewards without an end": lambda: reference.n_step_return([1, 2], [0], 1.0, 0.9),
+    "values of fewer steps": lambda: reference.lambda_return([1, 2], [1], [0, 0], [0, 0], 0.9, 0.9),
     "mask of another shape": lambda: reference.dropout(X, mask=np.ones(6, dtype=bool)),
 }
 
@@ -101,6 +112,15 @@ WRONG_VALUES = {
     "p above 1": lambda: reference.dropout(X, 1.5, generator=np.random.default_rng(0)),
     "p not a number": lambda: reference.dropout(X, NAN, mask=X > 0),
     "mask of other values": lambda: reference.dropout(X, mask=X * 2),
+    "no neighbor": lambda: reference.recall_at(np.eye(4), [0, 0, 1, 1], 0),
+    "a vector without a direction": lambda: reference.recall_at(w(4, 2) * 0, [0, 0, 1, 1], 1),
+    "no two of one class, MAP@R": lambda: reference.map_at_r(np.eye(4), np.arange(4)),
+    "no two of one class, AUC": lambda: reference.pair_auc(np.eye(4), np.arange(4)),
+    "no two classes": lambda: reference.pair_auc(np.eye(4), [1, 1, 1, 1]),
+    "boxes in words": lambda: reference.box_iou([["a"] * 4], w(1, 4)),
+    "blocks of no size": lambda: reference.probabilistic_max_pool(w(1, 1, 4, 4), 0),
+    "a caption that is no list": lambda: reference.rouge_l(5, [["a"]]),
+    "references that are no list": lambda: reference.rouge_l(["a"], 3),
     "a seed as a generator": lambda: reference.dropout(X, generator=0),
 }
 
@@ -149,6 +169,26 @@ def test_remedies_work_when_pasted(function, arguments, options):
     with pytest.raises(StriateError) as caught:
         function(*arguments, **options)
     function(*arguments, **(options | eval(f"dict({caught.value.remedy})")))
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "mended"),
+    [
+        (reference.rouge_l, {"caption": "a dog", "references": [["a", "dog"]]}, "caption"),
+        (reference.bleu_counts, {"caption": ["a", "dog"], "references": "a dog"}, "references"),
+        (reference.bleu_counts, {"caption": ["a", "dog"], "references": ["a dog", "a cat"]}, "references"),
+        (reference.rouge_l, {"caption": ["a", "dog"], "references": ["a", "dog"]}, "references"),
+        (reference.cider, {"captions": ["a dog", "a cat"], "references": [[["a", "dog"]], [["a"]]]}, "captions"),
+        (reference.cross_entropy, {"logits": np.eye(3), "labels": np.arange(3.0)}, "labels"),
+        (reference.cross_entropy, {"logits": np.eye(3), "labels": np.eye(3)}, "labels"),
+        (reference.bleu, {"counts": np.ones((2, 10))}, "counts"),
+        (reference.visible_given_hidden, {"h": w(1, 2), "w": w(4, 2), "a": w(4)}, "w"),
+    ],
+)
+def test_an_argument_of_another_form_is_mended_by_what_is_written(function, given, mended):
+    with pytest.raises(StriateError) as caught:
+        function(**given)
+    function(**(given | {mended: eval(caught.value.remedy.partition(" if ")[0], {"np": np}, given)}))
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 3), (2, 3, 0, 4)])

@@ -128,7 +128,17 @@ def test_an_array_is_taken_as_the_gradient_of_the_sum():
 def test_at_a_corner_every_slope_between_its_sides_is_right():
     for claimed, right in [(0, True), (1, True), (0.3, True), (-0.1, False), (1.1, False)]:
         found = check_gradient(reference.relu, [0.0], [float(claimed)])
-        assert (found.ok, found.corners) == (right, int(right))
+        assert (found.ok, found.corners) == (right, 1)
+
+
+@pytest.mark.parametrize("slope", [-1, 0, 0.5, 1, 7])
+def test_a_corner_is_one_whatever_slope_is_claimed_there(slope):
+    def backward(g, x):
+        return g * np.where(x == 0, slope, np.sign(x))
+
+    assert reference.check_gradient(np.abs, np.array([0.0, 2.0]), backward).corners == 1
+    bent = reference.check_gradient(lambda x: np.sin(300 * x), np.array([0.0, 2.0]), backward)
+    assert bent.corners == 0
 
 
 def test_a_corner_near_x_does_not_spoil_the_comparison():

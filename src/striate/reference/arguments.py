@@ -130,6 +130,19 @@ def number(value: Any, name: str, low: float = -math.inf, high: float = math.inf
     return float(value)
 
 
+def one_each(value: ArrayLike, name: str, count: int, of: str) -> NDArray[Any]:
+    """An array (`count`,): an entry, of whatever kind, for each row of the argument `of`."""
+    try:
+        found = np.asarray(value)
+    except ValueError:  # rows of several lengths
+        found = np.empty((count, 0))
+    if found.shape != (count,):
+        few = min(count, len(found)) if found.ndim else 0
+        remedy = f"the first {few} of both: {of}[:{few}], {name}[:{few}]" if found.ndim == 1 else f"{name}.ravel()"
+        raise ShapeError(name, f"shape {found.shape}", f"({count},): one for each row of {of}", remedy)
+    return found
+
+
 def labels(value: ArrayLike, classes: int, shape: tuple[int, ...]) -> NDArray[np.intp]:
     """Class numbers of the given shape, 0 to `classes` − 1."""
     try:
@@ -138,7 +151,7 @@ def labels(value: ArrayLike, classes: int, shape: tuple[int, ...]) -> NDArray[np
         found = np.asarray("?")
     expected = f"whole numbers 0 to {classes - 1}, shape {shape}"
     if found.dtype.kind not in "iu":
-        raise UsageError("labels", f"{found.dtype}", expected, "labels.argmax(1) if they are one-hot")
+        raise UsageError("labels", f"{found.dtype}", expected, _whole_labels(found, shape))
     if found.shape != shape:
         raise ShapeError("labels", f"shape {found.shape}", expected, f"labels=np.zeros({shape}, dtype=int)")
     wrong = found[(found < 0) | (found >= classes)]
@@ -146,6 +159,13 @@ def labels(value: ArrayLike, classes: int, shape: tuple[int, ...]) -> NDArray[np
         got = f"{wrong.flat[0]} among {several(classes, 'class', 'classes')}"
         raise UsageError("labels", got, expected, _relabeled(found, classes))
     return found.astype(np.intp)
+
+
+def _whole_labels(found: NDArray[Any], shape: tuple[int, ...]) -> str:
+    """What makes whole numbers of labels that are none."""
+    if found.dtype.kind in "US":
+        return "np.unique(labels, return_inverse=True)[1], which numbers names"
+    return "np.asarray(labels).astype(int)" if found.shape == shape else "labels.argmax(1) if they are one-hot"
 
 
 def _relabeled(found: NDArray[np.integer], classes: int) -> str:

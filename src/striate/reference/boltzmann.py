@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from striate.errors import ShapeError, UsageError
 from striate.reference.activations import sigmoid
-from striate.reference.arguments import Array, maps
+from striate.reference.arguments import Array, array, maps, whole
 
 MOST_UNITS = 20
 """Of the side that is enumerated: 2²⁰ states."""
@@ -37,13 +37,22 @@ def boltzmann_energy(
 
 
 def hidden_given_visible(v: ArrayLike, w: ArrayLike, b: ArrayLike) -> Array:
-    """P(h = 1 | v) = σ(b + W v): (N, V) to (N, H)."""
-    return sigmoid(np.asarray(v, np.float64) @ np.asarray(w, np.float64).T + np.asarray(b, np.float64))
+    """P(h = 1 | v) = σ(b + W v): (N, V) to (N, H). Raises ShapeError."""
+    states, weight, bias = array(v, "v"), array(w, "w"), array(b, "b")
+    if not states.ndim == weight.ndim == 2 or (len(weight), states.shape[1]) != (bias.size, weight.shape[1]):
+        got = f"v {states.shape}, w {weight.shape}, b {bias.shape}"
+        raise ShapeError("v", got, "v (N, V), w (H, V), b (H,)", _fit(states, weight, 1, "v"))
+    return sigmoid(states @ weight.T + bias)
 
 
 def visible_given_hidden(h: ArrayLike, w: ArrayLike, a: ArrayLike, *, gaussian: bool = False) -> Array:
-    """P(v = 1 | h) = σ(a + Wᵀ h), or the mean a + Wᵀ h of `gaussian` units: (N, H) to (N, V)."""
-    sums: Array = np.asarray(h, np.float64) @ np.asarray(w, np.float64) + np.asarray(a, np.float64)
+    """P(v = 1 | h) = σ(a + Wᵀ h), or the mean a + Wᵀ h of `gaussian` units: (N, H) to (N, V). Raises
+    ShapeError."""
+    states, weight, bias = array(h, "h"), array(w, "w"), array(a, "a")
+    if not states.ndim == weight.ndim == 2 or (states.shape[1], bias.size) != weight.shape:
+        got = f"h {states.shape}, w {weight.shape}, a {bias.shape}"
+        raise ShapeError("h", got, "h (N, H), w (H, V), a (V,)", _fit(states, weight, 0, "h"))
+    sums: Array = states @ weight + bias
     return sums if gaussian else sigmoid(sums)
 
 
@@ -60,7 +69,9 @@ def log_partition(w: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
 
     Raises UsageError where both sides have more than 20 units.
     """
-    weight = np.asarray(w, np.float64)
+    weight = array(w, "w")
+    if weight.ndim != 2:
+        raise ShapeError("w", f"shape {weight.shape}", "(H, V): a row a hidden unit", "w[None]")
     if weight.shape[0] < weight.shape[1]:  # the same machine with its sides exchanged
         weight, a, b = weight.T, b, a
     if weight.shape[1] > MOST_UNITS:
@@ -77,7 +88,9 @@ def probabilistic_max_pool(x: ArrayLike, size: int) -> tuple[Array, Array]:
     P(h_i = 1) = exp(x_i) / (1 + Σ_block exp(x)), P(p = 0) = 1 / (1 + Σ_block exp(x)). Raises ShapeError where blocks
     do not fit.
     """
-    inputs = maps(x)
+    inputs, size = maps(x), whole(size, "size")
+    if inputs.ndim != 4:
+        raise ShapeError("x", f"shape {inputs.shape}", "(N, K, H, W)", "x[:, :, None] for maps of one row")
     n, k, height, width = inputs.shape
     if height % size or width % size:
         raise ShapeError("x", f"maps of {height}×{width}", f"sides that {size} divides", "crop the maps")
@@ -89,12 +102,27 @@ def probabilistic_max_pool(x: ArrayLike, size: int) -> tuple[Array, Array]:
     return (strengths / total).reshape(inputs.shape), on
 
 
+def _fit(states: Array, weight: Array, side: int, name: str) -> str:
+    """What makes states of the units along `side` of the weights fit them."""
+    if weight.ndim != 2 or not states.ndim:
+        return f"{name}[None] for one sample, w[None] for one hidden unit"
+    units = states.shape[-1]
+    if states.ndim < 3 and weight.shape[1 - side] == units != weight.shape[side]:
+        return "w.T"
+    if states.shape == weight.shape[side : side + 1]:
+        return f"{name}[None], a batch of one"
+    bias = "b" if side else "a"
+    return (
+        f"as w is {weight.shape}: {name}=np.zeros((1, {weight.shape[side]})), {bias}=np.zeros({weight.shape[1 - side]})"
+    )
+
+
 def _fitting(
     v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, h: ArrayLike | None = None
 ) -> tuple[Array, Array, Array, Array, Array]:
     """v, h (zeros where there is none), w, a, b in float64. Raises ShapeError."""
-    seen, weight, offset, bias = (np.asarray(x, np.float64) for x in (v, w, a, b))
-    hidden = np.zeros((len(seen), bias.size)) if h is None else np.asarray(h, np.float64)
+    seen, weight, offset, bias = (array(x, name) for x, name in zip((v, w, a, b), "vwab", strict=True))
+    hidden = np.zeros((len(seen) if seen.ndim else 0, bias.size)) if h is None else array(h, "h")
     fits = seen.ndim == hidden.ndim == 2 and len(seen) == len(hidden) and offset.ndim == bias.ndim == 1
     if not fits or weight.shape != (hidden.shape[1], seen.shape[1]) or weight.shape != (bias.size, offset.size):
         got = f"v {seen.shape}, h {hidden.shape}, w {weight.shape}, a {offset.shape}, b {bias.shape}"

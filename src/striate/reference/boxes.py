@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import ShapeError
-from striate.reference.arguments import Array
+from striate.reference.arguments import Array, array, number, one_each
 from striate.reference.rotated_boxes import rotated_box_iou
 
 
 def _boxes(given: ArrayLike, name: str) -> Array:
-    boxes = np.asarray(given, np.float64)
+    boxes = array(given, name)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ShapeError(name, f"shape {boxes.shape}", "(N, 4): left, top, right, bottom", "boxes.reshape(-1, 4)")
+        raise ShapeError(
+            name, f"shape {boxes.shape}", "(N, 4): left, top, right, bottom", f"np.reshape({name}, (-1, 4))"
+        )
     return boxes
 
 
@@ -55,10 +57,11 @@ def non_maximum_suppression(
 ) -> NDArray[np.int64]:
     """Positions of the boxes (N, 4), or rotated ones (N, 5), that are kept, the highest of the `scores` (N,) first; of
     equal scores the first one. Of two boxes of one of the `classes` (N,) whose IoU is above the threshold, that with
-    the lower score goes."""
-    score, kind = np.asarray(scores, np.float64), np.asarray(classes)
+    the lower score goes. Raises ShapeError, UsageError."""
     rotated = np.shape(boxes)[1:] == (5,)
     overlap = rotated_box_iou(boxes, boxes) if rotated else box_iou(boxes, boxes)
+    score = one_each(array(scores, "scores"), "scores", len(overlap), "boxes")
+    kind, threshold = one_each(classes, "classes", len(overlap), "boxes"), number(threshold, "threshold", 0, 1)
     kept: list[int] = []
     for place in np.argsort(-score, kind="stable").tolist():
         if all(kind[place] != kind[other] or overlap[place, other] <= threshold for other in kept):

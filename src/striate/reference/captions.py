@@ -13,6 +13,10 @@ from math import exp, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.errors import ShapeError, UsageError
+from striate.reference.arguments import array
+from striate.wording import several, type_of
+
 LONGEST = 4
 """Words of the longest runs that are compared."""
 SIGMA = 6.0
@@ -23,6 +27,28 @@ BETA = 1.2
 Words = Sequence[str]
 
 
+def _words(caption: Words, name: str = "caption") -> Words:
+    """The caption; UsageError where it is a sentence, whose letters would be compared."""
+    if isinstance(caption, str):
+        raise UsageError(name, f"the sentence {caption[:40]!r}", "a list of words", f"{name}.split()")
+    if not hasattr(caption, "__len__"):
+        raise UsageError(name, type_of(caption), "a list of words", f"{name}=['a', 'dog']")
+    return caption
+
+
+def _each_words(many: Sequence[Words], name: str = "references") -> Sequence[Words]:
+    """The captions; UsageError where one of them is a sentence, or where they are the words of one."""
+    if isinstance(many, str):
+        raise UsageError(name, f"the sentence {many[:40]!r}", "a list of lists of words", f"[{name}.split()]")
+    if not hasattr(many, "__len__"):
+        raise UsageError(name, type_of(many), "a list of lists of words", f"{name}=[['a', 'dog']]")
+    if (one := next((one for one in many if isinstance(one, str)), None)) is not None:
+        # Sentences, or a single reference without the list around it.
+        remedy = f"[one.split() for one in {name}]" if any(" " in one for one in many) else f"[{name}]"
+        raise UsageError(name, f"a list with the text {one[:40]!r}", "a list of lists of words", remedy)
+    return many
+
+
 def runs(words: Words, length: int) -> Counter[tuple[str, ...]]:
     """How often each run of so many words (an n-gram) occurs."""
     return Counter(tuple(words[k : k + length]) for k in range(len(words) - length + 1))
@@ -31,7 +57,8 @@ def runs(words: Words, length: int) -> Counter[tuple[str, ...]]:
 def bleu_counts(caption: Words, references: Sequence[Words]) -> NDArray[np.float64]:
     """(10,) what an image adds to BLEU: of 1, 2, 3 and 4 words how many runs of the caption are in a reference, each as
     often at most as in the one that has it most often; how many there are; words of the caption, and of the reference
-    whose length is nearest, the shorter of two."""
+    whose length is nearest, the shorter of two. UsageError where sentences are given in place of words."""
+    caption, references = _words(caption), _each_words(references)
     hits, there = [], []
     for length in range(1, LONGEST + 1):
         own, most = runs(caption, length), Counter[tuple[str, ...]]()
@@ -49,6 +76,11 @@ def bleu(counts: NDArray[np.float64]) -> float:
 
     Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002.
     """
+    counts = array(counts, "counts")
+    if counts.shape != (2 * LONGEST + 2,):
+        expected = f"({2 * LONGEST + 2},): the sum of bleu_counts over images"
+        remedy = "counts.sum(0)" if counts.ndim == 2 else "sum(bleu_counts(one, own) for one, own in pairs)"
+        raise ShapeError("counts", f"shape {counts.shape}", expected, remedy)
     hits, there, (own, nearest) = counts[:LONGEST], counts[LONGEST : 2 * LONGEST], counts[2 * LONGEST :]
     if not hits.all() or not own:
         return 0.0
@@ -63,6 +95,16 @@ def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> N
     Vedantam, Zitnick and Parikh, "CIDEr: consensus-based image description evaluation", CVPR 2015, with the clipping,
     the length penalty and the factor of 10 of CIDEr-D (section 6.1 and the code of the authors).
     """
+    captions = _each_words(captions, "captions")
+    listed = not isinstance(references, str) and hasattr(references, "__len__")
+    if not listed or len(references) != len(captions):
+        got = (
+            type_of(references) if not listed else several(len(references), "list of references", "lists of references")
+        )
+        got += f" for {several(len(captions), 'caption')}"
+        raise ShapeError("references", got, "a list of references for each caption", "[own] for a single image")
+    for own in references:
+        _each_words(own, "references[0]" if own is references[0] else "references of an image")
     images: Counter[tuple[str, ...]] = Counter()
     for own in references:
         images.update({run for words in own for length in range(1, LONGEST + 1) for run in runs(words, length)})
@@ -110,7 +152,9 @@ def rouge_l(caption: Words, references: Sequence[Words]) -> float:
 
     Lin, "ROUGE: a package for automatic evaluation of summaries", 2004; several references as in Chen et al.,
     "Microsoft COCO captions", 2015.
+    UsageError where sentences are given in place of words.
     """
+    caption, references = _words(caption), _each_words(references)
     shared = [longest_common(caption, one) for one in references]
     if not caption or not any(shared):
         return 0.0

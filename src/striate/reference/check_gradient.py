@@ -15,6 +15,8 @@ from striate.wording import several
 
 STEP = 1e-5
 TOLERANCE = 1e-6
+BEND = 1e-3
+"""Where slopes before and after a place differ by a larger share, it may be a corner."""
 SMALLEST = 1e-3
 """Slopes below this are compared in absolute terms: at zero there is no relative error."""
 
@@ -126,27 +128,34 @@ def choose(count: int, entries: int | None, seed: int) -> list[int]:
 def _judge(
     loss: Callable[[], float], x: Array, entry: int, claimed: float, magnitude: float, step: float, tolerance: float
 ) -> tuple[float, float, bool]:
-    """Relative error, measured slope, and whether only a corner makes the claim right."""
+    """Relative error, measured slope, and whether the function has a corner at x, whatever is claimed."""
+
+    def rounding(h: float) -> float:
+        return float(4 * np.finfo(np.float64).eps * magnitude / h)
 
     def relative(measured: float, h: float) -> float:
         # What rounding alone may do to a difference of two sums is no error of the gradient.
-        rounding = 4 * np.finfo(np.float64).eps * magnitude / h
-        error = abs(claimed - measured) / max(abs(claimed), abs(measured), SMALLEST, rounding / tolerance)
+        error = abs(claimed - measured) / max(abs(claimed), abs(measured), SMALLEST, rounding(h) / tolerance)
         return float(error) if np.isfinite(error) else float("inf")
 
-    _, first, _ = _slopes(loss, x, entry, step)
+    left, first, right = _slopes(loss, x, entry, step)
+    corner = False
+    if abs(right - left) > max(BEND * max(abs(left), abs(right), SMALLEST), 2 * rounding(step / 100)):
+        # What is smooth, or bends beside x, does so less and less within smaller steps.
+        before, _, after = _slopes(loss, x, entry, step / 100)
+        corner = abs(after - before) > abs(right - left) / 2
     if relative(first, step) <= tolerance:
-        return relative(first, step), first, False
+        return relative(first, step), first, corner
     # A corner within a step of x, but not at x, is out of the way with a smaller one; a wrong claim stays as wrong.
     less = abs(claimed - first) / 10
     for h in (step / 10, step / 100):
         before, central, after = _slopes(loss, x, entry, h)
         if relative(central, h) <= tolerance and abs(claimed - central) <= less:
-            return relative(central, h), central, False
+            return relative(central, h), central, corner
     nearest = min(max(claimed, min(before, after)), max(before, after))
     if relative(nearest, h) <= tolerance and abs(claimed - nearest) <= less:
         return relative(nearest, h), central, True
-    return relative(first, step), first, False
+    return relative(first, step), first, corner
 
 
 def _slopes(loss: Callable[[], float], x: Array, entry: int, step: float) -> tuple[float, float, float]:

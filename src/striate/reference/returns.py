@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from striate.reference.arguments import array, one_each
+
 
 def n_step_return(rewards: ArrayLike, terminated: ArrayLike, value: float, discount: float) -> float:
     """r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n `value`, of the state after the last of n steps; what comes after a step
     that is terminated counts nothing (Sutton and Barto 2018, equation 7.1)."""
-    total = 0.0
-    for power, (reward, ended) in enumerate(zip(np.asarray(rewards), np.asarray(terminated), strict=True)):
+    total, r = 0.0, array(rewards, "rewards")
+    for power, (reward, ended) in enumerate(zip(r, one_each(terminated, "terminated", len(r), "rewards"), strict=True)):
         total += discount**power * float(reward)
         if ended:
             return total
@@ -31,7 +33,9 @@ def lambda_return(
     `next_values` (T,) are the values of the states after each step. The longest return ends with the episode, whether
     it is terminated or truncated, or with the last step.
     """
-    r, v, ended, cut = (np.asarray(x) for x in (rewards, next_values, terminated, truncated))
+    r = array(rewards, "rewards")
+    others = {"next_values": next_values, "terminated": terminated, "truncated": truncated}
+    v, ended, cut = (one_each(values, name, len(r), "rewards") for name, values in others.items())
     returns = np.zeros(len(r))
     for t in range(len(r)):
         longest = next((k for k in range(t, len(r)) if ended[k] or cut[k]), len(r) - 1) - t + 1

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import ShapeError
-from striate.reference.arguments import Array
+from striate.reference.arguments import Array, array
 
 
 def _rotated(given: ArrayLike, name: str) -> Array:
-    boxes = np.asarray(given, np.float64)
+    boxes = array(given, name)
     if boxes.ndim != 2 or boxes.shape[1] != 5:
         raise ShapeError(
             name,
