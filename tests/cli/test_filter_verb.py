@@ -151,7 +151,8 @@ def test_nothing_is_overwritten_unasked(capsys) -> None:
     [
         ([], "striate filter photo.png edges.png --kernel sobel-x"),
         (["in.png", "out.png"], "--kernel sobel-x"),
-        (["in.png", "--kernel", "mean3"], "--explain x,y"),
+        (["in.png", "--kernel", "mean3"], "striate filter in.png edges.png --kernel mean3"),
+        (["in.png", "out.pgm", "--kernel", "mean3"], "write to out.ppm; or --gray"),
         (["in.png", "out.gif", "--kernel", "mean3"], "write to out.png"),
         (["in.png", "out", "--kernel", "mean3"], "write to out.png"),
         (["in.png", ".", "--kernel", "mean3"], "a file that ends in"),

@@ -105,6 +105,22 @@ def test_the_remedy_for_a_kernel_of_the_wrong_form_is_a_kernel(text) -> None:
     assert choose_kernel(proposed).source == "text"
 
 
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("1 2 1 /0", "1 2 1"),
+        ("1 2 1 /nan", "1 2 1"),
+        ("nan 1 1", "0 1 1"),
+        ("1/0 2 1", "0 2 1"),
+        ("1,2,1;1,2", "0 0 0; 1 2 1; 1 2 0"),
+    ],
+)
+def test_what_is_wrong_with_a_kernel_is_mended_in_it(text, mended) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_kernel(text)
+    assert caught.value.remedy == f'--kernel "{mended}"'
+
+
 def test_the_difference_of_two_neighbors_is_written_with_a_zero_before_it() -> None:
     with pytest.raises(UsageError) as caught:
         parse_kernel("1 -1")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from striate.errors import UsageError, one_line
+from striate.errors import UsageError, one_line, pasted
 
 if TYPE_CHECKING:
     from striate.visualize.filter_picture import PixelArithmetic
@@ -118,15 +118,17 @@ def _read(request: _Request, out: Path | None) -> Picture:
     if out is not None:
         refuse_out(out, force=request.force)
     picture = read_picture(request.source, request.max_pixels)
+    picture = to_gray(picture) if request.gray else picture
     if out is not None:
         refuse_out(out, picture, force=request.force)
-    return to_gray(picture) if request.gray else picture
+    return picture
 
 
 def _refuse_incomplete(picture: Path | None, out: Path | None, kernel: str | None, explain: str | None) -> Path:
     from striate.layers.kernels import KERNELS
 
-    example = "striate filter photo.png edges.png --kernel sobel-x"
+    source = pasted(picture or "photo.png")
+    example = f"striate filter {source} edges.png --kernel {pasted(kernel or 'sobel-x')}"
     if picture is None:
         raise UsageError("striate filter", "no picture", "IN, OUT and --kernel", example)
     if kernel is None:

@@ -129,7 +129,11 @@ def check_form(
         raise UsageError(where, "a kernel without numbers", "rows of numbers", example)
     if len(set(lengths)) > 1:
         got = f"rows of {', '.join(map(str, lengths[:12]))} numbers" + (", …" if len(lengths) > 12 else "")
-        raise UsageError(where, got, "rows of the same length", example)
+        filled = [[*row, *["0"] * (max(lengths) - len(row))] for row in rows]
+        remedy = written(_with_zeros(filled))
+        raise UsageError(
+            where, got, "rows of the same length", remedy if len(remedy) <= 200 else "fill the short rows with zeros"
+        )
     got = f"{len(lengths)} × {lengths[0]} numbers"
     if max(len(lengths), lengths[0]) > LONGEST_SIDE:
         expected = f"sides of at most {LONGEST_SIDE}"

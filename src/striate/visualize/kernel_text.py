@@ -69,7 +69,6 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     joined = "\n".join(filter(None, lines))
     found = _DIVISOR.search(joined)
-    divisor = _number(found[1], where) if found else Fraction(1)
     if found:
         joined = joined[: found.start()]
     rows = [row.strip() for line in joined.splitlines() for row in line.strip().removesuffix(";").split(";")]
@@ -77,9 +76,10 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     if (count := sum(map(len, words))) > LONGEST_SIDE**2:  # each is made a fraction, which takes its time
         expected = f"sides of at most {LONGEST_SIDE}"
         raise UsageError(where, several(count, "number"), expected, _EXAMPLE)
-    numbers = [[_number(word, where) for word in row] for row in words]
+    numbers = [[_number(word, where, words) for word in row] for row in words]
+    divisor = _number(found[1], where, words) if found else Fraction(1)
     if divisor == 0:
-        raise UsageError(where, "a division by 0", "a divisor other than 0", _EXAMPLE)
+        raise UsageError(where, "a division by 0", "a divisor other than 0", _as_option(words))
     return kernel_from_rows([[number / divisor for number in row] for row in numbers], where)
 
 
@@ -133,17 +133,24 @@ def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:
     return f'"{text}"' if len(text) <= 200 else EXAMPLE
 
 
-def _number(word: str, where: str) -> Fraction:
+def _number(word: str, where: str, words: Words = ()) -> Fraction:
+    """A number of the kernel that `words` are; where it is none, the remedy has 0 in its place."""
     upper, slash, lower = word.partition("/")
     parts = [upper, lower] if slash else [upper]
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        raise UsageError(where, word, "finite numbers", _EXAMPLE)
+        raise UsageError(where, word, "finite numbers", _zeroed(word, words))
     if not all(_NUMBER.fullmatch(part) for part in parts):
         expected = "numbers such as -1, 0.5 or 1/9, parted by blanks or commas, rows by ;"
         raise UsageError(where, repr(word[:40]), expected, _EXAMPLE)
     if slash and Fraction(lower) == 0:
-        raise UsageError(where, word, "a fraction whose lower part is not 0", _EXAMPLE)
+        raise UsageError(where, word, "a fraction whose lower part is not 0", _zeroed(word, words))
     return Fraction(upper) / Fraction(lower) if slash else Fraction(upper)
+
+
+def _zeroed(word: str, words: Words) -> Remedy:
+    rest = [["0" if other == word else other for other in row] for row in words]
+    mended = _as_option(rest)
+    return mended if rest and len(mended) <= 200 else _EXAMPLE
 
 
 def _from_file(path: Path) -> Kernel:

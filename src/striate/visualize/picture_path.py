@@ -73,11 +73,14 @@ FORMATS = {
 
 def refuse_out(out: Path, picture: Picture | None = None, *, force: bool = False) -> None:
     """Raise UsageError where no picture can be written to `out`: its suffix, its folder, what is there already, or
-    transparency that the format does not hold."""
+    transparency or color that the format does not hold."""
     refuse_picture_path(out, force=force, endings=FORMATS, option="OUT")
     if picture is not None and picture.alpha is not None and out.suffix.lower() not in (".png", ".tif", ".tiff"):
         got, expected = f"{out}, for a picture with transparency", "a format that holds it: .png, .tif"
         raise UsageError("OUT", got, expected, f"write to {pasted(out.with_suffix('.png'))}")
+    if picture is not None and len(picture.channels) > 1 and out.suffix.lower() == ".pgm":
+        got, expected = f"{out}, for a picture in color", "a format that holds it: .ppm, .png"
+        raise UsageError("OUT", got, expected, f"write to {pasted(out.with_suffix('.ppm'))}; or --gray")
 
 
 def save_picture(picture: Picture, out: Path) -> str | None:
