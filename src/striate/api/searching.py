@@ -13,7 +13,7 @@ from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, require_pictures
-from striate.errors import DataError
+from striate.errors import DataError, pasted
 from striate.evaluation.similarity.nearest import Nearest, nearest_of
 from striate.evaluation.similarity.search import Alike, Hits, Outlier, find_hits, most_alike, outliers
 from striate.evaluation.similarity.vectors import FileVectors, file_vectors
@@ -49,33 +49,54 @@ def search(
     outliers_shown: int = 0,
     announce: Say | None = None,
 ) -> Searched:
-    """The `top` files of `folder`, at any depth, that are most like each of `queries`, by the cosine of their vectors:
-    the embeddings of a run of `--task embed`, or the features before the outputs of any other network. `alike` pairs of
-    the folder with the highest cosine; so many `outliers_shown` that are least like any other file.
+    """The `top` files of `folder`, at any depth, that are most like each of `queries`, files or folders of them, by the
+    cosine of their vectors: the embeddings of a run of `--task embed`, or the features before the outputs of any other
+    network. `alike` pairs of the folder with the highest cosine; so many `outliers_shown` that are least like any other
+    file.
 
     Up to 100,000 files are compared one by one; of more an index is built, whose recall is measured. Vectors are cached
     by the content of files. Raises DataError where there is nothing to search, UsageError for tables.
     """
     trained, say = _trained(run), announce or (lambda _: None)
     files, ignored = list_inputs([folder], medium_of(trained.preparation.kind))
-    if not Path(folder).is_dir() or len(files) < 2:
-        got = several(len(files), "picture")
-        raise DataError(f"folder {folder}", got, "a folder with two pictures or more", "check the path")
+    if not Path(folder).is_dir():
+        expected, remedy = "a folder, which is searched", f"--in {pasted(Path(folder).absolute().parent)}"
+        raise DataError(f"folder {folder}", "a file", expected, remedy)
+    asked_for = _files_of(queries, trained)
+    least, many = (2, "two pictures or more") if alike or outliers_shown else (1, "pictures")
+    if len(files) < least:
+        got, remedy = several(len(files), "picture"), "check the path, or add pictures"
+        raise DataError(f"folder {folder}", got, f"a folder with {many}", remedy)
     stored = file_vectors(trained, files)
-    if len(stored.paths) < 2:
-        raise DataError(f"folder {folder}", "hardly a readable picture", "two or more", "check the files")
+    if len(stored.paths) < least:
+        got = f"{several(len(stored.paths), 'picture')} of {len(files):,} that can be read"
+        raise DataError(f"folder {folder}", got, f"{many} that can be read", "replace the files that cannot")
     if ignored:
         many = medium_of(trained.preparation.kind).many
         say(f"{several(ignored, 'other file')} ignored: not {many} by their suffix")
     nearest = nearest_of(stored.vectors, say)
-    asked = file_vectors(trained, [str(query) for query in queries]) if queries else None
+    asked = file_vectors(trained, asked_for) if asked_for else None
     return Searched(
-        () if asked is None else _hits(nearest, stored, asked, [str(query) for query in queries], top),
+        () if asked is None else _hits(nearest, stored, asked, asked_for, top),
         tuple(most_alike(nearest, stored.paths, alike)) if alike else (),
         tuple(outliers(nearest, stored.paths, outliers_shown)) if outliers_shown else (),
         stored.unreadable,
         nearest.line() + (f"; {stored.source}" if stored.source else ""),
     )
+
+
+def _files_of(queries: Sequence[str | Path], trained: Trained) -> list[str]:
+    """The files that are asked for; of a folder, those in it. Raises DataError for a folder without any."""
+    found: list[str] = []
+    for query in queries:
+        if not Path(query).is_dir():
+            found.append(str(query))
+            continue
+        inside, _ = list_inputs([query], medium_of(trained.preparation.kind))
+        if not inside:
+            raise DataError(f"query {query}", "a folder without pictures", "a picture, or a folder of them", "name one")
+        found += inside
+    return found
 
 
 def _hits(
@@ -110,7 +131,8 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
     trained.task.threshold_of_pairs()  # refuses other tasks before a file is read
     found = file_vectors(trained, [str(one), str(other)])
     for path, reason in found.unreadable:
-        raise DataError(f"picture {path}", reason, "a picture that can be read", "check the path")
+        remedy = "replace the file" if Path(path).is_file() else "check the path: it is that of a file"
+        raise DataError(f"picture {path}", reason, "a picture that can be read", remedy)
     similarity = float(np.dot(*found.vectors.astype(np.float64)))
     threshold, probability = trained.task.threshold_of_pairs(similarity)
     return Match(similarity >= threshold, similarity, threshold, probability)

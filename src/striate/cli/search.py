@@ -31,7 +31,7 @@ def search(
     run
         A run directory, or one checkpoint file.
     queries
-        Pictures to search for. May be left out with --alike or --outliers.
+        Pictures to search for, or folders of them. May be left out with --alike or --outliers.
     folder
         The folder that is searched, at any depth.
     top

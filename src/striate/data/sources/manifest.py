@@ -383,7 +383,7 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
     if not row.path or "\0" in row.path:
         raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in, or leave the line out")
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
-        raise _at(path, row.line, f"the absolute path {row.path!r}", inside, "write it relative to the manifest")
+        raise _at(path, row.line, f"the absolute path {row.path!r}", inside, _made_relative(root, row.path))
     if ".." in PurePosixPath(row.path).parts:
         raise _at(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
     try:
@@ -396,6 +396,13 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
     if not found:
         raise _at(path, row.line, f"{row.path!r}, which is not a file", inside, _where_it_is(path, root, row.path))
     return row
+
+
+def _made_relative(root: Path, name: str) -> str:
+    """The remedy for an absolute path: its relative form, where it leads into the manifest's folder."""
+    if Path(name).is_relative_to(root):
+        return f"write {Path(name).relative_to(root).as_posix()!r}"
+    return "put the manifest into a folder above all of its files, and write paths relative to that folder"
 
 
 def _where_it_is(path: Path, root: Path, name: str) -> str:

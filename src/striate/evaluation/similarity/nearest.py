@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.machine.cache import cache_folder
+from striate.wording import several
 
 EXACT = 100_000
 """Up to so many vectors are compared one by one."""
@@ -54,7 +55,7 @@ class Nearest:
 
     def line(self) -> str:
         """How it searches, in words."""
-        n = f"{len(self.vectors):,} vectors"
+        n = several(len(self.vectors), "vector")
         if self.recall is None:
             return f"{n}, searched exactly"
         return f"{n} in an index (usearch): it finds {100 * self.recall:.1f} % of the ten nearest (recall@10)"
