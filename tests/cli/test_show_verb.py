@@ -124,6 +124,26 @@ def test_a_table_has_no_image_that_a_layer_knows(tmp_path: Path, capsys: pytest.
     assert main(shlex.split(err.rpartition("remedy:   ")[2])[1:]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mnist-cnn", "embedding", "face.png"], "striate show runs/first embedding"),
+        (["mnist-cnn", "landscape", "--layer", "conv1"], "striate show runs/first landscape"),
+        (["mnist-cnn", "statistics"], "striate show runs/first statistics"),
+        (["mnist-cnn", "maximize", "--unit", "99"], "--unit 9"),
+        (["mnist-cnn", "tuning", "--unit", "999"], "of relu1 with"),
+        (["mnist-cnn", "tuning", "--layer", "conv9", "--unit", "1"], "--layer conv2"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_before_minutes_are_announced(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "minute" not in err
+
+
 def test_python_gives_the_record_and_the_figure(digits: Path) -> None:
     trained = striate.load(digits)
     shown = striate.show(trained, "filters", layer="conv2", unit=2)

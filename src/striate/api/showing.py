@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import torch
 
 from striate.api.announcing import Announce
 from striate.api.subject import Subject, find_subject
@@ -17,12 +18,14 @@ from striate.errors import DataError, UsageError
 from striate.models.preserved_state import same_random_state
 from striate.training.trained import Trained
 from striate.visualize.canvas import save_figure
+from striate.visualize.inside.passes import batches, choose_layer, choose_unit, layer_outputs
 from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from striate.api.training import Run
+    from striate.visualize.inside.features import Features
     from striate.visualize.inside.rectified import Rule
 
 What = Literal[
@@ -32,6 +35,18 @@ What = Literal[
 WHATS: tuple[str, ...] = get_args(What)
 
 _DPI, _PHOTO_DPI = 100, 80
+_OF_RUNS = ("patches", "embedding", "correlation", "landscape", "statistics")
+_LONG = (
+    "correlation",
+    "deconvnet",
+    "embedding",
+    "guided-backprop",
+    "invert",
+    "landscape",
+    "maximize",
+    "patches",
+    "tuning",
+)
 _PHOTOS = ("patches", "deconvnet", "guided-backprop")
 _EMBEDDED, _CORRELATED, _SEARCHED = 1000, 256, 1000
 _LANDSCAPE, _WORK = 512, 4e11
@@ -91,6 +106,12 @@ def show(
     """
     if what not in _SHOWS:
         raise UsageError("WHAT", repr(what), f"one of: {', '.join(WHATS)}", "striate show RUN filters")
+    say = announce or (lambda _: None)
+    with same_random_state():
+        subject = find_subject(model, input_shape, say)
+        # What no option would mend is said first.
+        if what in _OF_RUNS or (what in ("deconvnet", "guided-backprop") and image is None):
+            subject.require_run(what)
     options = (("image", image), ("layer", layer), ("unit", unit), ("position", position))
     for option, given in options:
         if given is not None and option not in _OPTIONS[what]:
@@ -99,8 +120,26 @@ def show(
             typed = given if option == "image" else f"{name} {given}"
             raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {typed}")
     with same_random_state():
-        subject = find_subject(model, input_shape, announce or (lambda _: None))
-        return _SHOWS[what](_Request(subject, image, layer, unit, position))
+        request = _Request(subject, image, layer, unit, position)
+        if what in ("maximize", "tuning"):
+            _check_unit(request, what)
+        if what in _LONG:
+            say(f"{what}: this may take a minute or two")
+        return _SHOWS[what](request)
+
+
+def _check_unit(request: _Request, what: str) -> None:
+    """Raise UsageError for a layer that is not there, or a unit that it does not have, before minutes are spent."""
+    if request.layer is None and request.unit is None:
+        return
+    outputs = layer_outputs(request.subject.module, torch.zeros(1, *request.subject.input_shape))
+    if request.layer is not None:
+        could_be = [choose_layer(outputs, request.layer)]
+    else:
+        could_be = [outputs[-1]] if what == "maximize" else [out for out in outputs if out.activation] or [*outputs]
+    counts = [out.values.shape[1] for out in could_be]
+    if request.unit is not None and not 0 <= request.unit < max(counts):
+        choose_unit(request.unit, counts[0], could_be[0].name)
 
 
 def _shown(request: _Request, what: str, words: str, record: Any, figure: Figure) -> Shown:
@@ -196,13 +235,12 @@ def _invert(request: _Request) -> Shown:
 
 def _embedding(request: _Request) -> Shown:
     from striate.visualize.inside.embedding import BothEmbeddings, embed_features, embedding_figure
-    from striate.visualize.inside.features import find_features
 
     subject = request.subject
     if subject.player is not None:
         return _states(request)
     split, x, of = subject.samples(_EMBEDDED)
-    features = find_features(subject.module, x, request.layer)
+    features = _features(subject, split, x, request.layer)
     both = BothEmbeddings(
         embed_features(features.values, features.source, method="pca"),
         embed_features(features.values, features.source, method="tsne"),
@@ -218,6 +256,24 @@ def _embedding(request: _Request) -> Shown:
     )
     words = f"{of}, by {features.source}"
     return _shown(request, "embedding", words, both, figure)
+
+
+def _features(subject: Subject, split: Split, x: torch.Tensor, layer: str | None) -> Features:
+    """Those of a layer; where none is named, of a network that gives embeddings these."""
+    from striate.evaluation.similarity.vectors import compute_vectors
+    from striate.visualize.inside.features import Features, find_features
+
+    embeds = subject.trained is not None and subject.trained.task.gives_vector
+    if embeds and layer is None:
+        assert subject.trained is not None
+        parts = [compute_vectors(subject.trained, part.numpy()) for part in batches(split.inputs[:])]
+        return Features(np.concatenate([vectors for vectors, _ in parts]), parts[0][1])
+    try:
+        return find_features(subject.module, x, layer)
+    except UsageError as error:
+        if embeds:
+            error.remedy = "leave out --layer: the embeddings themselves are then shown"
+        raise
 
 
 def _states(request: _Request) -> Shown:
@@ -283,9 +339,7 @@ def _statistics(request: _Request) -> Shown:
     from striate.visualize.signal_figure import read_statistics, signal_figure
 
     subject = request.subject
-    if subject.run is None:
-        raise UsageError("RUN", f"{subject.name}, which was not trained", "a run", "striate train mnist5k")
-    found = read_statistics(subject.run)
+    found = read_statistics(subject.require_run("statistics"))
     figure = signal_figure(found.start, found.end, title=_title(subject, "signal and gradient by layer"))
     return _shown(request, "statistics", found.words, found, figure)
 

@@ -72,13 +72,17 @@ class Subject:
         """Of one input, without the batch."""
         return self.preparation.input_shape
 
+    def require_run(self, what: str = "embedding") -> RunDirectory:
+        """The run; UsageError where there is none, whose remedy shows `what` of one."""
+        if self.run is None:
+            remedy = f"striate train mnist5k --out runs/first && striate show runs/first {what}"
+            raise UsageError("RUN", f"{self.name}, whose data are not known", "a run", remedy)
+        return self.run
+
     @cached_property
     def data(self) -> Dataset:
         """The data of the run. UsageError where there is no run, DataError where they are gone."""
-        if self.run is None:
-            got = f"{self.name}, whose data are not known"
-            raise UsageError("RUN", got, "a run", "striate train mnist5k --out runs/first; then name runs/first")
-        return read_data(config_from_yaml(self.run.config), self.announce)[1]
+        return read_data(config_from_yaml(self.require_run().config), self.announce)[1]
 
     @property
     def task(self) -> Task:

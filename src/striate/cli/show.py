@@ -12,17 +12,6 @@ from striate.cli.fields import read_sizes
 from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
 
 _OUT = Path("show.png")
-_LONG = (
-    "correlation",
-    "deconvnet",
-    "embedding",
-    "guided-backprop",
-    "invert",
-    "landscape",
-    "maximize",
-    "patches",
-    "tuning",
-)
 
 
 def show(
@@ -93,8 +82,6 @@ def show(
     refuse_picture_path(out, force=force)
     from striate.api.showing import show as draw
 
-    if what in _LONG:
-        print_note(f"{what}: this may take a minute or two")
     place = None if position is None else _position(position)
     again = partial(_command, run, what, layer=layer, unit=unit, position=position, out=out, force=force, json=json)
     try:

@@ -74,12 +74,15 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
     for start in range(0, len(wanted), _AT_ONCE):
         part, inputs = read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
         with lab.computing:
-            found = find_features(trained.module, normalize(inputs.to(trained.device)))
             decoded.append(trained.decode(inputs).numpy())
+            if trained.task.gives_vector:
+                found, source = decoded[-1], "embeddings"
+            else:
+                features = find_features(trained.module, normalize(inputs.to(trained.device)))
+                found, source = features.values, features.source
         ids.append(part)
-        values.append(found.values)
+        values.append(found)
         tiles += [_tile(image) for image in inputs.numpy()]
-        source = found.source
     sheet, tile = _sheet(tiles)
     readable, predictions = np.concatenate(ids), None
     if samples.classes and samples.classes == tuple(trained.classes):
