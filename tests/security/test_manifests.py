@@ -22,7 +22,7 @@ def files(tmp_path) -> Path:
 PATHS = {
     "../secret.png": "move the manifest up",
     "sub/../../secret.png": "move the manifest up",
-    "/etc/passwd": "the absolute path",
+    "/etc/passwd": "a folder above all of its files",
     "C:\\secret.png": "the absolute path",
     "\\\\server\\share\\x.png": "the absolute path",
     "//server/share/x.png": "the absolute path",
@@ -48,6 +48,11 @@ def test_a_path_that_leads_out_is_refused_with_its_line(striate, files, path, ro
     told = striate("data", "show", files / "list.csv", "--out", "sheet.png")
     told.refused(PATHS[path], "line 2")
     assert "private" not in told.err
+
+
+def test_an_absolute_path_inside_gets_its_relative_form(striate, files) -> None:
+    (files / "list.csv").write_text(f"path,label\n{files / 'sub' / 'a.png'},cat\n")
+    striate("data", "show", files / "list.csv", "--out", "sheet.png").refused("write 'sub/a.png'")
 
 
 @pytest.mark.slow

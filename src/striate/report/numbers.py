@@ -27,7 +27,9 @@ def heading(key: str, keys: Sequence[str]) -> str:
     """What stands above a column of metrics.json, of a table with the columns `keys`."""
     if key == "n":
         return "samples"
-    return "95 % interval" if key.endswith("_interval") else metric_named(key, keys).name
+    if key.endswith("_interval"):
+        return f"95 % interval {metric_named(key.removesuffix('_interval'), keys).interval_of}".rstrip()
+    return metric_named(key, keys).name
 
 
 def metric(key: str, value: Any) -> str:

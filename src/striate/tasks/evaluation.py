@@ -168,8 +168,9 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         shown = f"{100 * value:8.2f} %" if metric.is_share else f"{value:9.4g}"
         line = f"  {metric.name:<15}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
-            line += f"   95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
-        lines.append(line)
+            line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
+            line += f" 95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
+        lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
     if named := only_class(evaluation):

@@ -14,6 +14,7 @@ class Metric:
     `key` is its name in metrics.json; `label` what tables and sentences call it (the key, with spaces, where empty).
     `unit` is `share` for values of 0 to 1, which are shown in percent, or the text that follows the number.
     `brief`: whether the one line of a split shows it. `above_classes`: of so many classes or fewer it says nothing.
+    `interval_of`: of what the interval beside it is, where it is not of the value itself.
     """
 
     key: str
@@ -22,6 +23,7 @@ class Metric:
     higher_is_better: bool = True
     brief: bool = True
     above_classes: int = 0
+    interval_of: str = ""
 
     def tells(self, classes: int) -> bool:
         """Whether it says something of so many classes; 0 for none."""

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from striate import match, show
 from striate.cli import main
+from striate.errors import DataError, UsageError
 from striate.evaluation.similarity.nearest import nearest_of, search_exactly
 
 NETWORK = "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap fc(16)"
@@ -135,9 +137,55 @@ def test_match_says_what_the_threshold_of_validation_says(run: Path, photos: Pat
     assert same["similarity"] > same["threshold"] > other["similarity"]
 
 
-def _document(lines, run: Path, one: Path, other: Path) -> list[Any]:
-    from striate import match
+def test_one_picture_is_enough_to_be_searched_and_a_folder_of_queries_is_its_files(
+    run: Path, photos: Path, lines, tmp_path: Path, capsys
+) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(photos / "c0" / "00.png", one / "here.png")
+    queries = tmp_path / "queries"
+    for k in (1, 2):
+        shutil.copytree(photos / f"c{k}", queries / f"c{k}")
+    found = lines("search", run, queries, "--in", one)
+    assert sorted(line["query"] for line in found) == sorted(map(str, queries.rglob("*.png")))
+    assert {path for line in found for path, _ in line["hits"]} == {str(one / "here.png")}
+    (tmp_path / "empty").mkdir()
+    for words, said in (
+        (["--in", one, "--alike", 2], "a folder with two pictures or more"),
+        ([one / "here.png", "--in", one / "here.png"], f"--in {one}"),
+        ([tmp_path / "empty", "--in", one], "a folder without pictures"),
+    ):
+        assert main(["search", str(run), *map(str, words)]) == 2
+        assert said in capsys.readouterr().err
 
+
+def test_a_broken_picture_and_a_missing_one_are_mended_otherwise(run: Path, photos: Path, tmp_path: Path) -> None:
+    whole, broken = photos / "c0" / "00.png", tmp_path / "broken.png"
+    broken.write_bytes(whole.read_bytes()[:100])
+    for path, remedy in ((broken, "replace the file"), (tmp_path / "none.png", "check the path")):
+        with pytest.raises(DataError) as caught:
+            match(run, path, whole)
+        assert caught.value.remedy.startswith(remedy)
+
+
+def test_the_map_of_embeddings_is_of_these(run: Path) -> None:
+    shown = show(run, "embedding")
+    assert (shown.record.pca.source, shown.record.pca.features) == ("embeddings", 16)
+    with pytest.raises(UsageError, match="leave out --layer"):
+        show(run, "embedding", layer="normalize")
+
+
+def test_the_interval_of_the_threshold_says_of_what_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["eval", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = next(k for k, line in enumerate(lines) if line.startswith("  threshold"))
+    assert "interval" not in lines[place]
+    assert lines[place + 1].startswith("    by this split alone: 95 % interval ")
+    assert "95 % interval by this split alone" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def _document(lines, run: Path, one: Path, other: Path) -> list[Any]:
     return [match(run, one, other).to_json()]
 
 

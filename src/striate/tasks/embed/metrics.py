@@ -19,7 +19,7 @@ METRICS = (
     Metric("map@r", "MAP@R", "share"),
     Metric("auc", "AUC of pairs", "share"),
     Metric("eer", "EER", "share", higher_is_better=False, brief=False),
-    Metric("threshold", "threshold", brief=False),
+    Metric("threshold", "threshold", brief=False, interval_of="by this split alone"),
 )
 _PAIRS = 3
 
