@@ -43,6 +43,12 @@ def test_the_table_of_huge_maps_fits_with_whole_names(capsys, shape: str) -> Non
     assert all(f"\n{name} " in out for name in ("fully connected", "locally connected", "convolution", "sparse matrix"))
 
 
+@pytest.mark.parametrize(("shape", "told"), [("8x8", True), ("1x8x8", False), ("3x100", False)])
+def test_a_picture_without_its_channel_is_told(capsys, shape: str, told: bool) -> None:
+    assert main(["connectivity", shape, "--kernel", "3"]) == 0
+    assert ("A gray picture of this size is 1x8x8" in capsys.readouterr().err) is told
+
+
 def test_json(capsys) -> None:
     words = [
         "connectivity",

@@ -44,6 +44,17 @@ def test_datasets_say_where_they_are(capsys) -> None:
         assert row["license"]
 
 
+@pytest.mark.parametrize("wide", [80, 300])
+def test_paths_of_data_sets_stay_whole(capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wide: int) -> None:
+    path = tmp_path / "a folder with a long name" / "mnist"
+    monkeypatch.setattr("striate.data.sources.named.place", lambda name: str(path) if name == "mnist" else None)
+    monkeypatch.setenv("COLUMNS", str(wide))
+    main(["datasets"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith("mnist ") for line in lines if str(path) in line] == [True]
+    assert (f"mnist           {path}" in lines) is (wide == 80)
+
+
 def test_help_lists_every_verb(capsys) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out

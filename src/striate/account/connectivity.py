@@ -8,9 +8,11 @@ from typing import Any
 
 from striate.account.ledger import Shape
 from striate.account.remarks.window_arithmetic import arithmetic
+from striate.account.remarks.windows import one_axis
 from striate.errors import UsageError
 from striate.layers.axis_windows import AxisWindows, same_padding
 from striate.models.layer_strings.words import MAX_NUMBER
+from striate.records import Finding
 from striate.wording import several, show_shape
 
 
@@ -40,7 +42,8 @@ class Connection:
 class Connectivity:
     """The four ways, in this order: fully connected, locally connected, convolution, sparse matrix.
 
-    `unread`: which positions of the input no window reads, with the arithmetic; nothing where all are read.
+    `unread`: which positions of the input no window reads, with the arithmetic; nothing where all are read. `remarks`:
+    that the input looks like a picture without its channel.
     """
 
     in_shape: Shape
@@ -51,6 +54,7 @@ class Connectivity:
     bias: bool
     ways: tuple[Connection, ...]
     unread: str = ""
+    remarks: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object; each way with its `parameters` too."""
@@ -82,6 +86,7 @@ def compare_connectivity(
         bias,
         _ways(in_shape, filters, axes, bias),
         _unread(axes),
+        tuple(one_axis(tuple(in_shape))),
     )
 
 

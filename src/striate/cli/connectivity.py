@@ -50,7 +50,7 @@ def connectivity(
         Print one JSON document on stdout.
     """
     from striate.account.connectivity import compare_connectivity
-    from striate.cli.output import print_result
+    from striate.cli.output import print_note, print_result
 
     found = compare_connectivity(
         read_sizes("INPUT", input, _EXAMPLE),
@@ -61,6 +61,8 @@ def connectivity(
         bias=bias,
     )
     print_result(found, _text(found), json=json)
+    for remark in found.remarks:
+        print_note(f"{remark.where}: {remark.measured}. {remark.why} {remark.remedy}")
     return 0
 
 

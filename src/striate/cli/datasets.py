@@ -30,16 +30,25 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     if json:
         print_json([asdict(info) | {"size_bytes": info.size_bytes, "where": place(info.name)} for info in catalogue()])
         return 0
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "samples", "classes", "shape", "license", "where"):
-        table.add_column(column, justify="right" if column in ("samples", "classes") else "left", overflow="fold")
-    for info in catalogue():
-        shape = show_shape(info.shape)
-        where = place(info.name) or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
-        # A path is no markup, whatever brackets and control characters it has.
-        place_text = Text(one_line(where))
-        samples, classes = f"{sum(info.samples):,}", f"{len(info.classes) or '–'}"
-        table.add_row(info.name, samples, classes, shape, info.license, place_text)
-    stdout().print(table)
+    console = stdout()
+    places = {info.name: place(info.name) for info in catalogue()}
+    paths = {name: one_line(where) for name, where in places.items() if where and where != "embedded"}
+
+    def made(shown: dict[str, str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("name", "samples", "classes", "shape", "license", "where"):
+            table.add_column(column, justify="right" if column in ("samples", "classes") else "left", overflow="fold")
+        for info in catalogue():
+            where = shown.get(info.name) or places[info.name] or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
+            samples, classes = f"{sum(info.samples):,}", f"{len(info.classes) or '–'}"
+            # A path is no markup, whatever brackets and control characters it has.
+            table.add_row(info.name, samples, classes, show_shape(info.shape), info.license, Text(one_line(where)))
+        return table
+
+    table, unbounded = made(paths), console.options.update(max_width=10_000)
+    whole = console.measure(table, options=unbounded).maximum <= console.width
+    console.print(table if whole else made(dict.fromkeys(paths, "here")))
+    if not whole and paths:  # a path that is broken cannot be copied
+        print_text("\n" + "\n".join(f"{name:<15} {path}" for name, path in paths.items()))
     print_text("\nA set that is not here is downloaded when it is first used; or put it under STRIATE_DATA.")
     return 0
