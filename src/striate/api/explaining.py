@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
 from striate.errors import DataError, StriateError, UsageError, pasted
+from striate.evaluation.similarity.vectors import sample_features
 from striate.inference.any_size import filled_up, takes
 from striate.inference.predictor import plain_predictor
 from striate.models.preserved_state import on_trial, trial_copy
@@ -358,9 +360,8 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
     except StriateError as error:
         missing = f"No training samples to compare with: {error.where}: {error.got}."
         return replace(explained, nearest=Nearest(missing=missing))
-    raw = torch.from_numpy(explained.input)[None].to(trained.device)
-    normalize = trained.normalization.on(trained.device, raw.ndim)
-    nearest = find_nearest(trained.module, normalize(raw), data, normalize, trained.task.target_text)
+    raw = torch.from_numpy(explained.input)[None]
+    nearest = find_nearest(partial(sample_features, trained), raw, data, trained.task.target_text)
     return replace(explained, nearest=nearest, features=data.features or explained.features)
 
 

@@ -260,19 +260,19 @@ def _embedding(request: _Request) -> Shown:
 
 def _features(subject: Subject, split: Split, x: torch.Tensor, layer: str | None) -> Features:
     """Those of a layer; where none is named, of a network that gives embeddings these."""
-    from striate.evaluation.similarity.vectors import compute_vectors
+    from striate.evaluation.similarity.vectors import sample_features
     from striate.visualize.inside.features import Features, find_features
 
-    embeds = subject.trained is not None and subject.trained.task.gives_vector
-    if embeds and layer is None:
-        assert subject.trained is not None
-        parts = [compute_vectors(subject.trained, part.numpy()) for part in batches(split.inputs[:])]
-        return Features(np.concatenate([vectors for vectors, _ in parts]), parts[0][1])
+    trained = subject.trained
+    if trained is None or not trained.task.gives_vector:
+        return find_features(subject.module, x, layer)
+    if layer is None:
+        parts = [sample_features(trained, part) for part in batches(split.inputs[:])]
+        return Features(np.concatenate([part.values for part in parts]), parts[0].source)
     try:
         return find_features(subject.module, x, layer)
     except UsageError as error:
-        if embeds:
-            error.remedy = "leave out --layer: the embeddings themselves are then shown"
+        error.remedy = "leave out --layer: the embeddings themselves are then shown"
         raise
 
 

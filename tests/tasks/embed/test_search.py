@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from striate import match, show
+from striate import explain, match, show
 from striate.cli import main
 from striate.errors import DataError, UsageError
 from striate.evaluation.similarity.nearest import nearest_of, search_exactly
@@ -173,6 +173,12 @@ def test_the_map_of_embeddings_is_of_these(run: Path) -> None:
     assert (shown.record.pca.source, shown.record.pca.features) == ("embeddings", 16)
     with pytest.raises(UsageError, match="leave out --layer"):
         show(run, "embedding", layer="normalize")
+
+
+def test_neighbors_of_an_explanation_are_those_of_the_embedding(run: Path, photos: Path) -> None:
+    nearest = explain(run, photos / "c0" / "00.png").nearest
+    assert nearest.source == "embeddings"
+    assert len(nearest.neighbors) == 6
 
 
 def test_the_interval_of_the_threshold_says_of_what_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

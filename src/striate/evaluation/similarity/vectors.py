@@ -27,7 +27,7 @@ from striate.runs.files import write_atomic
 from striate.tasks.registry import task_to_state
 from striate.training.trained import Trained
 from striate.version import VERSION
-from striate.visualize.inside.features import find_features
+from striate.visualize.inside.features import Features, find_features
 
 _AT_ONCE = 64
 _MOST_CACHED = 2_000_000_000
@@ -70,13 +70,19 @@ def file_vectors(trained: Trained, files: Sequence[str]) -> FileVectors:
     return FileVectors(tuple(file for file, _ in known), stacked, unreadable, source, len(order))
 
 
+def sample_features(trained: Trained, raw: torch.Tensor) -> Features:
+    """Of raw inputs (N, …) the embeddings, where the network gives some; else what `find_features` takes."""
+    if trained.task.gives_vector:
+        return Features(trained.decode(raw).numpy().astype(np.float32), "embeddings")
+    normalize = trained.normalization.on(trained.device, raw.ndim)
+    return find_features(trained.module, normalize(raw.to(trained.device)))
+
+
 def compute_vectors(trained: Trained, inputs: NDArray[Any]) -> tuple[Vectors, str]:
     """(N, D) of length 1 of raw inputs (N, …), and what they are in words."""
-    raw = torch.from_numpy(inputs)
+    features = sample_features(trained, torch.from_numpy(inputs))
     if trained.task.gives_vector:
-        return trained.decode(raw).numpy().astype(np.float32), "embeddings"
-    normalize = trained.normalization.on(trained.device, raw.ndim)
-    features = find_features(trained.module, normalize(raw.to(trained.device)))
+        return features.values, features.source
     lengths = np.linalg.norm(features.values, axis=1, keepdims=True)
     return (features.values / np.where(lengths > 0, lengths, 1)).astype(np.float32), features.source
 

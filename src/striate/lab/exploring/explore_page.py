@@ -16,6 +16,7 @@ from PIL import Image
 
 from striate.evaluation.similarity.nearest import Nearest
 from striate.evaluation.similarity.search import neighbors
+from striate.evaluation.similarity.vectors import sample_features
 from striate.lab.exploring.chosen_samples import (
     Choice,
     Ranked,
@@ -37,7 +38,6 @@ from striate.lab.exploring.run_samples import (
 from striate.lab.workbench import Lab
 from striate.runs.plain_files import is_there
 from striate.visualize.inside.embedding import Method, embed_features
-from striate.visualize.inside.features import find_features
 
 if TYPE_CHECKING:
     from striate.lab.workbench import Lab
@@ -69,20 +69,16 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
     all_ids = samples.of_split(split)
     wanted = all_ids[np.linspace(0, len(all_ids) - 1, min(MOST, len(all_ids))).astype(int)]
     trained = lab.trained
-    normalize = trained.normalization.on(trained.device, len(trained.preparation.input_shape) + 1)
     ids, values, decoded, tiles, source = [], [], [], [], ""
     for start in range(0, len(wanted), _AT_ONCE):
         part, inputs = read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
         with lab.computing:
             decoded.append(trained.decode(inputs).numpy())
-            if trained.task.gives_vector:
-                found, source = decoded[-1], "embeddings"
-            else:
-                features = find_features(trained.module, normalize(inputs.to(trained.device)))
-                found, source = features.values, features.source
+            found = sample_features(trained, inputs)
         ids.append(part)
-        values.append(found)
+        values.append(found.values)
         tiles += [_tile(image) for image in inputs.numpy()]
+        source = found.source
     sheet, tile = _sheet(tiles)
     readable, predictions = np.concatenate(ids), None
     if samples.classes and samples.classes == tuple(trained.classes):

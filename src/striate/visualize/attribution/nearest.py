@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from striate.data.dataset import Dataset
-from striate.visualize.inside.features import find_features
+from striate.visualize.inside.features import Features
 from striate.visualize.inside.passes import spread
 
 COUNT, MOST = 6, 5000
@@ -51,22 +50,14 @@ class Nearest:
 
 
 def find_nearest(
-    module: nn.Module,
-    x: torch.Tensor,
-    data: Dataset,
-    normalize: Callable[[torch.Tensor], torch.Tensor],
-    label: Callable[[Any], str],
+    features: Callable[[torch.Tensor], Features], raw: torch.Tensor, data: Dataset, label: Callable[[Any], str]
 ) -> Nearest:
-    """The six samples of the training split whose features, as `find_features` takes them, have the smallest angle to
-    those of the normalized `x` (1, …); of at most 5,000 samples, evenly chosen. `normalize` takes raw batches,
-    `label` says a sample's target in words."""
+    """The six samples of the training split whose `features` have the smallest angle to those of the input `raw`,
+    (1, …); of at most 5,000 samples, evenly chosen. `label` says a sample's target in words."""
     train = data.splits["train"]
     rows = spread(len(train), MOST)
-    own = find_features(module, x)
-    cosines = [
-        _cosines(find_features(module, normalize(train.inputs[part])).values, own.values[0])
-        for part in rows.split(_AT_ONCE)
-    ]
+    own = features(raw)
+    cosines = [_cosines(features(train.inputs[part]).values, own.values[0]) for part in rows.split(_AT_ONCE)]
     joined = np.concatenate(cosines)
     order = np.argsort(-joined, kind="stable")[:COUNT]
     neighbors = tuple(_neighbor(data, int(rows[k]), float(joined[k]), label) for k in order)
