@@ -164,6 +164,19 @@ class Steps(nn.Module):
         return self.after(self.step(self.conv(x)))
 
 
+def in_windows(x: torch.Tensor) -> torch.Tensor:
+    """There and back, as attention within windows of 4 × 4 does."""
+    n, channels, height, width = x.shape
+    windows = x.reshape(n, channels, height // 4, 4, width // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, channels)
+    back = windows.reshape(n, height // 4, width // 4, 4, 4, channels).permute(0, 1, 3, 2, 4, 5)
+    return back.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def test_positions_that_were_mixed_with_channels_are_found_again() -> None:
+    last = summarize(Steps(in_windows, nn.Conv2d(4, 4, 3, padding=1), 2), (1, 32, 32)).rows[-1]
+    assert (last.receptive_field, last.jump) == ((7, 7), (2, 2))
+
+
 @pytest.mark.parametrize(
     ("network", "side", "field", "remark"),
     [

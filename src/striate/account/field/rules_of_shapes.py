@@ -53,8 +53,20 @@ def _reshaped(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[G
     for dim in (dim for _, _, k, m in groups if m - k > 1 for dim in range(k, m)):
         lo, hi = _compressed(lo, hi, dim)
     home, share = _home(seen, fields, old, new, groups, lo)
-    # The jump is kept where positions are mixed with channels: a later view may part them again.
+    if home is None and seen.jump:
+        return _parted(lo, hi, seen.jump)
     return Seen(lo, hi, seen.jump * share, home)
+
+
+def _parted(lo: Array, hi: Array, jump: float) -> Seen:
+    """Positions that are mixed with channels, or run along a dimension again: where fields differ along this alone, at
+    even distances. Else the jump is kept, as a later view may part them."""
+    varying = [dim for dim, side in enumerate(lo.shape) if side > 1]
+    if len(varying) == 1 and lo.shape == hi.shape:
+        steps = np.unique(np.diff(np.concatenate([lo.ravel()[:, None], hi.ravel()[:, None]], axis=1), axis=0))
+        if len(steps) == 1:
+            return Seen(lo, hi, float(steps[0]), varying[0])
+    return Seen(lo, hi, jump, None)
 
 
 def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
@@ -67,8 +79,7 @@ def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
 def _home(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[Group], lo: Array) -> tuple[int | None, int]:
     """The dimension of the new shape that runs along the axis, if one does, and how many steps of old one step is."""
     if seen.dim is None:
-        varying = [dim for dim, side in enumerate(lo.shape) if side > 1] if seen.jump else []
-        return (varying[0] if len(varying) == 1 and lo.shape[varying[0]] == new[varying[0]] else None), 1
+        return None, 1
     i, j, k, m = next(group for group in groups if group[0] <= seen.dim < group[1])
     inner = [dim for dim in range(i, j) if old[dim] > 1 or dim == seen.dim]
     outer = [dim for dim in range(k, m) if new[dim] > 1] or list(range(k, m))[:1]
