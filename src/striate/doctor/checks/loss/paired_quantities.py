@@ -24,6 +24,8 @@ from striate.observe.tensors import tensors_in
 FAR = 5.0
 """Times as large, in the root mean square: the targets, as the outputs after the trial."""
 _FEWEST, _ORDERS, _MARGIN = 8, 3, 0.03
+_RIGHT = 0.5
+"""Of the loss with answers of other samples: what the loss asks for as it is costs far less, scaled it does not."""
 _HUGE, _ALONG, _ASKED = 100.0, 0.3, 4
 """Times as large as its output is at first: a target beside which another is not learned; by how much its output then
 goes along with it less, in correlation; batches asked."""
@@ -93,7 +95,7 @@ def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
             continue
         reached = _size(list(tensors_in(_given(evidence, evidence.trial.replica)))[pair.number])
         right, *others = _losses(evidence, pair)
-        if others and size >= FAR * reached and right < min(others):
+        if others and size >= FAR * reached and right < _RIGHT * min(others):
             return pair, size, reached
     return None
 
