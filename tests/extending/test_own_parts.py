@@ -13,6 +13,7 @@ from torch.nn import functional
 import striate
 from striate.api import resume
 from striate.errors import ConfigError, RunError
+from striate.models.trusted_code import name_of
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.events import EpochDone, Event, StepDone
 
@@ -228,6 +229,33 @@ def test_what_is_no_transform() -> None:
 
 def gray(images: torch.Tensor) -> torch.Tensor:
     return images.float()
+
+
+def boom(*_: object) -> torch.Tensor:
+    raise KeyError("forgotten")
+
+
+@pytest.mark.parametrize(
+    ("part", "field"), [("loss", "task.loss"), ("transform", "augment.transform"), ("optimizer", "optim.name")]
+)
+def test_what_ones_own_code_raises_is_told_with_its_field_and_line(part: str, field: str, tmp_path: Path) -> None:
+    Path("faulty.py").write_text("def boom(*_):\n    raise KeyError('forgotten')\n")
+    line, here = boom.__code__.co_firstlineno + 1, Path(__file__)
+    for code, file, number in ((boom, here, line), ("faulty.py:boom", tmp_path / "faulty.py", 2)):
+        with pytest.raises(ConfigError) as caught:
+            train("digits", "mlp(4)", **{part: code}, out="faulty")
+        assert caught.value.where == field
+        assert caught.value.got.startswith(f"KeyError: 'forgotten' (line {number}) from ")
+        assert caught.value.remedy == f"correct line {number} of {file}"
+    assert not Path("faulty").exists()
+
+
+def test_a_part_that_fails_while_the_plan_is_measured_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("striate.training.prepare.refuse_wrong_transform", lambda *_: None)
+    said: list[str] = []
+    with pytest.raises(ConfigError, match=r"augment\.transform"):
+        striate.plan_training("digits", "mlp(4)", set={"augment.transform": name_of(boom)}, announce=said.append)
+    assert not [line for line in said if "could not be measured" in line]
 
 
 @pytest.mark.slow

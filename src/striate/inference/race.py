@@ -12,7 +12,7 @@ from statistics import fmean, median
 from time import perf_counter
 from typing import TypeVar
 
-from striate.errors import reason_of
+from striate.errors import StriateError, reason_of
 
 AHEAD = 0.02  # a smaller gain is not worth another way to compute
 FEWEST = 3  # rounds
@@ -133,4 +133,4 @@ def race(
 
 def failure(error: Exception) -> str:
     """One line that says what was raised."""
-    return f"failed: {reason_of(error)}"
+    return f"failed: {error.got if isinstance(error, StriateError) else reason_of(error)}"

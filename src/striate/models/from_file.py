@@ -210,10 +210,11 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any], text: str) ->
         raise
     except (Exception, SystemExit) as error:
         shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise _raised(text, _file_of(function), error, f"calling it with ({shown})") from error
+        raise _raised(text, file_of(function), error, f"calling it with ({shown})") from error
 
 
-def _file_of(function: Callable[..., Any]) -> Path | None:
+def file_of(function: Callable[..., Any]) -> Path | None:
+    """The file of a user's code; None where it has none."""
     with suppress(TypeError, OSError):  # of a partial, of a class of a notebook
         return Path(inspect.getsourcefile(function) or "")
     return None
@@ -221,14 +222,19 @@ def _file_of(function: Callable[..., Any]) -> Path | None:
 
 def _raised(text: str, path: Path | None, error: BaseException, doing: str) -> ModelError:
     """`path`: the file of the code, where it has one."""
+    got, remedy = what_it_raised(text, path, error)
+    return ModelError(text, got, f"{doing} without an exception", remedy)
+
+
+def what_it_raised(text: str, path: Path | None, error: BaseException) -> tuple[str, str]:
+    """The exception of a user's code, with the line of its file at `path`; and what to do."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)
     # A syntax error's own text ends with the place, which is said below.
     told = error.msg if isinstance(error, SyntaxError) else str(error)
     message = " ".join(told.split())[:300]
     got = f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
-    remedy = f"correct line {line} of {path}" if line else f"correct {path or text}"
-    return ModelError(text, got, f"{doing} without an exception", remedy)
+    return got, f"correct line {line} of {path}" if line else f"correct {path or text}"
 
 
 @contextmanager

@@ -12,13 +12,22 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from striate.errors import ModelError, RunError, pasted
+from striate.errors import ConfigError, ModelError, RunError, StriateError, pasted
 from striate.machine.cache import cache_folder
-from striate.models.from_file import names_file, object_from_file, resolve_name, source_digest
+from striate.machine.memory import ran_out
+from striate.models.from_file import (
+    file_of,
+    names_file,
+    object_from_file,
+    resolve_name,
+    source_digest,
+    what_it_raised,
+)
 
 _GIVEN = "given in Python: "
 MODULE_GIVEN = f"a module {_GIVEN}"
@@ -132,6 +141,20 @@ def trusted_code(name: str, what: str, argument: str, digest: str | None = None)
     if state not in _ran:
         _ran[state] = object_from_file(name)
     return _ran[state]
+
+
+def call_own(field: str, name: str, function: Callable[..., Any], *arguments: object) -> Any:
+    """What the user's code gives, which `field` of the configuration names. Raises ConfigError, with the line of the
+    user's file, where it raises something of its own."""
+    try:
+        return function(*arguments)
+    except StriateError:
+        raise
+    except Exception as error:
+        if ran_out(error):
+            raise
+        got, remedy = what_it_raised(name, file_of(function), error)
+        raise ConfigError(field, f"{got} from {name}", "code that raises no exception", remedy) from error
 
 
 def _given_again(argument: str) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.data.targets import Targets
 from striate.errors import ConfigError, DataError
-from striate.models.trusted_code import trusted_code
+from striate.models.trusted_code import call_own, trusted_code
 from striate.tasks.outputs import Outputs, map_outputs
 from striate.tasks.task import Task
 
@@ -32,7 +32,8 @@ class _OwnLoss(Task):
 
     def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         """The mean that the function gives, times the weight. Numbers are standardized, as the network learns them."""
-        mean = self._function(map_outputs(torch.Tensor.float, outputs), self.standardized(targets))
+        own, given = self._function, map_outputs(torch.Tensor.float, outputs)
+        mean = call_own("task.loss", self.own_loss, own, given, self.standardized(targets))
         return scalar(mean, "task.loss", self.own_loss) * self.weight(targets)
 
     def tally(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 from striate.errors import ConfigError, reason_of
 from striate.machine.compiler import without_compiler
 from striate.models.features import output_parameters, parameter_depths
-from striate.models.trusted_code import names_code, trusted_code
+from striate.models.trusted_code import call_own, names_code, trusted_code
 from striate.training.config import Config, OptimizerConfig, ScheduleConfig
 from striate.training.muon import Muon
 from striate.wording import type_of
@@ -68,7 +68,7 @@ def _made(module: nn.Module, name: str, extra: Iterable[nn.Parameter]) -> torch.
         kind = type(factory).__name__
         remedy = f"optimizer=lambda parameters: torch.optim.{kind}(parameters)" if whole else "--optim.name adamw"
         raise ConfigError("optim.name", f"{name}, {type_of(factory)}", _FACTORY, remedy)
-    made = factory(parameters)
+    made = call_own("optim.name", name, factory, parameters)
     if not isinstance(made, torch.optim.Optimizer):
         raise ConfigError("optim.name", f"a {type(made).__name__} from {name}", _FACTORY, "return the optimizer")
     if isinstance(made, torch.optim.LBFGS):

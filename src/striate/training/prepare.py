@@ -68,6 +68,7 @@ from striate.training.refusals import (
     refuse_untrainable,
     refuse_unused_packs,
     refuse_wrong_loss,
+    refuse_wrong_transform,
 )
 from striate.training.request import decided_fields
 from striate.training.state import TrainingState
@@ -318,6 +319,7 @@ def _check_network(
     `measured`."""
     refuse_nondeterministic(network, config, task, train, normalize)
     refuse_wrong_loss(network, task, train, normalize)
+    refuse_wrong_transform(network, config, train)
     refuse_fusion(network, task, train)
     with number_format_explained(network):
         measure = partial(measure_signal, network, task, train, normalize)

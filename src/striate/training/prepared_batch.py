@@ -20,7 +20,7 @@ from striate.data.normalize import Normalize
 from striate.data.targets import Targets
 from striate.data.transfer import sent
 from striate.errors import ConfigError
-from striate.models.trusted_code import trusted_code
+from striate.models.trusted_code import call_own, trusted_code
 from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.progressive_resizing import at_size_of_step
@@ -47,7 +47,7 @@ def prepared_inputs(
         masks=batch.targets if config.augment.foreground else None,
     )
     if config.augment.transform is not None:
-        inputs = _transformed(inputs, config.augment.transform, dict(config.code))
+        inputs = transformed(inputs, config.augment.transform, dict(config.code))
     targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)
     inputs, targets = at_size_of_step(inputs, targets, task, config, step)
     if task.learns_inputs:
@@ -56,10 +56,11 @@ def prepared_inputs(
     return to_memory_format(inputs, config), targets
 
 
-def _transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> torch.Tensor:
-    """The batch as the user's own transform gives it. Raises ConfigError for another shape or type."""
+def transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> torch.Tensor:
+    """The batch as the user's own transform gives it. Raises ConfigError for another shape or type, and where it
+    raises."""
     transform: Any = trusted_code(name, "a transform", "transform", code.get(name))
-    given = transform(inputs)
+    given = call_own("augment.transform", name, transform, inputs)
     if isinstance(given, torch.Tensor) and given.shape == inputs.shape and given.dtype == inputs.dtype:
         return given
     got = f"{tuple(given.shape)} {given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"

@@ -27,6 +27,7 @@ from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import get_field
 from striate.training.execution import refuse_uncompiled_parts
 from striate.training.objective import refuse_empty_penalties
+from striate.training.prepared_batch import transformed
 
 _OPTIMIZER = {
     "sgd": {"momentum", "nesterov"},
@@ -219,6 +220,14 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         raise ConfigError(
             "task.loss", got, "one computed from the outputs by torch alone", "leave out detach and argmax"
         )
+
+
+def refuse_wrong_transform(network: nn.Module, config: Config, train: Split) -> None:
+    """Raise ConfigError where a transform of the user's own raises, or gives another shape or type."""
+    name = config.augment.transform
+    if name is not None:
+        with on_trial(network):
+            transformed(train.inputs[:LOOKED_AT], name, dict(config.code))
 
 
 def refuse_fusion(network: nn.Module, task: Task, train: Split) -> None:

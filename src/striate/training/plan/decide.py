@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from striate.data.dataset import Split
+from striate.errors import ConfigError
 from striate.inference.plan_key import machine_facts, network_digest
 from striate.machine.cache import read_plan, save_plan
 from striate.machine.load import Load, load_since, mark
@@ -66,12 +67,12 @@ def plan_execution(
     enough for eight steps, that candidate is taken untimed which is fastest nearly always, if it agrees. `load` of
     the cores: None measures it meanwhile. Network, random state and modes stay as they are, also where copies reach
     for it; gradients are computed whatever the caller computes. What a trial raises ends in the table or in the
-    note, never in an error.
+    note, except for what the user's own loss or transform raises, a ConfigError.
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
             return _plan(work, request, load, seconds)
-        except MemoryError:
+        except (MemoryError, ConfigError):  # the latter from the user's own loss or transform, which the run has too
             raise
         except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
             reason = _first_of(" ".join(str(error).split()))
