@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from made_folds import CLASSES, fold_result
 
-from striate.studies.cross_validation.cv_summary import compare_folds, sentences, summarize_folds, summary_lines
+from striate.studies.cross_validation.cv_summary import (
+    compare_folds,
+    held_share,
+    sentences,
+    summarize_folds,
+    summary_lines,
+)
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
+from striate.training.config import Config
+from striate.training.config_file import with_fields
+from striate.training.early_stop import chooses_by_validation
 
 LEFT, RIGHT = (0.9, 0.1), (0.2, 0.8)
 TARGETS = torch.tensor([0, 0, 1, 1])
@@ -31,7 +42,7 @@ def results():
 
 
 def test_mean_and_deviation_are_over_folds_and_pooled_ones_over_repeats(results) -> None:
-    cv = summarize_folds(results, TARGETS, TASK)
+    cv = summarize_folds(results, TARGETS, TASK, chosen=True)
     assert (cv["folds"], cv["repeats"], cv["n"], cv["held_out"]) == (2, 2, 4, [2, 2, 2, 2])
     assert cv["mean"]["accuracy"] == pytest.approx(0.5)
     assert cv["std"]["accuracy"] == pytest.approx((0.5 / 3) ** 0.5)  # squares .25 + 0 + 0 + .25, over 3
@@ -44,7 +55,7 @@ def test_mean_and_deviation_are_over_folds_and_pooled_ones_over_repeats(results)
 
 
 def test_one_repeat_has_no_deviation_between_repeats(results) -> None:
-    cv = summarize_folds(results[:2], TARGETS, TASK)
+    cv = summarize_folds(results[:2], TARGETS, TASK, chosen=True)
     assert cv["per_repeat"]["std"]["accuracy"] is None
     assert "All 4 predictions pooled: 75.00 %." in sentences(cv, cv["held_out"], "accuracy")
 
@@ -53,13 +64,13 @@ def test_a_figure_that_one_fold_lacks_has_no_mean(results) -> None:
     results[3] = fold_result(2, 2, [2, 3], [LEFT, LEFT], accuracy(0.0, r2=None))
     for place in range(3):
         results[place].metrics["r2"] = 0.5
-    cv = summarize_folds(results, TARGETS, TASK)
+    cv = summarize_folds(results, TARGETS, TASK, chosen=True)
     assert cv["mean"]["r2"] is None
     assert cv["std"]["r2"] is None
 
 
 def test_the_sentences_say_what_the_deviations_are_of(results) -> None:
-    told = " ".join(sentences(summarize_folds(results, TARGETS, TASK), [2, 2, 2, 3], "accuracy"))
+    told = " ".join(sentences(summarize_folds(results, TARGETS, TASK, chosen=True), [2, 2, 2, 3], "accuracy"))
     assert "accuracy 50.00 ± 40.82 % over 4 held-out folds of 2 to 3 (mean ± standard deviation between folds)" in told
     assert "the two repeats have 50.00 ± 35.36 %" in told
     assert "not the error of the mean" in told
@@ -72,7 +83,7 @@ def test_lower_errors_are_in_the_networks_favor() -> None:
         fold_result(1, k + 1, [k], [[0.0]], {"n": 1, "rmse": ours}, baselines={"ridge": {"n": 1, "rmse": theirs}})
         for k, (ours, theirs) in enumerate(measured)
     ]
-    entry = compare_folds(results, "ridge", task)
+    entry = compare_folds(results, "ridge", task, chosen=True)
     assert entry["mean"]["rmse"] == pytest.approx(3.05)
     assert entry["comparison"]["difference"] == pytest.approx(2.0)
     assert entry["comparison"]["beats"]
@@ -81,7 +92,7 @@ def test_lower_errors_are_in_the_networks_favor() -> None:
 
 def test_a_baseline_that_is_as_good_is_not_beaten(results) -> None:
     same = [fold_result(r.repeat, r.fold, r.ids, r.decoded, r.metrics, baselines={"b": r.metrics}) for r in results]
-    entry = compare_folds(same, "b", TASK)
+    entry = compare_folds(same, "b", TASK, chosen=True)
     assert not entry["comparison"]["beats"]
     assert "is the same" in entry["comparison"]["sentence"]
 
@@ -92,7 +103,7 @@ def test_a_worse_network_is_said_to_be_worse(results) -> None:
         for r, b in zip(results, [0.9, 0.91, 0.92, 0.9], strict=True)
     ]
     measured[0].metrics["accuracy"] -= 0.01
-    entry = compare_folds(measured, "b", TASK)
+    entry = compare_folds(measured, "b", TASK, chosen=True)
     assert "lower than that of b: more than noise" in entry["comparison"]["sentence"]
     assert not entry["comparison"]["beats"]
 
@@ -103,7 +114,7 @@ def test_a_lead_that_is_the_same_in_each_fold_is_told_but_not_tested() -> None:
         fold_result(1, k + 1, [k], [[0.0]], {"n": 1, "rmse": 1.5}, baselines={"ridge": {"n": 1, "rmse": 2.0}})
         for k in range(4)
     ]
-    entry = compare_folds(results, "ridge", task)["comparison"]
+    entry = compare_folds(results, "ridge", task, chosen=True)["comparison"]
     assert entry["sentence"] == (
         "On each of the same 4 folds the network's RMSE is 0.5 lower than that of ridge: "
         "no standard deviation to test it with."
@@ -111,19 +122,40 @@ def test_a_lead_that_is_the_same_in_each_fold_is_told_but_not_tested() -> None:
     assert not entry["beats"]
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_validation_counts_as_learned_from_where_it_chose_an_epoch(results, chosen: bool) -> None:
+    assert held_share(results, chosen=chosen) == pytest.approx(2 / 10 if chosen else 2 / 8)
+    wide = summarize_folds(
+        [replace(r, metrics=accuracy(m)) for r, m in zip(results, (0.5, 0.52, 0.49, 0.5), strict=True)],
+        TARGETS,
+        TASK,
+        chosen=chosen,
+    )
+    low, high = wide["interval"]["accuracy"]
+    assert high - low == pytest.approx(0.0537 if chosen else 0.0566, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "chooses"),
+    [({}, False), ({"keep": "best"}, True), ({"budget.patience": 2}, True), ({"budget.target": 0.9}, True)],
+)
+def test_what_lets_validation_choose(fields: dict[str, object], chooses: bool) -> None:
+    assert chooses_by_validation(with_fields(Config(), {"keep": "last", "budget.patience": 0} | fields)) is chooses
+
+
 def test_the_interval_of_an_error_does_not_reach_below_zero() -> None:
     task = Regress(("y",), (0.0,), (1.0,))
     results = [
         fold_result(1, k + 1, [k], [[0.0]], {"n": 1, "rmse": rmse}) for k, rmse in enumerate([0.1, 0.1, 4.0, 0.2])
     ]
-    cv = summarize_folds(results, torch.zeros(4, 1), task)
+    cv = summarize_folds(results, torch.zeros(4, 1), task, chosen=True)
     low, high = cv["interval"]["rmse"]
     assert low == 0.0
     assert high > 4
 
 
 def test_the_summary_for_a_terminal_has_every_figure(results) -> None:
-    lines = summary_lines({"cv": summarize_folds(results, TARGETS, TASK)})
+    lines = summary_lines({"cv": summarize_folds(results, TARGETS, TASK, chosen=True)})
     assert lines[0].startswith("accuracy 50.00 ± 40.82 %")
     assert lines[1] == "loss 0.5 ± 0"
 

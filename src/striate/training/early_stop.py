@@ -11,7 +11,7 @@ from typing import Any
 
 from striate.errors import ConfigError
 from striate.tasks.task import Task
-from striate.training.config import BudgetConfig
+from striate.training.config import BudgetConfig, Config
 from striate.training.events import EpochRow
 
 
@@ -111,6 +111,11 @@ def training_is_over(history: Sequence[EpochRow], task: Task, budget: BudgetConf
     """Whether the last epoch was one too many without a better one, or reached the target."""
     reached = bool(history) and reaches(history[-1].val, budget.target, task)
     return reached or out_of_patience(history, task, budget.patience)
+
+
+def chooses_by_validation(config: Config) -> bool:
+    """Whether validation says which epoch is the result, or when to end."""
+    return config.keep == "best" or bool(config.budget.patience) or config.budget.target is not None
 
 
 def early_end(history: Sequence[EpochRow], task: Task, epochs: int, target: float | None = None) -> str | None:

@@ -57,18 +57,20 @@ def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
 _FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) -> dict[str, Any]:
+def summarize_folds(
+    results: Sequence[FoldResult], targets: torch.Tensor, task: Task, *, chosen: bool
+) -> dict[str, Any]:
     """The entry `cv` of metrics.json.
 
-    `targets` are those of the whole pool, in the order of ids. `mean` and `std` are over all folds of all
-    repeats (std with J − 1 in the divisor, None for one fold); `interval` is that of the mean of the headline metric.
-    `per_repeat` pools the predictions of each repeat, which cover every sample once, measures them together
-    (`values`), and gives mean and std of that over repeats (std None for one repeat).
+    `targets` are those of the whole pool, in the order of ids; `chosen` as in `held_share`. `mean` and `std` are over
+    all folds of all repeats (std with J − 1 in the divisor, None for one fold); `interval` is that of the mean of the
+    headline metric. `per_repeat` pools the predictions of each repeat, which cover every sample once, measures them
+    together (`values`), and gives mean and std of that over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
     pooled = [_pooled(torch.from_numpy(pooled_predictions(results, repeat)), targets, task) for repeat in repeats]
     keys = _keys([result.metrics for result in results])
-    center = headline_mean(results, task)
+    center = resampled_mean([float(r.metrics[task.headline]) for r in results], held_share(results, chosen=chosen))
     return {
         "folds": len(results) // len(repeats),
         "repeats": len(repeats),
@@ -92,14 +94,9 @@ def _pooled(decoded: torch.Tensor, targets: torch.Tensor, task: Task) -> dict[st
     return {task.headline: task.headline_figure().value(task.rows_for(decoded, targets)), **measured}
 
 
-def headline_mean(results: Sequence[FoldResult], task: Task) -> ResampledMean:
-    """The mean of the headline metric over folds, with an interval that knows that folds overlap."""
-    return resampled_mean([float(r.metrics[task.headline]) for r in results], held_share(results))
-
-
-def held_share(results: Sequence[FoldResult]) -> float:
-    """Samples held out for each that was learned from (validation samples included: they chose the epoch)."""
-    return float(np.mean([len(r.ids) / (r.n_train + r.n_val) for r in results]))
+def held_share(results: Sequence[FoldResult], *, chosen: bool) -> float:
+    """Samples held out for each that was learned from: validation samples only where an epoch was `chosen` by them."""
+    return float(np.mean([len(r.ids) / (r.n_train + chosen * r.n_val) for r in results]))
 
 
 def pooled_predictions(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
@@ -152,13 +149,13 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, *(entry["comparison"]["sentence"] for entry in metrics.get("baselines", ()))]
 
 
-def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[str, Any]:
+def compare_folds(results: Sequence[FoldResult], name: str, task: Task, *, chosen: bool) -> dict[str, Any]:
     """How the network stands against the baseline `name` on the same folds: mean, std, and the paired comparison of
-    the headline metric, positive in the network's favor."""
+    the headline metric, positive in the network's favor; `chosen` as in `held_share`."""
     key, sign = task.headline, 1 if task.higher_is_better else -1
     measured = [result.baselines[name] for result in results]
     leads = [sign * (float(r.metrics[key]) - float(b[key])) for r, b in zip(results, measured, strict=True)]
-    lead = resampled_mean(leads, held_share(results))
+    lead = resampled_mean(leads, held_share(results, chosen=chosen))
     keys = [k for k in _keys(measured) if k != "seconds"]
     return {
         "name": name,

@@ -30,6 +30,7 @@ from striate.studies.cross_validation.plan_cross_validation import CrossValidati
 from striate.tasks.registry import metric_named, metric_text
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict, config_to_yaml
+from striate.training.early_stop import chooses_by_validation
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.prepare import Prepared
@@ -175,13 +176,14 @@ def _line(result: FoldResult, study: CrossValidation) -> str:
 
 def _metrics(study: CrossValidation, results: list[FoldResult]) -> dict[str, Any]:
     module, task, samples = study.first.state.module, study.first.task, study.pool.samples
+    chosen = chooses_by_validation(study.config)
     metrics = {
         "task": task.name,
         "model": study.config.model.name,
         "data": study.pool.data.name,
         "params": count_parameters(module),
         "macs": count_macs(module, study.pool.data.input_shape),
-        "cv": summarize_folds(results, samples.targets, task),
+        "cv": summarize_folds(results, samples.targets, task, chosen=chosen),
         # What a single training has, and folds do not: one place for each key, whatever wrote the file.
         **dict.fromkeys(("train", "val", "test", "epochs", "images_per_second")),
         "train_seconds": round(sum(result.seconds for result in results), 3),
@@ -189,5 +191,5 @@ def _metrics(study: CrossValidation, results: list[FoldResult]) -> dict[str, Any
         "plan": config_to_dict(study.config)["execution"],
     }
     if study.config.baseline:
-        metrics["baselines"] = [compare_folds(results, name, task) for name in results[0].baselines]
+        metrics["baselines"] = [compare_folds(results, name, task, chosen=chosen) for name in results[0].baselines]
     return metrics
