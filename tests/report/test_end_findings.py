@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -27,6 +28,25 @@ def test_one_class_everywhere_comes_with_the_command_of_a_longer_training(tmp_pa
     assert text == "Train for longer"
     assert main(shlex.split(command)) == 0
     assert (tmp_path / "a run-longer" / "metrics.json").exists()
+
+
+def test_a_training_that_patience_ended_is_advised_to_go_on_without_it(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (70, 24, 24), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x=x, y=np.arange(70) % 12 // 7)
+    run = striate.train(
+        tmp_path / "noise.npz", "conv(2,3) gap fc(2)", epochs=12, lr=0.5, out=tmp_path / "run",
+        set={"execution.plan": "plain", "budget.patience": 1},
+    )  # fmt: skip
+    (finding,) = [finding for finding in run.metrics["findings"] if finding["code"] == "fit.one-class"]
+    text, longer, search = finding["remedy"].split(": striate ")
+    assert text == "Train for longer, without the patience that ended it"
+    assert (
+        longer
+        == f"train --config {run.path}/config.yaml --patience 0 --out {run.path}-longer; or at another rate than 0.5"
+    )
+    assert search == f"lr-find --config {run.path}/config.yaml"
+    assert main(shlex.split(longer.partition(";")[0])) == 0
+    assert json.loads((tmp_path / "run-longer" / "metrics.json").read_text())["epochs"] == 12
 
 
 def test_rare_classes_are_told_in_whole_sentences(tmp_path: Path) -> None:

@@ -170,10 +170,10 @@ def _overfit(curves: Curves) -> Finding | None:
 def too_short(curves: Curves) -> Finding | None:
     """Whether a run hardly trained: few passes over its data, or a training loss that still fell clearly at its end.
     None for others, and for one that its patience or its target ended."""
-    steps = int(curves.columns.get("step", (0,))[-1])
+    steps = _steps(curves)
     passes = math.inf if curves.passes is None else curves.passes
     few, fell = passes < FEW_PASSES or (passes < _ENOUGH and steps < FEW_STEPS), _still_fell(curves)
-    if not (few or fell) or _ended_by_itself(curves, steps):
+    if not (few or fell) or ended_early(curves):
         return None
     if few:
         made = f"{short_number(passes)} {'pass' if passes == 1 else 'passes'}"
@@ -207,10 +207,14 @@ def _still_fell(curves: Curves) -> str:
     return "" if over else f"the training loss still fell by {100 * fell:.0f} % in the last {several(part, 'epoch')}"
 
 
-def _ended_by_itself(curves: Curves, steps: int) -> bool:
+def _steps(curves: Curves) -> int:
+    return int(curves.columns.get("step", (0,))[-1])
+
+
+def ended_early(curves: Curves) -> bool:
     """Whether training had steps left when it ended: it had reached its target, or got no better."""
     planned = None if curves.run is None else config_from_yaml(curves.run.config).budget.steps
-    return planned is not None and steps < planned
+    return planned is not None and _steps(curves) < planned
 
 
 def _longer(curves: Curves) -> Remedy:

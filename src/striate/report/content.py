@@ -13,7 +13,8 @@ from typing import Any
 from striate.account.ledger import Ledger
 from striate.account.remarks.parts import teacher_remarks
 from striate.doctor.in_options import in_options
-from striate.doctor.run_curves import curve_findings, read_curves
+from striate.doctor.run_curves import curve_findings, ended_early, read_curves
+from striate.errors import pasted
 from striate.records import Finding, Remedy
 from striate.report.summary import short_layer_table
 from striate.runs.directory import RunDirectory
@@ -22,7 +23,7 @@ from striate.runs.events import read_notes
 from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.task import TRAIN_LONGER
-from striate.training.config import Config
+from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import config_to_yaml
 from striate.training.own_names import how_to_repeat, how_to_train_longer
 from striate.training.prepare import Prepared
@@ -170,19 +171,34 @@ def end_findings(
     of_predictions = (*prepared.task.noticed(test), *of_validation)
     targets = prepared.task.diagnosed_as
     classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
-    found = *of_predictions, *curve_findings(read_curves(run, classes, passes))
+    curves = read_curves(run, classes, passes)
+    found = *of_predictions, *curve_findings(curves)
     told = (in_options(finding, prepared.config) for finding in found if finding.code not in known)
-    return tuple(_with_command(finding, run, prepared.config, passes) for finding in told)
+    return tuple(_with_command(finding, run, prepared.config, passes, early=ended_early(curves)) for finding in told)
 
 
-def _with_command(finding: Finding, run: RunDirectory, config: Config, passes: float) -> Finding:
+def _longer_budget(budget: BudgetConfig, passes: float) -> str:
+    return (
+        f"--epochs {math.ceil(_LONGER * passes)}"
+        if budget.minutes is None
+        else f"--minutes {_LONGER * budget.minutes:g}"
+    )
+
+
+def _with_command(finding: Finding, run: RunDirectory, config: Config, passes: float, *, early: bool) -> Finding:
     """The finding with the command of a longer training, where that is its advice and the data and the network have
-    names."""
+    names; of one that ended `early` without what ended it, since its budget was not used up."""
     told = finding.remedy
     if not isinstance(told, Remedy) or told.advice != TRAIN_LONGER or told.command:
         return finding
-    minutes = config.budget.minutes
-    budget = f"--epochs {math.ceil(_LONGER * passes)}" if minutes is None else f"--minutes {_LONGER * minutes:g}"
+    budget, text = _longer_budget(config.budget, passes), str(told)
+    ends = {"patience": "0"} if early and config.budget.patience else {}
+    ends |= {"target": "null"} if early and config.budget.target is not None else {}
+    if ends:
+        budget = " ".join(f"--{name} {off}" for name, off in ends.items())
+        text = f"{told}, without the {' and the '.join(ends)} that ended it"
     command = how_to_train_longer(run, config, budget)
-    text = f"{told}." if command is None else f"{told}: {command}"
+    text = f"{text}." if command is None else f"{text}: {command}"
+    if ends and command is not None and config.optim.name != "own-rule":
+        text += f"; or at another rate than {config.optim.lr:g}: striate lr-find --config {pasted(run.config)}"
     return replace(finding, remedy=Remedy(text, settings=told.settings, advice=told.advice))

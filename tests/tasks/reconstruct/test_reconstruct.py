@@ -127,6 +127,13 @@ def test_typical_mistakes_are_named(mistake: str, code: str | None) -> None:
     assert [finding.code for finding in found] == ([code] if code else [])
 
 
+def test_one_image_for_all_has_a_remedy_for_any_network() -> None:
+    images = _images(200)
+    (found,) = reconstruction_findings(_evaluation(images, (images / 255).mean(0, keepdim=True).expand(images.shape)))
+    assert "--lr; for a network that gradients train, striate lr-find" in found.remedy
+    assert "where the network has relu, leaky" in found.remedy
+
+
 def test_divergence_is_that_of_the_mean_activation() -> None:
     network = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Sigmoid())
     nn.init.zeros_(network[0].weight)

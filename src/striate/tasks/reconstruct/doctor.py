@@ -50,8 +50,8 @@ def _same_image(evaluation: Evaluation) -> Finding | None:
         threshold=f"at least {percent(SAME)}",
         why="Whatever the network sees, it gives about the same image, the mean of all: nothing of the image comes "
         "through the code. Its units are dead or saturated, or the rate is too low or too high.",
-        remedy="Train for longer; if that does not help: another rate (striate lr-find), or units that do not die in "
-        "place of relu, such as leaky.",
+        remedy="Train for longer; if that does not help: another rate (--lr; for a network that gradients train, "
+        "striate lr-find finds one), or, where the network has relu, leaky in its place.",
     )
 
 
