@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 import striate
 from striate.cli import main
-from striate.errors import UsageError
+from striate.errors import RunError, UsageError
 from striate.exporting.exported_file import ExportedFile, _File
 from striate.exporting.exported_network import ExportedNetwork
 from striate.serving import door
@@ -239,12 +239,35 @@ def test_runs_have_names_and_newer_weights_are_taken(
 
 
 def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
-    with pytest.raises(UsageError, match="two runs called digits"):
-        Service([run, run], striate.load, Limits())
+    for paths, kind in (([run, run], "folder"), ([run / "checkpoints/best.pt"] * 2, "folder")):
+        with pytest.raises(UsageError, match="two runs called digits") as caught:
+            Service(paths, striate.load, Limits())
+        assert caught.value.remedy == f"rename the {kind} of one"
     with pytest.raises(UsageError, match="a finished run, or a checkpoint"):
         Service([Path("nowhere")], striate.load, Limits())
     with pytest.raises(UsageError, match="8 or more"):
         striate.serve(run, token="short")
+
+
+def test_a_run_without_a_checkpoint_yet_is_told_how_to_go_on(run: Path, own_folder: Path) -> None:
+    shutil.copytree(run, "begun")
+    Path("begun/metrics.json").unlink()
+    shutil.rmtree("begun/checkpoints")
+    with pytest.raises(RunError) as caught:
+        Service([Path("begun")], striate.load, Limits())
+    assert caught.value.remedy == "striate train --resume begun"
+
+
+def test_files_of_one_name_are_served_with_their_suffix(run: Path, own_folder: Path) -> None:
+    Path("other").mkdir()
+    shutil.copytree(run, "digits")
+    for place in ("digits.pt", "other/digits.pt"):
+        shutil.copy(run / "checkpoints/best.pt", place)
+    service = Service([Path("digits"), Path("digits.pt")], striate.load, Limits())
+    assert [served.name for served in service.runs] == ["digits", "digits.pt"]
+    with pytest.raises(UsageError, match=r"two runs called digits\.pt") as caught:
+        Service([Path("digits"), Path("digits.pt"), Path("other/digits.pt")], striate.load, Limits())
+    assert caught.value.remedy == "rename the file of one"
 
 
 @pytest.mark.slow

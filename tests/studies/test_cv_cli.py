@@ -94,9 +94,16 @@ def test_resume_takes_no_cv_beside_it(capsys) -> None:
     assert "--resume RUN alone" in capsys.readouterr().err
 
 
-def test_eval_and_predict_say_that_there_is_no_network(capsys) -> None:
+def test_verbs_say_that_there_is_no_network(capsys) -> None:
     assert main(["train", table(), "--cv", "2", "--out", "cv", *QUICK]) == 0
-    for words in (["eval", "cv"], ["predict", "cv", "x.png"], ["verify", "cv"]):
+    for words in (
+        ["eval", "cv"],
+        ["predict", "cv", "x.png"],
+        ["verify", "cv"],
+        ["summary", "cv"],
+        ["serve", "cv"],
+        ["train", table(), "--model", "cv"],
+    ):
         assert main(words) == 2
         said = capsys.readouterr().err
         assert "saves no network" in said

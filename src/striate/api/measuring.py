@@ -14,7 +14,7 @@ from typing import Any
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
-from striate.api.networks import load, with_rule_of
+from striate.api.networks import how_to_finish, load, with_rule_of
 from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
@@ -134,7 +134,14 @@ def _evaluate(
 
 
 def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) -> Evaluation:
-    """With what the run's validation says that can be done better without training again."""
+    """With what the run's validation says that can be done better without training again, and whether there is more
+    to train."""
+    if (remedy := how_to_finish(run)) is not None:
+        note = (
+            f"{run.path} is not finished: its network is the one saved so far, and what is measured at the end is "
+            f"missing, such as a temperature; to finish it: {remedy}"
+        )
+        measured = replace(measured, notes=(*measured.notes, note))
     with suppress(RunError):  # what is damaged says nothing
         kept = saved_predictions(run, "val")
         if kept is not None:

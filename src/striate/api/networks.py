@@ -32,14 +32,15 @@ from striate.models.trusted_code import is_named, take_as
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
+from striate.runs.lock import owner
 from striate.runs.plain_files import is_there, typed
-from striate.studies.cross_validation.cv_report import final_command
 from striate.tasks.config import ByClass
 from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
 from striate.training.chosen_network import refuse_changed_file
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
+from striate.training.own_names import how_to_resume
 from striate.training.prepare import read_data
 from striate.training.rewards.player import learned_from_rewards, player_refused
 from striate.training.trained import Trained, trained_from_dict
@@ -85,9 +86,6 @@ def load(
         return with_rejection_of(path, with_rule_of(path, loaded, cost, threshold), reject)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
     if not is_there(file):
-        if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
-            got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
-            raise RunError(str(path), got, "a run with a network", final_command(path))
         raise without_checkpoint(open_run(path), file)
     with same_random_state():  # a network has weights of its own before it gets those of the file
         saved = load_checkpoint(file, device)
@@ -155,14 +153,28 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
     run has no temperature."""
     task = trained.task.calibrated(1.0)
     temperature = read_temperature(run)
+    if temperature is None and (remedy := how_to_finish(run)) is not None:
+        got = "no temperature: the run is not finished, and one is fitted at its end"
+        raise RunError(str(run.path), got, "a finished run", f"{remedy}; or leave out --calibrated")
     if temperature is None:
+        there = is_there(run.evaluation)
+        written = "" if there else f"striate eval {pasted(run.path)} writes the file, which is missing; or "
         raise RunError(
             str(run.evaluation),
             "no temperature",
             "a classification with right and wrong answers in validation, and its evaluation.json",
-            f"striate eval {pasted(run.path)} writes the file where it is missing; or leave out --calibrated",
+            f"{written}leave out --calibrated",
         )
     return replace(trained, task=task.calibrated(temperature.value))
+
+
+def how_to_finish(run: RunDirectory) -> str | None:
+    """What finishes the run; None where it is finished."""
+    if is_there(run.metrics_json):
+        return None
+    if (process := owner(run.path)) is not None:
+        return f"wait until {process} has trained it"
+    return how_to_resume(run.path, config_from_yaml(run.config))
 
 
 @known_keywords

@@ -16,7 +16,6 @@ from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
 from striate.runs.plain_files import is_there
-from striate.studies.cross_validation.cv_report import final_command
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -69,7 +68,8 @@ def verify(
     if steps is not None and steps < 1:
         raise UsageError("--steps", str(steps), "1 or more", "--steps 100, or leave it out")
     run = open_run(Path(path))
-    _refuse_unverifiable(run, config := config_from_yaml(run.config))
+    _refuse_unverifiable(run)
+    config = config_from_yaml(run.config)
     module = module_of_run(config.model.name, module)
     files = check_files(run)
     last = read_last(run)
@@ -113,10 +113,7 @@ def _replay(
 _WITHOUT = "nothing can be replayed here; the files were read and are whole"
 
 
-def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
-    if config.cv is not None:
-        got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
-        raise RunError(str(run.path), got, "a run with checkpoints", final_command(run.path))
+def _refuse_unverifiable(run: RunDirectory) -> None:
     if (name := owner(run.path)) is not None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)

@@ -103,7 +103,7 @@ def _run(
 
 def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
-    from striate.studies.cross_validation.cv_report import final_command
+    from striate.runs.directory import final_command
     from striate.studies.cross_validation.cv_summary import summary_lines
 
     for line in summary_lines(metrics):

@@ -19,7 +19,7 @@ import torch
 from torch.serialization import get_crc32_options, set_crc32_options
 
 from striate.errors import RunError, pasted
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, final_command
 from striate.runs.events import append_event, cut_torn_end, read_events
 from striate.runs.files import explained, filled_beside, write_atomic
 from striate.runs.plain_files import folder_of, is_there, open_plain
@@ -183,7 +183,11 @@ def take_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
 
 
 def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
-    """What is said where a checkpoint is not there: the run has none yet or, where it is finished, no longer."""
+    """What is said where a checkpoint is not there: a cross-validation saves none, the run has none yet or, where it is
+    finished, no longer."""
+    if is_there(run.folds):
+        got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
+        return RunError(str(run.path), got, "a run with a network", final_command(run.path))
     if not run.metrics_json.exists():
         remedy = f"striate train --resume {pasted(run.path)}"
         return RunError(str(run.path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)

@@ -60,6 +60,11 @@ class RunDirectory:
         return self.path / "split.csv"
 
     @property
+    def folds(self) -> Path:
+        """Which fold of a cross-validation holds out which sample; other runs have none."""
+        return self.path / "folds.csv"
+
+    @property
     def seen(self) -> Path:
         """A digest a line of the content of each training and validation sample."""
         return self.path / "seen.txt"
@@ -209,6 +214,11 @@ def open_run(path: Path) -> RunDirectory:
         remedy = f"one of: {', '.join(map(str, nearby[-5:]))}" if nearby else "striate train mnist5k --out runs/first"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
+
+
+def final_command(run: Path) -> str:
+    """What trains one network as the folds of the cross-validation at `run` were, when pasted."""
+    return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
 def refuse_strange(path: Path) -> None:

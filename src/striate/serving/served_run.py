@@ -17,6 +17,7 @@ from striate.errors import DataError, RunError, UsageError
 from striate.evaluation.written_inference import written_inference
 from striate.inference.predictor import Predictor, batch_size
 from striate.models.weights.named import TENSORS
+from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import open_run
 from striate.training.trained import Read, Trained
 
@@ -117,13 +118,15 @@ def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
 
 def weights_stamp(path: Path) -> tuple[int, int, int]:
     """Changes when the file of the weights is replaced or written; of a run that of its best checkpoint, of a hub's
-    folder its tensors. Raises UsageError where there is none."""
+    folder its tensors. Raises RunError or UsageError where there is none."""
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
     if path.is_dir() and (path / TENSORS).is_file() and not file.exists():
         file = path / TENSORS
     try:
         status = file.stat()
     except OSError as error:
+        if path.is_dir():
+            raise without_checkpoint(open_run(path), file) from None
         got, expected = error.strerror or "cannot be read", "a finished run, or a checkpoint"
         raise UsageError(f"serve {path}", f"{file}: {got}", expected, "striate train, then striate serve RUN") from None
     return status.st_mtime_ns, status.st_size, status.st_ino

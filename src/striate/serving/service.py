@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,10 +82,7 @@ class Service:
         self._compute = ThreadPoolExecutor(1, "predict")
         self._desks: dict[str, Desk] = {}
         for path in paths:
-            run = open_served(path, load, _name(path))
-            if run.name in self._desks:
-                expected = "runs of different names"
-                raise UsageError("serve", f"two runs called {run.name}", expected, "rename the folder of one")
+            run = open_served(path, load, _name(path, self._desks))
             self._desks[run.name] = self._desk(run)
 
     def _desk(self, run: ServedRun) -> Desk:
@@ -161,7 +158,15 @@ class Service:
         self._compute.shutdown(wait=False, cancel_futures=True)
 
 
-def _name(path: Path) -> str:
-    """What a run is called: its folder, also of a checkpoint in it."""
+def _name(path: Path, taken: Collection[str]) -> str:
+    """What a run is called: its folder, also of a checkpoint in it; a file without its suffix, and with it where the
+    other name is taken, as that of a run is beside its export. Raises UsageError where both are."""
     place = path.absolute()
-    return place.parent.parent.name if place.parent.name == "checkpoints" else place.stem
+    checkpoint = place.parent.name == "checkpoints"
+    short, whole = (place.parent.parent.name,) * 2 if checkpoint else (place.stem, place.name)
+    if short not in taken:
+        return short
+    if whole not in taken:
+        return whole
+    kind = "file" if place.is_file() and not checkpoint else "folder"
+    raise UsageError("serve", f"two runs called {whole}", "runs of different names", f"rename the {kind} of one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from striate.errors import RunError
 from striate.evaluation.assessment import assess_run, is_saved_whole, read_gap, read_temperature, save_assessment
 from striate.runs.directory import open_run
 from striate.runs.files import finite
+from striate.runs.lock import owned
 from striate.runs.predictions import read_predictions
 from striate.statistics.estimate import plain
 
@@ -128,6 +130,29 @@ def test_without_a_temperature_calibrated_answers_are_refused(run, tmp_path):
     with pytest.raises(RunError, match="no temperature"):
         striate.load(copy, calibrated=True)
     assert striate.load(copy).classes == ("green", "red")
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_of_a_run_that_is_not_finished_that_is_told(run, folder, tmp_path, trains):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    for name in ("metrics.json", "evaluation.json"):
+        (copy / name).unlink()
+    remedy = r"wait until process \d+" if trains else f"striate train --resume {copy}"
+    with owned(copy) if trains else nullcontext():
+        measured = striate.evaluate(copy, folder / "all.csv")
+        with pytest.raises(RunError, match="the run is not finished") as caught:
+            striate.load(copy, calibrated=True)
+    assert re.search(remedy, caught.value.remedy)
+    assert re.search(rf"{copy} is not finished: .*{remedy}", " ".join(measured.notes))
+    assert "could be fitted" not in str(measured)
+
+
+def test_a_finished_run_without_a_temperature_is_not_measured_again(run, monkeypatch):
+    monkeypatch.setattr("striate.api.networks.read_temperature", lambda _: None)
+    with pytest.raises(RunError, match="no temperature") as caught:
+        striate.load(run.path, calibrated=True)
+    assert caught.value.remedy == "leave out --calibrated"
 
 
 def test_test_data_choose_nothing():

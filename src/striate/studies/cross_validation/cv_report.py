@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from striate.errors import pasted
 from striate.records import Finding
 from striate.report.numbers import environment_table, metric
 from striate.report.page import as_base64, page_environment
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, final_command
 from striate.runs.files import write_text
 from striate.studies.cross_validation.cv_summary import pooled_predictions, sentences
 from striate.studies.cross_validation.fold import FoldResult
@@ -87,11 +85,6 @@ def make_content(
         command=how_to_repeat(run, study.config),
         final_command=final_command(run.path),
     )
-
-
-def final_command(run: Path) -> str:
-    """What trains one network as the folds were, when pasted."""
-    return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
 def _figures(cv: Mapping[str, Any]) -> Table:

@@ -85,7 +85,7 @@ def write_assignment(run: RunDirectory, pool: Pool, dealt: NDArray[np.int64]) ->
         place = places.get(number)
         homes = [row.split] * len(dealt) if place is None else (dealt[:, place] + 1).tolist()
         rows.append([row.path, row.label, *homes])
-    write_text(run.path / "folds.csv", csv_text(header, rows))
+    write_text(run.folds, csv_text(header, rows))
 
 
 def write_curves(run: RunDirectory, results: Sequence[FoldResult]) -> None:

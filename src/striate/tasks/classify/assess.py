@@ -212,7 +212,7 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     if n < FEWEST:
         sentences.append(f"No slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
     if temperature is None:
-        sentences.append("No calibrated metrics: no temperature could be fitted on the validation split.")
+        sentences.append("No calibrated metrics: no temperature was fitted on the validation split.")
     return tuple(sentences)
 
 

@@ -133,7 +133,7 @@ def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[
     if not probable:
         sentences.append("No calibration: saved masks have no probabilities.")
     elif temperature is None:
-        sentences.append("No calibrated metrics: no temperature could be fitted on the validation split.")
+        sentences.append("No calibrated metrics: no temperature was fitted on the validation split.")
     return tuple(sentences)
 
 
