@@ -21,7 +21,8 @@ def test_shares_are_percent_and_the_sign_stays_with_the_number():
     assert percent(0.9766) == "97.7\u00a0%"
     assert metric("accuracy", 0.5) == "50.0\u00a0%"
     assert metric("accuracy_interval", [0.1, 0.25]) == "10.0\u00a0% to 25.0\u00a0%"
-    assert metric("macro_f1", 1.0) == "1.000"
+    assert metric("r2", 1.0) == "1.000"
+    assert metric("macro_f1", 0.918) == metric("accuracy", 0.918)
     assert metric("r2", None) == "–"
 
 

@@ -15,7 +15,7 @@ from striate.tasks.regress.task import Regress
 GOLDEN = """\
 flowers, test split: 60 samples, 3 classes
   accuracy          90.00 %   95 % interval 79.85 % to 95.34 % (Wilson)
-  macro F1          0.8987
+  macro F1          89.87 %
   loss              0.3125
 
   class              n  precision  recall  95 % interval     F1

@@ -21,7 +21,7 @@ ACCURACY = Metric("accuracy", "accuracy", "share")
 METRICS = (
     ACCURACY,
     Metric("top5", "top 5", "share", brief=False, above_classes=5),
-    Metric("macro_f1", "macro F1", brief=False),
+    Metric("macro_f1", "macro F1", "share", brief=False),
 )
 
 
