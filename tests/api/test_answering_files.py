@@ -58,6 +58,17 @@ def test_every_file_is_answered_in_order_or_has_an_error(folder: Path) -> None:
     assert [answer.path for answer in answers] == [answer.path for answer in found]  # once more, from the beginning
 
 
+def test_a_sample_of_a_named_set_is_predicted_as_from_the_command_line() -> None:
+    network = trained()
+    (line,) = answer_files(network, ["digits#3"])
+    assert line.prediction is not None
+    alone, (listed, _) = network.predict("digits#3"), network.predict(["digits#3", np.zeros((8, 8), np.uint8)])
+    assert alone.fields == line.prediction.fields
+    assert listed.label == alone.label
+    with pytest.raises(DataError, match="a number from 0 to 1796"):
+        network.predict("digits#9999")
+
+
 def test_threads_end_with_an_iteration_that_is_left_early(folder: Path) -> None:
     before = threading.active_count()
     answering = iter(answer_files(trained(), [str(folder / "001.png"), folder]))

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from striate.api.networks import load
-from striate.api.subject import sample_input
 from striate.api.training import Run
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
@@ -26,7 +25,7 @@ from striate.inference.predictor import Predictor, batch_size, plain_predictor
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
 from striate.training.trained import Prediction, Trained
-from striate.visualize.picture import names_sample
+from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several
 
 _MOST_AT_ONCE = 64

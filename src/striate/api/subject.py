@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from striate.account.ledger import Shape
@@ -20,7 +19,6 @@ from striate.api.networks import load
 from striate.data.dataset import Dataset, Preparation, Split, join_splits
 from striate.data.environments.open_environment import is_environment, open_environment
 from striate.data.media.every_medium import kind_of_shape, medium_of
-from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.data.predict_inputs import require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
@@ -39,7 +37,7 @@ from striate.training.prepare import read_data
 from striate.training.rewards.player import Player, load_player
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import spread
-from striate.visualize.picture import names_sample, sample_picture
+from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several, type_of
 
 if TYPE_CHECKING:
@@ -176,15 +174,6 @@ class Subject:
             return raw.cpu().numpy() if raw.shape[0] in (1, 3) and raw.dtype == torch.uint8 else None
         drawn = medium.drawn(raw.cpu().numpy(), self.preparation)
         return None if drawn is None else drawn[None] if drawn.ndim == 2 else np.moveaxis(drawn, -1, 0)
-
-
-def sample_input(name: str, preparation: Preparation, announce: Announce | None = None) -> NDArray[np.uint8]:
-    """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
-    values = sample_picture(name, announce).values
-    picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
-    if not medium_of(preparation.kind).shows_itself:
-        return medium_of(preparation.kind).prepare(picture, preparation)
-    return prepare_image(picture, name, preparation)
 
 
 def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce) -> Subject:

@@ -28,6 +28,7 @@ from striate.machine.precision import Precision
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
+from striate.visualize.picture import names_sample, sample_input
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,7 +83,7 @@ class Trained:
     @overload
     def predict(self, images: list[Input], *, plan: Asked = "auto") -> list[Prediction]: ...
     def predict(self, images: Input | list[Input], *, plan: Asked = "auto") -> Prediction | list[Prediction]:
-        """Predict one image or a list of them: paths, PIL images, or arrays.
+        """Predict one image or a list of them: paths, samples of named data sets (`digits#3`), PIL images, or arrays.
 
         Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
         training shape, without batch: (C, H, W) or (H, W) uint8 for images, (F,) numbers for tables.
@@ -91,6 +92,10 @@ class Trained:
         """
         if not isinstance(images, list):
             return self.predict([images], plan=plan)[0]
+        images = [
+            sample_input(image, self.preparation) if isinstance(image, str) and names_sample(image) else image
+            for image in images
+        ]
         files = any(isinstance(image, str | Path) for image in images)
         inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
         placed = [self.placement(image) for image in images]

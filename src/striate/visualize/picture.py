@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, turn_of
+from striate.data.media.every_medium import medium_of
+from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, prepare_image, turn_of
 from striate.data.media.image.raster_files import RasterHeader, header_of, may_be_raster
 from striate.data.media.image.raster_medium import small_picture
 from striate.errors import DataError, pasted
@@ -19,6 +20,7 @@ from striate.runs.files import user_path
 from striate.wording import several
 
 if TYPE_CHECKING:
+    from striate.data.dataset import Preparation
     from striate.data.listing import Listing
 
 Bytes = NDArray[np.uint8]
@@ -173,7 +175,6 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     Raises DataError where there is no such set or sample, or it holds no images.
     """
     from striate.data.config import DataConfig
-    from striate.data.media.every_medium import medium_of
     from striate.data.sources.list_source import list_source
     from striate.data.sources.named import catalogue, info
 
@@ -195,6 +196,17 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     label = listing.labels[number] if number < len(listing.labels) else ""
     read = listed_picture(listing, number)
     return replace(read, notes=(f"{text} is a picture of: {label}", *read.notes))
+
+
+def sample_input(
+    name: str, preparation: Preparation, announce: Callable[[str], None] | None = None
+) -> NDArray[np.uint8]:
+    """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
+    values = sample_picture(name, announce).values
+    picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    if not medium_of(preparation.kind).shows_itself:
+        return medium_of(preparation.kind).prepare(picture, preparation)
+    return prepare_image(picture, name, preparation)
 
 
 def listed_picture(listing: Listing, number: int) -> Picture:
