@@ -123,8 +123,11 @@ def test_a_network_whose_file_has_changed_predicts_nothing(striate, photos) -> N
     data = photos(2, 8, 8)
     assert striate("train", data, "--model", "net.py:build", "--epochs", "1", "--plan", "plain", "--out", "r").code == 0
     Path("net.py").write_text(f"{code}\n# another state of the file\n")
-    for verb in (["predict", "r", data], ["show", "r", "filters"], ["export", "r", "--out", "r.onnx"], ["eval", "r"]):
+    verbs = (["predict", "r", data], ["show", "r", "filters"], ["export", "r", "--out", "r.onnx"], ["eval", "r"])
+    for verb in (*verbs, ["train", data, "--model", "r"], ["train", data, "--weights", "r"]):
         striate(*verb).refused("has changed since the run was started")
+    quick = ["--epochs", "1", "--plan", "plain"]
+    assert striate("train", data, "--model", "net.py:build", "--weights", "r", *quick).code == 0
     Path("net.py").write_text(code)
     assert striate("predict", "r", data).code == 0
 

@@ -37,10 +37,9 @@ from striate.runs.plain_files import is_there, typed
 from striate.tasks.config import ByClass
 from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
-from striate.training.chosen_network import refuse_changed_file
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
-from striate.training.own_names import how_to_resume
+from striate.training.own_names import how_to_resume, refuse_changed_network
 from striate.training.prepare import read_data
 from striate.training.rewards.player import learned_from_rewards, player_refused
 from striate.training.trained import Trained, trained_from_dict
@@ -98,20 +97,10 @@ def load(
         name = network.get("name") if isinstance(network, dict) else None
         made = module_of_run(name, module)
         if made is None and isinstance(name, str) and names_file(name) and is_named(name):
-            _refuse_changed_code(path, name)
+            refuse_changed_network(path, name)
         trained = trained_from_dict(saved, str(file), torch.device(device), made)
     trained = with_temperature_of(open_run(path), trained) if calibrated else trained
     return with_rejection_of(path, with_rule_of(path, trained, cost, threshold), reject)
-
-
-def _refuse_changed_code(path: Path, name: str) -> None:
-    """Raise ModelError where the file of the run's network has changed; a checkpoint alone does not say what it was."""
-    try:
-        config = open_run(path).config
-    except RunError:
-        return
-    remedy = f"train anew: striate train --config {pasted(config)} --model.digest null"
-    refuse_changed_file(name, config_from_yaml(config).model.digest, remedy)
 
 
 def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Trained:

@@ -83,6 +83,18 @@ def call_factory(
     return made
 
 
+def refuse_changed_file(name: str, digest: str | None, remedy: str) -> None:
+    """Raise ModelError where the file behind a `file.py:function` is not the one with the SHA-256 `digest`, where that
+    is known; `remedy` is what else can be done than to put the old file back."""
+    if digest not in (None, source_digest(name)):
+        raise ModelError(
+            f"model {name}",
+            "a file that has changed since the run was started",
+            f"the file with the SHA-256 {str(digest)[:12]}…",
+            f"put the old file back, or {remedy}",
+        )
+
+
 def object_from_file(text: str) -> object:
     """What `file.py` has under the name behind the colon: a class or a function; runs the file, calls nothing.
 

@@ -9,7 +9,7 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
-from striate.models.from_file import resolve_name, source_digest
+from striate.models.from_file import refuse_changed_file, resolve_name, source_digest
 from striate.models.initialization.reinitialize import materialize
 from striate.models.layer_strings.layer_string import layers_of_pasted, parse_layers
 from striate.models.layer_strings.shapes import plan_network
@@ -47,18 +47,6 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
     refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))
     refuse_changed_file(name, config.model.digest, "train anew with --model.digest null")
     return replace(config, model=replace(config.model, name=name, digest=source_digest(name))), notes
-
-
-def refuse_changed_file(name: str, digest: str | None, remedy: str) -> None:
-    """Raise ModelError where the file behind a `file.py:function` is not the one with the SHA-256 `digest`, where that
-    is known; `remedy` is what else can be done than to put the old file back."""
-    if digest not in (None, source_digest(name)):
-        raise ModelError(
-            f"model {name}",
-            "a file that has changed since the run was started",
-            f"the file with the SHA-256 {str(digest)[:12]}…",
-            f"put the old file back, or {remedy}",
-        )
 
 
 def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:

@@ -15,9 +15,10 @@ from torch import nn
 
 from striate.data.dataset import Dataset, Split
 from striate.data.normalize import Normalization, Normalize
-from striate.errors import ConfigError, ModelError
+from striate.errors import ConfigError, ModelError, pasted
 from striate.models.build import refuse_init
 from striate.models.features import output_layer
+from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network, with_origin
 from striate.models.initialization.whiten import is_made_for_whitening, whiten
 from striate.models.layer_strings.outputs import with_outputs
@@ -35,6 +36,7 @@ from striate.runs.directory import RunDirectory, read_learned
 from striate.runs.files import user_path
 from striate.tasks.task import Task
 from striate.training.config import Config
+from striate.training.own_names import refuse_changed_network
 from striate.wording import several
 
 Tensors = dict[str, torch.Tensor]
@@ -189,6 +191,9 @@ def find_initial_weights(
     named = module is None and name == "auto"
     if named:
         weights, name = _named(weights, data, task)
+        if isinstance(weights, SavedNetwork) and names_file(name):
+            remedy = f"take it as it is now: --model {pasted(name)} --weights {pasted(path)}"
+            refuse_changed_network(weights.file, name, remedy)
     found = weights.origin.name or str(user_path(path).absolute())
     decided = replace(model, weights=found, weights_digest=digest, weights_license=weights.origin.license or None)
     config = replace(config, model=replace(decided, name=name))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from striate.errors import ConfigError, pasted
-from striate.models.from_file import names_file, resolve_name, source_digest
+from striate.errors import ConfigError, RunError, pasted
+from striate.models.from_file import names_file, refuse_changed_file, resolve_name, source_digest
 from striate.models.trusted_code import is_given, refuse_unnamed_code, trusted_code
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, open_run
 from striate.training.config import Config
-from striate.training.config_file import get_field, option_of, with_fields
+from striate.training.config_file import config_from_yaml, get_field, option_of, with_fields
 
 NAMES_OF_CODE = {
     "task.name": "a task",
@@ -54,6 +54,17 @@ def with_code(config: Config) -> Config:
                 "put the old file back, or train anew with --set code=[]",
             )
     return with_fields(config, {**files, "code": tuple(code.items())})
+
+
+def refuse_changed_network(path: Path, name: str, remedy: str = "") -> None:
+    """Raise ModelError where the file of the network of the run or checkpoint at `path` has changed; a checkpoint alone
+    does not say what it was. `remedy`: what else can be done, by default to train anew."""
+    try:
+        config = open_run(path).config
+    except RunError:
+        return
+    anew = f"train anew: striate train --config {pasted(config)} --model.digest null"
+    refuse_changed_file(name, config_from_yaml(config).model.digest, remedy or anew)
 
 
 def given_arguments(config: Config) -> tuple[str, ...]:
