@@ -6,7 +6,8 @@
     │   └── NoImage                  a picture is needed, and none was given
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
-    │   └── ChangedDataError         a run's data are no longer what they were
+    │   ├── ChangedDataError         a run's data are no longer what they were
+    │   └── OtherClassesError        data of classes that a network does not know
     ├── ModelError                   the network: a name, file, head, or a shape that does not fit
     │   ├── LayerStringError         a layer string, with the character it points at
     │   ├── NoInputShape             a network without a shape of its own, where none was given
@@ -93,6 +94,10 @@ class DataError(StriateError):
 
 class ChangedDataError(DataError):
     """The data of a run are no longer what they were."""
+
+
+class OtherClassesError(DataError):
+    """Data of classes that a network does not know."""
 
 
 class ModelError(StriateError):

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import striate
+from striate.cli import main
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batches
-from striate.errors import UsageError
+from striate.errors import OtherClassesError, UsageError
 
 
 def test_a_plan_that_is_no_plan_is_refused_before_anything_is_read() -> None:
     with pytest.raises(UsageError, match="'palin'"):
         striate.evaluate("no such run", plan="palin")
+
+
+def test_of_classes_that_the_network_does_not_know_the_commands_that_help_are_told(own_folder: Path) -> None:
+    striate.train("iris", "fc(6) relu fc(3)", epochs=1, out="run", set={"execution.plan": "plain"})
+    arrays = {"x": np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32), "y": np.array(["a", "b"] * 20)}
+    np.savez("other.npz", **arrays)
+    with pytest.raises(OtherClassesError) as caught:
+        striate.evaluate("run", "other.npz")
+    for verb, command in zip(("predict", "train"), caught.value.remedy.split(": striate ")[1:], strict=True):
+        words = shlex.split(command.partition(";")[0])
+        assert words[0] == verb
+        assert main([*words, *(["--epochs", "1"] if verb == "train" else [])]) == 0
+    with pytest.raises(OtherClassesError) as caught:
+        striate.evaluate("run", (arrays["x"], arrays["y"]))
+    assert "striate" not in caught.value.remedy
 
 
 @pytest.mark.slow

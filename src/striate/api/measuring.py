@@ -20,7 +20,7 @@ from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_for_evaluation
 from striate.data.sources.objects import Data, given_data
-from striate.errors import ChangedDataError, ConfigError, RunError, UsageError
+from striate.errors import ChangedDataError, ConfigError, OtherClassesError, RunError, UsageError, pasted
 from striate.evaluation.assessment import (
     assess_run,
     assess_split,
@@ -38,6 +38,7 @@ from striate.evaluation.robustness.robustness import Robustness
 from striate.evaluation.written_inference import written_inference
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
+from striate.models.trusted_code import is_given
 from striate.runs.directory import RunDirectory, open_run, read_seen
 from striate.runs.events import note_files
 from striate.runs.files import explained, write_json, write_text
@@ -129,7 +130,17 @@ def _evaluate(
                 measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, written)
             return replace(_with_findings(measured, opened, chosen), gap=read_gap(opened))
     names = names or _same_names(data, config.data.names)
-    other, split = _other_data(trained, data, names, read_seen(opened), announce)
+    try:
+        other, split = _other_data(trained, data, names, read_seen(opened), announce)
+    except OtherClassesError as error:
+        if is_given(data):
+            raise
+        source, run_path = pasted(data), pasted(path)
+        error.remedy += (
+            f"; what it predicts for all of them: striate predict {run_path} {source}; or let it learn these classes: "
+            f"striate train {source} --weights {run_path}"
+        )
+        raise
     return _with_findings(_evaluate_on(chosen, other, split, plan, batch, read_temperature(opened)), opened, chosen)
 
 

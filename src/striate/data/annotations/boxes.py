@@ -18,7 +18,7 @@ from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
 from striate.data.rotated_boxes import SEEN, seen_shares
-from striate.errors import DataError
+from striate.errors import DataError, OtherClassesError
 from striate.wording import several
 
 COLUMNS = ("left", "top", "right", "bottom", "class", "crowd")
@@ -151,7 +151,7 @@ class Boxes(AnnotationKind):
         del preparation
         unknown = sorted({box.label for boxed in listing.boxes for box in boxed.boxes} - set(classes))
         if unknown:
-            raise DataError(
+            raise OtherClassesError(
                 f"data {listing.source}",
                 f"classes that the network does not know: {', '.join(unknown[:5])}",
                 f"some of its {several(len(classes), 'class', 'classes')}: {', '.join(classes[:10])}",

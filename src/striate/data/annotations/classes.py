@@ -15,7 +15,7 @@ from striate.data.annotations.annotation import AnnotationKind
 from striate.data.annotations.label_sets import split_labels, with_label_sets
 from striate.data.listing import Listing, class_numbers, order_classes
 from striate.data.media.medium import Preparation
-from striate.errors import DataError
+from striate.errors import DataError, OtherClassesError
 from striate.wording import several
 
 _LONGEST = 120
@@ -83,7 +83,7 @@ class Classes(AnnotationKind):
                 notes = (f"The labels are bare numbers, read as positions: 0 is {classes[0]}.",)
         unknown = sorted(set(labels) - set(classes))
         if unknown:
-            raise DataError(
+            raise OtherClassesError(
                 f"data {listing.source}",
                 f"classes that the network does not know: {', '.join(unknown[:5])}"
                 + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),

@@ -15,7 +15,7 @@ from striate.data.annotations.annotation import AnnotationKind
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing, order_classes
 from striate.data.media.medium import Preparation
-from striate.errors import DataError
+from striate.errors import DataError, OtherClassesError
 from striate.wording import several
 
 BETWEEN = "|"
@@ -99,7 +99,7 @@ class LabelSets(AnnotationKind):
         del preparation
         unknown = [name for name in listing.classes if name not in classes]
         if unknown:
-            raise DataError(
+            raise OtherClassesError(
                 f"data {listing.source}",
                 f"labels that the network does not know: {', '.join(unknown[:5])}",
                 f"some of its {several(len(classes), 'label')}: {', '.join(classes[:10])}",

@@ -16,7 +16,7 @@ from striate.data.annotations.label_sets import rarest_label, separator_of, spli
 from striate.data.dataset import Dataset, Split
 from striate.data.listing import Listing, as_number, order_classes
 from striate.data.media.medium import Preparation
-from striate.errors import ConfigError, DataError, pasted
+from striate.errors import ConfigError, DataError, OtherClassesError, pasted
 from striate.wording import listed, several
 
 KINDS = {"number": "number", "class": "class", "multilabel": "labels"}
@@ -283,7 +283,7 @@ class TargetColumns(AnnotationKind):
         del preparation
         unknown = [name for name in listing.classes if name not in classes]
         if unknown:
-            raise DataError(
+            raise OtherClassesError(
                 f"data {listing.source}",
                 f"classes that the network does not know: {', '.join(unknown[:5])}",
                 f"some of {', '.join(classes[:10])}{', …' if classes[10:] else ''}",
