@@ -23,7 +23,11 @@ Each says where it happened, what came, what was expected, and a remedy that wor
 from __future__ import annotations
 
 import shlex
+from contextvars import ContextVar
 from typing import Any
+
+REMEDIES_AS_OPTIONS: ContextVar[bool] = ContextVar("remedies_as_options", default=False)
+"""Whether who meets an error types options, as behind a command; else arguments of a function."""
 
 
 def printable(text: str) -> str:

@@ -46,5 +46,5 @@ def test_what_measures_on_test_data_is_refused_with_the_option_that_cuts_them(pl
             measure(place / "run")
     with pytest.raises(DataError, match=r"data\.test_fraction 0\.2"):
         striate.compare([place / "run", shutil.copytree(place / "run", place / "copy")])
-    with pytest.raises(DataError, match=r"data\.test_fraction 0\.2"):
+    with pytest.raises(DataError, match=r'set=\{"data\.test_fraction": 0\.2\}'):
         striate.train(place / "photos", NETWORK, baseline=True, set={"data.test_fraction": 0})

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from inspect import signature
 
 import pytest
 import torch
 from torch import nn
 
 import striate
+from striate.api.keywords import in_arguments
+from striate.cli import main
 from striate.errors import StriateError
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
@@ -17,7 +21,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a module to evaluate": (lambda: striate.evaluate(nn.Linear(4, 2), "iris"), "a Linear"),  # type: ignore[arg-type]
     "a class to explain": (lambda: striate.explain(nn.Linear, "a.png"), "a type"),  # type: ignore[arg-type]
     "a class to evaluate": (lambda: striate.evaluate(nn.Linear, "iris"), "a type"),  # type: ignore[arg-type]
-    "a loss by torch's name": (lambda: striate.train("iris", loss="cross_entropy"), "--task.loss cross-entropy"),
+    "a loss by torch's name": (lambda: striate.train("iris", loss="cross_entropy"), "loss='cross-entropy'"),
     "one run to compare": (lambda: striate.compare("runs/none"), "runs/none"),
 }
 
@@ -28,3 +32,37 @@ def test_the_wrong_kind(case: str) -> None:
     with pytest.raises(StriateError) as raised:
         call()
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "told"),
+    [
+        ("--epochs 20", "epochs=20"),
+        ("--model 'mlp(4)' --weights r18.pt, which fit", "model='mlp(4)' weights='r18.pt', which fit"),
+        ("leave out --lr: the recipe decides it then", "leave out lr: the recipe decides it then"),
+        ("leave out --optim.clip", 'leave out "optim.clip" in set'),
+        ("--optim.lr 1e-3, or did you mean --recipe quick?", "lr=1e-3, or did you mean recipe='quick'?"),
+        ("give --data.val_fraction 0.2", 'give set={"data.val_fraction": 0.2}'),
+        ("--target null turns it off", "set={\"budget.target\": 'null'} turns it off"),
+        ("add --baseline or --augment.flip", 'add baseline=True or set={"augment.flip": …}'),
+        ("--out runs/a-2, or: striate train --resume runs/a", "out='runs/a-2', or: striate train --resume runs/a"),
+        ("--resume runs/a", "--resume runs/a"),
+        ("cut 2 -- 3", "cut 2 -- 3"),
+    ],
+)
+def test_options_in_remedies_are_arguments_where_a_function_was_called(remedy: str, told: str) -> None:
+    assert in_arguments(remedy, signature(striate.train).parameters) == told
+
+
+def test_a_command_is_told_options_and_a_call_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    for call in (striate.find_learning_rate, striate.plan_training):
+        with pytest.raises(StriateError) as caught:
+            call("iris", seconds=-1)
+        assert re.fullmatch(r"seconds=\d+", caught.value.remedy)
+    with pytest.raises(StriateError) as caught:
+        striate.train("iris", epochs=0)
+    assert caught.value.remedy == "epochs=20"
+    assert main(["lr-find", "iris", "--seconds", "-1"]) == 2
+    assert "remedy:   --seconds 45" in capsys.readouterr().err
+    with pytest.raises(StriateError, match="seconds=45"):  # also after a command
+        striate.find_learning_rate("iris", seconds=-1)

@@ -330,4 +330,4 @@ def test_parts_of_torch_as_they_are() -> None:
 def test_the_name_of_a_task_as_in_the_libraries() -> None:
     with pytest.raises(ConfigError) as caught:
         striate.train("iris", task="classification")
-    assert caught.value.remedy == "--task classify"
+    assert caught.value.remedy == "task='classify'"

@@ -226,7 +226,7 @@ def test_a_plain_class_will_do() -> None:
         (type("Half", (), {"outputs": 1}), "does not define `loss_sum`"),
         (lambda: None, "a function"),
         (3, "an? int"),
-        ("clasify", "--task classify"),
+        ("clasify", "task='classify'"),
         ("segment", "whose targets|masks, which the task asks for"),
     ],
 )

@@ -146,5 +146,5 @@ def test_trainings_that_are_compared_have_no_target() -> None:
         sweep("digits", space, model="mlp(8)", set=fields, out="swept")
     with pytest.raises(ConfigError, match="with --cv 2x1") as caught:
         train("iris", "mlp(4)", cv="2x1", target=0.5, out="folds")
-    assert "--budget.target null" in caught.value.remedy
+    assert "set={\"budget.target\": 'null'}" in caught.value.remedy
     assert not any(Path(name).exists() for name in ("swept", "folds"))

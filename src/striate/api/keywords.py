@@ -1,16 +1,21 @@
-"""A misspelt keyword of a public function is answered with the right one."""
+"""What a public function refuses is answered with its own arguments: a misspelt one with the right one, an option in a
+remedy with the argument that it stands for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import shlex
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import wraps
-from inspect import signature
+from inspect import Parameter, signature
 from typing import ParamSpec, TypeVar
 
-from striate.errors import UsageError
-from striate.training.config_file import nearest_field, option_of
-from striate.training.field_words import FIELDS_ELSEWHERE
+from striate.errors import REMEDIES_AS_OPTIONS, StriateError, UsageError
+from striate.training.config import Config
+from striate.training.config_file import field_names, get_field, nearest_field, option_of
+from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -18,14 +23,22 @@ _ARGUMENTS = {"task.loss": "loss", "augment.transform": "transform", "schedule.n
 """Fields that are arguments, and no short options."""
 _ELSEWHERE = {"project": "out", "output": "out", "output_dir": "out", "save_dir": "out", "pretrained": "weights"}
 _ELSEWHERE |= dict.fromkeys(("callback", "callbacks", "on_epoch_end"), "on_event")
+_FIELDS = {option.removeprefix("--"): field for field, option in SHORT_OPTIONS.items()}
+_OPTION = re.compile(
+    r"(?P<left>leave out )?(?<!\S)--(?P<name>\w[\w.-]*\w)"
+    r"(?: (?!(?:or|and|in|to|on|with|for|of|is|beside)\b)(?P<value>'[^']*'|\"[^\"]*\"|[\w+-][^\s,;:?)]*))?"
+)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _INSTEAD = {
     "step": "loss=… and optimizer=…; a loop of your own stays as it is: striate.diagnose(model, train, step=step)"
 }
 
 
 def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function, with UsageError in place of TypeError for a keyword that it does not have."""
-    known = [*signature(function).parameters]
+    """The function, with UsageError in place of TypeError for a keyword that it does not have, and, where no command
+    calls it, its arguments in place of options in remedies."""
+    parameters = signature(function).parameters
+    known = [*parameters]
 
     @wraps(function)
     def called(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -34,9 +47,49 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
                 got = f"no such argument of {function.__name__}"
                 remedy = _INSTEAD.get(name) or _nearest(name, value, known) or "leave it out"
                 raise UsageError(f"striate.{function.__name__}({name}=…)", got, ", ".join(known), remedy)
-        return function(*args, **kwargs)
+        if REMEDIES_AS_OPTIONS.get():
+            return function(*args, **kwargs)
+        inside = REMEDIES_AS_OPTIONS.set(True)  # of a function within, which has other arguments
+        try:
+            return function(*args, **kwargs)
+        except StriateError as error:
+            error.remedy = in_arguments(error.remedy, parameters)
+            raise
+        finally:
+            REMEDIES_AS_OPTIONS.reset(inside)
 
     return called
+
+
+def in_arguments(remedy: str, parameters: Mapping[str, Parameter]) -> str:
+    """The remedy with arguments of a function, or fields of its `set`, in place of options; a command, which is typed,
+    as it is."""
+    told, command, rest = remedy.partition("striate ")
+    if "--" not in told:
+        return remedy
+
+    def argument(option: re.Match[str]) -> str:
+        field = _FIELDS.get(option["name"], option["name"])
+        name = _ARGUMENTS.get(field, option_of(field).removeprefix("--"))
+        own = name in parameters and option["value"] != "null"  # None is what an argument is that is not given
+        if not own and ("set" not in parameters or field not in field_names()):
+            return option[0]
+        if option["left"]:
+            return option["left"] + (name if own else f'"{field}" in set')
+        value = _shown(option["value"], parameters[name].default if own else get_field(Config(), field))
+        return f"{name}={value}" if own else f'set={{"{field}": {value}}}'
+
+    return _OPTION.sub(argument, told) + command + rest
+
+
+def _shown(text: str | None, default: object) -> str:
+    """The value behind an option as Python has it."""
+    if text is None:
+        return "True" if isinstance(default, bool) else "…"
+    word = shlex.split(text)[0]
+    if word in ("true", "false"):
+        return word.title()
+    return word if _NUMBER.fullmatch(word) else repr(word)
 
 
 def _nearest(name: str, value: object, known: list[str]) -> str | None:

@@ -22,7 +22,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Grou
 
 from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
-from striate.errors import SaidElsewhere, StriateError, UsageError
+from striate.errors import REMEDIES_AS_OPTIONS, SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
 from striate.machine.library_caches import keep_caches_private
 from striate.machine.second_process import allow_second, end_second
@@ -207,6 +207,7 @@ def _leave_at_once(ended: list[int]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted, what there was to save saved."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    before = REMEDIES_AS_OPTIONS.set(True)
     try:
         with watched_stdout():
             return _run(words)
@@ -218,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_stdout()
         print_note(f"error: standard output cannot be written: {error}")
         return 2
+    finally:
+        REMEDIES_AS_OPTIONS.reset(before)
 
 
 def _discard_stdout() -> None:

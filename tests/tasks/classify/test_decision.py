@@ -214,7 +214,7 @@ def test_verbs_refuse_an_unknown_class(run: Path, capsys: pytest.CaptureFixture[
 
 
 def test_training_refuses_a_cost_before_it_begins(tmp_path: Path) -> None:
-    with pytest.raises(StriateError, match=r"--task\.cost 3=2"):
+    with pytest.raises(StriateError, match=r'set=\{"task\.cost": .3=2.\}'):
         striate.train("digits", out=tmp_path / "run", set={"task.cost": "33=2"})
     assert not (tmp_path / "run").exists()
 
