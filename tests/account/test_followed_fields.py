@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from striate.account.field.intervals import input_fields, merged
+from striate.account.field.rules_of_shapes import reshaped
 from striate.account.observing.observation import observe_network
 from striate.account.summarize import summarize
 
@@ -208,3 +211,19 @@ def test_mixed_channels_keep_what_each_of_them_saw() -> None:
         return nn.functional.channel_shuffle(both.repeat_interleave(2, 1), 2)[:, 1:2]
 
     assert followed(step, 6) == by_gradient(step, 6)
+
+
+def test_what_was_flattened_is_written_out_where_it_is_read() -> None:
+    rows, columns = input_fields((1, 2, 3, 4))
+    seen = reshaped((rows, columns), (1, 2, 3, 4), (1, 24))
+    written = [np.broadcast_to(axis.lo, (1, 2, 3, 4)).reshape(1, 24) for axis in (rows, columns)]
+    for axis, expected in zip(seen, written, strict=True):
+        assert axis.first.size < expected.size
+        assert np.array_equal(axis.lo, expected)
+        assert np.array_equal(axis.hi, expected)
+    for dims in ([0], [1], [-1]):
+        for axis, expected in zip(merged(seen, dims), written, strict=True):
+            assert np.array_equal(axis.lo, expected.min(axis=dims[0], keepdims=True))
+            assert np.array_equal(axis.hi, expected.max(axis=dims[0], keepdims=True))
+    back = reshaped(seen, (1, 24), (1, 2, 3, 4))
+    assert [axis.lo.squeeze().tolist() for axis in back] == [[0, 1, 2], [0, 1, 2, 3]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,26 @@ from striate.account.observing.observation import trying
 from striate.account.summarize import observe
 from striate.errors import ModelError, NoInputShape
 from striate.models.build import build_model
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"), [("conv(64,3) fc(9)", (3, 700, 600)), ("conv(8,3) relu fc(3)", (9, 99999))]
+)
+def test_a_flattened_map_takes_no_memory_and_nothing_of_a_pass_is_left(network: str, shape: tuple[int, ...]) -> None:
+    summarize("conv(2,3) fc(2)", (1, 9, 9))  # what torch and NumPy load at the first use
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        ledger = summarize(network, shape)
+        left, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    rows = {row.kind: row for row in ledger.rows}
+    assert (rows["flatten"].receptive_field[0], rows["fc"].receptive_field) == (3, shape[1:])
+    assert left < 1e6
+    assert most < 2e7
 
 
 def test_mnist_cnn_is_that_of_the_lectures() -> None:

@@ -5,6 +5,7 @@ Receptive fields through operations that compute numbers: place by place, over a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def _batch_norm(operation: Operation, given: list[Fields]) -> list[Fields]:
 def _normalized(operation: Operation, fields: Fields) -> list[Fields]:
     """The result, and beside it the statistics that the operation returns too."""
     first, *others = operation.outputs()
-    assert first.ndim == (fields[0].lo.ndim if fields else first.ndim)
+    assert first.ndim == (fields[0].ndim if fields else first.ndim)
     return [fields, *(intervals.everything([fields], other.ndim) for other in others)]
 
 
@@ -68,15 +69,15 @@ def _product(operation: Operation, given: list[Fields]) -> Fields:
     """A matrix product (…, n, k) by (…, k, m), with what is added to it."""
     *added, left, right = given
     ndim = operation.outputs()[0].ndim
-    rows = intervals.merged(left, [left[0].lo.ndim - 1])
-    if right[0].lo.ndim == 1:  # a vector
+    rows = intervals.merged(left, [left[0].ndim - 1])
+    if right[0].ndim == 1:  # a vector
         rows, columns = (
-            intervals.reduced(left, [left[0].lo.ndim - 1], keep=False),
+            intervals.reduced(left, [left[0].ndim - 1], keep=False),
             intervals.reduced(right, [0], keep=False),
         )
     else:
         rows = tuple(_not_along(seen, ndim - 1) for seen in rows)
-        merged = intervals.merged(right, [right[0].lo.ndim - 2])
+        merged = intervals.merged(right, [right[0].ndim - 2])
         columns = tuple(_not_along(seen, ndim - 2) for seen in merged)
     return intervals.union([rows, columns, *added], ndim)
 
@@ -89,7 +90,7 @@ def _bilinear(_operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _not_along(seen: intervals.Seen, dim: int) -> intervals.Seen:
-    return intervals.Seen(seen.lo, seen.hi, 0.0, None) if seen.dim == dim else seen
+    return replace(seen, jump=0.0, dim=None, period=1) if seen.dim == dim else seen
 
 
 SUM_RULES: tuple[tuple[Rule, str], ...] = (

@@ -23,34 +23,58 @@ Shape = tuple[int, ...]
 class Seen:
     """What is seen along one axis of the input, by every number of a tensor.
 
-    `lo`, `hi`: first and last input position, in arrays that broadcast to the tensor's shape, a side of 1 where all
-    see the same; +inf and −inf where nothing is seen. `dim`: the dimension of the tensor that runs along this axis,
+    `first`, `last`: first and last input position, in arrays that broadcast to the tensor's shape, a side of 1 where
+    all see the same; +inf and −inf where nothing is seen. `dim`: the dimension of the tensor that runs along this axis,
     if one does; `jump`: the distance between the fields of neighbors there, in input positions; `period`: the number
-    of neighbors after which fields repeat, 1 unless something was upsampled.
+    of neighbors after which fields repeat, 1 unless something was upsampled. `flattened`: of what was flattened, the
+    shape that the arrays broadcast to, and the shape to read that in: a map of many channels takes far more numbers
+    written out.
     """
 
-    lo: Array
-    hi: Array
+    first: Array
+    last: Array
     jump: float
     dim: int | None
     period: int = 1
+    flattened: tuple[Shape, Shape] | None = None
+
+    @property
+    def lo(self) -> Array:
+        """`first` with the dimensions of the tensor."""
+        return self._written(self.first)
+
+    @property
+    def hi(self) -> Array:
+        """`last` with the dimensions of the tensor."""
+        return self._written(self.last)
+
+    def _written(self, part: Array) -> Array:
+        if self.flattened is None:
+            return part
+        wide, sides = self.flattened
+        return np.broadcast_to(part, wide).reshape(sides)
+
+    @property
+    def ndim(self) -> int:
+        """Dimensions of the tensor."""
+        return self.first.ndim if self.flattened is None else len(self.flattened[1])
 
     @property
     def size(self) -> int:
         """Positions that the unit with the largest field sees."""
-        largest = (self.hi - self.lo).max(initial=-1.0)
+        largest = (self.last - self.first).max(initial=-1.0)
         return int(largest) + 1 if math.isfinite(largest) else 0
 
     @property
     def same(self) -> bool:
         """Whether all units see the same."""
-        return bool(self.lo.min() == self.lo.max() and self.hi.min() == self.hi.max())
+        return bool(self.first.min() == self.first.max() and self.last.min() == self.last.max())
 
     @property
     def center(self) -> float:
         """The middle of the field of the first unit that sees anything."""
-        seeing = np.isfinite(self.lo)
-        return float((self.lo[seeing][0] + self.hi[seeing][0]) / 2) if seeing.any() else 0.0
+        seeing = np.isfinite(self.first)
+        return float((self.first[seeing][0] + self.last[seeing][0]) / 2) if seeing.any() else 0.0
 
 
 Fields = tuple[Seen, ...]
@@ -74,7 +98,7 @@ def union(fields: Iterable[Fields], ndim: int) -> Fields:
 
 
 def _aligned(seen: Seen, ndim: int) -> Seen:
-    missing = ndim - seen.lo.ndim
+    missing = ndim - seen.ndim
     if missing <= 0:
         return seen
     sides = (1,) * missing + seen.lo.shape
@@ -84,7 +108,9 @@ def _aligned(seen: Seen, ndim: int) -> Seen:
 
 def _union(parts: list[Seen]) -> Seen:
     first = parts[0]
-    if all(part.lo is first.lo and part.hi is first.hi for part in parts):
+    if all(
+        part.first is first.first and part.last is first.last and part.flattened == first.flattened for part in parts
+    ):
         return first
     lo, hi = first.lo, first.hi
     for part in parts[1:]:
@@ -95,11 +121,17 @@ def _union(parts: list[Seen]) -> Seen:
 
 def merged(fields: Fields, dims: Sequence[int]) -> Fields:
     """Every number sees what all of its fellows along `dims` see; the sides stay (softmax, normalization)."""
-    axes = tuple(dims)
-    return tuple(
-        replace(seen, lo=seen.lo.min(axis=axes, keepdims=True), hi=seen.hi.max(axis=axes, keepdims=True))
-        for seen in fields
-    )
+    return tuple(_merged(seen, tuple(dims)) for seen in fields)
+
+
+def _merged(seen: Seen, axes: tuple[int, ...]) -> Seen:
+    if seen.flattened is not None:
+        sides = seen.flattened[1]
+        if {dim for dim, side in enumerate(sides) if side > 1} <= {dim % len(sides) for dim in axes}:
+            first, last = (np.full((1,) * len(sides), end) for end in (seen.first.min(), seen.last.max()))
+            return Seen(first, last, seen.jump, seen.dim, seen.period)
+    lo, hi = seen.lo.min(axis=axes, keepdims=True), seen.hi.max(axis=axes, keepdims=True)
+    return Seen(lo, hi, seen.jump, seen.dim, seen.period)
 
 
 def reduced(fields: Fields, dims: Sequence[int], keep: bool) -> Fields:
@@ -118,7 +150,7 @@ def reduced(fields: Fields, dims: Sequence[int], keep: bool) -> Fields:
 
 def everything(fields: Iterable[Fields], ndim: int) -> Fields:
     """All numbers see all that is seen: the safe answer for an operation about which nothing is known."""
-    whole = [reduced(field, range(field[0].lo.ndim if field else 0), keep=False) for field in fields]
+    whole = [reduced(field, range(field[0].ndim if field else 0), keep=False) for field in fields]
     return union(whole, ndim)
 
 

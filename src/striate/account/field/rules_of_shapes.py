@@ -49,10 +49,16 @@ def _reshaped(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[G
     for i, j, k, m in groups:
         if any(side > 1 for side in seen.lo.shape[i:j]):
             wide[i:j], sides[k:m] = old[i:j], new[k:m]
-    lo, hi = (np.broadcast_to(part, wide).reshape(sides) for part in (seen.lo, seen.hi))
-    for dim in (dim for _, _, k, m in groups if m - k > 1 for dim in range(k, m)):
+    lo, hi = seen.lo, seen.hi
+    split = [dim for _, _, k, m in groups if m - k > 1 for dim in range(k, m)]
+    if not split and tuple(wide) != lo.shape:
+        home, share = _home(seen, fields, old, new, groups, tuple(sides))
+        written_out = tuple(wide), tuple(sides)
+        return Seen(lo, hi, seen.jump if home is None else seen.jump * share, home, flattened=written_out)
+    lo, hi = (np.broadcast_to(part, wide).reshape(sides) for part in (lo, hi))
+    for dim in split:
         lo, hi = _compressed(lo, hi, dim)
-    home, share = _home(seen, fields, old, new, groups, lo)
+    home, share = _home(seen, fields, old, new, groups, lo.shape)
     if home is None and seen.jump:
         return _parted(lo, hi, seen.jump)
     return Seen(lo, hi, seen.jump * share, home)
@@ -76,7 +82,9 @@ def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
     return lo.take([0], axis=dim), hi.take([0], axis=dim)
 
 
-def _home(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[Group], lo: Array) -> tuple[int | None, int]:
+def _home(
+    seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[Group], sides: Shape
+) -> tuple[int | None, int]:
     """The dimension of the new shape that runs along the axis, if one does, and how many steps of old one step is."""
     if seen.dim is None:
         return None, 1
@@ -91,7 +99,7 @@ def _home(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[Group
         return outer[0], 1
     if len(outer) == len(here):
         return outer[next(n for n, other in enumerate(here) if other is seen)], 1
-    varying = [dim for dim in outer if lo.shape[dim] > 1]
+    varying = [dim for dim in outer if sides[dim] > 1]
     if not varying:
         return None, 1
     return varying[0], math.prod(new[varying[0] + 1 : m])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from striate.account.observing.shapes_only import shape_rule
 from striate.layers.convolution import LocallyConnected
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
-from striate.observe.torch_calls import Around, Operation, torch_functions, torch_operations
+from striate.observe.torch_calls import Operation, torch_functions, torch_operations
 
 
 class LiveMemory:
@@ -93,12 +94,12 @@ class Observer:
         set_fields(given, fields)
         set_sources([given], (self.input,))
         self.memory.note(given)
-        with self._watching(module), torch_operations(_telling(self.note)):
+        with self._watching(module), torch_operations(_Telling(self.note)):
             return module(given)
 
     def run_calls(self, module: nn.Module, given: torch.Tensor) -> object:
         """The same, with nothing noted but which calls there are."""
-        with self._watching(module), torch_operations(_telling(lambda _: None)):
+        with self._watching(module), torch_operations(_Telling(lambda _: None)):
             return module(given)
 
     @contextmanager
@@ -182,23 +183,25 @@ class Observer:
         return [name for name in self.parameters if name in names]
 
 
-def _telling(note: Callable[[Operation], None]) -> Around:
-    """Runs an operation and tells `note` of it; of one that consists of others, of these others."""
+@dataclass(frozen=True)
+class _Telling:
+    """Runs an operation and tells `note` of it; of one that consists of others, of these others. (No closure: one that
+    names itself would hold all that was noted until some garbage collection.)"""
 
-    def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    note: Callable[[Operation], None]
+
+    def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = shape_rule(func, args, kwargs)
         if out is None and _is_composite(func):
-            with torch_operations(around):
+            with torch_operations(self):
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
             out = None
         if out is None:
             out = func(*args, **kwargs)
-        note(Operation(func, args, kwargs, out))
+        self.note(Operation(func, args, kwargs, out))
         return out
-
-    return around
 
 
 _COMPOSITE: dict[Any, bool] = {}

@@ -5,6 +5,8 @@ import { choice, labeled, make, number, shape, table } from "./dom.js";
 import { layerString } from "./layer_string_problem.js";
 import { networkDrawing } from "./network_drawing.js";
 
+const PATIENCE = 500; // milliseconds of a request, after which what is shown no longer passes for its answer
+
 export async function page(root) {
   const choices = await request("build/choices");
   const first = choices.networks[0]?.name === "run" ? { title: "run", model: "run", input: "" } : choices.examples[0];
@@ -15,13 +17,20 @@ export async function page(root) {
   const requestLatest = latest();
   let layer = Number(state().layer ?? -1);
 
+  /** Whether a network is awaited: the numbers of another one are faded meanwhile. */
+  function busy(waiting) {
+    result.classList.toggle("stale", waiting);
+    result.setAttribute("aria-busy", String(waiting));
+  }
+
   async function show(values) {
+    const timer = setTimeout(() => busy(true), PATIENCE);
     const body = { model: values.model, input: values.input, outputs: values.outputs ? Number(values.outputs) : null };
     form.problem.replaceChildren();
     try {
       const network = await requestLatest("build/network", {}, { body });
       if (network === undefined) return;
-      result.classList.remove("stale");
+      busy(false);
       const drawn = drawNetwork(network, layer, (chosen) => {
         layer = chosen;
         remember({ layer: chosen < 0 ? null : chosen });
@@ -30,8 +39,11 @@ export async function page(root) {
       said.textContent = `${number(network.params)} parameters, ${number(network.macs)} multiply–accumulates, ${network.remarks.length} remarks`;
     } catch (error) {
       // What was drawn last stays in sight, faded: half a word is no reason to lose the picture.
+      busy(false);
       result.classList.add("stale");
       form.problem.replaceChildren(layerString(error, (fixed) => form.write(fixed)));
+    } finally {
+      clearTimeout(timer);
     }
   }
   const showSoon = quietly(show, 60);

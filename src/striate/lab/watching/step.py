@@ -112,13 +112,14 @@ class Step:
         """What of the input the number at (map, row, column) depends on; None where it is not known, or nothing."""
         fields = self.fields
         shape = self.output.shape
-        if fields is None or len(fields) != 2 or fields[0].lo.ndim != len(shape):
+        if fields is None or len(fields) != 2 or fields[0].ndim != len(shape):
             return None
         at = np.unravel_index(np.ravel_multi_index(index, tuple(self.maps.shape)), tuple(shape))
         spans = []
         for axis in fields:
-            place = tuple(min(int(i), side - 1) for i, side in zip(at, axis.lo.shape, strict=True))
-            low, high = float(axis.lo[place]), float(axis.hi[place])
+            lo, hi = axis.lo, axis.hi
+            place = tuple(min(int(i), side - 1) for i, side in zip(at, lo.shape, strict=True))
+            low, high = float(lo[place]), float(hi[place])
             if not np.isfinite(low + high):
                 return None
             spans.append((int(low), int(high)))
