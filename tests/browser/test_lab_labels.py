@@ -32,6 +32,7 @@ def test_labels_are_corrected_by_the_keyboard_on_a_phone_in_the_dark(
             return {row["path"]: row["label"] for row in csv.DictReader(file)}
 
     first = path()
+    page.locator("h1").click()  # the keys are those of the page
     press("7", f"{first}: 7.")
     press(" ", "Skipped.")
     third, label = path(), page.locator(".own-label strong").text_content()
@@ -46,5 +47,8 @@ def test_labels_are_corrected_by_the_keyboard_on_a_phone_in_the_dark(
     press("Enter", ": a new class.")
     assert table() == {first: "7", third: label, fourth: "a new class"}
     page.get_by_role("button", name="a a new class").wait_for()
+    assert "the class a new class: what was never shown" in page.locator("#labels-untrained").text_content()
+    page.keyboard.press("Backspace")
+    page.locator("#labels-command").wait_for()
     assert f"--labels {run / 'labels.csv'}" in page.locator("#labels-command").text_content()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)

@@ -54,6 +54,15 @@ def test_a_table_adds_files_that_the_data_do_not_have(photos: Path, tmp_path: Pa
         labels_of(photos, f"{tmp_path / 'found' / 'other.png'},fox\n")
 
 
+def test_a_class_that_the_table_gives_to_held_out_samples_alone_is_told_with_the_table(photos: Path) -> None:
+    splits = [f"cat/{n}.png,cat,test" if n == 1 else f"{'cat' if n % 2 else 'dog'}/{n}.png,x,train" for n in range(12)]
+    Path("split.csv").write_text("path,label,split\n" + "\n".join(splits))
+    Path("labels.csv").write_text("path,label\ncat/1.png,fox\n")
+    with pytest.raises(DataError, match="the classes fox occur only in val or test") as error:
+        load_dataset(DataConfig(source=str(photos), labels="labels.csv", splits="split.csv"))
+    assert error.value.remedy == "give them to images of train too in labels.csv, or leave their rows out"
+
+
 @pytest.mark.parametrize(
     ("table", "where", "got"),
     [

@@ -35,7 +35,7 @@ def ask(client: TestClient, path: str, **values: Any) -> Any:
     return answer.json()
 
 
-def tell(client: TestClient, path: str, **values: Any) -> Any:
+def tell(client: TestClient, path: str, /, **values: Any) -> Any:
     return client.post(f"/api/labels/{path}", json=values).json()
 
 
@@ -56,7 +56,7 @@ def test_doubtful_labels_come_first_and_corrections_are_written_at_once(open_lab
     assert "the network, which did not learn from it, gives" in first["why"]
     assert not (own_run / "labels.csv").exists()
     state = tell(client, "correct", part="test", sample=first["sample"], label="new one")
-    assert (state["corrected"], state["kept"], state["left"]) == (1, 0, 0)
+    assert (state["corrected"], state["kept"], state["left"], state["already"]) == (1, 0, 0, None)
     assert {"name": "new one", "key": "n"} in state["classes"]
     tell(client, "correct", part="test", sample=second["sample"], label=second["label"])
     tell(client, "correct", part="test", sample=third["sample"], label="")
@@ -65,10 +65,38 @@ def test_doubtful_labels_come_first_and_corrections_are_written_at_once(open_lab
     assert (state["path"], state["corrected"], state["kept"], state["left"]) == (third["path"], 1, 1, 0)
     again = ask(open_lab(own_run), "queue", part="test")  # after a restart what is done is done
     assert [one["path"] for one in again["samples"][:1]] == [third["path"]]
-    assert f"--from {own_run} --labels {own_run / 'labels.csv'}" in state["command"]
     refused = tell(client, "correct", part="test", sample=first["sample"], label="two\nlines")
     assert "on one line" in refused["error"]["expected"]
     assert table_of(own_run)[first["path"]] == "new one"
+
+
+def test_the_command_is_shown_once_a_training_can_start_with_the_table(open_lab: Open, own_run: Path) -> None:
+    client = open_lab(own_run)
+    test, train = (ask(client, "queue", part=part)["samples"] for part in ("test", "train"))
+    assert (ask(client, "about")["command"], ask(client, "about")["untrained"]) == (None, [])
+    assert tell(client, "correct", part="test", sample=test[0]["sample"], label=test[0]["label"])["command"] is None
+    state = tell(client, "correct", part="test", sample=test[1]["sample"], label="new one")
+    assert (state["command"], state["untrained"]) == (None, ["new one"])
+    state = tell(client, "correct", part="train", sample=train[0]["sample"], label="new one")
+    assert state["command"] == f"striate train --from {own_run} --labels {own_run / 'labels.csv'} --epochs 5"
+    assert state["untrained"] == []
+
+
+def test_what_was_decided_in_another_page_stays_and_each_page_takes_back_its_own(
+    open_lab: Open, own_run: Path
+) -> None:
+    client = open_lab(own_run)
+    first, second = ask(client, "queue", part="test")["samples"][:2]
+    tell(client, "correct", part="test", sample=first["sample"], label="4")
+    assert tell(client, "correct", part="test", sample=first["sample"], label="5")["already"] == "4"
+    tell(client, "correct", part="test", sample=second["sample"], label="6")
+    assert tell(client, "undo", path=first["path"])["path"] == first["path"]
+    assert table_of(own_run) == {second["path"]: "6"}
+
+
+def test_a_lab_without_a_run_says_what_labels_need(client: TestClient) -> None:
+    error = client.get("/api/labels/about").json()["error"]
+    assert (error["where"], error["expected"]) == ("labels", "the run whose labels are to be checked")
 
 
 def test_unsure_answers_of_a_folder_without_labels(open_lab: Open, own_run: Path, tmp_path: Path) -> None:

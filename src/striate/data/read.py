@@ -58,7 +58,7 @@ def load_dataset(
     decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable
     split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
-    refuse_unusable(listing, scan, unreadable, split, test=config.test_fraction > 0)
+    refuse_unusable(listing, scan, unreadable, split, config)
     kind = annotation_kind(listing.annotation)
     listing = kind.named(listing, decoded.ids, decoded.masks)
     if decoded.masks is not None:

@@ -142,11 +142,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
             refuse_unusable(
-                evidence.listing,
-                evidence.scan,
-                evidence.unreadable,
-                evidence.splits,
-                test=evidence.config.test_fraction > 0,
+                evidence.listing, evidence.scan, evidence.unreadable, evidence.splits, evidence.config
             )
         except DataError as error:
             why = "No training can start with these data."

@@ -11,6 +11,7 @@ from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
 from striate.data.audit.readings import find_quantity
+from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
@@ -18,11 +19,11 @@ from striate.wording import listed, several
 
 
 def refuse_unusable(
-    listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], *, test: bool = True
+    listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], config: DataConfig
 ) -> None:
     """Raise DataError where nothing is readable, a class has no image, there is one class, or nothing to train on.
 
-    `split` names the split of each readable sample by id; `test` is whether there must be a test split.
+    `split` names the split of each readable sample by id.
     """
     where = f"data {listing.source}"
     if not split:
@@ -35,7 +36,7 @@ def refuse_unusable(
             f"at least one readable {listing.medium.one}",
             f"--data.max_pixels {limit}" if limit else install[0] if install else f"check that these files are {many}",
         )
-    needed = ("train", "val", "test") if test else ("train", "val")
+    needed = ("train", "val", "test") if config.test_fraction > 0 else ("train", "val")
     lacking = " and ".join(name for name in needed if name not in split.values())
     if lacking:
         quantity = find_quantity(listing)
@@ -61,10 +62,10 @@ def refuse_unusable(
             + ("" if quantity is None else f". {quantity.remedy}"),
         )
     if listing.annotation == "class":
-        _refuse_classes(listing, where, split)
+        _refuse_classes(listing, where, split, config.labels)
 
 
-def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> None:
+def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str], labels: str | None) -> None:
     readable = {listing.labels[number] for number in split}
     empty = [name for name in listing.classes if name not in readable]
     if empty:
@@ -85,9 +86,12 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
     trained = {listing.labels[number] for number, name in split.items() if name == "train"}
     foreign = [name for name in listing.classes if name not in trained]
     if foreign:
+        many = listing.medium.many
+        copied = f"copy some of their {many} to train, or list all in a manifest .csv (path,label,split)"
+        corrected = f"give them to {many} of train too in {labels}, or leave their rows out"
         raise DataError(
             where,
             f"the classes {some(foreign)} occur only in val or test",
             "every class in train too: what was never shown cannot be learned",
-            f"copy some of their {listing.medium.many} to train, or list all in a manifest .csv (path,label,split)",
+            copied if labels is None else corrected,
         )

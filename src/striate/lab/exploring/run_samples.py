@@ -60,14 +60,14 @@ class Samples:
         return [int((labels == name).sum()) for name in self.classes]
 
 
-def read_samples(lab: Lab) -> Samples:
-    """The samples of the run that the lab was opened with.
+def read_samples(lab: Lab, page: str = "explore", purpose: str = "data and predictions are to be explored") -> Samples:
+    """The samples of the run that the lab was opened with, for the `page` that needs them and its `purpose`.
 
     Raises RunError without a run, DataError where its data are no images, not there, or no longer what they were.
     """
     if lab.run is None:
         got, remedy = "a lab without a run", "end it, and open one: striate lab RUN"
-        raise RunError("explore", got, "the run whose data and predictions are to be explored", remedy)
+        raise RunError(page, got, f"the run whose {purpose}", remedy)
     run = open_run(lab.run)
     listing = lab.images.listing(RUN)
     rows = _read_rows(run.split)

@@ -23,7 +23,7 @@ class CorrectionsFile:
     def __init__(self, path: Path, earlier: Path | None = None) -> None:
         self.path, self._earlier = path, earlier
         self._lock = threading.Lock()
-        self._before: list[tuple[str, str | None]] = []
+        self._changed: list[str] = []
 
     def labels(self) -> dict[str, str]:
         """The labels by path; an empty one leaves the sample out. Raises DataError for what is no such table."""
@@ -31,8 +31,9 @@ class CorrectionsFile:
             return read_labels(self.path)
         return {} if self._earlier is None else read_labels(self._earlier)
 
-    def set(self, path: str, label: str) -> None:
-        """Give the sample a label; an empty one leaves it out. Raises DataError for a name that no class can have, and
+    def set(self, path: str, label: str) -> str | None:
+        """Give the sample a label; an empty one leaves it out. One that the table has already keeps its label, which is
+        returned: somebody else has decided. Raises DataError for a name that no class can have, and
         for a path that no table can hold; RunError where nothing can be written."""
         if label and not is_class_name(label):
             remedy = "write letters, digits and spaces on one line"
@@ -42,18 +43,23 @@ class CorrectionsFile:
             raise DataError("the path", repr(path[:80]), expected, "rename the file, and train again")
         with self._lock:
             labels = self.labels()
-            self._before.append((path, labels.get(path)))
+            if path in labels:
+                return labels[path]
+            self._changed.append(path)
             self._write(labels | {path: label})
+            return None
 
-    def undo(self) -> str | None:
-        """Take back the latest change of this lab; the path of its sample, None where there is none."""
+    def undo(self, path: str | None = None) -> str | None:
+        """Take back what this lab decided for the sample, or latest; the path of its sample, None where there is
+        none."""
         with self._lock:
-            if not self._before:
+            path = path or (self._changed[-1] if self._changed else None)
+            if path is None or path not in self._changed:
                 return None
-            path, before = self._before.pop()
+            self._changed.remove(path)
             labels = self.labels()
             labels.pop(path, None)
-            self._write(labels if before is None else labels | {path: before})
+            self._write(labels)
             return path
 
     def _write(self, labels: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +59,7 @@ class Labeling:
     @cached_property
     def samples(self) -> Samples:
         """All samples of the run. Raises RunError, DataError."""
-        return read_samples(self.lab)
+        return read_samples(self.lab, "labels", "labels are to be checked")
 
     @cached_property
     def table(self) -> CorrectionsFile:
@@ -67,8 +68,24 @@ class Labeling:
         return CorrectionsFile(self.samples.run.path / NAME, None if earlier is None else Path(earlier))
 
     @cached_property
-    def _own(self) -> dict[str, str]:
-        return dict(zip(self.samples.listing.paths, map(str, self.samples.labels), strict=True))
+    def _own(self) -> dict[str, tuple[str, str]]:
+        """Label and split of each sample of the run, by path."""
+        labels, splits = self.samples.labels.tolist(), self.samples.splits.tolist()
+        return dict(zip(self.samples.listing.paths, zip(labels, splits, strict=True), strict=True))
+
+    @cached_property
+    def _counts(self) -> Counter[tuple[str, str]]:
+        return Counter(self._own.values())
+
+    def _untrained(self, labels: dict[str, str]) -> list[str]:
+        """The classes that samples have by the table `labels`, but none of train."""
+        counts = Counter(self._counts)
+        for path, label in labels.items():
+            own, split = self._own.get(path, ("", "train"))  # further files are trained on
+            counts[own, split] -= 1
+            counts[label, split] += 1
+        there = {label for (label, _), count in counts.items() if label and count > 0}
+        return [name for name in order_classes(tuple(there)) if counts[name, "train"] < 1]
 
     def parts(self) -> list[dict[str, Any]]:
         """What can be looked at: the splits, the held-out ones first, and the unlabeled folder."""
@@ -143,18 +160,23 @@ class Labeling:
         return told | {"why": f"{doubt}: {first}, {label} with {own}."}
 
     def state(self) -> dict[str, Any]:
-        """The classes with their keys, what the table holds, and the command that trains on."""
+        """The classes with their keys, what the table holds, and the command that trains on: None where nothing is
+        corrected, or where classes are `untrained`, since no sample of train has them."""
         labels, run = self.table.labels(), self.samples.run.path
         classes = order_classes((*self.samples.classes, *filter(None, labels.values())))
         left = sum(not label for label in labels.values())
-        kept = sum(self._own.get(path) == label for path, label in labels.items())
+        kept = sum(self._own.get(path, ("", ""))[0] == label for path, label in labels.items() if label)
+        untrained, command = self._untrained(labels), None
+        if len(labels) > kept and not untrained:
+            command = f"striate train --from {pasted(run)} --labels {pasted(self.table.path)} --epochs {_EPOCHS}"
         return {
             "classes": [{"name": name, "key": key} for name, key in zip(classes, keys_of(classes), strict=True)],
             "file": str(self.table.path),
             "corrected": len(labels) - left - kept,
             "kept": kept,
             "left": left,
-            "command": f"striate train --from {pasted(run)} --labels {pasted(self.table.path)} --epochs {_EPOCHS}",
+            "untrained": untrained,
+            "command": command,
         }
 
     def picture(self, number: int) -> bytes:
@@ -186,14 +208,15 @@ def routes(lab: Lab) -> APIRouter:
     def correct(
         part: Annotated[str, Body()], sample: Annotated[int, Body()], label: Annotated[str, Body(max_length=200)]
     ) -> dict[str, Any]:
-        """Give a sample a label, "" to leave it out; the state of the table."""
-        labeling.table.set(labeling.path_of(part, sample), label)
-        return labeling.state()
+        """Give a sample a label, "" to leave it out; the state of the table, with the label that the sample has
+        `already`, and keeps, where it was decided meanwhile."""
+        already = labeling.table.set(labeling.path_of(part, sample), label)
+        return {"already": already, **labeling.state()}
 
     @router.post("/undo")
-    def undo() -> dict[str, Any]:
-        """Take back the latest change; the `path` of its sample, None where there is none."""
-        return {"path": labeling.table.undo(), **labeling.state()}
+    def undo(path: Annotated[str | None, Body(embed=True)] = None) -> dict[str, Any]:
+        """Take back the decision on the sample at `path`, or the latest; its `path`, None where there is none."""
+        return {"path": labeling.table.undo(path), **labeling.state()}
 
     @router.get("/picture")
     def picture(sample: Annotated[int, Query(ge=0)]) -> Response:

@@ -96,8 +96,9 @@ export async function page(root) {
     const any = about.corrected + about.kept + about.left;
     table.replaceChildren(
       make("p", {}, any ? `${number(about.corrected)} corrected or new, ${number(about.kept)} confirmed, ${number(about.left)} left out, in ` : "Nothing is corrected yet; what you decide is written at once to ", make("code", {}, about.file), ". The data stay as they are."),
-      make("p", { class: "faint" }, "To train on with these labels:"),
-      make("pre", { tabindex: "0", "aria-label": "Command" }, make("code", { id: "labels-command" }, about.command)));
+      ...(about.untrained.length ? [make("p", { class: "warning", id: "labels-untrained" }, `No sample of train has the class ${about.untrained.join(", ")}: what was never shown cannot be learned. Give it to samples of train too; then the command that trains on stands here.`)] : []),
+      ...(about.command ? [make("p", { class: "faint" }, "To train on with these labels:"),
+        make("pre", { tabindex: "0", "aria-label": "Command" }, make("code", { id: "labels-command" }, about.command))] : []));
   }
 
   function drawSample() {
@@ -148,8 +149,14 @@ export async function page(root) {
   async function decide(label) {
     const sample = queue.samples[place];
     if (!sample || (label === "" && document.activeElement === other)) return;
-    if (!(await ask("labels/correct", { part: sample.part, sample: sample.sample, label }))) return;
+    const answer = await ask("labels/correct", { part: sample.part, sample: sample.sample, label });
+    if (!answer) return;
     other.value = "";
+    if (answer.already !== null) {
+      const said = answer.already === "" ? "left out" : answer.already;
+      step(`${sample.path} was decided elsewhere meanwhile: ${said}. It stays so. `, false);
+      return;
+    }
     step(label === "" ? `${sample.path} is left out. ` : label === sample.label ? `${label} is confirmed. ` : `${sample.path}: ${label}. `, true);
   }
 
@@ -164,7 +171,7 @@ export async function page(root) {
 
   async function undo() {
     const last = history.at(-1);
-    if (!last || (last.stored && !(await ask("labels/undo", {})))) return;
+    if (!last || (last.stored && !(await ask("labels/undo", { path: queue.samples[last.place].path })))) return;
     history.pop();
     place = last.place;
     drawSample();
@@ -172,9 +179,10 @@ export async function page(root) {
     stage.focus({ preventScroll: true });
   }
 
-  onKeys(stage, { Enter: keep, " ": skip, Backspace: undo, Delete: () => decide(""), "+": () => other.focus() });
-  stage.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.key.length !== 1) return;
+  // Of the whole page: a click elsewhere does not end them.
+  onKeys(document.body, { Enter: keep, " ": skip, Backspace: undo, Delete: () => decide(""), "+": () => other.focus() });
+  document.body.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.key.length !== 1 || event.target.closest("input, textarea, select")) return;
     const exact = about.classes.find((one) => one.key === event.key) ?? about.classes.find((one) => one.key === event.key.toLowerCase());
     if (!exact) return;
     event.preventDefault();
