@@ -53,6 +53,19 @@ def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
 
 
 @pytest.mark.slow
+def test_the_network_is_seen_in_build_with_the_shape_of_its_data(
+    visit: Callable[..., Any], lab_address: Callable[..., str]
+) -> None:
+    page = visit(lab_address("/train?data=digits&model=conv(8,3) fc(10)")).page
+    page.get_by_role("link", name="See the network in Build").click()
+    page.get_by_role("button", name="conv1").wait_for()
+    assert (page.get_by_label("Input: channels").input_value(), page.get_by_label("Outputs").input_value()) == (
+        "1x8x8",
+        "10",
+    )
+
+
+@pytest.mark.slow
 def test_a_real_training_is_watched_and_paused(
     visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path
 ) -> None:

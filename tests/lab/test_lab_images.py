@@ -46,6 +46,9 @@ def test_channels_are_shown_one_by_one(client) -> None:
     rgba = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
     about = client.post("/api/images/upload", content=png(rgba)).json()
     assert about["channels"] == ["red", "green", "blue", "alpha"]
+    assert about["notes"] == [page_images._ALPHA]
+    asked = {"image": about["name"], "kernel": "identity"}
+    assert "alpha is left out" in client.get("/api/play/filter", params=asked).json()["notes"][0]
     for place, name in enumerate(about["channels"]):
         answer = client.get("/api/pixels/channel", params={"image": about["name"], "name": name})
         with Image.open(io.BytesIO(answer.content)) as shown:

@@ -82,9 +82,7 @@ def test_the_command_is_shown_once_a_training_can_start_with_the_table(open_lab:
     assert state["untrained"] == []
 
 
-def test_what_was_decided_in_another_page_stays_and_each_page_takes_back_its_own(
-    open_lab: Open, own_run: Path
-) -> None:
+def test_what_was_decided_in_another_page_stays_and_each_page_takes_back_its_own(open_lab: Open, own_run: Path) -> None:
     client = open_lab(own_run)
     first, second = ask(client, "queue", part="test")["samples"][:2]
     tell(client, "correct", part="test", sample=first["sample"], label="4")

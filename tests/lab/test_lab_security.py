@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,14 @@ def test_a_fault_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = client.get("/api/pixels/region", params=asked)
     assert answer.status_code == 500
     assert answer.json()["error"]["got"] == "RuntimeError: something unforeseen"
+
+
+def test_a_page_of_a_session_that_has_ended_is_told_to_open_the_printed_address(stranger: TestClient) -> None:
+    error = stranger.get(ASKED).json()["error"]
+    assert error["got"] == "a browser that is not signed in"
+    assert error["remedy"] == "open the address that `striate lab` printed, with its token"
+
+
+def test_pages_know_how_large_a_file_may_be(stranger: TestClient) -> None:
+    script = (files("striate.lab") / "static" / "api.js").read_text()
+    assert f"const LARGEST_UPLOAD = {LARGEST_UPLOAD >> 20} << 20;" in script

@@ -82,8 +82,8 @@ def test_a_wish_is_a_command() -> None:
         ({"minutes": float("inf")}, "minutes"),
         ({"epochs": 1, "minutes": 1}, "budget"),
         ({"recipe": "fine-tune"}, "recipe"),
-        ({"lr": -1}, "lr"),
-        ({"lr": {}}, "lr"),
+        ({"lr": -1}, "learning rate"),
+        ({"lr": {}}, "learning rate"),
     ],
 )
 def test_what_may_not_be_asked_for_is_told(asked: dict[str, Any], where: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
 from striate.errors import UsageError
+from striate.lab import page_images
 from striate.lab.problems import problem_record
 from striate.records import Remedy
 
@@ -61,7 +63,7 @@ def test_windows_that_do_not_fit_are_mended_by_what_the_page_has(
 def test_an_option_without_a_field_on_the_page_is_said_to_be_one() -> None:
     error = UsageError("--lr", "0", "above 0", Remedy("a lower rate", settings={"optim.lr": 0.1, "optim.clip": 1.0}))
     told = problem_record(error)
-    assert told["where"] == "lr"
+    assert told["where"] == "learning rate"
     assert told["remedy"] == "learning rate 0.1, --optim.clip 1 on the command line"
 
 
@@ -88,7 +90,60 @@ def test_a_body_that_is_no_object_is_told_as_it_came(client: TestClient, body: s
 
 
 def test_a_value_that_was_not_sent_is_told_as_missing(client: TestClient) -> None:
-    for told in (client.get("/api/play/windows"), client.post("/api/build/network", json={})):
+    for told, where in (
+        (client.get("/api/play/windows"), "input"),
+        (client.get("/api/play/windows", params={"size": "", "kernel": 3}), "input"),
+        (client.post("/api/build/network", json={}), "model"),
+    ):
         error = told.json()["error"]
-        assert error["got"] == "nothing"
-        assert error["remedy"] == f"send such a value for {error['where']}"
+        assert (error["where"], error["got"], error["remedy"]) == (where, "nothing", f"fill in {where}")
+
+
+def test_a_value_beyond_its_limits_is_told_by_the_name_of_its_field(client: TestClient) -> None:
+    told = client.get("/api/play/windows", params={"size": 0, "kernel": 3}).json()["error"]
+    assert told == {"where": "input", "got": "0", "expected": "at least 1", "remedy": "write 1"}
+
+
+def test_a_number_of_outputs_is_told_without_a_task(client: TestClient) -> None:
+    asked = {"model": "conv(8,3) fc(7)", "input": "1x9x9", "outputs": 3}
+    error = client.post("/api/build/network", json=asked).json()["error"]
+    assert (error["got"], error["expected"]) == ("7 outputs", "3 outputs")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "got", "expected", "remedy"),
+    [
+        (
+            np.array([[-1.0, 200.0]], np.float32),
+            "floating-point values from -1 to 200",
+            "values from 0 to 1",
+            "scale its values to 0 to 1 and save it again",
+        ),
+        (None, "not a picture", "a whole picture", "choose another picture"),
+        (np.zeros((1, 9000), np.uint8), "9,000 pixels", "a whole picture", "choose a smaller picture"),
+    ],
+)
+def test_a_picture_that_cannot_be_taken_is_told_with_what_is_wrong_with_it(
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    pixels: np.ndarray | None,
+    got: str,
+    expected: str,
+    remedy: str,
+) -> None:
+    monkeypatch.setattr(page_images, "MAX_PIXELS", 8000)
+    file = io.BytesIO(b"no picture")
+    if pixels is not None:
+        Image.fromarray(pixels).save(file, "TIFF")
+    error = client.post("/api/images/upload", content=file.getvalue()).json()["error"]
+    assert got in error["got"]
+    assert error["expected"].startswith(expected)
+    assert error["remedy"] == remedy
+
+
+def test_an_address_that_is_none_is_told_as_a_page_or_as_a_record(client: TestClient) -> None:
+    page = client.get("/nope")
+    assert (page.status_code, "There is no page /nope" in page.text, 'href="/build"' in page.text) == (404, True, True)
+    told = client.get("/api/nope/<b>")
+    assert (told.status_code, told.json()["error"]["got"]) == (404, "/api/nope/<b>")
+    assert "<b>" not in client.get("/<b>").text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.resources import files
 from inspect import CO_COROUTINE
@@ -101,6 +102,7 @@ def make_application(lab: Lab, port: int) -> ASGIApp:
         title="striate lab", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=FiniteJSON
     )
     app.add_exception_handler(StriateError, _refuse)
+    app.add_exception_handler(404, partial(_nothing_there, lab))
     app.add_exception_handler(RequestValidationError, _refuse_arguments)
     app.add_exception_handler(Exception, _report_fault)
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -115,16 +117,30 @@ def make_application(lab: Lab, port: int) -> ASGIApp:
     def page(name: str, request: Request) -> str:
         found = next((page for page in PAGES if page.name == name), None)
         if found is None:
-            raise HTTPException(404)
+            raise HTTPException(404)  # `_nothing_there`
         return _html(lab, found, request)
 
     return Guard(app, lab, port)
 
 
-def _html(lab: Lab, page: Page | None, request: Request) -> str:
+def _nothing_there(lab: Lab, request: Request, _: Exception) -> Response:
+    path = request.url.path
+    if path.startswith(("/api/", "/static/")):
+        expected, remedy = "an address of the lab", "write one that its pages use: docs/lab.md"
+        record = {"where": "the address", "got": path[:80], "expected": expected, "remedy": remedy}
+        return FiniteJSON({"error": record}, 404)
+    return HTMLResponse(_html(lab, None, request, missing=path[:80]), 404)
+
+
+def _html(lab: Lab, page: Page | None, request: Request, missing: str = "") -> str:
     template = page_environment("striate.lab").get_template("lab.html")
     return template.render(
-        pages=PAGES, page=page, run=lab.run, version=VERSION, key=getattr(request.state, "key", None)
+        pages=PAGES,
+        page=page,
+        missing=missing,
+        run=lab.run,
+        version=VERSION,
+        key=getattr(request.state, "key", None),
     )
 
 
@@ -160,12 +176,13 @@ def _refuse_arguments(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid" or first["loc"] == ("body",):
         return _refusal(request, _no_object(error.body))
-    where = " ".join(str(part) for part in first["loc"][1:])
+    where = " ".join(_FIELDS.get(str(part), str(part)) for part in first["loc"][1:])
     limits = first.get("ctx") or {}
     sentence = _EXPECTED.get(first["type"], "")
     expected = sentence.format(**limits) if sentence else first["msg"]
     nearest = limits.get("le", limits.get("ge"))
-    remedy = f"send such a value for {where}" if nearest is None else f"write {nearest}"
+    remedy = f"fill in {where}" if first["type"] == "missing" or first.get("input") == "" else f"change {where}"
+    remedy = remedy if nearest is None else f"write {nearest}"
     got = "" if first["type"] == "missing" else str(first.get("input"))[:80]
     return _refusal(request, {"where": where, "got": got or "nothing", "expected": expected, "remedy": remedy})
 
@@ -177,6 +194,8 @@ def _no_object(body: object) -> dict[str, str]:
     return {"where": "the body", "got": text[:80] or "nothing", "expected": "a JSON object", "remedy": remedy}
 
 
+_FIELDS = {"size": "input"}
+"""By argument: how the page calls its field, where it has another name."""
 _EXPECTED = {
     "int_parsing": "a whole number",
     "less_than_equal": "at most {le}",

@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import PICTURE, medium_of
-from striate.data.media.image.pictures import UnreadableImage, decode_image
+from striate.data.media.image.pictures import REPLACE, UnreadableImage, decode_image
 from striate.data.sources.named import catalogue, info, place
 from striate.errors import DataError, RunError, StriateError
 from striate.machine.allocator import trim
@@ -62,6 +62,7 @@ _MOST_BYTES = 256 << 20  # of pictures that were sent
 _MOST_LISTINGS = 2
 _MOST_REDUCED = 16
 _THUMBNAIL = 56
+_ALPHA = "with alpha (transparency): its numbers are those of the file, blended with no background"
 _MOST_AT_ONCE = 60
 
 
@@ -78,8 +79,10 @@ class NamedImage:
         """What a page says of it; not the pixels."""
         width, height = self.picture.size
         channels = [*self.picture.channels, *([] if self.picture.alpha is None else ["alpha"])]
+        alpha = self.picture.alpha
+        notes = self.picture.notes if alpha is None or bool((alpha == 255).all()) else (*self.picture.notes, _ALPHA)
         return {
-            **{"name": self.name, "title": self.title, "label": self.label, "notes": self.picture.notes},
+            **{"name": self.name, "title": self.title, "label": self.label, "notes": notes},
             **{"width": width, "height": height, "channels": channels},
         }
 
@@ -123,7 +126,9 @@ class Images:
             try:
                 picture = read_picture_bytes(data, title, MAX_PIXELS)
             except UnreadableImage as error:
-                raise UnreadableImage(title, error.reason, "choose another picture, or a smaller one") from None
+                remedy = "choose another picture" if error.remedy == REPLACE else error.remedy
+                remedy = "choose a smaller picture" if "max_pixels" in remedy else remedy
+                raise UnreadableImage(title, error.reason, remedy, error.expected) from None
             finally:
                 trim()
         if picture.alpha is not None and bool((picture.alpha == 255).all()):

@@ -156,7 +156,9 @@ def read_kernel(text: str) -> Kernel:
 def _picture(lab: Lab, name: str, gray: bool) -> Picture:
     """The image without transparency, not larger than a page shows it."""
     picture = lab.images.reduced(name, SIDE)
-    picture = replace(picture, alpha=None)
+    if picture.alpha is not None:
+        note = "alpha is left out: transparent pixels count with the colors that the file has for them"
+        picture = replace(picture, alpha=None, notes=(*picture.notes, note))
     return to_gray(picture) if gray else picture
 
 

@@ -21,6 +21,7 @@ LABELS = {
     "budget.epochs": "epochs",
     "budget.minutes": "minutes",
     "recipe": "recipe",
+    "lr": "learning rate",
 }
 """By option of the command line or field of the configuration: how pages call it."""
 _MODEL_ON_A_PAGE = "a layer string, or a name of the zoo"

@@ -92,7 +92,7 @@ class Guard:
             key = headers.get("striate-key", shown.get("key", ""))
             keys = (token, *(one.key for one in self._sessions))  # programs show the token each time
             known = any(_same(key, one) for one in keys) if path.startswith("/api/") else session is not None
-            refusal = None if known else _unknown()
+            refusal = None if known else _unknown(path)
         refusal = refusal or _too_large(headers, limit)
         signs_in = has_token and refusal is None and not path.startswith(("/api/", "/static/"))
         if signs_in and session is None:
@@ -153,7 +153,7 @@ async def _content(receive: Receive, limit: int) -> bytes | Response | None:
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > limit:
-            return _too_much()
+            return _too_much(limit)
         if not message.get("more_body", False):
             return b"".join(pieces)
 
@@ -183,11 +183,13 @@ def _has_half_characters(content: bytes) -> bool:
 
 def _too_large(headers: Headers, limit: int) -> Response | None:
     announced = headers.get("content-length", "0")
-    return _too_much() if not announced.isdigit() or len(announced) > 12 or int(announced) > limit else None
+    if announced.isdigit() and len(announced) <= 12 and int(announced) <= limit:
+        return None
+    return _too_much(limit, f"{announced[:12]} bytes")
 
 
-def _too_much() -> Response:
-    return _refuse(413, "a request that is too large", f"a file of at most {LARGEST_UPLOAD >> 20} MiB")
+def _too_much(limit: int, size: str = "a request that is too large") -> Response:
+    return _refuse(413, size, f"at most {limit:,} bytes")
 
 
 def _foreign(headers: Headers, port: int) -> Response | None:
@@ -202,7 +204,9 @@ def _foreign(headers: Headers, port: int) -> Response | None:
     return None
 
 
-def _unknown() -> Response:
+def _unknown(path: str) -> Response:
+    if path.startswith("/api/"):
+        return _refuse(401, "a browser that is not signed in", "one that has shown the lab's token")
     return PlainTextResponse(
         "This lab does not know your browser. Open the address that `striate lab` printed, with its token.\n", 401
     )
@@ -215,7 +219,8 @@ def _refuse(status: int, got: str, expected: str) -> Response:
 
 _REMEDIES = {
     400: "leave that character out",
+    401: "open the address that `striate lab` printed, with its token",
     403: "open the address that `striate lab` printed",
     408: "send it again",
-    413: "send less",
+    413: "send a smaller file",
 }

@@ -141,9 +141,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     found += find_captions(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
-            refuse_unusable(
-                evidence.listing, evidence.scan, evidence.unreadable, evidence.splits, evidence.config
-            )
+            refuse_unusable(evidence.listing, evidence.scan, evidence.unreadable, evidence.splits, evidence.config)
         except DataError as error:
             why = "No training can start with these data."
             where = evidence.listing.source

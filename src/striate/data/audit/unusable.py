@@ -19,11 +19,15 @@ from striate.wording import listed, several
 
 
 def refuse_unusable(
-    listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], config: DataConfig
+    listing: Listing,
+    scan: Scan,
+    unreadable: Mapping[int, str],
+    split: Mapping[int, str],
+    config: DataConfig | None = None,
 ) -> None:
     """Raise DataError where nothing is readable, a class has no image, there is one class, or nothing to train on.
 
-    `split` names the split of each readable sample by id.
+    `split` names the split of each readable sample by id; `config` is not needed where it is empty.
     """
     where = f"data {listing.source}"
     if not split:
@@ -36,6 +40,7 @@ def refuse_unusable(
             f"at least one readable {listing.medium.one}",
             f"--data.max_pixels {limit}" if limit else install[0] if install else f"check that these files are {many}",
         )
+    assert config is not None, "something is readable"
     needed = ("train", "val", "test") if config.test_fraction > 0 else ("train", "val")
     lacking = " and ".join(name for name in needed if name not in split.values())
     if lacking:

@@ -1,4 +1,5 @@
 // What a page shows stands in its address, as names and texts behind the question mark: a link to a state.
+import { make } from "./dom.js";
 
 /** All names and texts of the address. */
 export function state() {
@@ -17,6 +18,26 @@ export function remember(values, { step = false } = {}) {
   if (address === location.pathname + location.search + location.hash) return;
   if (step) history.pushState(null, "", address);
   else history.replaceState(null, "", address);
+}
+
+/** The text that the address has for `name`, where that is one of `offered`; else `otherwise`, and the page says so. */
+export function among(name, offered, otherwise) {
+  const wanted = state()[name];
+  const known = wanted === undefined || offered.includes(wanted);
+  say(name, known ? null : `The address asks for the ${name} ${wanted.slice(0, 40)}, which is none of: ${offered.join(", ")}. This is ${otherwise}.`);
+  return known ? wanted ?? otherwise : otherwise;
+}
+
+/** Say which names of the address the page does not know, if any. */
+export function tellUnknown(names) {
+  const unknown = Object.keys(state()).filter((name) => !names.includes(name));
+  say("", unknown.length ? `The address has ${unknown.join(", ").slice(0, 80)}, which this page does not know. It knows: ${names.join(", ")}.` : null);
+}
+
+/** A line above the page about `name` of the address; null takes it away. */
+function say(name, text) {
+  document.getElementById(`address-${name}`)?.remove();
+  if (text) document.getElementById("page").before(make("p", { id: `address-${name}`, class: "warning", role: "status" }, text));
 }
 
 /** Call `listener(state())` when Back or Forward leads to another state of this page. */

@@ -30,8 +30,16 @@ export function apiAddress(path, values = {}) {
   return `/api/${path}${text ? `?${text}` : ""}`;
 }
 
+const LARGEST_UPLOAD = 16 << 20; // as security.py has it
+
 /** The response as an object. Throws LabError. `body`: what is sent, a Blob or an object that becomes JSON. */
 export async function request(path, values = {}, { body, method = body ? "POST" : "GET", signal } = {}) {
+  if (body instanceof Blob && body.size > LARGEST_UPLOAD) {
+    throw new LabError({
+      where: body.name ?? "the picture", got: `a file of ${(body.size / (1 << 20)).toFixed(1)} MiB`,
+      expected: `at most ${LARGEST_UPLOAD >> 20} MiB`, remedy: "choose a smaller file, or save it smaller",
+    });
+  }
   // Errors come with status 200: of any other one browsers write a line on their console.
   const options = { method, signal, headers: { "striate-refusals": "answers" } };
   if (body instanceof Blob) options.body = body;

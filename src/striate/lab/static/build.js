@@ -7,6 +7,8 @@ import { networkDrawing } from "./network_drawing.js";
 
 const PATIENCE = 500; // milliseconds of a request, after which what is shown no longer passes for its answer
 
+export const ADDRESS = ["model", "input", "outputs", "layer"];
+
 export async function page(root) {
   const choices = await request("build/choices");
   const first = choices.networks[0]?.name === "run" ? { title: "run", model: "run", input: "" } : choices.examples[0];
@@ -107,7 +109,7 @@ function drawNetwork(network, selected, onselect) {
       ["parameters", number(network.params)], ["multiply–accumulates", number(network.macs)],
       ["input", shape(network.input)], ["output", shape(network.output)],
     ].map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
-    make("section", { class: "card", "aria-label": "Drawing" }, drawing,
+    make("section", { class: "card drawing", "aria-label": "Drawing" }, drawing,
       make("p", { class: "faint" }, "Width of a box: square root of the side of its map. Height: logarithm of its channels. Orange: no map. Choose a layer for its numbers.")),
     details,
     make("section", {}, make("h2", {}, "Remarks"), lines.length ? lines : make("p", {}, "None.")),

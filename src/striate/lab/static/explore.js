@@ -1,5 +1,5 @@
 // Explore: the data of the run, and what its network makes of them.
-import { followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember, state } from "./address.js";
 import { request } from "./api.js";
 import { choice, labeled, make, number } from "./dom.js";
 import { confusionView } from "./explore_confusion.js";
@@ -10,6 +10,8 @@ import { problem } from "./problem.js";
 const RANKED = [{ value: "all", text: "all" }, { value: "worst", text: "the worst first" }, { value: "best", text: "the best first" }];
 const VIEWS = { images: "Images", confusion: "Confusion matrix", map: "Map" };
 const DRAWN = { images: imageGrid, confusion: confusionView, map: mapView };
+
+export const ADDRESS = ["view", "split", "show", "method", "true", "said", "start", "sample"];
 
 export async function page(root) {
   const about = await request("explore/about");
@@ -53,9 +55,9 @@ function read(about) {
   const splits = about.splits.map((one) => one.name);
   const whole = (text) => (/^\d+$/.test(text ?? "") ? Number(text) : null);
   return {
-    view: query.view in VIEWS ? query.view : "images",
-    split: splits.includes(query.split) ? query.split : splits.includes("test") ? "test" : splits[0],
-    show: query.show ?? "all", method: query.method === "tsne" ? "tsne" : "pca",
+    view: among("view", Object.keys(VIEWS), "images"),
+    split: among("split", splits, splits.includes("test") ? "test" : splits[0]),
+    show: query.show ?? "all", method: among("method", ["pca", "tsne"], "pca"),
     true: whole(query.true), said: whole(query.said), start: whole(query.start) ?? 0, sample: query.sample ?? null,
   };
 }

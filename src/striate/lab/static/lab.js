@@ -1,6 +1,6 @@
 // Every page begins here: the token leaves the address, then the page's own module draws it.
 import { signIn, signOut } from "./api.js";
-import { remember } from "./address.js";
+import { remember, tellUnknown } from "./address.js";
 import { problem } from "./problem.js";
 
 remember({ token: null });
@@ -13,6 +13,7 @@ if (name) {
   root.replaceChildren();
   try {
     const module = await import(`./${name}.js`);
+    tellUnknown(module.ADDRESS);
     await module.page(root);
   } catch (error) {
     root.append(problem(error));

@@ -1,5 +1,5 @@
 // Labels: samples whose label is doubtful or whose answer is unsure, one after another; one key decides.
-import { followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember } from "./address.js";
 import { apiAddress, request } from "./api.js";
 import { choice, labeled, make, number, percent } from "./dom.js";
 import { onKeys } from "./keys.js";
@@ -7,6 +7,8 @@ import { problem } from "./problem.js";
 
 const WHICH = [{ value: "doubtful", text: "doubtful labels, the most doubtful first" }, { value: "unsure", text: "unsure answers, the least sure first" }];
 const HINT = "Enter: the label is right. Space: skip. Backspace: undo. Delete: leave the sample out. +: another class.";
+
+export const ADDRESS = ["part", "which"];
 
 export async function page(root) {
   let about = await request("labels/about");
@@ -28,11 +30,10 @@ export async function page(root) {
     make("p", { class: "faint", id: "labels-hint" }, HINT))), table);
 
   function read() {
-    const values = state();
     const parts = about.parts.map((one) => one.name);
-    const part = parts.includes(values.part) ? values.part : parts[0];
-    const which = part === "unlabeled" || values.which === "unsure" ? "unsure" : "doubtful";
-    return { part, which };
+    const part = among("part", parts, parts[0]);
+    const which = among("which", WHICH.map((one) => one.value), "doubtful");
+    return { part, which: part === "unlabeled" ? "unsure" : which };
   }
 
   async function load() {

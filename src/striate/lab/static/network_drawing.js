@@ -2,7 +2,7 @@
 import { draw, make } from "./dom.js";
 import { onKeys } from "./keys.js";
 
-const ROW = 56; // 3.5rem
+const ROW = 56; // 3.5rem; stretched where rows are higher
 const WIDE = 144; // 9rem
 const MIDDLE = 56;
 const WIDEST = 104;
@@ -23,7 +23,7 @@ export function networkDrawing(network, selected, onselect) {
     shapes[selected].classList.add("selected");
   }
   const high = ROW * (boxes.length + 1);
-  const picture = draw("svg", { viewBox: `0 0 ${WIDE} ${high}`, "aria-hidden": "true" }, wires(boxes, network), shapes);
+  const picture = draw("svg", { viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", "aria-hidden": "true" }, wires(boxes, network), shapes);
   const list = make("ol", { "aria-label": "Layers from the input to the output" },
     make("li", { class: "input" }, make("span", {}, `input ${network.input.join("×")}`), ["output", "parameters", "MACs", "sees"].map((head) => make("span", { class: "cost", "aria-hidden": "true" }, head))), buttons.map((button) => make("li", {}, button)));
   const step = (by) => {
@@ -35,16 +35,14 @@ export function networkDrawing(network, selected, onselect) {
 }
 
 function layerButton(box, network, onclick) {
-  const cost = (kind, count, total, text, words) => make("span", { class: "cost" }, text || "–", make("span", { class: "hidden" }, words),
+  const cost = (kind, count, total, text, words) => make("span", { class: "cost" }, text || "–", make("span", { class: "hidden" }, ` ${words}`),
     text ? draw("svg", { class: `share ${kind}`, viewBox: "0 0 96 5", "aria-hidden": "true" }, draw("rect", { width: Math.max(1, (96 * count) / total), height: 5 })) : null);
-  const small = [box.params_text && `${box.params_text} parameters`, box.field !== "–" && `sees ${box.field}`].filter(Boolean);
   return make("button", { type: "button", "aria-pressed": "false", onclick },
     make("span", {}, make("span", { class: "name" }, box.name), make("span", { class: "what" }, box.text)),
     make("span", {}, box.shape),
     cost("params", box.params, network.params, box.params_text, "parameters"),
     cost("macs", box.macs, network.macs, box.macs_text, "MACs"),
-    make("span", { class: "cost" }, make("span", { class: "hidden" }, "sees"), box.field),
-    make("span", { class: "what small" }, small.join(", ")));
+    make("span", { class: "cost sees" }, make("span", { class: "hidden" }, "sees "), box.field));
 }
 
 function size(side, channels, network) {

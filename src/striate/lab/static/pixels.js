@@ -9,6 +9,8 @@ import { problem } from "./problem.js";
 const SIZES = [8, 14, 20, 28, 40];
 const USUAL = window.innerWidth < 640 ? 8 : 14;
 
+export const ADDRESS = ["image", "x", "y", "size", "channel"];
+
 export async function page(root) {
   const result = make("div", {});
   const side = make("section", { class: "card", "aria-label": "Choose an image" });

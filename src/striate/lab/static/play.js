@@ -1,7 +1,9 @@
 // Play: where the windows of a kernel lie, and classic kernels on a picture.
 import { make } from "./dom.js";
-import { pictureLaboratory } from "./play_picture.js";
-import { windowLaboratory } from "./play_windows.js";
+import { PICTURE_ADDRESS, pictureLaboratory } from "./play_picture.js";
+import { WINDOW_ADDRESS, windowLaboratory } from "./play_windows.js";
+
+export const ADDRESS = [...WINDOW_ADDRESS, ...PICTURE_ADDRESS];
 
 export async function page(root) {
   const windows = make("section", { "aria-label": "Windows" });

@@ -1,5 +1,5 @@
 // Classic kernels on a picture, and the arithmetic of one of its pixels.
-import { followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember, state } from "./address.js";
 import { apiAddress, request, latest, quietly } from "./api.js";
 import { choice, draw, labeled, make } from "./dom.js";
 import { imageSource } from "./image_source.js";
@@ -7,6 +7,8 @@ import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
 
 const BORDERS = { replicate: "the nearest pixel", zeros: "0, black", reflect: "the picture mirrored", circular: "the other side" };
+
+export const PICTURE_ADDRESS = ["image", "filter", "border", "gray", "x", "y"];
 
 export async function pictureLaboratory(root) {
   const kernels = await request("play/kernels");
@@ -44,7 +46,7 @@ export async function pictureLaboratory(root) {
   function take(query) {
     text.value = query.filter ?? "sobel-x";
     named.value = kernels.some((one) => one.name === text.value) ? text.value : "";
-    border.value = query.border in BORDERS ? query.border : "replicate";
+    border.value = among("border", Object.keys(BORDERS), "replicate");
     gray.checked = query.gray === "1";
     place.x = Number(query.x ?? -1);
     place.y = Number(query.y ?? -1);

@@ -1,5 +1,5 @@
 // Where the windows of a kernel lie on a padded map, one after the other, with their sums.
-import { followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember, state } from "./address.js";
 import { latest } from "./api.js";
 import { choice, draw, labeled, make } from "./dom.js";
 import { onKeys } from "./keys.js";
@@ -8,6 +8,8 @@ import { problem } from "./problem.js";
 const CELL = 34;
 const FIELDS = { size: ["input", 7, 1, 16], kernel: ["kernel", 3, 1, 7], stride: ["stride", 1, 1, 8], padding: ["padding", 0, 0, 8], dilation: ["dilation", 1, 1, 8] };
 const MODES = { zeros: "zeros", reflect: "the map mirrored", replicate: "the nearest value", circular: "the other side" };
+
+export const WINDOW_ADDRESS = [...Object.keys(FIELDS), "mode", "weights", "at"];
 
 export async function windowLaboratory(root) {
   const requestLatest = latest();
@@ -38,7 +40,7 @@ export async function windowLaboratory(root) {
   }
   function take(query) {
     for (const [name, [, first]] of Object.entries(FIELDS)) inputs[name].value = query[name] ?? first;
-    mode.value = query.mode in MODES ? query.mode : "zeros";
+    mode.value = among("mode", Object.keys(MODES), "zeros");
     weights.replaceChildren(make("option", { value: query.weights ?? "ones" }, query.weights ?? "ones"));
     at = Number(query.at ?? 0);
   }

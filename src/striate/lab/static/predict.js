@@ -9,6 +9,8 @@ import { problem } from "./problem.js";
 
 const SIDE = 1024;
 
+export const ADDRESS = ["image", "threshold", "opacity", "hidden", "file"];
+
 export async function page(root) {
   const about = await ask("predict/files");
   if (about.many) {

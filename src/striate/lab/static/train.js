@@ -8,6 +8,8 @@ import { runView } from "./train_run.js";
 
 const FIELDS = ["data", "model", "epochs", "minutes", "recipe", "lr"];
 
+export const ADDRESS = [...FIELDS, "run", "look"];
+
 export async function page(root) {
   const choices = await request("train/choices");
   const place = make("div", {});
@@ -79,6 +81,10 @@ function trainingForm(choices, onstart) {
     }
     zoo.value = [...zoo.options].some((one) => one.value === model.value) ? model.value : "";
   }
+  const inBuild = () => {
+    const { input, outputs } = choices.data.find((one) => one.key === data.value) ?? {};
+    return pageAddress("build", model.value.trim() ? { model: model.value, input, outputs } : {});
+  };
   const start = make("button", { class: "main" }, "Start");
   const element = make("form", {
     onsubmit: async (event) => {
@@ -91,6 +97,6 @@ function trainingForm(choices, onstart) {
   labeled("Data", data), labeled("Network: a layer string or a name", model), labeled("Networks with a name", zoo),
   make("div", { class: "pair" }, labeled("Epochs", epochs), labeled("or minutes", minutes)),
   make("div", { class: "pair" }, labeled("Recipe", recipe), labeled("Learning rate", lr)),
-  make("p", { class: "row" }, start, make("a", { href: pageAddress("build"), onclick: (event) => { event.currentTarget.href = pageAddress("build", { model: model.value }); } }, "See the network in Build")));
+  make("p", { class: "row" }, start, make("a", { href: pageAddress("build"), onclick: (event) => { event.currentTarget.href = inBuild(); } }, "See the network in Build")));
   return { element, set };
 }

@@ -13,6 +13,8 @@ import { projectionsFold, unitArithmetic } from "./watch_unit.js";
 
 const WHOLE = ["layer", "map", "row", "column"];
 
+export const ADDRESS = ["model", "input", "image", "order", ...WHOLE];
+
 export async function page(root) {
   const choices = await request("watch/choices");
   const view = { model: choices.first, input: "", image: null, layer: 0, map: null, row: null, column: null, order: "activity" };

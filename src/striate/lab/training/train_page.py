@@ -164,7 +164,10 @@ def routes(lab: Lab) -> APIRouter:
     def choices() -> dict[str, Any]:
         """The data and networks that can be trained, and the runs that can be watched."""
         return {
-            "data": [{"key": one.key, "title": one.title} for one in sources(lab.run)],
+            "data": [
+                {"key": one.key, "title": one.title, "input": one.input, "outputs": one.outputs}
+                for one in sources(lab.run, lab.trained)
+            ],
             "models": {group: [info.name for info in entries] for group, entries in GROUPS.items()},
             "recipes": RECIPES,
             "runs": trainings.names(),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,7 @@ from striate.account.observing.shapes_only import shapes_only
 from striate.data.sources.named import catalogue, place
 from striate.errors import NoInputShape, RunError, UsageError
 from striate.lab.network_names import LONGEST, RUN, network_name
+from striate.lab.problems import LABELS
 from striate.lab.workbench import Lab
 from striate.models.build import build_model
 from striate.models.layer_strings.layer_string import parse_layers
@@ -21,16 +22,22 @@ from striate.runs.directory import open_run
 from striate.training.config_file import config_from_yaml
 from striate.wording import several
 
+if TYPE_CHECKING:
+    from striate.training.trained import Trained
+
 RECIPES = ("standard", "quick", "speedrun")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data that a page may name: `key`, what it is called, and what the command line is given."""
+    """Data that a page may name: `key`, what it is called, and what the command line is given; the shape of an `input`
+    (`1x28x28`), and the number of `outputs` where these are classes."""
 
     key: str
     title: str
     source: str
+    input: str = ""
+    outputs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,22 @@ class TrainingRequest:
         return [self.source.source, *(f"{name}={value}" for name, value in given.items() if value is not None)]
 
 
-def sources(run: Path | None) -> tuple[Source, ...]:
+def sources(run: Path | None, trained: Trained | None = None) -> tuple[Source, ...]:
     """The named data that are on this machine, and those of the run that the lab was opened with: a page names no
-    other files. The run's come first."""
-    named = tuple(Source(info.name, info.name, info.name) for info in catalogue() if place(info.name) is not None)
-    return _of_run(run, named) + named
+    other files. The run's come first; `trained` is its network."""
+    named = tuple(
+        Source(info.name, info.name, info.name, _written(info.shape), len(info.classes) or None)
+        for info in catalogue()
+        if place(info.name) is not None
+    )
+    return _of_run(run, trained, named) + named
 
 
-def _of_run(run: Path | None, named: tuple[Source, ...]) -> tuple[Source, ...]:
+def _written(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _of_run(run: Path | None, trained: Trained | None, named: tuple[Source, ...]) -> tuple[Source, ...]:
     if run is None:
         return ()
     try:
@@ -70,7 +85,10 @@ def _of_run(run: Path | None, named: tuple[Source, ...]) -> tuple[Source, ...]:
         return ()
     if any(source == other.source for other in named):
         return ()
-    return (Source("run", f"{Path(source).name}, the data of {run.name}", source),)
+    title = f"{Path(source).name}, the data of {run.name}"
+    if trained is None:
+        return (Source("run", title, source),)
+    return (Source("run", title, source, _written(trained.preparation.input_shape), len(trained.classes) or None),)
 
 
 def read_request(fields: Mapping[str, Any], lab: Lab) -> TrainingRequest:
@@ -133,5 +151,6 @@ def _number(fields: Mapping[str, Any], name: str, most: int) -> float | None:
     except (TypeError, ValueError):
         number = float("nan")
     if not 0 < number <= most:
-        raise UsageError(name, repr(value)[:80], f"a number above 0, at most {most:,}", f"leave {name} empty")
+        field = LABELS.get(name, name)
+        raise UsageError(field, repr(value)[:80], f"a number above 0, at most {most:,}", f"leave {field} empty")
     return number

@@ -65,13 +65,13 @@ def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
 def show_expected(outputs: int, input_shape: Shape, dense: bool, names: tuple[str, ...] = ()) -> str:
     """What the data ask for, in words."""
     listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    why = f"classes of the data: {listed}" if names else "as the task needs them for these data"
+    why = f" (classes of the data: {listed})" if names else ""
     if dense:
         return (
-            f"{show_shape((outputs, *input_shape[1:]))}: {several(outputs, 'channel')} ({why}) at every position "
+            f"{show_shape((outputs, *input_shape[1:]))}: {several(outputs, 'channel')}{why} at every position "
             "of the input"
         )
-    return f"{several(outputs, 'output')} ({why})"
+    return f"{several(outputs, 'output')}{why}"
 
 
 def _check(text: str, plan: Plan, outputs: int, dense: bool, names: tuple[str, ...]) -> None:

@@ -104,13 +104,21 @@ _ORIENTATION = 0x0112
 _TURNED = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
 
 
+REPLACE = "replace the file, or leave it out"
+"""What to do about a picture of which nothing better is known."""
+
+
 class UnreadableImage(Unreadable):
     """A picture that cannot be read."""
 
-    def __init__(self, where: str, reason: str, remedy: str = "replace the file, or leave it out") -> None:
-        super().__init__(
-            where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)", remedy
-        )
+    def __init__(
+        self,
+        where: str,
+        reason: str,
+        remedy: str = REPLACE,
+        expected: str = "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)",
+    ) -> None:
+        super().__init__(where, reason, expected, remedy)
 
 
 @dataclass(frozen=True)
@@ -378,7 +386,10 @@ def from_deep(image: Image.Image, where: str) -> Image.Image:
     if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= top):
         kind = "floating-point" if image.mode == "F" else "32-bit"
         raise UnreadableImage(
-            where, f"{kind} values from {low:g} to {high:g}", f"scale its values to 0 to {top:g} and save it again"
+            where,
+            f"{kind} values from {low:g} to {high:g}",
+            f"scale its values to 0 to {top:g} and save it again",
+            f"values from 0 to {top:g}",
         )
     if image.mode == "F":
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
