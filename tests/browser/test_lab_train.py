@@ -53,6 +53,27 @@ def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
 
 
 @pytest.mark.slow
+def test_figures_of_an_earlier_step_say_so(
+    visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path
+) -> None:
+    page = visit(lab_address("/train", digits_run)).page
+
+    def at_work(route: Any) -> None:
+        known = route.fetch().json()
+        row = {"epoch": 1, "step": 1265, "lr": 7.64e-5, "train_loss": 1.0, "val_loss": 1.0}
+        look = {"step": 1177, "filters_step": 1170, "loss": 0.1395, "lr": 0.0002366, "left": 9, "losses": []}
+        look |= {"filters": None, "layers": None, "layers_step": None}
+        route.fulfill(json=known | {"state": "elsewhere", "steps": 1375, "rows": [row], "epochs_done": 1, "look": look})
+
+    page.route("**/api/train/follow*", at_work)
+    page.get_by_label("Runs in the folder").select_option("digits (opened)")
+    page.get_by_text("1,265 of 1,375").wait_for()
+    shown = dict(one.inner_text().split("\n") for one in page.locator(".figures > div").all())
+    assert (shown["learning rate"], shown["loss of a batch, step 1,177"]) == ("0.0000764", "0.1395")
+    assert shown["time left, step 1,177"] == "about 9 s"
+
+
+@pytest.mark.slow
 def test_the_network_is_seen_in_build_with_the_shape_of_its_data(
     visit: Callable[..., Any], lab_address: Callable[..., str]
 ) -> None:

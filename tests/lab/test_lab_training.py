@@ -178,6 +178,10 @@ def test_snapshots_are_cached_thinned_and_started_again(tmp_path: Path) -> None:
     assert (snapshots.at(tmp_path, 1) or {})["step"] == 1
     snapshots.add(tmp_path, {"step": 7})
     assert snapshots.steps(tmp_path) == [7]
+    snapshots.add(tmp_path, {"step": 9, "filters_step": 8, "layers_step": 3})
+    snapshots.add(tmp_path, {"step": 10, "filters_step": 8, "layers_step": 10})
+    assert snapshots.steps(tmp_path) == [7, 8]
+    assert (snapshots.at(tmp_path, 8) or {})["layers_step"] == 10
     assert snapshots.at(tmp_path / "other", 3) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.training.short_runs import asked_for, events_of, parameters
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import ask_to_watch, is_watched, read_look
 from striate.training import snapshots
+from striate.training.events import StepDone
 from striate.training.prepare import Prepared, prepare
 from striate.training.snapshots import Snapshots, first_filters
 
@@ -61,6 +63,23 @@ def test_nothing_is_written_where_nobody_watches(run: RunDirectory, monkeypatch:
     train_with(prepared, Snapshots(run, prepared))
     assert not is_watched(run)
     assert list(run.path.iterdir()) == []
+
+
+def test_figures_come_oftener_than_the_filters_that_take_longer(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always(monkeypatch)
+    ask_to_watch(run)
+    prepared = prepare(asked_for(budget__epochs=1))
+    reader = Snapshots(run, prepared, _filters_next=0.0)
+    events = [event for event in events_of(prepared) if isinstance(event, StepDone)]
+    for event in events[:3]:
+        reader(event)
+        monkeypatch.setattr(reader, "_filters_next", inf if event.step == 2 else 0.0)
+    look = read_look(run)
+    assert look is not None
+    assert (look["step"], look["filters_step"], look["losses"][-1][0]) == (3, 2, 3)
+    assert look["filters"] is not None
 
 
 def test_filters_are_the_weights(run: RunDirectory) -> None:

@@ -27,7 +27,7 @@ from striate.training.prepare import Prepared
 EVERY = 1.0
 """Seconds between two looks at least."""
 SHARE = 0.004
-"""Of the time of the training, that looks at the layers may take; as much again that all else may."""
+"""Of the time of the training, that looks at the layers may take; half as much that the filters may, and the rest."""
 LOSSES = 400
 """Of single steps that a look tells; where there are more, every second one is left out."""
 FILTERS = 96
@@ -39,8 +39,9 @@ class Snapshots:
     """Leaves looks in the run while it is watched: JSON objects with `step steps epoch loss lr left losses`, `filters`
     and `layers`.
 
-    `left`: seconds that are left, about; `losses`: `[step, loss]` of single training batches; `layers` (the records of
-    `layer_histograms` for at most 64 training samples in fp32) were seen at `layers_step`, and are None until then.
+    `left`: seconds that are left, about; `losses`: `[step, loss]` of single training batches; `filters` were seen at
+    `filters_step`, `layers` (the records of `layer_histograms` for at most 64 training samples in fp32) at
+    `layers_step`, and are None until then: what takes longer is looked at less often.
     """
 
     run: RunDirectory
@@ -48,6 +49,8 @@ class Snapshots:
     watch: TimeWatch | None = None
     _asked_next: float = 0.0
     _began: tuple[float, int] | None = None
+    _filters_next: float = 0.0
+    _filters: dict[str, Any] = field(default_factory=dict)
     _layers_next: float = 0.0
     _layers: dict[str, Any] = field(default_factory=lambda: {"layers": None, "layers_step": None})
     _losses: list[list[float]] = field(default_factory=list)
@@ -75,6 +78,10 @@ class Snapshots:
             self._layers = self._look_at_layers(event.step)
             self._layers_next = now + (monotonic() - now) / SHARE
         began = monotonic()
+        if began >= self._filters_next:
+            self._filters = {"filters": first_filters(self.prepared), "filters_step": event.step}
+            self._filters_next = began + 2 * (monotonic() - began) / SHARE
+        began = monotonic()
         self._note_loss(event)
         seen = {
             "step": event.step,
@@ -84,10 +91,9 @@ class Snapshots:
             "lr": event.lr,
             "left": self._left(event, step_seconds),
             "losses": self._losses,
-            "filters": first_filters(self.prepared),
         }
-        write_look(self.run, seen | self._layers)
-        self._asked_next = max(self._asked_next, began + (monotonic() - began) / SHARE)
+        write_look(self.run, seen | self._filters | self._layers)
+        self._asked_next = max(self._asked_next, began + 2 * (monotonic() - began) / SHARE)
 
     def _left(self, event: StepDone, step_seconds: float) -> float:
         if self.watch is not None and self.watch.left is not None:

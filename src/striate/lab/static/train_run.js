@@ -58,7 +58,7 @@ export function runView(onend) {
   }
   async function drawAll(response) {
     parts.seen.hidden = !response.steps; // nothing was trained
-    drawState(parts, response, rows.at(-1)?.step ?? 0, act);
+    drawState(parts, response, rows.at(-1), act);
     drawCurves(parts, rows, response.look);
     drawFindings(parts, response);
     drawSnapshotSlider(parts, response, wanted(), rows.at(-1)?.step ?? 0);
@@ -68,10 +68,11 @@ export function runView(onend) {
     const step = wanted();
     if (!last) return;
     const snapshot = step === null ? last.look : (await request("train/look", { run: name, step })).look;
-    const key = snapshot ? `${name} ${snapshot.step} ${snapshot.layers_step}` : "";
+    const seen = snapshot?.filters_step ?? snapshot?.step;
+    const key = snapshot ? `${name} ${seen} ${snapshot.layers_step}` : "";
     if (parts.snapshots.dataset.key === key) return;
     parts.snapshots.dataset.key = key;
-    parts.filters.replaceChildren(...(snapshot ? [filterSheet(snapshot.filters, snapshot.step)] : [make("p", { class: "faint" }, noSnapshot(last))]));
+    parts.filters.replaceChildren(...(snapshot ? [filterSheet(snapshot.filters, seen)] : [make("p", { class: "faint" }, noSnapshot(last))]));
     parts.layers.replaceChildren(...(snapshot ? [make("h2", {}, "Layers"), layerHistograms(snapshot.layers, snapshot.layers_step)] : []));
   }
   async function act(path, body) {
@@ -137,7 +138,7 @@ function makeParts() {
   return { element, heading, nothing, body, seen, status, buttons, bar, figures, problem: problemPlace, loss, score, findings, filters, layers, slider, when, said, snapshots };
 }
 
-function drawState(parts, response, lastRow, act) {
+function drawState(parts, response, row, act) {
   const told = STATES[response.state];
   if (parts.status.textContent !== told) parts.status.textContent = told;
   const can = {
@@ -150,21 +151,24 @@ function drawState(parts, response, lastRow, act) {
     parts.buttons.replaceChildren(...wanted.map((label) => make("button", { type: "button", onclick: can[label] }, label)));
   }
   const step = response.look?.step ?? 0;
-  const done = response.state === "finished" ? response.steps : Math.max(step, lastRow, response.saved_step);
+  const done = response.state === "finished" ? response.steps : Math.max(step, row?.step ?? 0, response.saved_step);
   parts.bar.hidden = !response.steps;
   parts.bar.max = response.steps || 1;
   parts.bar.value = done ?? 0;
   parts.bar.textContent = `${done} of ${response.steps}`;
   const live = response.look && ["training", "elsewhere"].includes(response.state);
   const test = response.result?.test;
+  // What is known of an earlier step only is called so.
+  const at = (known) => (known < done ? `, step ${number(known)}` : "");
+  const [lr, lrStep] = row && row.step >= step ? [row.lr, row.step] : [response.look?.lr, step];
   const list = [
     ["data", response.data], ["network", response.model],
     ["step", response.steps ? `${number(done)} of ${number(response.steps)}` : null],
     ["epochs done", response.epochs ? `${number(response.epochs_done)} of ${number(response.epochs)}` : response.epochs_done ? number(response.epochs_done) : null],
-    ["loss of the last batch", live ? number(response.look.loss) : null],
-    ["learning rate", live ? number(response.look.lr) : response.lr ? `${number(response.lr)} at most` : null],
+    [at(step) ? `loss of a batch${at(step)}` : "loss of the last batch", live ? number(response.look.loss) : null],
+    [`learning rate${live ? at(lrStep) : ""}`, live ? number(lr) : response.lr ? `${number(response.lr)} at most` : null],
     ["optimizer", response.optimizer],
-    ["time left", live && response.look.left !== null ? `about ${time(response.look.left)}` : null],
+    [`time left${at(step)}`, live && response.look.left !== null ? `about ${time(response.look.left)}` : null],
     ["test accuracy", test?.accuracy === undefined ? null : `${number(100 * test.accuracy)} % (95 %: ${number(100 * test.accuracy_interval[0])} to ${number(100 * test.accuracy_interval[1])}, n = ${number(test.n)})`],
     ["test RMSE", test?.rmse === undefined ? null : `${number(test.rmse)} (n = ${number(test.n)})`],
     ["test IoU", test?.iou === undefined ? null : `${number(100 * test.iou)} % (n = ${number(test.n)})`],

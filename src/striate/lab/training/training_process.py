@@ -126,13 +126,18 @@ class Snapshots:
         self._lock = threading.Lock()
 
     def add(self, run: Path, snapshot: dict[str, Any]) -> None:
-        """Cache a snapshot that is newer than those before; where it is older, the run has started again."""
+        """Cache a snapshot by the step of its filters; where that is before the newest, the run has started again."""
+        step = snapshot.get("filters_step")
+        step = step if isinstance(step, int) else snapshot["step"]
+        entry = {"step": step, **{key: snapshot.get(key) for key in ("filters", "layers", "layers_step")}}
         with self._lock:
             cached = self._of.setdefault(run, [])
-            if cached and snapshot["step"] < cached[-1]["step"]:
+            if cached and step < cached[-1]["step"]:
                 cached.clear()
-            if not cached or snapshot["step"] > cached[-1]["step"]:
-                cached.append({key: snapshot.get(key) for key in ("step", "filters", "layers", "layers_step")})
+            if cached and step == cached[-1]["step"]:
+                cached[-1] = entry  # with newer layers
+            else:
+                cached.append(entry)
             if len(cached) > _MOST_SNAPSHOTS:
                 del cached[1:-1:2]
 
