@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("explained") / "page.html"
     place.write_text(explanation_page(nasty))
     return place
+
+
+def test_the_axes_of_deletion_curves_have_names_and_numbers(page: Path) -> None:
+    for curve in re.findall('<svg class="curve".*?</svg>', page.read_text()):
+        high, low, *texts = re.findall("<text[^>]*>([^<]*)</text>", curve)
+        assert float(high) > float(low)
+        assert texts == ["answer", "0 %", "50.0 %", "of the input taken out"]
+        across = [float(point.split(",")[0]) for point in re.findall('<polyline points="([^"]*)"', curve)[0].split()]
+        assert (min(across), max(across)) == (46, 254)
 
 
 @pytest.mark.slow

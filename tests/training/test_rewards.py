@@ -21,8 +21,10 @@ from rich.console import Console
 import striate
 from striate.api import evaluate_player, play, resume, train_config, verify
 from striate.cli.main import main
+from striate.cli.train import _print_result
 from striate.errors import ConfigError, RunError, UsageError
 from striate.runs.checkpoint import load_checkpoint
+from striate.tasks.registry import kept_note
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request, read_config
 from striate.training.rewards import session
@@ -151,6 +153,25 @@ def test_what_a_run_writes(finished: Path) -> None:
     assert "data:image/gif;base64," in page
     with Image.open(finished / "plots" / "game.gif") as film:
         assert film.n_frames == 10
+
+
+def test_of_which_stretch_the_returns_are_is_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    _print_result(finished, metrics)
+    said = capsys.readouterr().out
+    assert f"kept is the network after stretch {metrics['best_epoch']} of {metrics['epochs']}, of which val and" in said
+    del metrics["test"]["return_interval"]
+    assert kept_note(metrics) == ""
+
+
+def test_help_names_all_keys_of_what_play_prints(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["play", str(finished), "--out", str(tmp_path / "game.gif"), "--json"]) == 0
+    keys = json.loads(capsys.readouterr().out)
+    main(["play", "--help"])
+    told = capsys.readouterr().out
+    assert [key for key in keys if f'"{key}"' not in told] == []
 
 
 def test_a_network_plays_and_is_measured_again(finished: Path, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def play(
     seed
         Other episodes.
     json
-        Print one JSON document: {"path", "episodes": [{"return", "steps"}, …], "actions": {name: times}}.
+        Print one JSON document: {"path", "episodes": [{"return", "steps"}, …], "actions": {name: times}, "film_is_cut":
+        whether the film ends before the episodes}.
     """
     from striate.api import play as play_run
     from striate.cli.output import print_json, print_note, print_text

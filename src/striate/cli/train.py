@@ -115,7 +115,7 @@ def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
     from striate.evaluation.baselines import comparison_lines
-    from striate.tasks.registry import split_line
+    from striate.tasks.registry import kept_note, split_line
 
     if "not_trained" in metrics:
         print_text(metrics["not_trained"])
@@ -125,6 +125,8 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
         print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
     for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
+    if note := kept_note(metrics):
+        print_text(note)
     for offer in metrics.get("offers", ()):
         print_text(offer)
     for line in comparison_lines(metrics.get("baselines", ())):

@@ -101,7 +101,8 @@ ABOUT: dict[Method, str] = {
     "deconvnet": "What the prediction is projected to, where each ReLU on the way back passes what is above 0.",
     "guided-backprop": "The gradient; on the way back, each ReLU passes only values above 0.",
 }
-_WIDTH, _HEIGHT, _MARGIN = 260.0, 120.0, 6.0
+_WIDTH, _HEIGHT, _MARGIN = 260.0, 110.0, 6.0  # of the curve; below it and in front of it, its axes
+_LEFT = 46.0
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,16 @@ class Shown:
 @dataclass(frozen=True)
 class MapShown:
     """A map on the page: its picture (None for a table), figures, and the two lines of its deletion curve as points of
-    an SVG of 260 × 120."""
+    an SVG of 260 × 140, with the ends of its axes."""
 
     one: AttributionMap
     about: str
     picture: Shown | None
     falling: str
     random: str
+    low: str
+    high: str
+    most: str
     numbers: Table
 
 
@@ -195,7 +199,8 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
     ends = (*check.falling, *check.random, *((0.0, 1.0) if explained.of_class else ()))
     low, high = min(ends), max(ends)
     falling, random = (_line(values, low, high) for values in (check.falling, check.random))
-    return MapShown(one, ABOUT[one.method], picture, falling, random, numbers)
+    most = percent(check.shares[-1])
+    return MapShown(one, ABOUT[one.method], picture, falling, random, f"{low:.3g}", f"{high:.3g}", most, numbers)
 
 
 def _rows(raw: NDArray[Any]) -> list[Pixels]:
@@ -205,7 +210,7 @@ def _rows(raw: NDArray[Any]) -> list[Pixels]:
 
 
 def _line(values: tuple[float, ...], low: float, high: float) -> str:
-    across = np.linspace(_MARGIN, _WIDTH - _MARGIN, len(values))
+    across = np.linspace(_LEFT, _WIDTH - _MARGIN, len(values))
     up = [(value - low) / (high - low) if high > low else 0.5 for value in values]
     down = [_MARGIN + (1 - share) * (_HEIGHT - 2 * _MARGIN) for share in up]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))

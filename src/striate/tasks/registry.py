@@ -19,7 +19,7 @@ from striate.models.trusted_code import is_given, names_code, refuse_unnamed_cod
 from striate.runs.directory import RunDirectory
 from striate.runs.predictions import Predictions, read_predictions
 from striate.tasks.config import TaskConfig
-from striate.tasks.control.play import return_line
+from striate.tasks.control.play import kept_line, return_line
 from striate.tasks.evaluation import summary_line
 from striate.tasks.every import REWARDS, TASKS
 from striate.tasks.losses import with_loss
@@ -209,6 +209,11 @@ def split_line(metrics: Mapping[str, Any]) -> str:
     if "return_interval" in metrics:
         return return_line(metrics)
     return summary_line(metrics, _metrics_among(metrics))
+
+
+def kept_note(metrics: Mapping[str, Any]) -> str:
+    """Of which network the splits of metrics.json are, where they are not all of one; else empty."""
+    return kept_line(metrics) if "return_interval" in metrics.get("test", {}) else ""
 
 
 def _metrics_among(keys: Iterable[str]) -> tuple[Metric, ...]:

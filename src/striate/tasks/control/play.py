@@ -77,6 +77,13 @@ def return_line(metrics: Mapping[str, Any]) -> str:
     return f"return {metrics['return']:.4g}{span}, {episodes}, {steps}"
 
 
+def kept_line(metrics: Mapping[str, Any]) -> str:
+    """Which network a run that learned from rewards has kept, and of which one each of its returns is."""
+    best, last = metrics["best_epoch"], metrics["epochs"]
+    kept = f"kept is the network after stretch {best} of {last}, of which val and test are"
+    return f"{kept}; train is of the last stretch, and of episodes that explore"
+
+
 def split_seed(seed: int, split: str) -> int:
     """The seed of a split's environments."""
     return hash_key(seed, SEEDS[split])
