@@ -3,6 +3,7 @@ healthy twins."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,13 @@ from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
-from striate.doctor.checks.reward.bootstrap import TERMINAL_LOST
+from striate.doctor.checks.reward.bootstrap import TARGET_STALE, TERMINAL_LOST
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.script.training_loop import find_loop
 
@@ -162,14 +164,9 @@ def test_numbers_of_samples_may_be_asked_for(tmp_path: Path) -> None:
         "        found.append(inspect.currentframe())\n"
         "        return\n"
     )
-    import inspect
-
-    from striate.doctor.setup.recorded_iterators import recorded_in
-
     x, labels = torch.randn(60, 1, 8, 8), torch.arange(60) % 10
     found: list[Any] = []
-    names: dict[str, Any] = {"__name__": "__main__", "found": found, "inspect": inspect, "recorded_in": recorded_in}
-    names["numbers"] = lambda: (torch.randperm(60)[:12] for _ in itertools.count())
+    names: dict[str, Any] = {"__name__": "__main__", "found": found, "inspect": inspect}
     exec(compile(file.read_text(), str(file), "exec"), names)
     names["run"](perceptron(), (x, labels), iter(Numbers()))
     (frame,) = found
@@ -310,3 +307,87 @@ class Corridor:
 
     def step(self, _: int) -> tuple[int, float, bool]:
         return 0, 0.0, False
+
+
+@pytest.mark.parametrize(("again", "wrong"), [("pass", True), ("model.train()", False)])
+def test_the_training_before_has_its_own_mode(again: str, wrong: bool) -> None:
+    text = f"""
+    def pretrain(model, first):
+        for epoch in range(5):
+            model.train()
+            for x in first:
+                model(x).sum().backward()
+    def evaluate(network, val_loader):
+        network.eval()
+        for x, y in val_loader:
+            network(x)
+    pretrain(model, first)
+    model.train()
+    for epoch in range(5):
+        {again}
+        for x, y in loader:
+            model(x).sum().backward()
+        evaluate(model, val_loader)
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    said = read(text, MODE, model, digits(), names={"model": model, "first": digits(), "val_loader": digits()})
+    assert ["no `.train()` after it" in one.measured for one in said] == [True] * wrong
+
+
+@pytest.mark.parametrize(("each", "below", "wrong"), [("share", "batches", True), ("share * len(x)", "seen", False)])
+def test_a_mean_of_means_that_have_a_name(each: str, below: str, wrong: bool) -> None:
+    text = f"""
+    def evaluate(val_loader):
+        total, seen = 0.0, 0
+        for x, y in val_loader:
+            share = (model(x).argmax(1) == y).float().mean().item()
+            total += {each}
+            seen += len(x)
+        return total / {"len(val_loader)" if below == "batches" else below}
+    for x, y in loader:
+        pass
+    evaluate(val_loader)
+    """
+    data = TensorDataset(torch.randn(240, 1, 8, 8), torch.zeros(240).long())
+    names = {"model": perceptron(), "val_loader": DataLoader(data, 100)}
+    said = read(text, BATCH_MEANS, names["model"], digits(), names=names)
+    assert [one.code for one in said] == ["eval.batch-means"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"), [("target = 0.01 * p + 0.99 * target", True), ("target.lerp_(p, 0.01)", False)]
+)
+def test_a_name_that_gets_the_average_is_no_update(line: str, wrong: bool) -> None:
+    text = f"""
+    for x, y in loader:
+        next_obs, reward, terminated = env.step(action)
+        best = target_network(next_obs).max(1).values
+        loss = criterion(model(x), reward + gamma * best * (1 - terminated))
+        for p, target in zip(model.parameters(), target_network.parameters()):
+            {line}
+    """
+    names = {"env": Corridor(), "model": perceptron(), "target_network": perceptron(), "gamma": 0.9}
+    said = read(text, TARGET_STALE, names["model"], digits(), names=names)
+    assert [one.code for one in said] == ["reward.target-stale"] * wrong
+
+
+def test_numbers_of_samples_beside_batches_that_are_asked_for(tmp_path: Path) -> None:
+    """`for index in order.split(20)` with `next(labeled)` in it."""
+    file = tmp_path / "script.py"
+    file.write_text(
+        "def run(model, x, labeled):\n"
+        "    for index in torch.arange(60).split(20):\n"
+        "        xb, yb = next(labeled)\n"
+        "        loss = model(xb).sum() + model(x[index]).sum()\n"
+        "        found.append(inspect.currentframe())\n"
+        "        return\n"
+    )
+    found: list[Any] = []
+    names: dict[str, Any] = {"__name__": "__main__", "found": found, "inspect": inspect, "torch": torch}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    names["run"](perceptron(), torch.randn(60, 1, 8, 8), iter(digits()))
+    loop = find_loop(found)
+    assert loop is not None
+    assert loop.steps == 3
+    loop.step(perceptron(), next(iter(loop.batches)), None, None)
+    assert len(found) == 2, "the step went to its end"

@@ -106,11 +106,13 @@ def warms_up(trial: Trial) -> bool:
 
 
 def steps_an_epoch(evidence: Evidence) -> int:
-    """How many batches the training loader yields: as it says itself, or as were read."""
+    """How many batches the training loader yields, or a loop asks one without an end for: as it says itself, as is
+    counted, or as were read."""
     try:
         return max(1, len(evidence.setup.train))  # type: ignore[arg-type]
     except TypeError:
-        return len(evidence.train.raw)
+        source = evidence.setup.source
+        return (source.steps if source is not None else None) or len(evidence.train.raw)
 
 
 def passes_planned(evidence: Evidence) -> float:

@@ -69,9 +69,12 @@ def _endless(values: Any) -> Iterator[Any]:
     return (value for _ in itertools.count() for value in values)
 
 
-def asked_for_next(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[Any, list[ast.stmt], object] | None:
-    """Of `batch = next(batches)`: what the iterator goes over, a body in which the batch stands for the call, and the
-    iterator; of several the first. None where the body asks none for tensors."""
+def asked_for_next(
+    loop: ast.For | ast.While, names: dict[str, Any]
+) -> tuple[Any, list[ast.stmt], object, dict[str, Any]] | None:
+    """Of `batch = next(batches)`: what the iterator goes over, a body in which the batch stands for the call, the
+    iterator, and, by name, the numbers of samples that the loop itself goes over; of several the first. None where the
+    body asks none for tensors."""
     for statement in sorted(loop.body, key=lambda part: isinstance(part, ast.If)):  # now and then: of validation
         for node in walk(statement):
             iterator = value_of(node.args[0], names) if isinstance(node, ast.expr) and _asks_next(node) else None
@@ -80,8 +83,14 @@ def asked_for_next(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[An
             batches = batches_behind(iterator)
             if batches is not None:
                 given = _Given(ast.unparse(node.args[0]))
-                counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
-                return batches, [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)], iterator
+                beside, counted = dict[str, Any](), list[ast.stmt]()
+                if isinstance(loop, ast.For):
+                    value = number_for(loop.target)
+                    if number_batches(loop, names):
+                        beside = {_BESIDE: _endless(value_of(loop.iter, names))}
+                        value = ast.Call(name_of("next"), [name_of(_BESIDE)], [])
+                    counted = [ast.Assign([loop.target], value)]
+                return batches, [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)], iterator, beside
     return None
 
 

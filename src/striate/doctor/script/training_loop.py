@@ -124,10 +124,10 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         names |= taking or {}
         asked = asked_for_next(loop, names) if taking is None else None
         if asked is not None:
-            batches, body, iterator = asked
+            batches, body, iterator, beside = asked
             counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None
-            steps = len(counted) if isinstance(counted, range) else None
-            return replace(_made(found, body, batches, names, iterator), steps=steps)
+            steps = len(counted) if isinstance(counted, range) else numbers or None
+            return replace(_made(found, body, batches, names | beside, iterator), steps=steps)
         grouped = taken_in_groups(loop, names)
         if grouped is not None:
             batches, body = grouped

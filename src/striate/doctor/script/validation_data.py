@@ -33,6 +33,9 @@ _ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", 
 _OF_ANY = re.compile(f"({'|'.join(_VALIDATION)})?({'|'.join(_ANY_DATA)})*")
 """Words that say nothing of which data they are: `test`, `loader`, `testloader`."""
 
+_APART = 0.2
+"""Less is met by chance among a few hundred samples."""
+
 
 def find_validation(
     loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None = None
@@ -87,7 +90,7 @@ def _as_asked(pair: DataLoader[Any], frames: list[Any], inputs: torch.Tensor) ->
         with suppress(Exception), same_random_state(), torch.no_grad():
             made = function(x.clone())
             alike = isinstance(made, torch.Tensor) and made.shape == x.shape and made.dtype == x.dtype
-            if alike and 2 * _apart(made, inputs) < _apart(x, inputs):
+            if alike and max(_APART, 2 * _apart(made, inputs)) < _apart(x, inputs):
                 return DataLoader(TensorDataset(made, *others), batch_size=64)
     return pair
 

@@ -49,7 +49,8 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
 def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
     """Where what a loop adds up of means is divided by the number of batches."""
     for name, (kind, value) in added_in(loop).items():
-        ends = after_loop(source, loop, name) if _is_mean(value) else ()
+        made = source.last_value(value, value.id) if isinstance(value, ast.Name) else None
+        ends = after_loop(source, loop, name) if _is_mean(value if made is None else made) else ()
         yield from ((node, "a mean of the means") for node in ends if averages(node, name, kind))
 
 

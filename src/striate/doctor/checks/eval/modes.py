@@ -50,7 +50,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
         )
     repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
-    back = any(site.often != "once" or _begins_pass(source, site) for site in training)
+    own = [site for site in training if not _of_another_training(source, site)]
+    back = any(site.often != "once" or _begins_pass(source, site) for site in own)
     if repeated and not back and not _frozen(evidence.setup.model, parts):
         yield MODE.finding(
             severity="warning",

@@ -126,7 +126,7 @@ def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
                 given = given if any(word in called(node).lower() for word in words) else []
                 if loads or (given and called(node) != "deepcopy" and not _only_asks(source, node, given[0])):
                     yield node, file
-            elif isinstance(node, ast.For) and _goes_through(node.iter, name):
+            elif isinstance(node, ast.For) and _goes_through(node.iter, name) and not _only_renames(node):
                 yield node, file
             elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
                 copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
@@ -156,6 +156,12 @@ def _goes_through(node: ast.expr, name: str) -> bool:
         part for part in ast.walk(node) if isinstance(part, ast.Call) and called(part) in ("parameters", "state_dict")
     ]
     return any((receiver := receiver_of(call)) is not None and _last(receiver) == name for call in calls)
+
+
+def _only_renames(loop: ast.For) -> bool:
+    """Whether a loop over parameters gives its variables other values, `target = tau * param`, and the tensors none."""
+    given = [part.targets for part in loop.body if isinstance(part, ast.Assign)]
+    return len(given) == len(loop.body) and all(isinstance(part, ast.Name) for targets in given for part in targets)
 
 
 def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
