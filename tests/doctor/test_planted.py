@@ -15,7 +15,7 @@ from striate.machine.precision import bf16_on_cpu
 CODES = sorted({fault.code for fault in FAULTS})
 FIRST = [next(fault for fault in FAULTS if fault.code == code) for code in CODES]
 REST = [fault for fault in FAULTS if fault not in FIRST]
-QUICK = ["model.evaluates-untrained", "optim.missing-zero-grad"]
+QUICK = ["optim.missing-zero-grad"]
 PEACEFUL = ["smoothed_labels", "filters_over_a_signal"]
 MISSED = 0.05
 WARNED = 1 / 25
