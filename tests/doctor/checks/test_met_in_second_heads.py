@@ -371,12 +371,14 @@ def test_a_name_that_gets_the_average_is_no_update(line: str, wrong: bool) -> No
     assert [one.code for one in said] == ["reward.target-stale"] * wrong
 
 
-def test_numbers_of_samples_beside_batches_that_are_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", ["index in parts", "number, index in enumerate(parts)"])
+def test_numbers_of_samples_beside_batches_that_are_asked_for(over: str, tmp_path: Path) -> None:
     """`for index in order.split(20)` with `next(labeled)` in it."""
     file = tmp_path / "script.py"
     file.write_text(
         "def run(model, x, labeled):\n"
-        "    for index in torch.arange(60).split(20):\n"
+        "    parts = torch.arange(60).split(20)\n"
+        f"    for {over}:\n"
         "        xb, yb = next(labeled)\n"
         "        loss = model(xb).sum() + model(x[index]).sum()\n"
         "        found.append(inspect.currentframe())\n"
@@ -389,5 +391,6 @@ def test_numbers_of_samples_beside_batches_that_are_asked_for(tmp_path: Path) ->
     loop = find_loop(found)
     assert loop is not None
     assert loop.steps == 3
-    loop.step(perceptron(), next(iter(loop.batches)), None, None)
-    assert len(found) == 2, "the step went to its end"
+    for _ in range(4):
+        loop.step(perceptron(), next(iter(loop.batches)), None, None)
+    assert len(found) == 5, "each step went to its end"

@@ -65,8 +65,8 @@ def gone_over_together(
 
 def _endless(values: Any) -> Iterator[Any]:
     """What goes over values again and again; an iterator to its end. Raises TypeError where nothing goes over them."""
-    iter(values)
-    return (value for _ in itertools.count() for value in values)
+    once: Iterator[Any] = iter(values)
+    return once if once is values else (value for _ in itertools.count() for value in values)
 
 
 def asked_for_next(
@@ -87,7 +87,7 @@ def asked_for_next(
                 if isinstance(loop, ast.For):
                     value = number_for(loop.target)
                     if number_batches(loop, names):
-                        beside = {_BESIDE: _endless(value_of(loop.iter, names))}
+                        beside = {_BESIDE: _endless(list(value_of(loop.iter, names)))}  # an `enumerate` ends once
                         value = ast.Call(name_of("next"), [name_of(_BESIDE)], [])
                     counted = [ast.Assign([loop.target], value)]
                 return batches, [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)], iterator, beside
