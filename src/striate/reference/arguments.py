@@ -162,7 +162,7 @@ def labels(value: ArrayLike, classes: int, shape: tuple[int, ...]) -> NDArray[np
 
 
 def _whole_labels(found: NDArray[Any], shape: tuple[int, ...]) -> str:
-    """What makes whole numbers of labels that are none."""
+    """Code that turns labels of another type or shape into whole numbers."""
     if found.dtype.kind in "US":
         return "np.unique(labels, return_inverse=True)[1], which numbers names"
     return "np.asarray(labels).astype(int)" if found.shape == shape else "labels.argmax(1) if they are one-hot"

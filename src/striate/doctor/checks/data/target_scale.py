@@ -206,7 +206,7 @@ TARGET_SCALE = Check(
     f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left; "
     f"or one of several outputs whose targets are {FAR:g} times as large as it is after the trial, and which the loss "
     "asks for; or one a hundred times as large as its output, beside another output that goes along with its targets "
-    f"much better with the former standardized; or first outputs "
+    "much better with the former standardized; or first outputs "
     f"{TINY:g} times as large as the targets, and a loss after the trial that is {LEFT:g} "
     f"times that of one number for all samples or more, but {LEFT_SCALED:g} times at most after the same steps with "
     "targets of variance 1; or forecasts by quantiles that all begin on one side of such targets, whose loss in "

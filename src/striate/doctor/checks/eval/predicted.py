@@ -218,8 +218,8 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _is_squashed(source: ScriptSource, node: ast.Call, name: ast.Name) -> bool:
-    """Whether a sigmoid or softmax made what is given to a call by name, here or in each call of the function around
-    it, whose parameter it is."""
+    """Whether the argument `name` of a call holds what a sigmoid or softmax gave: in its own function, or, of a
+    parameter, in each call of that function."""
     here = _origins(source, source.scope_of(node), name, None, _DEEPEST)
     given = [here] if here else _given(source, node, name.id)
     made = [part for one in given for part in one]

@@ -110,9 +110,9 @@ def drowned(evidence: Evidence) -> tuple[Pair, Pair, float, float] | None:
             continue
         batches = [altered(batch, place, functools.partial(_to, large.target)) for batch in evidence.train.raw]
         trial = evidence.variant(f"target {large.name} standardized", Change(), batches=batches)
-        for other in known if trial.error is None else ():
+        for other in (pair for pair in known if pair is not large and trial.error is None):
             own, freed = (_along(evidence, ran, other) for ran in (evidence.trial.replica, trial.replica))
-            if other is not large and freed >= own + _ALONG:
+            if freed >= own + _ALONG:
                 return large, other, own, freed
     return None
 

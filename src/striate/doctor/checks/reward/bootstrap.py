@@ -69,7 +69,7 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _one_a_sample(discount: object) -> bool:
-    """Whether it is no number but one for each transition, which may be 0 at the end of an episode."""
+    """Whether each transition has a discount of its own, which may be 0 at the end of an episode."""
     return isinstance(discount, torch.Tensor | np.ndarray) and math.prod(discount.shape) > 1
 
 
