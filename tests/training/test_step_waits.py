@@ -28,6 +28,8 @@ from striate.training.state import TrainingState
 from striate.training.step import training_step
 
 META = torch.device("meta")
+_DRAWN = 24
+"""Numbers that are drawn of a sample, at most: shifts, boxes, angles, colors."""
 
 
 class Waits(TorchFunctionMode):
@@ -38,6 +40,7 @@ class Waits(TorchFunctionMode):
         super().__init__()
         self.seen: list[str] = []
         self.sent = 0
+        self.numbers = 0
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -53,6 +56,7 @@ class Waits(TorchFunctionMode):
             self.seen += [f"indexed {args}" for index in _flat(args[1]) if index.device != META]
         elif name == "to" and args[0].device != META:
             self.sent += 1
+            self.numbers += result.numel()
             if not kwargs.get("non_blocking"):
                 self.seen.append(f"to{args[1:]} of {tuple(args[0].shape)}")
         return result
@@ -119,6 +123,8 @@ def test_steps_wait_for_nothing(options: str) -> None:
         steps(1)
     assert waits.seen == []
     assert waits.sent >= 1, "the order of the epoch, at least"
+    if options != "all else":  # the kernel of a blur is made in memory
+        assert waits.numbers <= 24 * _DRAWN, "what follows for each pixel is computed there"
 
 
 def test_the_ids_stay_in_memory() -> None:

@@ -155,7 +155,9 @@ class SavedBuffers:
             return
         tensors = self._now()
         if [(t.shape, t.dtype) for t in self._saved] == [(t.shape, t.dtype) for t in tensors]:
-            torch._foreach_copy_(self._saved, tensors)
+            for dtype in {tensor.dtype for tensor in tensors}:  # of several, a GPU would copy one by one
+                saved, now = ([t for t in all_of if t.dtype == dtype] for all_of in (self._saved, tensors))
+                torch._foreach_copy_(saved, now)
         else:
             self._saved = [tensor.clone() for tensor in tensors]
 

@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional
 
 from striate.data.memory_layout import as_bytes, by_parts
-from striate.data.transfer import sent
 
 Mirror = tuple[torch.Tensor, torch.Tensor]
 """(B,) bool: which images are mirrored upside down, and which left to right."""
@@ -15,24 +14,24 @@ _SMALL = 40 * 40  # pixels: up to here products of whole matrices are faster tha
 
 
 def crop_batch(x_BCHW: torch.Tensor, box: torch.Tensor, mirror: Mirror) -> torch.Tensor:
-    """Boxes of images, mirrored, in the shape and dtype of the images: bilinear, bytes rounded to nearest.
+    """Boxes of images in memory, mirrored, in their shape and dtype: bilinear, bytes rounded to nearest.
 
     `box`: (B, 4) float64 top, left, height, width in pixels, at least one each. What is beside a box is not seen.
     """
     height, width = x_BCHW.shape[2:]
-    small, on_cpu = height * width <= _SMALL, x_BCHW.device.type == "cpu"
-    if on_cpu and not small and x_BCHW.dtype == torch.uint8 and bool((box == box.round()).all()):
+    small = height * width <= _SMALL
+    if not small and x_BCHW.dtype == torch.uint8 and bool((box == box.round()).all()):
         return _one_by_one(x_BCHW.numpy(), box, mirror)
     rows = _weights(box[:, 0], box[:, 2], mirror[0], height)
     columns = _weights(box[:, 1], box[:, 3], mirror[1], width)
-    if on_cpu and small:
+    if small:
         # One after the other: handing products this small out to threads costs more than they do.
         images = x_BCHW.numpy().astype(np.float32).reshape(len(box), -1, width)
         lines = (images @ columns.transpose(0, 2, 1)).reshape(x_BCHW.shape)
         return as_bytes(torch.from_numpy(rows[:, None] @ lines), x_BCHW.dtype)
 
     def change(part: torch.Tensor, at: slice) -> torch.Tensor:
-        left, right = (sent(torch.from_numpy(matrix[at])[:, None], part.device) for matrix in (rows, columns))
+        left, right = (torch.from_numpy(matrix[at])[:, None] for matrix in (rows, columns))
         return as_bytes(left @ part.float() @ right.transpose(2, 3), part.dtype)
 
     return by_parts(change, x_BCHW)
