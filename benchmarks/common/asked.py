@@ -76,7 +76,7 @@ TRIED = {
     "gpu-reading": "Processes read and decode, for streams too: threads waited for each other in Python and made 1,146 "
     "and 703 a second. The rest of the time is for what is done once: to list the files, to look at each for damage "
     "and equal ones, to hash what was decoded, and, for a stream, to decode all for the statistics.",
-    "gpu-resnet50": "A step takes 38 ms on the GPU, and the program had more to do: it listed the rows and columns that "
+    "gpu-resnet50": "A step takes 38 ms on the GPU, and the program had more to do: it listed rows and columns that "
     "moved images show, and copied what batch normalization knows tensor by tensor. The GPU lists them now: 0.99× "
     "instead of 0.60×. What is left is the end of an epoch in one of two turns.",
     "plan-cost": "Steps of a second need a few of them for probing and for the agreement with fp32; where they "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
@@ -31,7 +31,7 @@ from striate.doctor.evidence.nearness import (
     same_in,
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
-from striate.doctor.evidence.samples import Samples
+from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.records import Finding, Remedy, Severity
@@ -209,7 +209,8 @@ LEAK_THRESHOLD = (
     "or two; a note of token sequences that training repeats half as often), an "
     f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
     "chance; of pairs, as of users and items, with their targets, or where a batch has nothing else and the step looks "
-    "them up in tables, where training has at most a tenth as many twice. "
+    "them up in tables, where training has at most a tenth as many twice; of an image and other inputs, with all "
+    "of these. "
     f"Near copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} "
     f"standard errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
     "training has such copies itself; of token sequences none that goes on where a training sample ends"
@@ -228,6 +229,9 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         yield from _pairs_again(*looked_up, read=min(1.0, read / (evidence.train.length or read)))
         return
     train, val = evidence.samples, evidence.val_samples
+    if not train.alone and train.joined is None:
+        yield from _equal_in_all(evidence)
+        return
     x, known = val.sole_inputs, train.sole_inputs
     pairs, others = _pairs_with_targets(train), _pairs_with_targets(val)
     if pairs is not None and others is not None:
@@ -253,6 +257,24 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
             yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE)
             return
     yield from _near(evidence, x, known, useful)
+
+
+def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
+    """Samples of several inputs, an image among them, of which everything is equal to that of a training sample."""
+    known, x = _side_by_side(evidence.train.raw), _side_by_side(evidence.val.raw)
+    if not is_grid(evidence.samples.inputs) or known is None or x is None or known.shape[1:] != x.shape[1:]:
+        raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
+    count = int((same_in(x, known) >= 0).sum())
+    if count >= max(LEAK_FEWEST, LEAK_SHARE * len(x)):
+        yield _told(count, len(x), "equal to a training sample, in all that it has", LEAK_GRAVE)
+
+
+def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
+    """All numbers of each sample (N, numbers); None where samples have other shapes."""
+    found = [gathered(batches, path) for path, tensor in leaves(batches[0]) if tensor.ndim]
+    if not found or any(part is None or len(part) != len(found[0]) for part in found if found[0] is not None):
+        return None
+    return torch.cat([part.detach().cpu().reshape(len(part), -1).float() for part in found if part is not None], 1)
 
 
 def _pairs_with_targets(samples: Samples) -> torch.Tensor | None:

@@ -217,8 +217,8 @@ class _Maps:
 
 
 def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, maps: _Maps) -> bool | None:
-    """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, where it
-    looks the same when moved, or where it is moved in another way."""
+    """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, or where it
+    looks the same when moved."""
     move = _MOVES[way]
     pairs = list(zip(leaves(one), leaves(other), strict=False))
     for (path, before), (_, after) in pairs:
@@ -226,8 +226,8 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, maps: _Ma
             continue
         if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or maps.is_smaller(path, before, image)):
             if not torch.equal(before, move(before)):
-                stays = torch.equal(before, after)
-                return stays if stays or torch.equal(move(before), after) else None
+                # Contours that are drawn into it afterwards need not lie where those of the other one are moved to.
+                return torch.equal(before, after)
         elif before.is_floating_point() and _is_place(path, before, image):
             return torch.equal(before, after)
     return None

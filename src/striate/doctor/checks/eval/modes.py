@@ -116,7 +116,7 @@ def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Sit
         receiver = source.value(receiver_of(site.node))
         if isinstance(site.node.func, ast.Name) or (receiver is not None and not isinstance(receiver, nn.Module)):
             continue
-        if isinstance(receiver, nn.Module) and _is_apart(receiver, model):
+        if isinstance(receiver, nn.Module) and _is_apart(receiver, model) and not _is_given_several(source, site):
             continue  # a teacher's, say
         mode = site.node.args[0] if site.node.args else None
         if called(site.node) == "eval" or mode is not None:
@@ -124,6 +124,20 @@ def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Sit
         if called(site.node) == "train" and not (isinstance(mode, ast.Constant) and mode.value is False):
             training.append(site)
     return evaluating, training
+
+
+def _is_given_several(source: ScriptSource, site: Site) -> bool:
+    """Whether it is a network that a function is given, and calls of that name several: teachers and their student."""
+    receiver, function = receiver_of(site.node), source.function_of(site.node)
+    if not isinstance(receiver, ast.Name) or function is None:
+        return False
+    given = [
+        value
+        for call in source.calls_of(function)
+        for name, value in source.arguments(function, call.node)
+        if name == receiver.id
+    ]
+    return len({ast.unparse(value) for value in given}) > 1
 
 
 def _is_apart(network: nn.Module, model: nn.Module) -> bool:

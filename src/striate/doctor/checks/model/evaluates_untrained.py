@@ -28,7 +28,7 @@ from striate.records import Finding
 from striate.wording import listed_names, several
 
 CODE = "model.evaluates-untrained"
-_FOLLOWED = 0.5
+_FOLLOWED, _NEAR = 0.5, 0.5
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -289,6 +289,8 @@ def _copies(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str,
         if id(thing) in own | theirs or not isinstance(thing, nn.Module | dict | list):
             continue
         tensors = _tensors(thing, shapes)
+        if isinstance(thing, list) and not _near_weights(tensors, replica.originals):
+            continue  # gradients, offsets
         if any(tensor is replica.originals.get(name) for name, tensor in tensors.items()):
             continue
         if shapes and all(name in tensors and tensors[name].shape == shape for name, shape in shapes.items()):
@@ -303,6 +305,12 @@ def _tensors(thing: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
         return dict(zip(known, thing, strict=True)) if _are_listed(thing, len(known)) else {}
     pairs = thing.named_parameters() if isinstance(thing, nn.Module) else thing.items()
     return {str(name).removeprefix("module."): value for name, value in pairs if isinstance(value, torch.Tensor)}
+
+
+def _near_weights(tensors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether matrices and kernels are about those of the network, as a copy from before some steps is."""
+    pairs = [(tensors[name], weight) for name, weight in weights.items() if name in tensors and weight.ndim > 1]
+    return any(tensor.shape == w.shape and float((tensor - w).norm()) < _NEAR * float(w.norm()) for tensor, w in pairs)
 
 
 def _are_listed(thing: list[Any], count: int) -> bool:
