@@ -176,7 +176,7 @@ def _refuse_parts(config: Config, task: Task) -> None:
             raise ConfigError(f"execution.{name}", got, "whole batches in one process", remedy)
 
 
-LOOKED_AT = 8
+_TRIED = 8
 """Training samples for which a loss of the user's own is tried."""
 
 
@@ -206,8 +206,8 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         return
     whose = task.own_loss or f"the loss_sum of {task.name}"
     with on_trial(network):
-        targets = train.targets[:LOOKED_AT]
-        result = task.outputs_for(network, normalize(train.inputs[:LOOKED_AT]), targets)
+        targets = train.targets[:_TRIED]
+        result = task.outputs_for(network, normalize(train.inputs[:_TRIED]), targets)
         outputs = network_outputs(network, result, whole=task.reads_tree).outputs
         loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
     if not torch.isfinite(loss).item():
@@ -227,7 +227,7 @@ def refuse_wrong_transform(network: nn.Module, config: Config, train: Split) -> 
     name = config.augment.transform
     if name is not None:
         with on_trial(network):
-            transformed(train.inputs[:LOOKED_AT], name, dict(config.code))
+            transformed(train.inputs[:_TRIED], name, dict(config.code))
 
 
 def refuse_fusion(network: nn.Module, task: Task, train: Split) -> None:

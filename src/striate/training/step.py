@@ -40,7 +40,7 @@ class Computed:
     measured: Measured
 
 
-LOOKED_AT = 8
+_ONE_IN = 8
 _NO_SCALING = torch.amp.GradScaler(enabled=False)
 
 
@@ -198,7 +198,7 @@ def _both_passes(
 
 def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
     """One update of a network by its local learning rule, without a gradient. Returns the loss that the task would
-    have, and what is measured, both of the predictions before the batch was learned; of one sample in `LOOKED_AT` where
+    have, and what is measured, both of the predictions before the batch was learned; of one sample in `_ONE_IN` where
     the rule learns from the mean over the batch, since that pass serves nothing else."""
     state, objective, config = setup.state, setup.objective, setup.config
     module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
@@ -212,7 +212,7 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
     inputs, targets = prepared_inputs(batch, objective.task, config, setup.normalize, setup.epoch, state.step)
     state.epoch_augment += perf_counter() - began
     seed_step(setup, inputs.device, setup.processes.rank)
-    count = -(-len(inputs) // LOOKED_AT) if at_once else len(inputs)
+    count = -(-len(inputs) // _ONE_IN) if at_once else len(inputs)
     losses, measured, weight = [], objective.empty(), objective.task.weight(targets[:count])
     for start, stop in part_bounds(count, config.execution.micro_batch):
         x, y = inputs[start:stop], targets[start:stop]

@@ -148,12 +148,7 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
     rows = isinstance(values, torch.Tensor | np.ndarray) and values.ndim == 2  # `torch.randperm(n).view(-1, 32)`
     if not isinstance(target, ast.Name) or not (rows or isinstance(values, list | tuple)) or not len(values):
         return 0
-    first = values[0]
-    whole = isinstance(first, torch.Tensor) and not (first.is_floating_point() or first.dtype == torch.bool)
-    whole |= isinstance(first, np.ndarray) and first.dtype.kind in "iu"
-    if not (whole and first.ndim == 1):
-        return 0
-    return len(values) if _only_takes(loop, target.id) else 0
+    return len(values) if _are_numbers(values[0]) and _only_takes(loop, target.id) else 0
 
 
 def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str, Any] | None:
@@ -165,10 +160,17 @@ def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str,
         target, iterator = node.targets[0], node.value.args[0]
         if not isinstance(target, ast.Name) or not isinstance(iterator, ast.Name) or not _only_takes(loop, target.id):
             continue
-        numbers, batches = names.get(target.id), batches_behind(names.get(iterator.id))
-        if isinstance(numbers, torch.Tensor) and numbers.dtype == torch.long and numbers.ndim == 1:
+        if _are_numbers(names.get(target.id)):
+            batches = batches_behind(names.get(iterator.id))
             return None if batches is None else {iterator.id: _endless(batches)}
     return None
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether they may be the numbers of a batch's samples: whole ones, one after the other."""
+    if isinstance(values, torch.Tensor):
+        return values.ndim == 1 and not (values.is_floating_point() or values.dtype == torch.bool)
+    return isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu"
 
 
 def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
