@@ -23,7 +23,10 @@ Each says where it happened, what came, what was expected, and a remedy that wor
 from __future__ import annotations
 
 import shlex
+import sys
+import traceback
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 REMEDIES_AS_OPTIONS: ContextVar[bool] = ContextVar("remedies_as_options", default=False)
@@ -74,6 +77,26 @@ class StriateError(ValueError):
     def to_json(self) -> dict[str, Any]:
         """The error as the `--json` document of a verb."""
         return {"where": self.where, "got": self.got, "expected": self.expected, "remedy": self.remedy}
+
+
+def unforeseen(error: Exception) -> StriateError:
+    """An exception that nobody foresaw, in the form of one that somebody did: of the user's own code, with its line,
+    or a fault in striate."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if _is_own(Path(frame.filename))), None)
+    got, shows = f"{type(error).__name__}: {reason_of(error, 300)}", "STRIATE_TRACEBACK=1 in the environment shows"
+    if place is not None:
+        remedy = f"correct line {place.lineno} of {place.filename}; {shows} how it came to be called"
+        return StriateError(f"{place.filename}, line {place.lineno}", got, "code that raises no exception", remedy)
+    where = f"a fault in striate or in code that it ran ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    remedy = f"report it with the output of: striate env; {shows} where it happened"
+    return StriateError(where, got, "a result, or an error that explains itself", remedy)
+
+
+def _is_own(file: Path) -> bool:
+    """Whether code is the user's: no part of striate, of Python, or of an installed library."""
+    others = (Path(__file__).parent, sys.prefix, sys.base_prefix)
+    return file.is_file() and not any(file.is_relative_to(other) for other in others)
 
 
 class UsageError(StriateError):

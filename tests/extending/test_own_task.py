@@ -250,6 +250,17 @@ def test_a_file_that_changed_is_refused(code: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_method_raises_is_told_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ordinal.py").write_text(CODE.replace("return abs(decoded", "return 1 // 0 * abs(decoded"))
+    assert main(["train", "digits", *TASK, *QUICK, "--steps", "1", "--out", "faulty"]) == 2
+    line = next(
+        number for number, text in enumerate(Path("ordinal.py").read_text().splitlines(), 1) if "1 // 0" in text
+    )
+    said = capsys.readouterr().err
+    assert f"ordinal.py, line {line}\n  got:      ZeroDivisionError" in said
+    assert f"remedy:   correct line {line} of {Path('ordinal.py').absolute()}" in said
+
+
 def test_an_installed_package_registers_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "site" / "ranks-1.0.dist-info"
     info.mkdir(parents=True)

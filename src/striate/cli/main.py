@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -22,7 +21,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Grou
 
 from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
-from striate.errors import REMEDIES_AS_OPTIONS, SaidElsewhere, StriateError, UsageError
+from striate.errors import REMEDIES_AS_OPTIONS, SaidElsewhere, StriateError, UsageError, unforeseen
 from striate.machine.allocator import keep_by_default
 from striate.machine.library_caches import keep_caches_private
 from striate.machine.second_process import allow_second, end_second
@@ -254,7 +253,7 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
-        return print_error(_fault(error), as_json)
+        return print_error(unforeseen(error), as_json)
 
 
 def _unsaid(code: int) -> int:
@@ -280,17 +279,6 @@ def join_fields(words: Sequence[str]) -> list[str]:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         joined += ["--set", f"{name}={value}"]
     return joined
-
-
-def _fault(error: Exception) -> StriateError:
-    """An exception that nobody foresaw, in the form of one that somebody did."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return StriateError(
-        f"a fault in striate or in code that it ran ({Path(place.filename).name}, line {place.lineno})",
-        f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-        "a result, or an error that explains itself",
-        "report it with the output of: striate env; STRIATE_TRACEBACK=1 in the environment shows where it happened",
-    )
 
 
 def _usage(error: CycloptsError, words: list[str]) -> UsageError:

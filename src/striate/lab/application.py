@@ -18,8 +18,8 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from striate.errors import StriateError
-from striate.lab.problems import fault_record, problem_record
+from striate.errors import StriateError, unforeseen
+from striate.lab.problems import problem_record
 from striate.lab.security import Guard
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
@@ -167,7 +167,7 @@ def _refusal(request: Request, record: dict[str, Any]) -> Response:
 
 
 def _report_fault(_: Request, error: Exception) -> Response:
-    return FiniteJSON({"error": fault_record(error)}, 500)
+    return FiniteJSON({"error": unforeseen(error).to_json()}, 500)
 
 
 def _refuse_arguments(request: Request, error: Exception) -> Response:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
-from pathlib import Path
 from typing import Any
 
 from striate.errors import InputMisfit, LayerStringError, NoInputShape, StriateError
@@ -59,17 +57,6 @@ def _another_input(error: InputMisfit) -> str:
     shape = f"the input shape {'x'.join(map(str, error.fitting))}" if error.fitting else ""
     network = f"another network: {error.instead}" if error.instead else ""
     return f"use {', or '.join(filter(None, (shape, network)))}" if shape or network else error.remedy
-
-
-def fault_record(error: Exception) -> dict[str, Any]:
-    """An exception that nobody foresaw, as a page shows it."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return {
-        "where": f"a fault in striate or in code that it ran ({Path(place.filename).name}, line {place.lineno})",
-        "got": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-        "expected": "an answer, or an error that explains itself",
-        "remedy": f"report it with the output of: striate env; {TRACEBACK}=1 in the environment shows where it was",
-    }
 
 
 def shows_faults() -> bool:
