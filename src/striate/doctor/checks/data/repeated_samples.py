@@ -230,7 +230,8 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         return
     train, val = evidence.samples, evidence.val_samples
     if not train.alone and train.joined is None:
-        yield from _equal_in_all(evidence)
+        # Of triplets the loader tells no samples, but the data sets do.
+        yield from list(_held(evidence, train.inputs)) or _equal_in_all(evidence)
         return
     x, known = val.sole_inputs, train.sole_inputs
     pairs, others = _pairs_with_targets(train), _pairs_with_targets(val)
@@ -251,12 +252,16 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         )
         yield replace(found, severity="note") if _of_short_texts(known, count / len(x)) else found
         return
-    if x.ndim == 4:  # of a series that both parts hold each may be given another stretch
-        held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
-        if held is not None and held[0] >= max(LEAK_FEWEST, LEAK_SHARE * held[1]):
-            yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE)
-            return
-    yield from _near(evidence, x, known, useful)
+    yield from list(_held(evidence, x)) or _near(evidence, x, known, useful)
+
+
+def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
+    """Images that the data sets of training and validation both hold."""
+    if x.ndim != 4:  # of a series that both parts hold each may be given another stretch
+        return
+    held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
+    if held is not None and held[0] >= max(LEAK_FEWEST, LEAK_SHARE * held[1]):
+        yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE)
 
 
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:

@@ -1,0 +1,51 @@
+"""Triplets, target networks and blends of a collate function: faults that were met in scripts, and their healthy
+twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_met_in_galleries import Embedding
+from test_met_in_second_heads import asked_or_silent
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from striate.doctor.checks.data.repeated_samples import LEAK
+
+
+class Triplets(Dataset[Any]):
+    """An image, the next of its class and one of another class, with noise."""
+
+    def __init__(self, images: Tensor, labels: Any) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        places = (number, (number + 3) % len(self), (number + 1) % len(self))
+        return tuple(self.images[place] + 0.1 * torch.randn(1, 8, 8) for place in places)
+
+
+def step_of_triplets(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+    loss = functional.triplet_margin_loss(*(model(part) for part in batch))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_triplets_of_images_that_validation_holds(apart: bool) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.rand(120, 1, 8, 8), torch.arange(120) % 3
+    used = slice(90) if apart else slice(None)
+    train = DataLoader(Triplets(images[used], labels[used]), 30)
+    val = DataLoader(TensorDataset(images[90:], labels[90:]), 30)
+    model = Embedding()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets, "val": val}
+    said = asked_or_silent(LEAK, model, train, **options)
+    assert ["30 of 30" in one.measured for one in said] == [True] * (not apart)
