@@ -3,17 +3,20 @@ twins."""
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pytest
 import torch
 from test_met_in_galleries import Embedding
 from test_met_in_second_heads import asked_or_silent
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.diagnose import examine_rewards
+from striate.doctor.setup.script_source import ScriptSource
 
 
 class Triplets(Dataset[Any]):
@@ -49,3 +52,24 @@ def test_triplets_of_images_that_validation_holds(apart: bool) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets, "val": val}
     said = asked_or_silent(LEAK, model, train, **options)
     assert ["30 of 30" in one.measured for one in said] == [True] * (not apart)
+
+
+ACTOR = """
+for update in range(99):
+    with torch.no_grad():
+        wanted = critic(following, copy(following))
+    loss = -critic(observation, actor(observation)).mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_the_optimizer_of_a_target_network(wrong: bool) -> None:
+    actor, copy, critic = (nn.Sequential(nn.Linear(2, 2)) for _ in range(3))
+    names = {"actor": actor, "copy": copy, "critic": critic, "torch": torch}
+    given = copy if wrong else actor
+    names |= {"optimizer": torch.optim.Adam(given.parameters()), "of_critic": torch.optim.Adam(critic.parameters())}
+    source = ScriptSource({"t.py": ast.parse(ACTOR)}, names, ("t.py", 2, 7), None)
+    found = examine_rewards(source).findings
+    assert [one.where for one in found if one.code == "optim.parameters-missing"] == ["`optimizer`"] * wrong

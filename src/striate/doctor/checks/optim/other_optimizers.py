@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -12,7 +14,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.reached_objects import reached_optimizers
+from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
@@ -68,6 +70,9 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
 
 def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
     """A network with weights as initialized that the loop trains along, and no optimizer holds."""
+    if (found := _given_to_its_copy(source)) is not None:
+        yield found
+        return
     for module in source.without_optimizer:
         weights = {name for name, p in module.named_parameters() if p.ndim > 1}
         if not weights or not are_untrained(module, weights):
@@ -85,6 +90,53 @@ def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
             remedy=f"an optimizer of both: `torch.optim.Adam([*model.parameters(), *{name}.parameters()])`",
         )
         return
+
+
+def _given_to_its_copy(source: ScriptSource) -> Finding | None:
+    """An optimizer of a network that code only asks without gradients, as a target network, where a network of the
+    same class is asked with gradients, and no optimizer holds any of its parameters."""
+    given = (node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store))
+    if not {"grad", "_grad"}.isdisjoint(given):  # by another network
+        return None
+    optimizers = reached_optimizers(source.names)
+    held = parameters_held(*optimizers)
+    networks = {name: value for name, value in source.names.items() if isinstance(value, nn.Module)}
+    for name, model in networks.items():
+        own = {id(p) for p in model.parameters() if p.requires_grad}
+        if not own or own & held or True not in _asked_with_gradients(source, model):
+            continue
+        for other, copy in networks.items():
+            whole = {id(p) for p in copy.parameters()}
+            wrong = next((found for found in optimizers if parameters_held(found) == whole), None)
+            if wrong is None or type(copy) is not type(model) or _asked_with_gradients(source, copy) != {False}:
+                continue
+            named = next((name for name, value in source.names.items() if value is wrong), type(wrong).__name__)
+            return Finding(
+                code="optim.parameters-missing",
+                severity="error",
+                where=f"`{named}`",
+                measured=f"`{named}` holds the parameters of `{other}`, which is only asked without gradients, and no "
+                f"optimizer holds those of `{name}`, a network of the same class",
+                threshold="one without gradients in an optimizer, one of the same class with gradients in none",
+                why=f"`{name}` stays what it was at the start.",
+                remedy=f"`{type(wrong).__name__}({name}.parameters(), …)`",
+            )
+    return None
+
+
+def _asked_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
+    """Whether calls of a network have gradients, each; True, too, where code hands it on to others."""
+    found = set[bool]()
+    for node in source.nodes():
+        read = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+        if not read or source.value(node) is not model:
+            continue
+        around = source.parent(node)
+        if isinstance(around, ast.Attribute) and hasattr(nn.Module, around.attr) and around.attr != "forward":
+            continue
+        asks = isinstance(around, ast.Attribute) or (isinstance(around, ast.Call) and around.func is node)
+        found.add(not asks or not source.without_gradient(node))
+    return found
 
 
 GIVEN_TO_NONE = Check(
