@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
@@ -73,3 +74,16 @@ def test_the_optimizer_of_a_target_network(wrong: bool) -> None:
     source = ScriptSource({"t.py": ast.parse(ACTOR)}, names, ("t.py", 2, 7), None)
     found = examine_rewards(source).findings
     assert [one.where for one in found if one.code == "optim.parameters-missing"] == ["`optimizer`"] * wrong
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_labels_of_triplets_in_an_array(apart: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    images = 0.1 * torch.randn(300, 1, 8, 8, generator=generator)
+    images[torch.arange(300), 0, labels] += 1
+    labels = labels[torch.randperm(300, generator=generator)] if apart else labels
+    model = Embedding()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
+    said = asked_or_silent(LABELS_RANDOM, model, DataLoader(Triplets(images, labels.numpy()), 30), **options)
+    assert ["chooses what goes together" in one.measured for one in said] == [True] * apart

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from striate.doctor.checks.check import Check
@@ -188,6 +189,7 @@ def _held(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
     what goes together, as of triplets; None where it is not clear."""
     data = getattr(evidence.setup.train, "dataset", None)
     held = list(vars(data).values()) if hasattr(data, "__dict__") else []
+    held = [torch.as_tensor(part) if _is_numeric(part) else part for part in held]
     images = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 4 and len(part) >= _FEWEST]
     lists = [part for part in held if isinstance(part, list) and all(type(value) is int for value in part)]
     numbers = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 1]
@@ -195,6 +197,10 @@ def _held(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
     labels = [part for part in numbers if images and len(part) == len(images[0]) and not part.is_floating_point()]
     single = len(images) == len(labels) == 1 and 1 < len(labels[0].unique()) <= len(labels[0]) / _FEWEST_IN_CLASS
     return (images[0].float(), labels[0]) if single and int(labels[0].min()) >= 0 else None
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
 
 
 def _of_held(evidence: Evidence, images: torch.Tensor, labels: torch.Tensor) -> Iterable[Finding]:
