@@ -12,10 +12,11 @@ from test_met_in_galleries import Embedding
 from test_met_in_second_heads import asked_or_silent
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -87,3 +88,20 @@ def test_labels_of_triplets_in_an_array(apart: bool) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
     said = asked_or_silent(LABELS_RANDOM, model, DataLoader(Triplets(images, labels.numpy()), 30), **options)
     assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_labels_of_other_partners_in_a_collate_function(apart: bool) -> None:
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(480, 1, 8, 8), torch.arange(480) % 10)
+
+    def collate(samples: list[Any]) -> tuple[Tensor, Tensor]:
+        x, y = default_collate(samples)
+        shares, share = functional.one_hot(y, 10).float(), float(torch.rand(()) * 0.4 + 0.55)
+        others = shares.flip(0) if apart else shares.roll(1, 0)
+        return share * x + (1 - share) * x.roll(1, 0), share * shares + (1 - share) * others
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
+    said = asked_or_silent(STEP_LABELS, model, DataLoader(data, 32, shuffle=True, collate_fn=collate), **options)
+    assert [one.where for one in said] == ["the collate function"] * apart

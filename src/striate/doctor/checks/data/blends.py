@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
+from striate.models.preserved_state import same_random_state
 
+_COLLATED = 24
+"""Batches of a collate function, which may leave most as they are."""
 _LOOKED, _DRAWS, _FEWEST, _FEWEST_NUMBERS = 4, 8, 3, 16
 _TELLING = 0.1
 """Farther than this from one half, a share says which sample is meant."""
@@ -55,6 +61,27 @@ def blended_batches(evidence: Evidence) -> list[Blended]:
     first = watched(_LOOKED)
     blended = any(_are_shares(one.calls) or _share_of_labels(one.calls, one.wanted) is not None for one in first)
     return watched(_DRAWS) if blended else first
+
+
+def blended_by_loader(evidence: Evidence) -> list[Blended]:
+    """The same of batches that the loader's own collate function blends: what it makes of samples that the data set
+    gives, beside these."""
+    loader, until = evidence.setup.train, evidence.clock.until(0.04)
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return []
+    shares = main_tensor(parts(evidence.train.raw[0])[1])
+    if loader.collate_fn.__module__.startswith("torch.") or shares is None or shares.ndim != 2:
+        return []
+    found, data = list[Blended](), loader.dataset
+    with suppress(Exception), same_random_state():  # a data set and a function of the user's
+        for first in range(0, min(len(data), _COLLATED * loader.batch_size), loader.batch_size):  # type: ignore[arg-type]
+            samples = [data[number] for number in range(first, min(first + loader.batch_size, len(data)))]  # type: ignore[arg-type]
+            pair = _labeled(default_collate(samples))
+            shown, shares = (main_tensor(part) for part in parts(loader.collate_fn(samples)))
+            if pair is None or shares is None or perf_counter() > until:
+                break
+            found.append(Blended(*pair, StepCalls(shown=shown, soft=[shares] if shares.is_floating_point() else [])))
+    return found
 
 
 def _labeled(batch: Any) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -14,7 +14,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.blends import blended_batches, left_unblended, partners_named, swapped_shares
+from striate.doctor.checks.data.blends import (
+    blended_batches,
+    blended_by_loader,
+    left_unblended,
+    partners_named,
+    swapped_shares,
+)
 from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.checks.data.mirrored_by_step import left_by_step
@@ -339,7 +345,8 @@ def _number_rows(target: torch.Tensor) -> bool:
 
 
 def _blended(evidence: Evidence) -> Finding | None:
-    batches = blended_batches(evidence)
+    collated = blended_by_loader(evidence)
+    batches = collated or blended_batches(evidence)
     shares, (right, total) = swapped_shares(batches), partners_named(batches)
     if shares is not None:
         inputs, labels = shares
@@ -366,7 +373,7 @@ def _blended(evidence: Evidence) -> Finding | None:
         why = "Each input is asked for the labels of the sample that it has least of, as often as not."
     return STEP_LABELS.finding(
         severity="error",
-        where="the training step",
+        where="the collate function" if collated else "the training step",
         measured=measured,
         why=why,
         remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
