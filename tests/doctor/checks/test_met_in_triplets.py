@@ -4,12 +4,14 @@ twins."""
 from __future__ import annotations
 
 import ast
+import copy
 from typing import Any
 
 import pytest
 import torch
 from test_met_in_galleries import Embedding
 from test_met_in_second_heads import asked_or_silent
+from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
+from striate.doctor.checks.model.evaluates_untrained import READ
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -105,3 +108,21 @@ def test_labels_of_other_partners_in_a_collate_function(apart: bool) -> None:
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
     said = asked_or_silent(STEP_LABELS, model, DataLoader(data, 32, shuffle=True, collate_fn=collate), **options)
     assert [one.where for one in said] == ["the collate function"] * apart
+
+
+@pytest.mark.parametrize("updated", [True, False])
+def test_an_average_is_read_of_when_few_steps_are_made(updated: bool) -> None:
+    text = f"""
+    average = copy.deepcopy(model)
+    for epoch in range(5):
+        for x, y in loader:
+            loss = step(model, x, y)
+            {"update(average, model)" if updated else "pass"}
+    test(average(images))
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    names = {"model": model, "average": copy.deepcopy(model), "images": torch.randn(8, 64)}
+    loader = DataLoader(TensorDataset(torch.randn(8, 1, 8, 8), torch.arange(8)), 8)
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
+    said = read(text, READ, model, loader, names=names, **options)
+    assert ["`average`" in one.measured for one in said] == [True] * (not updated)

@@ -7,6 +7,7 @@ from striate.doctor.checks.model.batch_dependence import BATCH_MIXING, BATCH_NOR
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED, UNREGISTERED_PARAMETERS
 from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.checks.model.evaluates_untrained import READ as READ_OF_EVALUATION
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX, LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE
@@ -35,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     DROPOUT_TOO_HIGH,
     FROZEN_PARAMETERS,
     EVALUATES_UNTRAINED,
+    READ_OF_EVALUATION,
     WEIGHTS_NOT_LOADED,
     SEES_FUTURE,
     PADDING_ATTENDED,

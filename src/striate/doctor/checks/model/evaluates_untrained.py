@@ -39,6 +39,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield from found or _never_updated(evidence)
 
 
+def _read(evidence: Evidence) -> Iterator[Finding]:
+    """What code tells, of trainings that there is no time to try for long."""
+    if len(unmoved(evidence.trial)) < len(evidence.trial.replica.originals):
+        yield from _never_updated(evidence)
+
+
 def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     """Weights that only evaluation uses, that no step changes, and that look untrained or are copies."""
     only = evidence.predicting.used - evidence.graph.used
@@ -317,14 +323,24 @@ def _are_listed(thing: list[Any], count: int) -> bool:
     return len(thing) == count and all(isinstance(part, torch.Tensor) for part in thing)
 
 
+_QUESTION = "Is what is evaluated what is trained, or an average of it that follows?"
+_EXPLAINS = "model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit"
+READ = Check(
+    codes=(CODE,),
+    question=_QUESTION,
+    threshold="a copy of the network that is evaluated and that no code changes, once steps have moved the network",
+    run=_read,
+    of_source=True,
+    explains=_EXPLAINS,
+)
 CHECK = Check(
     codes=(CODE,),
-    question="Is what is evaluated what is trained, or an average of it that follows?",
+    question=_QUESTION,
     threshold="weights that evaluation uses and training neither uses nor changes, as initialized or copied; a copy of "
     f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes, or that will have gone "
     f"{_FOLLOWED:.0%} of the way to its weights by the end; one that is evaluated and that no code changes; a loop "
     "around the training loop that runs another network and not the one that is trained",
     run=_run,
     quick=False,
-    explains="model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit",
+    explains=_EXPLAINS,
 )
