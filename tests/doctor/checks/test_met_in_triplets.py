@@ -18,8 +18,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
+from striate.doctor.checks.every import every_check
 from striate.doctor.checks.model.evaluates_untrained import READ
+from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -126,3 +129,8 @@ def test_an_average_is_read_of_when_few_steps_are_made(updated: bool) -> None:
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
     said = read(text, READ, model, loader, names=names, **options)
     assert ["`average`" in one.measured for one in said] == [True] * (not updated)
+
+
+def test_half_weights_are_tried_before_others_take_the_time() -> None:
+    order = every_check()
+    assert order.index(LOW_PRECISION) < order.index(SHIFT)

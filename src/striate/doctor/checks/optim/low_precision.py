@@ -171,7 +171,6 @@ LOW_PRECISION = Check(
     f"a step; or of bfloat16 and Adam, {_COARSE:.0%} of the updates of {_MORE_STEPS} steps {_UNITS} units of the last "
     "place or fewer",
     run=_run,
-    quick=False,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "
     "optim.no-step optim.clip-too-small fit.*",
 )
