@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.modes import MODE
@@ -126,3 +127,32 @@ def test_contours_drawn_after_a_flip(moves: bool, wrong: bool) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     said = asked(LEFT_BEHIND, model, DataLoader(Contoured(moves), 8), loss=loss, optimizer=optimizer)
     assert [one.code for one in said] == ["data.targets-left-behind"] * wrong
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_pairs_of_images_apart_from_their_labels(wrong: bool) -> None:
+    """Who is linked by pairs that are called the same is of one class."""
+    x, y = next(iter(digits(640)))
+    numbers = torch.Generator().manual_seed(0)
+    y = y[torch.randperm(len(y), generator=numbers)] if wrong else y
+    rows = {int(label): (y == label).nonzero().flatten() for label in y.unique()}
+
+    def drawn(label: int) -> int:
+        return int(rows[label][torch.randint(len(rows[label]), (), generator=numbers)])
+
+    same = torch.arange(2 * len(x)) % 2
+    others = [drawn(int(y[k // 2]) if k % 2 else (int(y[k // 2]) + 3) % 10) for k in range(len(same))]
+    pairs = TensorDataset(x.repeat_interleave(2, 0), x[others], same.float())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(one: Tensor, other: Tensor, alike: Tensor) -> Tensor:
+        apart = (model(one) - model(other)).norm(dim=1)
+        loss = (alike * apart**2 + (1 - alike) * functional.relu(1 - apart) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    said = asked(LABELS_RANDOM, model, DataLoader(pairs, 64, shuffle=True), step=step)
+    assert [one.code for one in said] == ["data.labels-random"] * wrong

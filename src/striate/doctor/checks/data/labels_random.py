@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
@@ -22,7 +25,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.graph_batches import graphs_described
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.samples import Samples, class_numbers
+from striate.doctor.evidence.samples import Samples, class_numbers, gathered
 from striate.doctor.evidence.simple_models import Reference, answers_belong, are_of_others, belonging, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
@@ -125,6 +128,8 @@ def _numbers_of(graph: CallGraph, index: int) -> set[int]:
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return _maps(evidence, evidence.samples.maps)
+    if not evidence.samples.alone and (linked := _linked(evidence.train.raw)) is not None:
+        return _of_held(evidence, *linked, where="training labels", how="of images that pairs call the same")
     need_targets(evidence)
     try:
         labels = evidence.samples.labels
@@ -203,13 +208,43 @@ def _is_numeric(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
 
 
-def _of_held(evidence: Evidence, images: torch.Tensor, labels: torch.Tensor) -> Iterable[Finding]:
+def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
+    (N,): parts of classes; None of other batches, and where images are others in each pair."""
+    paths = {path: tensor.ndim for path, tensor in leaves(batches[0])}
+    grids, told = ([gathered(batches, p) for p, ndim in paths.items() if ndim == wanted] for wanted in (4, 1))
+    if len(grids) != 2 or len(told) != 1 or told[0] is None or sorted(told[0].unique().tolist()) != [0, 1]:
+        return None
+    one, other = grids
+    if one is None or other is None or one.shape != other.shape:
+        return None
+    images = torch.cat([one, other])
+    first, count = copies_in(images), len(one)
+    for value in (1, 0):  # some call 1 what is different
+        same = (told[0] == value).nonzero().flatten()
+        links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
+        parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
+        rows = first.unique()
+        numbers, sizes = parts_of[rows].unique(return_inverse=True, return_counts=True)[1:]
+        kept = sizes[numbers] >= _FEWEST_IN_CLASS
+        if int(kept.sum()) >= max(_FEWEST, len(rows) // 2) and int(sizes.max()) < len(rows) // 2:
+            return images[rows[kept]].float(), numbers[kept].unique(return_inverse=True)[1]
+    return None
+
+
+def _of_held(
+    evidence: Evidence,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    where: str = "the labels of the training data set",
+    how: str = "by which it chooses what goes together",
+) -> Iterable[Finding]:
     said = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
     if said is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
-            where="the labels of the training data set",
-            measured=f"by them it chooses what goes together; accuracy on images that a model was not fitted to, "
+            where=where,
+            measured=f"classes {how}: accuracy on images that a model was not fitted to, "
             f"{len(labels[:_ASKED]):,} in all: {', '.join(said)}",
             why=_WHY,
             remedy=_REMEDY,
