@@ -105,6 +105,11 @@ def test_drift_needs_no_pictures() -> None:
     paths = tuple(map(str, range(100)))
     alike = measure_drift(x[:100], x[100:], None, paths, run="a", data="b")
     assert not alike.drifts
+    contents = [row.tobytes() for row in x]
+    itself = measure_drift(x[:100], x, None, paths * 2, contents=(contents[:100], contents), run="a", data="b")
+    assert itself.same == 100
+    assert itself.auc_interval.low < 0.5 < itself.auc_interval.high
+    assert "  100 new samples are held-out ones of the run" in itself.lines()
     moved = measure_drift(x[:100], x[100:] + 2, None, paths, run="a", data="b")
     assert moved.drifts
     assert moved.findings[0].severity == "error"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +49,26 @@ def data_drift(run: str | Path, new: str | Path, *, announce: Announce | None = 
     `run`, as its network and plain looks see them. Raises DataError, RunError."""
     trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
     paths, inputs = _read(trained, new, announce)
-    now, looks_now = _features(trained, inputs)
-    before, looks_before = _features(trained, inputs_of(data.splits[data.held_out], MOST))
-    for what, found in (("new pictures", now), ("held-out samples of the run", before)):
-        if len(found) < _FEWEST:
-            got = f"{several(len(found), 'of the ' + what)}"
+    now, looks_now, contents = _features(trained, inputs)
+    before, looks_before, known = _features(trained, inputs_of(data.splits[data.held_out], MOST))
+    for what, found in (("new pictures", contents), ("held-out samples of the run", known)):
+        if (count := len(set(found))) < _FEWEST:
+            got = f"{count:,} {'different ' if count < len(found) else ''}of the {what}"
             raise DataError(f"drift of {new}", got, f"{_FEWEST} or more", "give a folder with more of them")
     looks = None if looks_now is None or looks_before is None else (looks_before, looks_now)
-    return measure_drift(before, now, looks, paths, run=str(run), data=str(new))
+    return measure_drift(before, now, looks, paths, contents=(known, contents), run=str(run), data=str(new))
 
 
-def _features(trained: Trained, inputs: Iterator[NDArray[Any]]) -> tuple[NDArray[np.float32], Any]:
-    features, looks = [], []
+def _features(trained: Trained, inputs: Iterator[NDArray[Any]]) -> tuple[NDArray[np.float32], Any, list[bytes]]:
+    """Features, plain looks of pictures, and a hash of each content."""
+    features, looks, contents = [], [], []
     for raw in inputs:
+        contents += [blake2b(one.tobytes(), digest_size=16).digest() for one in raw]
         features.append(compute_vectors(trained, raw)[0])
         if raw.ndim == 4 and raw.dtype == np.uint8:
             looks.append(picture_quantities(raw))
     found = np.concatenate(features) if features else np.empty((0, 1), np.float32)
-    return found, np.concatenate(looks) if looks else None
+    return found, np.concatenate(looks) if looks else None, contents
 
 
 def _read(trained: Trained, source: str | Path, announce: Announce | None) -> tuple[tuple[str, ...], Iterator[Any]]:

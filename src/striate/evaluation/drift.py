@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from striate.wording import percent, several
 MOST = 2_000
 """So many of either are compared, evenly spread."""
 _FOLDS = 5
+_CORRECTED = _FOLDS * (1 / _FOLDS + 1 / (_FOLDS - 1))
+"""By how much the variance of a mean over folds exceeds that of independent samples, since the folds share what they
+learn from. Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 2003."""
 _SLIGHT, _GRAVE = 0.6, 0.8
 _LEVEL = 0.01
 _SHOWN = 10
@@ -43,12 +47,14 @@ class Shift:
 class Drift:
     """New pictures against held-out ones of a run. `auc`: how well a linear classifier tells which of both a picture is
     of, from the network's features, and of pictures brightness, contrast and sharpness, on pictures that it did not
-    learn from: 0.5 where they are alike. `unlike`: the new ones that it is surest of."""
+    learn from: 0.5 where they are alike. `same`: the new ones whose content is that of a held-out one. `unlike`: the new
+    ones that it is surest of."""
 
     run: str
     data: str
     n_before: int
     n_now: int
+    same: int
     auc: float
     auc_interval: Interval
     shifts: tuple[Shift, ...]
@@ -85,6 +91,7 @@ class Drift:
             "data": self.data,
             "n_before": self.n_before,
             "n_now": self.n_now,
+            "same": self.same,
             "auc": self.auc,
             "auc_interval": [self.auc_interval.low, self.auc_interval.high],
             "drifts": self.drifts,
@@ -100,6 +107,9 @@ class Drift:
             f"{several(self.n_now, 'new sample')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
             f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 % is alike)",
         ]
+        if self.same:
+            said = several(self.same, "new sample is a held-out one", "new samples are held-out ones")
+            found.insert(1, f"  {said} of the run")
         for one in self.shifts:
             verdict = "differs" if one.differs else "no more than chance"
             found.append(
@@ -126,15 +136,16 @@ def measure_drift(
     quantities: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     paths: tuple[str, ...],
     *,
+    contents: tuple[Sequence[bytes], Sequence[bytes]] | None = None,
     run: str,
     data: str,
 ) -> Drift:
-    """From the features of both, and of pictures the quantities of `picture_quantities`. Source: D. Lopez-Paz and M.
-    Oquab, "Revisiting classifier two-sample tests", 2017."""
+    """From the features of both, and of pictures the quantities of `picture_quantities`; samples of equal `contents`
+    are in one fold. Source: D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample tests", 2017."""
     from scipy.stats import false_discovery_control, ks_2samp
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -145,9 +156,12 @@ def measure_drift(
     )
     x, y = np.concatenate(seen), np.repeat([0, 1], [len(before), len(now)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+    # Learned from as a sample of the one, the same content would be taken for it as a sample of the other.
+    groups = np.arange(len(y)) if contents is None else np.unique([*contents[0], *contents[1]], return_inverse=True)[1]
+    folds = list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(x, y, groups))
     scores = cross_val_predict(model, x, y, cv=folds, method="decision_function")
-    auc = float(roc_auc_score(y, scores))
+    # Scores of two classifiers have no common scale: they are ranked within their fold.
+    auc = float(np.mean([roc_auc_score(y[part], scores[part]) for _, part in folds if np.ptp(y[part])]))
     shifts: tuple[Shift, ...] = ()
     if quantities is not None:
         tests = [float(ks_2samp(a, b).pvalue) for a, b in zip(*(part.T for part in quantities), strict=True)]
@@ -158,5 +172,6 @@ def measure_drift(
             for name, a, b, p in zip(QUANTITIES, *medians, corrected, strict=True)
         )
     order = np.argsort(-scores[len(before) :], kind="stable")[:_SHOWN]
-    interval = auc_interval(auc, len(now), len(before))
-    return Drift(run, data, len(before), len(now), auc, interval, shifts, tuple(paths[k] for k in order))
+    interval = auc_interval(auc, len(now) / _CORRECTED, len(before) / _CORRECTED)
+    same = int(np.isin(groups[len(before) :], groups[: len(before)]).sum())
+    return Drift(run, data, len(before), len(now), same, auc, interval, shifts, tuple(paths[k] for k in order))

@@ -54,7 +54,7 @@ def f1_interval(hits: int, others: int, level: float = LEVEL) -> Interval:
     return Interval(low, high, level, "Wilson, of the overlap")
 
 
-def auc_interval(auc: float, positives: int, negatives: int, level: float = LEVEL) -> Interval:
+def auc_interval(auc: float, positives: float, negatives: float, level: float = LEVEL) -> Interval:
     """The score interval of an area under a ROC curve, in 0 to 1 also where the area is 1.
 
     Source: R. G. Newcombe, "Confidence intervals for an effect size measure based on the Mann–Whitney statistic. Part
