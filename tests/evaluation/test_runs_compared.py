@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from striate.errors import DataError
 from striate.evaluation.compare_runs import RunPredictions, compare_predictions, short_names
-from striate.statistics.paired import difference_of_classes, holm, mcnemar
+from striate.statistics.paired import difference_of_classes, difference_of_rows, holm, mcnemar
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
@@ -108,6 +108,20 @@ def test_few_differing_samples_leave_doubt():
     assert found.interval.low < -0.01 < 0.01 < found.interval.high
     assert found.interval.method == "Agresti and Min"
     assert found.needed() is None
+
+
+def test_an_interval_rules_out_zero_where_the_test_does():
+    """Four samples of 30 decide: drawn anew, one of them is there nearly always, but all lie on one side by chance once
+    in eight."""
+    theirs, ours = np.zeros(30), np.repeat([0.0, 1.0], [26, 4])
+    found = difference_of_rows(theirs, ours, lambda first, second: float(second.mean() - first.mean()))
+    assert found.p_value > 0.05
+    assert found.interval.low <= 0 < found.interval.high
+    assert found.interval.method == "paired permutation"
+    plain = difference_of_rows(theirs, ours + 1, lambda first, second: float(second.mean() - first.mean()))
+    assert plain.p_value < 0.05
+    assert 0 < plain.interval.low < plain.value
+    assert plain.interval.method == "paired bootstrap"
 
 
 @pytest.mark.slow

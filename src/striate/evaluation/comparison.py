@@ -218,7 +218,7 @@ def render(comparison: Comparison) -> str:
 
 
 def _best(comparison: Comparison) -> ComparedRun:
-    sign = -1 if comparison.metric == "rmse" else 1
+    sign = 1 if metric_named(comparison.metric).higher_is_better else -1
     return max(comparison.runs, key=lambda run: sign * run.value)
 
 

@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.data.dataset import Dataset
 from striate.records import Finding
-from striate.statistics.intervals import FEW
-from striate.statistics.paired import LEVEL, bootstrap_interval, p_text, permutation_p, signed
+from striate.statistics.paired import LEVEL, p_text, paired_test, signed
 from striate.tasks.headline import Headline, Rows
 
 
@@ -156,8 +155,8 @@ class BaselineComparison:
 
     `difference` is in the network's favor where positive: samples that it alone has right minus those that the
     baseline alone has right (classes), else how much better its headline metric is. `p_value` of McNemar's exact test
-    for classes, of a paired permutation test for others; `interval` (95 %) of the difference by a paired bootstrap for
-    20 samples or more, else None. `beats`: the difference is positive and more than noise.
+    for classes, of a paired permutation test for others; `interval` (95 %) of the difference by `paired_test`
+    for 20 samples or more, else None. `beats`: the difference is positive and more than noise.
     """
 
     baseline: str
@@ -181,18 +180,17 @@ class BaselineComparison:
 def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, seed: int = 0) -> BaselineComparison:
     """The comparison of a network with the baseline of this name, from what each sample adds to the headline metric:
     a paired permutation test and a paired bootstrap."""
-    rng, n, metric = np.random.default_rng(seed), len(ours), headline.metric
+    n, metric = len(ours), headline.metric
     difference = headline.lead(theirs, ours)
-    p = permutation_p(theirs, ours, headline.lead, rng)
-    interval = bootstrap_interval(theirs, ours, headline.lead, rng) if n >= FEW else None
+    p, interval = paired_test(theirs, ours, headline.lead, np.random.default_rng(seed))
     certain, figure = p < LEVEL, metric.name
     scale, unit = metric.lead
     better, worse = ("higher", "lower") if metric.higher_is_better else ("lower", "higher")
     how = f"{abs(scale * difference):.3g}{unit} {better if difference > 0 else worse}"
     test = f"paired permutation test over {n:,} test {samples_word(n)}, p {p_text(p)}"
     if interval is not None:
-        low, high = (signed(scale * end) for end in interval)
-        test += f"; 95 % interval of its lead {low} to {high}{unit}, paired bootstrap"
+        low, high = (signed(scale * end) for end in (interval.low, interval.high))
+        test += f"; 95 % interval of its lead {low} to {high}{unit}, {interval.method}"
     if difference > 0 and certain:
         sentence = f"The network's {figure} is {how} than that of {called(baseline)}: more than noise ({test})."
     elif difference == 0:
@@ -200,7 +198,8 @@ def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, se
     else:
         noise = "more than noise" if certain else "which noise alone may do"
         sentence = f"The network does not beat {called(baseline)}: its {figure} is {how}, {noise} ({test})."
-    return BaselineComparison(baseline, difference, p, interval, difference > 0 and certain, sentence)
+    ends = None if interval is None else (interval.low, interval.high)
+    return BaselineComparison(baseline, difference, p, ends, difference > 0 and certain, sentence)
 
 
 def samples_word(n: int) -> str:
