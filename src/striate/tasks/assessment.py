@@ -125,9 +125,10 @@ def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
     share = metric.is_share
     lines = [f"  {'differ from all others':<38}{'n':>8}  {metric.name[:8]:>8}   95 % interval"]
     for entry in differing:
-        value = f"{100 * (entry.figure.value or 0):6.2f} %" if share else f"{entry.figure.value or 0:8.4g}"
+        value = entry.figure.value
+        text = "–" if value is None else f"{100 * value:.2f} %" if share else f"{value:.4g}"
         span = span_text(entry.figure, 100, ".2f") if share else span_text(entry.figure, 1, ".4g")
-        lines.append(f"  {fit_text(f'{entry.by} {entry.name}', 38)}{entry.n:>8,}  {value}   {span}")
+        lines.append(f"  {fit_text(f'{entry.by} {entry.name}', 38)}{entry.n:>8,}  {text:>8}   {span}")
     return lines
 
 

@@ -76,6 +76,27 @@ def test_intervals_hold_their_figures_and_are_wider_over_groups() -> None:
     assert set_estimates(scores[:12], truth[:12], said[:12])[0]["map"].interval is None
 
 
+def test_no_interval_is_empty_because_all_are_right_or_wrong() -> None:
+    truth = np.zeros((60, 2))
+    truth[:4, 0] = truth[10:30, 1] = 1
+    for said in (truth > 0, truth > 2):
+        figures, (rare, common) = set_estimates(truth * 0.9, truth, said)
+        assert rare.value == common.value == 1
+        assert rare.interval.high == 1
+        assert rare.interval.low == pytest.approx(0.51, abs=0.005)  # Wilson of 4 of 4
+        assert figures["map"].interval.low == pytest.approx((1 + rare.interval.low) / 2)
+        assert all(figure.interval.high - figure.interval.low > 0.03 for figure in figures.values())
+        assert RankedLabels(MAP, lambda *_: 0.0).estimate(Multilabel.rows(truth, truth)) == figures["map"]
+
+
+def test_without_a_label_there_is_no_mean_over_labels() -> None:
+    truth = np.zeros((30, 2))
+    assert RankedLabels(MAP, lambda *_: 0.0).estimate(Multilabel.rows(truth, truth)).value is None
+    figures, labels = set_estimates(truth, truth, truth > 0)
+    assert figures["map"].value is figures["macro_f1"].value is labels[0].value is None
+    assert figures["exact_match"].value == 1
+
+
 # Thresholds
 
 

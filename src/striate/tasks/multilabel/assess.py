@@ -15,7 +15,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.multilabel.metrics import LabelMetrics, MultilabelMetrics, SampleLabels
-from striate.tasks.multilabel.ranking import Ranking, drawn_weights, mean_of_known
+from striate.tasks.multilabel.ranking import Ranking, drawn_weights, estimates_of, mean_of_known, one_of_many, opened
 from striate.wording import several
 
 WORST = 10
@@ -25,18 +25,18 @@ MATRIX = 50
 
 def set_figures(scores: NDArray[Any], truth: NDArray[Any], said: NDArray[np.bool_]) -> dict[str, Any]:
     """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label, None
-    where it does not occur; of (N, K) probabilities, labels and predicted labels. By scikit-learn."""
-    from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+    where it does not occur; of (N, K) probabilities, labels and predicted labels."""
+    from sklearn.metrics import accuracy_score, f1_score
 
     y = np.asarray(truth) > 0
-    there = np.flatnonzero(y.any(0))
-    ap = {int(k): float(average_precision_score(y[:, k], scores[:, k])) for k in there}
+    there, ap = np.flatnonzero(y.any(0)), Ranking(scores, y).precisions()
+    macro = f1_score(y[:, there], said[:, there], average="macro", zero_division=0) if len(there) else 0.0
     return {
-        "map": float(np.mean(list(ap.values()))) if ap else 0.0,
-        "macro_f1": float(f1_score(y[:, there], said[:, there], average="macro", zero_division=0)) if ap else 0.0,
+        "map": mean_of_known(ap),
+        "macro_f1": float(macro),
         "micro_f1": float(f1_score(y, said, average="micro", zero_division=0)),
         "exact_match": float(accuracy_score(y, said)),
-        "ap": [ap.get(k) for k in range(y.shape[1])],
+        "ap": [None if np.isnan(value) else float(value) for value in ap],
     }
 
 
@@ -44,15 +44,21 @@ def set_estimates(
     scores: NDArray[Any], truth: NDArray[Any], said: NDArray[np.bool_], groups: Sequence[str] = ()
 ) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
     """The figures of `set_figures` with 95 % intervals by bootstrap over samples, or over groups where there are any,
-    and the average precision of each label. No intervals for fewer than 20 of them."""
+    and the average precision of each label with the interval of its positives. Where one label, or as many samples,
+    leave more open than the bootstrap, which is empty where all are right, so does the interval. None of the figures
+    over all labels for fewer than 20 samples or groups; no value over labels where none occurs."""
     known = set_figures(scores, truth, said)
-    each = known.pop("ap")
+    y = np.asarray(truth, np.float64)
+    ranking = Ranking(scores, y)
+    labels = estimates_of(ranking.precisions(), y.sum(0))
+    del known["ap"]
+    if not y.any():
+        known |= {"map": None, "macro_f1": None} | ({} if said.any() else {"micro_f1": None})
     units = len(set(filter(None, groups))) + sum(not name for name in groups) if any(groups) else len(truth)
     if units < FEW:
-        return {name: Estimate(value) for name, value in known.items()}, tuple(map(Estimate, each))
-    y = np.asarray(truth, np.float64)
-    ranking, both, right = Ranking(scores, y), y * said, (y == said).all(1).astype(np.float64)
-    drawn, of_labels = [], []
+        return {name: Estimate(value) for name, value in known.items()}, labels
+    both, right = y * said, (y == said).all(1).astype(np.float64)
+    drawn = []
     for weights in drawn_weights(tuple(groups), len(y), y.size):
         hits, true, named = (weights @ part for part in (both, y, said.astype(np.float64)))
         ap, there = ranking.precisions(weights), true > 0
@@ -60,17 +66,22 @@ def set_estimates(
         whole = (true + named).sum()
         micro = 2 * hits.sum() / whole if whole else 0.0
         drawn.append((mean_of_known(ap), f1.mean() if there.any() else 0.0, micro, weights @ right / weights.sum()))
-        of_labels.append(ap)
-    columns = np.array(drawn).T
-    figures = {
-        name: Estimate(known[name], percentile_interval(column))
-        for name, column in zip(("map", "macro_f1", "micro_f1", "exact_match"), columns, strict=True)
+    hits, wrong = both.sum(0).astype(int), (y + said - 2 * both).sum(0).astype(int)
+    there = y.any(0)
+    f1s = [
+        Estimate(2 * h / (2 * h + w), f1_interval(h, w)) for h, w in zip(hits[there], wrong[there], strict=True)
+    ]
+    alone = {
+        "map": one_of_many(labels),
+        "macro_f1": one_of_many(f1s),
+        "micro_f1": one_of_many([Estimate(known["micro_f1"], f1_interval(int(hits.sum()), int(wrong.sum())))]),
+        "exact_match": one_of_many([Estimate(known["exact_match"], wilson(round(known["exact_match"] * units), units))]),
     }
-    labels = []
-    for value, column in zip(each, np.array(of_labels).T, strict=True):
-        seen = column[~np.isnan(column)]
-        labels.append(Estimate(value, percentile_interval(seen) if value is not None and len(seen) else None))
-    return figures, tuple(labels)
+    figures = {
+        name: opened(known[name], percentile_interval(column), alone[name])
+        for name, column in zip(alone, np.array(drawn).T, strict=True)
+    }
+    return figures, labels
 
 
 def sample_f1(truth: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.statistics.intervals import FEW, average_precision_interval, percentile_interval, resamples_for
 from striate.tasks.headline import Headline, Rows
 
 
@@ -56,6 +58,30 @@ def drawn_weights(groups: tuple[str, ...], n: int, cost: int, seed: int = 0) -> 
         yield np.bincount(draw.integers(0, count, count), minlength=count).astype(np.float64)[units]
 
 
+def estimates_of(precisions: NDArray[np.float64], positives: NDArray[Any]) -> tuple[Estimate, ...]:
+    """The average precision of each label with the interval of so many positives; no value for one without any."""
+    return tuple(
+        Estimate(float(ap), average_precision_interval(float(ap), int(n))) if n else Estimate(None)
+        for ap, n in zip(precisions, positives, strict=True)
+    )
+
+
+def one_of_many(parts: Sequence[Estimate]) -> tuple[float, float]:
+    """How far below and above their mean one part alone may move it; of parts that have a value."""
+    known = [(part.value, part.interval) for part in parts if part.value is not None and part.interval is not None]
+    below = max((value - interval.low for value, interval in known), default=0.0)
+    above = max((interval.high - value for value, interval in known), default=0.0)
+    return below / max(1, len(known)), above / max(1, len(known))
+
+
+def opened(value: float | None, drawn: Interval, alone: tuple[float, float]) -> Estimate:
+    """The interval, nowhere nearer to the value than what is left open `alone`."""
+    if value is None:
+        return Estimate(None)
+    low, high = max(0.0, min(drawn.low, value - alone[0])), min(1.0, max(drawn.high, value + alone[1]))
+    return Estimate(value, replace(drawn, low=low, high=high))
+
+
 @dataclass(frozen=True)
 class RankedLabels(Headline):
     """Mean average precision over the labels that occur, of rows (N, 2 K) that are ranked together: `parts_of`."""
@@ -71,8 +97,15 @@ class RankedLabels(Headline):
         return np.array([mean_of_known(ranking.precisions(some)) for some in weights])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
-        """The figure with its 95 % interval; without one for fewer than 20 samples."""
-        return Estimate(self.value(rows), percentile_interval(self.draws(rows, seed)) if len(rows) >= FEW else None)
+        """The figure with its 95 % interval; without one for fewer than 20 samples, without a value where no label
+        occurs."""
+        scores, truth = parts_of(rows)
+        if not truth.any():
+            return Estimate(None)
+        if len(rows) < FEW:
+            return Estimate(self.value(rows))
+        labels = estimates_of(Ranking(scores, truth).precisions(), truth.sum(0))
+        return opened(self.value(rows), percentile_interval(self.draws(rows, seed)), one_of_many(labels))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
         """(N,) of each sample alone how well its labels are ranked before those that it does not have: label ranking
