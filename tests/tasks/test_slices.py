@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from answers_made import assessed
 from striate.data.dataset import SampleFacts
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import PlainMetrics, Slice, slice_lines
 from striate.tasks.groups import sample_groups
+from striate.tasks.metric import Metric
+from striate.tasks.show import slices_section
 
 
 def answers(n=800, *, wrong, seed=0):
@@ -65,6 +69,20 @@ def test_small_pictures_are_a_slice_where_sizes_differ():
     assert [(entry.name, entry.n) for entry in slices] == [("32 px", 200), ("55 px", 200)]
     assert slices[0].differs
     assert assessed(*answers(400, wrong=wrong), sizes=((32, 32),) * 400).slices[0].by == "class"
+
+
+def test_the_surest_differences_are_listed_whatever_they_are_by():
+    found = [Slice("class", str(k), 30, Estimate(0.25), 0.5**k, differs=True) for k in range(10)]
+    lines = slice_lines(found, Metric("mse", "mean squared error", higher_is_better=False))
+    assert " mean squared error " in lines[0]
+    assert [line.split()[1] for line in lines[1:9]] == list("98765432")
+    assert lines[9] == "  … and 2 more with a larger p-value"
+    assert (
+        len({line.index(end) + len(end) for line, end in zip(lines[:2], ["squared error", "0.25"], strict=True)}) == 1
+    )
+    assert max(map(len, lines)) <= 80
+    figures = PlainMetrics(Metric("mse"), 300, {"mse": Estimate(0.25)}, tuple(found))
+    assert "class: 9" in slices_section(figures, Metric("mse"), "test")[0].sentences[0]
 
 
 @given(st.lists(st.floats(0, 255, width=32), min_size=20, max_size=60))

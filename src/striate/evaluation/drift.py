@@ -47,7 +47,7 @@ class Shift:
 class Drift:
     """New pictures against held-out ones of a run. `auc`: how well a linear classifier tells which of both a picture is
     of, from the network's features, and of pictures brightness, contrast and sharpness, on pictures that it did not
-    learn from: 0.5 where they are alike. `same`: the new ones whose content is that of a held-out one. `unlike`: the new
+    learn from: 0.5 where they are alike. `same`: so many new ones have the content of a held-out one. `unlike`: the new
     ones that it is surest of."""
 
     run: str

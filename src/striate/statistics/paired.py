@@ -53,9 +53,7 @@ def paired_test(
     return p, Interval(low, high, 1 - LEVEL, method)
 
 
-def _permuted(
-    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator
-) -> tuple[float, float]:
+def _permuted(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator) -> tuple[float, float]:
     """The two-sided p-value of the difference: were the two methods alike, each sample's pair could as well be the
     other way round. All ways for few samples, drawn ones (which include what was seen) for many, so that the chance of
     p < 0.05 without a difference is at most 0.05 for any n. And the largest difference whose p-value is not below 0.05.

@@ -14,6 +14,7 @@ from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.metric import Metric
+from striate.wording import paragraph
 
 _SLICES = 8
 
@@ -118,26 +119,30 @@ class Assessment:
 
 
 def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
-    """The slices that differ from all other samples; classes have their table."""
-    differing = [entry for entry in slices if entry.differs and entry.by != "class"][:_SLICES]
+    """The slices that differ from all other samples, those of the smallest p-values."""
+    differing = sorted((entry for entry in slices if entry.differs), key=lambda entry: entry.p_value)
     if not differing:
         return []
-    share = metric.is_share
-    lines = [f"  {'differ from all others':<38}{'n':>8}  {metric.name[:8]:>8}   95 % interval"]
-    for entry in differing:
+    share, width = metric.is_share, max(8, cell_len(metric.name))
+    room = 46 - width
+    lines = [f"  {'differ from all others':<{room}}{'n':>8}  {metric.name:>{width}}   95 % interval"]
+    for entry in differing[:_SLICES]:
         value = entry.figure.value
         text = "–" if value is None else f"{100 * value:.2f} %" if share else f"{value:.4g}"
         span = span_text(entry.figure, 100, ".2f") if share else span_text(entry.figure, 1, ".4g")
-        lines.append(f"  {fit_text(f'{entry.by} {entry.name}', 38)}{entry.n:>8,}  {text:>8}   {span}")
-    return lines
+        lines.append(f"  {fit_text(f'{entry.by} {entry.name}', room)}{entry.n:>8,}  {text:>{width}}   {span}")
+    rest = len(differing) - _SLICES
+    return lines + ([f"  … and {rest:,} more with a larger p-value"] if rest > 0 else [])
 
 
 def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
-    """The sentence of a gap on two lines."""
+    """The sentence of a gap: its metric, and below it what follows."""
     if gap is None:
         return []
     said, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
-    return [f"  {cut_text(said, 76)}:", f"    {cut_text(judged, 76)}"] if judged else []
+    return (
+        [f"  {cut_text(said, 76)}:", *(f"    {line}" for line in paragraph(judged, 76).split("\n"))] if judged else []
+    )
 
 
 def calibration_lines(raw: Calibration, after: Calibration | None, temperature: Temperature | None) -> list[str]:

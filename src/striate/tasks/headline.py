@@ -100,17 +100,13 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
     """The second half of a gap's sentence: by how much, on which side, with its interval."""
     digits = ".2f" if scale == 100 else ".4g"
     value = scale * (difference.value or 0.0)
-    size = f"{abs(value):{digits}}{unit}"
+    said = f"{abs(value):{digits}}{unit} on {'what it learned from' if value >= 0 else 'validation'}"
     if difference.interval is None:
-        where = "what it learned from" if value >= 0 else "validation"
-        return f"{size} on {where}; too few samples for an interval."
-    low, high = scale * difference.interval.low, scale * difference.interval.high
-    span = f"(95 % interval {low:{digits}} to {high:{digits}})"
-    if low > 0:
-        return f"{size} on what it learned from {span}."
-    if high < 0:
-        return f"{size} on validation {span}."
-    return f"chance alone may explain the difference {span}."
+        return f"{said}; too few samples for an interval."
+    low, high = difference.interval.low, difference.interval.high
+    ends = " to ".join(f"{scale * end:{digits}}".replace("-", "−") for end in (low, high))
+    chance = ", which chance alone may explain" if low <= 0 <= high else ""
+    return f"{said}{chance} (95 % interval {ends})."
 
 
 def interval_of(estimate: Estimate) -> list[float] | None:

@@ -21,7 +21,7 @@ from striate.visualize.charts import chart
 from striate.visualize.classification_charts import draw_reliability
 from striate.visualize.estimates import SHOWN, draw_slices
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import number, percent
+from striate.wording import listed, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,14 +39,14 @@ ROWS = 200
 def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, ...]:
     """Parts of the data whose headline differs, as a table and a chart; nothing where there are none."""
     share = metric.is_share
-    # Classes have a table of their own.
-    shown = [entry for entry in figures.slices if entry.by != "class"]
-    differing = [entry for entry in shown if entry.differs]
+    # Where the figures are of classes, these have a table of their own.
+    shown = [entry for entry in figures.slices if entry.by != "class" or not hasattr(figures, "classes")]
+    differing = sorted((entry for entry in shown if entry.differs), key=lambda entry: entry.p_value)
     if not shown:
         return ()
     sentence = "No part differs from all other samples by more than chance explains."
     if differing:
-        names = ", ".join(f"{_name(entry)} ({value_text(entry.figure, share)})" for entry in differing[:8])
+        names = listed([f"{_name(entry)} ({value_text(entry.figure, share)})" for entry in differing], 8)
         sentence = f"By more than chance explains, these differ from all other samples: {names}."
     figure = metric.name
     columns = ("part", "n", figure, "95 % interval", "p", "differs")

@@ -12,6 +12,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from answers_made import assessed, calibrated, evaluated, task_of
+from striate.tasks.assessment import gap_lines
 from striate.tasks.classify.assess import confused_pairs
 
 
@@ -170,4 +171,11 @@ def test_the_gap_of_hits():
     gap = task_of(parts[0]).gap(*parts)
     assert gap.difference.value == pytest.approx(0.15)
     assert gap.difference.interval.low == pytest.approx(0.1055, abs=0.005)
-    assert "15.00 points better on what it learned from" in gap.sentence
+    assert "15.00 points better on what it learned from (95 % interval 10." in gap.sentence
+    truth, said = truth.copy(), np.eye(2, dtype=np.float32)[np.where(np.arange(400) < 378, truth, 1 - truth)]
+    alike = task_of(parts[0]).gap(evaluated(truth, said, split="train"), parts[0]).sentence
+    assert "94.50 %, validation 95.00 %: 0.50 points better on validation, which chance alone may explain" in alike
+    assert "(95 % interval −3." in alike
+    lines = gap_lines({"sentence": alike})
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].endswith(").")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 from striate.data.annotations.label_sets import are_label_sets, rarest_label
 from striate.data.audit.readings import find_readings
 from striate.data.config import DataConfig
+from striate.data.dataset import SampleFacts
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError, UsageError
+from striate.tasks.assessment import slice_lines
+from striate.tasks.evaluation import Evaluation
 from striate.tasks.multilabel.assess import sample_f1, set_estimates, set_figures
 from striate.tasks.multilabel.metrics import MAP
 from striate.tasks.multilabel.ranking import RankedLabels, Ranking, best_threshold, best_thresholds
@@ -27,6 +32,13 @@ def ranked(n: int = 60, labels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.
     rng = np.random.default_rng(seed)
     truth = (rng.random((n, labels)) < 0.3).astype(np.float32)
     return np.round(rng.random((n, labels)) * 0.7 + 0.3 * truth, 1), truth
+
+
+def _assessed(scores: np.ndarray, truth: np.ndarray, facts: SampleFacts, **fields: Any) -> Any:
+    n, k = truth.shape
+    task, ids = Multilabel(tuple("abcde"[:k]), **fields), np.arange(n)
+    evaluation = Evaluation("made", "test", "multilabel", task.classes, n, {"n": n}, scores, truth, ids)
+    return task.assess(evaluation, facts, None, ())
 
 
 # Figures
@@ -95,6 +107,9 @@ def test_without_a_label_there_is_no_mean_over_labels() -> None:
     figures, labels = set_estimates(truth, truth, truth > 0)
     assert figures["map"].value is figures["macro_f1"].value is labels[0].value is None
     assert figures["exact_match"].value == 1
+    facts = SampleFacts(tuple(map(str, range(30))), columns={"camera": ("a", "b") * 15})
+    slices = slice_lines([replace(one, differs=True) for one in _assessed(truth, truth, facts).slices], MAP)
+    assert slices[1].split() == ["camera", "a", "15", "–", "–"]
 
 
 # Thresholds
@@ -110,6 +125,21 @@ def test_a_threshold_has_the_best_f1() -> None:
 
     assert f1(chosen) == pytest.approx(max(f1(low) for low in np.linspace(0, 1, 201)))
     assert best_threshold(scores, truth * 0) == 0.5
+
+
+def test_what_given_thresholds_change_is_said() -> None:
+    truth = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    scores = np.array([[0.9, 0.1], [0.3, 0.1], [0.3, 0.8], [0.1, 0.8]])
+    facts = SampleFacts(("w", "x", "y", "z"))
+    assert _assessed(scores, truth, facts).decision is None
+    figures = _assessed(scores, truth, facts, thresholds=(0.5, 0.5), given=((0, 0.2),))
+    effect, (row,) = figures.decision, figures.decision.classes
+    assert (effect.differing, effect.accuracy_before.value, effect.accuracy.value) == (2, 0.75, 0.75)
+    assert (row.name, row.recall_before.value, row.recall.value) == ("a", 0.5, 1.0)
+    assert (row.precision_before.value, row.precision.value) == (1.0, pytest.approx(2 / 3))
+    text = "\n".join(figures.lines(None)[0])
+    assert "Predicted: a from a probability of 0.2 on. 2 of 4 predictions differ" in text
+    assert "exact match" in text
 
 
 def test_rare_labels_share_a_threshold_and_given_ones_stay() -> None:

@@ -268,15 +268,15 @@ class DecisionEffect:
     accuracy: Estimate
     classes: tuple[ClassChange, ...]
 
-    def rows(self) -> list[tuple[str, Estimate, int, Estimate, int]]:
-        """What is measured, its value and of how many by the most probable class, and by the rule."""
+    def rows(self, whole: str = "accuracy") -> list[tuple[str, Estimate, int, Estimate, int]]:
+        """What is measured, its value and of how many by the most probable class, and by the rule; `whole` of all."""
         rows = []
         for row in self.classes:
             name = one_line(row.name)
             rows.append((f"{name}, recall", row.recall_before, row.n, row.recall, row.n))
             before, after = (row.precision_before, row.predicted_before), (row.precision, row.predicted)
             rows.append((f"{name}, precision", *before, *after))
-        return [*rows, ("accuracy", self.accuracy_before, self.n, self.accuracy, self.n)]
+        return [*rows, (whole, self.accuracy_before, self.n, self.accuracy, self.n)]
 
 
 def effect_of(

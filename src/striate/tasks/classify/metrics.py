@@ -133,23 +133,29 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         if (figure := figures.figures.get(name)) is not None
     ]
     return [
-        _decision_lines(figures.decision),
+        decision_lines(figures.decision),
         [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
         calibration_lines(figures.calibration, figures.calibrated, temperature),
-        slice_lines(figures.slices, ACCURACY),
+        slice_lines([entry for entry in figures.slices if entry.by != "class"], ACCURACY),  # classes have their table
         _prediction_lines("most confident mistakes", figures.mistakes),
         _prediction_lines("least confident correct predictions", figures.unsure),
     ]
 
 
-def _decision_lines(effect: DecisionEffect | None) -> list[str]:
+def decision_lines(
+    effect: DecisionEffect | None,
+    than: str = "the most probable class",
+    heads: tuple[str, str] = ("most probable class", "by this rule"),
+    whole: str = "accuracy",
+) -> list[str]:
+    """The rule, how many predictions differ by it, and what it changes."""
     if effect is None:
         return []
-    differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from the most probable class"
+    differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from {than}"
     said = filled(f"Predicted: {effect.rule}. {differing[:1].upper()}{differing[1:]}.", 78).split("\n")
     lines = [f"  {line}" for line in said]
-    lines.append(f"  {'':<34}{'most probable class':>21}{'by this rule':>21}")
-    for name, before, n_before, after, n in effect.rows():
+    lines.append(f"  {'':<34}{heads[0]:>21}{heads[1]:>21}")
+    for name, before, n_before, after, n in effect.rows(whole):
         cells = (f"{percent(value.value)} of {count:,}" for value, count in ((before, n_before), (after, n)))
         lines.append(f"  {fit_text(cut_text(name, 34), 34)}" + "".join(f"{cell:>21}" for cell in cells))
     return lines

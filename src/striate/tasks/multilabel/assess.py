@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, f1_interval, percentile_interval, wilson
+from striate.tasks.classify.decision import ClassChange, DecisionEffect
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows
@@ -68,14 +69,14 @@ def set_estimates(
         drawn.append((mean_of_known(ap), f1.mean() if there.any() else 0.0, micro, weights @ right / weights.sum()))
     hits, wrong = both.sum(0).astype(int), (y + said - 2 * both).sum(0).astype(int)
     there = y.any(0)
-    f1s = [
-        Estimate(2 * h / (2 * h + w), f1_interval(h, w)) for h, w in zip(hits[there], wrong[there], strict=True)
-    ]
+    f1s = [Estimate(2 * h / (2 * h + w), f1_interval(h, w)) for h, w in zip(hits[there], wrong[there], strict=True)]
     alone = {
         "map": one_of_many(labels),
         "macro_f1": one_of_many(f1s),
         "micro_f1": one_of_many([Estimate(known["micro_f1"], f1_interval(int(hits.sum()), int(wrong.sum())))]),
-        "exact_match": one_of_many([Estimate(known["exact_match"], wilson(round(known["exact_match"] * units), units))]),
+        "exact_match": one_of_many(
+            [Estimate(known["exact_match"], wilson(round(known["exact_match"] * units), units))]
+        ),
     }
     figures = {
         name: opened(known[name], percentile_interval(column), alone[name])
@@ -98,9 +99,10 @@ def assess_labels(
     rows: Rows,
     said: NDArray[np.bool_],
     thresholds: Sequence[float],
+    decision: DecisionEffect | None = None,
 ) -> MultilabelMetrics:
     """Everything that follows from the probabilities of a split; `said` (N, K) are the labels that are predicted, from
-    `thresholds` on."""
+    `thresholds` on; `decision`, what given ones change."""
     n, names, y = evaluation.n, evaluation.classes, evaluation.targets > 0
     figures, precisions = set_estimates(evaluation.decoded, y, said, facts.columns.get("group", ()))
     labels = []
@@ -121,9 +123,30 @@ def assess_labels(
     many = f"Which labels occur together is not in the record: {several(len(names), 'label')}, more than {MATRIX}."
     left_out = ((few,) if n < FEWEST else ()) + ((many,) if len(names) > MATRIX else ())
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
+    slices = headline.slices(groups, rows)
     return MultilabelMetrics(
-        n, figures, tuple(labels), _together(y), _together(said), worst, headline.slices(groups, rows), left_out
+        n, figures, tuple(labels), _together(y), _together(said), worst, slices, left_out, decision
     )
+
+
+def given_effect(
+    rule: str, named: Sequence[int], names: Sequence[str], truth: NDArray[np.bool_], was: NDArray[np.bool_],
+    now: NDArray[np.bool_],
+) -> DecisionEffect:  # fmt: skip
+    """What thresholds that were given, `rule` in words, change for the labels of these numbers and the exact match;
+    (N, K) the labels, and those predicted without (`was`) and by the rule."""
+    rows = []
+    for k in named:
+        own, before, after = truth[:, k], was[:, k], now[:, k]
+        n, counts = int(own.sum()), (int(before.sum()), int(after.sum()))
+        hits = int((own & before).sum()), int((own & after).sum())
+        recalls, precisions = (
+            [_share(hit, n) for hit in hits],
+            [_share(*pair) for pair in zip(hits, counts, strict=True)],
+        )
+        rows.append(ClassChange(names[k], n, *counts, *recalls, *precisions))
+    exact = [_share(int((said == truth).all(1).sum()), len(truth)) for said in (was, now)]
+    return DecisionEffect(rule, len(truth), int((was != now).any(1).sum()), exact[0], exact[1], tuple(rows))
 
 
 def names_of(own: NDArray[Any], names: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
 from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
+from striate.tasks.classify.decision import DecisionEffect
+from striate.tasks.classify.metrics import decision_lines
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -54,7 +56,8 @@ class MultilabelMetrics(SplitRecord):
 
     `figures`: `map`, `macro_f1`, `micro_f1`, `exact_match`. `together` and `predicted_together` (K, K): in how many
     samples two labels are both true, or both predicted, on the diagonal how many have the label; None of more than 50.
-    `worst` begins with the sample of the lowest F1. `left_out`: what was not computed.
+    `worst` begins with the sample of the lowest F1. `left_out`: what was not computed. `decision`: what thresholds that
+    were given change beside those chosen on validation, the accuracy being the exact match; None without them.
     """
 
     n: int
@@ -65,9 +68,10 @@ class MultilabelMetrics(SplitRecord):
     worst: tuple[SampleLabels, ...]
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
+    decision: DecisionEffect | None = None
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """Each label, slices, and the samples with the lowest F1."""
+        """What given thresholds change, each label, slices, and the samples with the lowest F1."""
         del temperature
         rows, rest = list(self.labels), []
         if len(rows) > _LABELS:
@@ -79,7 +83,9 @@ class MultilabelMetrics(SplitRecord):
             f" {share_text(row.precision, 1):>9} {share_text(row.recall, 1):>7} {row.threshold:>6.2f}"
             for row in rows
         ]
-        return [[head, *lines, *rest], slice_lines(self.slices, MAP), self._worst_lines()]
+        than = "those of the thresholds chosen on validation"
+        given = decision_lines(self.decision, than, ("chosen on validation", "with those given"), "exact match")
+        return [given, [head, *lines, *rest], slice_lines(self.slices, MAP), self._worst_lines()]
 
     def _worst_lines(self) -> list[str]:
         lines = [

@@ -259,11 +259,14 @@ class Multilabel(Task):
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> Figures:
         """Each label, which occur together, slices, and the worst samples."""
-        from striate.tasks.multilabel.assess import assess_labels
+        from striate.tasks.multilabel.assess import assess_labels, given_effect
 
         del temperature, names
-        rows, said = self.rows_of(evaluation), self.said(evaluation.decoded)
-        return assess_labels(evaluation, facts, self.headline_figure(), rows, said, self.lowest.tolist())
+        rows, said, effect = self.rows_of(evaluation), self.said(evaluation.decoded), None
+        if self.given:
+            was, named = replace(self, given=()).said(evaluation.decoded), [k for k, _ in self.given]
+            effect = given_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, said)
+        return assess_labels(evaluation, facts, self.headline_figure(), rows, said, self.lowest.tolist(), effect)
 
     @classmethod
     def made(cls, kept: KeptPredictions) -> bool:
