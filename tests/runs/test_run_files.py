@@ -82,6 +82,16 @@ def test_a_sweep_is_no_run_but_has_one(tmp_path: Path) -> None:
     assert open_run(Path(caught.value.remedy)) == best
 
 
+def test_of_many_runs_those_of_a_similar_name_are_listed_and_the_rest_counted(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("birds", *(f"r{number}" for number in range(7))):
+        create_run(Path("runs") / name, "x").config.write_text("")
+    with pytest.raises(RunError) as caught:
+        open_run(Path("brids"))
+    assert caught.value.remedy.startswith("one of: runs/birds, ")
+    assert caught.value.remedy.endswith(" and 3 more")
+
+
 def test_a_run_is_found_by_its_folder_or_a_checkpoint_in_it(tmp_path: Path) -> None:
     run = create_run(tmp_path / "r", "x")
     with pytest.raises(RunError, match=r"without config\.yaml"):

@@ -11,7 +11,7 @@ from striate.studies.sweep.journal import Trial
 from striate.studies.sweep.standing import Finalist, comparison
 from striate.studies.sweep.train_once import Outcome
 
-METRICS = {"study": {"metric": "accuracy", "n_val": 1000, "higher_is_better": True}}
+METRICS = {"study": {"metric": "accuracy", "n_val": 1000, "higher_is_better": True, "trials": 6}}
 
 
 def finalist(number: int, accuracies: list[float], *, recipe: bool = False, search: float = 0.9) -> Finalist:
@@ -46,6 +46,13 @@ def test_where_the_recipe_is_first_nothing_is_claimed_of_what_is_better() -> Non
     assert comparison(METRICS, [recipe, other]).startswith("Nothing searched had a better mean than the recipe")
     recipe, other = finalist(0, [], recipe=True, search=0.92), finalist(1, [], search=0.9)
     assert comparison(METRICS, [recipe, other]).startswith("Nothing searched had a better figure than the recipe")
+
+
+def test_a_recipe_without_a_rival_is_not_called_the_best() -> None:
+    said = comparison(METRICS, [finalist(0, [0.92, 0.92], recipe=True)])
+    assert said.startswith("The recipe had no rival: of 5 other trials none was trained to its end")
+    alone = {"study": METRICS["study"] | {"trials": 1}}
+    assert comparison(alone, [finalist(0, [0.92, 0.92], recipe=True)]) == "Beside the recipe nothing was tried."
 
 
 def test_lower_is_better_where_the_metric_says_so() -> None:

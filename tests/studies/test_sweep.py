@@ -540,7 +540,13 @@ def test_a_folder_that_is_taken_or_no_sweep_is_refused(done: Sweep) -> None:
     Path("empty").mkdir()
     with pytest.raises(RunError, match="made by striate sweep"):
         resume("empty")
+    with pytest.raises(RunError, match="a run of striate train") as told:
+        resume(f"{done.path}/best")
+    assert told.value.remedy == f"striate train --resume {done.path}/best"
     Path("empty/study.yaml").write_text("over: 3\n")
+    with pytest.raises(RunError, match="no sweep") as told:
+        resume("emtpy")
+    assert told.value.remedy == "striate sweep --resume empty"
     with pytest.raises(RunError, match="no readable study"):
         resume("empty")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def made(names, confusion, metrics=None):
 def test_golden():
     confusion = [[18, 0, 2], [0, 20, 0], [0, 4, 16]]
     metrics = {"top5": 1.0, "macro_f1": 0.8987}
-    assert str(made(["daisy", "roses", "sunflowers"], confusion, metrics)) == GOLDEN
+    found = made(["daisy", "roses", "sunflowers"], confusion, metrics)
+    assert str(found) == GOLDEN
+    assert str(replace(found, counted="2 targets")).startswith("flowers, test split: 60 samples, 2 targets\n")
 
 
 def test_regression_golden():

@@ -18,14 +18,15 @@ from striate.records import Finding
 
 @dataclass(frozen=True)
 class PackedData:
-    """A whole pack at `path`: `images` decoded images of `shape` (C, H, W), `bytes` on the disk, with those of the
-    pack of their masks, of the `data` from `source`; `notes` and `findings` of the data."""
+    """A whole pack at `path`: `images` decoded images of `shape` (C, H, W), with `value_bytes` a value, `bytes` on the
+    disk, with those of the pack of their masks, of the `data` from `source`; `notes` and `findings` of the data."""
 
     path: Path
     data: str
     source: str
     images: int
     shape: tuple[int, ...]
+    value_bytes: int
     bytes: int
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -55,7 +56,8 @@ def pack_data(
     images = sum(len(split) for split in data.splits.values())
     places = (pack.path,) if pack.masks is None else (pack.path, pack.masks)
     size = sum(file.stat().st_size for place in places for file in place.iterdir())
-    return PackedData(pack.path, data.name, data.source, images, data.input_shape, size, data.notes, data.findings)
+    shape, width = data.input_shape, pack.dtype.itemsize
+    return PackedData(pack.path, data.name, data.source, images, shape, width, size, data.notes, data.findings)
 
 
 def _pack_of(data: Dataset) -> Pack:

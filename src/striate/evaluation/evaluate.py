@@ -122,6 +122,7 @@ def evaluate_split(
         sampled=task.remembered(measured),
         predicted=task.predicted(answers),
         classes_here=task.classes_of_split(targets),
+        counted=task.counted,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,18 @@ def explain_baseline(baseline: Baseline) -> str:
     if baseline.features != "none" and baseline.features not in baseline.what:
         parts.append(f"It sees {baseline.features}.")
     if baseline.hyperparameters:
-        values = ", ".join(f"{name} = {_plain(value)}" for name, value in baseline.hyperparameters.items())
+        values = ", ".join(f"{name} = {_plain(value)}" for name, value in _flat(baseline.hyperparameters).items())
         parts.append(f"Chosen on the validation split: {values}.")
     return " ".join(filter(None, [*parts, baseline.note]))
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With those of each of several targets under its name: `C of color`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _flat(value) if isinstance(value, Mapping) else None
+        found |= {name: value} if inner is None else {f"{key} of {name}": own for key, own in inner.items()}
+    return found
 
 
 def _plain(value: Any) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from striate.errors import RunError, pasted
 from striate.runs.files import TEMPORARY, explained, read_dispensable
 from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
 from striate.runs.written import read_written
+from striate.wording import listed
 
 LOCK = ".lock"
 """The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
@@ -210,8 +212,9 @@ def open_run(path: Path) -> RunDirectory:
         raise RunError(str(path), "a sweep, whose network is the run best/ in it", "a run directory", remedy)
     if not found:
         got = "a folder without config.yaml" if path.is_dir() else "no such folder"
-        nearby = sorted(p.parent for p in Path("runs").glob("*/config.yaml"))
-        remedy = f"one of: {', '.join(map(str, nearby[-5:]))}" if nearby else "striate train mnist5k --out runs/first"
+        nearby = [str(p.parent) for p in Path("runs").glob("*/config.yaml")]
+        nearby.sort(key=lambda name: (-SequenceMatcher(None, path.name, Path(name).name).ratio(), name))
+        remedy = f"one of: {listed(nearby, 5)}" if nearby else "striate train mnist5k --out runs/first"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
 

@@ -91,6 +91,8 @@ class Evaluation:
     predicted: NDArray[np.int64] | None = None
     classes_here: int | None = None
     """Of the split, where it has not those of the training."""
+    counted: str = ""
+    """What is counted in the title instead of classes: `3 labels`."""
 
     @property
     def of(self) -> str:
@@ -137,7 +139,9 @@ class Evaluation:
     def __str__(self) -> str:
         """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
-        if self.classes:
+        if self.counted:
+            title += f", {self.counted}"
+        elif self.classes:
             count = len(self.classes) if self.classes_here is None else self.classes_here
             title += f", {several(count, 'class', 'classes')}"
         if self.inputs:

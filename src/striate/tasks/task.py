@@ -560,6 +560,11 @@ class Task:
         del evaluation
         return None
 
+    @property
+    def counted(self) -> str:
+        """What an evaluation counts in its title instead of classes; empty for classes and where there is nothing."""
+        return ""
+
     def classes_of_split(self, targets: Any) -> int | None:
         """How many classes the targets of a split have, where each split has its own; else None."""
         del targets

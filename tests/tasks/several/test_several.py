@@ -19,6 +19,8 @@ from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError, ModelError, UsageError
+from striate.report.baselines import explain_baseline
+from striate.tasks.baseline import Baseline
 from striate.tasks.config import TaskConfig
 from striate.tasks.several.head import TargetHeads, with_heads
 from striate.tasks.several.task import Several
@@ -140,6 +142,19 @@ def test_always_naming_the_mean_has_an_error_of_one(data, task: Several) -> None
     decoded[:, 0] = truth[known].mean()
     rows = task.rows_for(decoded, train)
     assert rows[:, 0].sum() / rows[:, 3].sum() == pytest.approx(1, rel=1e-5)
+
+
+def test_baselines_name_what_was_chosen_for_each_target_and_nothing_else(data, task: Several) -> None:
+    first, second, *_ = task.baselines(data)
+    always = first.fit(data, task, 0)
+    assert (always.features, always.hyperparameters) == ("none", {})
+    chosen = second.fit(data, task, 0)
+    made = Baseline("b", "What it is.", chosen.features, chosen.hyperparameters, 9, 1.0, {}, "", chosen.decoded.numpy())
+    said = explain_baseline(made)
+    assert "Chosen on the validation split: alpha of age = " in said
+    assert ", C of gender = " in said
+    assert "{" not in said
+    assert task.counted == "3 targets"
 
 
 def test_its_state_makes_the_same_task(task: Several) -> None:

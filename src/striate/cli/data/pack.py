@@ -110,4 +110,5 @@ def _words(packed: PackedData) -> str:
     size = str(height) if height == width else f"{height}x{width}"
     use = f"used by: striate train {pasted(packed.source)} --size {size}{where}"
     shape = " × ".join(map(str, packed.shape))
-    return f"{several(packed.images, 'image')} of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"
+    unit = "bytes" if packed.value_bytes == 1 else f"values of {packed.value_bytes} bytes"
+    return f"{several(packed.images, 'image')} of {shape} {unit}, {packed.bytes / 1e6:,.1f} MB; {use}"

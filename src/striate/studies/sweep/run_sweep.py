@@ -296,7 +296,8 @@ def _intention(search: Search) -> str:
     limit = _minutes(search.minutes) if search.trials is None else several(search.trials, "trial")
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
-    again = f"; the best {FINALISTS} again with {several(search.seeds, 'seed')}" if search.seeds > 1 else ""
+    again = f"; of those that reach the end, the best {FINALISTS} again with {several(search.seeds, 'seed')}"
+    again = again if search.seeds > 1 else ""
     return f"{limit} of {rungs} epochs, the better ones going on each time{again}"
 
 
@@ -321,7 +322,7 @@ def _read_study(path: Path) -> SweepRequest:
     try:
         values = read_yaml(path)
     except ConfigError:
-        raise _no_study(path, "no readable study" if is_there(path) else "no such file") from None
+        raise _no_study(path, "no readable study" if is_there(path) else "no sweep") from None
     try:
         return SweepRequest(
             config_from_dict(values["config"], str(path)),
@@ -337,5 +338,10 @@ def _read_study(path: Path) -> SweepRequest:
 
 
 def _no_study(path: Path, got: str) -> RunError:
-    expected = "the directory of a sweep made by striate sweep"
-    return RunError(str(path), got, expected, "striate sweep mnist5k --out runs/search")
+    expected, folder = "the directory of a sweep made by striate sweep", path.parent
+    if got == "no sweep" and is_there(RunDirectory(folder).config):
+        remedy = f"striate train --resume {pasted(folder)}"
+        return RunError(str(folder), "a run of striate train", expected, remedy)
+    sweeps = sorted(found.parent for found in (*Path().glob("*/study.yaml"), *Path("runs").glob("*/study.yaml")))
+    remedy = f"striate sweep --resume {pasted(sweeps[-1])}" if sweeps else "striate sweep mnist5k --out runs/search"
+    return RunError(str(path), got, expected, remedy)

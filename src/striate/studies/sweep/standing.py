@@ -139,6 +139,14 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     recipe = next((f for f in standing if f.trial.recipe), None)
     if recipe is None:
         return ""
+    if recipe is best and len(standing) == 1:
+        others = metrics["study"]["trials"] - 1
+        if not others:
+            return "Beside the recipe nothing was tried."
+        return (
+            f"The recipe had no rival: of {several(others, 'other trial')} none was trained to its end, and shorter"
+            " trainings do not say which is better there. More --trials may bring one."
+        )
     if recipe is best:
         figure = "mean" if best.repeated else "figure"
         return f"Nothing searched had a better {figure} than the recipe: leave these fields to it."

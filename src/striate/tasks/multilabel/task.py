@@ -105,6 +105,11 @@ class Multilabel(Task):
         }
 
     @property
+    def counted(self) -> str:
+        """`3 labels`."""
+        return several(len(self.classes), "label")
+
+    @property
     def outputs(self) -> int:
         """One logit a label."""
         return len(self.classes)

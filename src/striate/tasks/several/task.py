@@ -116,6 +116,11 @@ class Several(Task):
         }
 
     @property
+    def counted(self) -> str:
+        """`3 targets`."""
+        return several(len(self.target_columns), "target")
+
+    @property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         """`gender=f` for each class of each target."""
         return tuple(f"{column.name}={name}" for column in self.target_columns for name in column.classes)
@@ -201,6 +206,7 @@ class Several(Task):
                     brightness=None if evaluation.brightness is None else evaluation.brightness[rows],
                     shown=task.metrics,
                     predicted=task.predicted(decoded),
+                    counted=task.counted,
                     figures=None,
                     findings=(),
                     notes=(),
@@ -562,8 +568,9 @@ class _Together:
         ]
         decoded = torch.cat([fitted.decoded.float() for fitted in own], dim=1)
         names = [column.name for column in task.target_columns]
-        hyperparameters = {n: fitted.hyperparameters for n, fitted in zip(names, own, strict=True)}
-        features = "; ".join(f"{n}: {fitted.features}" for n, fitted in zip(names, own, strict=True))
+        hyperparameters = {n: f.hyperparameters for n, f in zip(names, own, strict=True) if f.hyperparameters}
+        seen = [f"{n}: {f.features}" for n, f in zip(names, own, strict=True) if f.features != "none"]
+        features = "; ".join(seen) or "none"
         notes = " ".join(f"{n}: {fitted.note}" for n, fitted in zip(names, own, strict=True) if fitted.note)
         return Fitted(decoded, features, max(fitted.n_train for fitted in own), hyperparameters, notes)
 

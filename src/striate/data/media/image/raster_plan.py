@@ -120,6 +120,8 @@ def _mixed_depths(source: str, headers: Sequence[Header], config: DataConfig) ->
     if len(counts) < 2:
         return None
     scale = " Bytes are taken 257-fold, so that white stays white." if {"uint8", "uint16"} <= counts.keys() else ""
+    if "uint8" in counts:
+        scale += " All are kept in four bytes a value, where bytes alone would take one."
     return Finding(
         code="data.mixed-depths",
         severity="warning",
