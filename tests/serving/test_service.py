@@ -136,8 +136,9 @@ def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
     raw = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
     (line,) = client.post("/predict", json={"inputs": [raw.tolist()]}).json()
     assert line == {"path": "input#0", **striate.load(run).predict(raw).fields}
-    (wrong,) = client.post("/predict", json={"inputs": [[[1, 2]]]}).json()
-    assert "error" in wrong
+    for given in ([[1, 2]], 3, [["a", 1], [2, 3]]):
+        (wrong,) = client.post("/predict", json={"inputs": [given]}).json()
+        assert "(1, 8, 8)" in wrong["error"]
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,8 @@ def test_runs_have_names_and_newer_weights_are_taken(
     said: list[str] = []
     with client_of(Service([Path("first"), Path("second")], striate.load, Limits(), said.append)) as client:
         assert [one["run"] for one in client.get("/runs").json()] == ["first", "second"]
-        assert client.post("/predict?run=third", content=picture()).status_code == 404
+        refused = client.post("/predict?run=second.pt", content=picture())
+        assert (refused.status_code, refused.json()["error"]["remedy"]) == (404, "run=second")
         before = client.post("/predict?run=second", content=picture()).json()
         weights = own_folder / "second/checkpoints/best.pt"
         whole = weights.read_bytes()
@@ -268,6 +270,13 @@ def test_files_of_one_name_are_served_with_their_suffix(run: Path, own_folder: P
     with pytest.raises(UsageError, match=r"two runs called digits\.pt") as caught:
         Service([Path("digits"), Path("digits.pt"), Path("other/digits.pt")], striate.load, Limits())
     assert caught.value.remedy == "rename the file of one"
+
+
+def test_a_name_does_not_depend_on_the_order_of_files(own_folder: Path) -> None:
+    (own_folder / "net.v2").mkdir()
+    files = [Path("fl.pt2"), Path("a b.onnx"), Path("net.v2"), Path("fl.xml")]
+    assert serving._names(files) == ["fl.pt2", "a b", "net.v2", "fl.xml"]
+    assert serving._names(files[::-1]) == ["fl.xml", "net.v2", "a b", "fl.pt2"]
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def serve(
     Parameters
     ----------
     run
-        A run directory or checkpoint; it is loaded anew when its weights change.
+        A run directory, a checkpoint, or what striate export wrote; it is loaded anew when its weights change.
     runs
         Further ones, asked for as /predict?run=NAME.
     host

@@ -73,7 +73,8 @@ class ServedRun:
         try:
             array = np.asarray(values, np.float64)
         except (TypeError, ValueError):
-            raise DataError(name, "no numbers", f"lists of numbers of shape {shape}", "send numbers") from None
+            got = "something that is no number, or lists of different lengths"
+            raise DataError(name, got, f"lists of numbers of shape {shape}", "send numbers") from None
         if kind == "uint8" and array.size and not bool(((array % 1 == 0) & (array >= 0) & (array < 256)).all()):
             raise DataError(name, "numbers that are no bytes", "whole numbers of 0 to 255", "send pixels as bytes")
         with np.errstate(over="ignore"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from striate.errors import DataError, ModelError, StriateError, UsageError
+from striate.models.layer_strings.arguments import nearest
 from striate.serving.batching import Batcher
 from striate.serving.served_run import Load, ReadPicture, ServedRun, open_served, weights_stamp
 
@@ -81,8 +83,8 @@ class Service:
         self._decoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "decode")
         self._compute = ThreadPoolExecutor(1, "predict")
         self._desks: dict[str, Desk] = {}
-        for path in paths:
-            run = open_served(path, load, _name(path, self._desks))
+        for path, name in zip(paths, _names(paths), strict=True):
+            run = open_served(path, load, name)
             self._desks[run.name] = self._desk(run)
 
     def _desk(self, run: ServedRun) -> Desk:
@@ -100,7 +102,8 @@ class Service:
         if (found := self._desks.get(first if name is None else name)) is not None:
             return found
         known = ", ".join(self._desks)
-        raise UsageError("run", str(name), f"one of those that are served: {known}", f"run={first}")
+        close = quote(nearest(str(name), self._desks) or first)
+        raise UsageError("run", str(name), f"one of those that are served: {known}", f"run={close}")
 
     @contextmanager
     def accepted(self, count: int) -> Iterator[None]:
@@ -118,7 +121,7 @@ class Service:
         try:
             return await desk.batcher.submit(read)
         except (DataError, ModelError) as error:
-            return {"path": path, "error": getattr(error, "reason", error.got)}
+            return {"path": path, "error": getattr(error, "reason", f"{error.got}; expected: {error.expected}")}
 
     def _predict(self, run: ServedRun, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:
         began = monotonic()
@@ -158,15 +161,18 @@ class Service:
         self._compute.shutdown(wait=False, cancel_futures=True)
 
 
-def _name(path: Path, taken: Collection[str]) -> str:
-    """What a run is called: its folder, also of a checkpoint in it; a file without its suffix, and with it where the
-    other name is taken, as that of a run is beside its export. Raises UsageError where both are."""
-    place = path.absolute()
-    checkpoint = place.parent.name == "checkpoints"
-    short, whole = (place.parent.parent.name,) * 2 if checkpoint else (place.stem, place.name)
-    if short not in taken:
-        return short
-    if whole not in taken:
-        return whole
-    kind = "file" if place.is_file() and not checkpoint else "folder"
-    raise UsageError("serve", f"two runs called {whole}", "runs of different names", f"rename the {kind} of one")
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What the runs are called: a folder as it is, also that of a checkpoint in it; a file without its suffix, and with
+    it where several share that name, so that a name does not depend on their order. Raises UsageError for two of one
+    name."""
+    names: list[str] = []
+    places = [path.absolute() for path in paths]
+    owners = [place.parent.parent if place.parent.name == "checkpoints" else place for place in places]
+    short = [place.name if place.is_dir() else place.stem for place in owners]
+    for name, owner, place in zip(short, owners, places, strict=True):
+        name = owner.name if short.count(name) > 1 else name
+        if name in names:
+            kind = "file" if place.is_file() and owner is place else "folder"
+            raise UsageError("serve", f"two runs called {name}", "runs of different names", f"rename the {kind} of one")
+        names.append(name)
+    return names
