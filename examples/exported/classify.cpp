@@ -1,6 +1,6 @@
 // Classify pictures with an exported network, by OpenVINO, which reads ONNX too. Pictures are PPM or PGM files (P6, P5):
 //
-//     convert photo.jpg photo.ppm
+//     convert photo.jpg -auto-orient -background white -flatten -depth 8 photo.ppm
 //     ./classify net.onnx classes.txt photo.ppm …
 //
 // The Python package brings headers and libraries:

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import striate
-
-pytestmark = pytest.mark.slow
+from striate.data.dataset import Preparation
+from striate.data.media.image.pictures import prepare_whole
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "exported"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_goes_in_as_the_program_reads_it(channels, own_folder, monkeypatch) -> None:
+    rng, sent = np.random.default_rng(0), []
+    pixels = rng.integers(0, 256, (9, 7, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels[..., :3]).save("turned.png", exif=exif)
+    Image.fromarray(pixels).save("transparent.png")
+    Image.fromarray(rng.integers(0, 65536, (9, 7), np.uint16)).save("deep.png")
+    Image.fromarray(pixels[..., :3]).quantize(8).save("palette.png", transparency=3)
+    names = ["turned.png", "transparent.png", "deep.png", "palette.png"]
+    session = SimpleNamespace(
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={"classes": '["a"]'}),
+        get_inputs=lambda: [SimpleNamespace(shape=["N", "H", "W", channels])],
+        run=lambda _, given: sent.append(given["image"]) or [np.ones((1, 1))],
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=lambda _: session))
+    monkeypatch.setattr(sys, "argv", ["classify.py", "net.onnx", *names])
+    runpy.run_path(str(EXAMPLES / "classify.py"))
+    for name, image in zip(names, sent, strict=True):
+        right, _ = prepare_whole(Path(name), name, Preparation("image", (channels, 9, 7), native=True))
+        assert np.array_equal(image[0], np.moveaxis(right, 0, -1))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +73,7 @@ def _agree(text: str, folder: Path, pictures: list[Path]) -> None:
         assert abs(float(probability) - right.probability) < 1e-5
 
 
+@pytest.mark.slow
 def test_python_with_onnxruntime_alone(exported) -> None:
     folder, pictures = exported
     words = [sys.executable, EXAMPLES / "classify.py", folder / "net.onnx", *pictures]
@@ -53,6 +81,7 @@ def test_python_with_onnxruntime_alone(exported) -> None:
     _agree(done.stdout, folder, pictures)
 
 
+@pytest.mark.slow
 def test_javascript_with_onnxruntime_web(exported, tmp_path) -> None:
     if shutil.which("npm") is None:
         pytest.skip("no npm")
@@ -69,6 +98,7 @@ def test_javascript_with_onnxruntime_web(exported, tmp_path) -> None:
     _agree(done.stdout, folder, pictures)
 
 
+@pytest.mark.slow
 def test_cpp_with_openvino(exported, tmp_path) -> None:
     import openvino
 
