@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -22,12 +23,15 @@ import striate
 from striate.api import try_export
 from striate.cli import main
 from striate.errors import ModelError, RunError, UsageError
-from striate.exporting import export_format, formats, staging
+from striate.exporting import export_format, formats, hub_format, staging
+from striate.exporting.export import facts_of
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.hub_format import HubFormat
 from striate.exporting.model_card import model_card
 from striate.exporting.staging import staged
 from striate.layers.suppression import suppression
+from striate.runs.directory import open_run
 from striate.runs.lock import owned
 from striate.tasks.detect.overlap import suppressed
 from striate.tasks.task import Task
@@ -89,13 +93,21 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
     card = model_card(facts)
     assert "| accuracy | " in card
     assert " to " in card.split("| accuracy |")[1].split("\n")[0]  # with its interval
+    assert "upright, as their EXIF says" in card
     with pytest.raises(UsageError, match="there already"):
         striate.export(digits_run, out="digits.txt")
-    with pytest.raises(UsageError, match=r"ends in \.txt"):
-        striate.export(digits_run, out="digits.onnx")
+    for name, remedy in (
+        ("digits.onnx", "out='digits.txt'"),
+        ("digits", "out='digits.txt'; or format='hub' for a folder"),
+    ):
+        with pytest.raises(UsageError, match=r"ends in \.txt") as caught:
+            striate.export(digits_run, out=name)
+        assert caught.value.remedy == remedy
+    with pytest.raises(UsageError, match="of another epoch than the best"):
+        striate.export(digits_run / "checkpoints/last.pt", out="last.txt")
 
 
-def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch) -> None:
+def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch, capsys) -> None:
     _only(monkeypatch, Plain)
     striate.export(digits_run, out="digits.txt")
     rng = np.random.default_rng(0)
@@ -107,11 +119,62 @@ def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch)
     assert [one.label for one in found] == [one.label for one in right]
     assert np.allclose([one.probability for one in found], [one.probability for one in right], atol=1e-5)
     assert main(["predict", "digits.txt", *pictures]) == 0
-    with pytest.raises(ModelError, match="nothing of its layers"):
-        striate.explain("digits.txt", "0.png")
+    with pytest.raises(UsageError, match="part of it"):
+        striate.load("digits.txt").with_views("mirror")
+    capsys.readouterr()
+    rest = {"explain": ["0.png"], "show": ["filters"], "summary": [], "eval": ["digits"]}
+    for verb, words in rest.items():
+        assert main([verb, "digits.txt", *words]) == 2
+        assert capsys.readouterr().err.startswith("error: digits.txt\n  got:      an exported file, which predicts and")
+    for look in (lambda file: striate.explain(file, "0.png"), lambda file: striate.evaluate(file, "digits")):
+        with pytest.raises(ModelError, match="nothing of its layers"):
+            look(striate.load("digits.txt"))
     monkeypatch.setattr(Plain, "said", {})
     with pytest.raises(RunError, match="striate export wrote"):
         striate.load("digits.txt")
+
+
+def test_the_folder_of_a_hub_is_looked_into_and_measured_on_data_that_are_given(
+    digits_run, monkeypatch, tmp_path, capsys
+) -> None:
+    trained = striate.load(digits_run)
+    network, folder = ExportedNetwork(trained), tmp_path / "a hub"
+    state = trained.module.state_dict()
+    copies = {f"module.{name}": tensor.clone() for name, tensor in state.items()}
+    monkeypatch.setattr(hub_format, "traced_program", lambda _: SimpleNamespace(state_dict=copies))
+    monkeypatch.setattr(hub_format, "save_program", lambda _, place: place.write_bytes(b""))
+    HubFormat().write(network, facts_of(network, trained, open_run(digits_run), "digits"), folder)
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1  # whoever may read the rest reads the weights
+    assert main(["summary", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["params"] == 410
+    assert main(["show", str(folder), "filters"]) == 0
+    built = striate.build(str(folder)).state_dict()
+    assert all(torch.equal(built[name], tensor) for name, tensor in state.items())
+    capsys.readouterr()
+    assert main(["eval", str(folder)]) == 2
+    assert f"remedy:   striate eval '{folder}' DATA" in capsys.readouterr().err
+    measured = striate.evaluate(folder, "digits")
+    assert measured.metrics["accuracy"] == striate.evaluate(trained, "digits").metrics["accuracy"]
+    assert "does not say which samples it was trained on" in measured.notes[-1]
+    with pytest.raises(RunError, match="calibration of its run are not in it"):
+        striate.load(folder, calibrated=True)
+
+
+@pytest.mark.parametrize(
+    ("out", "name"), [("a.onnx", "onnx"), ("a.xml", "openvino"), ("a.pt2", "torch"), ("a", "onnx"), (None, "onnx")]
+)
+def test_without_a_format_it_is_that_of_the_suffix(out, name) -> None:
+    assert formats.format_named(None, out and Path(out)).name == name
+
+
+def test_a_graph_and_its_weights_belong_together(own_folder) -> None:
+    (own_folder / "net.xml").write_text("<net/>")
+    with pytest.raises(RunError, match=r"no net\.bin beside it"):
+        striate.load("net.xml")
+    (own_folder / "net.bin").write_bytes(b"")
+    with pytest.raises(RunError) as caught:
+        striate.load("net.bin")
+    assert caught.value.remedy == "name net.xml"
 
 
 def test_a_file_that_predicts_something_else_is_not_left(digits_run, monkeypatch, tmp_path, capsys) -> None:

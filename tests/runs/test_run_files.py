@@ -101,6 +101,24 @@ def test_a_run_is_found_by_its_folder_or_a_checkpoint_in_it(tmp_path: Path) -> N
     assert open_run(run.path) == open_run(run.last) == run
 
 
+def test_an_export_is_no_run_and_the_run_around_it_is_named(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "r", "x")
+    (run.path / "exports/folder").mkdir(parents=True)
+    inside, outside = run.path / "exports" / "net.onnx", tmp_path / "net.pt2"
+    for file in (inside, outside, run.path / "exports/folder/model.safetensors"):
+        file.write_bytes(b"")
+    run.config.write_text("")
+    for path, said in (
+        (inside, "a file with"),
+        (outside, "a file with"),
+        (run.path / "exports/folder", "a folder with"),
+    ):
+        with pytest.raises(RunError, match=f"{said} a network alone: the data, splits and calibration") as caught:
+            open_run(path)
+        other = "give the run directory that it was made from"
+        assert caught.value.remedy == (other if path == outside else str(run.path))
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     content = {"model": {"w": torch.arange(3.0)}, "history": [{"a": 1.5}], "best_score": [0.5, -1.0], "tally": None}
     save_checkpoint(tmp_path / "a.pt", content)

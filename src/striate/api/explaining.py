@@ -18,6 +18,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
 from striate.errors import DataError, StriateError, UsageError, pasted
 from striate.evaluation.similarity.vectors import sample_features
+from striate.exporting.exported_file import require_layers
 from striate.inference.any_size import filled_up, takes
 from striate.inference.predictor import plain_predictor
 from striate.models.preserved_state import on_trial, trial_copy
@@ -111,6 +112,7 @@ def _explain(
     part: Part | None,
 ) -> Explanation:
     path = given.path if isinstance(given, Run) else given
+    require_layers(path)
     if not isinstance(path, Trained) and plays(path):
         return _explain_state(load_player(path), image, method, str(path), part)
     trained = path if isinstance(path, Trained) else load(path, cost=cost, threshold=threshold)

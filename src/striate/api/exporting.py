@@ -9,11 +9,12 @@ from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.sources.list_source import list_source
-from striate.errors import ModelError
+from striate.errors import ModelError, UsageError, pasted
 from striate.exporting.export import Exported, export_trained
 from striate.exporting.exported_player import export_player
 from striate.exporting.formats import format_named
 from striate.runs.directory import open_run
+from striate.runs.plain_files import is_there
 from striate.tasks.registry import annotation_for
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
@@ -23,15 +24,15 @@ from striate.training.rewards.player import load_player, plays
 @known_keywords
 def export(
     run: str | Path | Run,
-    format: str = "onnx",
+    format: str | None = None,
     *,
     int8: bool = False,
     out: str | Path | None = None,
     announce: Announce | None = None,
 ) -> Exported:
     """Write the network of a run as a file that other programs run, with preparation and predictions inside; at `out`
-    or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub. `int8`: in 8-bit integers, if these are
-    faster here than anything else and predict as well.
+    or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub; None takes the one that `out` ends
+    like, else onnx. `int8`: in 8-bit integers, if these are faster here than anything else and predict as well.
 
     The file is run here, and its predictions compared with those of the run for samples of the run's data, at several
     sizes and in batches of several. Raises ModelError where they are not the same, and leaves nothing then; UsageError
@@ -41,23 +42,27 @@ def export(
     if exported.path is None:
         got = f"{exported.refused} ({exported.parity.text()})"
         expected = "predictions that are those of the run, up to rounding" + (", and faster" if int8 else "")
-        raise ModelError(f"export as {format}", got, expected, "another format, or striate predict")
+        raise ModelError(f"export as {exported.format}", got, expected, "another format, or striate predict")
     return exported
 
 
 def try_export(
     run: str | Path | Run,
-    format: str = "onnx",
+    format: str | None = None,
     *,
     int8: bool = False,
     out: str | Path | None = None,
     announce: Announce | None = None,
 ) -> Exported:
     """`export`, which says in `refused` why nothing was written where predictions differ."""
-    kind = format_named(format)
-    kind.require()
-    opened = open_run(run.path if isinstance(run, Run) else Path(run))
     place = None if out is None else Path(out)
+    kind = format_named(format, place)
+    kind.require()
+    given = run.path if isinstance(run, Run) else Path(run)
+    opened = open_run(given)
+    if given.is_file() and is_there(opened.best) and not given.samefile(opened.best):
+        got, remedy = f"{given.name}, of another epoch than the best", f"striate export {pasted(opened.path)}"
+        raise UsageError("RUN", got, "a run, whose best epoch is exported and described", remedy)
     if plays(opened.path):
         return export_player(load_player(opened.path), opened, kind, place, int8=int8, announce=announce)
     trained = load(opened.path)

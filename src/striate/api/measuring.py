@@ -36,6 +36,7 @@ from striate.evaluation.robustness.measure_invariance import measure_invariance
 from striate.evaluation.robustness.measure_robustness import MOST, measure_robustness
 from striate.evaluation.robustness.robustness import Robustness
 from striate.evaluation.written_inference import written_inference
+from striate.exporting.exported_file import is_exported, require_layers
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.models.trusted_code import is_given
@@ -74,9 +75,9 @@ def evaluate(
     `data.names` does, where otherwise than in the run's own.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
-    whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce`
-    is told of a download before it starts.
+    was trained on are a finding. A `Trained` and the folder of a hub need `data`. For many samples the fastest backend
+    is chosen whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which.
+    `announce` is told of a download before it starts.
     The run's own data are predicted as the run predicted them, bit for bit on the same machine.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
     `cost` and `threshold` say how a class is chosen, as in `load`.
@@ -99,6 +100,7 @@ def _evaluate(
     threshold: ByClass,
     announce: Announce | None,
 ) -> Evaluation:
+    require_layers(run)
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
@@ -112,6 +114,8 @@ def _evaluate(
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
         raise RunError("evaluate", got, "a run, or what striate.load gives", 'evaluate("runs/NAME")')
     path = run.path if isinstance(run, Run) else Path(run)
+    if is_exported(path) and path.exists():
+        return _evaluate_exported(path, data, names, plan, cost, threshold, announce)
     opened, trained = open_run(path), load(path)
     chosen = with_rule_of(path, trained, cost, threshold)
     config = config_from_yaml(opened.config)
@@ -142,6 +146,24 @@ def _evaluate(
         )
         raise
     return _with_findings(_evaluate_on(chosen, other, split, plan, batch, read_temperature(opened)), opened, chosen)
+
+
+def _evaluate_exported(
+    path: Path,
+    data: str | None,
+    names: str | None,
+    plan: Asked,
+    cost: ByClass,
+    threshold: ByClass,
+    announce: Announce | None,
+) -> Evaluation:
+    """The network of an exported folder, which knows no data of its own."""
+    if data is None:
+        got, remedy = "a network alone: the test split of its run is not in it", f"striate eval {pasted(path)} DATA"
+        raise RunError(str(path), got, "data to measure it on", remedy)
+    measured = _evaluate(load(path), data, names, plan, cost, threshold, announce)
+    note = f"{path} does not say which samples it was trained on: some of these may be among them"
+    return replace(measured, notes=(*measured.notes, note))
 
 
 def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) -> Evaluation:

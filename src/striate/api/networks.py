@@ -23,7 +23,7 @@ from striate.api.keywords import known_keywords
 from striate.errors import NoInputShape, RunError, StriateError, UsageError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
-from striate.exporting.exported_file import is_exported, load_exported
+from striate.exporting.exported_file import is_exported, load_exported, require_layers
 from striate.models.build import Model, build_model, module_of_run
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
@@ -224,6 +224,7 @@ def _account(
     model: Model, shape: Shape | None, outputs: int | None, *, effective: bool
 ) -> tuple[Ledger, EffectiveField | None]:
     """Of a run whose task has put a head on a network with a name, what was trained: both together."""
+    require_layers(model)
     trained = None
     if isinstance(model, str) and names_run(model) and outputs is None:
         with suppress(StriateError):  # of what is not a whole run the account says what it can

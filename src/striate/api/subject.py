@@ -22,6 +22,7 @@ from striate.data.media.every_medium import kind_of_shape, medium_of
 from striate.data.normalize import Normalization
 from striate.data.predict_inputs import require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
+from striate.exporting.exported_file import is_exported, require_layers
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, run_first
@@ -181,15 +182,19 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
     weights are then its first ones, the same each time. Raises StriateError."""
     model = getattr(model, "path", model)  # a finished training knows its directory
     if isinstance(model, Trained):
+        require_layers(model)
         return _of_trained("the network", model, None, announce)
     if not isinstance(model, str | Path):
         remedy = "the functions of striate.visualize.inside take any nn.Module, with inputs as it takes them"
         raise ModelError("model", f"{type_of(model)}, whose inputs are not known", "a run or a name", remedy)
+    require_layers(model)
     text = run_first(str(model), announce)
     if names_run(text) or (isinstance(model, Path) and not names_file(text)):
         if input_shape is not None:
             raise UsageError("--input", f"a shape for the run {text}", "none", "leave out --input: a run knows its own")
         path = user_path(text)
+        if is_exported(path):
+            return _of_trained(path.name, load(path), None, announce)
         run = open_run(path)
         if is_environment(config_from_yaml(run.config).data.source):
             return _of_player(run.path.name or text, load_player(path), run, announce)

@@ -44,7 +44,7 @@ def evaluate(
     Parameters
     ----------
     run
-        A run directory.
+        A run directory; with DATA also the folder of striate export --format hub.
     data
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
         used, or everything where there is none. What is measured is written into the run's folder evaluations.
@@ -163,10 +163,11 @@ def _print_evaluation(
 def _plays(run: Path) -> bool:
     """Whether the run learned from rewards."""
     from striate.data.environments.open_environment import is_environment
+    from striate.exporting.exported_file import is_exported
     from striate.runs.directory import open_run
     from striate.training.config_file import config_from_yaml
 
-    return is_environment(config_from_yaml(open_run(run).config).data.source)
+    return not is_exported(run) and is_environment(config_from_yaml(open_run(run).config).data.source)
 
 
 def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:

@@ -39,7 +39,7 @@ def explain(
     Parameters
     ----------
     run
-        A run directory, or one checkpoint file.
+        A run directory, one checkpoint file, or the folder of striate export --format hub.
     image
         An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row,
         separated by commas; for a network that plays, the number of a step of its game.
@@ -74,7 +74,9 @@ def explain(
     """
     from striate.cli.output import print_note
     from striate.errors import DataError, UsageError, pasted
+    from striate.exporting.exported_file import require_layers
 
+    require_layers(run)
     every = _every(run, image, images)
     several = len(every) > 1
     rule: dict[str, Any] = {"cost": cost, "threshold": threshold, "part": part, "box": box}

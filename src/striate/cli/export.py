@@ -12,22 +12,23 @@ def export(
     run: Path,
     /,
     *,
-    format: Literal["onnx", "openvino", "torch", "hub"] = "onnx",
+    format: Literal["onnx", "openvino", "torch", "hub"] | None = None,
     int8: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Write a trained network as a file that other programs run, and show that it predicts the same.
 
-    Everything is inside: the file takes the bytes of pictures of any size, any number at once. It is run here on
+    Everything is inside: the file takes the pixels of pictures of any size, any number at once. It is run here on
     samples of the run's data, at five sizes and in batches of 1, 3 and 8; where a prediction differs by more than
     rounding, nothing is written, and the exit code is 1.
 
     Parameters
     ----------
     run
-        A run directory, whose data are still there.
+        A run directory, or its best checkpoint; its data have to be there still.
     format
+        Default: what --out ends like, .xml or .pt2, else onnx.
         onnx: one file for onnxruntime, OpenVINO and others; needs pip install 'striate[onnx]'.
         openvino: a graph (.xml) with its weights beside it (.bin); needs pip install 'striate[openvino]'.
         torch: a program of torch.export (.pt2), which torch runs without striate.
@@ -36,7 +37,8 @@ def export(
         In 8-bit integers, calibrated on training samples. Accuracy on validation and speed are measured beside fp32
         and bf16; where it is not a gain, nothing is written, and the exit code is 1.
     out
-        The file or folder to write. Default: in the folder exports of the run.
+        The file or folder to write; folders above it that are missing are made. Default: in the folder exports of the
+        run.
     json
         Print one JSON document on stdout: path, format, bytes, parity, speed.
     """

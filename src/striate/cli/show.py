@@ -47,7 +47,8 @@ def show(
     Parameters
     ----------
     run
-        A run, or a network: a zoo name, a layer string, path/to/file.py:function (which runs that code).
+        A run, the folder of striate export --format hub, or a network: a zoo name, a layer string,
+        path/to/file.py:function (which runs that code).
     what
         For any network (one that is only named has random weights): filters (weights of a layer), maps (feature maps
         of IMAGE), maximize (images that maximize a unit), invert (images with the same features as IMAGE), tuning

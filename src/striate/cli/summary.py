@@ -36,7 +36,8 @@ def summary(
     Parameters
     ----------
     model
-        A zoo name (striate models), a layer string, path/to/file.py:function (which runs that code), or a run.
+        A zoo name (striate models), a layer string, path/to/file.py:function (which runs that code), a run, or the
+        folder of striate export --format hub.
     input
         The shape of one input without the batch: channels x height x width, 3x224x224 or 1x28x28 (28x28 means 28
         channels of length 28); or 13 for a table of 13 columns. Default: the published one, or the run's.

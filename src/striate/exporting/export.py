@@ -178,8 +178,10 @@ def checked_place(run: RunDirectory, kind: ExportFormat, out: Path | None, endin
     be."""
     place = run.path / "exports" / f"{run.path.name}{ending}{kind.suffix}" if out is None else out
     if place.suffix != kind.suffix and kind.suffix:
-        named = pasted(place.with_suffix(kind.suffix))
-        raise UsageError("--out", str(place), f"a name that ends in {kind.suffix}", f"--out {named}")
+        remedy = f"--out {pasted(place.with_suffix(kind.suffix))}"
+        if not place.suffix:
+            remedy += "; or --format hub for a folder"
+        raise UsageError("--out", str(place), f"a name that ends in {kind.suffix}", remedy)
     refuse_taken(place)
     return place
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +16,9 @@ from torch import nn
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.data.normalize import Normalization
-from striate.errors import ModelError, RunError, StriateError, reason_of
+from striate.errors import ModelError, RunError, StriateError, UsageError, reason_of
 from striate.exporting import formats
-from striate.exporting.export_format import Runner
+from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.given import given_of
 from striate.exporting.speed import as_file_input
 from striate.inference.plan import Asked, InferencePlan
@@ -26,7 +27,9 @@ from striate.machine.precision import Precision
 from striate.models.weights.named import CONFIG, TENSORS, read_config
 from striate.models.weights.saved import check_content
 from striate.models.weights.weights_file import read_weights
+from striate.runs.files import user_path
 from striate.tasks.registry import task_from_state
+from striate.tasks.views import Views
 from striate.training.trained import Read, Trained, finite, trained_from_dict
 
 
@@ -81,6 +84,11 @@ class ExportedFile(Trained):
         del sample, total, batch, asked, written, own, trained_in
         return plain_predictor(self.module, "an exported file is computed by its own runtime")
 
+    def with_views(self, views: Views) -> Trained:
+        """Raises UsageError: the file computes those of its run, and no others."""
+        got, expected = f"{views}, for an exported file", "none: the test-time augmentation of its run is part of it"
+        raise UsageError("--views", got, expected, "leave out --views, or give the run that it was exported from")
+
 
 class _File(nn.Module):
     """What stands for the network: it runs the file, and has no layers to look at."""
@@ -90,19 +98,46 @@ class _File(nn.Module):
         self.path, self.run = path, run
 
     def forward(self, _: torch.Tensor) -> torch.Tensor:
-        raise ModelError(
-            str(self.path),
-            "an exported file, which predicts and shows nothing of its layers",
-            "a run, or the folder of --format hub, which have the network itself",
-            "name the run that it was exported from",
-        )
+        raise _no_layers(self.path)
+
+
+def _no_layers(path: Path) -> ModelError:
+    return ModelError(
+        str(path),
+        "an exported file, which predicts and shows nothing of its layers and their outputs",
+        "a run, or the folder of --format hub, which have the network itself",
+        "name the run that it was exported from",
+    )
+
+
+def require_layers(given: object) -> None:
+    """Raise ModelError for an exported file, or its path: whatever looks inside a network finds none there."""
+    if isinstance(given, ExportedFile):
+        raise _no_layers(cast(_File, given.module).path)
+    if isinstance(given, str | Path):
+        path, file = Path(given), False
+        with suppress(OSError, ValueError):  # a layer string is longer than a path may be
+            path = user_path(str(given))
+            file = path.is_file()
+        if file and _format_of(path) is not None:
+            raise _no_layers(path)
 
 
 def is_exported(path: Path) -> bool:
     """Whether this is what `striate export` writes, by its name."""
     if path.is_dir():
         return (path / TENSORS).is_file() and not (path / "config.yaml").exists()
-    return path.name == TENSORS or path.suffix in {kind.suffix for kind in formats.FORMATS if kind.suffix}
+    return path.name == TENSORS or _format_of(path) is not None
+
+
+def _format_of(path: Path) -> type[ExportFormat] | None:
+    """The format whose file it is, by its suffix, or that of the file which lies beside that one."""
+    for kind in formats.FORMATS:
+        if kind.suffix and (
+            path.suffix == kind.suffix or (kind.beside == path.suffix and path.with_suffix(kind.suffix).is_file())
+        ):
+            return kind
+    return None
 
 
 def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = None) -> Trained:
@@ -117,7 +152,15 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
         tensors = read_weights(str(folder / TENSORS)).tensors
         content = {**config, "task": config["task_state"], "model": tensors}
         return trained_from_dict(content, str(folder), torch.device(device), module)
-    kind = next(kind for kind in formats.FORMATS if kind.suffix == path.suffix)()
+    found = _format_of(path)
+    assert found is not None, "asked only of what is_exported"
+    kind = found()
+    if path.suffix != kind.suffix:
+        own = path.with_suffix(kind.suffix)
+        raise RunError(str(path), f"the weights of {own.name}", "the file that they belong to", f"name {own}")
+    if kind.beside and path.is_file() and not (beside := path.with_suffix(kind.beside)).is_file():
+        remedy = f"put {beside.name} there; or striate export RUN --format {kind.name} writes both anew"
+        raise RunError(str(path), f"no {beside.name} beside it", "its weights, in a file beside it", remedy)
     kind.require()
     try:
         facts: dict[str, Any] = kind.facts(path)

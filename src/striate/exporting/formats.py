@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from striate.errors import UsageError
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.hub_format import HubFormat
@@ -12,10 +14,12 @@ from striate.exporting.torch_format import TorchFormat
 FORMATS: tuple[type[ExportFormat], ...] = (OnnxFormat, OpenvinoFormat, TorchFormat, HubFormat)
 
 
-def format_named(name: str) -> ExportFormat:
-    """The format of this name. Raises UsageError."""
+def format_named(name: str | None, out: Path | None = None) -> ExportFormat:
+    """The format of this name; without a name the one that `out` ends like, else the first. Raises UsageError."""
     for kind in FORMATS:
-        if kind.name == name:
+        if kind.name == name or (name is None and out is not None and out.suffix == kind.suffix != ""):
             return kind()
+    if name is None:
+        return FORMATS[0]()
     known = ", ".join(kind.name for kind in FORMATS)
     raise UsageError("--format", repr(name), known, f"--format {FORMATS[0].name}")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from shutil import copymode
 from typing import Any, ClassVar
 
 import torch
@@ -44,6 +45,7 @@ class HubFormat(ExportFormat):
             save_program(program, place / "network.pt2")
         config = {key: value for key, value in facts.items() if key != "card"}
         (place / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        copymode(place / "config.json", place / "model.safetensors")  # its library keeps it from all other users
         (place / "README.md").write_text(model_card(facts), encoding="utf-8")
         loader = files("striate.exporting").joinpath("hub_loader.py").read_text(encoding="utf-8")
         (place / "load.py").write_text(loader, encoding="utf-8")

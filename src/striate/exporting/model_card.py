@@ -74,6 +74,12 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     taken = f"({', '.join(map(str, facts['input']['shape']))}) {facts['input']['type']}"
     yield f"outputs = network(inputs)  # {taken} in; {', '.join(facts['outputs'])} out"
     yield "```"
+    if facts["input"]["name"] == "image":
+        yield ""
+        yield (
+            "Pictures are given upright, as their EXIF says, over white where they are transparent, and 16 bits as 8, "
+            "divided by 257."
+        )
 
 
 def _figures(card: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A run directory or a checkpoint as a model: the network it names, with its weights."""
+"""A run directory, a checkpoint or an exported folder as a model: the network it names, with its weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
 from striate.models.weights.recognize import nameless_weights
 from striate.models.weights.saved import SavedNetwork, load_run, network_of
+from striate.models.weights.weights_file import holds_network, read_weights
+from striate.runs.files import user_path
 from striate.runs.plain_files import is_there
 
 
 def names_run(text: str) -> bool:
-    """Whether the text is the path of a run directory or of a checkpoint file.
+    """Whether the text is the path of a run directory, of a checkpoint file or of a folder for a model hub.
 
     What is also the name of a zoo model or of a layer is that; the path is then written `./mnist-cnn`.
     """
@@ -26,7 +28,11 @@ def names_run(text: str) -> bool:
         return False
     try:
         path = Path(text).expanduser()
-        return is_there(path / "config.yaml") or (path.is_file() and (not bare or path.suffix == ".pt"))
+        return (
+            is_there(path / "config.yaml")
+            or holds_network(path)
+            or (path.is_file() and (not bare or path.suffix == ".pt"))
+        )
     except (OSError, RuntimeError, ValueError):  # a layer string is longer than a path may be
         return False
 
@@ -48,6 +54,8 @@ def read_network(text: str) -> SavedNetwork:
     a damaged one.
     """
     try:
+        if holds_network(user_path(text)) and isinstance(saved := read_weights(text), SavedNetwork):
+            return with_origin(saved)
         file, content = load_run(text)
     except RunError as error:
         raise nameless_weights(text) or error from None

@@ -24,6 +24,9 @@ from striate.wording import listed
 LOCK = ".lock"
 """The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
 
+_NETWORKS = (".pt", ".pth", ".safetensors", ".onnx", ".pt2", ".xml")
+"""What files end in that hold a network without its run: checkpoints and exports."""
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -210,6 +213,12 @@ def open_run(path: Path) -> RunDirectory:
     if not found and sweep:
         remedy = str(path / "best") if (path / "best").is_dir() else f"striate sweep --resume {pasted(path)}"
         raise RunError(str(path), "a sweep, whose network is the run best/ in it", "a run directory", remedy)
+    if not found and (kind := _network_alone(path)):
+        own = path.parent.parent if path.parent.name == "exports" else None
+        known = own is not None and is_there(RunDirectory(own).config)
+        remedy = str(own) if known else "give the run directory that it was made from"
+        got = f"{kind} with a network alone: the data, splits and calibration of its run are not in it"
+        raise RunError(str(path), got, "a run directory made by striate train", remedy)
     if not found:
         got = "a folder without config.yaml" if path.is_dir() else "no such folder"
         nearby = [str(p.parent) for p in Path("runs").glob("*/config.yaml")]
@@ -217,6 +226,13 @@ def open_run(path: Path) -> RunDirectory:
         remedy = f"one of: {listed(nearby, 5)}" if nearby else "striate train mnist5k --out runs/first"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
+
+
+def _network_alone(path: Path) -> str:
+    """What it is that there is at `path`, where that holds a network and no run."""
+    if path.is_dir():
+        return "a folder" if any(path.glob("*.safetensors")) else ""
+    return "a file" if path.suffix in _NETWORKS and path.is_file() else ""
 
 
 def final_command(run: Path) -> str:

@@ -60,6 +60,12 @@ def describe_weights(text: str) -> Origin:
     return describe_folder(user_path(text))
 
 
+def holds_network(folder: Path) -> bool:
+    """Whether `striate export --format hub` has written it: tensors, with what builds their network."""
+    tensors = is_there(folder / TENSORS) and not is_there(folder / "config.yaml")
+    return tensors and isinstance(read_config(folder).get("network"), Mapping)
+
+
 def _of_folder(text: str, folder: Path) -> Weights:
     """`model.safetensors` of a folder: the network of a run, where `striate export --format hub` has written it."""
     file, config = folder / TENSORS, read_config(folder)
