@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import striate
 from striate.cli.main import main
@@ -27,7 +29,10 @@ from striate.studies.learning_curve.learning_curve import (
 )
 from striate.studies.learning_curve.measure_learning_curve import (
     SHARES,
+    FinishedRun,
+    _plan_text,
     nested_rows,
+    seeds_for,
     shares_of,
     steps_for,
     with_training_rows,
@@ -35,6 +40,7 @@ from striate.studies.learning_curve.measure_learning_curve import (
 from striate.studies.learning_curve.power_law import fit_power_law, gain_of_twice
 from striate.studies.learning_curve.pretraining_gain import gain_at, gain_sentence
 from striate.tasks.classify.task import Classify
+from striate.training.config import Config
 
 SIZES = (125, 250, 500, 1000)
 
@@ -187,14 +193,43 @@ def test_sentences():
         (["gym:striate/Catch-v0"], "an environment"),
         (["digits", "--data.test_fraction", "0"], "no test split"),
         (["digits", "--counts", "5000"], "a count of 5,000"),
+        (["digits", "--weights", "nothere"], "nothere"),
+        (["digits", "--auxiliary.rotation", "1", "--auxiliary.task", "0"], "the network learns no labels"),
     ],
-    ids=["a game", "no test split", "a count"],
+    ids=["a game", "no test split", "a count", "no weights", "no labels"],
 )
 def test_what_has_no_curve_is_refused_before_anything_is_trained(words, got, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["learning-curve", *words, "--epochs", "1", "--out", "run"]) == 2
     assert got in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_learned_no_labels_says_so_wherever_it_predicts_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).integers(0, 256, (160, 8, 8), np.uint8)
+    np.savez("made.npz", x=x, y=np.arange(160) % 2)
+    turns = ["--auxiliary.rotation", "1", "--auxiliary.task", "0"]
+    assert main(["train", "made.npz", "--model", "gap fc(2)", *turns, "--budget.steps", "1", "--out", "run"]) == 0
+    said, chance = capsys.readouterr().out, "predicted labels are chance"
+    assert chance in said
+    assert "rotation_accuracy" in said.split(chance)[1]
+    assert chance in (tmp_path / "run" / "report.html").read_text()
+    assert any(chance in note for note in striate.evaluate("run").notes)
+    Image.fromarray(x[0]).save("one.png")
+    assert main(["predict", "run", "one.png"]) == 0
+    assert chance in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"made\.npz --model 'gap fc\(2\)' --weights run"):
+        striate.learning_curve("run")
+
+
+@pytest.mark.parametrize(
+    ("steps", "seeds", "said"), [(100, (0,), r"3 trainings.* 36 s"), (2000, (0, 1, 2), r"11 trainings.* 1 min 20 s")]
+)
+def test_the_forecast_is_by_the_steps_of_each_part(steps, seeds, said):
+    run = FinishedRun(Config(seed=0), steps, 12.0, np.arange(1), np.arange(1))  # of 100 steps each part gets all
+    assert seeds_for(run) == seeds
+    assert re.search(said, _plan_text([run], seeds, SHARES))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
-from striate.api.networks import how_to_finish, load, with_rule_of
+from striate.api.networks import how_to_finish, load, note_without_labels, with_rule_of
 from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
@@ -174,6 +174,8 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
             f"{run.path} is not finished: its network is the one saved so far, and what is measured at the end is "
             f"missing, such as a temperature; to finish it: {remedy}"
         )
+        measured = replace(measured, notes=(*measured.notes, note))
+    if note := note_without_labels(run.path):
         measured = replace(measured, notes=(*measured.notes, note))
     with suppress(RunError):  # what is damaged says nothing
         kept = saved_predictions(run, "val")

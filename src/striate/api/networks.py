@@ -20,7 +20,7 @@ from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
 from striate.account.summarize import summarize_and_measure
 from striate.api.keywords import known_keywords
-from striate.errors import NoInputShape, RunError, StriateError, UsageError, pasted
+from striate.errors import ConfigError, NoInputShape, RunError, StriateError, UsageError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
 from striate.exporting.exported_file import is_exported, load_exported, require_layers
@@ -39,6 +39,7 @@ from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
+from striate.training.measured import WITHOUT_LABELS
 from striate.training.own_names import how_to_resume, refuse_changed_network
 from striate.training.prepare import read_data
 from striate.training.rewards.player import learned_from_rewards, player_refused
@@ -155,6 +156,16 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
             f"{written}leave out --calibrated",
         )
     return replace(trained, task=task.calibrated(temperature.value))
+
+
+def note_without_labels(path: Path) -> str:
+    """A note on what the run or checkpoint at `path` predicts, where it learned no labels; empty otherwise."""
+    with suppress(RunError, ConfigError):  # of a file without its run nobody knows
+        config = config_from_yaml(open_run(path).config)
+        if not config.auxiliary.task:
+            begin = f"striate train {pasted(config.data.source)} --weights {pasted(path)}"
+            return f"{WITHOUT_LABELS}; a network that begins with these weights learns them: {begin}"
+    return ""
 
 
 def how_to_finish(run: RunDirectory) -> str | None:

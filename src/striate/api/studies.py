@@ -71,12 +71,15 @@ def learning_curve(
     if named in ("", NONE):
         raise UsageError("--weights", repr(named), "a run or other pretrained weights", "leave out --weights")
     data = read_data(config, announce)[1]
-    return measure_learning_curve(finished, data, weights=named, counts=counts, seeds=seeds, announce=say)
+    return measure_learning_curve(
+        finished, data, path=opened.path, weights=named, counts=counts, seeds=seeds, announce=say
+    )
 
 
 def refuse_learning_curve(
     data: Data = None,
     *,
+    weights: str | None = None,
     counts: Sequence[int] | None = None,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
@@ -85,7 +88,7 @@ def refuse_learning_curve(
     the data are read, and nothing is written."""
     with given_data(data) as source:
         merged = merge_request(read_config(config), data=source, fields=requested_fields({}, set or {}))
-        refuse_unmeasurable(read_data(merged)[1], merged.task, counts)
+        refuse_unmeasurable(read_data(merged)[1], merged, counts, weights)
 
 
 def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:

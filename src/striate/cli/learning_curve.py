@@ -52,7 +52,7 @@ def learning_curve(
     sizes = read_counts(counts)
     read_seeds(seeds)  # before minutes are spent
     with results_only(json):
-        refuse_learning_curve(data, counts=sizes, config=config, set=fields)
+        refuse_learning_curve(data, weights=weights, counts=sizes, config=config, set=fields)
         run = train(data, config=config, set=fields, out=out)
     print_note(f"run: {run.path}")
     found = partial(measure, weights=weights, counts=sizes, seeds=read_seeds(seeds, run.path))

@@ -90,7 +90,7 @@ def predict(
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
     from striate.api import answer_files, load
-    from striate.api.networks import with_rejection_of, with_rule_of
+    from striate.api.networks import note_without_labels, with_rejection_of, with_rule_of
     from striate.cli.output import print_json, print_note, print_text
     from striate.data.media.every_medium import medium_of
     from striate.errors import one_line
@@ -101,6 +101,8 @@ def predict(
     trained = with_rejection_of(run, trained, reject)
     if rule := trained.task.decision_text:
         print_note(f"predicted is {rule}")
+    if note := note_without_labels(run):
+        print_note(note)
     if out is not None:
         _refuse_vectors(trained, out)
     write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)

@@ -127,6 +127,8 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
     if note := kept_note(metrics):
         print_text(note)
+    if "without_labels" in metrics:
+        print_text(metrics["without_labels"])
     for offer in metrics.get("offers", ()):
         print_text(offer)
     for line in comparison_lines(metrics.get("baselines", ())):

@@ -47,7 +47,7 @@ from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
 from striate.training.late_fusion import fuse_streams
 from striate.training.loop import validate
-from striate.training.measured import measured_part
+from striate.training.measured import measured_part, without_labels
 from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
@@ -72,8 +72,8 @@ def finish_run(
     """
     began = monotonic()
     for sentence in _endings(prepared):
-        # With the first the results begin; the other was told when it happened.
-        if sentence not in (_not_trained(prepared), str(_other_steps(prepared.config))):
+        # The first two are told with the results; the other was told when it happened.
+        if sentence not in (_not_trained(prepared), _without_labels(prepared), str(_other_steps(prepared.config))):
             announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
@@ -100,6 +100,8 @@ def finish_run(
     metrics = _metrics(run, prepared, evaluations, ledger)
     if (untrained := _not_trained(prepared)) is not None:
         metrics["not_trained"] = untrained
+    if (unlabeled := _without_labels(prepared)) is not None:
+        metrics["without_labels"] = unlabeled
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
     noticed = end_findings(run, prepared, evaluations["val"], measured, metrics["epochs"])
@@ -273,12 +275,18 @@ def _best_epoch(prepared: Prepared) -> int:
 
 def _endings(prepared: Prepared) -> tuple[str, ...]:
     """Sentences on how training ended, where not simply with its budget."""
-    every = (_not_trained(prepared), _early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
+    told = (_not_trained(prepared), _without_labels(prepared), _early_end(prepared))
+    every = (*told, _target_outcome(prepared), _other_steps(prepared.config))
     return tuple(str(ending) for ending in every if ending is not None)
 
 
 def _not_trained(prepared: Prepared) -> str | None:
     return not_trained(prepared.state.step, _epochs(prepared), prepared.config)
+
+
+def _without_labels(prepared: Prepared) -> str | None:
+    best = _best_epoch(prepared)
+    return without_labels(prepared.config, next(row.val for row in prepared.state.history if row.epoch == best))
 
 
 def _other_steps(config: Config) -> StepsChanged | None:

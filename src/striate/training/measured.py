@@ -109,6 +109,18 @@ def _share_of(name: str) -> Sums:
     return Sums(nothing, share)
 
 
+WITHOUT_LABELS = "no labels were learned (auxiliary.task 0), so predicted labels are chance"
+
+
+def without_labels(config: Config, val: Mapping[str, float]) -> str | None:
+    """A sentence on a training that learned no labels, with what it learned by the validation metrics of its epoch;
+    None of any other."""
+    if config.auxiliary.task:
+        return None
+    turns = f"{100 * val['rotation_accuracy']:.2f} % of validation images (rotation_accuracy; 25 % by chance)"
+    return f"{WITHOUT_LABELS}; learned was by how many quarter turns an image is turned: right for {turns}"
+
+
 def measured_count(samples: int, config: Config) -> int:
     """How many of so many training samples are measured."""
     return min(samples, config.evaluation.train_samples or samples)

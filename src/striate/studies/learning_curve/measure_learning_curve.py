@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
-from striate.errors import ConfigError, DataError
+from striate.errors import ConfigError, DataError, pasted
 from striate.models.config import NONE
+from striate.models.weights.weights_file import read_weights
 from striate.studies.cross_validation.fold import train_fold
 from striate.studies.learning_curve.learning_curve import LearningCurve, PretrainingGain, SizePoint, share_text, told
 from striate.studies.learning_curve.power_law import gain_of_twice
 from striate.studies.learning_curve.pretraining_gain import gain_at, gain_sentence
 from striate.tasks.baseline import stratified_sample
-from striate.tasks.config import TaskConfig
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.metric import Metric
 from striate.tasks.registry import make_task, task_for
@@ -117,22 +118,36 @@ def steps_for(share: float, steps: int) -> int:
 def seeds_for(run: FinishedRun, shares: Sequence[float] = SHARES, trainings: int = 1) -> tuple[int, ...]:
     """Three seeds from that of the run on, where all their trainings are cheap, else its own. `trainings`: of each size
     and seed; where they are compared, always three, without which the chance of a training is not known."""
-    once = trainings * run.seconds * sum(math.sqrt(share) for share in shares)
+    once = trainings * _seconds(run, shares)
     count = _SEEDS if trainings > 1 or _SEEDS * once <= CHEAP else 1
     return tuple((run.config.seed + k) % 2**32 for k in range(count))
 
 
-def refuse_unmeasurable(data: Dataset, task: TaskConfig, counts: Sequence[int] | None) -> None:
-    """Raise DataError or ConfigError for data, a task or sizes of parts without a learning curve."""
+def refuse_unmeasurable(
+    data: Dataset, config: Config, counts: Sequence[int] | None, weights: str | None, run: Path | None = None
+) -> None:
+    """Raise DataError, ConfigError or ModelError for data, a task, sizes of parts or pretrained weights without a
+    learning curve. `run`: where the network of `config` was trained."""
     data.require_test("learning curve")
-    task_for(data, task).headline_figure()
+    task_for(data, config.task).headline_figure()
+    if not config.auxiliary.task:
+        begun = "" if run is None else f" --weights {pasted(run)}"
+        raise ConfigError(
+            "auxiliary.task",
+            "0: the network learns no labels",
+            "a training with labels, which may begin with the weights of one without",
+            f"striate learning-curve {pasted(config.data.source)} --model {pasted(config.model.name)}{begun}",
+        )
     nested_rows(data, 0, shares_of(counts, data))
+    if weights is not None:
+        read_weights(weights)
 
 
 def measure_learning_curve(
     run: FinishedRun,
     data: Dataset,
     *,
+    path: Path | None = None,
     weights: str | None = None,
     counts: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
@@ -140,14 +155,14 @@ def measure_learning_curve(
 ) -> LearningCurve:
     """Train the run's network anew on parts of its training samples, by default 1/8, 1/4, 1/2 and all, with its
     configuration but for the number of steps (`steps_for`) and a target, and measure each on the test split. The run
-    itself is the training on all of them with its own seed, where it kept its answers.
+    itself, which lies at `path`, is the training on all of them with its own seed, where it kept its answers.
 
     `counts`: the sizes of the parts instead. `weights`: pretrained ones, in any form that `model.weights` takes; each
     training is then done twice, from random weights and from these, with all else alike. `announce` gets a line for
-    each training. Raises ConfigError for a task without a learning curve, DataError for too few samples, and what
-    training raises.
+    each training. Raises ConfigError for a task without a learning curve, DataError for too few samples, ModelError
+    for weights that are not there, and what training raises.
     """
-    refuse_unmeasurable(data, run.config.task, counts)
+    refuse_unmeasurable(data, run.config, counts, weights, path)
     task = task_for(data, run.config.task)
     headline = task.headline_figure()
     metric = headline.metric
@@ -250,9 +265,14 @@ def _config_for(config: Config, steps: int, samples: int, seed: int) -> Config:
 
 def _plan_text(runs: Sequence[FinishedRun], seeds: Sequence[int], shares: Sequence[float]) -> str:
     whole = sum(run.answers is not None for run in runs) if max(shares) == 1 and runs[0].config.seed in seeds else 0
-    seconds = runs[0].seconds * (len(runs) * len(seeds) * sum(math.sqrt(share) for share in shares) - whole)
+    seconds = len(runs) * len(seeds) * _seconds(runs[0], shares) - whole * runs[0].seconds
     count = len(runs) * len(seeds) * len(shares) - whole
     return f"{count} trainings on parts of the training samples, about {duration(seconds)} of training in all"
+
+
+def _seconds(run: FinishedRun, shares: Sequence[float]) -> float:
+    """Of a training on each of these parts, by the steps of each."""
+    return run.seconds * sum(steps_for(share, run.steps) for share in shares) / max(1, run.steps)
 
 
 def _news(point: SizePoint, metric: Metric) -> str:
