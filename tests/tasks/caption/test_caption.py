@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from torch import nn
 from striate.cli import main
 from striate.data.annotations.captions import LETTERS, caption_rows, captions_in, words_of
 from striate.data.augment.warp import Warp
+from striate.data.dataset import SampleFacts
 from striate.tasks.caption.assess import estimates, figures_of, image_rows, said_words
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.head import CaptionNetwork
 from striate.tasks.caption.task import Caption
+from striate.tasks.evaluation import Evaluation
 from striate.visualize.word_pictures import grid_of
 
 WORDS = ("a", "red", "blue", "square", "circle", "left", "of")
@@ -152,6 +155,19 @@ def test_figures_follow_from_what_is_said() -> None:
     assert Caption(WORDS).describe(said[1])["caption"] == "a blue circle left"
     same = estimates(np.repeat(image_rows(said, true), 10, axis=0), ["p", "q", "r"] * 10)
     assert all(figure.interval is None for figure in same.values()), "three groups are too few"
+
+
+def test_bleu_of_captions_without_four_words_is_said_to_compare_nothing() -> None:
+    said, true = captions_as_predictions([["a", "red", "box"]] * 24), targets_of(*[["a red box"], ["a box"]] * 12)
+    task, decoded = Caption(WORDS), np.asarray(said)
+    assert set(task.interval(decoded, true)) == {"cider_interval", "rouge_l_interval", "exact_match_interval"}
+    metrics = task.measure(said, true)
+    found = Evaluation("made", "test", "caption", (), 24, metrics, decoded, np.asarray(true), np.arange(24))
+    assert "BLEU-4 is 0 whatever is said" in task.noticed(found)[-1].measured
+    facts = SampleFacts(tuple(map(str, range(24))))
+    assert any("has four words" in line for line in task.assess(found, facts, None, ()).left_out)
+    longer = replace(found, targets=np.asarray(targets_of(*[["a red box here"]] * 24)))
+    assert not any("BLEU" in finding.measured for finding in task.noticed(longer))
 
 
 def _scenes(folder: Path, count: int = 60) -> Path:

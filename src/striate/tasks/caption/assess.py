@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.captions import BETWEEN, LETTERS, captions_in
 from striate.data.dataset import SampleFacts
-from striate.reference.captions import bleu, bleu_counts, cider, rouge_l
+from striate.reference.captions import LONGEST, bleu, bleu_counts, cider, rouge_l
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.tasks.caption.metrics import CaptionMetrics, ImageCaption
@@ -70,15 +70,24 @@ def figures_of(total: NDArray[np.float64]) -> dict[str, float]:
 
 
 def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """The figures of rows (N, 14) with their 95 % intervals by bootstrap over images, or over groups. How rare a run of
-    words is stays what it is among all images."""
+    """The figures of rows (N, 14) with their 95 % intervals by bootstrap over images, or over groups; without one of a
+    BLEU-4 of 0. How rare a run of words is stays what it is among all images."""
     units, drawn = grouped(rows, groups) if any(groups) else rows, []
     if len(units) >= FEWEST:
         drawn = [figures_of(mean) for mean in resampled_means(units)]
-    return {
+    found = {
         name: Estimate(value, percentile_interval([one[name] for one in drawn]) if drawn else None)
         for name, value in figures_of(rows.sum(0)).items()
     }
+    # Where no run of four words was right, every draw has a BLEU-4 of 0.
+    return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}
+
+
+def too_short(split: str, true: Sequence[Sequence[Sequence[str]]]) -> str:
+    """A sentence on a split whose true captions have no runs of four words; empty for others."""
+    if any(len(words) >= LONGEST for own in true for words in own):
+        return ""
+    return f"No true caption of the {split} split has four words: BLEU-4 is 0 whatever is said."
 
 
 def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headline) -> CaptionMetrics:
@@ -101,7 +110,7 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
         different=len(set(map(tuple, said))),
         worst=worst,
         slices=headline.slices(groups, rows[:, :COUNTS]),
-        left_out=(few,) if n < FEWEST else (),
+        left_out=tuple(filter(None, (too_short(evaluation.split, true), few if n < FEWEST else ""))),
     )
 
 

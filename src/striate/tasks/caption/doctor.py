@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections import Counter
 
 from striate.records import Finding
-from striate.tasks.caption.assess import said_words, true_captions
+from striate.tasks.caption.assess import said_words, too_short, true_captions
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
 SHARE, FEWEST = 0.8, 12
 """From which share of images on that have the same caption that is told; and the least number of images."""
+
+
+def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
+    """`eval.short-captions` where BLEU-4 has nothing to compare."""
+    said = too_short(evaluation.split, true_captions(evaluation.targets))
+    if not said:
+        return ()
+    return (
+        Finding(
+            code="eval.short-captions",
+            severity="note",
+            where=f"{evaluation.split} split",
+            measured=said.rstrip("."),
+            threshold="four words",
+            why="It compares runs of one to four words.",
+            remedy="Judge by CIDEr-D, ROUGE-L and the exact match.",
+        ),
+    )
 
 
 def same_caption(evaluation: Evaluation) -> tuple[Finding, ...]:

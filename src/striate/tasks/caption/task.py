@@ -36,7 +36,7 @@ from striate.tasks.caption.assess import (
     joined_text,
     said_words,
 )
-from striate.tasks.caption.doctor import same_caption
+from striate.tasks.caption.doctor import same_caption, short_captions
 from striate.tasks.caption.head import CaptionNetwork
 from striate.tasks.caption.metrics import CIDER, METRICS, CaptionMetrics
 from striate.tasks.config import TaskConfig
@@ -246,8 +246,8 @@ class Caption(Task):
         return rows and kept.answers.shape[2] > LETTERS + 1 and kept.targets.shape[2] == LETTERS
 
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That the same is said of all images."""
-        return same_caption(evaluation)
+        """That the same is said of all images; that captions are too short for BLEU-4."""
+        return (*same_caption(evaluation), *short_captions(evaluation))
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """One caption for all; a caption of the images that look most alike."""
