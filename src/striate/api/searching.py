@@ -133,7 +133,7 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
     for path, reason in found.unreadable:
         remedy = "replace the file" if Path(path).is_file() else "check the path: it is that of a file"
         raise DataError(f"picture {path}", reason, "a picture that can be read", remedy)
-    similarity = float(np.dot(*found.vectors.astype(np.float64)))
+    similarity = min(1.0, float(np.dot(*found.vectors.astype(np.float64))))  # lengths are 1 as nearly as fp32 has them
     threshold, probability = trained.task.threshold_of_pairs(similarity)
     return Match(similarity >= threshold, similarity, threshold, probability)
 

@@ -71,7 +71,7 @@ def load_dataset(
         split,
         classes=listing.classes,
         unreadable=unreadable,
-        notes=(*listing.notes, *notes, *_split_notes(listing, config)),
+        notes=(*listing.notes, *notes, *_split_notes(listing, config, split)),
         findings=(*find_before_training(listing, scan, unreadable, split, config), *resized),
         units=units,
         store=samples.store,
@@ -294,7 +294,7 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
         annotation_kind(listing.annotation).check_count(listing, targets)
 
 
-def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
+def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str]) -> tuple[str, ...]:
     fractions = {"val": config.validation_share, "test": config.test_fraction}
     lacking = {name: fraction for name, fraction in fractions.items() if name not in listing.given}
     cut = [f"{name} ({fraction:.0%})" for name, fraction in lacking.items() if fraction > 0]
@@ -311,6 +311,11 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
         return (*said, kept.strip()) if kept else said
     whole = "train" if any(listing.given) else "the data"
     groups, kind = len(set(filter(None, listing.groups))), annotation_kind(listing.annotation)
+    if kind.open_classes:  # of few classes the share is another than asked for
+        made = [name for name, fraction in lacking.items() if fraction > 0]
+        counts = [len({listing.labels[i] for i, of in split.items() if of == name}) for name in made]
+        every = several(len(listing.classes), "class", "classes")
+        cut = [f"{name} ({count} of {every})" for name, count in zip(made, counts, strict=True)]
     by_group = f"by group ({several(groups, 'group')}, none in two splits)"
     how = by_group if groups else kind.chosen
     taken = f"{' and '.join(cut)}{kind.share} taken from {whole}"

@@ -240,6 +240,10 @@ class Task:
         """A sentence on what of the loss followed from the data; empty where nothing did."""
         return ""
 
+    def decided(self, config: TaskConfig) -> TaskConfig:
+        """The configuration that this task was made of, with what was measured on the data."""
+        return config
+
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
         it. Raises ConfigError for a `request` that targets cannot follow."""

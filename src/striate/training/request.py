@@ -29,6 +29,7 @@ ConfigSource = Config | Path | str | Mapping[str, Any] | None
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
 _RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.", "task.label_smoothing")
 _DECAY = ("optim.weight_decay",)
+_MEASURED = ("task.mirrored", "task.turned_classes")
 _PLAN = tuple(
     f"execution.{name}"
     for name in (
@@ -39,8 +40,8 @@ _PLAN = tuple(
 _FOLLOWERS = {
     "data.source": ("data.",),
     "data.packs": ("data.store",),
-    "data.": ("model.", "augment.", "recipe", *_RECIPE, *_PLAN),
-    "task.": ("model.", "augment.", "task.label_smoothing", *_PLAN),
+    "data.": ("model.", "augment.", "recipe", *_MEASURED, *_RECIPE, *_PLAN),
+    "task.": ("model.", "augment.", "task.label_smoothing", *_MEASURED, *_PLAN),
     "model.": ("recipe", "augment.", *_RECIPE, *_PLAN),
     "model.weights": ("model.name",),
     "recipe": ("data.val_fraction", "model.name", "augment.", *_RECIPE, *_PLAN),

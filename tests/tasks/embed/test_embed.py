@@ -19,7 +19,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.read import load_dataset, load_for_evaluation
 from striate.errors import ConfigError, DataError
 from striate.tasks.config import TaskConfig
-from striate.tasks.embed.mirrors import mirrors_keep_class
+from striate.tasks.embed.mirrors import ENOUGH, mirrors_keep_class
 from striate.tasks.embed.task import Embed
 from striate.tasks.evaluation import Evaluation
 
@@ -139,14 +139,19 @@ def test_mirror_images_count_where_they_keep_the_class() -> None:
     for shapes, expected in ((even, True), (bodies, False)):
         noisy = np.clip(shapes[labels] + rng.normal(0, 20, (80, 16, 16)), 0, 255).astype(np.uint8)[:, None]
         train = Split(torch.from_numpy(noisy), labels, torch.arange(80))
-        data = cast(Any, SimpleNamespace(splits={"train": train}, input_shape=(1, 16, 16), medium=medium_of("image")))
-        assert mirrors_keep_class(data) is expected
-        task = Embed(tuple("abcdefgh"), tuple(range(8)), 8, mirrored=expected)
+        fields = {"classes": tuple("abcdefgh"), "input_shape": (1, 16, 16), "medium": medium_of("image")}
+        data = cast(Any, SimpleNamespace(splits={"train": train}, **fields))
+        task = Embed.make(data, TaskConfig(dimensions=8), "triplet")
+        ratio = mirrors_keep_class(data)
+        assert (task.mirrored, task.mirror_ratio, ratio >= ENOUGH) == (expected, ratio, expected)
+        decided = task.decided(TaskConfig())
+        assert (decided.mirrored, decided.turned_classes) == (expected, False)
         made = task.attach(network, (1, 16, 16)).eval()
         outputs = [made(part)[:, :8] for part in (x, x.flip(-1))]
         assert torch.allclose(*outputs, atol=1e-6) is expected
-        varied = task.augmentation(AugmentConfig(flip=False, crop=1.0), AugmentConfig())[0]
+        varied, said = task.augmentation(AugmentConfig(flip=False, crop=1.0), AugmentConfig())
         assert varied.flip is expected
+        assert (f"{ratio:.2f} as often" in said) is expected
 
 
 def test_turned_images_are_classes_of_their_own_in_training_alone() -> None:

@@ -13,10 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from striate import explain, match, show
+from striate import explain, load, match, show
 from striate.cli import main
 from striate.errors import DataError, UsageError
 from striate.evaluation.similarity.nearest import nearest_of, search_exactly
+from striate.runs.directory import open_run
+from striate.runs.events import read_notes
+from striate.training.config_file import config_from_yaml
+from striate.training.request import merge_request
 
 NETWORK = "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap fc(16)"
 
@@ -60,6 +64,13 @@ def test_the_classes_of_a_split_are_those_that_it_has(run: Path, capsys: pytest.
     capsys.readouterr()
     assert main(["eval", str(run)]) == 0
     assert "test split: 20 samples, 2 classes" in capsys.readouterr().out
+    cut = next(note for note in read_notes(open_run(run)) if note.startswith("Splits: "))
+    assert cut.startswith("Splits: val (2 of 8 classes) and test (2 of 8 classes) taken from the data, chosen as whole")
+    config = config_from_yaml(open_run(run).config)
+    assert {"task.mirrored", "task.turned_classes"} <= set(config.decided)
+    assert isinstance(config.task.mirrored, bool)
+    other = merge_request(config, fields={"task.loss": "arcface"})
+    assert (other.task.mirrored, other.task.turned_classes) == (None, None)
 
 
 def test_other_files_are_told_in_the_words_of_the_medium(
@@ -135,6 +146,8 @@ def test_match_says_what_the_threshold_of_validation_says(run: Path, photos: Pat
     assert same["probability"] > 0.5 > other["probability"]
     assert not other["same"]
     assert same["similarity"] > same["threshold"] > other["similarity"]
+    trained, own = load(run), sorted((photos / "c5").iterdir())
+    assert max(match(trained, one, one).similarity for one in own) <= 1
 
 
 def test_one_picture_is_enough_to_be_searched_and_a_folder_of_queries_is_its_files(

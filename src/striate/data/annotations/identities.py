@@ -24,7 +24,7 @@ class Identities(Classes):
 
     name: ClassVar[str] = "identity"
     task: ClassVar[str] = "embed"
-    share: ClassVar[str] = " of the classes"
+    share: ClassVar[str] = ""
     chosen: ClassVar[str] = "as whole classes, by a hash of their names"
     written_as: ClassVar[str] = "class"
     open_classes: ClassVar[bool] = True

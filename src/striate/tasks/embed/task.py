@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,7 +29,7 @@ from striate.tasks.embed.assess import assess_embeddings, neighbor_estimates
 from striate.tasks.embed.head import EmbeddingNetwork
 from striate.tasks.embed.losses import BY_PROXY, loss_of
 from striate.tasks.embed.metrics import METRICS, EmbeddingMetrics
-from striate.tasks.embed.mirrors import mirrors_keep_class
+from striate.tasks.embed.mirrors import ENOUGH, mirrors_keep_class
 from striate.tasks.embed.retrieval import neighbor_rows, verification_estimates, verify_pairs
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Rows, interval_of
@@ -56,6 +56,7 @@ class Embed(Task):
     `mirrored`: whether mirror images are of the same class, so that an embedding is that of both. `turned_classes`: in
     how many ways training images are turned, each a class of its own with a proxy of its own: 1, 2 (by 0 and 180°), or
     4 (by 0, 90, 180 and 270°). A target is then a class number plus the number of classes times the place of its turn.
+    `mirror_ratio`: what `mirrored` was decided by, where it was.
     """
 
     classes: tuple[str, ...] = ()
@@ -67,6 +68,7 @@ class Embed(Task):
     slope: float = 10.0
     mirrored: bool = False
     turned_classes: int = 1
+    mirror_ratio: float | None = field(default=None, compare=False)
 
     name: ClassVar[str] = "embed"
     annotation: ClassVar[str] = "identity"
@@ -85,7 +87,8 @@ class Embed(Task):
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """For the classes of the training split."""
         seen = torch.unique(data.splits["train"].targets).tolist()
-        mirrored = mirrors_keep_class(data) if config.mirrored is None else config.mirrored
+        ratio = mirrors_keep_class(data) if config.mirrored is None else None
+        mirrored = (ratio or 0.0) >= ENOUGH if config.mirrored is None else config.mirrored
         sizes = config.dimensions, loss, config.samples_per_class
         images = data.medium.pictures and len(data.input_shape) == 3
         if config.turned_classes and not images:
@@ -95,7 +98,11 @@ class Embed(Task):
         few = images and not mirrored and len(seen) < _MANY and loss in BY_PROXY
         turned = few if config.turned_classes is None else config.turned_classes
         ways = 1 if not turned else 4 if data.input_shape[1] == data.input_shape[2] else 2
-        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=ways)
+        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=ways, mirror_ratio=ratio)
+
+    def decided(self, config: TaskConfig) -> TaskConfig:
+        """With whether images are mirrored, and whether turned ones are classes."""
+        return replace(config, mirrored=self.mirrored, turned_classes=self.turned_classes > 1)
 
     @property
     def _proxies(self) -> int:
@@ -146,7 +153,10 @@ class Embed(Task):
         said = []
         if self.mirrored:
             varied = replace(varied, flip=usual.flip or True)
-            said.append("mirror images are of their class too: embeddings are the mean of both (--task.mirrored false)")
+            found = f"; {self.mirror_ratio:.2f} as often nearest to it as the images" if self.mirror_ratio else ""
+            said.append(
+                f"mirror images are of their class too{found}: embeddings are the mean of both (--task.mirrored false)"
+            )
         if self.turned_classes > 1:
             varied = replace(varied, quarter_turns=True)
             turn = "by 90, 180 and 270°" if self.turned_classes > 2 else "by 180°"
