@@ -6,15 +6,23 @@ import pytest
 import torch
 
 import striate
+from striate.account.signal.trace import SignalRow
 from striate.models.config import Initialization
+from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, config_to_yaml
-from striate.training.prepare import prepare
+from striate.training.prepare import _signal_findings, prepare
 from striate.training.request import merge_request, read_config
 
 
 def prepared(init):
     fields = {"model.name": "mlp(16,8)", "model.init": init}
     return prepare(merge_request(read_config(None), data="iris", fields=fields))
+
+
+def test_of_weights_that_were_learned_no_other_initialization_is_advised():
+    saturated = (SignalRow("sigmoid1", "sigmoid", 8, 0.9, 0.1, saturated=0.9),)
+    assert [found.code for found in _signal_findings(saturated, Config(), pretrained=False)] == ["model.saturated"]
+    assert _signal_findings(saturated, Config(), pretrained=True) == ()
 
 
 @pytest.mark.each_nth(4)

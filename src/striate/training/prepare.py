@@ -206,6 +206,7 @@ def prepare_data(
     config, recipe_notes = for_photographs(config, data, module)
     config = with_code(without_measuring(before_network(config, data)))
     task, requested_execution = make_task(data, config.task), config.execution
+    config = replace(config, task=task.decided(config.task))
     config = decide_execution(config, data)
     weights = find_initial_weights(config, data, task, module, begun)
     config, model_notes = choose_network(weights.config, data, module)
@@ -243,7 +244,7 @@ def prepare_data(
         normalization,
         None if module is not None else config.model.name,
         (*data.notes, *model_notes, *weight_notes, *recipe.notes, *planned.notes, *deterministic, *budget.notes),
-        (*data.findings, *weights.findings, *recipe.findings, *_signal_findings(signal, config)),
+        (*data.findings, *weights.findings, *recipe.findings, *_signal_findings(signal, config, pretrained=pretrained)),
         signal,
         planned.record,
         budget.pace,
@@ -327,9 +328,10 @@ def _check_network(
         return in_halves(training_part(config, samples), measure) if measured else ()
 
 
-def _signal_findings(signal: tuple[SignalRow, ...], config: Config) -> tuple[Finding, ...]:
-    """What a gradient needs of the initial weights says nothing about local learning rules."""
-    return () if config.optim.name == "own-rule" else signal_findings(signal)
+def _signal_findings(signal: tuple[SignalRow, ...], config: Config, *, pretrained: bool) -> tuple[Finding, ...]:
+    """What a gradient needs of the initial weights says nothing about local learning rules, nor about weights that
+    were learned, which no other initialization takes the place of."""
+    return () if pretrained or config.optim.name == "own-rule" else signal_findings(signal)
 
 
 def _first_state(
