@@ -28,6 +28,7 @@ from striate.tasks.registry import kept_note
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request, read_config
 from striate.training.rewards import session
+from striate.training.rewards.decide import prepare_rewards
 
 CATCH = "gym:striate/Catch-v0"
 SMALL = {
@@ -146,7 +147,7 @@ def test_what_a_run_writes(finished: Path) -> None:
         assert found["steps"] == 9 * episodes
     rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
     assert len(rows) == metrics["epochs"]
-    assert int(rows[-1]["step"]) == metrics["steps"] >= 400
+    assert int(rows[-1]["step"]) == metrics["steps"] == 400
     assert (finished / "classes.txt").read_text() == "left\nstay\nright\n"
     page = (finished / "report.html").read_text()
     assert "95 % interval" in page
@@ -231,6 +232,20 @@ def test_fields_without_a_meaning_are_refused(field: str, value: Any, tmp_path: 
 def test_returns_longer_than_an_episode_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="more steps than a return has"):
         train(small(**DQN, **{"task.control.limit": 3}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("algorithm", ["pqn", "dqn", "planner"])
+def test_steps_are_as_many_as_asked_for_or_as_few_more_as_environments_need(algorithm: str) -> None:
+    fields = {"task.control.algorithm": algorithm, "task.control.steps": 42, "model.name": "fc(3)"}
+    fields |= {"planner": {"task.control.trajectories": 2}, "dqn": DQN}.get(algorithm, {})
+    chosen = {name: value for name, value in (SMALL | fields).items() if "learn_after" not in name}
+    unused = {"pqn": ("target_every",), "dqn": (), "planner": ("target_every", "rollout")}[algorithm]
+    chosen = {name: value for name, value in chosen.items() if name.rpartition(".")[2] not in unused}
+    prepared = prepare_rewards(merge_request(read_config(None), data=CATCH, fields=chosen))
+    while prepared.learner.step < prepared.learner.total:
+        prepared.learner.advance()
+    assert prepared.learner.step == 44
+    assert prepared.notes[-1] == "44 steps, not 42: all 4 environments take one at a time."
 
 
 def test_fields_of_rewards_are_refused_beside_samples(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ class ControlConfig:
     a replay buffer and a target network (Mnih et al. 2015); `planner`: a search in copies of the environment teaches
     the network (Guo et al. 2014). Default: pqn, and planner with --recipe planner."""
     steps: Annotated[int, Ge(1), Le(10**11)] | None = None
-    """Steps in all. Default: they follow from --minutes, which are 10 where neither is given."""
+    """Steps in all, rounded up to a multiple of the environments. Default: they follow from --minutes, which are 10
+    where neither is given."""
     stretch: Annotated[int, Ge(1), Le(10**10)] | None = None
     """Steps after which validation episodes are played, and a row of metrics.csv is written. Default: a 40th of all."""
     environments: Annotated[int, Ge(1), Le(4096)] | None = None

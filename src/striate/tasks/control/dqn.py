@@ -47,7 +47,7 @@ class Dqn(Learner):
         """Some steps of each environment, with an update for every `update_every` of them."""
         first, before, losses = self.step, self.updates, 0.0
         episodes: list[Episode] = []
-        for _ in range(_TOGETHER):
+        for _ in range(self.rounds(_TOGETHER)):
             played = self.environments
             frames = played.frames.copy()
             actions = self.choose(action_values(self.module, played.stacked))

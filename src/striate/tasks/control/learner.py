@@ -58,6 +58,10 @@ class Learner(ABC):
     def advance(self) -> Advance:
         """Play and learn for the smallest number of steps after which the state is whole."""
 
+    def rounds(self, most: int) -> int:
+        """How many steps each environment takes now: `most`, fewer where training ends before."""
+        return max(1, min(most, -(-(self.total - self.step) // len(self.environments))))
+
     @property
     def explore(self) -> float:
         """The share of random actions now."""

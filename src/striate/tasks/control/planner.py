@@ -72,7 +72,7 @@ class Planner(Learner):
         """Some steps of each environment, with `pupil_updates` updates for each step."""
         first, before, losses = self.step, self.updates, 0.0
         episodes: list[Episode] = []
-        for _ in range(_TOGETHER):
+        for _ in range(self.rounds(_TOGETHER)):
             steps = self.environments.step(self._plan())
             self.step += len(self.environments)
             episodes += steps.episodes

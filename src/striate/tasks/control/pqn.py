@@ -22,7 +22,7 @@ class Pqn(Learner):
         return torch.optim.RAdam(self.module.parameters(), lr=self.lr)
 
     def advance(self) -> Advance:
-        """A rollout and its updates: `rollout` × N steps."""
+        """A rollout and its updates: `rollout` × N steps, fewer at the end."""
         first = self.step
         states, actions, targets, episodes = self._rollout()
         self.set_lr(self.lr * max(1.0 - self.step / self.total, 0.0))
@@ -44,7 +44,7 @@ class Pqn(Learner):
         states, chosen, rewards, terminated, over, values = [], [], [], [], [], []
         episodes: list[Episode] = []
         now = action_values(self.module, played.stacked)
-        for t in range(config.rollout):
+        for t in range(self.rounds(config.rollout)):
             actions = self.choose(now)
             states.append(played.stacked.copy())
             steps = played.step(actions)

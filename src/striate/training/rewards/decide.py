@@ -200,8 +200,11 @@ def _decide_length(
 ) -> tuple[Config, list[str]]:
     """How many steps, and after how many a row is written: by the request, or by the speed that is measured on a copy
     that learns from its first step on."""
-    control, notes = config.task.control, list[str]()
-    least = len(learner.environments) * (control.rollout if control.algorithm == "pqn" else _PLAYED)
+    control, notes, together = config.task.control, list[str](), len(learner.environments)
+    if control.steps is not None and control.steps % together:
+        rounded = -(-control.steps // together) * together
+        notes.append(f"{rounded:,} steps, not {control.steps:,}: all {together} environments take one at a time.")
+    least = together * (control.rollout if control.algorithm == "pqn" else _PLAYED)
     if control.steps is None:
         minutes = config.budget.minutes or MINUTES
         config = replace(config, budget=replace(config.budget, minutes=minutes))
