@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,6 +159,25 @@ def test_what_is_no_environment_is_refused_with_a_remedy(source: str, got: str) 
         open_environment(source)
     assert got in refused.value.got
     assert "striate train gym:" in refused.value.remedy
+
+
+@pytest.mark.skipif(find_spec("gymnasium") is None, reason="gymnasium is not installed")
+def test_a_module_of_the_current_folder_is_named_with_how_it_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "gym:striate_tests_none:Dot-v0"
+    with pytest.raises(DataError) as refused:
+        open_environment(source)
+    assert refused.value.remedy.startswith("striate train gym:striate/Catch-v0")
+    (tmp_path / "striate_tests_none.py").write_text("import striate_tests_missing")
+    with pytest.raises(DataError) as refused:
+        open_environment(source)
+    assert refused.value.remedy.startswith(f"PYTHONPATH=. striate train {source}; ")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match="striate_tests_missing") as refused:
+        open_environment(source)
+    assert "PYTHONPATH" not in refused.value.remedy
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

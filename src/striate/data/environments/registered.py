@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from striate.data.environments.environment import Environment, Game, Snapshot, Step, drawn_planes
-from striate.errors import DataError
+from striate.errors import DataError, pasted
 
 LIMIT = 27_000
 
@@ -32,12 +34,9 @@ class Registered(Environment):
                 made = gymnasium.make(name, disable_env_checker=True, render_mode="rgb_array")
         except (gymnasium.error.Error, ImportError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"data gym:{name}",
-                reason,
-                "an environment that gymnasium can make",
-                "striate train gym:striate/Catch-v0, gym:MinAtar/Breakout-v1 or gym:ALE/Pong-v5",
-            ) from None
+            games = "striate train gym:striate/Catch-v0, gym:MinAtar/Breakout-v1 or gym:ALE/Pong-v5"
+            remedy = _importable(name, games) if isinstance(error, ImportError) else games
+            raise DataError(f"data gym:{name}", reason, "an environment that gymnasium can make", remedy) from None
         self.made: Any = made
         self.shape, self.scale = _pixels(name, made)
         limit = made.spec.max_episode_steps if made.spec is not None else None
@@ -74,6 +73,14 @@ class Registered(Environment):
     def _keep(self, observation: np.ndarray) -> np.ndarray:
         self.frame = (np.asarray(observation).reshape(self.shape) * self.scale).astype(np.uint8)
         return self.frame
+
+
+def _importable(name: str, otherwise: str) -> str:
+    """How the module of `module:ID` is found where its file lies in the current folder, which is not searched."""
+    module = name.partition(":")[0].partition(".")[0]
+    if not (Path(f"{module}.py").is_file() or Path(module).is_dir()) or "." in sys.path or str(Path.cwd()) in sys.path:
+        return otherwise
+    return f"PYTHONPATH=. striate train {pasted(f'gym:{name}')}; the same before any command with this environment"
 
 
 def _pixels(name: str, made: Any) -> tuple[tuple[int, int, int], int]:
