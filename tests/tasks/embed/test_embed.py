@@ -151,7 +151,7 @@ def test_mirror_images_count_where_they_keep_the_class() -> None:
         assert torch.allclose(*outputs, atol=1e-6) is expected
         varied, said = task.augmentation(AugmentConfig(flip=False, crop=1.0), AugmentConfig())
         assert varied.flip is expected
-        assert (f"{ratio:.2f} as often" in said) is expected
+        assert (f"{ratio:.2f} times as often" in said) is expected
 
 
 def test_turned_images_are_classes_of_their_own_in_training_alone() -> None:

@@ -153,10 +153,10 @@ class Embed(Task):
         said = []
         if self.mirrored:
             varied = replace(varied, flip=usual.flip or True)
-            found = f"; {self.mirror_ratio:.2f} as often nearest to it as the images" if self.mirror_ratio else ""
-            said.append(
-                f"mirror images are of their class too{found}: embeddings are the mean of both (--task.mirrored false)"
-            )
+            ratio = self.mirror_ratio
+            near = "" if ratio is None else f" (nearest to it {ratio:.2f} times as often as the images themselves)"
+            mean = "embeddings are the mean of both (--task.mirrored false)"
+            said.append(f"mirror images are of their class too{near}: {mean}")
         if self.turned_classes > 1:
             varied = replace(varied, quarter_turns=True)
             turn = "by 90, 180 and 270°" if self.turned_classes > 2 else "by 180°"
