@@ -167,6 +167,8 @@ def test_bleu_of_captions_without_four_words_is_said_to_compare_nothing() -> Non
     facts = SampleFacts(tuple(map(str, range(24))))
     assert any("has four words" in line for line in task.assess(found, facts, None, ()).left_out)
     longer = replace(found, targets=np.asarray(targets_of(*[["a red box here"]] * 24)))
+    assert "BLEU-4 is 0: no caption that is said" in task.noticed(longer)[-1].measured
+    longer = replace(longer, decoded=np.asarray(captions_as_predictions([["here", "is", "a", "box"]] * 24)))
     assert not any("BLEU" in finding.measured for finding in task.noticed(longer))
 
 

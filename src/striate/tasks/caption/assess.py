@@ -83,11 +83,14 @@ def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str
     return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}
 
 
-def too_short(split: str, true: Sequence[Sequence[Sequence[str]]]) -> str:
-    """A sentence on a split whose true captions have no runs of four words; empty for others."""
-    if any(len(words) >= LONGEST for own in true for words in own):
-        return ""
-    return f"No true caption of the {split} split has four words: BLEU-4 is 0 whatever is said."
+def too_short(split: str, said: Sequence[Sequence[str]], true: Sequence[Sequence[Sequence[str]]]) -> str:
+    """A sentence on a split in which no true caption, or none that is said, has a run of four words; empty for
+    others."""
+    if not any(len(words) >= LONGEST for own in true for words in own):
+        return f"BLEU-4 is 0 whatever is said: no true caption of {split} has four words."
+    if not any(len(words) >= LONGEST for words in said):
+        return f"BLEU-4 is 0: no caption that is said of {split} has four words."
+    return ""
 
 
 def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headline) -> CaptionMetrics:
@@ -110,7 +113,7 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
         different=len(set(map(tuple, said))),
         worst=worst,
         slices=headline.slices(groups, rows[:, :COUNTS]),
-        left_out=tuple(filter(None, (too_short(evaluation.split, true), few if n < FEWEST else ""))),
+        left_out=tuple(filter(None, (too_short(evaluation.split, said, true), few if n < FEWEST else ""))),
     )
 
 

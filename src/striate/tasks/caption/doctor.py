@@ -15,15 +15,15 @@ SHARE, FEWEST = 0.8, 12
 
 def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
     """`eval.short-captions` where BLEU-4 has nothing to compare."""
-    said = too_short(evaluation.split, true_captions(evaluation.targets))
-    if not said:
+    short = too_short(evaluation.split, said_words(evaluation.decoded), true_captions(evaluation.targets))
+    if not short:
         return ()
     return (
         Finding(
             code="eval.short-captions",
             severity="note",
             where=f"{evaluation.split} split",
-            measured=said.rstrip("."),
+            measured=short.rstrip("."),
             threshold="four words",
             why="It compares runs of one to four words.",
             remedy="Judge by CIDEr-D, ROUGE-L and the exact match.",

@@ -203,7 +203,9 @@ def _decide_length(
     control, notes, together = config.task.control, list[str](), len(learner.environments)
     if control.steps is not None and control.steps % together:
         rounded = -(-control.steps // together) * together
-        notes.append(f"{several(rounded, 'step')}, not {control.steps:,}: all {together} environments take one at a time.")
+        notes.append(
+            f"{several(rounded, 'step')}, not {control.steps:,}: all {together} environments take one at a time."
+        )
     least = together * (control.rollout if control.algorithm == "pqn" else _PLAYED)
     if control.steps is None:
         minutes = config.budget.minutes or MINUTES
