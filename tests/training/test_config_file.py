@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from striate.errors import ConfigError
 from striate.training.config import Config
-from striate.training.config_file import config_from_yaml, config_to_yaml, field_names, with_fields
+from striate.training.config_file import config_from_yaml, config_to_yaml, field_names, get_field, with_fields
 
 
 def test_the_defaults_survive_the_round_trip(tmp_path: Path) -> None:
@@ -81,6 +81,55 @@ def test_a_broken_file_gives_an_error_that_names_it(tmp_path: Path, text: str) -
         config_from_yaml(file)
 
 
+def read(folder: Path, text: str) -> Config:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return config_from_yaml(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("optim.lr: 0.5", "optim.lr", 0.5),
+        ("optim: {name: sgd}\noptim.lr: 0.5", "optim.lr", 0.5),
+        ("task: {control.steps: 7}", "task.control.steps", 7),
+        ("data: {size: 16x24}", "data.size", (16, 24)),
+        ("data.size: 16", "data.size", (16, 16)),
+        ("seed: 010", "seed", 10),
+        ("cv: 2:30", "cv", "2:30"),
+        ("execution: {compile: off}", "execution.compile", "off"),
+        ("model: {whiten: no}", "model.whiten", False),
+    ],
+)
+def test_a_file_is_read_as_a_person_means_it(tmp_path: Path, text: str, name: str, value: object) -> None:
+    assert get_field(read(tmp_path, text), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "remedy"),
+    [
+        ("optim: {lr: 0.1}\noptim.lr: 0.5", "got:      both 0.1 and 0.5", "leave out optim.lr: 0.5"),
+        ("optim.lrr: 0.1", "optim.lrr", "did you mean optim.lr?"),
+        ("optim:", "got:      a section without fields", "leave out optim, or give one of these"),
+        ("optim: 3", "one of its fields: optim.name, optim.lr", "leave out optim, or give one of these"),
+        ("task: {cost: {ill: 10, well: 2}}", "task.cost", "task.cost: ill=10,well=2"),
+        ("task.cost: [1]", "expected: text", "task.cost: ill=10,doubtful=3"),
+        ("optim: {lr: abc}", "optim.lr", "leave out optim.lr: the recipe decides it then"),
+        ("optim.betas: 3", "optim.betas", "leave out optim.betas, or give its default: optim.betas: [0.9, 0.999]"),
+        ("budget.minutes: 2m", "budget.minutes", "budget.minutes: 2"),
+        ("execution.precision: f32", "execution.precision", "did you mean execution.precision: fp32?"),
+        ("", "got:      no fields: the file is empty", "write `optim: {lr: 0.01}`"),
+        ("- 1", "got:      a list", "write `optim: {lr: 0.01}`"),
+        ("text", "got:      a single value", "write `optim: {lr: 0.01}`"),
+    ],
+)
+def test_what_a_file_has_wrong_is_answered_in_the_words_of_a_file(tmp_path: Path, text, said, remedy) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert said in str(caught.value)
+    assert caught.value.remedy == remedy
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         config_from_yaml(tmp_path / "none.yaml")
@@ -113,6 +162,10 @@ def test_a_field_that_takes_several_kinds_says_all_of_them() -> None:
         ({"optim.lr": 0}, "leave out --lr: the recipe decides it then"),
         ({"budget.minutes": 0}, "--minutes 2"),
         ({"budget.epochs": "1.5"}, "--epochs 2"),
+        ({"optim": {"lr": 0.5}}, "--lr 0.5"),
+        ({"optim": "{lr: 0.5}"}, "--lr 0.5"),
+        ({"optim": "3"}, "leave out optim, or give one of these"),
+        ({"task.cost": "{ill: 10}"}, "--task.cost ill=10"),
     ],
 )
 def test_the_remedy_says_what_was_meant_or_what_decides_an_open_field(fields, remedy) -> None:

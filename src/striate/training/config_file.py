@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -18,16 +18,19 @@ from striate.errors import ConfigError, RunError
 from striate.runs.plain_files import read_bytes
 from striate.training.config import Config
 from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
+from striate.wording import listed
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-# What a field is given as, where that says more than how to leave it open.
+# What a field is given as, where that says more than how to leave it open; {} is how it is written.
 _EXAMPLES = {
-    "cv": "--cv 5x5, in a file cv: 5x5; --cv null turns it off",
-    "budget.epochs": "--epochs 20",
-    "budget.minutes": "--minutes 2",
-    "budget.target": "--target 0.94 for 94 %",
+    "cv": "{} 5x5; {} null turns it off",
+    "budget.epochs": "{} 20",
+    "budget.minutes": "{} 2",
+    "budget.target": "{} 0.94 for 94 %",
+    "task.cost": "{} ill=10,doubtful=3",
+    "task.threshold": "{} ill=0.2",
 }
 
 # What decides a field that is left open, by the beginning of its name: the first that fits.
@@ -50,6 +53,7 @@ _LONGEST_NUMBER = 40
 _DEEPEST = 50
 _FROM_A_RUN = "striate train --config runs/NAME/config.yaml"
 _WORD = re.compile(r"'([^']+)'")
+_NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")  # to the bases of 8 and 60 for YAML, and for no reader
 
 # What choices are called elsewhere.
 _OTHER_WORDS = {"f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
@@ -86,20 +90,26 @@ class _Plain(yaml.SafeLoader):
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
-    def construct_number(self, node: Any) -> int | float:
-        """A number that a field could have: YAML also knows hexadecimal ones, and ones to the base of 60, of any
-        length, which take their time and cannot be shown."""
+    def construct_number(self, node: Any) -> int | float | str:
+        """A number that a field could have: YAML also knows hexadecimal ones of any length, which take their time and
+        cannot be shown. 010 and 2:30 stay text, as in YAML 1.2: a field takes the first as 10."""
         whole = node.tag.endswith(":int")
         value: int | float = -1
         if len(node.value) <= _LONGEST_NUMBER:
             value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
         if len(node.value) > _LONGEST_NUMBER or (whole and abs(value) >= 1 << 64):
             raise yaml.constructor.ConstructorError(None, None, "a number of too many digits", node.start_mark)
-        return value
+        return node.value if _NOT_DECIMAL.fullmatch(node.value) else value
+
+    def construct_switch(self, node: Any) -> bool | str:
+        """True or false; `on`, `off`, `yes` and `no` stay text, as in YAML 1.2: a field may have them as choices."""
+        value: bool = self.construct_yaml_bool(node)
+        return value if node.value.lower() in ("true", "false") else str(node.value)
 
 
 for _kind in ("int", "float"):
     _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.construct_number)
+_Plain.add_constructor("tag:yaml.org,2002:bool", _Plain.construct_switch)
 
 
 @cache  # type hints take milliseconds, and every field that is set asks for the names
@@ -139,13 +149,14 @@ def config_to_yaml(config: Config) -> str:
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, width=110)
 
 
-def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
-    """The frozen tree, every value checked. Raises ConfigError naming the field of the first wrong one."""
+def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[str], str] = "{}:".format) -> Config:
+    """The frozen tree, every value checked; fields may be nested or dotted. Raises ConfigError naming the field of the
+    first wrong one, which remedies write as `option` does, by default as in a file."""
     from pydantic import ValidationError
 
-    _refuse_unknown(values, where)
+    values = _nested(values, where, option)
     try:
-        config = _validator().validate_python(dict(values))
+        config = _validator().validate_python(values)
     except ValidationError as error:
         first, name = error.errors()[0], _field_at(error.errors()[0]["loc"])
         # What takes several kinds of values has an error for each of them.
@@ -154,9 +165,11 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
             f"{where}: {name}",
             reprlib.repr(first["input"]),
             ", or ".join(expected),
-            _meant(name, first["input"], error.errors()) or _begun(name, first) or remedy_of(name),
+            _meant(name, first["input"], error.errors(), option)
+            or _begun(name, first, option)
+            or remedy_of(name, option),
         ) from None
-    _refuse_booleans(values, config, where)
+    _refuse_booleans(values, config, where, option)
     return config
 
 
@@ -204,7 +217,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         # Numbers of thousands of digits, a 31st of February: what makes values of words checks nothing before.
         raise ConfigError(str(path), f"a value that cannot be read: {str(error)[:200]}", "plain YAML", remedy) from None
     if not isinstance(values, dict):
-        raise ConfigError(str(path), type(values).__name__, "a mapping of fields", "write `optim: {lr: 0.01}`")
+        got = {type(None): "no fields: the file is empty", list: "a list"}.get(type(values), "a single value")
+        raise ConfigError(str(path), got, "fields and their values", "write `optim: {lr: 0.01}`")
     return values
 
 
@@ -213,14 +227,15 @@ def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option"
     values = config_to_dict(config)
     known = field_names()
     for name, value in fields.items():
+        value = _parse(name, value) if isinstance(value, str) else value
         if name not in known:
-            raise _unknown(name, where)
+            raise _unknown(name, value, where, option_of)
         *sections, last = name.split(".")
         target = values
         for section in sections:
             target = target[section]
-        target[last] = _parse(name, value) if isinstance(value, str) else value
-    return config_from_dict(values, where)
+        target[last] = value
+    return config_from_dict(values, where, option_of)
 
 
 def _parse(name: str, text: str) -> Any:
@@ -235,14 +250,40 @@ def _parse(name: str, text: str) -> Any:
         return text
 
 
-def _refuse_unknown(values: Mapping[str, Any], where: str, prefix: str = "") -> None:
+def _nested(values: Mapping[str, Any], where: str, option: Callable[[str], str]) -> dict[str, Any]:
+    """The fields in their sections. Raises ConfigError for one that is none, or is given twice: nested and dotted."""
+    tree: dict[str, Any] = {}
+    for name, value in _given(values, where, option):
+        *sections, last = name.split(".")
+        target = tree
+        for section in sections:
+            target = target.setdefault(section, {})
+        if last in target:
+            got = f"both {reprlib.repr(target[last])} and {reprlib.repr(value)}"
+            raise ConfigError(f"{where}: {name}", got, "one value", f"leave out {name}: {reprlib.repr(value)}")
+        target[last] = pair_of(value) if name == "data.size" else value
+    return tree
+
+
+def _given(
+    values: Mapping[str, Any], where: str, option: Callable[[str], str], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     known = field_names()
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and any(k.startswith(f"{name}.") for k in known):
-            _refuse_unknown(value, where, f"{name}.")
-        elif name not in known:
-            raise _unknown(name, where)
+        if name in known:
+            yield name, value
+        elif isinstance(value, Mapping) and _fields_in(name):
+            yield from _given(value, where, option, f"{name}.")
+        else:
+            raise _unknown(name, value, where, option)
+
+
+def pair_of(size: object) -> object:
+    """Height and width of a size in pixels, `96` or `96x128`; whatever else it is as it is."""
+    if isinstance(size, str) and re.fullmatch(r"\d+(x\d+)?", size):
+        return size.split("x") if "x" in size else [size, size]
+    return [size, size] if isinstance(size, int) and not isinstance(size, bool) else size
 
 
 def nearest_field(name: str) -> str | None:
@@ -255,9 +296,19 @@ def nearest_field(name: str) -> str | None:
     return elsewhere or lasts.get(last) or (lasts.get(near[0], near[0]) if near else None)
 
 
-def _unknown(name: str, where: str) -> ConfigError:
-    near = nearest_field(name)
-    section = [k for k in field_names() if k.startswith(name.split(".")[0] + ".")]
+def _fields_in(section: str) -> list[str]:
+    return [name for name in field_names() if name.startswith(f"{section}.")]
+
+
+def _unknown(name: str, value: Any, where: str, option: Callable[[str], str]) -> ConfigError:
+    if inner := _fields_in(name):
+        got = "a section without fields" if value is None else f"{reprlib.repr(value)} for a section"
+        one = (
+            next((f"{name}.{key}" for key in value if f"{name}.{key}" in inner), "") if isinstance(value, dict) else ""
+        )
+        remedy = f"{option(one)} {value[one.rpartition('.')[2]]}" if one else f"leave out {name}, or give one of these"
+        return ConfigError(f"{where}: {name}", got, f"one of its fields: {listed(inner, 8)}", remedy)
+    near, section = nearest_field(name), _fields_in(name.split(".")[0])
     remedy = f"one of {', '.join(section)}" if section else "striate train --help lists the fields"
     remedy = f"did you mean {near}?" if near else remedy
     shown = name if len(name) <= 80 else f"{name[:79]}…"
@@ -268,6 +319,7 @@ def _expectation(message: str) -> str:
     if message.startswith("Predicate"):
         return "file.py:name"
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    text = text.replace("a valid string", "text").replace("a valid tuple", "a list")
     text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
     text = text.replace("a valid number, unable to parse string as a number", "a number")
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
@@ -291,41 +343,47 @@ def number_begun(text: str, whole: bool = False) -> str | None:
     return str(math.ceil(float(begun[0]))) if whole else begun[0]
 
 
-def _begun(name: str, error: Any) -> str | None:
+def _begun(name: str, error: Any, option: Callable[[str], str]) -> str | None:
     """A number with a unit behind it, as the number alone; the next whole one where that is asked for."""
     if error["type"] not in ("int_parsing", "float_parsing"):
         return None
     number = number_begun(str(error["input"]), whole=error["type"] == "int_parsing")
-    return f"{option_of(name)} {number}" if number else None
+    return f"{option(name)} {number}" if number else None
 
 
-def _meant(name: str, value: Any, errors: Sequence[Any]) -> str | None:
-    """The choice that a wrong word is nearest to, as a remedy; None where there is none."""
+def _meant(name: str, value: Any, errors: Sequence[Any], option: Callable[[str], str]) -> str | None:
+    """The choice that a wrong word is nearest to, or a mapping in the text that a field takes, as a remedy; None where
+    there is none."""
+    if isinstance(value, Mapping) and value and name in ("task.cost", "task.threshold"):
+        return f"{option(name)} {','.join(f'{key}={number}' for key, number in value.items())}"
     if not isinstance(value, str):
         return None
     choices = [word for one in errors if one["type"] == "literal_error" for word in _WORD.findall(one["msg"])]
     word = _OTHER_WORDS.get(value.lower(), value.lower())
     near = difflib.get_close_matches(word, choices, n=1)
-    return f"did you mean {option_of(name)} {near[0]}?" if near else None
+    return f"did you mean {option(name)} {near[0]}?" if near else None
 
 
-def remedy_of(name: str) -> str:
-    """What to type in place of a wrong value of a field."""
+def remedy_of(name: str, option: Callable[[str], str] = option_of) -> str:
+    """What to type in place of a wrong value of a field, which `option` writes."""
+    default, written = get_field(Config(), name), option(name)
     if name in _EXAMPLES:
-        return _EXAMPLES[name]
-    default, option = get_field(Config(), name), option_of(name)
+        return _EXAMPLES[name].replace("{}", written)
     if default is None:
         decided = next(text for beginning, text in _DECIDED.items() if name.startswith(beginning))
-        return f"leave out {option}: {decided}"
-    shown = f"'{list(default)}'" if isinstance(default, tuple) else str(default).lower()
-    return f"leave out {option}, or give its default: {option} {shown}"
+        return f"leave out {written.removesuffix(':')}: {decided}"
+    shown = str(list(default)) if isinstance(default, tuple) else str(default).lower()
+    shown = f"'{shown}'" if isinstance(default, tuple) and written.startswith("-") else shown
+    return f"leave out {written.removesuffix(':')}, or give its default: {written} {shown}"
 
 
-def _refuse_booleans(values: Mapping[str, Any], config: Any, where: str, prefix: str = "") -> None:
+def _refuse_booleans(
+    values: Mapping[str, Any], config: Any, where: str, option: Callable[[str], str], prefix: str = ""
+) -> None:
     """True is no number, though Python says that it is 1."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            _refuse_booleans(value, getattr(config, key), where, f"{name}.")
+            _refuse_booleans(value, getattr(config, key), where, option, f"{name}.")
         elif isinstance(value, bool) and not isinstance(getattr(config, key), bool):
-            raise ConfigError(f"{where}: {name}", str(value).lower(), "a number or a name", remedy_of(name))
+            raise ConfigError(f"{where}: {name}", str(value).lower(), "a number or a name", remedy_of(name, option))

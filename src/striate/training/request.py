@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from striate.training.config_file import (
     field_names,
     get_field,
     option_of,
+    pair_of,
     with_fields,
 )
 from striate.training.own_names import NAMES_OF_CODE
@@ -185,15 +185,14 @@ def decided_fields(requested: Config, decided: Config) -> tuple[str, ...]:
 
 
 def _pair(size: object) -> object:
-    if isinstance(size, str):
-        if size.startswith("[") or size in ("null", "None"):
-            return size  # YAML
-        if not re.fullmatch(r"\d+(x\d+)?", size):
-            raise UsageError(
-                "--size", reprlib.repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128"
-            )
-        return size.split("x") if "x" in size else [size, size]
-    return [size, size] if isinstance(size, int) else size
+    if isinstance(size, str) and (size.startswith("[") or size in ("null", "None")):
+        return size  # YAML
+    pair = pair_of(size)
+    if isinstance(pair, str):
+        raise UsageError(
+            "--size", reprlib.repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128"
+        )
+    return pair
 
 
 def requested_fields(
