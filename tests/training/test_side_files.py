@@ -121,12 +121,19 @@ def test_a_configuration_that_was_changed_is_refused_with_the_field(
     run: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(run, old, new)
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    assert main(["train", "--resume", "run"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert said in told
-    assert "striate train --resume run" in told
-    assert {path: path.read_bytes() for path in before} == before
+    last, events = run / "checkpoints/last.pt", run / "events.jsonl"
+    whole, lines = last.read_bytes(), events.read_bytes()
+    for damage, torn in ((b"", b""), (b"\0" * 300, b'{"event": "ep')):  # it is refused before anything is put right
+        last.write_bytes(whole[: len(whole) - len(damage)] + damage)
+        events.write_bytes(lines + torn)
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+        assert main(["train", "--resume", "run"]) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert said in told
+        assert "striate train --resume run" in told
+        assert {path: path.read_bytes() for path in run.rglob("*") if path in before} == before
+    last.write_bytes(whole)
+    events.write_bytes(lines)
     found = verify(run)
     assert found.verdict == "damaged"
     assert {check.name: said in check.said for check in found.files if not check.whole} == {"config.yaml": True}

@@ -14,7 +14,6 @@ from torch import nn
 from striate.api.announcing import Announce, announcer
 from striate.errors import UsageError, pasted
 from striate.report.rewards import MILLISECONDS, finish_rewards
-from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event
 from striate.runs.lock import owned
@@ -24,7 +23,7 @@ from striate.tasks.control.show import MOST_FRAMES, filmed
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings
-from striate.training.first_files import refuse_changed_config
+from striate.training.first_files import taken_up
 from striate.training.interruption import terminating_interrupts
 from striate.training.processes.launch import launched
 from striate.training.rewards.decide import PreparedLearner, prepare_rewards
@@ -66,8 +65,7 @@ def resume_on_rewards(path: Path, console: Console, quiet: bool) -> tuple[Path, 
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         return run.path, read_metrics(run)
     with owned(run.path, announce):
-        begun = take_up(run, announce)
-        refuse_changed_config(run, begun)
+        begun = taken_up(run, announce)
         prepared = prepare_rewards(config_from_yaml(run.config))
         write_beginning(run, prepared)
         if begun is None:

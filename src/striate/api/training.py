@@ -25,7 +25,7 @@ from striate.errors import DataError, RunError, UsageError, reason_of
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
-from striate.runs.checkpoint import take_up, without_checkpoint
+from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
@@ -45,7 +45,7 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
-from striate.training.first_files import refuse_changed_config, write_first_files
+from striate.training.first_files import refuse_changed_config, taken_up, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, how_to_resume
 from striate.training.prepare import Prepared, prepare
@@ -310,8 +310,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         return Run(run.path, metrics)
     config, change = resumed_among(config, meeting.launch)
     with owned(run.path, announce):
-        begun = take_up(run, announce)
-        refuse_changed_config(run, begun)
+        begun = taken_up(run, announce)
         prepared = prepare(config, module, begun=begun, announce=announce)
         write_first_files(run, prepared, announce)
         prepared.state.elapsed = monotonic() - started
@@ -380,8 +379,8 @@ def _resume_cross_validation(
             announce(f"{run.path} is finished; its {several(len(results), 'fold was', 'folds were')} read")
             return Run(run.path, read_metrics(run))
     with owned(run.path, announce), memory_explained(config):
-        cut_torn_end(run)
         refuse_changed_config(run, None)
+        cut_torn_end(run)
         study = plan_cross_validation(config, module, announce=announce)
         return _cross_validate(run, study, console, quiet)
 

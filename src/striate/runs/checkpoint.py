@@ -151,16 +151,16 @@ DAMAGED = ".damaged"
 """Ending of the name that a damaged checkpoint is given, so that the next one does not take its place."""
 
 
-def take_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
+def take_up(
+    run: RunDirectory, announce: Callable[[str], None], refuse: Callable[[Path | None], None] = lambda _: None
+) -> Path | None:
     """Make a run that may have crashed ready to go on; the checkpoint to go on from, None where there is none yet.
 
     A torn last line of events.jsonl is cut off. A damaged last.pt is set aside for the one before it, which `announce`
-    and events.jsonl are told. Only for the owner of the run. Raises RunError where every checkpoint is damaged.
+    and events.jsonl are told; but first `refuse` may raise for that checkpoint. Only for the owner of the run. Raises
+    RunError where every checkpoint is damaged.
     """
-    cut = cut_torn_end(run)
     read_events(run)  # what is damaged otherwise is told before the training, not after it
-    if cut:
-        append_event(run, "torn-line", bytes=cut)
     there = [file for file in (run.last, run.previous) if is_there(file)]
     damages: list[str] = []
     for file in there:
@@ -169,9 +169,13 @@ def take_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
         except RunError as error:
             damages.append(f"{file.name}: {error.got}")
             continue
+        refuse(file)
+        _cut_torn_line(run)
         _set_aside(run, damages, there[: len(damages)], file, announce)
         return file
     if not there:
+        refuse(None)
+        _cut_torn_line(run)
         return None
     anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
     raise RunError(
@@ -195,6 +199,11 @@ def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
     last = f"give the network of the last epoch, {pasted(run.last)}; or " * (file == run.best and run.last.is_file())
     remedy = f"put it back; or {last}train it again from the start: {anew}"
     return RunError(str(file), "missing, though the run is finished", "the checkpoint as it was written", remedy)
+
+
+def _cut_torn_line(run: RunDirectory) -> None:
+    if cut := cut_torn_end(run):
+        append_event(run, "torn-line", bytes=cut)
 
 
 def _set_aside(

@@ -13,7 +13,7 @@ from typing import Any
 
 from striate.account.signal.trace import signal_to_json
 from striate.errors import RunError, pasted
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, take_up
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_learned, read_seen, seen_text
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event, event_line, file_digest, note_files, noted_files, read_events, text_digest
@@ -108,6 +108,11 @@ def change_config(run: RunDirectory, config: Config) -> None:
     text = config_to_yaml(config)
     append_event(run, "files", sha256={run.config.name: text_digest(text)})
     write_text(run.config, text)
+
+
+def taken_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
+    """`take_up`, where config.yaml is what the run has written; else nothing is touched, and RunError raised."""
+    return take_up(run, announce, lambda begun: refuse_changed_config(run, begun))
 
 
 def refuse_changed_config(run: RunDirectory, begun: Path | None) -> None:

@@ -14,7 +14,6 @@ from rich.console import Console
 from striate.errors import ConfigError, RunError, UsageError, pasted
 from striate.models.trusted_code import trust_named
 from striate.report.finish import finish_run
-from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.files import explained, write_json, write_text
@@ -35,7 +34,7 @@ from striate.training.config_file import (
     read_yaml,
 )
 from striate.training.execution import execution_settings, memory_explained
-from striate.training.first_files import refuse_changed_config, write_first_files
+from striate.training.first_files import taken_up, write_first_files
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
@@ -196,9 +195,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
     with owned(run.path, say):
-        begun = take_up(run, say) if going_on else None
-        if going_on:
-            refuse_changed_config(run, begun)
+        begun = taken_up(run, say) if going_on else None
         prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
         write_first_files(run, prepared, say)
