@@ -132,10 +132,19 @@ def test_a_disk_that_becomes_read_only_ends_the_run_and_it_goes_on_when_it_can_b
         at_step(patch, 5, lambda: patch.setattr(os, "open", read_only))
         with pytest.raises(RunError, match="Read-only file system") as caught:
             train_quietly(config_for(same_photos), Path("run"))
-        assert "striate train --resume run" in caught.value.remedy
+        assert caught.value.remedy == "make the disk writable; then resume with: striate train --resume run"
         with pytest.raises(RunError, match="cannot be written") as caught:
             resume("run", quiet=True)
         assert caught.value.remedy == "cp -r run NEW_PLACE && striate train --resume NEW_PLACE"
+    with monkeypatch.context() as patch:
+
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match="No space left") as caught:
+            resume("run", quiet=True)
+        assert caught.value.remedy == "free some space; then: striate train --resume run"
     resume("run", quiet=True)
     assert_same_run(whole, Path("run"))
 

@@ -28,6 +28,7 @@ from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
+from striate.runs.files import remedy_in_place
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
@@ -310,20 +311,21 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         return Run(run.path, metrics)
     config, change = resumed_among(config, meeting.launch)
     with owned(run.path, announce):
-        begun = taken_up(run, announce)
-        prepared = prepare(config, module, begun=begun, announce=announce)
-        write_first_files(run, prepared, announce)
-        prepared.state.elapsed = monotonic() - started
-        if restore(run, prepared, begun):
-            done, total = prepared.state.step, prepared.config.budget.steps
-            announce(f"going on with {run.path} after step {done:,} of {total:,}")
-        else:
-            announce(f"{run.path} has no checkpoint yet: starting over")
-            run.last.parent.mkdir(exist_ok=True)
-            append_event(run, "resumed", step=0)
-        if change:
-            announce(change)
-            append_event(run, "note", text=change)
+        with _disk_explained(run, config):
+            begun = taken_up(run, announce)
+            prepared = prepare(config, module, begun=begun, announce=announce)
+            write_first_files(run, prepared, announce)
+            prepared.state.elapsed = monotonic() - started
+            if restore(run, prepared, begun):
+                done, total = prepared.state.step, prepared.config.budget.steps
+                announce(f"going on with {run.path} after step {done:,} of {total:,}")
+            else:
+                announce(f"{run.path} has no checkpoint yet: starting over")
+                run.last.parent.mkdir(exist_ok=True)
+                append_event(run, "resumed", step=0)
+            if change:
+                announce(change)
+                append_event(run, "note", text=change)
         tell_beginning(meeting, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, meeting)
 
@@ -396,13 +398,24 @@ def _cross_validate(run: RunDirectory, study: CrossValidation, console: Console,
 
 
 @contextmanager
+def _disk_explained(run: RunDirectory, config: Config) -> Iterator[None]:
+    """A disk that refuses a run which goes on is told with how to go on then: `--out` is for a new one."""
+    try:
+        yield
+    except RunError as error:
+        if isinstance(error.__cause__, OSError):
+            error.remedy = f"{remedy_in_place(error.remedy)}; then: {how_to_resume(run.path, config)}"
+        raise
+
+
+@contextmanager
 def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
     """Every ending from outside says how to go on with what was saved."""
     try:
         with memory_explained(config), terminating_interrupts():
             yield
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
-        error.remedy += f"; then resume with: {how_to_resume(run.path, config)}"
+        error.remedy = f"{remedy_in_place(error.remedy)}; then resume with: {how_to_resume(run.path, config)}"
         raise
     except Interrupted:
         raise

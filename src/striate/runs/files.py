@@ -20,9 +20,9 @@ _REMEDIES = {
     errno.EDQUOT: "free some space, or give --out on another disk",
     errno.EFBIG: "raise the file size limit (ulimit -f unlimited), or give --out on another disk",
     errno.EIO: "the disk has failed to read or write: look at its messages (dmesg), or give --out on another disk",
-    errno.EROFS: "give --out in a folder that can be written, for example --out /tmp/run",
-    errno.EACCES: "give --out in a folder that you may write, for example --out /tmp/run",
-    errno.EPERM: "give --out in a folder that you may write, for example --out /tmp/run",
+    errno.EROFS: "make the disk writable, or give --out in a folder that can be written, for example --out /tmp/run",
+    errno.EACCES: "make the folder writable, or give --out in one that you may write, for example --out /tmp/run",
+    errno.EPERM: "make the folder writable, or give --out in one that you may write, for example --out /tmp/run",
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ENOTDIR: "give --out as a path whose parents are folders",
 }
@@ -40,8 +40,13 @@ def explained(path: Path) -> Iterator[None]:
             str(path),
             f"cannot be used: {error.strerror or error}",
             "a folder with room that can be written",
-            _REMEDIES.get(error.errno or 0, "give another folder with --out"),
+            _REMEDIES.get(error.errno or 0, "see that the folder can be used, or give another one with --out"),
         ) from error
+
+
+def remedy_in_place(remedy: str) -> str:
+    """Of a remedy of `explained` what helps a run that has begun, which goes on where it is."""
+    return remedy.partition(", or give ")[0]
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
