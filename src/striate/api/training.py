@@ -52,7 +52,7 @@ from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, how_to_resume
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
-from striate.training.processes.meeting import Meeting, met
+from striate.training.processes.meeting import Meeting, met, refuse_lost_process
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, continued, merge_request, read_config, requested_fields
 from striate.training.session import Reader, restore, run_training
@@ -419,5 +419,6 @@ def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
         raise
     except Interrupted:
         raise
-    except KeyboardInterrupt:  # while finishing: training is over and saved
+    except KeyboardInterrupt:  # while finishing: training is over and saved; or before the first step
+        refuse_lost_process(launched(), run.path)
         raise Interrupted(run.path, config) from None

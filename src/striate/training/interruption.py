@@ -19,15 +19,15 @@ from striate.training.own_names import how_to_resume
 
 class Interrupted(KeyboardInterrupt):
     """The run at `path` of `config` was interrupted and its state saved, or that of a little earlier kept where it was
-    to end `at_once`; `how_to_resume` goes on bit for bit."""
+    to end `at_once`, if there was one yet; `how_to_resume` goes on bit for bit."""
 
     def __init__(self, path: Path, config: Config, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
         self.path, self.signal_name = path, signal_name
-        kept = "checkpoint saved in"
-        if at_once:
-            saved = is_there(RunDirectory(path).last)
-            kept = f"stopped at once; {'the last checkpoint is intact' if saved else 'there was no checkpoint yet'} in"
-        super().__init__(f"{signal_name}: {kept} {path}; resume with: {how_to_resume(path, config)}")
+        run, kept = RunDirectory(path), "there was no checkpoint yet"
+        if is_there(run.last) or is_there(run.folds):
+            kept = "the last checkpoint is intact" if at_once else "checkpoint saved"
+        kept = f"stopped at once; {kept}" if at_once else kept
+        super().__init__(f"{signal_name}: {kept} in {path}; resume with: {how_to_resume(path, config)}")
 
 
 @dataclass

@@ -15,8 +15,13 @@ import psutil
 import pytest
 import torch
 
+from striate.api.training import _worth_going_on
 from striate.cli.main import main
+from striate.errors import TrainingError
 from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory
+from striate.training.config import Config
+from striate.training.interruption import Interrupted
 from striate.training.verification.replay import state_differences
 
 _LONG = ("digits", "--model", "mlp(16)", "--epochs", "40", "--plan", "plain", "--set", "save_seconds=0.1")
@@ -151,6 +156,25 @@ def second_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         monkeypatch.setitem(os.environ, name, value)
     monkeypatch.setattr(sys.modules["striate.cli.main"], "_PATIENCE", 0.0)
     return lambda *words: main(list(words))
+
+
+def test_an_interruption_before_the_first_step_says_what_ended_and_what_is_saved(monkeypatch, tmp_path: Path) -> None:
+    def told() -> str:
+        with pytest.raises((TrainingError, Interrupted)) as caught, _worth_going_on(RunDirectory(tmp_path), Config()):
+            raise KeyboardInterrupt
+        return " ".join(str(caught.value).split())
+
+    resumed = f"in {tmp_path}; resume with: striate train --resume {tmp_path}"
+    assert told() == f"interrupted: there was no checkpoint yet {resumed}"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    assert told() == f"interrupted: checkpoint saved {resumed}"
+    # the launcher interrupts all others once one has ended: this machine has fewer than it was to have
+    job = {"RANK": "0", "WORLD_SIZE": "999", "LOCAL_WORLD_SIZE": "999", "TORCHELASTIC_RUN_ID": "none"}
+    for name, value in (job | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}).items():
+        monkeypatch.setitem(os.environ, name, value)
+    assert "a process of it ended" in told()
+    assert f"striate train --resume {tmp_path}" in told()
 
 
 def test_only_the_first_process_speaks(second_process: Callable[..., int], capsys) -> None:

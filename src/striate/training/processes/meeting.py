@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from psutil import net_if_addrs
+from psutil import STATUS_ZOMBIE, NoSuchProcess, Process, net_if_addrs
 from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -96,13 +96,7 @@ class Meeting:
         except RuntimeError as error:
             if not _lost(error):
                 raise
-            raise TrainingError(
-                f"training in {launch.count} processes",
-                "a process of it ended, or does not answer any more",
-                "all of them until the end",
-                "above is what it said, unless the system ended it (see dmesg); go on, with any number of processes:"
-                f" torchrun --nproc_per_node={launch.count} --no-python striate train --resume {pasted(run)}",
-            ) from error
+            raise _process_lost(launch, run) from error
         finally:
             distributed.destroy_process_group()
 
@@ -166,6 +160,29 @@ def met(launch: Launch) -> Iterator[Meeting]:
         raise
     finally:
         torch.set_num_threads(threads)
+
+
+def _process_lost(launch: Launch, run: Path) -> TrainingError:
+    return TrainingError(
+        f"training in {launch.count} processes",
+        "a process of it ended, or does not answer any more",
+        "all of them until the end",
+        "above is what it said, unless the system ended it (see dmesg); go on, with any number of processes:"
+        f" torchrun --nproc_per_node={launch.count} --no-python striate train --resume {pasted(run)}",
+    )
+
+
+def refuse_lost_process(launch: Launch, run: Path) -> None:
+    """Raise TrainingError where another process of this machine has ended: the launcher then interrupts all others,
+    which may wait for one another before the first step, where nothing else tells them."""
+    if not launch.several or "TORCHELASTIC_RUN_ID" not in os.environ:  # what others start need not be one's siblings
+        return
+    alive = 0
+    for one in Process(os.getppid()).children():
+        with suppress(NoSuchProcess):
+            alive += one.status() != STATUS_ZOMBIE
+    if alive < launch.local_count:
+        raise _process_lost(launch, run)
 
 
 def _lost(error: Exception) -> bool:
