@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from striate.cli import main
 from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.training import objective
+from striate.training.config import Config
+from striate.training.config_file import with_fields
 from striate.training.saving import Trace, bits, trace_from_dict, weight_sums
 from striate.training.verification.replay import layers_of, state_differences
 
@@ -57,6 +60,18 @@ def test_a_finished_run_agrees(run: Path, capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert "bit-identical" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_of_steps_of_several_processes_the_files_alone_are_verified(run: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(
+        "striate.api.verifying.config_from_yaml", lambda _: with_fields(Config(), {"execution.processes": 2})
+    )
+    assert main(["verify", "run"]) == 0
+    *_, files, replay = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"files: +(\d+) of \1 intact", files)
+    assert "not made: 2 processes computed the steps" in replay
+    assert main(["verify", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "whole"
 
 
 def test_a_run_with_one_checkpoint_is_replayed_from_its_beginning(same_photos: Path) -> None:

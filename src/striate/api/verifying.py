@@ -32,14 +32,16 @@ _TOLD = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "
 @dataclass(frozen=True)
 class Verification:
     """What was found: the `verdict`, a check of each file, and the replay, which is not made where files are damaged.
-    `changed` says what of machine and versions is no longer what it was."""
+    `whole`: the files are, and the steps cannot be done again, for the reason `not_replayed`. `changed` says what of
+    machine and versions is no longer what it was."""
 
     path: Path
-    verdict: Literal["agree", "part", "damaged"]
+    verdict: Literal["agree", "part", "damaged", "whole"]
     files: tuple[FileCheck, ...]
     replay: Replay | None = None
     replayed_from: str = ""
     changed: tuple[str, ...] = ()
+    not_replayed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate verify --json`."""
@@ -48,6 +50,7 @@ class Verification:
             "verdict": self.verdict,
             "files": [asdict(check) for check in self.files],
             "replay": None if self.replay is None else {"from": self.replayed_from, **self.replay.to_json()},
+            "not_replayed": self.not_replayed or None,
             "changed": list(self.changed),
         }
 
@@ -62,7 +65,8 @@ def verify(
     """Check every file of a run; then do the steps between its last two checkpoints again (`steps` of them at most; all
     from the beginning where there is one checkpoint) and compare losses, weights and all that the run depends on.
 
-    Writes nothing into the run. `module` for a run of a network made in Python. Raises RunError where it cannot be
+    Of a game, and of steps that several processes computed, the files alone are checked. Writes nothing into the run.
+    `module` for a run of a network made in Python. Raises RunError where it cannot be
     done: no checkpoint, a run that is being trained; DataError where the data have changed.
     """
     if steps is not None and steps < 1:
@@ -76,13 +80,13 @@ def verify(
     if last is None or not all(check.whole for check in files):
         return Verification(run.path, "damaged", files)
     if learned_from_rewards(last):
-        raise _no_replay(run, "a game, of whose steps the run keeps no losses to compare", "a run on samples")
+        return Verification(run.path, "whole", files, not_replayed="of the steps of a game a run keeps no losses")
     if "trace" not in last:
         got = "a checkpoint without a trace of its steps: it was written by an earlier version"
         raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
     if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
-        got = f"steps that {config.execution.processes} processes computed together, which one adds up in another order"
-        raise _no_replay(run, got, "steps of one process, to be done again")
+        why = f"{config.execution.processes} processes computed the steps, which one adds up in another order"
+        return Verification(run.path, "whole", files, not_replayed=why)
     begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()
@@ -119,11 +123,6 @@ def _refuse_unverifiable(run: RunDirectory) -> None:
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
     if not any(file.exists() for file in (run.last, run.previous, run.best)):
         raise without_checkpoint(run, run.last)
-
-
-def _no_replay(run: RunDirectory, got: str, expected: str) -> RunError:
-    remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
-    return RunError(str(run.path), got, expected, remedy)
 
 
 def _changed(run: RunDirectory) -> tuple[str, ...]:
