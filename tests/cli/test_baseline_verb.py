@@ -157,3 +157,6 @@ def test_options_and_assignments_agree_or_are_refused() -> None:
     }
     with pytest.raises(UsageError, match="both 1 and 2"):
         chosen_fields({"seed": 1}, ["seed=2"])
+    assert chosen_fields({}, ["seed=1", "seed=1"]) == {"seed": "1"}
+    with pytest.raises(UsageError, match=r"both 1 and 2(.|\n)*leave out --seed 1"):
+        chosen_fields({}, ["seed=1", "seed=2"])

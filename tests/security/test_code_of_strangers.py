@@ -249,3 +249,7 @@ def test_what_is_typed_is_named(striate) -> None:
 def test_trust_names_a_file_that_is_there(striate) -> None:
     striate("trust", "nothing.py:f").refused("no file")
     striate("trust", "resnet18").refused("path/to/file.py:name")
+    Path("parts.py").write_text(PARTS + "\nfrom json import loads as read\nanother = loss\n")
+    striate("trust", "parts.py:los").refused("no `los` in the file", "write parts.py:loss")
+    for name in ("loss", "read", "another"):
+        assert striate("trust", f"parts.py:{name}").code == 0

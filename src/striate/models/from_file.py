@@ -130,12 +130,30 @@ def _no_function_name(text: str) -> ModelError:
     return ModelError(text, "no function name", expected, f"write {path}:{names[0] if names else 'build'}")
 
 
+def refuse_missing_name(text: str) -> None:
+    """Raise ModelError where nothing in the file has the name behind the colon; the file is read, not run."""
+    path, name = _split(text)
+    # What is defined, imported or assigned; a text may be a name, too: globals()["make"] = …
+    words = {getattr(node, key, None) for node in ast.walk(_parsed(path)) for key in ("name", "asname", "id")}
+    words |= {node.value for node in ast.walk(_parsed(path)) if isinstance(node, ast.Constant)}
+    names = _functions_in(path)
+    if words & {name, "*"} or not names:
+        return
+    remedy = f"write {text.rpartition(':')[0]}:{nearest(name, names) or names[0]}"
+    raise ModelError(text, f"no `{name}` in the file", f"one of {listed(names, 8)}", remedy)
+
+
+def _parsed(path: Path) -> ast.Module:
+    """A file as Python reads it; empty where it cannot."""
+    try:
+        return ast.parse(path.expanduser().read_bytes())
+    except (OSError, RuntimeError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.Module([], [])
+
+
 def _functions_in(path: Path) -> list[str]:
     """Names of the functions that a file defines, or else of its classes; the file is read, not run."""
-    try:
-        body = ast.parse(path.expanduser().read_bytes()).body
-    except (OSError, RuntimeError, ValueError, SyntaxError, RecursionError, MemoryError):
-        return []
+    body = _parsed(path).body
     functions = [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     return functions or [node.name for node in body if isinstance(node, ast.ClassDef)]
 
