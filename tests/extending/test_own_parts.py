@@ -13,9 +13,12 @@ from torch.nn import functional
 import striate
 from striate.api import resume
 from striate.errors import ConfigError, RunError
-from striate.models.trusted_code import name_of
+from striate.models.trusted_code import name_of, trust_named
 from striate.runs.checkpoint import load_checkpoint
+from striate.training.config import ScheduleConfig
 from striate.training.events import EpochDone, Event, StepDone
+from striate.training.optimizers import learning_rate_factor
+from striate.training.prepared_batch import transformed
 
 CODE = """
 import torch
@@ -179,6 +182,19 @@ def test_no_schedule_and_no_reader(named: dict[str, object], told: str) -> None:
         train("iris", "mlp(4)", **named)
 
 
+@pytest.mark.parametrize("body", ["(step, steps): return -1.0", "(step): return 1"])
+def test_a_schedule_of_a_file_is_mended_there(body: str) -> None:
+    own, schedule = Path("own.py").absolute(), ScheduleConfig(name="own.py:fall")
+    trust_named("own.py:fall")
+    own.write_text(f"def fall{body}\n")
+    with pytest.raises(ConfigError) as caught:
+        learning_rate_factor(schedule, 3, 10)
+    where, code = caught.value.remedy.split(": ", 1)
+    assert where == "in own.py"
+    own.write_text(f"{code}\n")
+    assert learning_rate_factor(schedule, 5, 10) == 0.5
+
+
 def test_a_rate_that_is_asked_for_scales_all_groups() -> None:
     run = train("iris", "mlp(4)", optimizer=rmsprop, lr=0.01, out="r", set={"schedule.name": "constant"})
     saved = load_checkpoint(run.path / "checkpoints" / "last.pt")["optimizer"]["param_groups"]
@@ -225,6 +241,23 @@ def test_a_transform_sees_training_batches_alone() -> None:
 def test_what_is_no_transform() -> None:
     with pytest.raises(ConfigError, match=r"torch.float32 from .*gray"):
         train("digits", "mlp(4)", transform=gray)
+    batch = torch.randint(0, 256, (4, 1, 6, 6), dtype=torch.uint8)
+    for number, wrong in enumerate((gray, lambda images: images[..., 1:], lambda images: images.float()[:, :, 1:])):
+        with pytest.raises(ConfigError) as caught:
+            transformed(batch, name_of(wrong), {})
+        ending = caught.value.remedy.removeprefix("return ")
+
+        def mended(images: torch.Tensor, wrong=wrong, ending=ending) -> torch.Tensor:
+            return eval(ending, {"torch": torch, "images": wrong(images)})
+
+        assert transformed(batch, name_of(mended), {}).shape == batch.shape, number
+    for wrong, remedy in (
+        (lambda _: None, "return images"),
+        (lambda images: images[1:], "leave out --augment.transform"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            transformed(batch, name_of(wrong), {})
+        assert caught.value.remedy.startswith(remedy)
 
 
 def gray(images: torch.Tensor) -> torch.Tensor:

@@ -128,7 +128,9 @@ def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
             raise UsageError("--set", repr(assignment), "FIELD=VALUE", "--set optim.lr=0.01")
         new = None if value in ("null", "None") else value
         if fields.get(name, new) != new:
-            raise UsageError(name, f"both {fields[name]} and {value}", "one value", f"leave out --{name} {fields[name]}")
+            raise UsageError(
+                name, f"both {fields[name]} and {value}", "one value", f"leave out --{name} {fields[name]}"
+            )
         fields[name] = new
     return fields
 

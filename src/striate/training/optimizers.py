@@ -16,6 +16,7 @@ from torch import nn
 from striate.errors import ConfigError, reason_of
 from striate.machine.compiler import without_compiler
 from striate.models.features import output_parameters, parameter_depths
+from striate.models.from_file import names_file
 from striate.models.trusted_code import call_own, names_code, trusted_code
 from striate.training.config import Config, OptimizerConfig, ScheduleConfig
 from striate.training.muon import Muon
@@ -254,11 +255,19 @@ def _own_factor(name: str, step: int, steps: int) -> float:
         factor = function(step, steps)
     except Exception as error:
         got = f"{name} raised {type(error).__name__}: {reason_of(error)}"
-        raise ConfigError("schedule.name", got, _SCHEDULE, "scheduler=lambda step, steps: 1 - step / steps") from error
+        raise ConfigError("schedule.name", got, _SCHEDULE, _schedule_for(name)) from error
     if isinstance(factor, int | float) and 0 <= factor < math.inf:
         return float(factor)
     got = f"{factor!r} from {name} at step {step}"
-    raise ConfigError("schedule.name", got[:200], _SCHEDULE, "scheduler=lambda step, steps: 1 - step / steps")
+    raise ConfigError("schedule.name", got[:200], _SCHEDULE, _schedule_for(name))
+
+
+def _schedule_for(name: str) -> str:
+    """A schedule that works, as the code of a file or as an argument."""
+    file, _, function = name.rpartition(":")
+    if not names_file(name):
+        return "scheduler=lambda step, steps: 1 - step / steps"
+    return f"in {file}: def {function}(step, steps): return 1 - step / steps"
 
 
 _SCHEDULE = "a function of the step and the number of steps that gives a share of the rate, 0 or more"

@@ -65,9 +65,20 @@ def transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> tor
         return given
     got = f"{tuple(given.shape)} {given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
     expected = f"{tuple(inputs.shape)} {inputs.dtype}, as the batch that it gets"
-    raise ConfigError(
-        "augment.transform", f"{got} from {name}", expected, "return images.clamp(0, 255).to(images.dtype)"
-    )
+    raise ConfigError("augment.transform", f"{got} from {name}", expected, _transform_for(inputs, given))
+
+
+def _transform_for(inputs: torch.Tensor, given: object) -> str:
+    """How a transform ends that returns what it gets, as far as its wrong result tells what it changes."""
+    if not isinstance(given, torch.Tensor):
+        return "return images"
+    converted = f"{'.clamp(0, 255)' if inputs.dtype == torch.uint8 else ''}.to({inputs.dtype})"
+    if given.shape == inputs.shape:
+        return f"return images{converted}"
+    if given.shape[:2] == inputs.shape[:2] and given.ndim == inputs.ndim > 2:
+        size = list(inputs.shape[2:])
+        return f"return torch.nn.functional.interpolate(images.float(), {size}){converted}"
+    return "leave out --augment.transform, or return images of the shape that they have"
 
 
 def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:
