@@ -121,4 +121,4 @@ def test_a_class_with_too_few_samples_is_named(capsys) -> None:
 def test_a_whole_number_in_a_file_is_refused_with_what_to_write(capsys) -> None:
     Path("c.yaml").write_text(f"data: {{source: {table()}}}\ncv: 5\n")
     assert main(["train", "--config", "c.yaml"]) == 2
-    assert "--cv 5x5" in capsys.readouterr().err
+    assert "remedy:   cv: 5x5" in capsys.readouterr().err
