@@ -144,7 +144,7 @@ def test_a_disk_that_becomes_read_only_ends_the_run_and_it_goes_on_when_it_can_b
         patch.setattr(os, "fsync", full)
         with pytest.raises(RunError, match="No space left") as caught:
             resume("run", quiet=True)
-        assert caught.value.remedy == "free some space; then: striate train --resume run"
+        assert caught.value.remedy == "free some space; then resume with: striate train --resume run"
     resume("run", quiet=True)
     assert_same_run(whole, Path("run"))
 

@@ -404,7 +404,7 @@ def _disk_explained(run: RunDirectory, config: Config) -> Iterator[None]:
         yield
     except RunError as error:
         if isinstance(error.__cause__, OSError):
-            error.remedy = f"{remedy_in_place(error.remedy)}; then: {how_to_resume(run.path, config)}"
+            error.remedy = f"{remedy_in_place(error.remedy)}; then resume with: {how_to_resume(run.path, config)}"
         raise
 
 
