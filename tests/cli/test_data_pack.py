@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,9 @@ def test_the_cache_is_the_usual_place_and_the_words_say_how_it_is_used(
     words, path = capsys.readouterr().out.splitlines()
     assert words.startswith(f"36 images of 3 × 8 × 6 bytes, 0.0 MB; used by: striate train {same_photos} --size 8x6")
     assert Path(path).parent == tmp_path / "cache" / "packs"
-    rows = (np.arange(48, dtype=np.uint16).reshape(6, 8) * 999,)
-    Image.fromarray(rows[0]).save(next(same_photos.rglob("*.png")))
-    assert main(["data", "pack", str(same_photos), "--size", "8x6"]) == 0
+    shutil.copytree(same_photos, "deep")
+    Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 999).save("deep/red/000.png")
+    assert main(["data", "pack", "deep", "--size", "8x6"]) == 0
     words, warned = capsys.readouterr()
     assert " of 3 × 8 × 6 values of 4 bytes, " in words
     assert "All are kept in four bytes a value" in warned
