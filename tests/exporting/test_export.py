@@ -175,6 +175,9 @@ def test_a_graph_and_its_weights_belong_together(own_folder) -> None:
     with pytest.raises(RunError) as caught:
         striate.load("net.bin")
     assert caught.value.remedy == "name net.xml"
+    with pytest.raises(RunError) as caught:
+        striate.load("nett.xml")
+    assert (caught.value.got, caught.value.remedy) == ("no such file", "one of: net.xml")
 
 
 def test_a_file_that_predicts_something_else_is_not_left(digits_run, monkeypatch, tmp_path, capsys) -> None:

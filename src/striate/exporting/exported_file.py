@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ from striate.runs.files import user_path
 from striate.tasks.registry import task_from_state
 from striate.tasks.views import Views
 from striate.training.trained import Read, Trained, finite, trained_from_dict
+from striate.wording import listed
 
 
 class ExportedFile(Trained):
@@ -155,6 +157,10 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     found = _format_of(path)
     assert found is not None, "asked only of what is_exported"
     kind = found()
+    if not path.exists():
+        near = get_close_matches(path.name, [one.name for one in path.parent.glob(f"*{path.suffix}")], 3, 0)
+        remedy = f"one of: {listed([str(path.parent / name) for name in near])}" if near else "striate export RUN"
+        raise RunError(str(path), "no such file", f"a file that striate export --format {kind.name} wrote", remedy)
     if path.suffix != kind.suffix:
         own = path.with_suffix(kind.suffix)
         raise RunError(str(path), f"the weights of {own.name}", "the file that they belong to", f"name {own}")
