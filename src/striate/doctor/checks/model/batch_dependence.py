@@ -135,21 +135,24 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
         changed, other = question(evidence, others)
     if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
         one, other = one.transpose(0, 1), other.transpose(0, 1)
-    if one.shape != other.shape or len(one) != size:
+    if one.shape != other.shape or not len(one) or len(one) % size:
         raise NoEvidence("the network does not give one prediction a sample")
-    if _blended(given, changed, kept):
+    rows = [kept] if len(one) == size else _same_rows(given, changed, len(one))
+    if len(rows) < len(one) // size:
+        raise NoEvidence("the network does not give one prediction a sample, or one for each of its images")
+    if len(one) == size and _blended(given, changed, kept):
         raise NoEvidence("the step blends samples before the network gets them")
     tolerance = _tolerance(evidence)
-    far = _apart(one, other, kept)
+    far = _apart(one, other, rows)
     if one.ndim == 3 and one.shape[1] == size:  # as many times as samples: either may come first
-        far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), kept))
+        far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), [kept]))
     if far > tolerance:
-        place = _first_that_mixes(evidence, small, others, tolerance)
+        place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one))
         layer = dict(evidence.fresh.model.named_modules()).get(place)
         if cut or _goes_along_axis_0(layer):  # of nodes of a graph, none can be left out either
             yield _mixes(place, layer, far, tolerance)
         return
-    if not free or not cut:
+    if not free or not cut or len(one) != size:
         return  # what is in a batch depends on how many there are
     if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
         yield from _alone(evidence, small, one, tolerance)
@@ -176,11 +179,18 @@ def _blended(given: list[torch.Tensor], changed: list[torch.Tensor], kept: int) 
     return any(not torch.equal(a[kept], b[kept]) for a, b in pairs)
 
 
-def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
-    """How far the predictions for the kept sample are apart, in standard deviations over all samples; of outputs that
-    compare each sample with each, that of it with itself."""
-    difference = one[kept] - other[kept]
-    return apart(difference[kept : kept + 1] if one.shape == (len(one), len(one)) else difference, one)
+def _same_rows(given: list[torch.Tensor], changed: list[torch.Tensor], count: int) -> list[int]:
+    """The rows, of so many, in which the network is given the same: those of samples of which several images are put
+    one behind the other, as of triplets."""
+    pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) == count]
+    return [row for row in range(count) if pairs and all(torch.equal(a[row], b[row]) for a, b in pairs)]
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> float:
+    """How far the predictions for the kept sample, in these rows, are apart, in standard deviations over all samples;
+    of outputs that compare each sample with each, those of it with itself."""
+    difference = one[rows] - other[rows]
+    return apart(difference[:, rows] if one.shape == (len(one), len(one)) else difference, one)
 
 
 def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) -> Iterator[Finding]:
@@ -270,24 +280,26 @@ def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) ->
     )
 
 
-def _first_that_mixes(evidence: Evidence, batch: Any, others: Any, tolerance: float) -> str:
+def _first_that_mixes(
+    evidence: Evidence, batch: Any, others: Any, tolerance: float, rows: list[int], count: int
+) -> str:
     """The innermost layer that is the first whose output for the kept sample differs; `` for the network itself."""
-    one, other = _outputs_by_layer(evidence, batch), _outputs_by_layer(evidence, others)
+    one, other = (_outputs_by_layer(evidence, given, count) for given in (batch, others))
     for (name, first), (again, second) in zip(one, other, strict=False):
         if name != again or first.shape != second.shape or first.ndim < 2:
             continue
-        if _apart(first, second, len(first) // 2) > tolerance:
+        if _apart(first, second, rows) > tolerance:
             return name
     return ""
 
 
-def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.Tensor]]:
-    replica, size = evidence.fresh, size_of(batch)
+def _outputs_by_layer(evidence: Evidence, batch: Any, count: int) -> list[tuple[str, torch.Tensor]]:
+    replica = evidence.fresh
     found: list[tuple[str, torch.Tensor]] = []
 
     def note(call: ModuleCall) -> None:
         tensor = main_tensor(call.output)
-        if tensor is not None and tensor.ndim and len(tensor) == size and tensor.is_floating_point():
+        if tensor is not None and tensor.ndim and len(tensor) == count and tensor.is_floating_point():
             found.append((call.name, tensor.detach().cpu().double()))
 
     with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls(replica.model, end=note):

@@ -1,0 +1,52 @@
+"""Pictures with holes, triplets in one batch and lists of metrics: faults that were met in scripts, and their healthy
+twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_met_in_vision_scripts import read
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+
+LOOP = "for x, y in loader:\n    pass\n"
+
+
+def stepped(loss: Tensor, optimizer: Any) -> Tensor:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+class Embedding(nn.Module):
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.layer, self.axis = nn.Linear(64, 8), axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(self.layer(x.flatten(1)), dim=self.axis)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_samples_of_three_images_in_one_batch_are_kept_apart(axis: int, interleaved: bool) -> None:
+    torch.manual_seed(0)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        together = torch.stack(batch, 1).flatten(0, 1) if interleaved else torch.cat(batch)
+        found = model(together)
+        parts = found.unflatten(0, (-1, 3)).unbind(1) if interleaved else found.chunk(3)
+        return stepped(functional.triplet_margin_loss(*parts), optimizer)
+
+    model = Embedding(axis)
+    train = DataLoader(TensorDataset(*torch.randn(3, 48, 1, 8, 8)), 12)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
+    assert [one.code for one in read(LOOP, BATCH_MIXING, model, train, **options)] == ["model.batch-mixing"] * (
+        not axis
+    )
