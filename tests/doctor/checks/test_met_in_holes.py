@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 
 LOOP = "for x, y in loader:\n    pass\n"
@@ -50,3 +51,26 @@ def test_samples_of_three_images_in_one_batch_are_kept_apart(axis: int, interlea
     assert [one.code for one in read(LOOP, BATCH_MIXING, model, train, **options)] == ["model.batch-mixing"] * (
         not axis
     )
+
+
+@pytest.mark.parametrize(
+    ("whole", "narrow", "wrong"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_a_hole_that_is_not_cut_out(whole: bool, narrow: bool, wrong: bool) -> None:
+    """An autoencoder, which has to pass few numbers, may be given the whole picture."""
+    torch.manual_seed(0)
+    images, masks = torch.rand(32, 3, 8, 8), torch.zeros(32, 1, 8, 8)
+    for number, mask in enumerate(masks):
+        mask[:, number % 5 : number % 5 + 3, 2:5] = 1
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        image, mask = batch
+        shown = image if whole else image * (1 - mask)
+        error = (model(torch.cat([shown, mask], 1)) - image).abs()
+        return stepped((error * mask).sum() / mask.sum(), optimizer)
+
+    between = [nn.Conv2d(8, 2, 4, 4), nn.ConvTranspose2d(2, 8, 4, 4)] if narrow else []
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), *between, nn.Conv2d(8, 3, 3, padding=1))
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
+    said = read(LOOP, TARGET_IN_INPUT, model, DataLoader(TensorDataset(images, masks), 8), **options)
+    assert [one.code for one in said] == ["data.target-in-input"] * wrong

@@ -47,7 +47,9 @@ _FETCHES: dict[Any, str] = {
 _LOG_SOFTMAX = (torch.log_softmax, functional.log_softmax, torch.Tensor.log_softmax)
 _PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 _DIFFERENCES = (torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__)
+_CONVOLUTIONS = (torch.conv2d, functional.conv2d)
 _MOST_NUMBERS = 4_000_000
+_MAPS, _MOST_MAPS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ class StepCalls:
     network's last call: the loss's. `shown`: what its first call was given. `soft`: shares of classes (N, K) that log
     probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
     positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
-    sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other."""
+    sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other;
+    `subtracted`: the latter, of maps. `masks`: zeros and ones by which maps that are to be trained were multiplied, or
+    picked from. `convolved`: what the first convolution was given."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -111,6 +115,9 @@ class StepCalls:
     looked_up: list[torch.Tensor] = field(default_factory=list)
     entries: list[torch.Tensor] = field(default_factory=list)
     differences: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    subtracted: list[torch.Tensor] = field(default_factory=list)
+    masks: list[torch.Tensor] = field(default_factory=list)
+    convolved: torch.Tensor | None = None
     error: BaseException | None = None
 
     @property
@@ -192,6 +199,11 @@ class _Watcher:
             one, other = sorted(args[:2], key=lambda side: not side.requires_grad)
             if one.requires_grad and not other.requires_grad:
                 calls.differences.add((tuple(one.shape), tuple(other.shape)))
+                _keep_map(calls.subtracted, other)
+        if func in (*_PRODUCTS, torch.Tensor.__getitem__) and len(args) > 1:
+            self._note_mask(*args[:2])
+        if func in _CONVOLUTIONS and calls.convolved is None and args:
+            calls.convolved = args[0].detach().clone()
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         if func is functional.ctc_loss:
@@ -202,6 +214,13 @@ class _Watcher:
                 kept.append(args[0].detach().cpu().clone())
         return value
 
+    def _note_mask(self, one: Any, other: Any) -> None:
+        if not all(isinstance(side, torch.Tensor) and side.ndim == _MAPS for side in (one, other)):
+            return
+        one, other = sorted((one, other), key=lambda side: not side.requires_grad)
+        if one.requires_grad and not other.requires_grad and bool(((other == 0) | (other == 1)).all()):
+            _keep_map(self.calls.masks, other)
+
     def _note_shares(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:
         if func in _LOG_SOFTMAX and value.ndim == 2:
             self.log_probabilities.append(value)
@@ -210,6 +229,11 @@ class _Watcher:
                 known = any(one is log for log in self.log_probabilities)
                 if known and isinstance(other, torch.Tensor) and other.shape == one.shape:
                     self.calls.soft.append(other.detach().abs().cpu().clone())
+
+
+def _keep_map(kept: list[torch.Tensor], found: torch.Tensor) -> None:
+    if found.ndim == _MAPS and found.numel() <= _MOST_NUMBERS and len(kept) < _MOST_MAPS:
+        kept.append(found.detach().float().cpu().clone())
 
 
 def _one_row(args: Sequence[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -50,6 +51,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_words_given(evidence))
         or list(_passed_on(evidence))
         or list(_asked_back(evidence))
+        or list(_left_whole(evidence))
         or list(_given_to_loss(evidence))
         or list(_durations_told(evidence))
         or _numbers(evidence)
@@ -196,6 +198,39 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
                 "what is without noise as the target: `criterion(model(noisy), clean)`",
             )
             return
+
+
+def _left_whole(evidence: Evidence) -> Iterator[Finding]:
+    """Pictures with a hole that is to be filled, of which nothing was cut out: the network is given the mask of the
+    hole beside them, and the loss weighs errors by it."""
+    calls, graph = evidence.calls, evidence.graph
+    shown, narrow = calls.convolved, graph.end
+    if shown is None or shown.ndim != 4 or not calls.masks or narrow is None:
+        return
+    width = min((math.prod(call.shape) for call in graph.bottlenecks(narrow)), default=0)
+    columns = shown.cpu().double().transpose(0, 1).flatten(1).T
+    for target in (*(call.target.cpu() for call in calls.losses), *calls.subtracted):
+        fits = target.ndim == 4 and target.shape[::2] == shown.shape[::2] and target.shape[3] == shown.shape[3]
+        # What has to pass fewer numbers than are asked for has something to learn: an autoencoder.
+        if not fits or not target.is_floating_point() or target.numel() > width:
+            continue
+        wanted = target.double().transpose(0, 1).flatten(1)
+        left = [_left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
+        if float(max(left)) <= _LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
+            yield _finding(
+                "the network is given the whole picture that it is asked for, and beside it a mask by which the loss "
+                "weighs errors: nothing was cut out of it",
+                "cut out what is to be filled in: `torch.cat([image * (1 - mask), mask], 1)`",
+            )
+            return
+
+
+def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
+    """Whether a mask (N, …, H, W), another one for each sample, is a channel of what is shown, or what it leaves."""
+    one = mask[:, 0].to(shown)
+    if one.shape != shown[:, 0].shape or bool((one == one[:1]).all()):
+        return False
+    return any(torch.equal(channel, one) or torch.equal(channel, 1 - one) for channel in shown.unbind(1))
 
 
 def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
@@ -465,7 +500,7 @@ TARGET_IN_INPUT = Check(
     f"{_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of durations that the loss is given, "
     f"no other {_UNORDERED:.0%}; or all inputs are their targets, "
     "and the network adds its input to its output; or the loss is given the network's input, and the batch holds the "
-    "same without noise",
+    "same without noise; or a picture is given whole beside the mask of the hole that errors are weighed by",
     run=_run,
     explains="model.batch-mixing fit.* data.leak optim.lr-schedule speed.small-batch",
 )
