@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 
 LOOP = "for x, y in loader:\n    pass\n"
 
@@ -74,3 +75,22 @@ def test_a_hole_that_is_not_cut_out(whole: bool, narrow: bool, wrong: bool) -> N
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
     said = read(LOOP, TARGET_IN_INPUT, model, DataLoader(TensorDataset(images, masks), 8), **options)
     assert [one.code for one in said] == ["data.target-in-input"] * wrong
+
+
+@pytest.mark.parametrize(("low", "wrong"), [(-1.0, True), (0.0, False), (None, False)])
+@pytest.mark.parametrize("by_function", [False, True])
+def test_a_sigmoid_before_an_error_that_the_step_computes(low: float | None, wrong: bool, by_function: bool) -> None:
+    """Where -1 stands for what is missing, nothing lies outside."""
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 6), torch.rand(64, 4)
+    y = y.where(torch.rand(64, 4) < 0.8, -1.0) if low is None else low + (1 - low) * y
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        error, counted = model(batch[0]) - batch[1], (batch[1] > -1).float()
+        error = error.abs() if by_function else error * error
+        return stepped((error * counted).sum() / counted.sum(), optimizer)
+
+    model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid())
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
+    said = read(LOOP, LAST_LAYER_CLIPPED, model, DataLoader(TensorDataset(x, y), 16), **options)
+    assert [one.code for one in said] == ["model.last-layer-clipped"] * wrong

@@ -22,7 +22,7 @@ from striate.doctor.checks.model.heads import (
     named,
 )
 from striate.doctor.checks.model.variants import Tried, said, tried
-from striate.doctor.evidence.call_graph import INPUT, QUOTIENTS, SUMS, Call, CallGraph, Head
+from striate.doctor.evidence.call_graph import INPUT, QUOTIENTS, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
@@ -151,6 +151,8 @@ _RANGES = {
 }
 _CLAMPS = ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max")
 _TURNED = {"rsub", "__rsub__"}
+_DIFFERENCES = frozenset(name for name in SUMS if "sub" in name)
+_ERRORS = frozenset(["abs", "absolute", "square", "pow", "__pow__", "norm"])
 FLOOR = 0.02
 """Scores within bounds so wide that the loss can still fall below this are no hindrance."""
 OUTSIDE = 0.03
@@ -257,7 +259,8 @@ def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
     """Numbers that are to be met."""
     met = (("the network's predictions", "are", *found) for found in _met(evidence, graph))
     changed = (("the network's change of its input", "ask for", *found) for found in _corrections(evidence, graph))
-    for what, verb, origin, targets in chain(met, changed):
+    compared = (("the network's predictions", "are", *found) for found in _compared(evidence, graph))
+    for what, verb, origin, targets in chain(met, changed, compared):
         bounds = range_of(origin)
         if bounds is None:
             continue
@@ -320,6 +323,35 @@ def _corrections(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, t
             yield origin, base - wanted if taken_off and own[0] == 0 else wanted + base if taken_off else wanted - base
 
 
+def _compared(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
+    """The last call before an error that the step computes itself, as `(outputs - y).abs()`, and what it is to meet."""
+    weights = {call.index for call in graph.weights}
+    for call in graph.calls[(graph.end or 0) + 1 :]:
+        if call.name not in _DIFFERENCES or len(call.inputs) != 2 or "" in call.inside or not _is_error(graph, call):
+            continue
+        known = [n for n, index in enumerate(call.inputs) if index == INPUT or not weights & graph.before(index)]
+        origin = graph.origin(call.inputs[1 - known[0]]) if len(known) == 1 else None
+        bounds = None if origin is None else range_of(origin)
+        targets = None if bounds is None else _given(evidence, call, known[0])
+        if origin is None or bounds is None or targets is None or targets.shape != call.shape:
+            continue
+        outside = targets[(targets < bounds[0]) | (targets > bounds[1])]
+        if targets.is_floating_point() and len(outside.unique()) > 1:  # a single number may stand for what is missing
+            yield origin, targets
+
+
+def _is_error(graph: CallGraph, call: Call) -> bool:
+    """Whether a difference is squared, or its sign taken away, weighed perhaps before."""
+    awaiting = [call]
+    while awaiting:
+        at = awaiting.pop()
+        behind = [graph.calls[index] for index in graph.behind[at.index]]
+        if any(one.name in _ERRORS or (one.name in TIMES and one.inputs == (at.index,)) for one in behind):
+            return True
+        awaiting += [one for one in behind if one.name in TIMES | SAME_NUMBERS]
+    return False
+
+
 def _given(evidence: Evidence, call: Call, place: int) -> torch.Tensor | None:
     """One of the two tensors that a call is given in the first step."""
     given: list[torch.Tensor] = []
@@ -328,7 +360,7 @@ def _given(evidence: Evidence, call: Call, place: int) -> torch.Tensor | None:
         given.extend(tensor.detach().cpu() for tensor in args[place : place + 1] if isinstance(tensor, torch.Tensor))
         return func(*args, **kwargs)
 
-    evidence.variant(f"{named(call)} watched", replaced((call,), noted), steps=1)
+    evidence.variant(f"{named(call)}, number {call.ordinal}, watched", replaced((call,), noted), steps=1)
     return given[0] if given else None
 
 
