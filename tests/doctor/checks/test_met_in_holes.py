@@ -3,16 +3,19 @@ twins."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from asked import digits, perceptron
 from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 
@@ -94,3 +97,24 @@ def test_a_sigmoid_before_an_error_that_the_step_computes(low: float | None, wro
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
     said = read(LOOP, LAST_LAYER_CLIPPED, model, DataLoader(TensorDataset(x, y), 16), **options)
     assert [one.code for one in said] == ["model.last-layer-clipped"] * wrong
+
+
+VALIDATE = """
+def validate(self):
+    dl, sums = self.valid, [0.0] * len(self.metrics)
+    for xb, yb in dl:
+        preds = self.model(xb)
+        sums = [s + m(preds, yb) for s, m in zip(sums, self.metrics)]
+    return [s / (NUMBER) for s in sums]
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "samples", "wrong"),
+    [("len(dl) * dl.batch_size", 100, True), ("len(dl) * dl.batch_size", 96, False), ("len(dl.dataset)", 100, False)],
+)
+def test_metrics_in_a_list_are_divided_by_whole_batches(number: str, samples: int, wrong: bool) -> None:
+    valid = DataLoader(TensorDataset(torch.zeros(samples, 1, 8, 8), torch.zeros(samples).long()), 32)
+    names = {"self": SimpleNamespace(valid=valid, metrics=[len], model=None)}
+    said = read(VALIDATE.replace("NUMBER", number) + LOOP, WRONG_COUNT, perceptron(), digits(), names=names)
+    assert [one.code for one in said] == ["eval.wrong-count"] * wrong

@@ -238,12 +238,14 @@ class ScriptSource:
         scope, line = self.scope_of(node), getattr(node, "lineno", 0)
         if scope not in self._stores:
             statements = (part for part in ast.walk(scope) if isinstance(part, ast.Assign))
-            self._stores[scope] = [({*map(ast.unparse, part.targets)}, part) for part in statements]
-        values = [part.value for names, part in self._stores[scope] if part.lineno < line and name in names]
+            self._stores[scope] = [
+                (ast.unparse(to), part.lineno, value) for part in statements for to, value in assigned(part)
+            ]
+        values = [value for known, given, value in self._stores[scope] if given < line and known == name]
         return values[-1] if values else None
 
     @cached_property
-    def _stores(self) -> dict[ast.AST, list[tuple[set[str], ast.Assign]]]:
+    def _stores(self) -> dict[ast.AST, list[tuple[str, int, ast.expr]]]:
         return {}
 
     def _passed_predictions(self, scope: ast.AST) -> set[str]:

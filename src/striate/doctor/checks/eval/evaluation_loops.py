@@ -20,6 +20,9 @@ def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader
             inner = inner.args[0]
         for known in _phases(source, node):
             loader = source.value(inner, **known)
+            if loader is None and isinstance(inner, ast.Name):  # `dl = self.dls.valid`
+                loader = source.value(source.last_value(node, inner.id), **known)
+                known = {**known, inner.id: loader}
             if isinstance(loader, DataLoader):
                 yield node, loader, known
 

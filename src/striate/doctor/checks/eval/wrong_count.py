@@ -44,6 +44,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         _never_zeroed(source),
         _mean_losses_divided(source),
         _count_divided(source),
+        _by_whole_batches(source),
         _divided_by_batches(source),
         _with_padding(source),
         untrue_metrics(evidence),
@@ -141,6 +142,36 @@ def _count_divided(source: ScriptSource) -> Iterator[Finding]:
                     what = "the number of batches times their size, of which the last is smaller"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
                 yield _no_share(node, measured)
+
+
+def _by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
+    """What a loop over a loader collects, each of several by itself perhaps, divided by the number of batches times
+    their size, though the last one is smaller."""
+    for loop, loader, known, samples, batches in _counted_loops(source):
+        whole = batches * (batch_size_of(loader) or 0)
+        if loader.drop_last or whole in (0, samples):
+            continue
+        added = added_in(loop)
+        collected = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        for name in sorted(collected):
+            parts = ast.walk(added[name][1]) if name in added else ()
+            if any(isinstance(n, ast.expr) and _is_batch_size(source, n, loader, known) for n in parts):
+                continue  # means, each of which counts as a whole batch
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                counted = any(called(part) == "len" for part in ast.walk(below))
+                if counted and name in _names_of(source, above) and source.is_number(below, whole, **known):
+                    yield _no_share(
+                        node,
+                        f"`{ast.unparse(node)}` divides what was added up over {several(samples, 'sample')} by "
+                        f"{whole}, the number of batches times their size, of which the last is smaller",
+                    )
+
+
+def _names_of(source: ScriptSource, node: ast.expr) -> set[str]:
+    """The names of variables, of `[s / n for s in sums]` also that of what is gone through."""
+    around = [part for part in source.around(node) if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)]
+    each = [one for part in around for one in part.generators if names_in(one.target) & names_in(node)]
+    return names_in(node).union(*(names_in(one.iter) for one in each))
 
 
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
