@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
@@ -118,3 +119,17 @@ def test_metrics_in_a_list_are_divided_by_whole_batches(number: str, samples: in
     names = {"self": SimpleNamespace(valid=valid, metrics=[len], model=None)}
     said = read(VALIDATE.replace("NUMBER", number) + LOOP, WRONG_COUNT, perceptron(), digits(), names=names)
     assert [one.code for one in said] == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wrong"),
+    [
+        ('pd.factorize(trn_df["grade"])', 'pd.factorize(val_df["grade"])', True),
+        ("trn_df.grade.factorize()", "val_df.grade.factorize()", True),
+        ('pd.factorize(trn_df["grade"], sort=True)', 'pd.factorize(val_df["grade"], sort=True)', False),
+        ('pd.factorize(df["grade"])', 'pd.factorize(df["place"])', False),
+    ],
+)
+def test_labels_are_numbered_as_they_appear_in_each_part(first: str, second: str, wrong: bool) -> None:
+    text = f"a = {first}[0]\nb = {second}[0]\n{LOOP}"
+    assert [one.code for one in read(text, FITTED_ANEW, perceptron(), digits())] == ["data.label-map"] * wrong

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding
@@ -19,6 +21,8 @@ _VOCABULARY = re.compile(
     re.IGNORECASE,
 )
 _LABELS = re.compile(r"binari[sz]|label|target|class|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
+_IN_ORDER_OF_APPEARANCE = ("factorize",)
+"""Functions of pandas that number names as they come."""
 _PICTURES = ("tsne", "umap", "mds")
 """What is fitted to be looked at."""
 
@@ -42,24 +46,46 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 labels=bool(_LABELS.search(ast.unparse(owner))),
             )
             return
-    yield from _numbered_anew(source)
+    yield from _numbered_anew(evidence, source)
 
 
-def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
+def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
     """A vocabulary, or the like, that the same function builds of what is trained with, and again of validation."""
     sites: dict[str, list[Site]] = {}
-    for site in source.calls(*_builders(source)):
+    for site in source.calls(*_builders(source), *_IN_ORDER_OF_APPEARANCE):
         sites.setdefault(called(site.node), []).append(site)
     for name, calls in sites.items():
-        given = [_words(ast.unparse(site.node.args[0])) if site.node.args else set[str]() for site in calls]
+        calls = [site for site in calls if name not in _IN_ORDER_OF_APPEARANCE or not _is_sorted(site.node)]
+        given = [_words(ast.unparse(numbered)) if (numbered := _numbered(site.node)) else set[str]() for site in calls]
         anew = [s for s, words in zip(calls, given, strict=True) if words & _OTHERS and not words & _TRAINING]
         if anew and any(words and not words & _OTHERS for words in given):
             yield _finding(
                 anew[0],
                 "is made of what is not trained with anew, so equal values become other numbers than in training",
                 f"`{name}(…)` of training once, and what it gives for all parts",
+                labels=name in _IN_ORDER_OF_APPEARANCE and _are_labels(evidence, source, anew[0]),
             )
             return
+
+
+def _numbered(call: ast.Call) -> ast.expr | None:
+    """What a call numbers: its first argument, or the column that it is a method of."""
+    owner = receiver_of(call) if called(call) in _IN_ORDER_OF_APPEARANCE else None
+    return call.args[0] if call.args else owner
+
+
+def _is_sorted(call: ast.Call) -> bool:
+    """Whether the order is that of the names, which both parts have."""
+    return any(word.arg == "sort" for word in call.keywords)
+
+
+def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
+    """Whether what a column is turned into are the labels: by their name, or since inputs are no table."""
+    with suppress(NoEvidence):
+        if evidence.samples.inputs.ndim > 2:
+            return True
+    statement = next((part for part in source.around(site.node) if isinstance(part, ast.Assign)), None)
+    return statement is not None and bool(_LABELS.search(ast.unparse(statement.targets[0])))
 
 
 def _given_to(source: ScriptSource, site: Site) -> list[str]:
@@ -112,7 +138,7 @@ FITTED_ANEW = Check(
     codes=("data.shift", "data.label-map"),
     question="Are scalers, encoders and vocabularies fitted to validation anew?",
     threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts; a vocabulary that "
-    "the same function builds of something else, and again of that",
+    "the same function builds of something else, and again of that; pandas' `factorize` of both",
     run=_run,
     of_source=True,
     explains={"data.shift": "fit.* data.label-map", "data.label-map": "fit.* data.shift"},
