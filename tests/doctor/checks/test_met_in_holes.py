@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.scrambled import SCRAMBLED
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
@@ -133,3 +134,41 @@ def test_metrics_in_a_list_are_divided_by_whole_batches(number: str, samples: in
 def test_labels_are_numbered_as_they_appear_in_each_part(first: str, second: str, wrong: bool) -> None:
     text = f"a = {first}[0]\nb = {second}[0]\n{LOOP}"
     assert [one.code for one in read(text, FITTED_ANEW, perceptron(), digits())] == ["data.label-map"] * wrong
+
+
+class Clips(nn.Module):
+    """Looks at one frame after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frame = nn.Sequential(nn.Conv2d(1, 6, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 16), nn.ReLU())
+        self.time, self.head = nn.GRU(16, 16, batch_first=True), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames: Tensor = self.frame(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.head(self.time(frames)[0][:, -1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("way", ["dealt", "in order", "apart"])
+def test_clips_whose_time_was_reshaped_to_the_front(way: str) -> None:
+    """Images that have nothing to do with each other are no clip."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(128) % 2
+    rows, columns, times = torch.meshgrid(
+        torch.arange(12.0), torch.arange(12.0), torch.arange(-2.5, 3.0), indexing="ij"
+    )
+    row, column = (4 + 4 * torch.rand(2, 128, 1, 1, 1, generator=generator)).unbind(0)
+    sign = (1.0 - 2 * labels)[:, None, None, None]
+    volumes = (-((rows - row).square() + (columns - column - sign * times).square()) / 8).exp()
+    volumes = 4 * volumes + 0.3 * torch.randn(volumes.shape, generator=generator)
+    clips = volumes.reshape(128, 6, 12, 12) if way == "dealt" else volumes.permute(0, 3, 1, 2)
+    clips = (
+        clips.flatten(0, 1)[torch.randperm(768, generator=generator)].unflatten(0, (128, 6))
+        if way == "apart"
+        else clips
+    )
+    torch.manual_seed(0)
+    model = Clips()
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 3e-3)}
+    said = read(LOOP, SCRAMBLED, model, DataLoader(TensorDataset(clips[:, :, None], labels), 16), **options)
+    assert [one.code for one in said] == ["data.scrambled"] * (way == "dealt")

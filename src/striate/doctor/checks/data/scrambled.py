@@ -78,6 +78,8 @@ AGREE = 0.9
 GAIN = 0.05
 INTERLEAVED, _COLORS = 0.7, 3
 _SAMPLES = 64
+_CLIPS, _SMOOTHER_FRAMES, _BY_CHANCE = 5, 0.95, 0.2
+"""Axes; of frames by themselves; an accuracy that clips read anew may lose by chance."""
 _COLORS_LAST = (2, 3, 1)
 _NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
 """Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
@@ -96,12 +98,23 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     size = size_of(evidence.train.raw[0])
     if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
         raise NoEvidence("the first layer goes along the samples")
+    yield from list(_dealt_at(evidence, entrance, given)) or _dealt_in_clips(evidence, entrance, given)
+
+
+def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
+    """Clips (N, T, C, H, W) whose frames the first layer sees one by one: their time is looked at as well."""
+    if given is not None and given.ndim == _CLIPS and torch.equal(given.detach().cpu().flatten(0, 1), entrance.x):
+        yield from _dealt_at(evidence, Entrance("", given.detach().cpu().float(), 2), given)
+
+
+def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
     rough = roughness(x, entrance.channels)
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
+    clips = x.ndim == _CLIPS and entrance.channels == 2
     least = -GAIN
     if (noisy := _colors_in_noise(x, rough)) is not None:
         yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "")
@@ -113,12 +126,16 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
         exchanged = float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL
         if exchanged and x.ndim > 3:
             continue
+        if clips and not _frames_smoother(x, other):
+            continue
         middle = float(ratio.median())
         if middle < SMOOTHER and float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0]):
             best, least = (middle, order, other), 2 * GAIN if exchanged else -GAIN
     if best is None or float(rough.median()) <= 0:
         return
     gain, words = _tried(evidence, entrance, best[1])
+    if clips and gain is not None and -_BY_CHANCE < gain < GAIN:
+        gain, words = None, ""  # what a few steps show is chance: no frame of a proper clip becomes smoother
     if (gain if gain is not None else 0.0) < least:
         if best[0] > INTERLEAVED or x.ndim != 4 or x.shape[best[1][-1]] != _COLORS or best[1][-1] != 1:
             return
@@ -127,6 +144,14 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
     yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words)
+
+
+def _frames_smoother(x: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether frames of clips (N, T, C, H, W) are smoother in another order, each by itself: of images that have
+    nothing to do with each other, what is taken for time may become smoother, but no image does."""
+    own, new = (roughness(part.flatten(0, 1), 1) for part in (x, other))
+    ratio = new / own.clamp_min(1e-12)
+    return float(ratio.median()) < _SMOOTHER_FRAMES and float((ratio < 1).double().mean()) >= AGREE
 
 
 def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
