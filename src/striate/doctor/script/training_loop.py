@@ -410,7 +410,7 @@ def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -
     count = [0]  # what is done at each hundredth step, as at step 0, is left out
 
     def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-        count[0] += 1
+        number = count[0] + 1
         found, asked = list[torch.Tensor](), list[torch.Tensor]()
         plain: dict[int, torch.Tensor] = {}
         original, scaling = torch.autograd.backward, torch.amp.GradScaler.scale
@@ -437,7 +437,8 @@ def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -
         torch.autograd.backward, torch.autograd.grad = backward, grad
         torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
         try:
-            body(model, batch, optimizer, loss, count[0] if passes is None else count[0] % passes)
+            body(model, batch, optimizer, loss, number if passes is None else number % passes)
+            count[0] = number  # not where it ends as soon as the network has predicted
         finally:
             torch.autograd.backward, torch.autograd.grad = original, gradients
             torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign]
