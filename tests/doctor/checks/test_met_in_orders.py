@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from test_met_in_second_heads import asked_or_silent, stepped
+from test_met_in_triplets import step_of_triplets
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.script.training_loop import find_loop
 
 
@@ -52,3 +56,51 @@ def test_what_is_asked_only_makes_no_step(tmp_path: Path) -> None:
     for _ in range(2):
         loop.step(network, next(iter(loop.batches)), None, None)
     assert numbers == [1, 1, 1, 1, 2]
+
+
+class Wave(nn.Module):
+    """An embedding of waves (1, 64), by their spectra."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(33, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.fft.rfft(x[:, 0]).abs().log1p())
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_short_waves_that_begin_at_any_time(swapped: bool) -> None:
+    torch.manual_seed(0)
+    kinds = torch.arange(160) % 2
+    parts = [((kinds + k) % 2, 6.28 * torch.rand(160, 1)) for k in (0, 0, 1)]
+    waves = [torch.sin(6.28 * (3 + 5 * kind[:, None]) * torch.arange(64) / 64 + phase) for kind, phase in parts]
+    anchor, near, far = (wave[:, None] + 0.2 * torch.randn(160, 1, 64) for wave in waves)
+    data = TensorDataset(anchor, far, near) if swapped else TensorDataset(anchor, near, far)
+    model = Wave()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
+    said = asked_or_silent(PAIRS_SWAPPED, model, DataLoader(data, 32), **options)
+    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_pairs_of_which_the_loss_asks_no_label_are_of_one_kind(labeled: bool) -> None:
+    """As views of which those that are near already are pushed a little."""
+    torch.manual_seed(0)
+    equal = torch.arange(320) % 2
+    kinds = torch.randint(0, 2, (320,))
+    one, other = (
+        torch.sin(6.28 * (3 + 5 * kind[:, None]) * torch.arange(64) / 64 + 6.28 * torch.rand(320, 1))[:, None]
+        for kind in (kinds, torch.where(equal == 1, kinds, 1 - kinds))
+    )
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        apart = (model(batch[0]) - model(batch[1])).square().mean(1)
+        near = batch[2] == 1 if labeled else apart < apart.median()
+        return stepped(model, torch.where(near, -apart.clamp(max=9), apart).mean(), optimizer)
+
+    model = Wave()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
+    said = asked_or_silent(PAIRS_SWAPPED, model, DataLoader(TensorDataset(one, other, equal), 32), **options)
+    assert [one.code for one in said] == ["loss.pairs-swapped"] * labeled

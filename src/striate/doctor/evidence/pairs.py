@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
 _STEPS = 12
-_LONG, _EVEN, _BANDS = 256, 0.8, 64
-"""Numbers of a signal; how even the bands of noise are, their geometric mean over their mean; and how many bands."""
+_LONG, _SHORT, _EVEN, _BANDS = 256, 32, 0.8, 64
+"""Numbers of a signal at least, and of one of a few channels; how even the bands of noise are, their geometric mean
+over their mean; and how many bands."""
 
 
 @dataclass
@@ -87,7 +88,9 @@ def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 def _are_signals(x: torch.Tensor) -> bool:
     """Whether rows are long, and have much more of some frequencies than of others, as numbers in no order have not."""
-    if x.ndim not in (2, 3) or x.shape[-1] < _LONG or not x.is_floating_point():
+    if x.ndim not in (2, 3) or not x.is_floating_point():
+        return False
+    if x.shape[-1] < (_LONG if x.ndim == 2 else max(_SHORT, 2 * x.shape[1])):
         return False
     strength = _spectra(x).exp().flatten(0, -2).mean(dim=0)[1:]
     return float(strength.log().mean().exp() / strength.mean()) < _EVEN

@@ -12,7 +12,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.drawn_above import BELONGING, drawn_above
 from striate.doctor.checks.loss.far_mates import RIGHT, WRONG, nearest_mates
-from striate.doctor.evidence.answers import asks_for
+from striate.doctor.evidence.answers import asks_for, loss_of_batch
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -61,7 +61,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if min(len(pulled), len(pushed)) < _FEWEST:
         raise NoEvidence("no loss pulls some pairs of embeddings together and pushes others apart")
     nearer, error = _nearer(pulled, pushed)
-    if nearer > 0.5 - _ERRORS * error:
+    if nearer > 0.5 - _ERRORS * error or _are_of_one_kind(evidence):
         return
     yield CHECK.finding(
         severity="error",
@@ -72,6 +72,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         remedy="anchor, positive, negative in this order: `nn.TripletMarginLoss()(anchor, positive, negative)`; of "
         "pairs the label of equal ones where the loss pulls: `nn.CosineEmbeddingLoss()(a, b, 2 * same.float() - 1)`",
     )
+
+
+def _are_of_one_kind(evidence: Evidence) -> bool:
+    """Whether samples come in pairs and the loss asks for no number of a pair, as of views: those that are near are
+    pulled little, and may be pushed."""
+    batch = evidence.train.raw[0]
+    if any(len(sets.outputs) != 2 for sets in evidence.embeddings):
+        return False
+    numbers = [path for path, tensor in leaves(batch) if tensor.ndim and tensor[:1].numel() == 1]
+    own = loss_of_batch(evidence, None, batch)
+    changed = (altered(batch, path, lambda values: values.roll(1, 0)) for path in numbers)
+    return all(loss_of_batch(evidence, None, other) == own for other in changed)
 
 
 def _asks_for_few(evidence: Evidence) -> Finding | None:
