@@ -14,6 +14,7 @@ from test_met_in_triplets import step_of_triplets
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.script.training_loop import find_loop
 
@@ -104,3 +105,20 @@ def test_pairs_of_which_the_loss_asks_no_label_are_of_one_kind(labeled: bool) ->
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
     said = asked_or_silent(PAIRS_SWAPPED, model, DataLoader(TensorDataset(one, other, equal), 32), **options)
     assert [one.code for one in said] == ["loss.pairs-swapped"] * labeled
+
+
+@pytest.mark.parametrize("size", [1000.0, 1.0])
+def test_quantiles_of_a_target_with_an_axis_of_its_own(size: float) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(320, 8)
+    wanted = torch.tensor([0.1, 0.5, 0.9])
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        error = batch[1] - model(batch[0])
+        return stepped(model, torch.maximum(wanted * error, (wanted - 1) * error).mean(), optimizer)
+
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 3e-3), "step": step}
+    train = DataLoader(TensorDataset(x, size * (x[:, :1] + 4 * (size > 1))), 32)
+    said = asked_or_silent(TARGET_SCALE, model, train, **options)
+    assert [one.code for one in said] == ["data.target-scale"] * (size > 1)

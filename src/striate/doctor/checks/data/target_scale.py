@@ -119,7 +119,7 @@ def _of_quantiles(evidence: Evidence) -> Finding | None:
     if y is None or path is None or not y.is_floating_point() or evidence.calls.losses or trial.error is not None:
         return None
     found = quantiles_asked(evidence) if float(y.double().square().mean()) > _FAR**2 else None
-    if found is None or found.asked is not None or found.outputs.shape[1:-1] != y.shape[1:]:
+    if found is None or found.asked is not None or found.outputs[..., :1].numel() != len(found.outputs) * y[0].numel():
         return None
     size, reached = float(y.double().square().mean().sqrt()), float(found.outputs.square().mean().sqrt())
     if size < _FAR * reached:
