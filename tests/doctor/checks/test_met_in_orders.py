@@ -12,8 +12,10 @@ import torch
 from test_met_in_second_heads import asked_or_silent, stepped
 from test_met_in_triplets import step_of_triplets
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.script.training_loop import find_loop
@@ -122,3 +124,27 @@ def test_quantiles_of_a_target_with_an_axis_of_its_own(size: float) -> None:
     train = DataLoader(TensorDataset(x, size * (x[:, :1] + 4 * (size > 1))), 32)
     said = asked_or_silent(TARGET_SCALE, model, train, **options)
     assert [one.code for one in said] == ["data.target-scale"] * (size > 1)
+
+
+@pytest.mark.parametrize(("order", "wrong"), [("kinds", True), ("chance", False), ("lengths", False)])
+def test_tagged_sentences_in_the_order_of_their_kinds(order: str, wrong: bool) -> None:
+    """Not in that of their lengths, though long ones have more tags."""
+    torch.manual_seed(0)
+    length, kind = torch.randint(3, 13, (480,)), torch.arange(480) // 120
+    words = torch.randint(1, 9, (480, 12))
+    tags = torch.where(words < 4, kind[:, None] % 4, 4)
+    by = {"kinds": torch.arange(480), "chance": torch.randperm(480), "lengths": length.argsort()}[order]
+    batches = []
+    for rows in by.split(32):
+        width = int(length[rows].max())
+        beyond = torch.arange(width) >= length[rows, None]
+        batches.append((words[rows, :width].masked_fill(beyond, 0), tags[rows, :width].masked_fill(beyond, -100)))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+        return stepped(model, loss, optimizer)
+
+    model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 5))
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
+    said = asked_or_silent(NOT_SHUFFLED, model, batches, **options)
+    assert [one.code for one in said] == ["data.not-shuffled"] * wrong

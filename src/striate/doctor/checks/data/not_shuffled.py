@@ -12,6 +12,7 @@ from striate.doctor.checks.data.looking import score
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import class_losses, next_token_targets
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaf, leaves
 from striate.records import Finding
@@ -21,10 +22,12 @@ WINDOW = 16
 LIKE, ALIKE = 0.2, 0.5
 GAIN = 0.05
 _FEWEST, _EACH = 48, 5
+_TAGS, _MOST_TAGS = "set of tags", 64
 THRESHOLD = (
     f"{ALIKE:g} of the variance of the targets lies between stretches of a batch ({WINDOW} samples at least), not "
     f"within: 0 is an order by chance, 1 sorted; from {LIKE:g} where shuffled batches learn better by {GAIN:g}, or, of "
-    "a network that gives no classes, where all samples of a class are followed by all of the next"
+    "a network that gives no classes, where all samples of a class are followed by all of the next; of sequences with "
+    "a class for each place, of which classes they have"
 )
 
 
@@ -32,7 +35,9 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     numbers, what = _numbers(evidence)
     is_class = what == "class"
     targets = torch.nn.functional.one_hot(numbers - numbers.min()).double() if is_class else numbers[:, None]
-    if not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
+    if what == _TAGS:
+        targets, numbers = numbers, numbers.unique(dim=0, return_inverse=True)[1]
+    if is_class and not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
         yield _told(
             evidence, f"the first {several(len(targets), 'sample is', 'samples are')} all of one class", "error"
         )
@@ -62,16 +67,18 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
 
 def _numbers(evidence: Evidence) -> tuple[torch.Tensor, str]:
     """What each sample's target is, and `class` or `target`; the class that a loss is given, where a sample has a box
-    or the like beside it. Raises NoEvidence where there is no such number."""
+    or the like beside it; or which tags a sample has (N, K). Raises NoEvidence where there is none of these."""
     samples = evidence.samples
     with suppress(NoEvidence):
         return samples.labels, "class"
     try:
         return samples.values, "target"
     except NoEvidence:
-        if (labels := _class_among_targets(evidence)) is None:
+        if (labels := _class_among_targets(evidence)) is not None:
+            return labels, "class"
+        if (tags := _tags(evidence)) is None:
             raise
-        return labels, "class"
+        return tags, _TAGS
 
 
 def _class_among_targets(evidence: Evidence) -> torch.Tensor | None:
@@ -84,6 +91,22 @@ def _class_among_targets(evidence: Evidence) -> torch.Tensor | None:
             found = [part.cpu() for batch in raw if (part := leaf(batch, path)) is not None]
             return torch.cat(found).long() if len(found) == len(raw) else None
     return None
+
+
+def _tags(evidence: Evidence) -> torch.Tensor | None:
+    """Which class numbers each sample has (N, K), where there is one for each place of a sequence, and not the next
+    token; None elsewhere, and where samples lie in the order of their lengths: long ones have more kinds."""
+    path, call = evidence.samples.y_path, next(class_losses(evidence), None)
+    found = [None if path is None else leaf(batch, path) for batch in evidence.train.raw]
+    tags = [t.cpu() for t in found if t is not None and t.ndim == 2 and not t.is_floating_point()]
+    if call is None or len(tags) < len(found) or tags[0].numel() != call.target.numel():
+        return None
+    kinds = torch.cat([part[part != call.ignored] for part in tags]).unique()
+    lengths = torch.cat([(part != call.ignored).sum(1) for part in tags])[:, None].double()
+    by_length = between_stretches(lengths, max(WINDOW, int(evidence.train.largest))) >= LIKE
+    if by_length or len(kinds) > _MOST_TAGS or next_token_targets(evidence) is not None:
+        return None
+    return torch.cat([(part[..., None] == kinds).any(1) for part in tags]).double()
 
 
 def _one_after_the_other(evidence: Evidence, labels: torch.Tensor) -> bool:
