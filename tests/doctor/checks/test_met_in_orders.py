@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from test_met_in_galleries import Embedding
 from test_met_in_second_heads import asked_or_silent, stepped
-from test_met_in_triplets import step_of_triplets
+from test_met_in_triplets import Triplets, step_of_triplets
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
@@ -148,3 +150,27 @@ def test_tagged_sentences_in_the_order_of_their_kinds(order: str, wrong: bool) -
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
     said = asked_or_silent(NOT_SHUFFLED, model, batches, **options)
     assert [one.code for one in said] == ["data.not-shuffled"] * wrong
+
+
+class Noisy(Triplets):
+    """With noise before the numbers are clamped."""
+
+    def __init__(self, images: Tensor, labels: Any, size: float) -> None:
+        super().__init__(images, labels)
+        self.size = size
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        given = super().__getitem__(number)
+        return tuple((part + self.size * torch.randn_like(part)).clamp(0, 1) for part in given)
+
+
+@pytest.mark.parametrize(("size", "wrong"), [(12.0, True), (0.05, False)])
+def test_noise_that_is_clamped_is_no_larger_than_images(size: float, wrong: bool) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.rand(240, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3), torch.arange(240) % 3
+    train = DataLoader(Noisy(images[:160], labels[:160], size), 40)
+    val = DataLoader(TensorDataset(images[160:], labels[160:]), 40)
+    model = Embedding()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets, "val": val}
+    said = asked_or_silent(AUGMENTATION, model, train, **options)
+    assert ["two draws of the same training sample" in one.measured for one in said] == [True] * wrong

@@ -256,18 +256,16 @@ def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
             "So small a part hardly shows what the label of the whole says.",
             "crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on",
         )
-    apart, values = _between_draws(evidence), float(plain.double().std())
+    apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
+    white, smooth = _with_neighbor(x), _with_neighbor(plain)
     # Else it is the scale of validation that differs, not noise that hides all: that leaves no value like its neighbor.
-    noisy = _with_neighbor(x) < max(_WHITE, _LESS_SMOOTH * _with_neighbor(plain))
-    if (
-        noisy
-        and x.shape[1:] == plain.shape[1:]
-        and apart > _NOISE * values > 0
-        and apart > _MOSTLY * float(x.double().std())
-    ):
+    noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
+    # Clamped to the range of images, noise is no larger than they are.
+    clamped = abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2
+    if x.shape[1:] == plain.shape[1:] and (noisy or clamped):
         return (
             f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
-            f"2), and all values of validation by {values:.3g}",
+            f"2), all values of training by {drawn:.3g} and of validation by {values:.3g}",
             "No move or crop of an image changes it so much: what is added drowns it.",
             "add less noise: a tenth of the standard deviation of the images, `x + 0.1 * x.std() * randn_like(x)`",
         )
@@ -476,7 +474,8 @@ AUGMENTATION = Check(
     "turned back; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
     f"deviation of validation and than {_MOSTLY:g} times that of training, whose values are half as like those "
-    "beside them as in validation, or less; or the step makes as much of smooth "
+    f"beside them as in validation, or less, or {_OF_NOISE:.0%} of the variance of training is another with each draw, "
+    "each value by itself, and that of validation is not; or the step makes as much of smooth "
     "samples, in which no value is like the one beside it; or views of each sample that are equal, "
     f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
     "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets; "
