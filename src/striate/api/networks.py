@@ -37,7 +37,7 @@ from striate.runs.plain_files import is_there, typed
 from striate.tasks.config import ByClass
 from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
-from striate.training.config_file import config_from_yaml
+from striate.training.config_file import config_from_yaml, read_yaml
 from striate.training.execution import measured_at_once
 from striate.training.measured import WITHOUT_LABELS
 from striate.training.own_names import how_to_resume, refuse_changed_network
@@ -161,8 +161,11 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
 def note_without_labels(path: Path) -> str:
     """A note on what the run or checkpoint at `path` predicts, where it learned no labels; empty otherwise."""
     with suppress(RunError, ConfigError):  # of a file without its run nobody knows
-        config = config_from_yaml(open_run(path).config)
-        if not config.auxiliary.task:
+        file = open_run(path).config
+        # To check all fields takes as long as to predict some pictures.
+        auxiliary = read_yaml(file).get("auxiliary")
+        config = None if isinstance(auxiliary, dict) and auxiliary.get("task", 1) else config_from_yaml(file)
+        if config is not None and not config.auxiliary.task:
             begin = f"striate train {pasted(config.data.source)} --weights {pasted(path)}"
             return f"{WITHOUT_LABELS}; a network that begins with these weights learns them: {begin}"
     return ""

@@ -404,8 +404,12 @@ def _disk_explained(run: RunDirectory, config: Config) -> Iterator[None]:
         yield
     except RunError as error:
         if isinstance(error.__cause__, OSError):
-            error.remedy = f"{remedy_in_place(error.remedy)}; then resume with: {how_to_resume(run.path, config)}"
+            _say_how_to_resume(error, run, config)
         raise
+
+
+def _say_how_to_resume(error: RunError, run: RunDirectory, config: Config) -> None:
+    error.remedy = f"{remedy_in_place(error.remedy)}; then resume with: {how_to_resume(run.path, config)}"
 
 
 @contextmanager
@@ -415,7 +419,7 @@ def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
         with memory_explained(config), terminating_interrupts():
             yield
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
-        error.remedy = f"{remedy_in_place(error.remedy)}; then resume with: {how_to_resume(run.path, config)}"
+        _say_how_to_resume(error, run, config)
         raise
     except Interrupted:
         raise

@@ -125,7 +125,7 @@ def _split(text: str) -> tuple[Path, str]:
 
 def _no_function_name(text: str) -> ModelError:
     path = text[: text.index(".py") + 3]
-    names = _functions_in(Path(path))
+    names = _functions_in(_parsed(Path(path)))
     expected = f"one of its functions behind a colon: {listed(names, 8)}" if names else "path/to/file.py:function"
     return ModelError(text, "no function name", expected, f"write {path}:{names[0] if names else 'build'}")
 
@@ -133,10 +133,12 @@ def _no_function_name(text: str) -> ModelError:
 def refuse_missing_name(text: str) -> None:
     """Raise ModelError where nothing in the file has the name behind the colon; the file is read, not run."""
     path, name = _split(text)
+    module = _parsed(path)
+    nodes = list(ast.walk(module))
     # What is defined, imported or assigned; a text may be a name, too: globals()["make"] = …
-    words = {getattr(node, key, None) for node in ast.walk(_parsed(path)) for key in ("name", "asname", "id")}
-    words |= {node.value for node in ast.walk(_parsed(path)) if isinstance(node, ast.Constant)}
-    names = _functions_in(path)
+    words = {getattr(node, key, None) for node in nodes for key in ("name", "asname", "id")}
+    words |= {node.value for node in nodes if isinstance(node, ast.Constant)}
+    names = _functions_in(module)
     if words & {name, "*"} or not names:
         return
     remedy = f"write {text.rpartition(':')[0]}:{nearest(name, names) or names[0]}"
@@ -151,9 +153,9 @@ def _parsed(path: Path) -> ast.Module:
         return ast.Module([], [])
 
 
-def _functions_in(path: Path) -> list[str]:
-    """Names of the functions that a file defines, or else of its classes; the file is read, not run."""
-    body = _parsed(path).body
+def _functions_in(module: ast.Module) -> list[str]:
+    """Names of the functions that a file defines, or else of its classes."""
+    body = module.body
     functions = [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     return functions or [node.name for node in body if isinstance(node, ast.ClassDef)]
 

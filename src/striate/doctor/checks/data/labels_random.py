@@ -211,17 +211,18 @@ def _is_numeric(value: object) -> bool:
 def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
     (N,): parts of classes; None of other batches, and where images are others in each pair."""
-    paths = {path: tensor.ndim for path, tensor in leaves(batches[0])}
-    grids, told = ([gathered(batches, p) for p, ndim in paths.items() if ndim == wanted] for wanted in (4, 1))
-    if len(grids) != 2 or len(told) != 1 or told[0] is None or sorted(told[0].unique().tolist()) != [0, 1]:
+    pictures, answers = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
+    if len(pictures) != 2 or len(answers) != 1:
         return None
-    one, other = grids
-    if one is None or other is None or one.shape != other.shape:
+    one, other, told = (gathered(batches, path) for path in (*pictures, *answers))
+    if one is None or other is None or told is None or one.shape != other.shape:
+        return None
+    if sorted(told.unique().tolist()) != [0, 1]:
         return None
     images = torch.cat([one, other])
     first, count = copies_in(images), len(one)
     for value in (1, 0):  # some call 1 what is different
-        same = (told[0] == value).nonzero().flatten()
+        same = (told == value).nonzero().flatten()
         links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
         parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
         rows = first.unique()

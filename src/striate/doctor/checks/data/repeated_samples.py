@@ -266,8 +266,9 @@ def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
 
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
     """Samples of several inputs, an image among them, of which everything is equal to that of a training sample."""
-    known, x = _side_by_side(evidence.train.raw), _side_by_side(evidence.val.raw)
-    if not is_grid(evidence.samples.inputs) or known is None or x is None or known.shape[1:] != x.shape[1:]:
+    images = is_grid(evidence.samples.inputs)
+    known, x = (_side_by_side(part.raw) if images else None for part in (evidence.train, evidence.val))
+    if known is None or x is None or known.shape[1:] != x.shape[1:]:
         raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
     count = int((same_in(x, known) >= 0).sum())
     if count >= max(LEAK_FEWEST, LEAK_SHARE * len(x)):
