@@ -1,9 +1,9 @@
 """What tells one data set from another: a run goes on only with the data that it began with.
 
-There are two sorts. That of inputs in memory is a hash of the pixels themselves. Inputs that are packed or streamed
-would have to be decoded or read from the disk for that at every start; theirs, beginning with "contents-", is a hash
-of the files that they are decoded from. A run that has a fingerprint of one sort is compared by that sort wherever its
-inputs lie now.
+There are two sorts. That of arrays is a hash of the values themselves, as it is of whatever is never packed or
+streamed. That of files of images and spectrograms begins with "contents-", and is a hash of the files that they are
+decoded from: these were hashed when they were first looked at, and it is the same wherever the inputs lie, in memory,
+in a pack or nowhere. A run that has a fingerprint of one sort is compared by that sort.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import numpy as np
 import torch
 
-from striate.data.config import Store
 from striate.data.dataset import Preparation, Split
 from striate.data.targets import arrays_of
 
@@ -25,14 +24,18 @@ Named = tuple[tuple[str, ...], tuple[str, ...], Preparation]
 
 
 def fingerprint_of(
-    splits: dict[str, Split], contents: dict[str, tuple[str, ...]], named: Named, store: Store, known: str | None = None
+    splits: dict[str, Split],
+    contents: dict[str, tuple[str, ...]],
+    named: Named,
+    of_files: bool,
+    known: str | None = None,
 ) -> str:
     """SHA-256 over inputs, targets and membership of every split, and over what the targets are called.
 
     `contents` are the digests of the samples of each split, `named` the classes, the names of numbers, and how inputs
-    are prepared. The sort is that of `known`, where there is one, else that of the `store`.
+    are prepared. The sort is that of `known`, where there is one, else "contents-" if `of_files`.
     """
-    by_contents = store != "memory" if known is None else known.startswith(_CONTENTS)
+    by_contents = of_files if known is None else known.startswith(_CONTENTS)
     classes, target_names, preparation = named
     words: list[object] = [classes, target_names]
     if by_contents:

@@ -23,9 +23,9 @@ from striate.machine.second_process import begin_forked, is_program
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WORTH = 2.0
-"""Seconds of work, as one thread would do it, for which processes are begun: on two cores they read CIFAR-10 from its
-archive in 4.8 s instead of 5.9, and on many threads soon wait for each other alone."""
+WORTH = 0.2
+"""Seconds of work, as one thread would do it, for which processes are begun: on two cores they take 0.03 s to begin,
+and then half of the time. 2,000 photographs are looked at in 0.15 s instead of 0.21, 8,000 in 0.56 instead of 1.02."""
 _PART = 0.05  # seconds of what is sent at once
 _MOST = 512  # items of it
 _FUNCTION: list[Callable[[Any], Any]] = []

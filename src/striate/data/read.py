@@ -230,6 +230,7 @@ def _assemble(
             told = inputs if own else torch.from_numpy(targets[rows])
             splits[name] = Split(inputs, told, torch.from_numpy(decoded.ids[rows]))
     membership = split | dict.fromkeys(unreadable, "unreadable")
+    of_files = store != "memory" or (listing.inputs is None and medium_of(preparation.kind).stored)
     data = Dataset(
         name=listing.name,
         source=listing.source,
@@ -240,7 +241,7 @@ def _assemble(
         preparation=preparation,
         rows=tuple(SplitRow(listing.paths[i], listing.labels[i], membership[i]) for i in sorted(membership)),
         fingerprint=fingerprint_of(
-            splits, contents, (classes, listing.target_names, preparation), store, known_fingerprint
+            splits, contents, (classes, listing.target_names, preparation), of_files, known_fingerprint
         ),
         features=listing.features,
         target_names=listing.target_names,
