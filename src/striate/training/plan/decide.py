@@ -30,6 +30,7 @@ from striate.wording import several
 
 _SHARE, _MOST = 0.015, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
+_TO_BEGIN = 0.85  # of that time a round may begin: it is ended, too
 _LEAST = 0.2  # seconds: less tells nothing
 _TRIAL_STEPS = 80  # that fit into the seconds that were asked for
 SHARED = "no plan was measured, since a copy of the network shares parts with the original"
@@ -133,7 +134,7 @@ def _plan(
         needed = _FEWEST_STEPS * found.whole
         if _too_long(work, found.whole, spent):
             return _untimed(work, request, found, offers, now, started)
-        budget = max(budget, spent + needed)
+        budget = max(_TO_BEGIN * budget, spent + needed)
     search = Search(found if seconds is not None else found.of_whole_batches, offers)
     chosen = search.run(max(0.0, budget - spent), expected, load=now, thorough=seconds is not None)
     record = _record(search, chosen, work, request, now, started)
