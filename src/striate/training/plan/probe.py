@@ -10,7 +10,7 @@ from striate.training.plan.agreement import Reference, reference_result
 from striate.training.plan.plan_table import Candidate
 from striate.training.plan.trial import Trials, on_cpu
 
-_FIRST, _MORE = 3, 16  # samples: a batch of large images may take half a minute
+_FIRST, _MORE = 4, 16  # samples: a batch of large images may take half a minute, and of three bf16 seems to disagree
 LONGEST = 0.25  # seconds of a trial step
 _ONCE = 0.2  # seconds of a step that is long enough to be taken once
 _FEWEST = 8
