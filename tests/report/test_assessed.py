@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_runs import classification, make_content, regression, task_of
+from torch.nn import functional
 
+from striate.data.annotations.captions import caption_rows
+from striate.data.dataset import SampleFacts
 from striate.records import Interval
 from striate.report.finish import of_task
 from striate.report.write import render_report
@@ -16,8 +20,15 @@ from striate.statistics.calibration import Calibration, ReliabilityBin, Temperat
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
 from striate.tasks.assessment import Assessment, Figures, Gap, Slice
+from striate.tasks.caption.baselines import captions_as_predictions
+from striate.tasks.caption.task import Caption
 from striate.tasks.classify.metrics import ClassificationMetrics, ClassMetrics, ConfusedPair, RankCurve
+from striate.tasks.embed.task import Embed
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.keypoints.task import Keypoints
+from striate.tasks.reconstruct.task import Reconstruct
 from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
+from striate.tasks.task import Task
 from striate.visualize.page_parts import Section
 
 SURE = Estimate(0.7, wilson(70, 100))
@@ -123,3 +134,33 @@ def test_a_regression(tmp_path: Path) -> None:
 
 def test_without_a_test_split_nothing_is_said() -> None:
     assert sections_of({}) == ()
+
+
+def predictions_of(task: str) -> tuple[Task, torch.Tensor, torch.Tensor]:
+    """A task, its predictions for 40 samples, and the targets."""
+    draw, labels = torch.Generator().manual_seed(0), torch.arange(40) % 4
+    if task == "caption":
+        rows = np.stack([caption_rows([["a", "red", "box", "here"]], 8)] * 40)
+        said = captions_as_predictions([["a", "box"]] * 40)
+        return Caption(("a", "red", "box", "here")), said, torch.from_numpy(rows)
+    if task == "embed":
+        vectors = functional.normalize(torch.eye(8)[labels] + 0.1 * torch.rand(40, 8, generator=draw))
+        return Embed(tuple("abcd"), (0,), 8), vectors, labels
+    if task == "keypoints":
+        points = torch.rand(40, 3, 4, generator=draw)
+        return Keypoints(("left", "right", "nose"), (40, 60), 0.4), points[..., :3] + 0.01, points
+    images = torch.randint(0, 256, (40, 1, 2, 2), generator=draw, dtype=torch.uint8)
+    return Reconstruct((1, 2, 2), "squared"), images / 300, images
+
+
+@pytest.mark.parametrize("name", ["caption", "embed", "keypoints", "reconstruct"])
+def test_parts_of_the_data_stand_there_once(name: str) -> None:
+    task, decoded, targets = predictions_of(name)
+    evaluation = Evaluation(
+        "made", "test", name, task.classes, 40, task.measure(decoded, targets), decoded.numpy(), targets.numpy(),
+        np.arange(40), brightness=np.arange(40, dtype=np.float32),
+    )  # fmt: skip
+    figures = task.assess(evaluation, SampleFacts(tuple(map(str, range(40)))), None, ())
+    known = Assessment(name, "made", (), None, None, {"test": figures})
+    sections = of_task(task, evaluation, known, ())["sections"]
+    assert [section.title for section in sections].count("Parts of the data") == 1

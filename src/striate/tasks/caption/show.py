@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.captions import LETTERS, captions_in
 from striate.tasks.caption.assess import cider_rows, said_words
-from striate.tasks.caption.metrics import BLEU, CaptionMetrics
+from striate.tasks.caption.metrics import CaptionMetrics
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import Images, Row, ranked_pictures, slices_section
+from striate.tasks.show import Images, Row, ranked_pictures
 from striate.visualize.canvas import main_title, new_figure, show_image
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.word_pictures import drawn_words
@@ -72,8 +72,8 @@ def caption_pictures(
 
 
 def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
-    """The captions with the lowest CIDEr-D, and parts of the data."""
+    """The captions with the lowest CIDEr-D."""
     rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "said", "true", "CIDEr-D"), rows)
     said = f"{figures.different:,} different captions are said of {several(figures.n, 'image')}."
-    return (Section("What is said", (said,), (table,)), *slices_section(figures, BLEU, of))
+    return (Section("What is said", (said,), (table,)),)

@@ -311,7 +311,7 @@ class Caption(Task):
         return caption_pictures(folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """What is said, and parts of the data."""
+        """What is said."""
         from striate.tasks.caption.show import caption_sections
 
         del assessment

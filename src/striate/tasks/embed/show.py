@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.tasks.embed.assess import HARDEST
-from striate.tasks.embed.metrics import RECALL, EmbeddingMetrics, SamplePair
+from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
 from striate.tasks.embed.retrieval import hardest_pairs, spread
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells, slices_section
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.charts import chart
 from striate.visualize.cluster_panels import cluster_panel
@@ -114,8 +113,7 @@ def _clicked(
 
 
 def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | None = None) -> tuple[Section, ...]:
-    """The ROC curve with the threshold, the hardest pairs, and parts of the data. `chosen`: the threshold's interval on
-    validation."""
+    """The ROC curve with the threshold, and the hardest pairs. `chosen`: the threshold's interval on validation."""
     ends = "" if chosen is None else f" (there its 95 % interval is {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
     said = (
@@ -139,7 +137,6 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
             " for one. The point: the threshold in use.",
             (Table("ROC curve", ("of two classes, taken for one", "of one class, found"), curve),),
         ),
-        *slices_section(replace(figures, figures={RECALL.key: figures.figures[RECALL.key]}), RECALL, of),
     )
 
 

@@ -377,7 +377,7 @@ class Embed(Task):
         return embedding_pictures(folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """ROC, the hardest pairs, and parts of the data."""
+        """ROC, and the hardest pairs."""
         from striate.tasks.embed.show import embedding_sections
 
         val = assessment.splits.get("val")

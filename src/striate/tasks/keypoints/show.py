@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.keypoints.assess import errors_of
-from striate.tasks.keypoints.metrics import NME, KeypointMetrics
-from striate.tasks.show import Images, Row, ranked_pictures, share_cells, slices_section
+from striate.tasks.keypoints.metrics import KeypointMetrics
+from striate.tasks.show import Images, Row, ranked_pictures, share_cells
 from striate.visualize.charts import chart
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.point_figures import points_figure
@@ -46,12 +46,8 @@ def point_pictures(
     return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="points.png")
 
 
-def point_sections(figures: KeypointMetrics, of: str) -> tuple[Section, ...]:
-    """The curve of PCK with each point's error, and parts of the data."""
-    return (_points_section(figures, of), *slices_section(figures, NME, of))
-
-
-def _points_section(figures: KeypointMetrics, of: str) -> Section:
+def points_section(figures: KeypointMetrics, of: str) -> Section:
+    """The curve of PCK, with each point's error."""
     rows: tuple[Row, ...] = tuple(
         (row.name, row.n, *share_cells(row.nme), *share_cells(row.pck)) for row in figures.points
     )

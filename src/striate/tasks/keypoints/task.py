@@ -454,11 +454,11 @@ class Keypoints(Task):
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
         """The curve of PCK, and each point."""
-        from striate.tasks.keypoints.show import point_sections
+        from striate.tasks.keypoints.show import points_section
 
         del assessment
         assert isinstance(figures, KeypointMetrics)
-        return point_sections(figures, of)
+        return (points_section(figures, of),)
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Four columns a point."""

@@ -17,8 +17,8 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline
 from striate.tasks.reconstruct.metrics import MSE, psnr
-from striate.tasks.show import ranked_pictures, slices_section
-from striate.visualize.page_parts import Picture, Section
+from striate.tasks.show import ranked_pictures
+from striate.visualize.page_parts import Picture
 from striate.visualize.reconstruction_figures import reconstructions_figure
 from striate.wording import several
 
@@ -64,8 +64,3 @@ def reconstruction_pictures(
         folder, evaluation, order, draw, said=said, names=names, at_random="reconstructions.png", shown=SHOWN,
         note=". The number is the mean squared error; in the last row bright is wrong.", drawn=SHOWN,
     )  # fmt: skip
-
-
-def sections(figures: PlainMetrics, of: str) -> tuple[Section, ...]:
-    """Parts of the data."""
-    return slices_section(figures, MSE, of)

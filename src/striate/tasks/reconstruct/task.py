@@ -20,7 +20,7 @@ from striate.layers.code import code_layer
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Assessment, Figures, PlainMetrics
+from striate.tasks.assessment import Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -29,7 +29,7 @@ from striate.tasks.reconstruct.doctor import reconstruction_findings
 from striate.tasks.reconstruct.head import CodedNetwork, as_autoencoder, encoder_layers
 from striate.tasks.reconstruct.metrics import METRICS, psnr, squared_errors
 from striate.tasks.task import Explained, Task
-from striate.visualize.page_parts import Picture, Section
+from striate.visualize.page_parts import Picture
 from striate.wording import number, several
 
 CODE = 32
@@ -239,13 +239,6 @@ class Reconstruct(Task):
 
         del images, target_names
         return reconstruction_pictures(folder, evaluation, self.rows_of(evaluation), names)
-
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """Parts of the data."""
-        from striate.tasks.reconstruct.show import sections
-
-        del assessment
-        return sections(figures, of) if isinstance(figures, PlainMetrics) else ()
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The error of each image."""
