@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,7 +12,7 @@ from made_boxes import LAYOUTS, made_images, write_coco, write_table
 from striate.api import convert_data
 from striate.cli import main
 from striate.data.config import DataConfig
-from striate.data.convert_boxes import LAYOUTS as TARGETS
+from striate.data.convert_boxes import BoxLayout
 from striate.data.listing import Listing
 from striate.data.sources.list_source import list_source
 from striate.errors import UsageError
@@ -30,7 +31,7 @@ def _said(listing: Listing) -> dict[str, tuple[str | None, list]]:
 def test_each_layout_becomes_each_other_and_back(layout: str, tmp_path: Path) -> None:
     source = LAYOUTS[layout](tmp_path / "data", made_images(12))
     known = list_source(DataConfig(source=str(source)))
-    for to in TARGETS:
+    for to in get_args(BoxLayout):
         written = convert_data(source, to, tmp_path / to)
         assert written.lost == ()
         again = list_source(DataConfig(source=str(written.data)))

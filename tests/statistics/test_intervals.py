@@ -36,9 +36,5 @@ def test_formula(case):
     assert 0 <= interval.low <= p <= interval.high <= 1
 
 
-def test_a_higher_level_is_wider():
-    assert wilson(97, 100, 0.99).low < wilson(97, 100).low < wilson(97, 100).high < wilson(97, 100, 0.99).high
-
-
 def test_nothing_is_known_without_samples():
     assert (wilson(0, 0).low, wilson(0, 0).high) == (0.0, 1.0)

@@ -14,7 +14,7 @@ from striate.errors import NonFiniteLoss
 from striate.training.events import EpochDone, EpochRow, StepDone
 from striate.training.nonfinite import detect
 from striate.training.nonfinite.detect import refuse_nonfinite_state, refuse_only_skipped
-from striate.training.nonfinite.locate import first_nonfinite, place_of_nonfinite
+from striate.training.nonfinite.locate import place_of_nonfinite
 from striate.training.prepare import Prepared, prepare
 
 PLAIN = {"execution__plan": "plain", "execution__device": "cpu", "batch": 64}
@@ -172,7 +172,7 @@ def test_a_layer_whose_forward_is_infinite_for_one_sample_names_its_row() -> Non
         module[1].weight.fill_(2.0)
     place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
     assert (place.layer, place.rows) == ("1", (2,))
-    assert "output of 1 (Linear)" in first_nonfinite(module, inputs)
+    assert "output of 1 (Linear)" in place.words
 
 
 def test_what_the_optimizer_remembers_is_looked_at_before_a_checkpoint() -> None:

@@ -28,7 +28,6 @@ from striate.errors import DataError, pasted
 from striate.wording import several
 
 BoxLayout = Literal["coco", "voc", "yolo", "csv"]
-LAYOUTS: tuple[BoxLayout, ...] = ("coco", "voc", "yolo", "csv")
 
 
 @dataclass(frozen=True)

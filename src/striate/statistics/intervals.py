@@ -21,13 +21,13 @@ METHOD = "Wilson"
 LEVEL = 0.95
 
 
-def wilson_ends(share: Any, number: Any, level: float = LEVEL) -> tuple[Any, Any]:
+def wilson_ends(share: Any, number: Any) -> tuple[Any, Any]:
     """Both ends of the Wilson score interval of a share of `number` samples, which need not be whole; or of arrays.
 
     Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and stays honest where p is 0 or 1.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
-    z = NormalDist().inv_cdf(0.5 + 0.5 * level)
+    z = NormalDist().inv_cdf(0.5 + 0.5 * LEVEL)
     twice = 2 * (number + z**2)
     center = (2 * number * share + z**2) / twice
     half = z / twice * np.sqrt(4 * number * share * (1 - share) + z**2)
@@ -35,26 +35,26 @@ def wilson_ends(share: Any, number: Any, level: float = LEVEL) -> tuple[Any, Any
     return np.clip(center - half, 0.0, share), np.clip(center + half, share, 1.0)
 
 
-def wilson(hits: int, n: int, level: float = LEVEL) -> Interval:
+def wilson(hits: int, n: int) -> Interval:
     """The Wilson score interval of the proportion `hits / n`. Without samples (n = 0) nothing is known: [0, 1]."""
     if n == 0:
-        return Interval(0.0, 1.0, level, METHOD)
-    low, high = wilson_ends(hits / n, n, level)
-    return Interval(float(low), float(high), level, METHOD)
+        return Interval(0.0, 1.0, LEVEL, METHOD)
+    low, high = wilson_ends(hits / n, n)
+    return Interval(float(low), float(high), LEVEL, METHOD)
 
 
-def f1_interval(hits: int, others: int, level: float = LEVEL) -> Interval:
+def f1_interval(hits: int, others: int) -> Interval:
     """The interval of F1 = 2 hits / (2 hits + others), `others` being samples of the class missed or wrongly taken.
 
     Of the samples that are of the class or were taken for it, the share J that is both is a proportion, with Wilson's
     interval; F1 = 2J / (1 + J) rises with it.
     """
-    both = wilson(hits, hits + others, level)
+    both = wilson(hits, hits + others)
     low, high = (2 * end / (1 + end) for end in (both.low, both.high))
-    return Interval(low, high, level, "Wilson, of the overlap")
+    return Interval(low, high, LEVEL, "Wilson, of the overlap")
 
 
-def auc_interval(auc: float, positives: float, negatives: float, level: float = LEVEL) -> Interval:
+def auc_interval(auc: float, positives: float, negatives: float) -> Interval:
     """The score interval of an area under a ROC curve, in 0 to 1 also where the area is 1.
 
     Source: R. G. Newcombe, "Confidence intervals for an effect size measure based on the Mann–Whitney statistic. Part
@@ -62,7 +62,7 @@ def auc_interval(auc: float, positives: float, negatives: float, level: float = 
     """
     from scipy.optimize import brentq  # takes half a second to load
 
-    z = NormalDist().inv_cdf(0.5 + level / 2)
+    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
     more = (positives + negatives) / 2 - 1
 
     def variance(area: float) -> float:
@@ -74,22 +74,20 @@ def auc_interval(auc: float, positives: float, negatives: float, level: float = 
     # At the area itself the distance is below zero, at 0 and 1, where the variance is 0, above.
     low = 0.0 if auc <= 0 else brentq(distance, 0, min(auc, 1 - 1e-12))
     high = 1.0 if auc >= 1 else brentq(distance, max(auc, 1e-12), 1)
-    return Interval(float(low), float(high), level, "Newcombe")
+    return Interval(float(low), float(high), LEVEL, "Newcombe")
 
 
-def average_precision_interval(average_precision: float, positives: int, level: float = LEVEL) -> Interval:
+def average_precision_interval(average_precision: float, positives: int) -> Interval:
     """The interval of an average precision, which varies about as a proportion of the positives does; in Wilson's form.
 
     Source: K. Boyd, K. H. Eng and C. D. Page, "Area under the precision-recall curve: point estimates and confidence
     intervals", ECML 2013 (the binomial interval).
     """
-    low, high = wilson_ends(average_precision, positives, level)
-    return Interval(float(low), float(high), level, "binomial")
+    low, high = wilson_ends(average_precision, positives)
+    return Interval(float(low), float(high), LEVEL, "binomial")
 
 
-def sum_interval(
-    values: Sequence[float], intervals: Sequence[Interval], weights: Sequence[float], level: float = LEVEL
-) -> Interval:
+def sum_interval(values: Sequence[float], intervals: Sequence[Interval], weights: Sequence[float]) -> Interval:
     """The interval of Σ weight × value of independent values, from the intervals of each; weights may be negative.
 
     Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
@@ -101,7 +99,7 @@ def sum_interval(
         if weight < 0:
             down, up = -up, -down
         below, above, total = below + down * down, above + up * up, total + weight * value
-    return Interval(total - math.sqrt(below), total + math.sqrt(above), level, "MOVER")
+    return Interval(total - math.sqrt(below), total + math.sqrt(above), LEVEL, "MOVER")
 
 
 RESAMPLES, FEWEST = 1000, 200

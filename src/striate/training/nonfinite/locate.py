@@ -82,11 +82,6 @@ def place_of_nonfinite(module: nn.Module, inputs: torch.Tensor, again: Callable[
     return watch.found() or Place("every layer's output and gradient is finite: the loss itself, or a sum, overflows")
 
 
-def first_nonfinite(module: nn.Module, inputs: torch.Tensor) -> str:
-    """`place_of_nonfinite` of a forward pass alone, in words."""
-    return place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs))).words
-
-
 @contextmanager
 def _watched(module: nn.Module) -> Iterator[_Watch]:
     watch = _Watch()

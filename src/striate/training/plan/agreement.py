@@ -51,12 +51,10 @@ _SMALL = 0.02  # of the whole gradient's norm: what a tensor is held to at least
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a candidate is from plain fp32, as shares: errors of loss and outputs, of the whole gradient, and of the
-    tensor of it that is nearest to its limit, named `worst`. `identical`: not a bit differs. `why`: what goes too far,
-    empty where nothing does."""
+    """How far a candidate is from plain fp32, as shares: errors of the whole gradient, and of the tensor of it that is
+    nearest to its limit, named `worst`. `identical`: not a bit differs. `why`: what goes too far, empty where nothing
+    does."""
 
-    loss: float
-    outputs: float
     gradient: float
     worst: str
     worst_error: float
@@ -129,10 +127,10 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
     loss = abs(float(result.loss - plain.loss)) / max(abs(float(plain.loss)), 1e-3)
     outputs = relative_error(result.outputs, plain.outputs)
     if not plain.gradients:
-        return Agreement(loss, outputs, 1.0, "", 1.0, False, "no gradient to compare: no weight learns")
+        return Agreement(1.0, "", 1.0, False, "no gradient to compare: no weight learns")
     lost = sorted(set(plain.gradients) ^ set(result.gradients))
     if lost:
-        return Agreement(loss, outputs, 1.0, lost[0], 1.0, False, f"another set of gradients: {lost[0]}")
+        return Agreement(1.0, lost[0], 1.0, False, f"another set of gradients: {lost[0]}")
     norms = plain.norms
     size = _root_of_squares(norms.values())
     worst, pressure, worst_error = "", -1.0, 0.0
@@ -155,7 +153,7 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
     elif not pressure <= 1:
         why = f"gradient of {worst} off by {worst_error:.2g}, {worst_error / pressure:.2g} allowed"
     same = whole == 0 and _identical(result, plain)
-    return Agreement(loss, outputs, whole / max(size, 1e-12), worst, worst_error, same, why)
+    return Agreement(whole / max(size, 1e-12), worst, worst_error, same, why)
 
 
 def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Result:
