@@ -124,6 +124,12 @@ def test_an_interval_rules_out_zero_where_the_test_does():
     assert plain.interval.method == "paired bootstrap"
 
 
+def test_runs_that_predict_the_same_have_no_interval():
+    rows = np.random.default_rng(0).random(30)
+    found = difference_of_rows(rows, rows.copy(), lambda first, second: float(second.mean() - first.mean()))
+    assert (found.p_value, found.interval, found.variance) == (1.0, None, None)
+
+
 @pytest.mark.slow
 def test_intervals_cover_the_truth():
     """Pairs that differ on 6 % and 3 % of all: of 400 intervals about 95 % hold the 3 points."""

@@ -39,9 +39,11 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def paired_test(
     theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator
 ) -> tuple[float, Interval | None]:
-    """The p-value of a difference by permutations, and from 20 samples on its interval by bootstrap. Where one of them
-    rules out 0 and the other does not, the bootstrap is wrong (of a few samples that decide, it is too narrow): the
-    interval is what the permutations leave open."""
+    """The p-value of a difference by permutations, and from 20 samples on its interval by bootstrap; none where no
+    sample differs, since every draw is 0. Where one of them rules out 0 and the other does not, the bootstrap is wrong
+    (of a few samples that decide, it is too narrow): the interval is what the permutations leave open."""
+    if np.array_equal(theirs, ours):
+        return 1.0, None
     p, reach = _permuted(theirs, ours, lead, rng)
     if len(ours) < FEW:
         return p, None
@@ -107,9 +109,9 @@ class Difference:
     """By how much the first of two networks is better (negative: worse) on the same `n` samples.
 
     `value` in the units of the headline metric, shares as 0 to 1. `interval` (95 %) with its method, None for fewer
-    than 20 numbers or masks. `p_value` by `test`. `variance`: of what one sample adds to `value`, so that
-    `value` has a standard error of √(variance / n); None where there is no interval. `differing`: samples on which one
-    of the two alone is right, for classes.
+    than 20 numbers or masks, or where all are the same. `p_value` by `test`. `variance`: of what one sample adds to
+    `value`, so that `value` has a standard error of √(variance / n); None where there is no interval. `differing`:
+    samples on which one of the two alone is right, for classes.
     """
 
     n: int

@@ -155,8 +155,8 @@ class BaselineComparison:
 
     `difference` is in the network's favor where positive: samples that it alone has right minus those that the
     baseline alone has right (classes), else how much better its headline metric is. `p_value` of McNemar's exact test
-    for classes, of a paired permutation test for others; `interval` (95 %) of the difference by `paired_test`
-    for 20 samples or more, else None. `beats`: the difference is positive and more than noise.
+    for classes, of a paired permutation test for others; `interval` (95 %) of the difference by
+    `paired_test`, or None. `beats`: the difference is positive and more than noise.
     """
 
     baseline: str
