@@ -16,6 +16,7 @@ from striate.data.listing import as_number
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
 from striate.tasks.assessment import Slice
+from striate.wording import several
 
 FEWEST = 20
 """Smaller splits are not cut."""
@@ -124,3 +125,10 @@ def judged_slices(
         Slice(group.by, group.name, int(group.members.sum()), figure, p, bool(level < LEVEL))
         for group, (figure, p), level in zip(groups, measured, corrected, strict=True)
     )
+
+
+def too_few(n: int) -> tuple[str, ...]:
+    """The sentence on a split of `n` samples that has neither intervals nor slices; nothing for larger ones."""
+    if n >= FEWEST:
+        return ()
+    return (f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.",)

@@ -36,13 +36,12 @@ from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import ClassRow, Evaluation, only_class
 from striate.tasks.exported import Frame
 from striate.tasks.found import Found
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.marks import Marks, PositionMap
 from striate.tasks.metric import LOSS, Metric, shown_metrics
 from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import several
 
 Feature = Literal["vector", "map", "pyramid", "sequence"]
 """What a network offers and a task needs: (N, C), (N, C, *positions), several maps, or (N, length, C)."""
@@ -627,13 +626,12 @@ class Task:
         del temperature, names
         rows, figure = self.rows_of(evaluation), self.headline_figure()
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
-        few = f"{several(evaluation.n, 'sample is', 'samples are')} fewer than {FEWEST}."
         return PlainMetrics(
             self.metrics[0],
             evaluation.n,
             {self.headline: figure.estimate(rows)},
             figure.slices(groups, rows),
-            (f"No intervals and no slices: {few}",) if evaluation.n < FEWEST else (),
+            too_few(evaluation.n),
         )
 
     def gap(self, train: Evaluation, val: Evaluation) -> Gap:

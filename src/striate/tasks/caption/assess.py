@@ -15,10 +15,9 @@ from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.tasks.caption.metrics import CaptionMetrics, ImageCaption
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline
 from striate.tasks.keypoints.assess import grouped
-from striate.wording import several
 
 WORST = 10
 """So many images with the lowest CIDEr-D are named."""
@@ -105,7 +104,6 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
         )
         for k in order
     )
-    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     return CaptionMetrics(
         n=n,
@@ -113,7 +111,7 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
         different=len(set(map(tuple, said))),
         worst=worst,
         slices=headline.slices(groups, rows[:, :COUNTS]),
-        left_out=tuple(filter(None, (too_short(evaluation.split, said, true), few if n < FEWEST else ""))),
+        left_out=tuple(filter(None, (too_short(evaluation.split, said, true), *too_few(n)))),
     )
 
 

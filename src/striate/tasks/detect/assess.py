@@ -33,9 +33,8 @@ from striate.tasks.detect.average_precision import (
 )
 from striate.tasks.detect.metrics import ClassDetections, DetectionMetrics, ImageDetections
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Rows
-from striate.wording import several
 
 NEAR = 0.1
 """IoU from which on a wrong detection is badly placed, and below which nothing is there (Bolya et al. 2020)."""
@@ -201,7 +200,6 @@ def assess_detections(
         for k, (name, (hits, wrong, missed)) in enumerate(zip(names, by_class, strict=True))
     )
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
-    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
     return DetectionMetrics(
         n=n,
         figures={f"{of}{name}": figure for name, figure in figures.items()},
@@ -210,7 +208,7 @@ def assess_detections(
         mistakes=mistakes(evaluation.decoded, evaluation.targets, len(names), threshold, overlaps),
         worst=tuple(sorted(images, key=lambda image: (image.f1, -image.missed - image.wrong))[:WORST]),
         slices=headline.slices(groups, rows),
-        left_out=(few,) if n < FEWEST else (),
+        left_out=too_few(n),
     )
 
 

@@ -21,7 +21,7 @@ from striate.tasks.embed.retrieval import (
     verification_estimates,
 )
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
 from striate.wording import several
 
@@ -89,9 +89,8 @@ def _wrong(pairs: Pairs, threshold: float) -> tuple[float | None, float | None]:
 
 
 def _left_out(truth: Any) -> tuple[str, ...]:
-    n, said = len(truth), []
-    if n < FEWEST:
-        said.append(f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
+    n = len(truth)
+    said = [*too_few(n)]
     if n > PAIRED:
         said.append(f"Pairs are those of {several(PAIRED, 'sample')}, evenly spread, of {n:,}.")
     if n > QUERIES:

@@ -13,7 +13,7 @@ from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.keypoints.geometry import NEAR, relative_distances, visible
 from striate.tasks.keypoints.metrics import ImageNme, KeypointMetrics, PointMetrics
@@ -101,8 +101,7 @@ def assess_points(
         found = estimates(image_rows(errors[:, place : place + 1]), own_groups)
         points.append(PointMetrics(name, int((~np.isnan(errors[:, place])).sum()), found["nme"], found["pck"]))
     n = evaluation.n
-    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
-    left_out = [few] if n < FEWEST else []
+    left_out = [*too_few(n)]
     if unseen := int(np.isnan(errors).all(1).sum()):
         left_out.append(f"{several(unseen, 'image')} without a visible point count for nothing.")
     return KeypointMetrics(

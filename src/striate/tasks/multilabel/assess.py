@@ -13,7 +13,7 @@ from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, f1_interval, percentile_interval, wilson
 from striate.tasks.classify.decision import ClassChange, DecisionEffect
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.multilabel.metrics import LabelMetrics, MultilabelMetrics, SampleLabels
 from striate.tasks.multilabel.ranking import Ranking, drawn_weights, estimates_of, mean_of_known, one_of_many, opened
@@ -119,9 +119,8 @@ def assess_labels(
                      float(each[k]))
         for k in order
     )  # fmt: skip
-    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
     many = f"Which labels occur together is not in the record: {several(len(names), 'label')}, more than {MATRIX}."
-    left_out = ((few,) if n < FEWEST else ()) + ((many,) if len(names) > MATRIX else ())
+    left_out = too_few(n) + ((many,) if len(names) > MATRIX else ())
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     slices = headline.slices(groups, rows)
     return MultilabelMetrics(

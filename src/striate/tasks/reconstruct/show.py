@@ -14,13 +14,12 @@ from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.tasks.assessment import PlainMetrics
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline
 from striate.tasks.reconstruct.metrics import MSE, psnr
 from striate.tasks.show import ranked_pictures
 from striate.visualize.page_parts import Picture
 from striate.visualize.reconstruction_figures import reconstructions_figure
-from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,8 +40,7 @@ def assess_images(evaluation: Evaluation, facts: SampleFacts, headline: Headline
         "squared_error": Estimate(pixels * (mse.value or 0.0), summed),
     }
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
-    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
-    return PlainMetrics(MSE, n, figures, headline.slices(groups, rows), (few,) if n < FEWEST else ())
+    return PlainMetrics(MSE, n, figures, headline.slices(groups, rows), too_few(n))
 
 
 def reconstruction_pictures(

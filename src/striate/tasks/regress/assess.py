@@ -14,10 +14,9 @@ from striate.records import Interval
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, percentile_interval, resampled_means
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline
 from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics, r_squared
-from striate.wording import several
 
 RANGES, _RANGE = 5, 25
 """So many ranges of true values at most, of about 25 samples or more each."""
@@ -129,12 +128,11 @@ def assess_numbers(
     )
     named = tuple(names) or tuple(f"value {t + 1}" for t in range(truth.shape[1]))
     groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
-    few = f"{several(evaluation.n, 'sample is', 'samples are')} fewer than {FEWEST}."
     return RegressionMetrics(
         n=evaluation.n,
         figures=overall_figures(truth, predictions),
         targets=target_figures(truth, predictions, named),
         largest=largest_errors(truth, predictions, named, evaluation.ids, facts.paths),
         slices=headline.slices(groups, ((predictions - truth) ** 2).mean(1)),
-        left_out=(f"No intervals and no slices: {few}",) if evaluation.n < FEWEST else (),
+        left_out=too_few(evaluation.n),
     )

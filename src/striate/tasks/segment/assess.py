@@ -19,11 +19,10 @@ from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.tasks.accumulator import Sums
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.metrics import ClassPixels, ImageIou, SegmentationMetrics
-from striate.wording import several
 
 MOST_PIXELS = 200_000
 """So many pixels of a split are kept, about as many of each image."""
@@ -127,9 +126,7 @@ def assess_masks(
 
 
 def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[str, ...]:
-    sentences = []
-    if n < FEWEST:
-        sentences.append(f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
+    sentences = [*too_few(n)]
     if not probable:
         sentences.append("No calibration: saved masks have no probabilities.")
     elif temperature is None:

@@ -31,7 +31,7 @@ from striate.tasks.classify.task import Classify
 from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
-from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Rows
 from striate.tasks.metric import Metric
 from striate.tasks.multilabel.task import Multilabel
@@ -391,11 +391,9 @@ class Several(Task):
             targets[name] = task.assess(part, own, None, (name,))
             metric = task.metrics[0]
             answers[name] = f"{metric.name} {metric.text(part.metrics.get(metric.key))}, n = {part.n:,}"
-        few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
         groups = sample_groups(facts, n, brightness=evaluation.brightness)
-        left_out = (few,) if n < FEWEST else ()
         figures = {"error": headline.estimate(rows)}
-        return SeveralMetrics(n, figures, targets, answers, headline.slices(groups, rows), left_out)
+        return SeveralMetrics(n, figures, targets, answers, headline.slices(groups, rows), too_few(n))
 
     @classmethod
     def made(cls, kept: KeptPredictions) -> bool:
