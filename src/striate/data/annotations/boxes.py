@@ -128,13 +128,16 @@ class Boxes(AnnotationKind):
     def check(self, data: Dataset) -> None:
         """Each split has an object: of images without any there is nothing to measure."""
         for name, split in data.splits.items():
-            if not bool((split.targets[:, :, CLASS] >= 0).any()):
+            if not self._has_object(split.targets):
                 raise DataError(
                     f"data {data.source}",
                     f"no object in the {several(len(split), 'image')} of {name}",
                     "at least one in each split",
                     "move images with objects there, or let striate split: give no splits",
                 )
+
+    def _has_object(self, targets: Any) -> bool:
+        return bool((targets[:, :, CLASS] >= 0).any())
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
         """`2,784 objects of 3 classes: RBC (2,421), …`."""

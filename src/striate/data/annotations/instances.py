@@ -13,7 +13,6 @@ from striate.data.annotations.annotation import AnnotationKind
 from striate.data.annotations.boxes import CLASS, NO_OBJECT, Boxes
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.box_records import Boxed
-from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.mask_codes import painted
 from striate.data.media.medium import Placement
@@ -74,16 +73,8 @@ class Instances(Boxes):
         assert targets is not None
         return targets
 
-    def check(self, data: Dataset) -> None:
-        """Each split has an object: of images without any there is nothing to measure."""
-        for name, split in data.splits.items():
-            if not bool(split.targets.any()):
-                raise DataError(
-                    f"data {data.source}",
-                    f"no object in the {several(len(split), 'image')} of {name}",
-                    "at least one in each split",
-                    "move images with objects there, or let striate split: give no splits",
-                )
+    def _has_object(self, targets: Any) -> bool:
+        return bool(targets.any())
 
 
 def _numbered(listing: Listing, number: int, classes: dict[str, int], size: tuple[int, int]) -> NDArray[np.int32]:

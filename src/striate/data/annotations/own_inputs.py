@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
 from striate.data.listing import Listing, class_numbers, order_classes
-from striate.data.media.medium import Preparation
 from striate.errors import DataError
 
 CLASS = "class"
@@ -67,19 +66,3 @@ class OwnInputs(AnnotationKind):
             return [0] * len(ids)
         numbers: list[int] = class_numbers([labels[i] for i in ids], order_classes(labels)).tolist()
         return numbers
-
-    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-        """Nothing: all images count alike."""
-        del folds, units
-        return np.zeros(len(targets), np.int64)
-
-    def match(
-        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
-    ) -> tuple[Listing, tuple[str, ...]]:
-        """All images fit."""
-        del classes, preparation
-        return listing, ()
-
-    def check_count(self, listing: Listing, targets: int) -> None:
-        """The number of pixels follows from the shape of the inputs, which is compared elsewhere."""
-        del listing, targets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -270,11 +270,6 @@ class TargetColumns(AnnotationKind):
                 strata: list[int] = np.where(known.numpy(), numbers, len(column.classes) + 1).tolist()
                 return strata
         return [0] * len(ids)
-
-    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-        """None: targets say nothing of their columns."""
-        del folds, units
-        return np.zeros(len(targets), np.int64)
 
     def match(
         self, listing: Listing, classes: tuple[str, ...], preparation: Preparation

@@ -372,10 +372,10 @@ class Medium:
         return inputs.astype(np.float32)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """One sample as `predict` takes it, as a raw input: an array of exactly the input's shape; media of files take
-        paths too. Raises DataError."""
+        """One sample as `predict` takes it, as a raw input: a path, which is decoded, or an array of exactly the
+        input's shape. Raises DataError."""
         if isinstance(given, str | Path):
-            raise self.no_files(str(given), preparation)
+            return self.decode(Path(given), str(given), preparation)
         if hasattr(given, "getexif"):
             raise self.no_files("a PIL image", preparation)
         raw, shape, dtype = np.asarray(given), preparation.input_shape, np.dtype(self.dtype)

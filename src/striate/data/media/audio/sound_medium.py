@@ -125,8 +125,6 @@ class Sounds(Medium):
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """A path; a waveform (samples,) at the rate of the inputs, of any length; or an array of the input's shape."""
-        if isinstance(given, str | Path):
-            return self.decode(Path(given), str(given), preparation)
         if np.ndim(given) == 1 and not hasattr(given, "getexif"):
             raw = np.asarray(given, np.float32)
             return self.input_of(centered(raw, preparation.samples), preparation)

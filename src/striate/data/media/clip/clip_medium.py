@@ -149,12 +149,6 @@ class Clips(Medium):
         chosen = [given[number] for number in even_places(len(given), count)]
         return np.stack([place(frame, (size[0], size[1]), preparation.fit) for frame in chosen], 1)
 
-    def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """A path, of a film or a folder of frames; or an array of the input's shape."""
-        if isinstance(given, str | Path):
-            return self.decode(Path(given), str(given), preparation)
-        return super().prepare(given, preparation)
-
     def plan(
         self, source: str, inputs: NDArray[Any] | None, headers: Sequence[ClipHeader], config: DataConfig
     ) -> Planned:

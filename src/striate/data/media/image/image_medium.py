@@ -193,8 +193,6 @@ class Images(Medium):
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """A path, a PIL image, or an array of exactly the input's shape."""
-        if isinstance(given, str | Path):
-            return decode_image(Path(given), str(given), preparation)
         if hasattr(given, "getexif"):
             return prepare_image(given, "a PIL image", preparation)
         return super().prepare(given, preparation)

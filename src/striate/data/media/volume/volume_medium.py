@@ -138,12 +138,6 @@ class Volumes(Medium):
         values = np.stack([_intensities(one, preparation) for one in given])
         return _centered(values, preparation.input_shape[1:], 0)
 
-    def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """A path, or an array of exactly the input's shape."""
-        if isinstance(given, str | Path):
-            return self.decode(Path(given), str(given), preparation)
-        return super().prepare(given, preparation)
-
     # Masks
 
     def mask_size(self, header: VolumeHeader) -> tuple[int, ...]:
