@@ -131,6 +131,20 @@ def test_coco_keypoints_of_images_with_one_object(tmp_path: Path) -> None:
         list_source(DataConfig(source=str(file)))
 
 
+def test_of_images_of_one_name_that_of_the_split_of_the_file_is_meant(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / split / "a.png")
+        document = {
+            "images": [{"id": 0, "file_name": "a.png"}],
+            "categories": [{"id": 1, "name": "face", "keypoints": ["eye"]}],
+            "annotations": [{"id": 1, "image_id": 0, "category_id": 1, "keypoints": [1, 2, 2]}],
+        }
+        (tmp_path / f"person_keypoints_{split}.json").write_text(json.dumps(document))
+    listing = list_source(DataConfig(source=str(tmp_path)))
+    assert dict(zip(listing.paths, listing.given, strict=True)) == {"train/a.png": "train", "val/a.png": "val"}
+
+
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
 def test_targets_lie_where_the_pixels_are(tmp_path: Path, fit: str) -> None:
     file = write_faces(tmp_path, 30)

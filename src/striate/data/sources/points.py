@@ -6,25 +6,23 @@ the first pixel; v is 0 where a point was not annotated.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from striate.data.annotations.points import point_columns
-from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample, medium_of
+from striate.data.sources.boxes.coco import Pictures, json_files, load_coco, split_named
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.other_layouts import listing_tables
 from striate.data.sources.tree import Tree
 from striate.errors import DataError
 from striate.wording import several
-
-_MOST_FILES = 40
 
 
 def point_table(tree: Tree, annotation: str | None) -> Path | None:
@@ -51,9 +49,7 @@ def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> 
         return None
     if only is None and (table := point_table(tree, annotation)):
         return list_manifest(table, annotation)
-    files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
-    files = [file for file in files if only in (None, file)]
-    contents = {file: _bytes(tree, file) for file in files} if len(files) <= _MOST_FILES else {}
+    contents = {file: _bytes(tree, file) for file in json_files(tree, only)}
     files = [file for file, data in contents.items() if b'"annotations"' in data and b'"keypoints"' in data]
     return _list_coco(tree, {file: _load(tree, file, contents[file]) for file in files}) if files else None
 
@@ -66,14 +62,8 @@ def _bytes(tree: Tree, file: str) -> bytes:
 
 
 def _load(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(tree, file, f"no JSON ({str(error)[:100]})", "JSON") from None
-    keys = ("images", "annotations", "categories")
-    if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in keys):
-        raise _damaged(tree, file, "no lists images, annotations and categories", "the form of COCO")
-    entries = [entry for key in keys for entry in document[key]]
+    document = load_coco(tree, file, data)
+    entries = [entry for key in ("images", "annotations", "categories") for entry in document[key]]
     if not all(isinstance(entry, dict) for entry in entries):
         raise _damaged(tree, file, "an entry that is not an object", "objects")
     return document
@@ -89,7 +79,9 @@ def _list_coco(tree: Tree, documents: dict[str, dict[str, Any]]) -> Listing:
     rows: list[tuple[str, np.ndarray, str | None]] = []
     several_objects = none = 0
     missing: list[str] = []
+    pictures = Pictures(tree)
     for file, document in documents.items():
+        split = split_named(file)
         objects: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
         for number, entry in enumerate(document["annotations"]):
             if entry.get("keypoints") and any(entry["keypoints"][2::3]):
@@ -102,11 +94,11 @@ def _list_coco(tree: Tree, documents: dict[str, dict[str, Any]]) -> Listing:
                 several_objects += len(own) > 1
                 none += not own
                 continue
-            path = _find(tree, image["file_name"])
+            path = pictures.find(image["file_name"], file, split)
             if path is None:
                 missing.append(image["file_name"])
             else:
-                rows.append((path, _points(tree, file, *own[0], len(names)), _split_named(file) or _split_named(path)))
+                rows.append((path, _points(tree, file, *own[0], len(names)), split or split_named(path)))
     if missing:
         got = f"{several(len(missing), 'image')} not there: {', '.join(missing[:5])}"
         raise _damaged(tree, ", ".join(documents), got, "every image that the file lists, beside it or below")
@@ -183,16 +175,3 @@ def _points(tree: Tree, file: str, number: int, entry: dict[str, Any], count: in
     points = np.array(values, np.float64).reshape(count, 3)
     seen = points[:, 2:] > 0
     return np.concatenate([np.where(seen, points[:, :2], 0), seen], axis=1)
-
-
-def _find(tree: Tree, name: str) -> str | None:
-    """The file of the tree that an image is, None where there is none, or several that it may be."""
-    name = name.replace("\\", "/").removeprefix("./")
-    fitting = [path for path in tree.files if path == name or path.endswith(f"/{name}")]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _split_named(path: str) -> str | None:
-    """The split in the name of a file or of its folders: `val` of person_keypoints_val2017.json."""
-    words = re.split(r"[^a-z]+", str(PurePosixPath(path)).lower())
-    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)

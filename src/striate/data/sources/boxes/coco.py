@@ -26,12 +26,16 @@ from striate.wording import several
 _MOST_FILES = 40
 
 
+def json_files(tree: Tree, only: str | None = None) -> list[str]:
+    """The .json files of the tree, or its file `only`, that may list images: none where there are very many."""
+    files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
+    files = [file for file in files if only in (None, file)]
+    return files if len(files) <= _MOST_FILES else []
+
+
 def coco_files(tree: Tree, *, points: bool) -> list[str]:
     """The .json files of the tree that list images with boxes; those with named `points` too, where these are meant."""
-    files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
-    if len(files) > _MOST_FILES:
-        return []
-    contents = {file: read_whole(tree, file) for file in files}
+    contents = {file: read_whole(tree, file) for file in json_files(tree)}
     keys = (b'"annotations"', b'"images"', b'"bbox"')
     found = [file for file, data in contents.items() if all(key in data for key in keys)]
     plain = [file for file in found if b'"keypoints"' not in contents[file]]
@@ -44,12 +48,12 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
     Raises DataError with the file and the number of the entry; and, where nobody says which of both (None), for files
     that hold both.
     """
-    pictures = _Pictures(tree)
+    pictures = Pictures(tree)
     found: dict[str, tuple[Boxed, str | None]] = {}
     names: dict[str, None] = {}
     missing, keypoints = [], 0
     for file in files:
-        document = _load(tree, file)
+        document = load_coco(tree, file, read_whole(tree, file))
         categories = _categories(tree, file, document)
         names |= dict.fromkeys(categories.values())
         split = split_named(file)
@@ -140,7 +144,7 @@ def _with_mask(tree: Tree, file: str, number: int, entry: Any, box: Box, size: t
     return box._replace(mask=mask, edges=(left, top, right, bottom) if right > left else box.edges)
 
 
-class _Pictures:
+class Pictures:
     """Finds the images that a file names: below its folder, or below the root."""
 
     def __init__(self, tree: Tree) -> None:
@@ -172,9 +176,10 @@ def split_named(path: str) -> str | None:
     return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
 
 
-def _load(tree: Tree, file: str) -> dict[str, Any]:
+def load_coco(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
+    """The lists `images`, `annotations` and `categories` of a file, from its bytes. Raises DataError."""
     try:
-        document = json.loads(read_whole(tree, file))
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise damaged(tree, file, getattr(error, "lineno", None), f"no JSON ({str(error)[:100]})", "JSON") from None
     keys = ("images", "annotations", "categories")
