@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from striate import notebook
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Remedy(str):
@@ -93,6 +95,12 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.where}: {self.measured}. {self.why} {self.remedy}"
+
+
+def severity_counts(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many findings there are of each severity."""
+    found = Counter[str](finding.severity for finding in findings)
+    return {severity: found[severity] for severity in SEVERITIES}
 
 
 @dataclass(frozen=True)

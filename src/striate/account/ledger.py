@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -296,19 +296,23 @@ def _remarks(ledger: Ledger, width: int) -> list[str]:
     return lines
 
 
+SHORT_COLUMNS = ("layer", "kind", "output", "parameters", "MACs", "receptive field")
+
+
+def short_rows(ledger: Ledger) -> Iterator[tuple[str | int, ...]]:
+    """What stands under `SHORT_COLUMNS` for each layer."""
+    for row in ledger.rows:
+        kind = row.kind if row.executed else f"{row.kind}, not run"
+        field = show_sizes(row.receptive_field)
+        yield row.name, kind, show_shape(row.out_shape), row.params, row.macs, field
+
+
 def _notebook_page(ledger: Ledger) -> str:
     """Totals, a row a layer, and the remarks as HTML."""
     facts = (tuple(part.strip() for part in line.strip().partition("  ")[::2]) for line in totals(ledger, 10_000))
-    rows = (
-        (
-            *(row.name, row.kind if row.executed else f"{row.kind}, not run", show_shape(row.out_shape)),
-            *(row.params, row.macs, show_sizes(row.receptive_field)),
-        )
-        for row in ledger.rows
-    )
     return notebook.page(
         f"{ledger.model} on {ledger.all_inputs}",
         notebook.items(f"{name}: {said}" for name, said in facts),
-        notebook.table(("layer", "kind", "output", "parameters", "MACs", "receptive field"), rows),
+        notebook.table(SHORT_COLUMNS, short_rows(ledger)),
         *(remark._repr_html_() for remark in ledger.remarks),
     )

@@ -7,8 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from striate.doctor.checks.every import every_check
-from striate.doctor.diagnosis import SEVERITIES
-from striate.records import Finding
+from striate.records import SEVERITIES, Finding
 
 EXPLAINS: dict[str, frozenset[str]] = {
     code: frozenset(chain.from_iterable(check.explained_by(code) for check in every_check() if code in check.codes))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from striate import notebook
-from striate.records import Finding
+from striate.records import Finding, severity_counts
 from striate.wording import filled, finding_text, listed, several
 
-SEVERITIES = ("error", "warning", "note")
 VERDICTS = {"healthy": "Healthy", "unhealthy": "Not healthy", "unknown": "Nothing found; healthy or not is not known"}
 
 
@@ -90,8 +88,7 @@ class Diagnosis:
 
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
-        found = Counter[str](finding.severity for finding in self.findings)
-        return {severity: found[severity] for severity in SEVERITIES}
+        return severity_counts(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as a JSON object."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from striate.machine.load import own_cores
+from striate.machine.processor import processor_name
 from striate.version import VERSION
 
 
@@ -45,13 +45,5 @@ def machine_facts(device: torch.device) -> list[Any]:
     if device.type == "cuda":
         processor: list[Any] = [torch.cuda.get_device_name(device), torch.version.cuda]
     else:
-        processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), _processor(), len(own_cores())]
+        processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), processor_name(), len(own_cores())]
     return [*processor, VERSION, torch.__version__, platform.python_version()]
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        return platform.processor()

@@ -9,10 +9,8 @@ one that was sent.
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 import threading
-from base64 import b64encode
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +20,13 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium, suffix_of
 from striate.errors import DataError, ModelError, RunError
-from striate.lab.page_images import RUN, run_listing
+from striate.lab.page_images import RUN, as_address, as_png, run_listing
+from striate.visualize.picture import Picture
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
@@ -134,7 +132,9 @@ class PlayedFiles:
             **{"name": file.name, "title": file.title, "label": file.label},
             "line": trained.task.line(prediction.fields),
             "top": prediction.fields.get("top"),
-            "pictures": [{"title": title, "picture": as_address(pixels)} for title, pixels in drawings],
+            "pictures": [
+                {"title": title, "picture": as_address(as_png(Picture(pixels)))} for title, pixels in drawings
+            ],
             "legend": _legend(trained, prediction) if trained.reads_whole else [],
             "explained": len(trained.preparation.input_shape) == 3,
         }
@@ -154,7 +154,7 @@ class PlayedFiles:
         pixels = overlay(explained.input, explained.maps.chosen)
         return {
             "title": explained.maps.chosen.name,
-            "picture": as_address(medium.framed(pixels, trained.preparation)),
+            "picture": as_address(as_png(Picture(medium.framed(pixels, trained.preparation)))),
             "trusted": explained.trusted,
             "lines": list(trust_lines(explained)),
         }
@@ -188,13 +188,6 @@ def _legend(trained: Trained, prediction: Prediction) -> list[dict[str, Any]]:
         for name, color, seen in colors
         if name in shares
     ]
-
-
-def as_address(pixels: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as an address that holds it."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode('ascii')}"
 
 
 def routes(lab: Lab) -> APIRouter:

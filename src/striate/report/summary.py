@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from striate.account.comparison import LedgerComparison, show_ratio
 from striate.account.field.effective import EffectiveField
-from striate.account.ledger import Ledger, Row, totals
+from striate.account.ledger import SHORT_COLUMNS, Ledger, Row, short_rows, totals
 from striate.report.page import page_environment
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Table
@@ -52,15 +52,7 @@ def layer_table(ledger: Ledger) -> Table:
 
 def short_layer_table(ledger: Ledger) -> Table:
     """A row a layer: what it is, its output, parameters, multiply–accumulates and receptive field."""
-    columns = ("layer", "kind", "output", "parameters", "MACs", "receptive field")
-    rows = tuple(
-        (
-            *(row.name, row.kind if row.executed else f"{row.kind}, not run", show_shape(row.out_shape)),
-            *(row.params, row.macs, show_sizes(row.receptive_field)),
-        )
-        for row in ledger.rows
-    )
-    return Table("Layers in the order of execution", columns, rows)
+    return Table("Layers in the order of execution", SHORT_COLUMNS, tuple(short_rows(ledger)))
 
 
 def _cells(row: Row, ledger: Ledger) -> tuple[str | int | float | None, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from striate.doctor.run_curves import TOO_SHORT
-from striate.records import Finding
+from striate.records import SEVERITIES, Finding
 from striate.report import numbers
 from striate.report.content import ReportContent
 from striate.report.numbers import plain
@@ -50,7 +50,7 @@ def render_report(content: ReportContent) -> str:
 
 def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     """Grave ones first; apart: what has to be known before anything else, and what is found in data."""
-    ordered = sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
     first = [finding for finding in ordered if finding.code in _FIRST]
     of_data = [finding for finding in ordered if finding.code.startswith("data.")]
     rest = [finding for finding in ordered if finding not in first and finding not in of_data]

@@ -12,10 +12,8 @@ from typing import Any
 from striate import notebook
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
-from striate.records import Finding
+from striate.records import SEVERITIES, Finding, severity_counts
 from striate.wording import several
-
-SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class DataCheck:
 
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
-        found = Counter[str](finding.severity for finding in self.findings)
-        return {severity: found[severity] for severity in SEVERITIES}
+        return severity_counts(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """The check as a JSON object; `samples` has a row for each sample that a finding is about, and samples that

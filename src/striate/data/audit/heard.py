@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.audit.near_pairs import near_pairs
 from striate.data.listing import Listing
 from striate.data.media.audio.log_mel import log_mel, window_samples
 from striate.data.media.audio.sound_files import Waveform, read_header, read_waveform
@@ -31,7 +32,6 @@ _LENGTHS = 0.02
 MOST_COMPARED = 20_000
 """Sounds that are compared, all pairs of them."""
 _FULL = 0.999
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,11 @@ class Heard:
 
     def alike(self) -> list[tuple[int, int]]:
         """Pairs of ids of the same recording."""
-        known = np.flatnonzero(np.abs(self.traits).any(1))[:MOST_COMPARED]
-        pairs = []
-        for start in range(0, len(known), _CHUNK):
-            part = known[start : start + _CHUNK]
-            near = self.traits[part] @ self.traits[known].T >= ALIKE
-            near &= np.abs(np.log(self.seconds[part][:, None] / self.seconds[known])) <= _LENGTHS
-            rows, columns = np.nonzero(near)
-            found = np.stack([self.ids[part[rows]], self.ids[known[columns]]], 1)
-            pairs += [(a, b) for a, b in found.tolist() if a < b]
-        return pairs
+        return [
+            (int(self.ids[a]), int(self.ids[b]))
+            for a, b in near_pairs(self.traits, ALIKE, MOST_COMPARED)
+            if abs(np.log(self.seconds[a] / self.seconds[b])) <= _LENGTHS
+        ]
 
 
 def hear(listing: Listing, ids: Sequence[int], progress: Callable[[int], None]) -> Heard:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.audit.near_pairs import near_pairs
 from striate.data.listing import Listing
 from striate.data.media.volume.resampling import resample_linear
 from striate.data.media.volume.volume_files import VolumeHeader, read_header, read_voxels
@@ -43,9 +44,7 @@ class VolumeLooks:
 
     def alike(self) -> list[tuple[int, int]]:
         """Pairs of ids of the same volume."""
-        known = np.flatnonzero(np.abs(self.traits).any(1))[:MOST_COMPARED]
-        rows, columns = np.nonzero(np.triu(self.traits[known] @ self.traits[known].T >= ALIKE, 1))
-        return [(self.ids[known[a]], self.ids[known[b]]) for a, b in zip(rows.tolist(), columns.tolist(), strict=True)]
+        return [(self.ids[a], self.ids[b]) for a, b in near_pairs(self.traits, ALIKE, MOST_COMPARED)]
 
 
 def look_through(

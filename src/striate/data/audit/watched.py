@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.audit.near_pairs import near_pairs
 from striate.data.listing import Listing
 from striate.data.media.clip.clip_files import read_frames
 from striate.data.media.clip.clip_medium import even_places
@@ -31,7 +32,6 @@ _FLAT, _STILL = 6.0, 2.0
 """Levels of standard deviation below which a scene has nothing to be known by, and below which nothing moves."""
 MOST_COMPARED = 20_000
 """Clips that are compared, all pairs of them."""
-_CHUNK = 1024
 
 Pairs = list[tuple[int, int]]
 
@@ -53,22 +53,13 @@ class Watched:
             lengths = np.log(self.seconds)
         return [
             (int(self.ids[a]), int(self.ids[b]))
-            for a, b in _near(self.motions, ALIKE)
+            for a, b in near_pairs(self.motions, ALIKE, MOST_COMPARED)
             if abs(lengths[a] - lengths[b]) <= _LENGTHS and self.scenes[a] @ self.scenes[b] >= SAME_SCENE
         ]
 
     def same_scene(self) -> Pairs:
         """Pairs of ids of clips of the same scene."""
-        return [(int(self.ids[a]), int(self.ids[b])) for a, b in _near(self.scenes, SAME_SCENE)]
-
-
-def _near(traits: NDArray[np.float32], least: float) -> Pairs:
-    known, pairs = np.flatnonzero(traits.any(1))[:MOST_COMPARED], []
-    for start in range(0, len(known), _CHUNK):
-        part = known[start : start + _CHUNK]
-        rows, columns = np.nonzero(traits[part] @ traits[known].T >= least)
-        pairs += [(a, b) for a, b in zip(part[rows].tolist(), known[columns].tolist(), strict=True) if a < b]
-    return pairs
+        return [(int(self.ids[a]), int(self.ids[b])) for a, b in near_pairs(self.scenes, SAME_SCENE, MOST_COMPARED)]
 
 
 def watch(listing: Listing, ids: Sequence[int], max_pixels: int, progress: Callable[[int], None]) -> Watched:

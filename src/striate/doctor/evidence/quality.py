@@ -33,6 +33,11 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
     return None
 
 
+def root_mean_square(tensor: torch.Tensor) -> float:
+    """Of all its numbers."""
+    return float(tensor.detach().double().square().mean().sqrt())
+
+
 def are_directions(outputs: torch.Tensor) -> bool:
     """Whether outputs (N, K) are vectors of length 1, as embeddings are: their largest number names no class."""
     if outputs.ndim != 2 or outputs.shape[1] < _FEWEST_NUMBERS:

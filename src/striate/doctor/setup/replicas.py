@@ -56,6 +56,15 @@ class Replica:
         return any(group.get("maximize") for group in self.optimizer.param_groups)
 
 
+def to_float32(replica: Replica) -> None:
+    """Have its weights, and what its optimizer remembers of them, in float32."""
+    replica.model.float()
+    for state in replica.optimizer.state.values():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                state[key] = value.float()
+
+
 def make_replica(setup: TrainingSetup) -> Replica:
     """A copy of everything that training touches; closures and globals of the step hold the copies too.
 

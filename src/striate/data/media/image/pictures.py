@@ -91,7 +91,7 @@ _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "J
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _HEIC_EXTRA = "pip install 'striate[heic]'"
 _COLOR_MODES = frozenset(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -100,8 +100,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""What turns a picture upright, by its EXIF orientation."""
 _ORIENTATION = 0x0112
-_TURNED = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
+_TURNED = frozenset(TURNS[number] for number in (5, 6, 7, 8))
 
 
 REPLACE = "replace the file, or leave it out"
@@ -349,7 +350,7 @@ def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) ->
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """How a loaded picture has to be transposed to stand as its EXIF says; None where it does already."""
-    return _TURNS.get(_orientation(image))
+    return TURNS.get(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -33,6 +33,7 @@ from PIL import Image
 
 from striate.data.media.image.fitting import pixels_of
 from striate.data.media.image.pictures import (
+    TURNS,
     Header,
     UnreadableImage,
     explained,
@@ -326,19 +327,8 @@ def _read_tiff(pages: list[Any], data: bytes, where: str, max_pixels: int, *, al
         raise UnreadableImage(where, "pages of several sizes or types, which cannot be channels", "--data.pages first")
     values = np.concatenate([_page(page, data, where, max_pixels, len(wanted)) for page in wanted], axis=2)
     tag = first.tags.get(_ORIENTATION)
-    upright = _TURN.get(int(tag.value)) if tag is not None and isinstance(tag.value, int) else None
+    upright = TURNS.get(int(tag.value)) if tag is not None and isinstance(tag.value, int) else None
     return Raster(values if upright is None else turned(values, upright.value), len(pages), str(first.dtype))
-
-
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def _page(page: Any, data: bytes, where: str, max_pixels: int, count: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.quality import quality, root_mean_square
 from striate.doctor.evidence.quantiles import quantiles_asked
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, altered, leaf, main_tensor, mapped
@@ -47,7 +47,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the targets are no quantities that outputs are compared with")
     if evidence.target_scale is not None:
         y = evidence.target_scale.of(y)
-    size, reached = float(y.double().square().mean().sqrt()), float(outputs.double().square().mean().sqrt())
+    size, reached = root_mean_square(y), root_mean_square(outputs)
     if not size >= _FAR * max(reached, 1e-12):
         return
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
@@ -72,7 +72,7 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
         return TARGET_SCALE.finding(
             severity="warning",
             where=f"training targets, `{large.name}`",
-            measured=f"they have a root mean square of {float(large.target.square().mean().sqrt()):.3g}, and after "
+            measured=f"they have a root mean square of {root_mean_square(large.target):.3g}, and after "
             f"{several(len(evidence.trial.rows), 'step')} the network's `{other.name}` goes along with its targets "
             f"with a correlation of {own:.2f}; with the former standardized, {freed:.2f}",
             why="Errors so large are all that gradients tell: what else the network is to give is not learned.",
@@ -121,7 +121,7 @@ def _of_quantiles(evidence: Evidence) -> Finding | None:
     found = quantiles_asked(evidence) if float(y.double().square().mean()) > _FAR**2 else None
     if found is None or found.asked is not None or found.outputs[..., :1].numel() != len(found.outputs) * y[0].numel():
         return None
-    size, reached = float(y.double().square().mean().sqrt()), float(found.outputs.square().mean().sqrt())
+    size, reached = root_mean_square(y), root_mean_square(found.outputs)
     if size < _FAR * reached:
         return None
     batches = [_with_targets(batch, path, _to_standard(y)) for batch in evidence.train.raw]

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import root_mean_square
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import leaves, mapped
 
@@ -46,7 +47,7 @@ def tiny_targets(evidence: Evidence) -> Tiny | None:
     if call is None or call.name not in _COMPARING or call.reduction != "mean" or call.input.shape != call.target.shape:
         return None
     target, trial = call.target.double(), evidence.trial
-    size, given = float(target.square().mean().sqrt()), float(call.input.double().square().mean().sqrt())
+    size, given = root_mean_square(target), root_mean_square(call.input)
     spread = float(target.std()) if target.numel() >= _FEWEST else 0.0
     alone = trial.rows and abs(trial.losses[0] - float(call.value)) <= 0.1 * float(call.value)
     if not spread > 0 or size * TINY > given or not alone or trial.error is not None or trial.diverged:

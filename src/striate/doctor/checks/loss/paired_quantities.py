@@ -15,6 +15,7 @@ from striate.doctor.evidence.answers import loss_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
+from striate.doctor.evidence.quality import root_mean_square
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import altered, copied, leaf, leaves, parts
 from striate.doctor.setup.replicas import Replica
@@ -90,10 +91,10 @@ def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
     """A pair whose targets the loss asks for, and which lie far beyond all that the outputs are after the trial; with
     the root mean squares of both."""
     for pair in pairs(evidence):
-        size = _size(pair.target)
-        if size < FAR * _size(pair.output):
+        size = root_mean_square(pair.target)
+        if size < FAR * root_mean_square(pair.output):
             continue
-        reached = _size(list(tensors_in(_given(evidence, evidence.trial.replica)))[pair.number])
+        reached = root_mean_square(list(tensors_in(_given(evidence, evidence.trial.replica)))[pair.number])
         right, *others = _losses(evidence, pair)
         if others and size >= FAR * reached and right < _RIGHT * min(others):
             return pair, size, reached
@@ -106,7 +107,7 @@ def drowned(evidence: Evidence) -> tuple[Pair, Pair, float, float] | None:
     known = list(pairs(evidence))
     for large in known if len(known) > 1 else ():
         place = next((path for path, tensor in leaves(evidence.train.raw[0]) if tensor is large.target), None)
-        if place is None or _size(large.target) < _HUGE * _size(large.output):
+        if place is None or root_mean_square(large.target) < _HUGE * root_mean_square(large.output):
             continue
         batches = [altered(batch, place, functools.partial(_to, large.target)) for batch in evidence.train.raw]
         trial = evidence.variant(f"target {large.name} standardized", Change(), batches=batches)
@@ -158,7 +159,3 @@ def _losses(evidence: Evidence, pair: Pair) -> list[float]:
         raise
     except NoEvidence:
         return [math.nan]
-
-
-def _size(tensor: torch.Tensor) -> float:
-    return float(tensor.detach().double().square().mean().sqrt())

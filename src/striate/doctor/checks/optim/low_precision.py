@@ -15,7 +15,7 @@ from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import mapped
 from striate.doctor.setup.reached_objects import parameters_held
-from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.replicas import Replica, to_float32
 from striate.observe.interventions import change_inputs
 from striate.records import Finding
 from striate.wording import several
@@ -151,11 +151,7 @@ def _watched(
 
 
 def _to_float32(replica: Replica) -> None:
-    replica.model.float()
-    for state in replica.optimizer.state.values():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor) and value.dtype in _HALF:
-                state[key] = value.float()
+    to_float32(replica)
     change_inputs(replica.model, lambda args: mapped(args, _float))
 
 

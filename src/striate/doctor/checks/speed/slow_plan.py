@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.replicas import Replica, to_float32
 from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
 
@@ -61,7 +61,7 @@ def _anomaly(evidence: Evidence) -> Finding:
 def _single_precision(evidence: Evidence) -> Iterator[Finding]:
     batches = evidence.train.raw[:_BATCHES]
     halves = [_as_float32(batch) for batch in batches]
-    ways = {"float64": (Change(), batches), "float32": (Change(prepare=_to_float32), halves)}
+    ways = {"float64": (Change(), batches), "float32": (Change(prepare=to_float32), halves)}
     trials = seconds_of_steps(evidence, ways)
     if not _agree(trials["float64"], trials["float32"]):
         return
@@ -130,14 +130,6 @@ def _under_bfloat16(evidence: Evidence) -> Any:
         return run
 
     return wrap
-
-
-def _to_float32(replica: Replica) -> None:
-    replica.model.float()
-    for state in replica.optimizer.state.values():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
-                state[key] = value.float()
 
 
 def _to_channels_last(replica: Replica) -> None:
