@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from striate.records import Interval
+from striate.statistics.intervals import percentile_interval
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Estimate:
             return {"value": self.value, "interval": None, "method": None}
         ends = [self.interval.low, self.interval.high]
         return {"value": self.value, "interval": ends, "method": self.interval.method}
+
+
+def estimate_of(value: float, draws: NDArray[np.float64] | None) -> Estimate:
+    """The value with the interval of its resamples `draws`, of those that are not NaN; nothing where it is NaN."""
+    if np.isnan(value):
+        return Estimate(None)
+    known = np.empty(0) if draws is None else draws[~np.isnan(draws)]
+    return Estimate(value, percentile_interval(known) if len(known) else None)
 
 
 def plain(value: Any) -> Any:

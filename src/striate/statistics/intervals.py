@@ -114,6 +114,22 @@ def resamples_for(items: int) -> int:
     return max(FEWEST, min(RESAMPLES, _DRAWS // max(1, items)))
 
 
+def drawn_units(groups: Sequence[str], n: int) -> NDArray[np.int64]:
+    """(N,) the number of what each of n samples is drawn with: its group, or itself alone where it has none."""
+    if not any(groups):
+        return np.arange(n)
+    keys = [name or f"\0{place}" for place, name in enumerate(groups)]
+    return np.unique(keys, return_inverse=True)[1]
+
+
+def grouped(rows: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """Rows (N, M) of samples as sums over what is drawn together."""
+    units = drawn_units(groups, len(rows))
+    found = np.zeros((int(units.max(initial=-1)) + 1, rows.shape[1]))
+    np.add.at(found, units, rows)
+    return found
+
+
 def resampled_means(columns: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
     """(B, M) means of (N, M) columns over B resamples of the rows, the same in every run."""
     rows = np.asarray(columns, np.float64)

@@ -12,12 +12,11 @@ from striate.data.annotations.captions import BETWEEN, LETTERS, captions_in
 from striate.data.dataset import SampleFacts
 from striate.reference.captions import LONGEST, bleu, bleu_counts, cider, rouge_l
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import percentile_interval, resampled_means
+from striate.statistics.intervals import grouped, percentile_interval, resampled_means
 from striate.tasks.caption.metrics import CaptionMetrics, ImageCaption
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline
-from striate.tasks.keypoints.assess import grouped
 
 WORST = 10
 """So many images with the lowest CIDEr-D are named."""
@@ -71,7 +70,7 @@ def figures_of(total: NDArray[np.float64]) -> dict[str, float]:
 def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str, Estimate]:
     """The figures of rows (N, 14) with their 95 % intervals by bootstrap over images, or over groups; without one of a
     BLEU-4 of 0. How rare a run of words is stays what it is among all images."""
-    units, drawn = grouped(rows, groups) if any(groups) else rows, []
+    units, drawn = grouped(rows, groups), []
     if len(units) >= FEWEST:
         drawn = [figures_of(mean) for mean in resampled_means(units)]
     found = {

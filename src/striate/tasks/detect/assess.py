@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.data.dataset import SampleFacts
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import percentile_interval, resamples_for
+from striate.statistics.estimate import Estimate, estimate_of
+from striate.statistics.intervals import resamples_for
 from striate.tasks.detect.average_precision import (
     IOUS,
     MOST,
@@ -222,21 +222,15 @@ def _figures(rows: Rows) -> tuple[dict[str, Estimate], list[tuple[Estimate, Esti
         weights = (np.bincount(draw.integers(0, n, n), minlength=n).astype(float) for _ in range(count))
         draws = np.stack([average_precisions(classes, some) for some in weights])
 
-    def estimate(value: float, drawn: NDArray[np.float64] | None) -> Estimate:
-        known = None if drawn is None else drawn[~np.isnan(drawn)]
-        if np.isnan(value):
-            return Estimate(None)
-        return Estimate(value, None if known is None or not len(known) else percentile_interval(known))
-
     def mean(ious: slice) -> Estimate:
         drawn = None if draws is None else np.array([mean_of_known(some[:, ious]) for some in draws])
-        return estimate(mean_of_known(whole[:, ious]), drawn)
+        return estimate_of(mean_of_known(whole[:, ious]), drawn)
 
     figures = {"map": mean(slice(None)), "map50": mean(slice(0, 1)), "map75": mean(slice(5, 6))}
     of_class = [
         (
-            estimate(float(whole[k].mean()), None if draws is None else draws[:, k].mean(1)),
-            estimate(float(whole[k, 0]), None if draws is None else draws[:, k, 0]),
+            estimate_of(float(whole[k].mean()), None if draws is None else draws[:, k].mean(1)),
+            estimate_of(float(whole[k, 0]), None if draws is None else draws[:, k, 0]),
         )
         for k in range(len(classes))
     ]

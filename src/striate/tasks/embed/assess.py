@@ -9,7 +9,7 @@ import numpy as np
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resampled_means
+from striate.statistics.intervals import FEW, grouped, percentile_interval, resampled_means
 from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
 from striate.tasks.embed.retrieval import (
     PAIRED,
@@ -31,12 +31,7 @@ HARDEST = 8
 def neighbor_estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Estimate]:
     """`recall@1`, `recall@5` and `map@r` of rows (N, 4) with their 95 % intervals by bootstrap over samples, or over
     `groups`."""
-    units = rows
-    if any(groups):
-        keys = np.array([name or f"\0{place}" for place, name in enumerate(groups)])
-        places = np.unique(keys, return_inverse=True)[1]
-        units = np.zeros((places.max() + 1, rows.shape[1]))
-        np.add.at(units, places, rows)
+    units = grouped(rows, groups)
     counted = rows[:, -1].sum()
     drawn = resampled_means(units) if len(units) >= FEW and counted else None
     found = {}

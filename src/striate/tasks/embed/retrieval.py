@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.statistics.intervals import FEW, drawn_units, percentile_interval, resamples_for
 from striate.tasks.headline import Rows
 
 QUERIES = 5_000
@@ -184,10 +184,7 @@ def verification_estimates(vectors: Any, targets: Any, groups: Sequence[str] = (
     found = vars(verify_pairs(vectors, targets))
     known = {name: None if np.isnan(value) else value for name, value in found.items()}
     taken = spread(len(np.asarray(targets)), PAIRED)
-    units = np.arange(len(taken))
-    if any(groups):
-        keys = np.array([groups[k] or f"\0{k}" for k in taken.tolist()])
-        units = np.unique(keys, return_inverse=True)[1]
+    units = np.unique(drawn_units(groups, len(np.asarray(targets)))[taken], return_inverse=True)[1]
     count = int(units.max()) + 1 if len(units) else 0
     if count < FEW or known["auc"] is None:
         return {name: Estimate(value) for name, value in known.items()}

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import percentile_interval, resampled_means
+from striate.statistics.estimate import Estimate, estimate_of
+from striate.statistics.intervals import grouped, resampled_means
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
@@ -59,26 +59,12 @@ def figures_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def grouped(rows: Rows, groups: Sequence[str]) -> Rows:
-    """Rows of samples as rows of their groups; those without a group are their own."""
-    keys = np.array([name or f"\0{place}" for place, name in enumerate(groups)])
-    _, places = np.unique(keys, return_inverse=True)
-    found = np.zeros((places.max() + 1, rows.shape[1]))
-    np.add.at(found, places, rows)
-    return found
-
-
 def estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Estimate]:
     """The figures of rows (N, 5) with their 95 % intervals by bootstrap over samples, or over groups."""
-    whole, units = figures_of(rows.sum(0)[None]), grouped(rows, groups) if any(groups) else rows
+    units = grouped(rows, groups)
     drawn = figures_of(resampled_means(units)) if len(units) >= FEWEST else {}
-    found = {}
-    for name, value in whole.items():
-        draws = drawn.get(name, np.empty(0))
-        draws = draws[~np.isnan(draws)]
-        number = None if np.isnan(value[0]) else float(value[0])
-        found[name] = Estimate(number, percentile_interval(draws) if number is not None and len(draws) else None)
-    return found
+    whole = figures_of(rows.sum(0)[None])
+    return {name: estimate_of(float(value[0]), drawn.get(name)) for name, value in whole.items()}
 
 
 def curve_of(errors: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, f1_interval, percentile_interval, wilson
+from striate.statistics.intervals import FEW, drawn_units, f1_interval, percentile_interval, wilson
 from striate.tasks.classify.decision import ClassChange, DecisionEffect
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import sample_groups, too_few
@@ -55,7 +55,7 @@ def set_estimates(
     del known["ap"]
     if not y.any():
         known |= {"map": None, "macro_f1": None} | ({} if said.any() else {"micro_f1": None})
-    units = len(set(filter(None, groups))) + sum(not name for name in groups) if any(groups) else len(truth)
+    units = len(np.unique(drawn_units(groups, len(truth))))
     if units < FEW:
         return {name: Estimate(value) for name, value in known.items()}, labels
     both, right = y * said, (y == said).all(1).astype(np.float64)

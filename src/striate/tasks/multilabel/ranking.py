@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, average_precision_interval, percentile_interval, resamples_for
+from striate.statistics.intervals import (
+    FEW,
+    average_precision_interval,
+    drawn_units,
+    percentile_interval,
+    resamples_for,
+)
 from striate.tasks.headline import Headline, Rows
 
 
@@ -51,8 +57,7 @@ def parts_of(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def drawn_weights(groups: tuple[str, ...], n: int, cost: int, seed: int = 0) -> Any:
     """How often each of n samples counts, in each resample: of samples, or of `groups` of them. `cost`: numbers that
     one resample computes with."""
-    keys = [name or f"\0{place}" for place, name in enumerate(groups)]
-    units = np.unique(keys, return_inverse=True)[1] if any(groups) else np.arange(n)
+    units = drawn_units(groups, n)
     draw, count = np.random.default_rng(seed), int(units.max()) + 1
     for _ in range(resamples_for(cost)):
         yield np.bincount(draw.integers(0, count, count), minlength=count).astype(np.float64)[units]

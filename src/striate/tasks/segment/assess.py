@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from striate.data.annotations.masks import IGNORED
 from striate.data.dataset import SampleFacts
 from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import percentile_interval, resampled_means
+from striate.statistics.estimate import Estimate, estimate_of
+from striate.statistics.intervals import resampled_means
 from striate.tasks.accumulator import Sums
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, too_few
@@ -143,10 +143,7 @@ def _figures(
     draws = resampled_means(rows.reshape(len(rows), -1)).reshape(-1, 2, count) if len(rows) >= FEWEST else None
 
     def estimate(of: NDArray[np.float64], drawn: NDArray[np.float64] | None) -> Estimate:
-        if np.isnan(of).all():
-            return Estimate(None)
-        known = None if drawn is None else drawn[~np.isnan(drawn)]
-        return Estimate(float(of[0]), None if known is None or not len(known) else percentile_interval(known))
+        return estimate_of(float(of[0]), drawn)
 
     iou, dice = (quotients(whole, twice=twice) for twice in (False, True))
     some_iou, some_dice = (None if draws is None else quotients(draws, twice=twice) for twice in (False, True))
