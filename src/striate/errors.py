@@ -119,6 +119,11 @@ class DataError(StriateError):
     """The data: a name, folder, archive, manifest, image or label."""
 
 
+def missing_extra(where: str, package: str, extra: str, kind: type[StriateError] = DataError) -> StriateError:
+    """What is said where a package of an extra of striate is not installed."""
+    return kind(where, f"{package} is not installed", f"the extra `{extra}`", f"pip install 'striate[{extra}]'")
+
+
 class ChangedDataError(DataError):
     """The data of a run are no longer what they were."""
 

@@ -40,7 +40,7 @@ def lab(
         Print the address as one line of JSON on stdout: {"url": …}.
     """
     from striate.cli.output import print_address
-    from striate.errors import UsageError
+    from striate.errors import UsageError, missing_extra
 
     try:
         from striate.lab.server import serve
@@ -48,9 +48,7 @@ def lab(
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "starlette", "uvicorn", "pydantic"):
             raise
-        raise UsageError(
-            "striate lab", f"{error.name} is not installed", "the extra `lab`", "pip install 'striate[lab]'"
-        ) from None
+        raise missing_extra("striate lab", error.name, "lab", UsageError) from None
 
     if unlabeled is not None and (run is None or not unlabeled.is_dir()):
         got, expected = (str(unlabeled), "a folder") if run is not None else ("no run", "the run that is to answer")

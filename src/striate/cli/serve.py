@@ -54,7 +54,7 @@ def serve(
     import webbrowser
 
     from striate.cli.output import print_address, print_note
-    from striate.errors import UsageError
+    from striate.errors import UsageError, missing_extra
 
     try:
         from striate.api.serving import serve as serve_runs
@@ -62,9 +62,7 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        raise UsageError(
-            "striate serve", f"{error.name} is not installed", "the extra `serve`", "pip install 'striate[serve]'"
-        ) from None
+        raise missing_extra("striate serve", error.name, "serve", UsageError) from None
 
     def announce(address: str) -> None:
         print_address(address, "Ctrl-C ends it.", json=json)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from striate.data.counter_random import hash_key
-from striate.errors import RunError, UsageError
+from striate.errors import RunError, UsageError, missing_extra
 from striate.runs.directory import LOCK, refuse_strange
 from striate.runs.files import explained
 from striate.runs.plain_files import changed_in_place, folder_of
@@ -229,9 +229,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UsageError(
-            "striate sweep", "optuna is not installed", "the extra `sweep`", "pip install 'striate[sweep]'"
-        ) from None
+        raise missing_extra("striate sweep", "optuna", "sweep", UsageError) from None
     return optuna
 
 

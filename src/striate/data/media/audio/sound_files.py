@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.media.medium import Unreadable
-from striate.errors import DataError, one_line
+from striate.errors import missing_extra, one_line
 from striate.wording import several
 
 SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".mp3"))
@@ -56,9 +56,7 @@ def libraries() -> tuple[Any, Any]:
         import soxr
     except (ImportError, OSError) as error:
         missing = getattr(error, "name", None) or "libsndfile"
-        raise DataError(
-            "sound files", f"{missing} is not installed", "the extra `audio`", "pip install 'striate[audio]'"
-        ) from None
+        raise missing_extra("sound files", missing, "audio") from None
     return soundfile, soxr
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from striate.data.media.image import pictures
 from striate.data.media.image.pictures import open_picture, turn_of
 from striate.data.media.medium import Unreadable
-from striate.errors import DataError
+from striate.errors import missing_extra
 from striate.wording import several
 
 SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif"))
@@ -77,9 +77,7 @@ def _library(name: str) -> Any:
         return import_module(name)
     except (ImportError, OSError):
         missing = {"av": "PyAV", "cv2": "OpenCV"}[name]
-        raise DataError(
-            "clips", f"{missing} is not installed", "the extra `clips`", "pip install 'striate[clips]'"
-        ) from None
+        raise missing_extra("clips", missing, "clips") from None
 
 
 def read_clip_header(data: bytes | Path, where: str, max_pixels: int) -> ClipHeader:

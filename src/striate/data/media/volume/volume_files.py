@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.media.medium import Unreadable
-from striate.errors import DataError, one_line
+from striate.errors import DataError, missing_extra, one_line
 from striate.wording import several, show_shape
 
 SUFFIXES = frozenset((".nii", ".nii.gz", ".npy", ".npz", ".dcm"))
@@ -80,10 +80,7 @@ def library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        missing = error.name or name
-        raise DataError(
-            "volumes", f"{missing} is not installed", "the extra `volumes`", "pip install 'striate[volumes]'"
-        ) from None
+        raise missing_extra("volumes", error.name or name, "volumes") from None
 
 
 def read_header(data: bytes | Path, where: str) -> VolumeHeader:
