@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from striate.data.annotations.captions import BETWEEN, MOST_WORDS, with_captions, words_of
-from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of_files
-from striate.data.sources.manifest import TableRow, check_path, table_columns, table_rows
+from striate.data.sources.manifest import TableRow, at_line, placed_rows, table_columns, table_rows
 from striate.data.sources.source_names import check_names
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
@@ -31,38 +31,30 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
     without a word is left out, and with it an image that has no other. Raises DataError with the line."""
     root = Path(os.path.realpath(path.parent))
     captions: dict[str, list[str]] = {}
-    places: dict[str, tuple[str | None, str | None]] = {}
+    placed: dict[str, TableRow] = {}
     columns, empty = table_columns(path, called), []
     check_size(path.stat().st_size, f"manifest {path}")
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         rows = table_rows(path, file)
         check_names(called, [field.strip().lower() for field in next(rows)[1]], _KNOWN)
-        for line, fields in rows:
-            if len(fields) != len(columns):
-                got, want = several(len(fields), "field"), f"{len(columns)}, as in the header"
-                raise _at(path, line, got, want, "put a caption with a comma in double quotes")
-            row = {name: fields[place].strip() for name, place in columns.items()}
-            word = row.get("split", "").lower()
-            if word and word not in SPLIT_NAMES:
-                raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
-            place = SPLIT_NAMES.get(word), row.get("group") or None
-            name = check_path(path, root, TableRow(row["path"], line, row["caption"], *place, ())).path
-            if places.setdefault(name, place) != place:
-                raise _at(path, line, f"{name} in another split or group than above", "one of each", "correct the row")
-            own = captions.setdefault(name, [])
-            for text in row["caption"].split(BETWEEN):
+        for row, fields in placed_rows(path, rows, columns, "caption"):
+            placed[row.path] = row
+            own = captions.setdefault(row.path, [])
+            for text in fields["caption"].split(BETWEEN):
                 count = len(words_of(text))
                 if count > MOST_WORDS:
-                    raise _at(path, line, f"a caption of {count:,} words", f"at most {MOST_WORDS}", "shorten it")
+                    raise at_line(
+                        path, row.line, f"a caption of {count:,} words", f"at most {MOST_WORDS}", "shorten it"
+                    )
                 if count:
                     own.append(text)
                 else:
-                    empty.append(name)
+                    empty.append(row.path)
     names = sorted(name for name, own in captions.items() if own)
     if not names:
         raise DataError(f"manifest {path}", "no caption with a word", "a row a caption", "begin with path,caption")
     others = [name for name in columns if name not in _KNOWN]
-    groups = tuple(places[name][1] for name in names)
+    groups = tuple(placed[name].group for name in names)
     listing = Listing(
         name=path.stem,
         source=str(path),
@@ -70,7 +62,7 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
         annotation="class",
         paths=tuple(names),
         labels=(),
-        given=tuple(places[name][0] for name in names),
+        given=tuple(placed[name].split for name in names),
         targets=None,
         read=lambda number: read_file(root / names[number]),
         notes=(f"Columns of the manifest that are not read: {listed(others, 8)}.",) if others else (),
@@ -78,10 +70,6 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
         findings=_empty(path, empty, len(captions) - len(names)),
     )
     return with_captions(listing, [captions[name] for name in names])
-
-
-def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
-    return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
 def _empty(path: Path, names: list[str], bare: int) -> tuple[Finding, ...]:

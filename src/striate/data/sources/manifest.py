@@ -185,7 +185,7 @@ def _coordinates(path: Path, row: TableRow, texts: list[str], names: list[str]) 
         if empty[0] != empty[1] or (not empty[0] and None in numbers):
             got = f"the point {name} of {row.path!r} at {','.join(pair)!r}"
             remedy = "correct it, or leave both fields empty where the point is not visible"
-            raise _at(path, row.line, got, "two finite numbers, right and down in pixels", remedy)
+            raise at_line(path, row.line, got, "two finite numbers, right and down in pixels", remedy)
         values += numbers
     return values
 
@@ -205,11 +205,14 @@ def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> t
 def _numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> np.ndarray:
     for row, number in zip(rows, numbers, strict=True):
         if number is None:
-            raise _at(path, row.line, f"the label {row.label!r}", "a finite number", "correct it, or --task classify")
+            raise at_line(
+                path, row.line, f"the label {row.label!r}", "a finite number", "correct it, or --task classify"
+            )
     return np.array(numbers, dtype=np.float32)[:, None]
 
 
-def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
+def at_line(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
+    """What is said of a line of a manifest."""
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
@@ -245,7 +248,9 @@ def _parse(
                     )
                     rows.append(_row(path, line, fields, columns, labeled=labeled))
                 else:
-                    raise _at(path, line, "one more row", f"at most {MAX_ROWS:,} rows", "divide it into several sets")
+                    raise at_line(
+                        path, line, "one more row", f"at most {MAX_ROWS:,} rows", "divide it into several sets"
+                    )
     except UnicodeDecodeError as error:
         raise DataError(
             f"manifest {path}", f"bytes that are not UTF-8 ({error})", "a text file in UTF-8", "save it as UTF-8"
@@ -292,7 +297,7 @@ def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, fields
     except csv.Error as error:
         expected = "fields with commas, semicolons or tabs between"
-        raise _at(path, reader.line_num, f"no CSV ({error})", expected, "fix the line") from None
+        raise at_line(path, reader.line_num, f"no CSV ({error})", expected, "fix the line") from None
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
@@ -301,7 +306,7 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
         number += 1
         if len(line) > _LONGEST_LINE:
             expected = f"lines of at most {_LONGEST_LINE:,} characters"
-            raise _at(path, number, "a longer one", expected, "write path,label,split,group alone")
+            raise at_line(path, number, "a longer one", expected, "write path,label,split,group alone")
         yield line
 
 
@@ -315,7 +320,7 @@ def _header(path: Path, line: int, fields: list[str], called: Mapping[str, str])
     names = [read_as.get(name, name if name not in called else f"{name} (not read)") for name in names]
     columns = {name: position for position, name in enumerate(names)}
     if len(columns) != len(names):
-        raise _at(path, line, f"the header {','.join(fields)[:200]!r}", _HEADER, _REMEDY)
+        raise at_line(path, line, f"the header {','.join(fields)[:200]!r}", _HEADER, _REMEDY)
     return columns
 
 
@@ -354,24 +359,45 @@ def _is_file(root: Path, name: str) -> bool:
     return False
 
 
-def _row(path: Path, line: int, fields: list[str], columns: dict[str, int], *, labeled: bool) -> TableRow:
+def _row(
+    path: Path, line: int, fields: list[str], columns: dict[str, int], *, labeled: bool, of: str = "field"
+) -> TableRow:
     if len(fields) != len(columns):
-        raise _at(
+        raise at_line(
             path,
             line,
             f"{several(len(fields), 'field')}",
             f"{len(columns)}, as in the header",
-            "put a field with a comma in double quotes",
+            f"put a {of} with a comma in double quotes",
         )
     file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip() if "label" in columns else ""
     if labeled and not label:
-        raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in, or leave the line out")
+        raise at_line(
+            path, line, f"no label for {file!r}", "a class name or a number", "fill it in, or leave the line out"
+        )
     word = fields[columns["split"]].strip().lower() if "split" in columns else ""
     if word and word not in SPLIT_NAMES:
-        raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
+        raise at_line(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
     group = fields[columns["group"]].strip() if "group" in columns else ""
     others = tuple(fields[columns[name]].strip() for name in _further(columns))
     return TableRow(file, line, label, SPLIT_NAMES.get(word), group or None, others)
+
+
+def placed_rows(
+    path: Path, rows: Iterator[tuple[int, list[str]]], columns: dict[str, int], of: str = "field"
+) -> Iterator[tuple[TableRow, dict[str, str]]]:
+    """The rows of a table in which an image may have several, with its path as it is found in the folder of the table,
+    each beside its fields by column; `of`: what may have a comma. Raises DataError with the line, also where an image
+    is in two splits or groups."""
+    root = Path(os.path.realpath(path.parent))
+    places: dict[str, tuple[str | None, str | None]] = {}
+    for line, fields in rows:
+        row = check_path(path, root, _row(path, line, fields, columns, labeled=False, of=of))
+        place = row.split, row.group
+        if places.setdefault(row.path, place) != place:
+            got = f"{row.path} in another split or group than above"
+            raise at_line(path, line, got, "one of each", "correct the row")
+        yield row, {name: fields[at].strip() for name, at in columns.items()}
 
 
 def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) -> TableRow:
@@ -381,20 +407,20 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
         row = row._replace(path=row.path.replace("\\", "/"))
     inside = f"a path inside {root}, relative to it"
     if not row.path or "\0" in row.path:
-        raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in, or leave the line out")
+        raise at_line(path, row.line, f"the path {row.path!r}", inside, "fill it in, or leave the line out")
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
-        raise _at(path, row.line, f"the absolute path {row.path!r}", inside, _made_relative(root, row.path))
+        raise at_line(path, row.line, f"the absolute path {row.path!r}", inside, _made_relative(root, row.path))
     if ".." in PurePosixPath(row.path).parts:
-        raise _at(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
+        raise at_line(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
     try:
         real = Path(os.path.realpath(root / row.path))
         found = real.is_file() or (folders and real != root and real.is_dir())
     except (OSError, ValueError) as error:
-        raise _at(path, row.line, f"the path {row.path[:200]!r} ({error})", inside, "correct it") from None
+        raise at_line(path, row.line, f"the path {row.path[:200]!r} ({error})", inside, "correct it") from None
     if not real.is_relative_to(root):
-        raise _at(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
+        raise at_line(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
     if not found:
-        raise _at(path, row.line, f"{row.path!r}, which is not a file", inside, _where_it_is(path, root, row.path))
+        raise at_line(path, row.line, f"{row.path!r}, which is not a file", inside, _where_it_is(path, root, row.path))
     return row
 
 

@@ -11,13 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from striate.data.box_records import Box, Boxed
-from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.listing import Listing
 from striate.data.sources.boxes.make_listing import box_listing
-from striate.data.sources.manifest import LABEL_NAMES, PATH_NAMES, TableRow, check_path, table_columns, table_rows
+from striate.data.sources.manifest import (
+    LABEL_NAMES,
+    PATH_NAMES,
+    TableRow,
+    at_line,
+    placed_rows,
+    table_columns,
+    table_rows,
+)
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
-from striate.wording import several
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
@@ -41,43 +48,26 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
     with the line, ConfigError for a column that is not there."""
     root = Path(os.path.realpath(path.parent))
     boxes: dict[str, list[Box]] = {}
-    splits: dict[str, str | None] = {}
-    groups: dict[str, str | None] = {}
-    columns: dict[str, int] = {}
+    placed: dict[str, TableRow] = {}
     check_size(path.stat().st_size, f"manifest {path}")
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-        for line, fields in table_rows(path, file):
-            if not columns:
-                check_names(called, [field.strip().lower() for field in fields], _KNOWN)
-                columns = _columns(fields, called)
-                if len(columns) != len(fields) or not {"path", "label"} <= columns.keys():
-                    raise _other_header(path, line, fields, columns)
-                continue
-            if len(fields) != len(columns):
-                got, want = several(len(fields), "field"), f"{len(columns)}, as in the header"
-                raise _at(path, line, got, want, "put a field with a comma in double quotes")
-            row = {name: fields[place].strip() for name, place in columns.items()}
-            word = row.get("split", "").lower()
-            if word and word not in SPLIT_NAMES:
-                raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
-            split, group = SPLIT_NAMES.get(word), row.get("group") or None
-            name = check_path(path, root, TableRow(row["path"], line, row["label"], split, group, ())).path
-            if name in splits and (splits[name], groups[name]) != (split, group):
-                raise _at(path, line, f"{name} in another split or group than above", "one of each", "correct the row")
-            splits[name], groups[name] = split, group
-            box = _box(path, line, row)
-            boxes.setdefault(name, []).extend([box] if box else [])
+        rows = table_rows(path, file)
+        line, header = next(rows)
+        check_names(called, [field.strip().lower() for field in header], _KNOWN)
+        columns = _columns(header, called)
+        if len(columns) != len(header) or not {"path", "label"} <= columns.keys():
+            raise _other_header(path, line, header, columns)
+        for row, fields in placed_rows(path, rows, columns):
+            placed[row.path] = row
+            box = _box(path, row.line, fields)
+            boxes.setdefault(row.path, []).extend([box] if box else [])
     tree = Tree(str(path), path.stem, tuple(sorted(boxes)), (), (), lambda name: read_file(root / name))
-    found = {name: (Boxed(tuple(some), str(path)), splits[name]) for name, some in boxes.items()}
+    found = {name: (Boxed(tuple(some), str(path)), placed[name].split) for name, some in boxes.items()}
     listing = box_listing(tree, found)
-    grouped = tuple(groups[name] for name in listing.paths)
+    grouped = tuple(placed[name].group for name in listing.paths)
     others = [name for name in columns if name not in _KNOWN]
     notes = (f"Columns of the manifest that are not read: {', '.join(others)}.",) if others else ()
     return replace(listing, notes=(*listing.notes, *notes), groups=grouped if any(grouped) else ())
-
-
-def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
-    return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
 def _other_header(path: Path, line: int, fields: list[str], columns: Mapping[str, int]) -> DataError:
@@ -107,7 +97,7 @@ def _box(path: Path, line: int, row: Mapping[str, str]) -> Box | None:
     if not finite:
         shown = ", ".join(f"{name} {row[name] or 'empty'}" for name in (*EDGES, "angle") if name in row)
         remedy = "fill them in, or leave all of them and the label empty for an image without objects"
-        raise _at(path, line, shown, "finite numbers", remedy)
+        raise at_line(path, line, shown, "finite numbers", remedy)
     if not row["label"]:
-        raise _at(path, line, "a box without a label", "the name of its class", "fill it in")
+        raise at_line(path, line, "a box without a label", "the name of its class", "fill it in")
     return Box((x0, y0, x1, y1), row["label"], False, angle, line)
