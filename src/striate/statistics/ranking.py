@@ -53,3 +53,9 @@ def ranked_scores(positive: NDArray[np.bool_], scores: NDArray[Any]) -> RankedSc
     last[:-1] = ranked[1:] != ranked[:-1]
     true = np.cumsum(positive[order], dtype=np.float64)[last]
     return RankedScores(true, np.flatnonzero(last) + 1 - true)
+
+
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """The mean of those that are not NaN, as over the classes or labels that occur; 0 where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.assess import best_threshold, coco_figures, counts_of, mistakes
-from striate.tasks.detect.average_precision import RankedHeadline, average_precisions, mean_of_known, ranked, rows_of
+from striate.tasks.detect.average_precision import RankedHeadline, average_precisions, ranked, rows_of
 from striate.tasks.detect.metrics import MAP
 
 CLASSES = 3

@@ -16,6 +16,7 @@ from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate, estimate_of
 from striate.statistics.intervals import resamples_for
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.average_precision import (
     IOUS,
     MOST,
@@ -25,7 +26,6 @@ from striate.tasks.detect.average_precision import (
     RankedHeadline,
     average_precisions,
     match,
-    mean_of_known,
     ranked,
     rotated_overlaps,
     rows_of,

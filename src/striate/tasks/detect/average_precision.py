@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.rotated import areas, common_area, with_angle
 from striate.tasks.headline import Headline, Rows
 
@@ -173,12 +174,6 @@ def ranked(rows: Rows) -> tuple[Ranked, ...]:
 def average_precisions(classes: tuple[Ranked, ...], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """(K, T) average precision at each of `IOUS`; NaN for a class without objects."""
     return np.stack([one.precision(weights).mean(1) for one in classes])
-
-
-def mean_of_known(values: NDArray[np.float64]) -> float:
-    """The mean of what is known; 0 where nothing is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else 0.0
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from striate.models.choose import DETECTOR, network_for_objects
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.accumulator import Accumulator, KeptRows
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
@@ -43,7 +44,6 @@ from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
     average_precisions,
-    mean_of_known,
     overlaps_for,
     ranked,
     rows_of,

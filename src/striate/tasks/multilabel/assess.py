@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, drawn_units, f1_interval, percentile_interval, wilson
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.classify.decision import ClassChange, DecisionEffect
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.multilabel.metrics import LabelMetrics, MultilabelMetrics, SampleLabels
-from striate.tasks.multilabel.ranking import Ranking, drawn_weights, estimates_of, mean_of_known, one_of_many, opened
+from striate.tasks.multilabel.ranking import Ranking, drawn_weights, estimates_of, one_of_many, opened
 from striate.wording import several
 
 WORST = 10
@@ -24,13 +25,15 @@ MATRIX = 50
 """Up to so many labels the record says which occur together."""
 
 
-def set_figures(scores: NDArray[Any], truth: NDArray[Any], said: NDArray[np.bool_]) -> dict[str, Any]:
+def set_figures(
+    scores: NDArray[Any], truth: NDArray[Any], said: NDArray[np.bool_], ranking: Ranking | None = None
+) -> dict[str, Any]:
     """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label, None
-    where it does not occur; of (N, K) probabilities, labels and predicted labels."""
+    where it does not occur; of (N, K) probabilities, labels and predicted labels. `ranking`: of the same samples."""
     from sklearn.metrics import accuracy_score, f1_score
 
     y = np.asarray(truth) > 0
-    there, ap = np.flatnonzero(y.any(0)), Ranking(scores, y).precisions()
+    there, ap = np.flatnonzero(y.any(0)), (ranking or Ranking(scores, y)).precisions()
     macro = f1_score(y[:, there], said[:, there], average="macro", zero_division=0) if len(there) else 0.0
     return {
         "map": mean_of_known(ap),
@@ -48,11 +51,10 @@ def set_estimates(
     and the average precision of each label with the interval of its positives. Where one label, or as many samples,
     leave more open than the bootstrap, which is empty where all are right, so does the interval. None of the figures
     over all labels for fewer than 20 samples or groups; no value over labels where none occurs."""
-    known = set_figures(scores, truth, said)
     y = np.asarray(truth, np.float64)
     ranking = Ranking(scores, y)
-    labels = estimates_of(ranking.precisions(), y.sum(0))
-    del known["ap"]
+    known = set_figures(scores, truth, said, ranking)
+    labels = estimates_of(np.array(known.pop("ap"), np.float64), y.sum(0))
     if not y.any():
         known |= {"map": None, "macro_f1": None} | ({} if said.any() else {"micro_f1": None})
     units = len(np.unique(drawn_units(groups, len(truth))))

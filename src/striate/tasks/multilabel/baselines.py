@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
 from striate.data.store.stored import Inputs, take_rows
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.baseline import CHOICE, Fitted, Method, choose_by_validation, sampling_note
 from striate.tasks.baseline_features import HOG_SMALLEST, describe_inputs, hog_features, standardized_inputs
-from striate.tasks.multilabel.ranking import Ranking, best_thresholds, mean_of_known
+from striate.tasks.multilabel.ranking import Ranking, best_thresholds
 from striate.tasks.task import Task
 
 _STRENGTHS = (1e-4, 1e-3, 0.01, 0.1, 1.0)

@@ -18,6 +18,7 @@ from striate.statistics.intervals import (
     percentile_interval,
     resamples_for,
 )
+from striate.statistics.ranking import mean_of_known
 from striate.tasks.headline import Headline, Rows
 
 
@@ -41,12 +42,6 @@ class Ranking:
         total = hits[-1] if len(hits) else np.zeros(hits.shape[1])
         area = (gain * hits / np.maximum(seen, 1e-12)).sum(0)
         return np.asarray(np.divide(area, total, out=np.full(len(total), np.nan), where=total > 0))
-
-
-def mean_of_known(values: NDArray[np.float64]) -> float:
-    """The mean over the labels that occur; 0 where none does."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else 0.0
 
 
 def parts_of(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
