@@ -25,7 +25,7 @@ from striate.exporting.speed import as_file_input
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, plain_predictor
 from striate.machine.precision import Precision
-from striate.models.weights.named import CONFIG, TENSORS, read_config
+from striate.models.weights.named import CONFIG, TENSORS, is_hub_folder, read_config
 from striate.models.weights.saved import check_content
 from striate.models.weights.weights_file import read_weights
 from striate.runs.files import user_path
@@ -128,7 +128,7 @@ def require_layers(given: object) -> None:
 def is_exported(path: Path) -> bool:
     """Whether this is what `striate export` writes, by its name."""
     if path.is_dir():
-        return (path / TENSORS).is_file() and not (path / "config.yaml").exists()
+        return is_hub_folder(path)
     return path.name == TENSORS or _format_of(path) is not None
 
 

@@ -131,6 +131,11 @@ def describe_folder(folder: Path, name: str = "") -> Origin:
     )
 
 
+def is_hub_folder(folder: Path) -> bool:
+    """Whether a folder is as model hubs have it: tensors, and no run."""
+    return is_there(folder / TENSORS) and not is_there(folder / "config.yaml")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a folder; empty where there is none that can be read."""
     try:

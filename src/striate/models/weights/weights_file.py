@@ -14,11 +14,11 @@ import torch
 
 from striate.errors import ModelError, RunError
 from striate.models.layer_strings.arguments import nearest
-from striate.models.weights.named import TENSORS, describe_folder, fetch, named_weights, read_config
+from striate.models.weights.named import TENSORS, describe_folder, fetch, is_hub_folder, named_weights, read_config
 from striate.models.weights.saved import Origin, Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
 from striate.runs.files import user_path
-from striate.runs.plain_files import is_there, typed
+from striate.runs.plain_files import typed
 from striate.runs.safe_load import load_safely
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
@@ -40,7 +40,7 @@ def read_weights(text: str) -> Weights:
         return replace(_of_folder(text, path) if path.is_dir() else read_weights(str(path)), path=text, origin=origin)
     path = user_path(text)
     if _is_folder(path):
-        if is_there(path / TENSORS) and not is_there(path / "config.yaml"):
+        if is_hub_folder(path):
             return _of_folder(text, path)
         file, content = load_run(text)
         return network_of(text, file, content)
@@ -62,8 +62,7 @@ def describe_weights(text: str) -> Origin:
 
 def holds_network(folder: Path) -> bool:
     """Whether `striate export --format hub` has written it: tensors, with what builds their network."""
-    tensors = is_there(folder / TENSORS) and not is_there(folder / "config.yaml")
-    return tensors and isinstance(read_config(folder).get("network"), Mapping)
+    return is_hub_folder(folder) and isinstance(read_config(folder).get("network"), Mapping)
 
 
 def _of_folder(text: str, folder: Path) -> Weights:
