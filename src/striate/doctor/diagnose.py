@@ -12,7 +12,7 @@ from striate.doctor.causes import cause_of_all, sort_out
 from striate.doctor.checks import reward
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
-from striate.doctor.checks.loss.wiring import BROADCAST_OF_VARIABLES
+from striate.doctor.checks.loss.broadcast import BROADCAST_OF_VARIABLES
 from striate.doctor.checks.optim.other_optimizers import GIVEN_TO_NONE
 from striate.doctor.checks.optim.steps_by_code import STEPS_BY_CODE
 from striate.doctor.checks.reward.batches import learns_from_rewards

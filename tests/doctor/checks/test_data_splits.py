@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, T
 
 from striate.doctor.checks.data.class_balance import IMBALANCE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
-from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
+from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.too_few import TOO_FEW
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss.wiring import BROADCAST
+from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.loss.not_finite import NOT_FINITE
-from striate.doctor.checks.loss.wiring import SIGN
+from striate.doctor.checks.loss.sign import SIGN
 
 LOSS = nn.CrossEntropyLoss()
 

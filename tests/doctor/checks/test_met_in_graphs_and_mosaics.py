@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
-from striate.doctor.checks.loss.wiring import BROADCAST
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.diagnose import diagnose_setup

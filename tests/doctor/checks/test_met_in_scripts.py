@@ -17,9 +17,9 @@ from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.wiring import BROADCAST
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 

@@ -22,7 +22,7 @@ from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.fit.generalization import OVERFIT
-from striate.doctor.checks.loss.wiring import BROADCAST_OF_VARIABLES
+from striate.doctor.checks.loss.broadcast import BROADCAST_OF_VARIABLES
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.setup.script_source import ScriptSource

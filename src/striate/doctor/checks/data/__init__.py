@@ -18,7 +18,7 @@ from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
-from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
+from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
@@ -29,6 +29,7 @@ from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, STEP_LABELS
+from striate.doctor.checks.data.too_few import TOO_FEW
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 
 CHECKS: tuple[Check, ...] = (

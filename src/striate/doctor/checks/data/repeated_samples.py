@@ -1,4 +1,4 @@
-"""Too few different samples: `data.duplicates` in training, `data.leak` into validation, and `data.too-few`."""
+"""Samples that come again: `data.duplicates` in training, and `data.leak` into validation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples, blank_samples
-from striate.doctor.checks.data.looking import are_tokens, picture_of
-from striate.doctor.evidence.answering import need_all_data
+from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -26,14 +25,12 @@ from striate.doctor.evidence.nearness import (
     columns_dealt,
     comparable,
     copies_in,
-    first_of_each,
     neighbors,
     same_in,
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.setup.batch import leaves, main_tensor, parts
-from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
@@ -454,82 +451,4 @@ LEAK = Check(
     question="Is anything that validation measures on also trained on?",
     threshold=LEAK_THRESHOLD,
     run=_find_leak,
-)
-
-
-FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
-FEW_DRAWN, OFTEN = 100, 8
-TOO_FEW_THRESHOLD = (
-    f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart; where a script draws its "
-    f"batches, more than {FEW_DRAWN}, or each drawn less than {OFTEN} times, or all of them in each batch"
-)
-
-
-def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
-    if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
-        return
-    need_all_data(evidence)
-    x, y = evidence.samples.inputs, evidence.samples.y
-    if y is not None and len(y) != len(x):
-        raise NoEvidence("the inputs have other lengths than the targets, as nodes of many graphs have")
-    kept = first_of_each(x)
-    drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
-    if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):
-        yield _too_few(f"{len(kept)} different training samples in {len(x):,} that were drawn")
-        return
-    if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
-        kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
-    given = deals_by_own(evidence.setup.train) or _is_probe(evidence)
-    scarce = [] if given else _scarce_classes(evidence, kept)
-    if scarce:
-        named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
-        more = f" and {len(scarce) - 6} more" if len(scarce) > 6 else ""
-        got = f"{several(len(scarce), 'class has', 'classes have')} fewer than {FEW} different samples: {named}{more}"
-    elif len(kept) < FEW_ROWS:
-        again = f", {len(x):,} with copies" if len(x) > len(kept) else ""
-        got = f"{several(len(kept), 'different training sample')} in all{again}"
-    else:
-        return
-    yield _too_few(got)
-
-
-def _is_probe(evidence: Evidence) -> bool:
-    """Whether all that is trained is one layer, as to see what the features of another network tell of a few labels."""
-    return sum(parameter.ndim > 1 for parameter in evidence.setup.model.parameters()) == 1
-
-
-def _too_few(measured: str) -> Finding:
-    return TOO_FEW.finding(
-        severity="warning",
-        where="training loader",
-        measured=measured,
-        why="So few can be told apart by anything, also by what has nothing to do with the class.",
-        remedy=Remedy(
-            "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
-            "other data "
-            "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
-            advice="more samples: a few dozen of each class to begin with",
-        ),
-    )
-
-
-def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, int]]:
-    """Classes with too few different samples, and how many they have; none where the targets are no classes."""
-    try:
-        labels = evidence.samples.labels
-        if are_tokens(evidence, labels):
-            return []
-        labels = labels[kept]
-    except NoEvidence:
-        return []
-    counts = torch.bincount(labels[labels >= 0])
-    return [(int(k), int(counts[k])) for k in ((counts > 0) & (counts < FEW)).nonzero().flatten()]
-
-
-TOO_FEW = Check(
-    codes=("data.too-few",),
-    question="Are there samples enough to learn from?",
-    threshold=TOO_FEW_THRESHOLD,
-    run=_find_too_few,
-    explains="data.label-noise fit.overfit",
 )

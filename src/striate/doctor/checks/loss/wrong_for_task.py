@@ -21,11 +21,11 @@ from striate.doctor.checks.loss.kinds_of_targets import (
     outside_unit,
     smoothed_away,
 )
+from striate.doctor.checks.loss.raised import raised_by_loss
 from striate.doctor.checks.loss.renumbered import RENUMBERED, renumbered
 from striate.doctor.checks.loss.risk_sets import wrong_risk_sets
 from striate.doctor.checks.loss.turned_quantiles import turned_quantiles
 from striate.doctor.checks.loss.usual_gradient import GUESS, TAUGHT, teaches_nothing
-from striate.doctor.checks.loss.wiring import raised_by_loss
 from striate.doctor.checks.loss.wrong import Wrong
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence

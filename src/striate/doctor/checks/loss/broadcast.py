@@ -1,0 +1,228 @@
+"""`loss.broadcast`: a loss of outputs and targets in different shapes."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource, called
+from striate.observe.interventions import change_output
+from striate.records import Finding
+from striate.wording import several, show_shape
+
+
+def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
+    yield from list(_of_whole_loss(evidence)) or _of_a_column(evidence)
+
+
+def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
+    """A column less one number for each sample, or the other way round, where the step writes its loss itself."""
+    first = main_tensor(evidence.train.raw[0])
+    count = 0 if first is None else len(first)
+    for outputs, targets in evidence.calls.differences:
+        if count > 1 and sorted((outputs, targets)) == [(count,), (count, 1)]:
+            yield _finding(outputs, targets, (count, count), " by their difference", _remedy(outputs, targets))
+            return
+
+
+def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
+    outputs, targets = _compared(evidence)
+    if outputs is None or targets is None or outputs == targets or len(evidence.calls.losses) > 1:
+        yield from _among_several(evidence)
+        return
+    broadcast = _broadcast(outputs, targets)
+    if math.prod(outputs) != math.prod(targets):
+        if evidence.calls.sizes_differ and broadcast is not None:
+            yield _finding(outputs, targets, broadcast, "", _resize_remedy(targets))
+        return
+    error = evidence.trial.error
+    if error is not None and not evidence.trial.rows:
+        if evidence.trial.phase == "loss" and "size" in str(error):
+            text = f"; the loss raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            yield _finding(outputs, targets, None, text, _remedy(outputs, targets))
+        return
+    if broadcast is None or math.prod(broadcast) <= math.prod(outputs):
+        return
+    if broadcast not in evidence.calls.shapes and not evidence.calls.sizes_differ:
+        return
+    same_shape = _with_shape(evidence, targets)
+    fixed = evidence.variant("outputs in the shape of the targets", same_shape)
+    before = evidence.trial.losses[0]
+    if fixed.error is not None or not fixed.rows or math.isclose(before, fixed.losses[0], rel_tol=1e-5):
+        return  # the step brings them into one shape itself
+    text = (
+        f"; after {several(len(fixed.rows), 'step')} the loss is {fixed.level():.3g} with outputs in the shape of "
+        f"the targets, {evidence.trial.level():.3g} without"
+    )
+    yield _finding(outputs, targets, broadcast, text, _remedy(outputs, targets))
+
+
+def _among_several(evidence: Evidence) -> Iterator[Finding]:
+    """One of several losses of a step, of which torch itself says that the shapes differ."""
+    for call in evidence.calls.losses if evidence.calls.sizes_differ else ():
+        outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
+        if call.name in ("cross_entropy", "nll_loss") or outputs == targets:
+            continue
+        if (found := _all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
+            yield found
+            return
+
+
+def _all_with_all(outputs: tuple[int, ...], targets: tuple[int, ...], by: str) -> Finding | None:
+    """What is said of shapes of as many numbers that are compared as more; None of others."""
+    broadcast = _broadcast(outputs, targets)
+    if broadcast is None or not math.prod(broadcast) > math.prod(outputs) == math.prod(targets):
+        return None
+    return _finding(outputs, targets, broadcast, by, _remedy(outputs, targets))
+
+
+def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The shapes of what the loss compares: as it was given them, or as one of torch's losses was, or else as network
+    and loader gave them."""
+    first = evidence.trial.first
+    outputs, targets = first.loss_outputs, first.loss_targets
+    if outputs is None or targets is None:
+        elementwise = [call for call in evidence.calls.losses if call.name not in ("cross_entropy", "nll_loss")]
+        if elementwise:
+            outputs, targets = elementwise[0].input, elementwise[0].target
+        else:
+            outputs, targets = first.outputs, main_tensor(parts(evidence.train.raw[0])[1])
+    shapes = [tuple(t.shape) if isinstance(t, torch.Tensor) and t.ndim else None for t in (outputs, targets)]
+    return shapes[0], shapes[1]
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return tuple(torch.broadcast_shapes(a, b))
+    except RuntimeError:
+        return None
+
+
+def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
+    """A change that brings outputs into the shape of the targets: before the loss where the step calls it, and else as
+    the network gives them."""
+
+    def shaped(outputs: Any) -> Any:
+        if isinstance(outputs, torch.Tensor) and outputs.numel() % math.prod(targets[1:]) == 0:
+            return outputs.reshape(-1, *targets[1:])
+        return outputs
+
+    if evidence.trial.first.loss_outputs is not None:
+
+        def around(loss: Any) -> Any:
+            return lambda outputs, *rest, **options: loss(shaped(outputs), *rest, **options)
+
+        return Change(around=around)
+
+    def prepare(replica: Replica) -> None:
+        change_output(replica.model, lambda _, outputs: shaped(outputs))
+
+    return Change(prepare=prepare)
+
+
+def _remedy(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+    if len(outputs) == len(targets) + 1 and outputs[1:2] == (1,):
+        return "compare `outputs.squeeze(1)` with the targets"
+    if len(targets) == len(outputs) + 1 and targets[1:2] == (1,):
+        return "compare the outputs with `targets.squeeze(1)`"
+    return "compare `outputs.view_as(targets)` with the targets"
+
+
+def _resize_remedy(targets: tuple[int, ...]) -> str:
+    if len(targets) == 2:
+        return f"give the last layer {several(targets[1], 'output')}, as many as there are numbers in a target"
+    return "give the last layer one output, and compare `outputs.squeeze(1)` with the targets"
+
+
+def _finding(
+    outputs: tuple[int, ...],
+    targets: tuple[int, ...],
+    broadcast: tuple[int, ...] | None,
+    tried: str,
+    remedy: str,
+) -> Finding:
+    compared = "" if broadcast is None else f" and are compared as {show_shape(broadcast)}"
+    return BROADCAST.finding(
+        severity="error",
+        where="the loss",
+        measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
+        why="Each output is compared with the targets of all samples, so the best prediction is the same for each: "
+        "their mean.",
+        remedy=remedy,
+    )
+
+
+BROADCAST = Check(
+    codes=("loss.broadcast",),
+    question="Are outputs and targets of different shapes compared all with all?",
+    threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
+    "outputs have the shape of the targets: exact, nothing is estimated",
+    run=_find_broadcast,
+    explains="loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss)
+_NUMBER_BY_NUMBER = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+
+
+def _among_variables(evidence: Evidence) -> Iterator[Finding]:
+    """Losses of two variables of a script whose step is not made again, as one that plays an environment: by the shapes
+    of their tensors at the first step."""
+    source = evidence.source
+    called_so = {called(node) for node in _losses_made(source)}
+    for site in source.calls(*_NUMBER_BY_NUMBER, *called_so):
+        compared = [value for part in site.node.args[:2] if isinstance(value := source.value(part), torch.Tensor)]
+        if len(compared) == 2:
+            outputs, targets = (tuple(tensor.shape) for tensor in compared)
+            if (found := _all_with_all(outputs, targets, f" by `{site.text}`")) is not None:
+                yield replace(found, where=site.where)
+                return
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Sub) or not _is_measured(source, node):
+                continue
+            named = all(isinstance(side, ast.Name) for side in (node.left, node.right))  # not `x[:, None] - x`
+            sides = [source.value(node.left), source.value(node.right)]
+            if named and all(isinstance(side, torch.Tensor) and side.is_floating_point() for side in sides):
+                shapes = [tuple(side.shape) for side in sides]
+                for outputs, targets in (shapes, shapes[::-1]):
+                    if (found := _all_with_all(outputs, targets, f" by `{ast.unparse(node)}`")) is not None:
+                        yield replace(found, where=f"{Path(file).name}, line {node.lineno}")
+                        return
+
+
+def _losses_made(source: ScriptSource) -> Iterator[ast.Call]:
+    """Calls of the script's loss modules that compare number by number."""
+    for node in source.nodes():
+        if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
+            yield node
+
+
+def _is_measured(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a difference is squared, or its size is taken."""
+    outer = source.parent(node)
+    if isinstance(outer, ast.BinOp):
+        return isinstance(outer.op, ast.Pow) and outer.left is node
+    return isinstance(outer, ast.Attribute) and outer.attr in ("pow", "square", "abs")
+
+
+BROADCAST_OF_VARIABLES = Check(
+    codes=BROADCAST.codes,
+    question=BROADCAST.question,
+    threshold=BROADCAST.threshold,
+    run=_among_variables,
+    of_source=True,
+)

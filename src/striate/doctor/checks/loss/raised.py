@@ -1,0 +1,72 @@
+"""What the first step's loss raises, with the reason and the remedy."""
+
+from __future__ import annotations
+
+import re
+
+from striate.doctor.evidence.evidence import Evidence
+
+_RAISED: tuple[tuple[str, str, str], ...] = (
+    (
+        r"Expected floating point type for target with class probabilities",
+        "Targets with an axis of classes are probabilities here, and these are whole numbers.",
+        "give it class numbers, `targets.argmax(1)`; where several classes may be right, use `nn.BCEWithLogitsLoss()` "
+        "with `targets.float()`",
+    ),
+    (
+        r"only batches of spatial targets supported",
+        "Cross entropy of maps wants class numbers (N, H, W), without an axis of channels.",
+        "give it `targets.squeeze(1)`",
+    ),
+    (
+        r"multi-target not supported|0D or 1D target tensor expected",
+        "Cross entropy wants one class number a sample, of shape (N,).",
+        "give it `targets.squeeze(1)`, or `targets.argmax(1)` where they are one-hot",
+    ),
+    (
+        r"all elements of (input|target) should be between 0 and 1",
+        "nn.BCELoss wants probabilities, and scores may be anything.",
+        "use `nn.BCEWithLogitsLoss()` on the scores",
+    ),
+    (
+        r"grad can be implicitly created only for scalar outputs",
+        "Backward begins at one number, and this loss has one for each sample.",
+        "take its mean: `loss.mean().backward()`, or leave `reduction` at 'mean'",
+    ),
+    (
+        r"Found dtype Long but expected|can't be cast to the desired output type Long",
+        "This loss compares quantities, and the targets are whole numbers.",
+        "give it `targets.float()`; for classes, use `nn.CrossEntropyLoss()`",
+    ),
+    (
+        r"expected scalar type Long|expected.*Long|not implemented for '(Int|Float|Double|Char|Short|Byte|Bool)'",
+        "This loss wants class numbers of type int64.",
+        "give it `targets.long()`",
+    ),
+    (
+        r"[Tt]arget size .*input size|size of tensor a|[Ee]xpected target size|batch_size .* to match target",
+        "The loss cannot compare outputs and targets of these shapes.",
+        "for classes: `nn.CrossEntropyLoss()` with outputs (N, K) and targets (N,); for quantities: outputs and "
+        "targets of one shape",
+    ),
+)
+
+
+def raised_by_loss(evidence: Evidence) -> tuple[str, str, str] | None:
+    """What was measured, why it matters, and the remedy, where the first step's loss raised; None where it did not, or
+    what it raised is a matter of another check."""
+    trial = evidence.trial
+    if trial.error is None or trial.rows or trial.phase not in ("loss", "backward"):
+        return None
+    text = " ".join(str(trial.error).split())
+    measured = f"the first step raises {type(trial.error).__name__}: {text[:160]}"
+    if "out of bounds" in text:
+        outputs = trial.first.loss_outputs if trial.first.loss_outputs is not None else trial.first.outputs
+        if outputs is not None and outputs.ndim > 1 and outputs.shape[1] == 1:
+            why = "Cross entropy chooses among outputs, one a class, and there is one only."
+            return measured, why, "give the last layer an output for each class, or use `nn.BCEWithLogitsLoss()`"
+        return None
+    for pattern, why, remedy in _RAISED:
+        if re.search(pattern, text):
+            return measured, why, remedy
+    return None

@@ -1,0 +1,250 @@
+"""`loss.sign`: a loss with the wrong sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, islice
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.added_scores import score_added
+from striate.doctor.checks.loss.distances_as_scores import DEVIATIONS, distances_asked
+from striate.doctor.checks.loss.paired_quantities import wanted_least
+from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import STEPS, Evidence
+from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood
+from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.quality import Quality, quality
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_gradient
+from striate.records import Finding
+from striate.wording import several
+
+_WORSE = 1.02
+_BETTER = 0.98
+
+
+def _maximized(evidence: Evidence) -> Finding | None:
+    """Losses of torch whose value the step's own gradient raises; None where networks train against each other."""
+    losses = [call for call in evidence.calls.losses if call.slopes]
+    went = evidence.trial.losses
+    if evidence.trial.replica.maximizes or not went or evidence.trial.level() > went[0]:
+        return None  # a step goes up the gradient, by the optimizer or by the step itself
+    if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
+        return None
+    names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in losses))
+    return SIGN.finding(
+        severity="error",
+        where="the loss",
+        measured=f"the derivative of what goes backward by {names} is {sum(losses[0].slopes):.3g}, below zero: a step "
+        "down the gradient makes it larger",
+        why="Each step makes the predictions worse; the printed loss falls all the same, without end.",
+        remedy="turn the sign round: `(-loss).backward()`, or leave the minus before the loss out",
+    )
+
+
+def _find_sign(evidence: Evidence) -> Iterator[Finding]:
+    found = _maximized(evidence)
+    if found is not None:
+        yield found
+        return
+    reads = (_unlikely, _worse, _of_distances, _dearer, _added, _wanted_least)
+    yield from islice(chain.from_iterable(read(evidence) for read in reads), 1)
+
+
+def _unlikely(evidence: Evidence) -> Iterator[Finding]:
+    with suppress(NoEvidence):
+        found = None if evidence.trial.replica.maximizes else wrong_partial_likelihood(evidence)
+        if found is not None and found.kind == "maximized":
+            yield SIGN.finding(
+                severity="error",
+                where="the loss",
+                measured="its gradient by the outputs is that of Cox's partial likelihood of durations and events with "
+                f"the sign turned round (cosine {-found.wrong:.3f})",
+                why="The likelihood is made small: who leaves last gets the highest risk.",
+                remedy="put the minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
+            )
+
+
+def _of_distances(evidence: Evidence) -> Iterator[Finding]:
+    measured = None if evidence.setup.rivals else distances_asked(evidence)
+    if measured is not None:
+        yield SIGN.finding(
+            severity="error",
+            where="the loss",
+            measured=measured,
+            why="Distances are small where samples belong together; cross entropy makes the number of the right class "
+            "large.",
+            remedy="give it the distances with a minus: `F.cross_entropy(-distances, labels)`",
+        )
+
+
+def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
+    found = None if evidence.setup.rivals else wanted_least(evidence)
+    if found is not None:
+        pair, right, other = found
+        yield SIGN.finding(
+            severity="error",
+            where="the loss",
+            measured=f"with the targets in the place of the output `{pair.name}` the loss of the first batch is "
+            f"{right:.3g}, with those of other samples at most {other:.3g}",
+            why="That part of the loss rewards wrong answers: a score has to be taken from 1, or to have a minus.",
+            remedy="turn the sign of the part that grows with right answers: `1 - iou` for `iou`",
+        )
+
+
+def _added(evidence: Evidence) -> Iterator[Finding]:
+    """Where the other parts of a loss outweigh a score that is added, the code tells."""
+    found = None if evidence.setup.source is None else score_added(evidence.source)
+    if found is not None:
+        line, text = found
+        yield SIGN.finding(
+            severity="error",
+            where=f"line {line}",
+            measured=f"`{text}` is a loss, and adds a score that grows with better predictions",
+            why="That part of the loss rewards wrong answers.",
+            remedy="take the score from 1: `1 - dice` for `dice`",
+        )
+
+
+def _dearer(evidence: Evidence) -> Iterator[Finding]:
+    measured = right_cost_more(evidence)
+    if measured is not None:
+        yield SIGN.finding(
+            severity="error",
+            where="the loss",
+            measured=measured,
+            why="The loss, or a part of it, rewards wrong answers: what is called a score has to be taken from 1, or "
+            "to have a minus.",
+            remedy="turn the sign of the part that grows with right answers: `1 - dice` for `dice`, `-likelihood` for "
+            "`likelihood`",
+        )
+
+
+def _worse(evidence: Evidence) -> Iterator[Finding]:
+    trial = evidence.trial
+    if len(trial.rows) < 5:
+        return
+    if not predicts_targets(evidence):
+        yield from _pulls_apart(evidence)
+        return
+    start = _quality(evidence, None)
+    after = _quality(evidence, trial)
+    if start is None or after is None or after.loss <= _WORSE * start.loss:  # NaN is worse, too
+        return
+    if start.accuracy is not None and (after.accuracy or 0.0) > max(start.accuracy, after.common) + 0.02:
+        return
+    turned = evidence.variant("gradients turned round", Change(prepare=turn_round), steps=STEPS)
+    better = _quality(evidence, turned)
+    if turned.error is not None or better is None or not better.loss < _BETTER * start.loss:
+        return
+    maximizes = trial.replica.maximizes
+    name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
+    measured = (
+        f"in {several(len(trial.rows), 'step')} the {name} of the predictions on training samples went up from "
+        f"{start.loss:.3g} to {after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
+        f"{better.loss:.3g}{_share(start, better)}"
+    )
+    evidence.pictures["loss.sign"] = Picture(
+        "lines", "The loss that the step gave", {"as it is": tuple(trial.losses), "turned round": tuple(turned.losses)}
+    )
+    remedy = (
+        "make the optimizer without `maximize=True`"
+        if maximizes
+        else "turn the sign of the loss: `loss = -loss` before `loss.backward()`, or take the minus out of it"
+    )
+    yield SIGN.finding(
+        severity="error",
+        where="the optimizer" if maximizes else "the loss",
+        measured=measured,
+        why="Each step goes uphill: it makes the network worse at what it is asked.",
+        remedy=remedy,
+    )
+
+
+def turn_round(replica: Replica) -> None:
+    """Have every gradient of the replica come with the other sign."""
+    for parameter in replica.model.parameters():
+        if parameter.requires_grad and isinstance(parameter, nn.Parameter):
+            change_gradient(parameter, lambda gradient: -gradient)
+
+
+_TOGETHER, _APART = 0.1, -0.15
+"""Correlations of the ranks of distances: of an untrained network it is 0.3 to 0.9."""
+
+
+def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
+    """Of embeddings: what looks alike ends far apart, and what does not together; turned round, it is as it was."""
+    shown = evidence.first.shown
+    if shown is None or not shown.is_floating_point() or len(shown) < 16 or len(evidence.trial.rows) < 40:
+        return
+    before = _likeness(evidence, evidence.fresh, shown)
+    after = _likeness(evidence, evidence.trial.replica, shown)
+    if before is None or after is None or before < _TOGETHER or after > _APART:
+        return
+    turned = evidence.variant("gradients turned round", Change(prepare=turn_round))
+    other = _likeness(evidence, turned.replica, shown)
+    if turned.error is not None or other is None or other < _TOGETHER:
+        return
+    yield SIGN.finding(
+        severity="error",
+        where="the loss",
+        measured=f"distances between embeddings and between inputs have a rank correlation of {before:.2f} at first, "
+        f"{after:.2f} after {several(len(evidence.trial.rows), 'step')}; with all gradients turned round {other:.2f}",
+        why="What is alike is pushed apart, and what differs pulled together.",
+        remedy="exchange what the loss takes for equal and for different: `criterion(anchor, positive, negative)`; "
+        "`label * distance**2 + (1 - label) * (margin - distance).clamp(min=0)**2`, where 1 says equal",
+    )
+
+
+def _likeness(evidence: Evidence, replica: Replica, shown: torch.Tensor) -> float | None:
+    with suppress(NoEvidence):
+        outputs = predict(evidence.setup, replica, evidence.train.raw[:1]).outputs
+        if outputs.ndim != 2 or outputs.shape[1] < 2 or len(outputs) != len(shown):
+            return None
+        near = [torch.pdist(t.detach().cpu().double().flatten(1)).argsort().argsort() for t in (outputs, shown)]
+        return float(torch.corrcoef(torch.stack(near).double())[0, 1])
+    return None
+
+
+def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
+    if trial is None:
+        predictions = evidence.start_training
+    elif trial is evidence.trial:
+        predictions = evidence.after_training
+    else:
+        predictions = evidence.in_training(trial.replica)
+    return quality(predictions.outputs, predictions.targets)
+
+
+def _share(start: Quality, after: Quality) -> str:
+    if start.accuracy is None or after.accuracy is None:
+        return ""
+    return f" (right: {start.accuracy:.0%} to {after.accuracy:.0%})"
+
+
+SIGN = Check(
+    codes=("loss.sign",),
+    question="Does training make the predictions worse, and better with its gradients turned round?",
+    threshold=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
+    f"{1 - _BETTER:.0%} or more "
+    "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
+    f"zero by each of torch's losses in the step; or right answers of probability {SURE:g} cost {DEARER:g} times as "
+    "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
+    "named for a score (dice, IoU, …) adds what it does not take from 1; or one of several outputs for which "
+    "its targets cost more than those of other samples; or numbers above 0 that cross entropy is given, of which the "
+    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that learns little; "
+    f"or a gradient that is Cox's partial likelihood's turned round (cosine -{SAME:g})",
+    run=_find_sign,
+    explains=(
+        "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)
