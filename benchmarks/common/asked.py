@@ -74,8 +74,8 @@ TRIED = {
     "speedrun-fashion-mnist": "Three seeds make 94.36, 94.44 and 94.54 %: the mean lacks five images of 10,000.",
     "speedrun-cifar10": "28 epochs (27 minutes) of the same recipe reach 91.47 %.",
     "gpu-reading": "Processes read and decode, for streams too: threads waited for each other in Python and made 1,146 "
-    "and 703 a second. To decode and to fit takes 1.2 of 2.0 s on all cores; the rest is for what is done once: to list "
-    "the files, to look at each for damage and equal ones, and, for a stream, to decode all for the statistics.",
+    "and 703 a second. To decode and to fit takes 1.2 of 2.0 s on all cores; the rest is for what is done once: to "
+    "list the files, to look at each for damage and equal ones, and, for a stream, to decode all for the statistics.",
     "gpu-resnet50": "A step takes 38 ms on the GPU, and the program had more to do: it listed rows and columns that "
     "moved images show, and copied what batch normalization knows tensor by tensor. The GPU lists them now: 0.99× "
     "instead of 0.60×. What is left is the end of an epoch in one of two turns.",
