@@ -84,6 +84,17 @@ def test_resamples_count_images_that_are_drawn_twice_twice() -> None:
     assert by_weight == pytest.approx(RankedHeadline(MAP, lambda *_: 0.0).value(rows[drawn]), abs=2e-3)
 
 
+def test_images_without_a_group_are_drawn_each_by_itself() -> None:
+    decoded, targets = _made(1, 30)
+    rows = rows_of(decoded, targets, CLASSES)
+    some = RankedHeadline(MAP, lambda *_: 0.0, groups=("a", "a", *[""] * 28)).estimate(rows).interval
+    alone = RankedHeadline(MAP, lambda *_: 0.0).estimate(rows).interval
+    assert some is not None
+    assert alone is not None
+    assert some.high - some.low == pytest.approx(alone.high - alone.low, rel=0.4)
+    assert RankedHeadline(MAP, lambda *_: 0.0, groups=("a", "b") * 15).estimate(rows).interval is None
+
+
 def test_an_absent_class_is_unknown_and_not_zero() -> None:
     decoded, targets = _made(2)
     targets[targets[..., 4] == 2] = [0, 0, 0, 0, -1, 0]

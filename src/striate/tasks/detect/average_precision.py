@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.statistics.intervals import FEW, drawn_units, percentile_interval, resamples_for
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.rotated import areas, common_area, with_angle
 from striate.tasks.headline import Headline, Rows
@@ -191,7 +191,7 @@ class RankedHeadline(Headline):
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
         """Of as many images drawn anew with replacement, many times."""
-        units = np.unique(self.groups, return_inverse=True)[1] if self.groups else np.arange(len(rows))
+        units = drawn_units(self.groups, len(rows))
         classes, draw, n = ranked(rows), np.random.default_rng(seed), int(units.max()) + 1
         cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
         weights = (
@@ -201,7 +201,7 @@ class RankedHeadline(Headline):
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
         """The figure with its 95 % interval; without one for fewer than 20 images, or groups."""
-        few = min(len(rows), len(set(self.groups)) or len(rows)) < FEW
+        few = len(np.unique(drawn_units(self.groups, len(rows)))) < FEW
         return Estimate(self.value(rows), None if few else percentile_interval(self.draws(rows, seed)))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
