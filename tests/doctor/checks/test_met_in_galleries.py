@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from asked import asked, digits, perceptron
+from test_met_in_plates_and_buffers import frame_of
 from test_met_in_vision_scripts import read
 from test_source_checks import SCRIPT, values
 from torch import Tensor, nn
@@ -73,9 +74,7 @@ def test_a_data_set_without_a_loader_is_validation(shift: float, tmp_path: Path)
     file.write_text("pass\n")
     x, y = torch.randn(64, 4), torch.arange(64) % 3
     names = {"val_ds": TensorDataset(x + shift, y), "train_ds": TensorDataset(x, y)}
-    frame: Any = SimpleNamespace(
-        f_locals=names, f_globals=names, f_code=SimpleNamespace(co_filename=str(file), co_firstlineno=1)
-    )
+    frame = frame_of(str(file), **names)
     batches = DataLoader(names["train_ds"], 16)
     val = find_validation(TrainingLoop(print, batches, "here", {}), [frame], x[:16], y[:16])
     assert (val is not None and val.dataset is names["val_ds"]) is (shift == 0)
@@ -87,9 +86,7 @@ def test_a_teacher_asked_in_order_is_no_validation(tmp_path: Path) -> None:
     x, y = torch.randn(64, 4), torch.randn(64, 3)
     train, taught = TensorDataset(x, torch.arange(64) % 3), TensorDataset(x, y)
     names = {"train_ds": train, "ordered": DataLoader(train, 16), "predict": _predict}
-    frame: Any = SimpleNamespace(
-        f_locals=names, f_globals=names, f_code=SimpleNamespace(co_filename=str(file), co_firstlineno=1)
-    )
+    frame = frame_of(str(file), **names)
     val = find_validation(TrainingLoop(print, DataLoader(taught, 16), "here", {}), [frame], x[:16], y[:16])
     assert val is not names["ordered"]
 

@@ -270,7 +270,8 @@ def test_a_loader_draws_as_its_batches_do(again: bool) -> None:
 
 def frame_of(text: str, **names: Any) -> Any:
     """Of a script whose names are these."""
-    return SimpleNamespace(f_locals=names, f_globals=names, f_code=SimpleNamespace(co_filename=text, co_firstlineno=1))
+    code = SimpleNamespace(co_filename=text, co_firstlineno=1, co_name="<module>")
+    return SimpleNamespace(f_locals=names, f_globals=names, f_code=code, f_lineno=1)
 
 
 @pytest.mark.parametrize("asked_so", ["net(normalize(x))", "net(x)"])

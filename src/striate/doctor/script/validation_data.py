@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from striate.doctor.evidence.reading import draws_again
+from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
@@ -57,11 +58,12 @@ def find_validation(
             for own, other in [(name, value), *held]:
                 if other is not loop.batches and (_is_loader(other) or _is_of_one_kind(other, loop.batches)):
                     found.setdefault(own.lower(), other)
+    own_data = {name: value for name, value in found.items() if not is_of_later_training(value, frames, loop.batches)}
     for word in _VALIDATION:
-        for name, value in found.items():
+        for name, value in own_data.items():
             if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
-    for name, value in found.items():
+    for name, value in own_data.items():
         if _other_data(value, loop.batches) and _is_evaluated(name, frames) and not _trained_elsewhere(value, frames):
             return value
     # A sampler that balances shows other shares of classes than validation has, which would look like a shift.
@@ -133,6 +135,8 @@ def _data_set(
     for word in _VALIDATION:
         for name, value in sets.items():
             if word not in name or value is known or _is_named_after_another(name, value, frames, loop.batches):
+                continue
+            if is_of_later_training(value, frames, loop.batches):
                 continue
             collate = getattr(loop.batches, "collate_fn", None)
             loader = DataLoader(value, batch_size=64, collate_fn=collate)

@@ -1,0 +1,145 @@
+"""Trainings that come later in a script: data that are only used with their networks are none of the one that runs."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from striate.doctor.script.loop_syntax import syntax_of
+from striate.doctor.setup.script_source import called
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
+    """Whether the running functions only ever give a loader, or a data set, to something together with a network that
+    is made behind what runs now, and trained there on other data than these `batches`."""
+    found = False
+    running = {frame.f_code.co_name for frame in frames}
+    for frame in frames:
+        awaiting = [name for name, value in frame.f_locals.items() if value is data]
+        scope = _scope_of(frame) if awaiting else ast.Module([], [])
+        known = {**frame.f_globals, **frame.f_locals}
+        seen = set[str]()
+        while awaiting:
+            name = awaiting.pop()
+            seen.add(name)
+            nodes = list(_nodes(scope, name))
+            left = {id(node) for node in nodes if _is_read(node, name)}
+            later = _networks_behind(scope, frame.f_lineno, running, _trained_on(known, batches)) if left else {}
+            for node in nodes:
+                if isinstance(node, ast.Assign) and called(node.value) == "DataLoader" and name in _names(node.value):
+                    awaiting += [t.id for t in node.targets if isinstance(t, ast.Name) and t.id not in seen]
+                    left -= {id(part) for part in ast.walk(node.value)}
+                given = _given(node) if isinstance(node, ast.Call) else set[str]()
+                if not isinstance(node, ast.Call) or name not in given:
+                    continue
+                behind = {other for other in given if later.get(other, math.inf) <= node.lineno}
+                alone = bool(behind) and not any(_is_trained(known.get(other)) for other in given - behind)
+                if alone or called(node) == "len":
+                    left -= {id(part) for part in ast.walk(node)}
+                    found |= alone
+            if left:
+                return False
+    return found
+
+
+def _scope_of(frame: Any) -> ast.AST:
+    """The function that a frame runs, or else its file."""
+    tree = syntax_of(frame.f_code.co_filename)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == frame.f_code.co_name:
+            first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
+            if first == frame.f_code.co_firstlineno:
+                return node
+    return tree
+
+
+def _nodes(scope: ast.AST, name: str | None) -> Iterator[ast.AST]:
+    """All within a scope, without functions that have a variable of this name themselves; of None without any."""
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, _FUNCTIONS) and (name is None or name in _own_names(node)):
+            continue
+        yield node
+        yield from _nodes(node, name)
+
+
+def _own_names(function: ast.AST) -> set[str]:
+    nodes = list(ast.walk(function))
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+def _is_read(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _given(call: ast.Call) -> set[str]:
+    """The variables that a call is given, or parts of them."""
+    return {name for part in (*call.args, *(word.value for word in call.keywords)) for name in _names(part)}
+
+
+def _is_trained(value: Any) -> bool:
+    """Whether a variable may be the network that is trained now: one with parameters, as a loss has none."""
+    return isinstance(value, nn.Module) and any(True for _ in value.parameters())
+
+
+def _trained_on(known: dict[str, Any], batches: Any) -> set[str]:
+    """The names of what is trained on now."""
+    data = getattr(batches, "dataset", batches)
+    return {
+        name
+        for name, value in known.items()
+        if value is batches or value is data or (isinstance(value, DataLoader) and value.dataset is data)
+    }
+
+
+def _networks_behind(scope: ast.AST, line: int, running: set[str], taught: set[str]) -> dict[str, int]:
+    """Variables that are given values of their own behind a line, with the line, and trained from there on with none
+    of the data that are trained on now."""
+    made = dict[str, int]()
+    for node in _nodes(scope, None):
+        if isinstance(node, ast.Assign) and node.lineno > line:
+            stored = {name for target in node.targets for name in _stored(target)}
+            for name in stored - _names(node.value):  # `net = compiled(net)` is the same one
+                made[name] = min(made.get(name, node.lineno), node.lineno)
+    return {name: first for name, first in made.items() if _is_trained_apart(scope, name, first, running, taught)}
+
+
+def _stored(target: ast.AST) -> Iterator[str]:
+    nodes = (part for part in ast.walk(target) if isinstance(part, ast.Name))
+    return (part.id for part in nodes if isinstance(part.ctx, ast.Store))
+
+
+def _is_trained_apart(scope: ast.AST, name: str, first: int, running: set[str], taught: set[str]) -> bool:
+    """Whether an optimizer gets the parameters of a variable, or a function that trains gets it, and nothing from its
+    first line on has it together with what is trained on now."""
+    trained = False
+    for node in ast.walk(scope):
+        if not isinstance(node, ast.Call | ast.For | ast.While) or node.lineno < first:
+            continue
+        if isinstance(node, ast.Call):
+            given, does = _given(node), called(node)
+            trained |= does in ("parameters", "named_parameters") and _root(node.func) == name
+            trained |= name in given and (does in running or does == "fit" or does.endswith("Trainer"))
+        else:
+            given = _names(node)
+        if name in given and taught & given:
+            return False
+    return trained
+
+
+def _root(node: ast.expr) -> str:
+    """The variable that an expression is taken from: `net` of `net.features[1:].parameters`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""

@@ -1,0 +1,78 @@
+"""Trainings one after the other, samplers of one's own, buffers of discounts and of mirrored moves: what was met in
+scripts, and its twins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from asked import perceptron
+from test_met_in_common_scripts import loader
+from test_met_in_plates_and_buffers import frame_of
+from torch.utils.data import TensorDataset
+
+from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.script.validation_data import find_validation
+
+TRAININGS = """run_epoch(teacher, source_dl, optimizer)
+{made}
+optimizer = SGD(net.features[1:].parameters())
+for epoch in range(9):
+    run_epoch(net, {trained_on}, optimizer)
+    print(accuracy({asked}, val_dl), len(val_dl))
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "trained_on", "asked", "own"),
+    [
+        ("net = Net()", "train_dl", "net", False),
+        ("net = Net()", "train_dl", "teacher", True),
+        ("net = Net()", "train_dl", "nn.Sequential(teacher, net)", True),
+        ("net = Net()", "source_dl", "net", True),
+        ("teacher.load_state_dict(best)", "train_dl", "net", True),
+        ("teacher = net = Net()", "train_dl", "teacher", True),
+    ],
+)
+def test_what_a_later_network_alone_is_asked_about_is_no_validation(
+    made: str, trained_on: str, asked: str, own: bool, tmp_path: Path
+) -> None:
+    source, train, val = (loader(seed) for seed in range(3))
+    names = {"source_dl": source, "train_dl": train, "val_dl": val, "teacher": perceptron()}
+    file = tmp_path / "script.py"
+    file.write_text(TRAININGS.format(made=made, trained_on=trained_on, asked=asked))
+    frame = frame_of(str(file), **names)
+    assert (find_validation(TrainingLoop(print, source, "here", {}), [frame], None) is val) is own
+
+
+FITTED = """stem = pretrain(make_stem(), train_set.tensors[0])
+{made}
+{trainer}
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "trainer", "own"),
+    [
+        ("model = Reader(stem)", "trainer.fit(model, DataLoader(train_set), DataLoader(val_set))", False),
+        (
+            "model = Reader(stem)",
+            "val_dl = DataLoader(val_set)\ntrainer.fit(model, DataLoader(train_set), val_dl)",
+            False,
+        ),
+        ("model = Reader(stem)", "trainer.test(model, DataLoader(val_set))", True),
+        ("", "evaluate(stem, DataLoader(val_set))", True),
+    ],
+)
+def test_a_data_set_that_a_later_network_is_fitted_with_is_no_validation(
+    made: str, trainer: str, own: bool, tmp_path: Path
+) -> None:
+    x, y = torch.randn(64, 4), torch.arange(64) % 3
+    names = {"train_set": TensorDataset(x, y), "val_set": TensorDataset(x + 0.01, y)}
+    file = tmp_path / "script.py"
+    file.write_text(FITTED.format(made=made, trainer=trainer))
+    frame = frame_of(str(file), **names)
+    loop = TrainingLoop(print, [(x[:16], y[:16])], "here", {})
+    val = find_validation(loop, [frame], x[:16], y[:16])
+    assert (val is not None and val.dataset is names["val_set"]) is own
