@@ -4,14 +4,16 @@ scripts, and its twins."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from asked import perceptron
 from test_met_in_common_scripts import loader
 from test_met_in_plates_and_buffers import frame_of
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
+from striate.doctor.evidence.reading import shared_positions
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import find_validation
 
@@ -76,3 +78,26 @@ def test_a_data_set_that_a_later_network_is_fitted_with_is_no_validation(
     loop = TrainingLoop(print, [(x[:16], y[:16])], "here", {})
     val = find_validation(loop, [frame], x[:16], y[:16])
     assert (val is not None and val.dataset is names["val_set"]) is own
+
+
+class InGroups(Sampler[Any]):
+    """Positions by chance, or batches of four."""
+
+    def __init__(self, numbers: range, batches: bool) -> None:
+        self.numbers, self.batches = torch.tensor(numbers), batches
+
+    def __iter__(self) -> Any:
+        order = self.numbers[torch.randperm(len(self.numbers))]
+        yield from (group.tolist() for group in order.split(4)) if self.batches else order.tolist()
+
+
+@pytest.mark.parametrize("batches", [True, False])
+@pytest.mark.parametrize(("first", "shared"), [(8, 0), (4, 4)])
+def test_what_a_sampler_of_ones_own_draws_is_trained_on(batches: bool, first: int, shared: int) -> None:
+    data = TensorDataset(torch.arange(32.0))
+    sampler = InGroups(range(first, 32), batches)
+    before = torch.get_rng_state()
+    train = DataLoader(data, batch_sampler=sampler) if batches else DataLoader(data, 4, sampler=sampler)
+    val = DataLoader(torch.utils.data.Subset(data, range(8)), 4)
+    assert shared_positions(train, val) == (shared, 8)
+    assert torch.equal(torch.get_rng_state(), before)

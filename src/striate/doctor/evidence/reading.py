@@ -5,14 +5,16 @@ Which positions of which data set a loader draws from.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from time import perf_counter
 from typing import Any, cast
 
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -25,12 +27,14 @@ from torch.utils.data import (
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.batch import copied, main_tensor, parts, size_of
 from striate.errors import DataError, one_line
+from striate.models.preserved_state import same_random_state
 
 MOST_SAMPLES = 4096
 MOST_BATCHES = 256
 MOST_BYTES = 256 * 2**20
 DRAWN = 12
 """Samples that are asked for twice."""
+_MOST_DRAWN = 100_000
 
 
 @dataclass(frozen=True)
@@ -171,20 +175,32 @@ def positions_drawn(loader: Any) -> tuple[Any, set[int]] | None:
     """The data set at the bottom, and the positions that may be drawn from it."""
     if not isinstance(loader, DataLoader):
         return None
-    data, sampler = loader.dataset, loader.sampler
+    data = loader.dataset
     try:
-        if isinstance(sampler, SubsetRandomSampler):
-            chosen = [int(number) for number in sampler.indices]
-        elif isinstance(sampler, SequentialSampler | RandomSampler):
-            chosen = list(range(len(data)))  # type: ignore[arg-type]
-        else:
-            return None
+        chosen = _numbers_drawn(loader)
         while (inner := data.dataset if isinstance(data, Subset) else _changed(data)) is not None:
             chosen = [int(data.indices[number]) for number in chosen] if isinstance(data, Subset) else chosen
             data = inner
     except Exception:  # a data set of the user's without a length, or of other positions than numbers
         return None
     return data, set(chosen)
+
+
+def _numbers_drawn(loader: DataLoader[Any]) -> list[int]:
+    """The positions that a loader may draw from its data set; of a sampler of another kind, or one of batches, those of
+    one pass."""
+    batches = loader.batch_sampler
+    sampler = batches.sampler if type(batches) is BatchSampler else loader.sampler if batches is None else None
+    if isinstance(sampler, SubsetRandomSampler):
+        return [int(number) for number in sampler.indices]
+    if isinstance(sampler, SequentialSampler | RandomSampler):
+        return list(range(len(loader.dataset)))  # type: ignore[arg-type]
+    drawn: Any = batches if sampler is None else sampler
+    if isinstance(drawn, Iterator):
+        raise TypeError("it can be gone over once only")
+    with same_random_state():
+        numbers = chain.from_iterable(drawn) if sampler is None else drawn
+        return [int(number) for number in islice(numbers, _MOST_DRAWN)]
 
 
 def _changed(data: Any) -> Any:
