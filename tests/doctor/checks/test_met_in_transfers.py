@@ -3,14 +3,19 @@ scripts, and its twins."""
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import perceptron
 from test_met_in_common_scripts import loader
 from test_met_in_plates_and_buffers import frame_of
+from test_reward_checks import SCRIPT, found, transitions
+from test_reward_checks import values as played
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from striate.doctor.evidence.reading import shared_positions
@@ -101,3 +106,24 @@ def test_what_a_sampler_of_ones_own_draws_is_trained_on(batches: bool, first: in
     val = DataLoader(torch.utils.data.Subset(data, range(8)), 4)
     assert shared_positions(train, val) == (shared, 8)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+DISCOUNTS = (
+    SCRIPT.replace("s, a, r, s2, d =", "s, a, r, s2, discounts =")
+    .replace("gamma * next_values * (1 - d.float())", "discounts * next_values")
+    .replace("next_obs, terminated))", "next_obs, 0.0 if terminated else gamma))")
+)
+
+
+@pytest.mark.parametrize("at_end", [0.0, 0.99])
+@pytest.mark.parametrize("name", ["", "discounts", "not_dones"])
+def test_a_discount_of_zero_marks_the_end_of_an_episode(name: str, at_end: float) -> None:
+    rows = [(*row[:4], at_end if row[4] else 0.99) for row in transitions()]
+    if name == "not_dones":
+        rows = [(*row[:4], row[4] > 0) for row in rows]
+    memory: Any = deque(rows)
+    if name:
+        columns = [np.array(part) for part in zip(*rows, strict=True)]
+        memory = SimpleNamespace(**dict(zip(("obs", "actions", "rewards", "next_obs", name), columns, strict=True)))
+    said = found(DISCOUNTS, played(memory=memory, discounts=torch.ones(32)))
+    assert said == ["reward.terminal-lost"] * (at_end > 0)

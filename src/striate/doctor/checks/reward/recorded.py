@@ -50,6 +50,7 @@ _FIELDS = {
     "observations": re.compile(r"^(obs\w*|states?|s|s1|frames?)$"),
     "rewards": re.compile(r"^(r|rew\w*)$"),
     "terminated": re.compile(r"^(d|dones?|term\w*|ends?|finished)$"),
+    "going_on": re.compile(r"^(discounts?|gammas?|(not|non|un)_?(dones?|ends?|term\w*)|masks?|continues?|alive)$"),
 }
 
 
@@ -233,10 +234,21 @@ def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
         np.array([np.asarray(row).squeeze() for row in rows]) for rows in (columns["observations"], after)
     )
     rewards = np.array([np.asarray(row).item() for row in columns["rewards"]], np.float64)
-    ends = gone if "terminated" not in columns else np.array([bool(row) for row in columns["terminated"]]) | gone
+    ends = gone | _ends(columns, len(gone))
     if seen.shape != following.shape or seen.dtype == object or len(seen) < _FEWEST:
         return None
     return Experience(seen.reshape(len(seen), -1), following.reshape(len(seen), -1), rewards, ends)
+
+
+def _ends(columns: Mapping[str, list[Any]], count: int) -> NDArray[np.bool_]:
+    """(T,) whether nothing follows: where a mark of that is not 0, or one that something does, or a discount, is 0."""
+    name = next((what for what in ("terminated", "going_on") if what in columns), None)
+    if name is None:
+        return np.zeros(count, bool)
+    marks = np.array([float(np.asarray(row).max()) for row in columns[name]])
+    going_on = name == "going_on" or bool(((marks != 0) & (marks != 1)).any())
+    ends: NDArray[np.bool_] = (marks == 0) == going_on
+    return ends
 
 
 RECORDED = Check(
