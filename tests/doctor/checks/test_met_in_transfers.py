@@ -127,3 +127,19 @@ def test_a_discount_of_zero_marks_the_end_of_an_episode(name: str, at_end: float
         memory = SimpleNamespace(**dict(zip(("obs", "actions", "rewards", "next_obs", name), columns, strict=True)))
     said = found(DISCOUNTS, played(memory=memory, discounts=torch.ones(32)))
     assert said == ["reward.terminal-lost"] * (at_end > 0)
+
+
+TURNED = "    memory.append((turned(obs), 1 - action, reward, turned(next_obs), terminated))\n"
+IN_TURN = "    for each in players:\n"
+IN_TURN += "        memory.append((obs[each], action[each], reward[each], next_obs[each], d[each]))\n"
+
+
+@pytest.mark.parametrize(("more", "in_order"), [("", True), (TURNED, False), (IN_TURN, False)])
+def test_moves_that_are_stored_twice_are_not_in_the_order_of_time(more: str, in_order: bool) -> None:
+    memory = deque[Any]()
+    for row in transitions():
+        memory += [row, (row[0][::-1].copy(), 1 - row[1], row[2], row[3][::-1].copy(), row[4])]
+    stored = "    memory.append((obs, action, reward, next_obs, terminated))\n"
+    assert stored in SCRIPT
+    text = SCRIPT.replace(stored, more if more == IN_TURN else stored + more)
+    assert ("reward.off-by-one" in found(text, played(memory=memory))) is in_order

@@ -21,7 +21,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.reward_code import environment_steps
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings, reward_values
 from striate.wording import several
@@ -75,9 +76,37 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             remedy="store copies: `observation.copy()`, in the environment where it returns it",
         )
         return
+    in_order = not _stores_several(evidence.source)
     for finding in experience_findings(experience, f"replay buffer `{name}` at the first step"):
+        if finding.code == "reward.off-by-one" and not in_order:
+            continue
         if finding.code != "reward.terminal-lost" or not _end_by_limit(experience):
             yield finding
+
+
+def _stores_several(source: ScriptSource) -> bool:
+    """Whether the reward of a step is stored more than once, as of a move that is turned, too, or in a loop of its own,
+    as of several environments: what stands behind each other in the buffer did not follow on each other."""
+    for call, _ in environment_steps(source):
+        led, loop = source.parent(call), next(iter(source.loops_of(call)), None)
+        target = led.targets[0] if isinstance(led, ast.Assign) else None
+        brought = {last_name(part) for part in target.elts[:2]} if isinstance(target, ast.Tuple) else set[str]()
+        if loop is None or not brought:
+            continue
+        nodes = list(ast.walk(loop))
+        instead = {
+            id(part) for node in nodes if isinstance(node, ast.If) for one in node.orelse for part in ast.walk(one)
+        }
+        stored = set[str]()
+        for node in nodes:
+            if not isinstance(node, ast.Call) or receiver_of(node) is None or id(node) in instead:
+                continue
+            if not brought <= {last_name(part) for given in node.args for part in ast.walk(given)}:
+                continue
+            if ast.unparse(node.func) in stored or source.loops_of(node)[0] is not loop:
+                return True
+            stored.add(ast.unparse(node.func))
+    return False
 
 
 def _rollout(names: Mapping[str, Any]) -> tuple[NDArray[np.float64], str] | None:
