@@ -9,13 +9,15 @@ from collections.abc import Callable
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearness import likeness_over_shifts
+from striate.doctor.evidence.nearness import likeness_by_shift, likeness_over_shifts
 from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.setup.batch import main_tensor, parts
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 ALIKE = 0.9
 """A correlation: what is moved, and no more."""
+_WHITE = 0.1
+"""The correlation of values with those beside them, of noise at most."""
 MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "flipped left to right": lambda x: x.flip(-1),
     "flipped upside down": lambda x: x.flip(-2),
@@ -59,3 +61,24 @@ def jitter(pairs: list[Pair]) -> tuple[float, float]:
     logs = [abs(math.log(a / b)) for a, b in deviations if a > 0 and b > 0]
     means = [abs(float(one.mean() - other.mean())) / max(float(one.std()), 1e-12) for one, other in pairs]
     return statistics.median(logs or [0.0]), statistics.median(means or [0.0])
+
+
+def noise(pairs: list[Pair]) -> float:
+    """The deviation of white noise that draws have; 0 where most of them differ by something else, once they are moved
+    over each other and have one contrast."""
+    found = []
+    for one, other in pairs:
+        moved, scale = _moved_over(one, other), float(one.std()) / max(float(other.std()), 1e-12)
+        apart = one - one.mean() - scale * (moved - moved.mean())
+        beside = torch.corrcoef(torch.stack([apart[..., :-1].flatten(), apart[..., 1:].flatten()]))[0, 1]
+        found.append(float(apart.std()) / (1 + scale**2) ** 0.5 if abs(float(beside)) < _WHITE else 0.0)
+    return statistics.median(found or [0.0])
+
+
+def _moved_over(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """An image (C, H, W) flipped, turned and shifted so that it is as like another one as can be."""
+    turned = [way.rot90(quarters, (-2, -1)) for way in (other, other.flip(-1)) for quarters in range(4)]
+    ways = torch.stack([way for way in turned if way.shape == one.shape])
+    alike = likeness_by_shift(one.expand_as(ways), ways).flatten(1)
+    best = int(alike.amax(1).argmax())
+    return ways[best].roll(divmod(int(alike[best].argmax()), one.shape[-1]), (-2, -1))

@@ -18,7 +18,7 @@ from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.describing import is_grid
-from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
+from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness, noise
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
@@ -247,7 +247,8 @@ def _by_step(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
 
 def _smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> str:
     """How much smoother or rougher half of the validation images are than nearly all of training: enlarged, blurred,
-    or compressed; `` where they are not, and where draws of a training image differ by as much."""
+    or compressed; `` where they are not, and where draws of a training image differ by as much, or by noise that would
+    make validation as rough."""
     if not (is_grid(known) and is_grid(x) and known.ndim == x.ndim == 4 and known.shape[1:] == x.shape[1:]):
         return ""
     train, val = (roughness(part[:_MOST].double(), 1) for part in (known, x))
@@ -255,11 +256,18 @@ def _smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     middle = float(val.median())
     if low <= middle <= high:
         return ""
+    usual = float(train.median())
+    gap = abs(math.log(middle / usual))
     with suppress(NoEvidence):
-        for one, other in drawn_twice(evidence):
+        pairs = drawn_twice(evidence)
+        for one, other in pairs:
             drawn = roughness(torch.stack([one, other]).double(), 1).log()
-            if float(drawn.diff().abs()) > abs(math.log(middle / float(train.median()))) / 2:
+            if float(drawn.diff().abs()) > gap / 2:
                 return ""
+        like = x[:_MOST].double()
+        like = like + noise(pairs) * torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).double()
+        if abs(math.log(float(roughness(like, 1).median()) / usual)) < gap / 2:
+            return ""
     return (
         f"neighboring pixels of half of the validation images differ by {'less' if middle < low else 'more'} than "
         f"{middle:.2g} deviations of the image, those of {1 - OUTSIDE:.0%} of the training images by "
