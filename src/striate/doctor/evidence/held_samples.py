@@ -1,4 +1,6 @@
-"""What data sets hold of each sample, in lists and arrays, before augmentation: the same in training and validation?"""
+"""What data sets hold of each sample, in lists and arrays, before augmentation: the same in training and validation?
+The labels that they hold beside images and signals.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.reading import MOST_BYTES, positions_drawn
 from striate.doctor.setup.reached_objects import attributes_of
 
@@ -81,3 +84,25 @@ def _key(value: Any) -> Hashable:
 
 def _plain(value: Any) -> Any:
     return value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else value
+
+
+FEWEST_LABELED, FEWEST_IN_CLASS = 60, 10
+
+
+def labeled_samples(loader: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The images or signals of a data set (N, C, …) and the class numbers that it holds beside them (N,), by which it
+    chooses what goes together, as of triplets; None where it is not clear."""
+    data = getattr(loader, "dataset", None)
+    held = list(vars(data).values()) if hasattr(data, "__dict__") else []
+    held = [torch.as_tensor(part) if _is_numeric(part) else part for part in held]
+    images = [part for part in held if isinstance(part, torch.Tensor) and is_grid(part) and len(part) >= FEWEST_LABELED]
+    lists = [part for part in held if isinstance(part, list) and all(type(value) is int for value in part)]
+    numbers = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 1]
+    numbers += map(torch.tensor, lists)
+    labels = [part for part in numbers if images and len(part) == len(images[0]) and not part.is_floating_point()]
+    single = len(images) == len(labels) == 1 and 1 < len(labels[0].unique()) <= len(labels[0]) / FEWEST_IN_CLASS
+    return (images[0].float(), labels[0]) if single and int(labels[0].min()) >= 0 else None
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iuf"

@@ -23,6 +23,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.graph_batches import graphs_described
+from striate.doctor.evidence.held_samples import FEWEST_IN_CLASS, labeled_samples
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import Samples, class_numbers, gathered
@@ -41,8 +42,8 @@ _FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 16, 2
 _TO_GAIN, _FEWEST_RANKED = 0.3, 10
 _COMMON = 0.35
 """How far from half of the samples a label may have to be asked about."""
-_ASKED, _KNOWN, _FEWEST_IN_CLASS = 1000, 0.4, 10
-"""Samples; of what there is to gain over chance, what models of validation know of it; samples of a class."""
+_ASKED, _KNOWN = 1000, 0.4
+"""Samples; of what there is to gain over chance, what models of validation know of it."""
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
     f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network, which "
@@ -134,7 +135,7 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     try:
         labels = evidence.samples.labels
     except NoEvidence:
-        held = _held(evidence)
+        held = labeled_samples(evidence.setup.train)
         return _numbers(evidence) if held is None else _of_held(evidence, *held)
     if len(labels) < _FEWEST:
         raise NoEvidence(
@@ -189,25 +190,6 @@ def _at_chance(reference: Reference) -> list[str] | None:
     return said
 
 
-def _held(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The images of a data set (N, C, H, W) and the class numbers that it holds beside them (N,), by which it chooses
-    what goes together, as of triplets; None where it is not clear."""
-    data = getattr(evidence.setup.train, "dataset", None)
-    held = list(vars(data).values()) if hasattr(data, "__dict__") else []
-    held = [torch.as_tensor(part) if _is_numeric(part) else part for part in held]
-    images = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 4 and len(part) >= _FEWEST]
-    lists = [part for part in held if isinstance(part, list) and all(type(value) is int for value in part)]
-    numbers = [part for part in held if isinstance(part, torch.Tensor) and part.ndim == 1]
-    numbers += map(torch.tensor, lists)
-    labels = [part for part in numbers if images and len(part) == len(images[0]) and not part.is_floating_point()]
-    single = len(images) == len(labels) == 1 and 1 < len(labels[0].unique()) <= len(labels[0]) / _FEWEST_IN_CLASS
-    return (images[0].float(), labels[0]) if single and int(labels[0].min()) >= 0 else None
-
-
-def _is_numeric(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
-
-
 def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
     (N,): parts of classes; None of other batches, and where images are others in each pair."""
@@ -227,7 +209,7 @@ def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
         parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
         rows = first.unique()
         numbers, sizes = parts_of[rows].unique(return_inverse=True, return_counts=True)[1:]
-        kept = sizes[numbers] >= _FEWEST_IN_CLASS
+        kept = sizes[numbers] >= FEWEST_IN_CLASS
         if int(kept.sum()) >= max(_FEWEST, len(rows) // 2) and int(sizes.max()) < len(rows) // 2:
             return images[rows[kept]].float(), numbers[kept].unique(return_inverse=True)[1]
     return None
@@ -245,7 +227,7 @@ def _of_held(
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
-            measured=f"classes {how}: accuracy on images that a model was not fitted to, "
+            measured=f"classes {how}: accuracy on samples that a model was not fitted to, "
             f"{len(labels[:_ASKED]):,} in all: {', '.join(said)}",
             why=_WHY,
             remedy=_REMEDY,

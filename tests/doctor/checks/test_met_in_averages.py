@@ -1,0 +1,59 @@
+"""Averages of weights, triplets of signals, and inputs that evaluation or noise does not fit: faults that were met in
+scripts, and their healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_met_in_second_heads import asked_or_silent
+from test_met_in_triplets import step_of_triplets
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+
+
+def waves(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Signals (N, 1, 64) of three frequencies, that begin at any time, and which it is (N,)."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.arange(count) % 3
+    angles = 6.28 * (2 + 4 * kinds[:, None]) * torch.arange(64) / 64 + 6.28 * torch.rand(count, 1, generator=generator)
+    return (angles.sin() + 0.2 * torch.randn(count, 64, generator=generator))[:, None], kinds
+
+
+class Triplets(Dataset[Any]):
+    """A signal, the next of its class and one of another class."""
+
+    def __init__(self, signals: Tensor, labels: Tensor) -> None:
+        self.signals, self.labels = signals, labels
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        return tuple(self.signals[place % len(self)] for place in (number, number + 3, number + 1))
+
+
+class Spectra(nn.Module):
+    """An embedding of signals, by what each frequency has of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(33, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(self.layer(torch.tanh(torch.fft.rfft(x[:, 0]).abs() / 8)), dim=1)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_labels_beside_signals_by_which_triplets_are_chosen(apart: bool) -> None:
+    signals, labels = waves(300, 0)
+    labels = labels[torch.randperm(300, generator=torch.Generator().manual_seed(0))] if apart else labels
+    model = Spectra()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
+    said = asked_or_silent(LABELS_RANDOM, model, DataLoader(Triplets(signals, labels), 30), **options)
+    assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
