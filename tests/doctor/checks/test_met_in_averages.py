@@ -11,9 +11,10 @@ from test_met_in_second_heads import asked_or_silent
 from test_met_in_triplets import step_of_triplets
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.shift import SHIFT
 
 
 def waves(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -57,3 +58,12 @@ def test_labels_beside_signals_by_which_triplets_are_chosen(apart: bool) -> None
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
     said = asked_or_silent(LABELS_RANDOM, model, DataLoader(Triplets(signals, labels), 30), **options)
     assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
+
+
+@pytest.mark.parametrize("scale", [600.0, 1.0])
+def test_validation_of_triplets_that_is_not_scaled(scale: float) -> None:
+    train, (x, labels) = DataLoader(Triplets(*waves(300, 0)), 30), waves(150, 1)
+    model = Spectra()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step_of_triplets}
+    said = asked_or_silent(SHIFT, model, train, val=DataLoader(TensorDataset(scale * x, labels), 50), **options)
+    assert ["nearest training sample" in one.measured for one in said] == [True] * (scale > 1)

@@ -20,12 +20,14 @@ from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness, noise
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.held_samples import labeled_samples
+from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.trial import Change, evaluated_loss
-from striate.doctor.setup.batch import altered
+from striate.doctor.setup.batch import altered, main_tensor, parts
+from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import show_shape
 
@@ -34,7 +36,7 @@ FAR, SCALED = 0.5, 3.0
 LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
 BEHIND = 0.12
-_MOST = 512
+_MOST, _AT_ONCE = 512, 128
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
 _JITTER = 2.0
 """Times the usual distance between draws of a sample."""
@@ -45,6 +47,7 @@ _CLEARER, _FEWEST_MOVED = 0.05, 3
 TOKENS, CHANCE = 0.1, 4.0
 _SURE = 0.5
 """Of training, predicted right, from which on a flip is believed: of fewer several ways to look at it may be."""
+_BY_NEAREST = "the trial's network, by the nearest training sample"
 OUTSIDE = 0.02
 """Of the training images, on either side."""
 THRESHOLD = (
@@ -55,7 +58,7 @@ THRESHOLD = (
     f"times, and half as near; or means are {DEVIATIONS:g} deviations of training apart, and the loss of validation is "
     f"{FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
     f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
-    f"predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
+    "predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
     "another one"
 )
 
@@ -354,7 +357,7 @@ def _figures(x: torch.Tensor) -> str:
 
 
 def _judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[_Judge]:
-    """The trial's network; and, where it has not learned enough, the best simple model."""
+    """The trial's network; and, where it has not learned enough, the best simple model; or what the data set holds."""
     network = _network(evidence)
     if network is not None:
         yield network
@@ -362,6 +365,9 @@ def _judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterabl
         try:
             reference, labels = evidence.reference, evidence.val_samples.labels[:_MOST].numpy()
         except NoEvidence:
+            held = _by_held(evidence, known, x)
+            if held is not None:
+                yield held
             return
         name = reference.best[0]
 
@@ -392,7 +398,37 @@ def _nearest(evidence: Evidence) -> _Judge | None:
             raise NoEvidence("it is not known when a prediction is right")
         return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
 
-    return _Judge("the trial's network, by the nearest training sample", trained, right)
+    return _Judge(_BY_NEAREST, trained, right)
+
+
+def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> _Judge | None:
+    """The same where the loss asks for no label, as that of triplets: by what the data set gives for numbers of
+    samples, and the labels that it holds beside these."""
+    held, wanted = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
+    if held is None or wanted is None or len(wanted) != len(x):
+        return None
+    data, labels = evidence.setup.train.dataset, held[1]  # type: ignore[attr-defined]
+    rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:_MOST]
+    with same_random_state():
+        drawn = [main_tensor(parts(data[number])[0]) for number in rows.tolist()]
+    alike = [one for one in drawn if one is not None and one.shape == known.shape[1:]]
+    if len(alike) < len(rows) or _far_apart(known, torch.stack(alike)):
+        return None
+
+    def embedded(samples: torch.Tensor) -> torch.Tensor:
+        batches = samples.to(known.dtype).split(_AT_ONCE)
+        return predict(evidence.setup, evidence.trial.replica, batches, directly=True).outputs.float()
+
+    labels, places = labels[rows], embedded(torch.stack(alike))
+    if places.ndim != 2:
+        return None
+    apart = torch.cdist(places, places).fill_diagonal_(math.inf)
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = embedded(x[:_MOST] if change is None else change(x[:_MOST]))
+        return (labels[torch.cdist(asked, places).argmin(1)] == wanted[:_MOST]).double()
+
+    return _Judge(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
 
 
 def _network(evidence: Evidence) -> _Judge | None:
