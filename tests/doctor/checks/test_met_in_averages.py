@@ -3,18 +3,22 @@ scripts, and their healthy twins."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
+from asked import digits, perceptron
 from test_met_in_second_heads import asked_or_silent
 from test_met_in_triplets import step_of_triplets
+from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.model.evaluates_untrained import READ
 
 
 def waves(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -67,3 +71,33 @@ def test_validation_of_triplets_that_is_not_scaled(scale: float) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step_of_triplets}
     said = asked_or_silent(SHIFT, model, train, val=DataLoader(TensorDataset(scale * x, labels), 50), **options)
     assert ["nearest training sample" in one.measured for one in said] == [True] * (scale > 1)
+
+
+AVERAGED = """
+def update(average, model):
+    for a, p in zip(average.parameters(), model.parameters()):
+        LINE
+for x, y in loader:
+    step(model, x, y)
+    update(average, model)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("a = 0.9 * a + 0.1 * p", True),
+        ("a.mul_(0.9).add_(p, alpha=0.1)", False),
+        ("a = a.mul_(0.9).add_(p, alpha=0.1)", False),
+        ("a = 0.9 * a + 0.1 * p; kept.append(a)", False),
+        ("a.data = 0.9 * a + 0.1 * p", False),
+    ],
+)
+def test_an_average_is_written_into_the_tensor(line: str, wrong: bool) -> None:
+    model = perceptron()
+    names = {"model": model, "average": copy.deepcopy(model)}
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
+    said = read(
+        AVERAGED.replace("LINE", line.replace("; ", "\n        ")), READ, model, digits(), names=names, **options
+    )
+    assert ["variable of the loop" in one.measured for one in said] == [True] * wrong

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.never_updated import evaluated_and_left, in_idle_method, share_followed
+from striate.doctor.checks.model.never_updated import (
+    averages_renamed,
+    evaluated_and_left,
+    in_idle_method,
+    share_followed,
+)
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.other_networks import evaluated_instead
 from striate.doctor.evidence.clock import NoEvidence
@@ -88,6 +93,20 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
         return
     if (late := _begins_too_late(evidence.source)) is not None:
         yield late
+        return
+    for network, line, where in averages_renamed(evidence.source):
+        if evidence.source.value(network) is evidence.setup.model:
+            continue
+        name = ast.unparse(network)
+        yield CHECK.finding(
+            severity="error",
+            where=where,
+            measured=f"`{ast.unparse(line)}` gives the average to a variable of the loop, and nothing to the tensors "
+            f"of `{name}`",
+            why="It keeps the weights that it began with: nothing of the training is in it.",
+            remedy=f"write into the tensor: `{ast.unparse(line.targets[0])}.copy_({ast.unparse(line.value)})`, within "
+            "`torch.no_grad()`",
+        )
         return
     for name, where in evaluated_and_left(evidence):
         yield CHECK.finding(
@@ -328,7 +347,8 @@ _EXPLAINS = "model.unused-parameters model.frozen-parameters data.shift data.lab
 READ = Check(
     codes=(CODE,),
     question=_QUESTION,
-    threshold="a copy of the network that is evaluated and that no code changes, once steps have moved the network",
+    threshold="a copy of the network that is evaluated and that no code changes, once steps have moved the network; an "
+    "average that a loop over tensors gives to its variable",
     run=_read,
     of_source=True,
     explains=_EXPLAINS,
@@ -339,7 +359,8 @@ CHECK = Check(
     threshold="weights that evaluation uses and training neither uses nor changes, as initialized or copied; a copy of "
     f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes, or that will have gone "
     f"{_FOLLOWED:.0%} of the way to its weights by the end; one that is evaluated and that no code changes; a loop "
-    "around the training loop that runs another network and not the one that is trained",
+    "around the training loop that runs another network and not the one that is trained; an average that a loop over "
+    "tensors gives to its variable",
     run=_run,
     quick=False,
     explains=_EXPLAINS,

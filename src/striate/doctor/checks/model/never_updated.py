@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -232,3 +233,53 @@ def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor]
             moved += float((now[key].detach() - before[key]).double().square().sum())
             way += float((tensor.detach() - before[key]).double().square().sum())
     return float((moved / way) ** 0.5) if way > 0 else None
+
+
+_TENSORS_OF = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict")
+
+
+def averages_renamed(source: ScriptSource) -> Iterator[tuple[ast.expr, ast.Assign, str]]:
+    """Networks over whose tensors a loop goes, together with those of another, and that get nothing of the averages
+    that it computes: `for a, p in zip(ema.parameters(), net.parameters()): a = 0.99 * a + 0.01 * p`; with the line that
+    gives them to the loop's variable, and where it is."""
+    for file, tree in source.trees.items():
+        for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
+            function = source.function_of(loop)
+            if function is not None and not source.calls_of(function):
+                continue
+            for name, network in _tensors_named(loop).items():
+                node = next((part for part in ast.walk(loop) if _renames(loop, part, name)), None)
+                if isinstance(node, ast.Assign):
+                    yield network, node, f"{Path(file).name}, line {node.lineno}"
+
+
+def _tensors_named(loop: ast.For) -> dict[str, ast.expr]:
+    """By variable of a loop the network whose tensors it is, one after the other: also of pairs with their names."""
+    given, targets = loop.iter, loop.target
+    pairs = [(targets, given)]
+    if called(given) == "zip" and isinstance(given, ast.Call) and isinstance(targets, ast.Tuple):
+        pairs = list(zip(targets.elts, given.args, strict=False))
+    found: dict[str, ast.expr] = {}
+    for target, tensors in pairs:
+        last = target.elts[-1] if isinstance(target, ast.Tuple) else target  # behind a name
+        calls = [part for part in ast.walk(tensors) if isinstance(part, ast.Call) and called(part) in _TENSORS_OF]
+        owner = receiver_of(calls[0]) if len(calls) == 1 else None
+        if isinstance(last, ast.Name) and owner is not None:
+            found[last.id] = owner
+    return found
+
+
+def _renames(loop: ast.For, node: ast.AST, name: str) -> bool:
+    """Whether a line gives a variable a mean of itself and of something else that goes with it, which nothing reads
+    later in the loop: of what works in place the tensor has it."""
+    if not isinstance(node, ast.Assign) or [last_name(target) for target in node.targets] != [name]:
+        return False
+    if not isinstance(node.targets[0], ast.Name):
+        return False
+    inside = list(ast.walk(node.value))
+    names = {part.id for part in inside if isinstance(part, ast.Name)}
+    beside = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)} - {name}
+    in_place = any(called(part).endswith("_") for part in inside)
+    later = (part for part in ast.walk(loop) if getattr(part, "lineno", 0) > (node.end_lineno or node.lineno))
+    read = any(isinstance(part, ast.Name) and part.id == name for part in later)
+    return name in names and bool(names & beside) and not in_place and not read
