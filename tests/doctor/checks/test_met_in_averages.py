@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from asked import digits, perceptron
-from test_met_in_second_heads import asked_or_silent
+from test_met_in_second_heads import asked_or_silent, stepped
 from test_met_in_triplets import step_of_triplets
 from test_met_in_vision_scripts import read
 from torch import Tensor, nn
@@ -101,3 +101,33 @@ def test_an_average_is_written_into_the_tensor(line: str, wrong: bool) -> None:
         AVERAGED.replace("LINE", line.replace("; ", "\n        ")), READ, model, digits(), names=names, **options
     )
     assert ["variable of the loop" in one.measured for one in said] == [True] * wrong
+
+
+EVALUATED = """
+@torch.no_grad()
+def evaluate(model, val_loader):
+    for images, labels in val_loader:
+        inputs = GIVEN
+        right = (model(inputs).argmax(1) == labels).sum()
+for x, y in loader:
+    step(model, x, y)
+evaluate(model, val_loader)
+"""
+
+
+@pytest.mark.parametrize(("given", "wrong"), [("images.float()", True), ("normalize(images)", False)])
+def test_an_evaluation_without_what_the_step_prepares(given: str, wrong: bool) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(480) % 3
+    x = 0.4 + 0.02 * torch.randn(480, 1, 8, 8)
+    x[torch.arange(480), 0, 2 * labels] += 0.1
+    train, val = (DataLoader(TensorDataset(x[part], labels[part]), 40) for part in (slice(320), slice(320, None)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(model, functional.cross_entropy(model((batch[0] - 0.41) / 0.04), batch[1]), optimizer)
+
+    names = {"model": model, "val_loader": val, "torch": torch}
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "val": val, "names": names}
+    said = read(EVALUATED.replace("GIVEN", given), SHIFT, model, train, **options)
+    assert ["as they are read" in one.measured for one in said] == [True] * wrong

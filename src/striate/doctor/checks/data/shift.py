@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.asked_as_read import asked_as_read
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.checks.data.made_small import made_otherwise
 from striate.doctor.checks.data.scrambled import roughness
@@ -22,7 +23,7 @@ from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import labeled_samples
 from striate.doctor.evidence.predictions import Predictions, predict
-from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.quality import classes_of, quality
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.trial import Change, evaluated_loss
@@ -59,7 +60,8 @@ THRESHOLD = (
     f"{FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
     f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
     "predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
-    "another one"
+    f"another one; or an evaluation gives the network inputs as they are read, and with the scale that the step gives "
+    f"them {GAIN:g} more is right"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -90,6 +92,10 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         return
     if _prepared_by_step(evidence, known, x):
         raise NoEvidence("the step prepares training inputs, and validation inputs are prepared already")
+    unprepared = _asked_unprepared(evidence, known, x)
+    if unprepared is not None:
+        yield unprepared
+        return
     tokens = _tokens_apart(known, x)
     for judge in _judges(evidence, known, x):
         try:
@@ -132,6 +138,45 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
         return
     yield from _by_loss(evidence, known, x, tokens)
+
+
+def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
+    """Where the step prepares what both loaders yield, and an evaluation of the script's does not."""
+    shown, y = evidence.first.shown, evidence.val_samples.y
+    if shown is None or not shown.is_floating_point() or y is None or y.is_floating_point() or len(y) != len(x):
+        return None
+    given = shown.detach().cpu().float()
+    alike = given.shape[1:] == x.shape[1:] and not _far_apart(known, x)
+    if evidence.setup.source is None or not alike or not _far_apart(given, x):
+        return None
+    site = asked_as_read(evidence)
+    if site is None:
+        return None
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = (x[:_MOST] if change is None else change(x[:_MOST])).to(shown.dtype)
+        found = predict(evidence.setup, evidence.trial.replica, asked.split(_AT_ONCE), directly=True)
+        classes = classes_of(found.outputs, y[:_MOST])
+        if classes is None:
+            raise NoEvidence("it is not known when a prediction is right")
+        return (classes == y[:_MOST]).double().reshape(len(classes), -1).mean(1)
+
+    try:
+        plain = right(None)
+    except OutOfTime:
+        raise
+    except NoEvidence:
+        return None
+    ways = [way for way in corrections(given, x) if way.what.startswith("scale")]
+    best = _best(_Judge("", 1.0, right), plain, ways)
+    if best is None:
+        return None
+    words = (
+        f"the step gives the network {_figures(given)}, and `{site.text}` ({site.where}) gives it {_figures(x)}, as "
+        f"they are read: the trial's network predicts {float(plain.mean()):.2f} of validation right, {best[1]:.2f} "
+        "where they are prepared as in training"
+    )
+    return _told(words, "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning", known, x)
 
 
 def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> bool:
