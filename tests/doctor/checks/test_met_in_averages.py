@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.model.evaluates_untrained import READ
+from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 
 
 def waves(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -101,6 +102,23 @@ def test_an_average_is_written_into_the_tensor(line: str, wrong: bool) -> None:
         AVERAGED.replace("LINE", line.replace("; ", "\n        ")), READ, model, digits(), names=names, **options
     )
     assert ["variable of the loop" in one.measured for one in said] == [True] * wrong
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_an_average_in_half_precision_stays_behind(half: bool) -> None:
+    model = perceptron()
+    average = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16 if half else torch.float32)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = stepped(model, functional.cross_entropy(model(batch[0]), batch[1]), optimizer)
+        with torch.no_grad():
+            for a, p in zip(average.parameters(), model.parameters(), strict=True):
+                a.mul_(0.999).add_(p.to(a.dtype), alpha=0.001)
+        return loss
+
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), "step": step}
+    said = asked_or_silent(LOW_PRECISION, model, digits(), **options)
+    assert ["an average" in one.measured for one in said] == [True] * half
 
 
 EVALUATED = """

@@ -155,7 +155,7 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
     steps = sum(row.steps for row in trial.rows)
     planned = passes_planned(evidence) * steps / max(len(trial.rows), 1)
     for thing, before in kept:
-        share = share_followed(before, _tensors(thing, before), trial.replica.model)
+        share = share_followed(before, named_tensors(thing, before), trial.replica.model)
         if share is None or not share or not steps or planned <= 0:
             continue
         followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
@@ -198,7 +198,7 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     saved = _show_modules(reached) or _are_kept_anew(evidence.setup.source)
 
     def copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
-        found = _copies(replica, theirs)
+        found = copies_reached(replica, theirs)
         return ((thing, tensors) for thing, tensors in found if not (saved and hasattr(thing, "_metadata")))
 
     if evidence.setup.own_step or not list(copies(evidence.fresh)):
@@ -227,7 +227,7 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         found
         for found, before in kept
         if id(found) not in ran
-        and all(torch.equal(before[name], t) for name, t in _tensors(found, before).items() if name in before)
+        and all(torch.equal(before[name], t) for name, t in named_tensors(found, before).items() if name in before)
     ]
     if trial.error is not None:
         return
@@ -305,7 +305,7 @@ def _means(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in named if name.endswith("running_mean")}
 
 
-def _copies(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+def copies_reached(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     """What the step's code reaches that has tensors of the network's names and shapes, beside the network; not the
     user's own (`theirs`), which methods still know by a name."""
     shapes = {name: tensor.shape for name, tensor in replica.model.named_parameters()}
@@ -313,7 +313,7 @@ def _copies(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str,
     for thing in reached_objects((replica.step,)):
         if id(thing) in own | theirs or not isinstance(thing, nn.Module | dict | list):
             continue
-        tensors = _tensors(thing, shapes)
+        tensors = named_tensors(thing, shapes)
         if isinstance(thing, list) and not _near_weights(tensors, replica.originals):
             continue  # gradients, offsets
         if any(tensor is replica.originals.get(name) for name, tensor in tensors.items()):
@@ -322,7 +322,7 @@ def _copies(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str,
             yield thing, tensors
 
 
-def _tensors(thing: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
+def named_tensors(thing: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
     """By name, without the `module.` that averages and wrappers put before it; what is listed has the `names` of the
     network's parameters, in order."""
     if isinstance(thing, list):

@@ -7,27 +7,35 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.evaluates_untrained import copies_reached, named_tensors
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import mapped
-from striate.doctor.setup.reached_objects import parameters_held
+from striate.doctor.setup.reached_objects import parameters_held, reached_objects
 from striate.doctor.setup.replicas import Replica, to_float32
+from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_inputs
 from striate.records import Finding
 from striate.wording import several
 
 _HALF = (torch.float16, torch.bfloat16)
 _BETTER, _LOST = 1.15, 0.5
-_STEPS, _MOST_LOST = 12, 0.8
+_STEPS, _MOST_LOST, _LEFT = 12, 0.8, 0.1
 _MORE_STEPS, _UNITS, _COARSE = 40, 2, 0.2
 """Steps in which bfloat16 weights are watched, and of how many of their changes few units of the last place are all."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_of_weights(evidence))
+    yield from found or _of_average(evidence)
+
+
+def _of_weights(evidence: Evidence) -> Iterator[Finding]:
     """Trials with the weights as they are, and with all of them in float32."""
     held = parameters_held(evidence.fresh.optimizer)
     half = [p for p in evidence.fresh.model.parameters() if p.dtype in _HALF and p.requires_grad and id(p) in held]
@@ -59,6 +67,63 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f'`with torch.autocast("{device}", dtype=torch.bfloat16):` around forward and loss (float16 with a '
         "`torch.amp.GradScaler()`)",
     )
+
+
+def _of_average(evidence: Evidence) -> Iterator[Finding]:
+    """An average of the network's weights in half precision, a part of whose numbers a step leaves as they are though
+    those of the network are others."""
+    theirs = {id(thing) for thing in reached_objects((evidence.setup.step,)) if isinstance(thing, nn.Module)}
+
+    def averages(replica: Replica) -> Iterator[Any]:
+        found = copies_reached(replica, theirs)
+        return (thing for thing, tensors in found if any(tensor.dtype in _HALF for tensor in tensors.values()))
+
+    kinds = [type(thing).__name__ for thing in averages(evidence.fresh)]
+    if not kinds:
+        return
+    known, shares = list[Any](), list[float]()
+
+    def wrap(step: Step) -> Step:
+        def watched(model: nn.Module, *given: Any) -> Any:
+            names = dict(model.named_parameters())
+            before = [{n: t.detach().clone() for n, t in named_tensors(one, names).items()} for one in known]
+            result = step(model, *given)
+            for one, old in zip(known, before, strict=True):
+                new = named_tensors(one, names)
+                left = [(old[n] == new[n])[_apart(old[n], names[n])] for n in names if old[n].dtype in _HALF]
+                if any(not torch.equal(old[n], new[n]) for n in names) and any(map(torch.Tensor.numel, left)):
+                    shares.append(float(torch.cat(left).double().mean()))
+            return result
+
+        return watched
+
+    change = Change(prepare=lambda replica: known.extend(averages(replica)), wrap=wrap)
+    trial = evidence.variant("averages watched", change)
+    late = sorted(shares[len(shares) // 2 :])
+    share = late[len(late) // 2] if late else 0.0
+    if trial.error is not None or len(shares) < _STEPS or share < _LEFT:
+        return
+    yield LOW_PRECISION.finding(
+        severity="warning",
+        where="the training step",
+        measured=f"an average of the network's weights ({kinds[0]}) is kept in half precision: of its numbers that "
+        f"differ from the network's, a step leaves {share:.0%} as they are",
+        why="A step towards the network's weights is a small part of the difference, less than the last binary digit "
+        "of the average: it is rounded away, and the average stays behind.",
+        remedy="keep the average in float32: `average.float()`, and `a.mul_(0.99).add_(p.float(), alpha=0.01)` in each "
+        "step",
+    )
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Whether numbers differ by more than a unit of the last place of the first."""
+    return (other.detach().float() - one.float()).abs() > _unit(one)
+
+
+def _unit(numbers: torch.Tensor) -> torch.Tensor:
+    """What the last binary digit of each stands for."""
+    exponent = torch.frexp(numbers.float()).exponent  # of a number in halves to ones
+    return torch.ldexp(torch.full_like(numbers, torch.finfo(numbers.dtype).eps / 2, dtype=torch.float32), exponent)
 
 
 def _of_numbers(trial: Trial, lost: float) -> str:
@@ -115,9 +180,7 @@ def _coarse(evidence: Evidence) -> float:
     """The share of updates that are a few units of a number's last place, or nothing."""
 
     def few_units(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-        exponent = torch.frexp(before.float()).exponent  # of a number in halves to ones
-        unit = torch.ldexp(torch.full_like(before, torch.finfo(before.dtype).eps / 2, dtype=torch.float32), exponent)
-        return (after.float() - before.float()).abs() <= _UNITS * unit
+        return (after.float() - before.float()).abs() <= _UNITS * _unit(before)
 
     shares = _watched(evidence, "weights watched for longer", _MORE_STEPS, few_units)
     return sum(shares) / max(len(shares), 1)
@@ -165,7 +228,8 @@ LOW_PRECISION = Check(
     threshold=f"weights in float16 or bfloat16 whose loss is not finite, or {_BETTER:g} times lower once they are in "
     f"float32, or of whose numbers {_LOST:.0%} never change, or {_MOST_LOST:.0%} of those with a gradient not in "
     f"a step; or of bfloat16 and Adam, {_COARSE:.0%} of the updates of {_MORE_STEPS} steps {_UNITS} units of the last "
-    "place or fewer",
+    f"place or fewer; or an average in half precision of which steps leave {_LEFT:.0%} of the numbers as they were "
+    "that differ from the network's by more than a unit of the last place",
     run=_run,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "
     "optim.no-step optim.clip-too-small fit.*",
