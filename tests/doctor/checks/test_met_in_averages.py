@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.model.evaluates_untrained import READ
@@ -149,3 +150,18 @@ def test_an_evaluation_without_what_the_step_prepares(given: str, wrong: bool) -
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "val": val, "names": names}
     said = read(EVALUATED.replace("GIVEN", given), SHIFT, model, train, **options)
     assert ["as they are read" in one.measured for one in said] == [True] * wrong
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("frame.assign(label=pd.factorize(frame.digit)[0])", "data.label-map"),
+        ("frame.assign(label=pd.factorize(frame.digit, sort=True)[0])", None),
+        ("frame.assign(label=pd.factorize(frame.digit)[0] if known is None else known)", None),
+        ("frame.assign(patient=pd.factorize(frame.name)[0])", None),
+    ],
+)
+def test_a_function_that_numbers_labels_of_each_part(line: str, code: str | None) -> None:
+    text = f"def encode(frame):\n    return {line}\ntrain_df, val_df = encode(train_df), encode(val_df)\n"
+    said = read(text + "for x, y in loader:\n    pass\n", FITTED_ANEW, perceptron(), digits())
+    assert [one.code for one in said] == ([] if code is None else [code])

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
@@ -51,14 +52,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
     """A vocabulary, or the like, that the same function builds of what is trained with, and again of validation."""
-    sites: dict[str, list[Site]] = {}
+    sites: dict[str, list[tuple[Site, set[str]]]] = {}
     for site in source.calls(*_builders(source), *_IN_ORDER_OF_APPEARANCE):
-        sites.setdefault(called(site.node), []).append(site)
+        name = called(site.node)
+        if name not in _IN_ORDER_OF_APPEARANCE or not _is_sorted(site.node):
+            sites.setdefault(name, []).extend((site, _words(text)) for text in _numbered(source, site))
     for name, calls in sites.items():
-        calls = [site for site in calls if name not in _IN_ORDER_OF_APPEARANCE or not _is_sorted(site.node)]
-        given = [_words(ast.unparse(numbered)) if (numbered := _numbered(site.node)) else set[str]() for site in calls]
-        anew = [s for s, words in zip(calls, given, strict=True) if words & _OTHERS and not words & _TRAINING]
-        if anew and any(words and not words & _OTHERS for words in given):
+        anew = [site for site, words in calls if words & _OTHERS and not words & _TRAINING]
+        if anew and any(words and not words & _OTHERS for _, words in calls):
             yield _finding(
                 anew[0],
                 "is made of what is not trained with anew, so equal values become other numbers than in training",
@@ -68,10 +69,29 @@ def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding
             return
 
 
-def _numbered(call: ast.Call) -> ast.expr | None:
-    """What a call numbers: its first argument, or the column that it is a method of."""
-    owner = receiver_of(call) if called(call) in _IN_ORDER_OF_APPEARANCE else None
-    return call.args[0] if call.args else owner
+def _numbered(source: ScriptSource, site: Site) -> list[str]:
+    """What a call numbers: its first argument, or the column that it is a method of; of labels in a function, numbered
+    as they appear in what it is given, what each of its calls gives it."""
+    call = site.node
+    in_order = called(call) in _IN_ORDER_OF_APPEARANCE
+    numbered = call.args[0] if call.args else receiver_of(call) if in_order else None
+    if numbered is None:
+        return []
+    return (list(_given_by_callers(source, call, numbered)) if in_order else []) or [ast.unparse(numbered)]
+
+
+def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr) -> Iterator[str]:
+    function = source.function_of(call)
+    inside = list(takewhile(lambda part: part is not function, source.around(call)))
+    statement = next((part for part in inside if isinstance(part, ast.stmt)), call)
+    chosen = any(isinstance(part, ast.If | ast.IfExp | ast.BoolOp) for part in inside)  # where no codes are given
+    if function is None or chosen or not _LABELS.search(ast.unparse(statement)):
+        return
+    while isinstance(numbered, ast.Attribute | ast.Subscript):
+        numbered = numbered.value
+    for other in source.calls_of(function):
+        given = source.arguments(function, other.node)
+        yield from (ast.unparse(value) for name, value in given if name == ast.unparse(numbered))
 
 
 def _is_sorted(call: ast.Call) -> bool:
@@ -84,8 +104,10 @@ def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
     with suppress(NoEvidence):
         if evidence.samples.inputs.ndim > 2:
             return True
+    words = (part.arg or "" for part in source.around(site.node) if isinstance(part, ast.keyword))
     statement = next((part for part in source.around(site.node) if isinstance(part, ast.Assign)), None)
-    return statement is not None and bool(_LABELS.search(ast.unparse(statement.targets[0])))
+    named = [*words, *([] if statement is None else map(ast.unparse, statement.targets))]
+    return any(map(_LABELS.search, named))
 
 
 def _given_to(source: ScriptSource, site: Site) -> list[str]:
