@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.model.evaluates_untrained import READ
@@ -165,3 +166,18 @@ def test_a_function_that_numbers_labels_of_each_part(line: str, code: str | None
     text = f"def encode(frame):\n    return {line}\ntrain_df, val_df = encode(train_df), encode(val_df)\n"
     said = read(text + "for x, y in loader:\n    pass\n", FITTED_ANEW, perceptron(), digits())
     assert [one.code for one in said] == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize(("size", "wrong"), [(100.0, True), (1.0, False)])
+def test_images_beside_which_noise_is_a_trifle(size: float, wrong: bool) -> None:
+    torch.manual_seed(0)
+    x = size * (torch.rand(320, 1, 1, 8) + torch.zeros(320, 1, 8, 8))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        noise = torch.randn_like(batch[0])
+        return stepped(model, functional.mse_loss(model(0.9 * batch[0] + 0.4 * noise), noise), optimizer)
+
+    model = nn.Sequential(nn.Conv2d(1, 16, (5, 1), padding=(2, 0)), nn.ReLU(), nn.Conv2d(16, 1, 1))
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
+    said = asked_or_silent(NOT_NORMALIZED, model, DataLoader(TensorDataset(x), 32), **options)
+    assert ["noise of deviation 1" in one.measured for one in said] == [True] * wrong

@@ -43,6 +43,8 @@ SAME_NUMBERS = frozenset(_SAME_NUMBERS.split())
 SUMS = frozenset(["add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__"])
 TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
 QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"])
+_ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+_NORMAL = ("randn", "randn_like", "normal", "normal_")
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,13 @@ class CallGraph:
                 return call
             index = data[0]
         return None
+
+    def noise_asked_for(self) -> Iterator[tuple[Call, Call]]:
+        """Losses of errors whose targets are numbers of a normal distribution, with the calls that drew these."""
+        for call in (head.call for head in self.heads if head.call.name in _ERRORS and len(head.call.inputs) == 2):
+            made = self.origin(call.inputs[1])
+            if made is not None and made.name in _NORMAL:
+                yield call, made
 
     def is_weights(self, call: Call) -> bool:
         """Whether a call multiplies what comes from the batch with weights."""

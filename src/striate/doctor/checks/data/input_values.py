@@ -217,7 +217,7 @@ NOT_NORMALIZED_THRESHOLD = (
     f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or half of the columns of a table that "
     f"is to be restored have {_UNSEEN:.0%} of all squares, or units are at their limits where there are no targets; or "
     f"pixels divided by 255 twice; or a flow's negative log likelihood is {BETTER:g} times lower with a standardized "
-    "table, once in the same units"
+    "table, once in the same units; or so is the loss of noise that is added to images, with standardized ones"
 )
 
 
@@ -228,6 +228,11 @@ class _Scales:
     mean: torch.Tensor
     deviation: torch.Tensor
     of: str
+
+    def standardized(self, part: torch.Tensor) -> torch.Tensor:
+        """Inputs (N, …) with mean 0 and deviation 1, as numbers with a fraction."""
+        kind = part.dtype if part.is_floating_point() else torch.get_default_dtype()
+        return ((part.cpu().double() - self.mean) / self.deviation).to(part.device, kind)
 
     @property
     def _faint(self) -> bool:
@@ -259,6 +264,9 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         return
     if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
         raise NoEvidence("the network's inputs are not numbers that can be scaled")
+    if found := list(_beside_noise(evidence, given.cpu().double())):
+        yield from found
+        return
     inputs = _all_inputs(evidence, given.cpu())
     if _divided_twice(inputs):
         yield _of_divided(float(inputs.max()))
@@ -299,6 +307,32 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
+def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
+    """Images to which noise of deviation 1 is added that is asked for, as by diffusion: standardized ones, with the
+    same noise, have to bring a loss half as high."""
+    x, path = evidence.samples.x, evidence.samples.x_path
+    if x is None or path is None or not is_grid(x) or not any(evidence.graph.noise_asked_for()):
+        return
+    scales = _scales(x.double())
+    if not scales.large or not _scales(given).large:  # the step may scale them before
+        return
+    batches = [altered(batch, path, scales.standardized) for batch in evidence.train.raw]
+    trial = evidence.variant("standardized images", Change(), batches=batches)
+    own, other = evidence.progress, evidence.progress_of(trial)
+    if trial.error is not None or not other.beats(own, BETTER):
+        return
+    yield NOT_NORMALIZED.finding(
+        severity="error",
+        where="inputs of the network",
+        measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}, to "
+        f"which noise of deviation 1 is added that the loss asks for: after {several(len(trial.rows), 'step')} it is "
+        f"{own}, and with standardized images {other}",
+        why="Beside such numbers the noise is a trifle: the network sees next to nothing of what it is asked for, and "
+        "what begins from noise alone is nothing that it has seen.",
+        remedy=_remedy(scales),
+    )
+
+
 def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
     """A table that a normalizing flow is given by another method than `forward`: standardized, and with the logarithms
     of the deviations added, so that both are likelihoods of the same numbers."""
@@ -306,10 +340,7 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
     if x is None or path is None or x.ndim != 2 or not x.is_floating_point() or not (scales := _scales(x.double())).odd:
         return
 
-    def standardized(part: torch.Tensor) -> torch.Tensor:
-        return ((part.cpu().double() - scales.mean) / scales.deviation).to(part)
-
-    batches = [altered(batch, path, standardized) for batch in evidence.train.raw]
+    batches = [altered(batch, path, scales.standardized) for batch in evidence.train.raw]
     trial = evidence.variant("standardized table", Change(), batches=batches)
     own, other = evidence.trial.level(), trial.level() + max(0.0, float(scales.deviation.log().sum()))
     if trial.error is not None or not 0 < other * BETTER < (own if math.isfinite(own) else math.inf):

@@ -74,19 +74,13 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     return _of_samples(evidence)
 
 
-_NORMAL = ("randn", "randn_like", "normal", "normal_")
-_ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
-
-
 def _noise_apart(evidence: Evidence) -> Finding | None:
     """Noise of a normal distribution that is asked for, as by diffusion, and that nothing was made of which the network
     is shown."""
     graph = evidence.graph
-    for call in (head.call for head in graph.heads if head.call.name in _ERRORS and len(head.call.inputs) == 2):
-        output, target = call.inputs
-        made = graph.origin(target)
+    for call, made in graph.noise_asked_for():
         wide = bool(call.given) and len(call.given[0]) > 1
-        if made is None or made.name not in _NORMAL or not wide or made.index in _numbers_of(graph, output):
+        if not wide or made.index in _numbers_of(graph, call.inputs[0]):
             continue
         return LABELS_RANDOM.finding(
             severity="error",
