@@ -142,9 +142,7 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
     known = list(prepared.findings)
     told = ""
     if run is not None:
-        targets = prepared.task.diagnosed_as
-        classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
-        curves = read_curves(run, classes)
+        curves = read_curves(run, prepared.task.guessed_classes)
         # That a run was short is no fault of its setup.
         of_curves = curve_findings(curves)
         codes = {finding.code for finding in (*known, *of_curves)}

@@ -50,8 +50,9 @@ _ENOUGH, _LONGER = 10, 3
 
 @dataclass(frozen=True)
 class Curves:
-    """Rows of metrics.csv as numbers, by column, and events. `classes`: how many, 0 for other tasks. `run`: whose they
-    are. `passes` over the training samples, a fraction where the budget ended within one; None where it goes on."""
+    """Rows of metrics.csv as numbers, by column, and events. `classes`: how many, where guessing among them has
+    a loss of the ln of their number (`Task.guessed_classes`), else 0. `run`: whose they are. `passes` over the training
+    samples, a fraction where the budget ended within one; None where it goes on."""
 
     columns: Mapping[str, tuple[float, ...]]
     events: tuple[dict[str, Any], ...]

@@ -169,9 +169,7 @@ def end_findings(
     known = {finding.code for finding in prepared.findings}
     of_validation = prepared.task.noticed_on_validation(val.decoded, val.targets, str(run.path))
     of_predictions = (*prepared.task.noticed(test), *of_validation)
-    targets = prepared.task.diagnosed_as
-    classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
-    curves = read_curves(run, classes, passes)
+    curves = read_curves(run, prepared.task.guessed_classes, passes)
     found = *of_predictions, *curve_findings(curves)
     told = (in_options(finding, prepared.config) for finding in found if finding.code not in known)
     return tuple(_with_command(finding, run, prepared.config, passes, early=ended_early(curves)) for finding in told)

@@ -229,6 +229,11 @@ class Task:
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
 
+    @property
+    def guessed_classes(self) -> int:
+        """K where equal probabilities of K classes have a loss of ln K, from which learning brings it down; else 0."""
+        return 0
+
     def constant_loss(self, targets: Targets) -> float | None:
         """The lowest loss of predictions that are the same for every sample; None where outputs that are the same for
         every sample tell it."""

@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 from torch.nn import functional
 
 from striate.tasks.classify.task import Classify
+from striate.tasks.losses import with_loss
 
 CLASSES = tuple("abcdefg")
 
@@ -26,6 +27,16 @@ def test_cross_entropy_is_that_of_torch_with_smoothing_and_weights() -> None:
     task = Classify(CLASSES, label_smoothing=0.1, class_weights=weights)
     expected = functional.cross_entropy(logits, targets, weight=torch.tensor(weights), label_smoothing=0.1)
     assert torch.allclose(task.loss(logits, targets), expected)
+
+
+def test_the_loss_of_a_guess_is_known_of_plain_cross_entropy_alone() -> None:
+    logits, targets = answers()
+    weights = tuple(0.5 + 0.25 * k for k in range(7))
+    for task in (Classify(CLASSES, label_smoothing=0.1), Classify(CLASSES, class_weights=weights)):
+        assert float(task.loss(0 * logits, targets)) == pytest.approx(np.log(task.guessed_classes))
+    others = Classify(CLASSES, label_smoothing=0.1, class_weights=weights), Classify(CLASSES, label_smoothing=0.9)
+    for task in (*others, Classify(CLASSES, "hinge"), with_loss(Classify(CLASSES), "own.py:loss")):
+        assert task.guessed_classes == 0
 
 
 def test_a_temperature_changes_probabilities_and_nothing_else() -> None:

@@ -56,6 +56,8 @@ def test_each_loss_is_its_definition_and_adds_up_from_parts(name: str, weights: 
     parts = task.loss_sum(logits[:1], targets[:1]) + task.loss_sum(logits[1:], targets[1:])
     assert float(parts) == pytest.approx(float(task.loss_sum(logits, targets)), rel=1e-5)
     assert Segment.from_state(task.state()) == task
+    guess = float(task.loss(torch.zeros_like(logits), targets))
+    assert task.guessed_classes == (3 if guess == pytest.approx(np.log(3), rel=1e-5) else 0)
 
 
 @pytest.mark.parametrize("name", ["dice", "focal"])

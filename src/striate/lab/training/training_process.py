@@ -166,7 +166,8 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
     `said`: the last lines of the process; `refusal`: its error as a record
     """
     ended = None if own is None else own.ended()  # first: who has ended has written all of its files
-    config, curves = _config(run), _curves(run)
+    config = _config(run)
+    curves = _curves(run, config)
     state = _state(run, own, ended, over=_steps_are_over(config, curves))
     if state in ("training", "elsewhere"):
         ask_to_watch(run)
@@ -244,10 +245,11 @@ def _facts(config: Config | None) -> Mapping[str, Any]:
     }
 
 
-def _curves(run: RunDirectory) -> Curves:
+def _curves(run: RunDirectory, config: Config | None) -> Curves:
     curves = read_curves(run, 0)
-    # Guessing has a known loss only where each sample has one class.
-    return replace(curves, classes=_classes(run)) if "train_accuracy" in curves.columns else curves
+    # Guessing has a known loss only where each sample has one class, and with the usual loss.
+    known = "train_accuracy" in curves.columns and config is not None and config.task.loss == "auto"
+    return replace(curves, classes=_classes(run)) if known else curves
 
 
 def _classes(run: RunDirectory) -> int:

@@ -38,6 +38,9 @@ from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import listed, percent, several
 
+_MOST_SMOOTHED = 0.5
+"""Label smoothing beyond which the loss of the best predictions may be near that of a guess."""
+
 
 @dataclass(frozen=True)
 class Classify(Task):
@@ -85,6 +88,13 @@ class Classify(Task):
     def outputs(self) -> int:
         """One logit a class."""
         return len(self.classes)
+
+    @property
+    def guessed_classes(self) -> int:
+        """K for cross-entropy, weighted by class or moderately smoothed; 0 for others."""
+        most = _MOST_SMOOTHED if self.class_weights is None else 0.0  # torch's mean of both is none of a guess
+        known = self.loss_name == "cross-entropy" and not self.own_loss and self.label_smoothing <= most
+        return len(self.classes) if known else 0
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor | float:
         """The number of samples, or the sum of the weights of their classes."""

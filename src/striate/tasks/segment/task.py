@@ -138,6 +138,11 @@ class Segment(Task):
         """One output channel a class."""
         return len(self.classes)
 
+    @property
+    def guessed_classes(self) -> int:
+        """K for cross-entropy, also weighted by class; 0 for other losses and sums with them."""
+        return len(self.classes) if self.loss_name == "cross-entropy" and not self.own_loss else 0
+
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """A network of volumes takes any size, large ones in windows."""
         return InWindows(network) if len(input_shape) == 4 else network
