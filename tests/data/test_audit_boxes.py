@@ -10,6 +10,9 @@ import pytest
 
 from made_boxes import made_images, write_coco, write_table, write_yolo
 from striate.api import check_data
+from striate.data.audit.boxes import find_box_faults
+from striate.data.config import DataConfig
+from striate.data.sources.list_source import list_source
 
 COUNT = 40
 
@@ -108,6 +111,29 @@ def test_boxes_shifted_by_one_image_are_found(tmp_path: Path) -> None:
     assert "data.box-shift" not in _codes_of(healthy)
     shifted = [(image, made[(k + 1) % len(made)][1]) for k, (image, _) in enumerate(made)]
     assert "data.box-shift" in _codes_of(write_table(tmp_path / "shifted", shifted))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (lambda x, y, w, h: (80 * x, 48 * y, 80 * w, 48 * h), "as pixels, not shares"),
+        (lambda x, y, w, h: (100 * x, 60 * y, 100 * w, 60 * h), "as pixels, not shares"),  # of an image scaled since
+        (lambda x, y, w, h: (x - w / 2, y - h / 2, x + w / 2, y + h / 2), "as two corners, not center"),
+        (lambda x, y, w, h: (80 * x - 40 * w, 48 * y - 24 * h, 80 * x + 40 * w, 48 * y + 24 * h), "corners in pixels"),
+        (lambda _, y, w, h: (0.02, y - h / 2, w, h), "corner and size, not center"),
+        (lambda x, y, w, h: (x, y, w, h), None),
+    ],
+)
+def test_yolo_that_is_written_in_another_way_is_told(
+    written: Callable[..., tuple[float, ...]], said: str | None, made: list, tmp_path: Path
+) -> None:
+    for file in (write_yolo(tmp_path, made) / "labels").rglob("*.txt"):
+        rows = [line.split() for line in file.read_text().splitlines()]
+        file.write_text("".join(f"{row[0]} {' '.join(map(str, written(*map(float, row[1:]))))}\n" for row in rows))
+    listing = list_source(DataConfig(source=str(tmp_path)))
+    found = find_box_faults(listing, dict.fromkeys(range(len(listing)), (48, 80)))
+    formats = [mark.finding.measured for mark in found if mark.finding.code == "data.box-format"]
+    assert not formats if said is None else said in formats[0]
 
 
 def test_labels_counted_from_one_are_told(made: list, tmp_path: Path) -> None:

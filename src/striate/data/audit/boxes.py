@@ -28,6 +28,9 @@ _MOSTLY = 0.3
 _FITS = 0.95
 """Where so many boxes fit when they are read in another way, that way is meant."""
 
+_NO_SHARE = 3.0
+"""An edge so many times as far as its image is wide is in pixels, also where the image was scaled since."""
+
 
 class _Placed(NamedTuple):
     """A box in pixels, with the id and (height, width) of its image."""
@@ -194,21 +197,65 @@ _READINGS: tuple[_Reading, ...] = (
 )
 
 
+def _corners_of_center(edges: Edges, size: tuple[int, int]) -> Edges:
+    """Two corners that were read as a center and a size."""
+    del size
+    left, top, right, bottom = edges
+    return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+
+
+def _by_size(edges: Edges, size: tuple[int, int]) -> Edges:
+    """Pixels that were read as shares."""
+    return (edges[0] / size[1], edges[1] / size[0], edges[2] / size[1], edges[3] / size[0])
+
+
+_OF_SHARES: tuple[_Reading, ...] = (
+    (
+        "pixels, not shares of width and height",
+        "divide x by the width of the image and y by its height",
+        _by_size,
+    ),
+    (
+        "two corners, not center and size",
+        "write the center, half of the sum of both pairs, and their difference",
+        _corners_of_center,
+    ),
+    (
+        "two corners in pixels, not shares of center and size",
+        "write the center, half of the sum of both pairs, and their difference, in shares of the image",
+        lambda e, s: _corners_of_center(_by_size(e, s), s),
+    ),
+    (
+        "corner and size, not center and size",
+        "add half of width and height to x and y",
+        lambda e, _: ((e[0] + e[2]) / 2, (e[1] + e[3]) / 2, (3 * e[2] - e[0]) / 2, (3 * e[3] - e[1]) / 2),
+    ),
+)
+"""Of what YOLO takes for center and size, in shares."""
+
+
 def _misread(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     """`data.box-format`: boxes of which many do not fit, and nearly all do when they are read in another way."""
-    if len(placed) < 5 or any(boxed.relative for boxed in listing.boxes):
+    if len(placed) < 5:
         return None
+    shares = any(boxed.relative for boxed in listing.boxes)
     edges = [one.box.edges for one in placed]
     sizes = [one.size for one in placed]
     wrong = 1 - _fitting(edges, sizes)
-    tiny = float(np.mean([max(map(abs, e)) <= 1.0 for e in edges]))
+    tiny = 0.0 if shares else float(np.mean([max(map(abs, e)) <= 1.0 for e in edges]))
+    far = (
+        float(np.mean([max(_by_size(e, s)) > _NO_SHARE for e, s in zip(edges, sizes, strict=True)])) if shares else 0.0
+    )
     if wrong < _MOSTLY and tiny < _FITS:
         return None
-    for what, remedy, reading in _READINGS:
+    tried = [(one, _FITS) for one in (_OF_SHARES if shares else _READINGS)]
+    if far >= _FITS:
+        tried.append((_OF_SHARES[0], _MOSTLY))
+    for (what, remedy, reading), enough in tried:
         if (what.startswith("shares")) != (tiny >= _FITS):
             continue
         again = [reading(e, s) for e, s in zip(edges, sizes, strict=True)]
-        if _fitting(again, sizes) >= _FITS:
+        if _fitting(again, sizes) >= enough:
             return Marked(
                 Finding(
                     code="data.box-format",
