@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,44 @@ def test_crowds_are_kept(tmp_path: Path) -> None:
     data = _read(write_coco(tmp_path, made, crowd=True), size=(32, 40))
     crowds = sum(float((split.targets[..., CROWD] > 0).sum()) for split in data.splits.values())
     assert crowds == sum(len(boxes) == 2 for _, boxes in made)
+
+
+def test_coco_files_without_annotations_are_of_background(tmp_path: Path) -> None:
+    source = write_coco(tmp_path, made_images(12))
+    file = source / "annotations" / "instances_test.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    train = source / "annotations" / "instances_train.json"
+    document = json.loads(train.read_text())
+    document["annotations"][1]["id"] = document["annotations"][0]["id"]
+    document["categories"].append({"id": 1, "name": CLASSES[0]})  # a group, of which no object is
+    train.write_text(json.dumps(document))
+    listing = list_source(DataConfig(source=str(source)))
+    assert len(listing) == 12
+    assert not any(one.boxes for one, split in zip(listing.boxes, listing.given, strict=True) if split == "test")
+    assert listing.notes[0].startswith("1 annotation with the id of another one")
+    assert sorted(listing.classes) == sorted(CLASSES)
+
+
+def test_voc_that_counts_from_zero_is_taken_as_written(tmp_path: Path) -> None:
+    file = write_voc(tmp_path, made_images(8)) / "Annotations" / "000.xml"
+    written = re.sub("<xmin>.*</ymin>", "<xmin>0</xmin><ymin>3</ymin>", file.read_text(), count=1)
+    for text, edges, noted in (
+        (written, (0, 3), True),
+        (written.replace(">0<", ">1<", 1), (0, 2), False),
+        (re.sub("<xmax>.*</xmax>", "<xmax>-60</xmax>", written), (0, 3), False),
+    ):
+        file.write_text(text)
+        listing = list_source(DataConfig(source=str(tmp_path)))
+        assert listing.boxes[0].boxes[0].edges[:2] == edges
+        assert any("counted from 0" in note for note in listing.notes) == noted
+
+
+def test_outlines_of_yolo_are_read_as_the_boxes_around_them(tmp_path: Path) -> None:
+    file = write_yolo(tmp_path, made_images(8)) / "labels" / "train" / "000.txt"
+    file.write_text("1 0.1 0.2 0.5 0.3 0.4 0.9\n")
+    listing = list_source(DataConfig(source=str(tmp_path)))
+    assert listing.boxes[listing.paths.index("images/train/000.png")].boxes[0].edges == (0.1, 0.2, 0.5, 0.9)
+    assert "Outlines are not read" in listing.notes[0]
 
 
 def test_words_in_names_of_images_are_no_splits(tmp_path: Path) -> None:
@@ -140,6 +179,43 @@ def _with_another_category(folder: Path) -> tuple[str, ...]:
     return ("instances_val.json", "annotations[0]", "70")
 
 
+def _with_a_word(folder: Path) -> tuple[str, ...]:
+    write_yolo(folder, made_images(8))
+    file = folder / "labels" / "train" / "000.txt"
+    file.write_text(file.read_text().replace("0.", "a.", 1))
+    return ("000.txt", "line 1", "a.")
+
+
+def _with_a_class_below_zero(folder: Path) -> tuple[str, ...]:
+    write_yolo(folder, made_images(8))
+    (folder / "data.yaml").unlink()
+    file = folder / "labels" / "train" / "000.txt"
+    file.write_text(f"-1 0.5 0.5 0.1 0.1\n{file.read_text()}")
+    return ("000.txt", "line 1", "-1 0.5")
+
+
+def _with_texts_for_numbers(folder: Path) -> tuple[str, ...]:
+    return _with_changed(folder, lambda document: document["annotations"][0].update(bbox=["1", "2", "3", "4"]))
+
+
+def _with_an_entry_that_is_none(folder: Path) -> tuple[str, ...]:
+    return (*_with_changed(folder, lambda document: document["annotations"].insert(0, 5)), "no object")
+
+
+def _with_one_name_twice(folder: Path) -> tuple[str, ...]:
+    _with_changed(folder, lambda document: document["categories"][1].update(name=CLASSES[0]))
+    return ("instances_train.json", "categories 7 and 8", "disk")
+
+
+def _with_changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> tuple[str, ...]:
+    write_coco(folder, made_images(8))
+    file = folder / "annotations" / "instances_train.json"
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    return ("instances_train.json", "annotations[0]")
+
+
 def _without_its_image(folder: Path) -> tuple[str, ...]:
     write_coco(folder, made_images(8))
     (folder / "train" / "001.png").unlink()
@@ -160,6 +236,11 @@ def _with_an_entity(folder: Path) -> tuple[str, ...]:
         _without_a_name,
         _with_another_class,
         _with_another_category,
+        _with_a_word,
+        _with_a_class_below_zero,
+        _with_texts_for_numbers,
+        _with_an_entry_that_is_none,
+        _with_one_name_twice,
         _without_its_image,
         _with_an_entity,
     ],

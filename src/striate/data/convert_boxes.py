@@ -207,7 +207,8 @@ def _write_voc(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> N
 def _voc_object(box: Box) -> str:
     left, top, right, bottom = _upright(box)
     # Pixels are counted from 1, and a box holds both of its corners. One without area is read as it is written.
-    corners = (left + (right > left), top + (bottom > top), right, bottom)
+    first = right > left and bottom > top
+    corners = (left + first, top + first, right, bottom)
     edges = "".join(
         f"\t\t\t<{name}>{_number(value)}</{name}>\n"
         for name, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)

@@ -24,6 +24,7 @@ from striate.errors import DataError, pasted
 from striate.wording import several
 
 _MOST_FILES = 40
+_NO_OBJECTS = re.compile(rb'"annotations"\s*:\s*\[\s*\]')
 
 
 def json_files(tree: Tree, only: str | None = None) -> list[str]:
@@ -36,10 +37,12 @@ def json_files(tree: Tree, only: str | None = None) -> list[str]:
 def coco_files(tree: Tree, *, points: bool) -> list[str]:
     """The .json files of the tree that list images with boxes; those with named `points` too, where these are meant."""
     contents = {file: read_whole(tree, file) for file in json_files(tree)}
-    keys = (b'"annotations"', b'"images"', b'"bbox"')
-    found = [file for file, data in contents.items() if all(key in data for key in keys)]
+    listing = {file: data for file, data in contents.items() if b'"annotations"' in data and b'"images"' in data}
+    found = [file for file, data in listing.items() if b'"bbox"' in data]
+    background = [file for file, data in listing.items() if b'"categories"' in data and _NO_OBJECTS.search(data)]
     plain = [file for file in found if b'"keypoints"' not in contents[file]]
-    return plain or (found if points else [])
+    taken = plain or (found if points else [])
+    return sorted({*taken, *background}) if taken or not found else []
 
 
 def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box") -> Listing:
@@ -51,7 +54,7 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
     pictures = Pictures(tree)
     found: dict[str, tuple[Boxed, str | None]] = {}
     names: dict[str, None] = {}
-    missing, keypoints = [], 0
+    missing, keypoints, repeated = [], 0, 0
     for file in files:
         document = load_coco(tree, file, read_whole(tree, file))
         categories = _categories(tree, file, document)
@@ -67,6 +70,8 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
                 box = _with_mask(tree, file, number, entry, box, sizes.get(entry.get("image_id")))
             of_image.setdefault(entry.get("image_id"), []).append(box)
             keypoints += "keypoints" in entry or (annotation != "instance" and bool(entry.get("segmentation")))
+        ids = [entry["id"] for entry in document["annotations"] if isinstance(entry.get("id"), int)]
+        repeated += len(ids) - len(set(ids))
         known = set()
         for number, entry in enumerate(document["images"]):
             name = entry.get("file_name") if isinstance(entry, dict) else None
@@ -96,6 +101,10 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
         )
     what = "Named points of the file are" if annotation == "instance" else "Outlines and named points of the file are"
     notes = [f"{what} not read{'' if annotation == 'instance' else ': boxes alone'}."] if keypoints else []
+    if repeated:
+        notes += [
+            f"{several(repeated, 'annotation')} with the id of another one: each is read as an object of its own."
+        ]
     kind = annotation or "box"
     return box_listing(tree, found, classes=tuple(names), used=files, notes=notes, annotation=kind)
 
@@ -194,6 +203,13 @@ def _categories(tree: Tree, file: str, document: Mapping[str, Any]) -> dict[Any,
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "id" not in entry:
             raise damaged(tree, file, None, f"categories[{number}] without id or name", "both")
         found[entry["id"]] = entry["name"]
+    of_objects = [entry.get("category_id") for entry in document["annotations"] if isinstance(entry, dict)]
+    drawn = {key for key in of_objects if isinstance(key, int | str)}
+    by_name: dict[str, Any] = {}
+    for key in (key for key in found if key in drawn):  # a group of categories may have the name of one of them
+        if (other := by_name.setdefault(found[key], key)) != key:
+            got = f"objects of categories {other!r} and {key!r}, both named {found[key]!r}"
+            raise damaged(tree, file, None, got, "a name for each category; or one id for its objects")
     try:
         return dict(sorted(found.items()))
     except TypeError:
@@ -202,19 +218,21 @@ def _categories(tree: Tree, file: str, document: Mapping[str, Any]) -> dict[Any,
 
 def _box(tree: Tree, file: str, number: int, entry: Any, categories: Mapping[Any, str]) -> Box:
     where = f"annotations[{number}]"
+    if not isinstance(entry, dict):
+        raise damaged(tree, file, None, f"{where}, no object", "category_id of its categories, and bbox")
     try:
         label = categories[entry["category_id"]]
         if "bbox" in entry:
-            x, y, width, height = map(float, entry["bbox"])
+            x, y, width, height = (value + 0.0 for value in entry["bbox"])  # a text is no number
             edges = (x, y, x + width, y + height)
         else:
-            edges = around([float(value) for part in entry["segmentation"] for value in part])
+            edges = around([value + 0.0 for part in entry["segmentation"] for value in part])
     except KeyError as error:
-        got = f"{where} without {error}" if isinstance(entry, dict) else f"{where}, no object"
-        if isinstance(entry, dict) and "category_id" in entry and "bbox" in entry:
+        got = f"{where} without {error}"
+        if "category_id" in entry and "bbox" in entry:
             got = f"{where} of category {entry['category_id']!r}, which is not listed"
         raise damaged(tree, file, None, got, "category_id of its categories, and bbox") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise damaged(tree, file, None, f"{where} with bbox {entry.get('bbox')!r}"[:200], "four numbers") from None
     if not all(map(math.isfinite, edges)):
         raise damaged(tree, file, None, f"{where} with bbox {entry.get('bbox')!r}"[:200], "four finite numbers")

@@ -25,6 +25,6 @@ def list_boxes(tree: Tree, annotation: Annotation | None = None, file: str | Non
         return list_voc(tree)
     if files := coco_files(tree, points=asked):
         return list_coco(tree, files, annotation)
-    if pairs := label_files(tree):
+    if pairs := label_files(tree, asked=asked):
         return list_yolo(tree, pairs)
     return None

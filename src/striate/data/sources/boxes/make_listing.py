@@ -31,8 +31,8 @@ def box_listing(
         raise DataError(
             f"data {tree.where}",
             f"{several(len(found), 'image')} with annotations, and no box among them",
-            "boxes to learn from",
-            "check that the annotations are those of the images, by name",
+            "boxes to learn from, or to measure predictions by",
+            "check that the annotations are those of the images, by name; put background beside images with objects",
         )
     image = medium_of("image")
     paths = tuple(sorted(found))

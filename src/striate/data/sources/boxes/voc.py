@@ -1,12 +1,13 @@
 """Boxes as in Pascal VOC: an .xml for each image, in Annotations/ or beside it, splits from ImageSets/Main/.
 
 Everingham et al., "The Pascal Visual Object Classes (VOC) challenge", 2010. Its pixels are counted from 1 and a box
-holds both of its corners: the left edge is xmin − 1, the right edge xmax.
+holds both of its corners: the left edge is xmin − 1, the right edge xmax. Files with an xmin or ymin of 0 count from 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.parsers import expat
 
@@ -63,6 +64,11 @@ def list_voc(tree: Tree) -> Listing:
             "add the images, or take these files out of Annotations/",
         )
     notes = [f"{several(unlisted, 'image')} in no list of ImageSets/Main: left out."] if unlisted else []
+    boxes = [box for boxed, _ in found.values() for box in boxed.boxes]
+    if any(0 in box.edges[:2] and box.width > 0 < box.height for box in boxes):
+        notes += ["An xmin or ymin is 0: pixels are counted from 0, not from 1 as in Pascal VOC."]
+    else:
+        found = {name: (replace(boxed, boxes=_from_zero(boxed.boxes)), split) for name, (boxed, split) in found.items()}
     return box_listing(tree, found, used={*files, *lists}, notes=notes)
 
 
@@ -149,6 +155,14 @@ def _box(tree: Tree, file: str, line: int, fields: Mapping[str, str]) -> Box:
         raise damaged(tree, file, line, f"an object with {shown}", "four numbers in its bndbox") from None
     if not name:
         raise damaged(tree, file, line, "an object without a name", "the name of its class")
-    # Corners that are one point are no box of one pixel but a slip of the hand.
-    left, top = (x0 if x1 <= x0 else x0 - 1), (y0 if y1 <= y0 else y0 - 1)
-    return Box((left, top, x1, y1), name, fields.get("iscrowd") == "1", None, line)
+    return Box((x0, y0, x1, y1), name, fields.get("iscrowd") == "1", None, line)
+
+
+def _from_zero(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
+    """Boxes whose pixels were counted from 1. One without an area stays as it is written: corners that are one point
+    are no box of one pixel but a slip of the hand."""
+    sound = (box.width > 0 < box.height for box in boxes)
+    return tuple(
+        box._replace(edges=(box.edges[0] - 1, box.edges[1] - 1, *box.edges[2:])) if fits else box
+        for box, fits in zip(boxes, sound, strict=True)
+    )

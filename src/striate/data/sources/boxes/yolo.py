@@ -23,20 +23,22 @@ from striate.data.sources.tree import Tree, read_whole
 # In one way only: a text of many numbers that is none at its end would be taken apart in all of them.
 _NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE]-?[0-9]+)?"
 _LINE = re.compile(rf"[0-9]+(?:\s+{_NUMBER}){{4,}}\s*")
+_FIELDS = 5
+"""Of the line of a box: one of an outline has more."""
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 
 
-def label_files(tree: Tree) -> dict[str, str]:
-    """The .txt of each image that has one: beside it, or in labels/ in place of images/. Empty where these have other
-    lines."""
+def label_files(tree: Tree, *, asked: bool) -> dict[str, str]:
+    """The .txt of each image that has one: beside it, or in labels/ in place of images/. Empty where most of these have
+    other lines, unless boxes are `asked` for or the names of their classes are there."""
     texts = {file for file in tree.files if file.endswith(".txt") and PurePosixPath(file).name not in _NAMES}
     pictures = [file for file in tree.files if is_sample(file)] if texts else []
     pairs = {picture: text for picture in pictures if (text := _label_of(picture)) in texts}
+    if asked or any(PurePosixPath(file).name in _NAMES[:3] for file in tree.files):
+        return pairs  # a line that cannot be read is told with its place
     first = (_lines(tree, text) for text in list(pairs.values())[:20])
-    line = next((lines[0][1] for lines in first if lines), None)
-    if line is None:  # empty files alone: of YOLO only where something says so
-        return pairs if any(PurePosixPath(file).name in _NAMES[:3] for file in tree.files) else {}
-    return pairs if _LINE.fullmatch(line[:4096]) else {}
+    fits = [_LINE.fullmatch(lines[0][1][:4096]) is not None for lines in first if lines]
+    return pairs if 2 * sum(fits) > len(fits) else {}
 
 
 def _label_of(picture: str) -> str:
@@ -52,13 +54,17 @@ def list_yolo(tree: Tree, pairs: Mapping[str, str]) -> Listing:
     """Every image; one without a .txt, or with an empty one, has no objects. Raises DataError with the line."""
     names = _class_names(tree)
     found: dict[str, tuple[Boxed, str | None]] = {}
+    outlined = False
     for picture in (file for file in tree.files if is_sample(file)):
         file = pairs.get(picture)
-        boxes = () if file is None else tuple(_box(tree, file, n, line, names) for n, line in _lines(tree, file))
+        lines = [] if file is None else _lines(tree, file)
+        boxes = tuple(_box(tree, str(file), number, line, names) for number, line in lines)
+        outlined = outlined or any(len(line.split()) > _FIELDS for _, line in lines)
         split = split_named(picture.rpartition("/")[0])
         found[picture] = Boxed(boxes, file or _label_of(picture), relative=True), split
     used = {*pairs.values(), *(file for file in tree.files if PurePosixPath(file).name in _NAMES)}
-    return box_listing(tree, found, classes=tuple(names.values()), used=used)
+    notes = ["Outlines are not read: the boxes around them alone."] if outlined else []
+    return box_listing(tree, found, classes=tuple(names.values()), used=used, notes=notes)
 
 
 def _lines(tree: Tree, file: str) -> list[tuple[int, str]]:
@@ -99,7 +105,7 @@ def _box(tree: Tree, file: str, number: int, line: str, names: Mapping[int, str]
         kind, values = int(first), [float(value) for value in rest]
     except ValueError:
         raise damaged(tree, file, number, f"the line {line[:80]!r}", expected) from None
-    if len(values) < 4 or len(values) % 2 or not all(map(math.isfinite, values)):
+    if kind < 0 or len(values) < 4 or len(values) % 2 or not all(map(math.isfinite, values)):
         raise damaged(tree, file, number, f"the line {line[:80]!r}", expected)
     if names and kind not in names:
         got, last = f"class {kind}", max(names)
