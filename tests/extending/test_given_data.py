@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import striate
 from striate.api import resume
@@ -73,6 +87,55 @@ def test_a_loader_says_that_only_its_dataset_counts() -> None:
     assert any("order and size of batches" in note for note in read(DataLoader(Pictures(), batch_size=4)).notes)
 
 
+class Drawn(Sampler[int]):
+    """Random ones of the first 20 samples: all of these, or as many as `most`."""
+
+    def __init__(self, most: int = 20) -> None:
+        self.most = most
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(20)[: self.most].tolist())
+
+
+TENSORS = TensorDataset(torch.from_numpy(IMAGES), torch.from_numpy(LABELS))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "expected", "varies"),
+    [
+        ({"sampler": SubsetRandomSampler(range(10, 40))}, range(10, 40), False),
+        ({"sampler": SubsetRandomSampler(range(30), generator=torch.Generator()), "drop_last": True}, range(30), False),
+        ({"batch_sampler": BatchSampler(SubsetRandomSampler(range(9)), 4, True)}, range(9), False),
+        ({"batch_sampler": [[1, 2], [3, 4]]}, range(1, 5), False),
+        ({"sampler": WeightedRandomSampler([1.0] * 20 + [0.0] * 40, 60)}, range(20), False),
+        ({"sampler": RandomSampler(Subset(TENSORS, range(7)))}, range(7), False),
+        ({"sampler": RandomSampler(TENSORS, num_samples=9)}, None, True),
+        ({"sampler": RandomSampler(TENSORS, replacement=True)}, None, False),
+        ({"sampler": DistributedSampler(TENSORS, 2, 1)}, None, False),
+        ({"shuffle": True}, None, False),
+        ({"batch_size": None}, None, False),
+        ({"sampler": Drawn()}, range(20), False),
+        ({"sampler": Drawn(10)}, None, True),
+    ],
+    ids=lambda value: next(iter(value.values())).__class__.__name__ if isinstance(value, dict) else "",
+)
+def test_the_samples_that_a_loader_draws_are_taken(drawn: dict[str, Any], expected: range | None, varies: bool) -> None:
+    loader = DataLoader(TENSORS, **drawn)
+    state = torch.get_rng_state()
+    chosen, notes = objects._drawn_by(loader, "data")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert chosen == (None if expected is None else list(expected))
+    assert ("other samples in each pass" in notes[0]) == varies
+
+
+def test_loaders_over_one_dataset_are_splits() -> None:
+    parts = {"train": range(30), "val": range(30, 45), "test": range(45, 60)}
+    data = read({name: DataLoader(TENSORS, sampler=SubsetRandomSampler(part)) for name, part in parts.items()})
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 30, "val": 15, "test": 15}
+    assert torch.equal(data.splits["test"].inputs[:][:, 0], torch.from_numpy(IMAGES[45:]))
+    assert any("30 of 60 samples that its SubsetRandomSampler draws" in note for note in data.notes)
+
+
 def test_splits_are_kept() -> None:
     data = read({"train": (IMAGES[:40], LABELS[:40]), "validation": Pictures(), "test": (IMAGES[40:], LABELS[40:])})
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 40, "val": 60, "test": 20}
@@ -103,6 +166,9 @@ class Empty(Pictures):
     [
         (Endless(), "can only be iterated over"),
         (DataLoader(Endless()), "can only be iterated over"),
+        (DataLoader(Pictures(), collate_fn=lambda batch: batch), "collate_fn(.|\n)*loader.dataset"),
+        (DataLoader(Pictures(), sampler=SubsetRandomSampler([])), "draws nothing"),
+        (DataLoader(Pictures(), sampler=SubsetRandomSampler([3, 60])), "numbers from 0 to 59"),
         (Uneven(), r"data\[7\](.|\n)*\(4, 5\), and \(4, 4\) in sample 0"),
         (Single(), r"a ndarray(.|\n)*\(input, target\)"),
         (Empty(), "without samples"),

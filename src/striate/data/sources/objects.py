@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,20 +119,125 @@ def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Ob
     if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], tuple | list):
         return _Objects("arrays", {None: (_array(data[0], where), _array(data[1], where))}, (), ())
     notes: tuple[str, ...] = ()
+    chosen: Sequence[int] | None = None
     # torch takes a second to load: a loader is known by what it has.
     if hasattr(data, "dataset") and hasattr(data, "batch_size"):
-        data = data.dataset
-        notes = ("Of the DataLoader its dataset was taken: order and size of batches are those of the run (--batch).",)
+        _refuse_own_collate(data, where)
+        loader, data = data, data.dataset
+        if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+            chosen, notes = _drawn_by(loader, where)
     endless = hasattr(data, "__iter__") and not hasattr(data, "__len__")
     if endless or isinstance(data, Sequence) or hasattr(data, "dtype") or not hasattr(data, "__getitem__"):
         got = type_of(data) + (" that can only be iterated over" if endless else "")
         remedy = "give it __len__ and __getitem__(number), which returns (input, target)" if endless else "(x, y)"
         raise DataError(where, got, _EXPECTED, remedy)
-    return _from_dataset(data, where, notes, announce)
+    return _from_dataset(data, where, chosen, notes, announce)
 
 
-def _from_dataset(data: Any, where: str, notes: tuple[str, ...], announce: Callable[[str], None] | None) -> _Objects:
-    """The samples of a map-style dataset, read once."""
+def _refuse_own_collate(loader: Any, where: str) -> None:
+    """Raise DataError where a function makes the batches: samples are read one by one, without it."""
+    collate = getattr(loader, "collate_fn", None)
+    if collate is None or str(getattr(collate, "__module__", "")).startswith("torch.utils.data"):
+        return
+    raise DataError(
+        f"{where}, collate_fn",
+        f"a DataLoader with {getattr(collate, '__name__', type(collate).__name__)}, which makes batches of its own",
+        "samples that are whole without it, since they are read one by one",
+        "give loader.dataset, if its samples are; else let its __getitem__ do what collate_fn does",
+    )
+
+
+def _drawn_by(loader: Any, where: str) -> tuple[Sequence[int] | None, tuple[str, ...]]:
+    """Which samples of its dataset a DataLoader draws, in their order there; None for all. And what is not taken."""
+    count = len(loader.dataset)
+    sampler = getattr(loader, "batch_sampler", None)
+    if sampler is None:
+        sampler = getattr(loader, "sampler", None)
+    elif type(sampler).__module__.startswith("torch."):
+        sampler = sampler.sampler  # without `drop_last`, which is a matter of batches
+    kept = "order and size of batches are those of the run (--batch)."
+    whole = f"Of the DataLoader its dataset was taken: {kept}"
+    if sampler is None:
+        return None, (whole,)
+    name = type(sampler).__name__
+    drawn = _members(sampler, count)
+    if drawn is None:
+        why = f"{name} draws other samples in each pass, so all {count:,} were taken"
+        return None, (f"Of the DataLoader its dataset was taken: its {why}; {kept}",)
+    if not drawn:
+        raise DataError(f"{where}, sampler", f"a {name} that draws nothing", "at least one sample", "check its indices")
+    if not 0 <= min(drawn) <= max(drawn) < count:
+        got = f"a {name} that draws samples {min(drawn)} to {max(drawn)} of {count:,}"
+        raise DataError(f"{where}, sampler", got, f"numbers from 0 to {count - 1}", "check its indices")
+    weights = getattr(sampler, "weights", None)
+    uneven = weights is not None and len({float(weight) for weight in weights} - {0.0}) > 1
+    more = " How often each is drawn was not taken: --task.class_weights balanced weighs classes." if uneven else ""
+    if len(drawn) == count:
+        return None, (whole + more,)
+    return drawn, (f"Of the DataLoader the {len(drawn):,} of {count:,} samples that its {name} draws: {kept}{more}",)
+
+
+def _members(sampler: Any, count: int) -> list[int] | None:
+    """The samples that a sampler draws in each pass, in order; None where they differ from pass to pass."""
+    if hasattr(sampler, "num_replicas"):  # the share of one process, which a run divides by itself
+        return list(range(count))
+    if hasattr(sampler, "weights"):  # what has no weight is never drawn
+        return [number for number, weight in enumerate(sampler.weights) if float(weight) > 0]
+    if hasattr(sampler, "replacement") and hasattr(sampler, "data_source"):  # RandomSampler
+        among = len(sampler.data_source)
+        return list(range(among)) if sampler.replacement or sampler.num_samples >= among else None
+    with _same_draws(sampler):
+        first, second = _one_pass(sampler, count), _one_pass(sampler, count)
+    return None if first is None or first != second else sorted(first)
+
+
+_MOST_DRAWN = 100
+"""So many times the dataset is one pass of a sampler at most: one that goes on draws without end."""
+
+
+def _one_pass(sampler: Any, count: int) -> set[int] | None:
+    """The numbers in one pass of a sampler, or of one of batches; None where they are none, or have no
+    end."""
+    drawn = set[int]()
+    passed = 0
+    for one in sampler:
+        numbers = one if isinstance(one, list | tuple) else [one]
+        passed += len(numbers)
+        if passed > _MOST_DRAWN * count:
+            return None
+        try:
+            drawn.update(int(number) for number in numbers)
+        except (TypeError, ValueError):
+            return None
+    return drawn
+
+
+@contextmanager
+def _same_draws(sampler: Any) -> Iterator[None]:
+    """The random states that a sampler may draw from are afterwards what they were before."""
+    import torch
+
+    generator: Any = getattr(sampler, "generator", None)
+    own = generator.get_state() if isinstance(generator, torch.Generator) else None
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            if own is not None:
+                generator.set_state(own)
+
+
+def _from_dataset(
+    data: Any,
+    where: str,
+    chosen: Sequence[int] | None,
+    notes: tuple[str, ...],
+    announce: Callable[[str], None] | None,
+) -> _Objects:
+    """The samples of a map-style dataset, or the `chosen` ones, read once."""
     name = type(data).__name__
     try:
         count = len(data)
@@ -139,10 +245,11 @@ def _from_dataset(data: Any, where: str, notes: tuple[str, ...], announce: Calla
         raise DataError(where, f"a {name} without a length", "a map-style Dataset", "give it __len__") from None
     if not count:
         raise DataError(where, f"a {name} without samples", "at least one", "check how it was made")
-    progress = announce_tenths(f"Reading {name}", count, "samples", announce)
+    numbers = range(count) if chosen is None else chosen
+    progress = announce_tenths(f"Reading {name}", len(numbers), "samples", announce)
     inputs, targets = [], []
     columns: tuple[str, str] | None = None
-    for number in range(count):
+    for number in numbers:
         sample = data[number]
         if isinstance(sample, Mapping):
             columns = columns or _columns(sample, where)
@@ -156,8 +263,8 @@ def _from_dataset(data: Any, where: str, notes: tuple[str, ...], announce: Calla
     for what, found in (("inputs", inputs), ("targets", targets)):
         odd = next((k for k, one in enumerate(found) if one.shape != found[0].shape), None)
         if odd is not None:
-            got = f"{what} of shape {found[odd].shape}, and {found[0].shape} in sample 0"
-            raise DataError(f"{where}[{odd}]", got, "one shape in all samples", _how_to_resize(columns))
+            got = f"{what} of shape {found[odd].shape}, and {found[0].shape} in sample {numbers[0]}"
+            raise DataError(f"{where}[{numbers[odd]}]", got, "one shape in all samples", _how_to_resize(columns))
     feature = getattr(data, "features", {})[columns[1]] if columns and hasattr(data, "features") else None
     classes = getattr(data, "classes", None) or getattr(feature, "names", None) or ()
     named = isinstance(classes, list | tuple) and all(isinstance(one, str) for one in classes)
