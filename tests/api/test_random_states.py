@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 import striate
+from striate.errors import UsageError
 
 FIRST_USE = """
 import random
@@ -36,3 +40,23 @@ def test_a_run_is_loaded_and_measured_without_drawing(tmp_path: Path) -> None:
     striate.evaluate(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
+
+
+def test_trainings_of_two_threads_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[int] = []
+
+    def training(*_: object) -> None:
+        inside.append(threading.get_ident())
+        time.sleep(0.02)
+        assert inside.pop() == threading.get_ident()
+        raise UsageError("train", "two", "one", "wait")
+
+    monkeypatch.setattr("striate.api.training._train", training)
+
+    def train(number: int) -> bool:
+        with pytest.raises(UsageError):
+            striate.train("digits", "mlp(4)", epochs=1, seed=number)
+        return True
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(train, range(3)))

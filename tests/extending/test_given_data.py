@@ -196,7 +196,16 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
     assert main(["eval", "r"]) == 2
     assert "given in Python" in capsys.readouterr().err
     assert striate.evaluate(run, (IMAGES, LABELS)).metrics == run.metrics["test"]
-    assert striate.evaluate(run, (IMAGES[:9], LABELS[:9])).n == 9  # other data, all of them
+    trained = run.load()
+    assert striate.evaluate(trained, (IMAGES, LABELS)).metrics == run.metrics["test"]
+    for one in (run, trained):  # other data, all of them
+        other = striate.evaluate(one, (IMAGES[:9], LABELS[:9]))
+        assert other.n == 9
+        assert [finding.code for finding in other.findings] == ["data.leak"]
+        assert "were in the training split" in " ".join(str(other).split())
+    assert trained.predict(IMAGES[0] / np.float32(255)).fields == trained.predict(IMAGES[0]).fields
+    with pytest.raises(DataError, match="float32"):
+        trained.predict(IMAGES[0] / np.float32(256))
     assert resume("r", data=(IMAGES, LABELS), quiet=True).metrics == run.metrics
     with pytest.raises(DataError, match="other data than those of r"):
         resume("r", data=(IMAGES[:9], LABELS[:9]), quiet=True)

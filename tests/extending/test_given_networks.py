@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from torch import nn
 
 import striate
 from striate.api import diagnose_training, resume
+from striate.api.training import run_and_network
 from striate.cli.main import main
 from striate.errors import StriateError
 from striate.models import trusted_code
+from striate.runs.directory import open_run, read_seen
 
 PLAIN = {"execution.plan": "plain"}
 X, Y = torch.rand(24, 1, 8, 8), torch.arange(24) % 3
@@ -56,15 +59,29 @@ def test_a_class_is_trained_and_given_channels_and_classes(run: striate.api.Run)
 
 
 def test_a_module_that_hardly_trained_is_told_no_command() -> None:
-    run = striate.train("digits", Fixed(), epochs=1, out="r", set=PLAIN)
+    module = Fixed()
+    run = striate.train("digits", module, epochs=1, out="r", set=PLAIN)
     assert "striate train" not in str(run.metrics["findings"])
     again = unescape(run.report.read_text(encoding="utf-8"))
     assert "striate.train(model=…, config='r/config.yaml', out='r-again')" in again
     assert "striate train --config" not in again
+    assert [finding.code for finding in run.findings] == [entry["code"] for entry in run.metrics["findings"]]
+    assert run.findings[0].measured in unescape(run._repr_html_())
+    trained = run.load()
+    assert isinstance(trained.module, Fixed)
+    assert trained.module is not module
+    assert run_and_network(trained)[1] is trained
+    with pytest.raises(StriateError, match="loaded from no run"):
+        striate.api.robustness(replace(trained, run=None))
     with pytest.raises(StriateError) as caught:
         striate.train(config=run.path / "config.yaml")
     assert caught.value.got == "a module given in Python: Fixed"
-    assert striate.train(model=Fixed(), config=run.path / "config.yaml", out="again").report.exists()
+    with pytest.raises(StriateError, match=r"weights are of r, trained on 1,\d+ of the 1,797 samples"):
+        striate.train("digits", module, epochs=1, cv="2x1", set=PLAIN)
+    other = striate.train(model=module, config=run.path / "config.yaml", set={"data.split_seed": 1}, out="again")
+    assert "goes on from the weights that it learned in r" in (other.path / "events.jsonl").read_text()
+    assert "data.leak" in [finding.code for finding in other.findings]
+    assert len(read_seen(open_run(other.path))) > 1500  # with those of the run before
 
 
 def test_another_process_is_given_the_class_again(

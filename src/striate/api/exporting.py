@@ -6,9 +6,9 @@ from pathlib import Path
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
-from striate.api.networks import load
-from striate.api.training import Run
+from striate.api.training import Run, refuse_other_data, run_and_network
 from striate.data.sources.list_source import list_source
+from striate.data.sources.objects import Data, given_data
 from striate.errors import ModelError, UsageError, pasted
 from striate.exporting.export import Exported, export_trained
 from striate.exporting.exported_player import export_player
@@ -19,26 +19,28 @@ from striate.tasks.registry import annotation_for
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.rewards.player import load_player, plays
+from striate.training.trained import Trained
 
 
 @known_keywords
 def export(
-    run: str | Path | Run,
+    run: str | Path | Run | Trained,
     format: str | None = None,
     *,
+    data: Data = None,
     int8: bool = False,
     out: str | Path | None = None,
     announce: Announce | None = None,
 ) -> Exported:
     """Write the network of a run as a file that other programs run, with preparation and predictions inside; at `out`
     or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub; None takes the one that `out` ends
-    like, else onnx. `int8`: in 8-bit integers, if these are faster here than anything else and predict as well.
+    like, else onnx. `data`: those of the run, where they were given in Python. `int8`: in 8-bit integers, if these are faster here than anything else and predict as well.
 
     The file is run here, and its predictions compared with those of the run for samples of the run's data, at several
     sizes and in batches of several. Raises ModelError where they are not the same, and leaves nothing then; UsageError
     where a package is missing, the place is taken, or the task has no such file; DataError where the data are gone.
     """
-    exported = try_export(run, format, int8=int8, out=out, announce=announce)
+    exported = try_export(run, format, data=data, int8=int8, out=out, announce=announce)
     if exported.path is None:
         got = f"{exported.refused} ({exported.parity.text()})"
         expected = "predictions that are those of the run, up to rounding" + (", and faster" if int8 else "")
@@ -47,9 +49,10 @@ def export(
 
 
 def try_export(
-    run: str | Path | Run,
+    run: str | Path | Run | Trained,
     format: str | None = None,
     *,
+    data: Data = None,
     int8: bool = False,
     out: str | Path | None = None,
     announce: Announce | None = None,
@@ -58,15 +61,16 @@ def try_export(
     place = None if out is None else Path(out)
     kind = format_named(format, place)
     kind.require()
-    given = run.path if isinstance(run, Run) else Path(run)
+    given = run.path if isinstance(run, Run) else Path(run.run or "") if isinstance(run, Trained) else Path(run)
     opened = open_run(given)
     if given.is_file() and is_there(opened.best) and not given.samefile(opened.best):
         got, remedy = f"{given.name}, of another epoch than the best", f"striate export {pasted(opened.path)}"
         raise UsageError("RUN", got, "a run, whose best epoch is exported and described", remedy)
     if plays(opened.path):
         return export_player(load_player(opened.path), opened, kind, place, int8=int8, announce=announce)
-    trained = load(opened.path)
-    config = config_from_yaml(opened.config)
-    data = read_data(config, announce)[1]
-    read = list_source(config.data, annotation_for(config.task)).read if data.medium.lasting else None
-    return export_trained(trained, data, opened, kind, place, int8=int8, announce=announce, read=read)
+    trained, config = run_and_network(run)[1], config_from_yaml(opened.config)
+    with given_data(data, announce) as source:
+        refuse_other_data(source, config, "export", opened.path)
+        samples = read_data(config, announce)[1]
+        read = list_source(config.data, annotation_for(config.task)).read if samples.medium.lasting else None
+        return export_trained(trained, samples, opened, kind, place, int8=int8, announce=announce, read=read)

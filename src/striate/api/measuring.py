@@ -15,7 +15,7 @@ from typing import Any
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
 from striate.api.networks import how_to_finish, load, note_without_labels, with_rule_of
-from striate.api.training import Run
+from striate.api.training import Run, run_and_network
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_for_evaluation
@@ -75,7 +75,8 @@ def evaluate(
     `data.names` does, where otherwise than in the run's own.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` and the folder of a hub need `data`. For many samples the fastest backend
+    was trained on are a finding. A `Trained` and the folder of a hub need `data`; of a `Trained` that `load` gave, the
+    same samples are measured as of its run. For many samples the fastest backend
     is chosen whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which.
     `announce` is told of a download before it starts.
     The run's own data are predicted as the run predicted them, bit for bit on the same machine.
@@ -108,7 +109,7 @@ def _evaluate(
             )
         if cost is not None or threshold is not None:
             run = replace(run, task=run.task.deciding(cost, threshold))
-        return _evaluate_on(run, *_other_data(run, data, names, {}, announce), plan)
+        return _evaluate_trained(run, data, names, plan, announce)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -146,6 +147,28 @@ def _evaluate(
         )
         raise
     return _with_findings(_evaluate_on(chosen, other, split, plan, batch, read_temperature(opened)), opened, chosen)
+
+
+def _evaluate_trained(
+    trained: Trained, data: str, names: str | None, plan: Asked, announce: Announce | None
+) -> Evaluation:
+    """A network that was loaded, as the run is measured that it is of."""
+    opened: RunDirectory | None = None
+    with suppress(RunError):  # its folder may be gone
+        opened = None if trained.run is None else open_run(trained.run)
+    if opened is None:
+        return _evaluate_on(trained, *_other_data(trained, data, names, {}, announce), plan)
+    config = config_from_yaml(opened.config)
+    if _same_source(data, config.data.source):
+        with suppress(ChangedDataError):
+            own = read_data(config, announce)[1]
+            with speed_settings(config):
+                written, batch = written_inference(opened), measured_at_once(config)
+                measured = _evaluate_on(trained, own, own.held_out, plan, batch, written=written)
+            return _with_findings(measured, opened, trained)
+    names = names or _same_names(data, config.data.names)
+    other, split = _other_data(trained, data, names, read_seen(opened), announce)
+    return _with_findings(_evaluate_on(trained, other, split, plan, measured_at_once(config)), opened, trained)
 
 
 def _evaluate_exported(
@@ -331,7 +354,7 @@ def _free(run: RunDirectory, name: str, document: Mapping[str, Any]) -> Path:
 
 
 def robustness(
-    run: str | Path | Run,
+    run: str | Path | Run | Trained,
     data: Data = None,
     *,
     split: str = "test",
@@ -352,8 +375,8 @@ def robustness(
         raise UsageError("split", repr(split), "test or val", 'split="test"')
     if samples < 1:
         raise UsageError("samples", str(samples), "1 or more", "samples=1000")
-    opened = open_run(run.path if isinstance(run, Run) else Path(run))
-    trained, config = load(opened.path), config_from_yaml(opened.config)
+    opened, trained = run_and_network(run)
+    config = config_from_yaml(opened.config)
     with given_data(data, announce) as source, allocator_policy(usual_policy()):
         if source is None or _same_source(source, config.data.source):
             measured = read_data(config, announce)[1]
@@ -392,7 +415,7 @@ def write_robustness(run: str | Path, found: Robustness, *, other: bool = False)
 
 
 def invariance(
-    run: str | Path | Run,
+    run: str | Path | Run | Trained,
     *,
     split: str = "test",
     samples: int = INVARIANCE_MOST,
@@ -409,8 +432,8 @@ def invariance(
         raise UsageError("split", repr(split), "test or val", 'split="test"')
     if samples < 2:
         raise UsageError("samples", str(samples), "2 or more", "samples=200")
-    opened = open_run(run.path if isinstance(run, Run) else Path(run))
-    trained, config = load(opened.path), config_from_yaml(opened.config)
+    opened, trained = run_and_network(run)
+    config = config_from_yaml(opened.config)
     with allocator_policy(usual_policy()):
         measured = read_data(config, announce)[1]
         if split == "test":

@@ -27,7 +27,8 @@ from striate.exporting.exported_file import is_exported, load_exported, require_
 from striate.models.build import Model, build_model, module_of_run
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.preserved_state import same_random_state
+from striate.models.preserved_state import copied, same_random_state
+from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import is_named, take_as
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
@@ -64,7 +65,8 @@ def load(
 
     Nothing of the file is executed, except the program that a .pt2 is. A run of `file.py:function` runs that function
     again, if you have named it yourself before and the file is the same; a run of a network made in Python needs one of
-    the same form as `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss).
+    the same form as `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss), except
+    in the process that trained it.
     `calibrated`: logits are divided by the temperature that was fitted on validation (evaluation.json), which changes
     probabilities, and without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the
     one with the largest cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that,
@@ -97,11 +99,35 @@ def load(
         network = saved.get("network")
         name = network.get("name") if isinstance(network, dict) else None
         made = module_of_run(name, module)
+        if made is None and name is None:
+            made = _trained_here(file)
         if made is None and isinstance(name, str) and names_file(name) and is_named(name):
             refuse_changed_network(path, name)
-        trained = trained_from_dict(saved, str(file), torch.device(device), made)
+        trained = replace(trained_from_dict(saved, str(file), torch.device(device), made), run=path)
+        note_trained(trained.module, path)
     trained = with_temperature_of(open_run(path), trained) if calibrated else trained
     return with_rejection_of(path, with_rule_of(path, trained, cost, threshold), reject)
+
+
+_MODULES = 8
+_modules: dict[Path, nn.Module] = {}
+"""The networks of the last runs of this process that no name builds, by folder."""
+
+
+def remember_module(run: Path, module: nn.Module) -> None:
+    """Let `load` in this process know the network of a run that no name builds."""
+    _modules.pop(run.resolve(), None)
+    _modules[run.resolve()] = module
+    while len(_modules) > _MODULES:
+        del _modules[next(iter(_modules))]
+
+
+def _trained_here(file: Path) -> nn.Module | None:
+    """A copy of the network whose checkpoint this is, where this process has trained it and it can be copied."""
+    with suppress(StriateError):
+        found = _modules.get(open_run(file).path.resolve())
+        return None if found is None else copied(found)
+    return None
 
 
 def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Trained:

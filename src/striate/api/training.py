@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
+from threading import RLock
 from time import monotonic
 from typing import Any, Literal
 
@@ -17,17 +18,19 @@ from striate import notebook
 from striate.api.announcing import announce_decisions, announcer
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.keywords import known_keywords
-from striate.api.networks import load
+from striate.api.networks import load, remember_module
 from striate.api.playing import resume_on_rewards, train_on_rewards
 from striate.data.environments.open_environment import is_environment
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, RunError, UsageError, reason_of
 from striate.models.build import Model, module_of_run, named_model
+from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import name_of, take_as
+from striate.records import Finding
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
-from striate.runs.events import append_event, cut_torn_end
+from striate.runs.events import append_event, cut_torn_end, read_events
 from striate.runs.files import remedy_in_place
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -73,6 +76,13 @@ class Run:
         """The one-page report, which opens in any browser."""
         return self.path / "report.html"
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was noticed: of data, weights and signal before the first step, and of the training when it ended."""
+        before = [event for event in read_events(open_run(self.path)) if event["event"] == "finding"]
+        every = (*before, *self.metrics.get("findings", ()))
+        return tuple(Finding(**{field.name: record[field.name] for field in fields(Finding)}) for record in every)
+
     def _repr_html_(self) -> str:
         return notebook.page(
             f"{self.metrics.get('model')} on {self.metrics.get('data')}",
@@ -82,12 +92,34 @@ class Run:
                 # Of several trainings they are means with deviations, and the report says of what.
                 if isinstance(self.metrics.get(split, {}).get("loss"), float)
             ),
+            *(finding._repr_html_() for finding in self._told()),
             notebook.line(f"The run: {self.path}; its report: {self.report}"),
         )
+
+    def _told(self) -> tuple[Finding, ...]:
+        with suppress(RunError, KeyError):  # of a folder that is gone, a notebook still shows the metrics
+            return self.findings
+        return ()
 
     def load(self) -> Trained:
         """The trained network (the best epoch's), ready to predict."""
         return load(self.path)
+
+
+def run_and_network(run: str | Path | Run | Trained) -> tuple[RunDirectory, Trained]:
+    """A run and its trained network, from either. Raises RunError where there is no run."""
+    if not isinstance(run, Trained):
+        opened = open_run(run.path if isinstance(run, Run) else Path(run))
+        return opened, load(opened.path)
+    if run.run is None:
+        got, remedy = "a network that was loaded from no run", 'give the run: "runs/NAME"'
+        raise RunError("run", got, "a run, or what striate.load gives of one", remedy)
+    return open_run(run.run), run
+
+
+TRAININGS = RLock()
+"""Held while a run trains: random states, threads and precision are those of the process, so that trainings of two
+threads at once would change each other's."""
 
 
 @known_keywords
@@ -155,7 +187,7 @@ def train(
     fields = requested_fields(given, set or {})
     console = Console(stderr=True)
     quiet = not console.is_terminal
-    with given_data(data, announcer(console, quiet)) as source:
+    with TRAININGS, given_data(data, announcer(console, quiet)) as source:
         merged = merge_request(
             read_config(config) if start is None else continued(start),
             data=source,
@@ -191,7 +223,7 @@ def train_config(
         if reader is not None:
             raise UsageError("on_event", "an environment", "samples", "leave on_event out: metrics.csv is followed")
         return Run(*train_on_rewards(config, module, out, console, quiet, started))
-    with met(launched()) as meeting:
+    with TRAININGS, met(launched()) as meeting:
         if meeting.follows:
             return Run(*follow_run(meeting, module))
         config = among_processes(config, meeting.launch)
@@ -248,6 +280,8 @@ def _train(
         write_first_files(run, prepared)
         announce_decisions(prepared, announce, monotonic() - started)
         prepared.state.elapsed = monotonic() - started
+        if module is not None:
+            note_trained(module, run.path)
         tell_beginning(meeting, run, prepared)
         return _train_to_end(run, prepared, console, quiet, meeting, reader)
 
@@ -271,7 +305,7 @@ def resume(
     likewise `data`, `task`, `loss`, `optimizer`, `scheduler` and `transform` that were given in Python.
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
-    with met(launched()) as meeting:
+    with TRAININGS, met(launched()) as meeting:
         if meeting.follows:
             return Run(*follow_run(meeting, module))
         console = console or Console(stderr=True)
@@ -287,10 +321,15 @@ def resume(
             take_as(str(get_field(config, name)), value, ARGUMENTS[name])
         module = module_of_run(config.model.name, module)
         with given_data(data, announcer(console, quiet)) as source:
-            if source not in (None, config.data.source):
-                got = f"other data than those of {path}: {source}"
-                raise DataError("resume, data", got, config.data.source, "give the data of the run, unchanged")
+            refuse_other_data(source, config, "resume", Path(path))
             return _resume(Path(path), module, console, quiet, meeting)
+
+
+def refuse_other_data(source: str | None, config: Config, verb: str, run: Path) -> None:
+    """Raise DataError where the data of a call that needs those of the run are others."""
+    if source not in (None, config.data.source):
+        got = f"other data than those of {run}: {source}"
+        raise DataError(f"{verb}, data", got, config.data.source, "give the data of the run, unchanged")
 
 
 def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool, meeting: Meeting) -> Run:
@@ -326,6 +365,8 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
             if change:
                 announce(change)
                 append_event(run, "note", text=change)
+        if module is not None:
+            note_trained(module, run.path)
         tell_beginning(meeting, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, meeting)
 
@@ -339,6 +380,8 @@ def _train_to_end(
     reader: Reader | None = None,
 ) -> Run:
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
+    if prepared.network_name is None:
+        remember_module(run.path, prepared.state.module)
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         together = meeting.together(prepared.state, prepared.config, run.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -154,7 +155,7 @@ def _print_evaluation(
         print_note(str(said))
     if line := evaluation.inference.line():
         print_note(line)
-    print_result(evaluation, json=json)
+    print_result(evaluation if json else replace(evaluation, findings=()), json=json)  # these were told
     if data is not None:
         _keep(run, evaluation)
     return exit_code(evaluation.findings)

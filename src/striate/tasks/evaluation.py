@@ -137,7 +137,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
+        """Of which data, how many samples, the metrics with their interval, the classes, and findings, in 80 columns."""
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.counted:
             title += f", {self.counted}"
@@ -152,6 +152,8 @@ class Evaluation:
         if self.figures is not None:
             parts = [*self.figures.lines(self.temperature), gap_lines(self.gap), _left_out_lines(self.figures)]
             lines += [line for part in parts if part for line in ("", *part)]
+        for finding in self.findings:
+            lines += ["", *filled(one_line(str(finding)), 80).split("\n")]
         return "\n".join(line.rstrip() for line in lines)
 
 

@@ -14,18 +14,23 @@ from striate.models.initialization.reinitialize import materialize
 from striate.models.layer_strings.layer_string import layers_of_pasted, parse_layers
 from striate.models.layer_strings.shapes import plan_network
 from striate.models.registry import size_note
+from striate.models.trained_modules import runs_of_module
 from striate.models.trusted_code import MODULE_GIVEN, refuse_untrusted
 from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.initial_weights import InitialWeights
 from striate.training.recipes.speedrun import network_for
+from striate.wording import listed
 
 
 def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
     """The configuration with the network's name decided, and the reason. Raises ModelError."""
     if module is not None:
         name = f"{MODULE_GIVEN}{type(module).__name__}"
-        return replace(config, model=replace(config.model, name=name, digest=None)), []
+        runs = runs_of_module(module)
+        trained = f"{name} goes on from the weights that it learned in {listed(list(map(str, runs)), 3)}; to begin anew"
+        notes = [f"{trained}, give a class or function that makes it"] if runs else []
+        return replace(config, model=replace(config.model, name=name, digest=None)), notes
     name, notes = resolve_name(config.model.name), []
     if name.startswith(MODULE_GIVEN):
         raise ModelError(

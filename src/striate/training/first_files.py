@@ -13,6 +13,7 @@ from typing import Any
 
 from striate.account.signal.trace import signal_to_json
 from striate.errors import RunError, pasted
+from striate.models.trained_modules import runs_of_module
 from striate.runs.checkpoint import load_checkpoint, take_up
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_learned, read_seen, seen_text
 from striate.runs.environment import describe_environment
@@ -91,12 +92,14 @@ def _seen(prepared: Prepared) -> str:
     """Digests of the samples that the network learns from or is chosen by, and of those that its weights have: what a
     run behind them has seen, with all before it."""
     contents, weights = prepared.data.contents, prepared.config.model.pretrained
+    behind = [*([] if weights is None else [Path(weights)]), *runs_of_module(prepared.state.module)]
     learned, chosen = list(contents["train"]), list(contents["val"])
     learned_before = seen_before = frozenset[str]()
-    if weights is not None:
+    for path in behind:
         with suppress(RunError):  # a file of weights that is of no run
-            parent = open_run(Path(weights))
-            learned_before, seen_before = read_learned(parent), frozenset(read_seen(parent))
+            parent = open_run(path)
+            learned_before |= read_learned(parent)
+            seen_before |= frozenset(read_seen(parent))
     learned += sorted(learned_before.difference(learned))
     chosen += sorted(seen_before.difference(chosen))
     known = frozenset(learned)

@@ -23,6 +23,7 @@ from striate.models.from_run import names_run, read_network, with_origin
 from striate.models.initialization.whiten import is_made_for_whitening, whiten
 from striate.models.layer_strings.outputs import with_outputs
 from striate.models.preserved_state import preserved
+from striate.models.trained_modules import runs_of_module
 from striate.models.weights.autoencoders import encoder_name, encoder_weights, unrolled
 from striate.models.weights.named import about_license
 from striate.models.weights.recognize import recognize
@@ -173,7 +174,8 @@ def find_initial_weights(
             raise ConfigError("model.weights", f"{path} beside {name}, which brings its own", "one of them", remedy)
         name, path = "auto", name
     if path is None:
-        return InitialWeights(config)
+        runs = () if module is None else runs_of_module(module)
+        return InitialWeights(config, findings=tuple(found for run in runs for found in _leak(str(run), data)))
     refuse_init(model.init, f"a network that begins with the weights of {path}")
     if begun is not None:
         values = load_checkpoint(begun).get("normalization", {})

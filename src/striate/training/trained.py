@@ -77,6 +77,8 @@ class Trained:
     classes: tuple[str, ...]
     device: torch.device
     views: Views = "none"
+    run: Path | None = None
+    """The run or checkpoint that it was loaded from."""
 
     @overload
     def predict(self, images: Input, *, plan: Asked = "auto") -> Prediction: ...
@@ -86,7 +88,7 @@ class Trained:
         """Predict one image or a list of them: paths, samples of named data sets (`digits#3`), PIL images, or arrays.
 
         Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
-        training shape, without batch: (C, H, W) or (H, W) uint8 for images, (F,) numbers for tables.
+        training shape, without batch: (C, H, W) or (H, W) uint8, or floats k/255, for images, (F,) numbers for tables.
         Many are predicted by the fastest backend that gives the predictions of fp32, unless `plan` is `plain`.
         Raises DataError for a file that cannot be read or an array of another shape.
         """

@@ -12,6 +12,7 @@ from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation
+from striate.data.media.pixels import as_pixels
 from striate.errors import DataError
 from striate.records import Finding, Remedy
 from striate.wording import several, show_shape
@@ -125,7 +126,7 @@ def as_inputs(x: np.ndarray, axes: Layout, source: str, paths: Sequence[str]) ->
         return "table", _as_float32(x, source, paths)
     x = np.moveaxis(x, axes.index("C"), 1) if "C" in axes else x[:, None]
     if axes in ("NHW", "NHWC", "NCHW") and x.shape[1] in (1, 3):
-        pixels = _as_pixels(x)
+        pixels = as_pixels(x)
         if pixels is not None:
             return "image", np.ascontiguousarray(pixels)
     return "grid", _as_float32(x, source, paths)
@@ -199,20 +200,6 @@ def _layout(x: np.ndarray, layout: Layout, source: str) -> Layout:
             "--data.layout auto",
         )
     return layout
-
-
-def _as_pixels(x: np.ndarray) -> np.ndarray | None:
-    if x.dtype == np.uint8:
-        return x
-    if x.dtype.kind == "b":
-        return x.astype(np.uint8) * np.uint8(255)
-    low, high = x.min(), x.max()
-    if x.dtype.kind in "iu":
-        return x.astype(np.uint8) if low >= 0 and high <= 255 else None
-    if not (low >= 0 and high <= 1):  # false also for NaN
-        return None
-    levels = np.rint(x * 255)
-    return levels.astype(np.uint8) if np.array_equal(levels / x.dtype.type(255), x) else None
 
 
 def _as_float32(x: np.ndarray, source: str, paths: Sequence[str]) -> np.ndarray:

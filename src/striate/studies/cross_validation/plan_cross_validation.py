@@ -14,6 +14,7 @@ from striate.data.folds import parse_folds
 from striate.errors import ConfigError, RunError
 from striate.models.from_run import names_run
 from striate.models.preserved_state import copied
+from striate.models.trained_modules import runs_of_module
 from striate.records import Finding
 from striate.runs.directory import open_run, read_seen
 from striate.runs.files import user_path
@@ -86,7 +87,7 @@ def plan_cross_validation(
     asked = replace(config, cv=f"{folds}x{repeats}")
     with_data, data = read_data(asked, announce)
     pool = pool_samples(data)
-    seen = _refuse_seen(config, pool)
+    seen = _refuse_seen(config, pool, module)
     dealt = deal_repeats(pool, folds, repeats, config.data.split_seed)
     refuse_unusable_folds(pool, dealt, config.data.split_seed, with_data.data.validation_share)
     minutes = config.budget.minutes
@@ -168,10 +169,12 @@ def _refuse_train_samples(config: Config) -> None:
         )
 
 
-def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
+def _refuse_seen(config: Config, pool: Pool, module: nn.Module | None) -> tuple[str, ...]:
     """Refuse a network that was trained on samples which it would be measured on; notes where that is unknown."""
     notes: list[str] = []
-    for field, text in (("model.name", config.model.name), ("model.weights", config.model.pretrained)):
+    behind = [("model.name", config.model.name), ("model.weights", config.model.pretrained)]
+    behind += [] if module is None else [("model", str(run)) for run in runs_of_module(module)]
+    for field, text in behind:
         if text is None or (field == "model.name" and not names_run(text)):
             continue
         try:
@@ -180,12 +183,14 @@ def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
             seen = {}
         count = sum(content in seen for content in pool.contents)
         if count:
+            got = f"{text}, which was" if field != "model" else f"a module whose weights are of {text},"
             raise ConfigError(
                 field,
-                f"{text}, which was trained on {count:,} of the {several(len(pool), 'sample')} that folds would hold "
-                "out",
+                f"{got} trained on {count:,} of the {several(len(pool), 'sample')} that folds would hold out",
                 "a network that has seen none of them: otherwise it is measured on what it has learned",
-                "name the network without its weights, such as --model mnist-cnn",
+                "name the network without its weights, such as --model mnist-cnn"
+                if field != "model"
+                else "give a class or function that makes it, which each fold calls",
             )
         if not seen:
             notes.append(

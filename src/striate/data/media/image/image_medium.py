@@ -29,6 +29,7 @@ from striate.data.media.image.pictures import (
 from striate.data.media.image.raster_files import header_of
 from striate.data.media.image.raster_plan import described_rasters, is_raster, plan_rasters, raster_findings
 from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
+from striate.data.media.pixels import as_pixels
 from striate.errors import ConfigError
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -192,10 +193,14 @@ class Images(Medium):
         return refit(inputs, channels, (height, width), preparation.fit)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """A path, a PIL image, or an array of exactly the input's shape."""
+        """A path, a PIL image, or an array of exactly the input's shape, of values that are bytes in training too."""
+        if isinstance(given, str | Path):
+            return super().prepare(given, preparation)
         if hasattr(given, "getexif"):
             return prepare_image(given, "a PIL image", preparation)
-        return super().prepare(given, preparation)
+        array = np.asarray(given)
+        pixels = as_pixels(array) if array.size and array.dtype.kind in "uifb" else None
+        return super().prepare(array if pixels is None else pixels, preparation)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
         """A file, its bytes or a PIL image in its own proportions; an array of exactly the input's shape."""
