@@ -32,7 +32,7 @@ from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources import objects
 from striate.data.sources.objects import given_data
-from striate.errors import DataError
+from striate.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 3
@@ -63,10 +63,11 @@ def read(data: object) -> striate.data.dataset.Dataset:
         [torch.from_numpy(IMAGES), torch.from_numpy(LABELS)],
         (IMAGES[:, None], LABELS.tolist()),
         (IMAGES[..., None], LABELS),
+        (list(IMAGES), list(LABELS)),
         TensorDataset(torch.from_numpy(IMAGES), torch.from_numpy(LABELS)),
         DataLoader(TensorDataset(torch.from_numpy(IMAGES)[:, None] / 255, torch.from_numpy(LABELS)), batch_size=7),
     ],
-    ids=["arrays", "tensors", "channels first", "channels last", "dataset", "loader of floats"],
+    ids=["arrays", "tensors", "channels first", "channels last", "lists", "dataset", "loader of floats"],
 )
 def test_all_forms_are_the_same_samples_as_those_of_an_npz(data: object) -> None:
     np.savez("same.npz", x=IMAGES, y=LABELS)
@@ -133,6 +134,9 @@ def test_loaders_over_one_dataset_are_splits() -> None:
     data = read({name: DataLoader(TENSORS, sampler=SubsetRandomSampler(part)) for name, part in parts.items()})
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 30, "val": 15, "test": 15}
     assert torch.equal(data.splits["test"].inputs[:][:, 0], torch.from_numpy(IMAGES[45:]))
+    copies = {"train": (IMAGES, LABELS), "test": (IMAGES[:20], LABELS[:20])}
+    leak = next(finding for finding in read(copies).findings if finding.code == "data.leak")
+    assert "striate data check" not in leak.remedy
     assert any("30 of 60 samples that its SubsetRandomSampler draws" in note for note in data.notes)
 
 
@@ -174,6 +178,7 @@ class Empty(Pictures):
         (Empty(), "without samples"),
         (IMAGES, r"a ndarray(.|\n)*\(x, y\)"),
         ((IMAGES, LABELS[:5]), "as many targets"),
+        ((torch.zeros(4, 6, 6, dtype=torch.bfloat16), [0, 1, 0, 1]), r"x\.float\(\)"),
         (({"a": 1}, LABELS), "Python objects"),
         ({"trian": (IMAGES, LABELS)}, "a mapping with trian"),
         ({}, "a mapping with nothing"),
@@ -195,6 +200,10 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
         striate.evaluate(run)
     assert main(["eval", "r"]) == 2
     assert "given in Python" in capsys.readouterr().err
+    assert main(["verify", "r"]) == 0  # its files
+    assert "data given in Python" in " ".join("".join(capsys.readouterr()).split())
+    with pytest.raises(DataError, match="a TensorDataset"):
+        run.load().predict(TENSORS)  # type: ignore[call-overload]
     assert striate.evaluate(run, (IMAGES, LABELS)).metrics == run.metrics["test"]
     trained = run.load()
     assert striate.evaluate(trained, (IMAGES, LABELS)).metrics == run.metrics["test"]
@@ -255,5 +264,11 @@ def test_arrays_are_checked_and_planned_as_files_are() -> None:
     x = np.concatenate([IMAGES, IMAGES[:3]])
     found = striate.check_data((x, np.append(LABELS, LABELS[:3])))
     assert any(finding.code == "data.duplicates" for finding in found.findings), found.findings
+    assert "63 samples" in str(found)
+    assert len(str(found)) < 2000
+    with pytest.raises(UsageError, match="in memory"):
+        striate.pack((IMAGES, LABELS))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="in memory"):
+        striate.api.pack_shards((IMAGES, LABELS), "shards")  # type: ignore[arg-type]
     assert striate.plan_training((IMAGES, LABELS), "mlp(4)", seconds=0.1).data == "arrays"
     assert not objects._held

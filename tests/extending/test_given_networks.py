@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import striate
-from striate.api import diagnose_training, resume
+from striate.api import diagnose_training, networks, resume, verify
 from striate.api.training import run_and_network
 from striate.cli.main import main
 from striate.errors import StriateError
@@ -58,7 +59,7 @@ def test_a_class_is_trained_and_given_channels_and_classes(run: striate.api.Run)
     assert isinstance(run.load().module, Sized)
 
 
-def test_a_module_that_hardly_trained_is_told_no_command() -> None:
+def test_a_module_that_hardly_trained_is_told_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     module = Fixed()
     run = striate.train("digits", module, epochs=1, out="r", set=PLAIN)
     assert "striate train" not in str(run.metrics["findings"])
@@ -73,6 +74,12 @@ def test_a_module_that_hardly_trained_is_told_no_command() -> None:
     assert run_and_network(trained)[1] is trained
     with pytest.raises(StriateError, match="loaded from no run"):
         striate.api.robustness(replace(trained, run=None))
+    with monkeypatch.context() as other_process:
+        other_process.setattr(networks, "_modules", {})
+        with pytest.raises(StriateError) as caught:
+            resume(run.path, quiet=True)
+        assert caught.value.remedy == "striate.api.resume('r', module=…)"
+        assert "module given in Python" in verify(run.path).not_replayed
     with pytest.raises(StriateError) as caught:
         striate.train(config=run.path / "config.yaml")
     assert caught.value.got == "a module given in Python: Fixed"
@@ -135,6 +142,38 @@ WRONG: dict[str, tuple[object, str]] = {
     "another argument": (hidden, r"required parameters width(.|\n)*lambda: hidden\(width=…\)"),
     "no network": (no_network, "`no_network` returned int"),
 }
+
+
+class Wrapped(Fixed):
+    def __init__(self, wrap: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.wrap(super().forward(x))
+
+
+UNUSABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "scripted": (lambda: torch.jit.trace(Fixed(), X[:2]), "made from"),
+    "no numbers": (lambda: Fixed().to("meta"), "no numbers"),
+    "a tuple": (lambda: Wrapped(lambda z: (z, z)), r"one tensor, such as outputs\[0\]"),
+    "a dict": (lambda: Wrapped(lambda z: {"logits": z}), r"one tensor, such as outputs\['logits'\]"),
+    "frozen": (lambda: Fixed().requires_grad_(False), r"model Fixed(.|\n)*requires_grad_\(True\)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_module_that_cannot_be_trained_is_refused(name: str) -> None:
+    make, told = UNUSABLE[name]
+    with pytest.raises(StriateError, match=told):
+        striate.train("digits", make(), epochs=1, set=PLAIN)
+
+
+def test_a_module_that_cannot_be_explained_is_refused() -> None:
+    for module, told in ((Fixed().to("meta"), "no numbers"), (Fixed().half(), "float16")):
+        with pytest.raises(StriateError, match=told):
+            striate.explain(module, X[0])
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -24,6 +24,7 @@ from striate.runs.files import write_text
 from striate.tasks.registry import annotation_for
 from striate.training.config_file import get_field, option_of
 from striate.training.request import ConfigSource, merge_request, read_config
+from striate.wording import type_of
 
 
 def check_data(
@@ -124,6 +125,14 @@ def _write_quarantine(check: DataCheck, file: Path) -> Path:
     return file
 
 
+def _named(data: object, verb: str) -> str | None:
+    """The name or path of data. Raises UsageError for data in memory."""
+    if data is None or isinstance(data, str | Path):
+        return None if data is None else str(data)
+    remedy = "striate.train(data) takes them as they are"
+    raise UsageError(verb, f"{type_of(data)} in memory", "a name, a folder or a file", remedy)
+
+
 def pack(
     data: str | Path | None = None,
     *,
@@ -145,7 +154,7 @@ def pack(
     if out is not None and fields.get("data.packs") is not None:
         got = f"{out}, and --data.packs {fields['data.packs']}"
         raise UsageError("--out", got, "one folder", "leave out --data.packs")
-    source = None if data is None else str(data)
+    source = _named(data, "pack")
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     wanted = replace(merged.data, packs=merged.data.packs if out is None else str(out))
     try:
@@ -170,7 +179,7 @@ def pack_shards(
     DataError."""
     if not megabytes > 0:
         raise UsageError("--shard-size", f"{megabytes:g}", "megabytes above 0", "--shard-size 256")
-    source = None if data is None else str(data)
+    source = _named(data, "pack_shards")
     merged = merge_request(read_config(config), data=source, fields={})
     return write_shards(merged.data, Path(shards), megabytes, announce=announce or (lambda _: None))
 

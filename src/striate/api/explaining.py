@@ -21,6 +21,7 @@ from striate.evaluation.similarity.vectors import sample_features
 from striate.exporting.exported_file import require_layers
 from striate.inference.any_size import filled_up, takes
 from striate.inference.predictor import plain_predictor
+from striate.models.check import refuse_without_numbers
 from striate.models.preserved_state import on_trial, trial_copy
 from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
@@ -29,6 +30,7 @@ from striate.tasks.config import ByClass
 from striate.tasks.control.network import as_input as as_input_of
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
+from striate.training.refusals import number_format_explained
 from striate.training.rewards.player import Player, load_player, plays
 from striate.training.trained import Trained
 from striate.visualize.attribution.attribute import Asked, attribute, require_method
@@ -380,8 +382,9 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
         raise DataError("image", f"a tensor of {show_shape(given.shape)}, {given.dtype}", expected, remedy)
     if not given.isfinite().all():
         raise DataError("image", "values that are infinite or not a number", expected, remedy)
+    refuse_without_numbers(module)
     copy = trial_copy(module)
-    with on_trial(copy), torch.enable_grad():
+    with number_format_explained(module), on_trial(copy), torch.enable_grad():
         question = make_question(copy, as_input(copy, given))
         maps, covering, nudge = _look(question, method, None)
         outputs = question.outputs(question.x)

@@ -64,9 +64,9 @@ def load(
     network itself.
 
     Nothing of the file is executed, except the program that a .pt2 is. A run of `file.py:function` runs that function
-    again, if you have named it yourself before and the file is the same; a run of a network made in Python needs one of
-    the same form as `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss), except
-    in the process that trained it.
+    again, if you have named it yourself before and the file is the same; except in the process that trained it, a run
+    of a network made in Python needs one of the same form as `module`, and so does one with a `task` or `loss` given in
+    Python (predicting needs no loss).
     `calibrated`: logits are divided by the temperature that was fitted on validation (evaluation.json), which changes
     probabilities, and without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the
     one with the largest cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that,

@@ -22,7 +22,7 @@ from striate.api.networks import load, remember_module
 from striate.api.playing import resume_on_rewards, train_on_rewards
 from striate.data.environments.open_environment import is_environment
 from striate.data.sources.objects import Data, given_data
-from striate.errors import DataError, RunError, UsageError, reason_of
+from striate.errors import DataError, ModelError, RunError, UsageError, reason_of
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import name_of, take_as
@@ -51,7 +51,7 @@ from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.first_files import refuse_changed_config, taken_up, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
-from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, how_to_resume
+from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, given_arguments, how_to_resume
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
@@ -343,7 +343,11 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         for file in (run.last, run.best):
             if not file.exists():
                 raise without_checkpoint(run, file)
-            load(file, module=module)
+            try:
+                load(file, module=module)
+            except ModelError as error:
+                error.remedy = how_to_resume(run.path, config) if given_arguments(config) else error.remedy
+                raise
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         metrics = read_metrics(run)
         tell_end(meeting, run.path, metrics)

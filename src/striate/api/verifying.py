@@ -11,19 +11,22 @@ from torch import nn
 
 from striate.errors import RunError, UsageError, pasted
 from striate.models.build import module_of_run
+from striate.models.trusted_code import given
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
 from striate.runs.plain_files import is_there
 from striate.training.config import Config
-from striate.training.config_file import config_from_yaml
+from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import execution_settings, memory_explained
+from striate.training.own_names import ARGUMENTS, given_arguments
 from striate.training.prepare import prepare
 from striate.training.processes.fixed_parts import in_fixed_parts
 from striate.training.rewards.player import learned_from_rewards
 from striate.training.verification.files import FileCheck, check_files, read_last
 from striate.training.verification.replay import Replay, replay
+from striate.wording import listed
 
 _TOLD = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "cuda")
 """What of env.json may change bits."""
@@ -87,6 +90,9 @@ def verify(
     if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
         why = f"{config.execution.processes} processes computed the steps, which one adds up in another order"
         return Verification(run.path, "whole", files, not_replayed=why)
+    if lost := _lost(config, module):
+        why = f"{listed(lost)} given in Python, which no file names, would have to be given again"
+        return Verification(run.path, "whole", files, not_replayed=why)
     begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()
@@ -112,6 +118,19 @@ def _replay(
             raise RunError(str(begun or run.path), got, "the checkpoint before last.pt", _WITHOUT)
         with execution_settings(prepared.config):
             return replay(prepared, last, steps)
+
+
+def _lost(config: Config, module: nn.Module | None) -> list[str]:
+    """The arguments of the training that Python gave and this call cannot find again."""
+    names = {"module": "model.name", **{argument: field for field, argument in ARGUMENTS.items()}}
+    return [
+        argument
+        for argument in given_arguments(config)
+        if argument == "data"
+        or (
+            given(str(get_field(config, names[argument]))) is None and not (argument == "module" and module is not None)
+        )
+    ]
 
 
 _WITHOUT = "nothing can be replayed here; the files were read and are whole"

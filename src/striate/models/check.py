@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -52,13 +53,31 @@ def check_outputs(
     else:
         got = f"an output of type {type(result).__name__}"
     remedy = f"let the network end in {outputs} {'channels of the size of its input' if dense else 'outputs'}"
+    if not isinstance(result, torch.Tensor):
+        key = next(iter(result), 0) if isinstance(result, Mapping) else 0
+        remedy = f"let forward return one tensor, such as outputs[{key!r}]"
     # A map where a vector is wanted, or the other way round: a network for another task.
-    if not (isinstance(result, torch.Tensor) and result.ndim == len(wanted)):
+    elif result.ndim != len(wanted):
         usual = "small-unet3d" if len(input_shape) == 4 else "small-unet"
         remedy += f", or use --model {usual if dense else 'auto'}"
         got += _offered(module, input_shape)
     expected = show_expected(outputs, input_shape, dense, classes)
     raise ModelError(f"output of {type(module).__name__}", got, expected, remedy)
+
+
+def refuse_without_numbers(module: nn.Module) -> None:
+    """Raise ModelError where weights have shapes and no numbers, and nobody is to draw them."""
+    tensors = (*module.parameters(), *module.buffers())
+    if any(tensor.is_meta for tensor in tensors):
+        got, remedy = "weights on the meta device, which have no numbers", "make it outside of torch.device('meta')"
+        raise ModelError(f"model {type(module).__name__}", got, "weights on the CPU or a GPU", remedy)
+
+
+def refuse_scripted(module: nn.Module) -> None:
+    """Raise ModelError for a network of TorchScript, whose parts are no modules of Python."""
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        got, remedy = "a network that torch.jit has scripted or traced", "give the nn.Module that it was made from"
+        raise ModelError(f"model {type(module).__name__}", got, "an nn.Module of Python", remedy)
 
 
 def _offered(module: nn.Module, input_shape: tuple[int, ...]) -> str:

@@ -137,7 +137,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        """Of which data, how many samples, the metrics with their interval, the classes, and findings, in 80 columns."""
+        """Of which data, how many samples, the metrics with their interval, classes, findings, in 80 columns."""
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.counted:
             title += f", {self.counted}"

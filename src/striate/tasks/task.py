@@ -21,7 +21,7 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import epoch_order
 from striate.data.media.medium import Placement
 from striate.data.targets import Targets
-from striate.errors import UsageError
+from striate.errors import ConfigError, UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.inference.tiles import Tile
@@ -512,10 +512,22 @@ class Task:
         """`rows` of predictions and targets, as arrays or tensors."""
         if self.has_rows():
             decoded, targets = (x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (decoded, targets))
-            return type(self).rows(decoded, targets, len(self.classes))
+            rows = np.asarray(type(self).rows(decoded, targets, len(self.classes)))
+            if not type(self).__module__.startswith("striate."):
+                self._refuse_rows(rows, decoded, targets)
+            return rows
         outputs, truth = torch.as_tensor(decoded), torch.as_tensor(targets)
         losses = [float(self.loss(outputs[k : k + 1], truth[k : k + 1])) for k in range(len(truth))]
         return np.array(losses, np.float64)
+
+    def _refuse_rows(self, rows: Rows, decoded: Any, targets: Any) -> None:
+        """Raise ConfigError for rows that are not one a sample: (N, 1) beside (N,) makes (N, N) of them."""
+        count = len(targets)
+        crossed = rows.ndim == 2 and np.shape(decoded) == (count, 1) and rows.shape == (count, count) and count > 1
+        if rows.ndim not in (1, 2) or len(rows) != count or (crossed and np.ndim(targets) == 1):
+            got = f"an array of {rows.shape} from rows of {self.name} for {count} samples"
+            remedy = "take predictions of one number as decoded.reshape(-1)"
+            raise ConfigError("task.name", got, "(N,) or (N, M): what each sample adds to the metric", remedy)
 
     def same(self, one: Any, other: Any) -> NDArray[np.float64] | None:
         """(N,) how much of each sample's prediction is the same in both, 0 to 1, from predictions as arrays; None where

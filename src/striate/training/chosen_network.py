@@ -9,6 +9,7 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
+from striate.models.check import refuse_scripted, refuse_without_numbers
 from striate.models.from_file import refuse_changed_file, resolve_name, source_digest
 from striate.models.initialization.reinitialize import materialize
 from striate.models.layer_strings.layer_string import layers_of_pasted, parse_layers
@@ -83,7 +84,12 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
         # Not the user's text but the run's: no character of it to point at.
         where = f"the network of {weights.owner}, {model}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
+    refuse_scripted(network)
+    refuse_without_numbers(network)
     if not any(p.requires_grad for p in network.parameters()):
-        raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
+        where = f"model {model if isinstance(model, str) else type(model).__name__}"
+        frozen = next(network.parameters(), None) is not None
+        remedy = "requires_grad_(True) for what is to learn" if frozen else "add a layer such as fc(10)"
+        raise TrainingError(where, "no trainable parameter", "at least one", remedy)
     materialize(network, data.input_shape)
     return task.attach(network, data.input_shape)

@@ -19,7 +19,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import MOST_TILED_PIXELS, Placement
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
-from striate.errors import ModelError, RunError, UsageError
+from striate.errors import ConfigError, ModelError, RunError, UsageError
 from striate.inference.any_size import any_size
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
@@ -29,6 +29,7 @@ from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
 from striate.visualize.picture import names_sample, sample_input
+from striate.wording import type_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -171,6 +172,10 @@ class Trained:
                 found = self.decode(torch.from_numpy(np.stack(part)), answering, size)
                 for decoded, place, raw in zip(found, islice(places, len(part)), part, strict=True):
                     fields = self.task.describe_in_file(decoded, place)
+                    if not isinstance(fields, Mapping):
+                        got = f"{type_of(fields)} from describe of {self.task.name}"
+                        expected, remedy = "a dict: the fields of one prediction", 'return {"number": …}'
+                        raise ConfigError("task.name", got, expected, remedy)
                     beside = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
                     yield Prediction({**fields, **beside}, decoded, place)
 

@@ -82,6 +82,13 @@ class DataCheck:
             notebook.line(f"To leave out what should not be trained on: {self.remedy}") if self.remedy else "",
         )
 
+    def __str__(self) -> str:
+        listing, counts = self.evidence.listing, self.counts()
+        sizes = ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
+        found = ", ".join(several(n, name) for name, n in counts.items()) if any(counts.values()) else "nothing found"
+        title = f"{listing.name}: {several(len(listing), 'sample')} ({sizes}); {self.inputs}; {found}"
+        return "\n\n".join([title, *map(str, self.findings)])
+
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
         return severity_counts(self.findings)

@@ -18,6 +18,7 @@ from striate.data.audit.alike import NEAR
 from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.data.listing import Listing
+from striate.data.sources.objects import is_given_data
 from striate.records import Finding, Severity, option_remedy
 from striate.wording import several
 
@@ -101,7 +102,8 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         threshold=f"0 {medium.many}",
         why="What was trained on is recognized, not understood: such a split measures too well."
         + _chosen_on_test([listing.given[number] for number in group] for group in groups),
-        remedy="Leave each of them out of all splits but one: striate data check writes a manifest that does.",
+        remedy="Leave each of them out of all splits but one"
+        + ("." if is_given_data(listing.source) else ": striate data check writes a manifest that does."),
     )
 
 

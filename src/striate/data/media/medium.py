@@ -167,6 +167,15 @@ def suffix_of(path: str) -> str:
     return ".nii.gz" if suffix == ".gz" and path.lower().endswith(".nii.gz") else suffix
 
 
+def as_array(given: Any) -> NDArray[Any]:
+    """One sample as an array. Raises DataError for what is none, such as a whole data set."""
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError):
+        got, remedy = f"a {type(given).__name__}", "give one sample, or a list of them: [x for x, _ in dataset]"
+        raise DataError("predict", got, "a path, a PIL image or an array of numbers", remedy) from None
+
+
 class Medium:
     """What a sample is, and how it becomes an input of a network."""
 
@@ -378,7 +387,7 @@ class Medium:
             return self.decode(Path(given), str(given), preparation)
         if hasattr(given, "getexif"):
             raise self.no_files("a PIL image", preparation)
-        raw, shape, dtype = np.asarray(given), preparation.input_shape, np.dtype(self.dtype)
+        raw, shape, dtype = as_array(given), preparation.input_shape, np.dtype(self.dtype)
         if raw.shape == shape[1:] and shape[0] == 1:
             raw = raw[None]
         if raw.shape != shape or (dtype == np.uint8 and raw.dtype != dtype):

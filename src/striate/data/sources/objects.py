@@ -116,7 +116,9 @@ def _read(data: Any, announce: Callable[[str], None] | None) -> _Objects:
 
 def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Objects:
     """One split."""
-    if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], tuple | list):
+    # A list of two lists may be two samples; a tuple of them is (x, y).
+    samples = tuple if isinstance(data, tuple) else (tuple, list)
+    if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], samples):
         return _Objects("arrays", {None: (_array(data[0], where), _array(data[1], where))}, (), ())
     notes: tuple[str, ...] = ()
     chosen: Sequence[int] | None = None
@@ -295,7 +297,8 @@ def _array(values: Any, where: str) -> np.ndarray:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(where, f"{type(values).__name__}: {reason}", "an array of numbers", "stack it first") from None
+        remedy = "give it as float32: x.float()" if "BFloat16" in reason else "stack it first"
+        raise DataError(where, f"{type(values).__name__}: {reason}", "an array of numbers", remedy) from None
     if array.dtype == object:
         raise DataError(where, f"{type(values).__name__} of Python objects", "an array of numbers", "stack it first")
     return array

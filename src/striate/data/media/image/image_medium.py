@@ -28,7 +28,7 @@ from striate.data.media.image.pictures import (
 )
 from striate.data.media.image.raster_files import header_of
 from striate.data.media.image.raster_plan import described_rasters, is_raster, plan_rasters, raster_findings
-from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
+from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation, as_array
 from striate.data.media.pixels import as_pixels
 from striate.errors import ConfigError
 from striate.records import Finding
@@ -198,7 +198,7 @@ class Images(Medium):
             return super().prepare(given, preparation)
         if hasattr(given, "getexif"):
             return prepare_image(given, "a PIL image", preparation)
-        array = np.asarray(given)
+        array = as_array(given)
         pixels = as_pixels(array) if array.size and array.dtype.kind in "uifb" else None
         return super().prepare(array if pixels is None else pixels, preparation)
 
