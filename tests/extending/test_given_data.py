@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources import objects
 from striate.data.sources.objects import given_data
+from striate.doctor.in_options import in_options
 from striate.errors import DataError, UsageError
+from striate.records import Finding, Remedy
+from striate.training.config import Config
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 3
@@ -138,6 +142,13 @@ def test_loaders_over_one_dataset_are_splits() -> None:
     leak = next(finding for finding in read(copies).findings if finding.code == "data.leak")
     assert "striate data check" not in leak.remedy
     assert any("30 of 60 samples that its SubsetRandomSampler draws" in note for note in data.notes)
+
+
+def test_a_remedy_names_no_command_for_data_that_lie_in_no_file() -> None:
+    remedy = Remedy("Decode once.", command=("data", "pack", "DATA"), advice="smaller images")
+    finding = Finding("speed.input-bound", "warning", "metrics.csv", "", "", "", remedy)
+    config = replace(Config(), data=DataConfig(source="given in Python: arrays 0"))
+    assert in_options(finding, config).remedy == "Smaller images"
 
 
 def test_splits_are_kept() -> None:

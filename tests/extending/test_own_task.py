@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,16 @@ class Median(striate.Task):
         return self.scale * (outputs.float() - targets).abs().sum()
 
 
+class Crossed(Median):
+    @classmethod
+    def rows(cls, decoded, targets, classes=0):
+        del classes
+        return abs(decoded - targets)
+
+    def describe(self, decoded):
+        return float(decoded)
+
+
 class Plain:
     """What is no subclass, and is one all the same."""
 
@@ -191,6 +202,13 @@ def test_a_task_that_no_file_names(task: object) -> None:
     assert run.metrics["test"]["loss_interval"]
     assert "value" in run.load().predict(np.zeros(3, np.float32)).fields
     assert striate.evaluate(run, table()).metrics["loss"] == run.metrics["test"]["loss"]
+    with pytest.raises(ConfigError, match="a float from describe"):
+        replace(run.load(), task=Crossed()).predict(np.zeros(3, np.float32))
+
+
+def test_rows_of_predictions_beside_all_targets_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\(5, 5\) from rows of .* for 5 samples(.|\n)*decoded\.reshape\(-1\)"):
+        Crossed().rows_for(np.zeros((5, 1)), np.zeros(5))
 
 
 def test_in_another_process_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,8 @@ def export(
 ) -> Exported:
     """Write the network of a run as a file that other programs run, with preparation and predictions inside; at `out`
     or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub; None takes the one that `out` ends
-    like, else onnx. `data`: the run's, if given in Python. `int8`: in 8-bit integers, if these are faster here than anything else and predict as well.
+    like, else onnx. `data`: the run's, if given in Python. `int8`: in 8-bit integers, if these are faster here than
+    anything else and predict as well.
 
     The file is run here, and its predictions compared with those of the run for samples of the run's data, at several
     sizes and in batches of several. Raises ModelError where they are not the same, and leaves nothing then; UsageError

@@ -525,7 +525,7 @@ class Task:
         count = len(targets)
         crossed = rows.ndim == 2 and np.shape(decoded) == (count, 1) and rows.shape == (count, count) and count > 1
         if rows.ndim not in (1, 2) or len(rows) != count or (crossed and np.ndim(targets) == 1):
-            got = f"an array of {rows.shape} from rows of {self.name} for {count} samples"
+            got = f"an array of {rows.shape} from rows of {type(self).__name__} for {count} samples"
             remedy = "take predictions of one number as decoded.reshape(-1)"
             raise ConfigError("task.name", got, "(N,) or (N, M): what each sample adds to the metric", remedy)
 

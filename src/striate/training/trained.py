@@ -173,7 +173,7 @@ class Trained:
                 for decoded, place, raw in zip(found, islice(places, len(part)), part, strict=True):
                     fields = self.task.describe_in_file(decoded, place)
                     if not isinstance(fields, Mapping):
-                        got = f"{type_of(fields)} from describe of {self.task.name}"
+                        got = f"{type_of(fields)} from describe of {type(self.task).__name__}"
                         expected, remedy = "a dict: the fields of one prediction", 'return {"number": …}'
                         raise ConfigError("task.name", got, expected, remedy)
                     beside = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
