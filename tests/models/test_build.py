@@ -196,7 +196,7 @@ def test_lazy_modules_stay_lazy():
         (nn.Sequential(nn.Flatten(), nn.Linear(10, 3)), (1, 8, 8), "`1` (Linear)", "(N, 64)", "nn.Linear(64, 3)"),
         (nn.Sequential(nn.Conv2d(3, 4, 3)), (1, 8, 8), "`0` (Conv2d)", "(N, 1, 8, 8)", "in_channels 1"),
         (nn.Linear(4, 2), (4,), "output of Linear", "2 outputs", "end in 3 outputs"),
-        (nn.LSTM(4, 3), (5, 4), "output of LSTM", "type tuple", "end in 3 outputs"),
+        (nn.LSTM(4, 3), (5, 4), "output of LSTM", "type tuple", "such as outputs[0]"),
         (nn.Flatten(0), (3,), "output of Flatten", "(6,) for a batch of 2", "end in 3"),
     ],
 )

@@ -171,7 +171,7 @@ class Trained:
             while part := [raw for raw, _ in islice(rest, at_once)]:
                 found = self.decode(torch.from_numpy(np.stack(part)), answering, size)
                 for decoded, place, raw in zip(found, islice(places, len(part)), part, strict=True):
-                    fields = self.task.describe_in_file(decoded, place)
+                    fields: Any = self.task.describe_in_file(decoded, place)
                     if not isinstance(fields, Mapping):
                         got = f"{type_of(fields)} from describe of {type(self.task).__name__}"
                         expected, remedy = "a dict: the fields of one prediction", 'return {"number": …}'

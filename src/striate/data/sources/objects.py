@@ -17,7 +17,7 @@ from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.progress import announce_tenths
 from striate.data.sources.arrays import list_arrays
 from striate.errors import DataError
-from striate.wording import listed, type_of
+from striate.wording import listed, several, type_of
 
 
 class Samples(Protocol):
@@ -176,7 +176,9 @@ def _drawn_by(loader: Any, where: str) -> tuple[Sequence[int] | None, tuple[str,
     more = " How often each is drawn was not taken: --task.class_weights balanced weighs classes." if uneven else ""
     if len(drawn) == count:
         return None, (whole + more,)
-    return drawn, (f"Of the DataLoader the {len(drawn):,} of {count:,} samples that its {name} draws: {kept}{more}",)
+    return drawn, (
+        f"Of the DataLoader the {len(drawn):,} of {several(count, 'sample')} that its {name} draws: {kept}{more}",
+    )
 
 
 def _members(sampler: Any, count: int) -> list[int] | None:
