@@ -70,6 +70,17 @@ def test_nothing_is_wrong_with_it(
     seen.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     assert seen.violations() == []
     assert (seen.errors, seen.strangers) == ([], [])
+    if task == "classify":
+        assert seen.page.evaluate(_LONG_HEADS) == 0
+
+
+_LONG_HEADS = """
+    document.querySelector('.matrix').classList.add('upright');
+    const heads = [...document.querySelectorAll('.matrix thead th:not(:first-child) span')];
+    for (const head of heads) head.textContent = 'W'.repeat(24);
+    heads.filter(head => head.scrollHeight > head.clientHeight + 1).length
+"""
+"""How many names of columns, as long as they come, leave their cells."""
 
 
 def test_it_is_walked_through_by_keyboard(report: Callable[[str], Path], visit: Callable[..., Any]) -> None:

@@ -101,7 +101,10 @@ def test_words_in_names_of_images_are_no_splits(tmp_path: Path) -> None:
 
 def test_columns_of_other_names_are_asked_back(tmp_path: Path) -> None:
     path = write_table(tmp_path, made_images(8))
-    text = path.read_text().replace("path,x_min,y_min,x_max,y_max,label", "filename,xmin,ymin,xmax,ymax,class")
+    given = path.read_text()
+    path.write_text(given.replace("x_min,y_min,x_max,y_max", "x1,y1,x2,y2"))
+    assert list_source(DataConfig(source=str(path))).annotation == "box"
+    text = given.replace("path,x_min,y_min,x_max,y_max,label", "filename,xmin,ymin,xmax,ymax,class")
     path.write_text(text)
     with pytest.raises(DataError, match="path=filename,label=class"):
         list_source(DataConfig(source=str(path)))

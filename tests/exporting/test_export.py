@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,13 @@ from striate.runs.directory import open_run
 from striate.runs.lock import owned
 from striate.tasks.detect.overlap import suppressed
 from striate.tasks.task import Task
+
+
+def test_an_extra_brings_all_that_its_format_needs() -> None:
+    with Path(__file__).parents[2].joinpath("pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    for one in formats.FORMATS:
+        assert set(one.needs) <= {re.split(r"\W", package)[0] for package in extras.get(one.extra, ())}
 
 
 class Plain(ExportFormat):

@@ -54,6 +54,7 @@ def _offered(prepared: Prepared) -> list[str]:
 def test_mirror_images_are_offered_where_they_help_validation(pictures: Prepared) -> None:
     [offer] = _offered(pictures)
     assert "120 validation samples" in offer
+    assert "predictions: accuracy" in offer  # unless its text is the same
     command = offer.partition("striate ")[2]
     assert shlex.split(command)[-2:] == ["--views", "mirror"]
     try_command(shlex.split(command))
@@ -80,6 +81,7 @@ def test_a_temperature_is_offered_where_it_is_certain(pictures: Prepared) -> Non
     doubtful = replace(certain, interval=Interval(0.8, 2.3, 0.95, "likelihood ratio"))
     assert temperature_offer(RUN, task, val, doubtful) == ()
     assert temperature_offer(RUN, task, val, None) == ()
+    assert temperature_offer(RUN, task, val, replace(certain, few="only 3 of them are of dark")) == ()
 
 
 def test_views_are_for_pictures(pictures: Prepared) -> None:

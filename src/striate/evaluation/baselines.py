@@ -23,7 +23,7 @@ _FIELDS = ("task.name", "task.class_weights", "seed")
 def fit_baselines(
     data: Dataset, task: Task, *, seed: int = 0, announce: Callable[[str], None] = lambda _: None
 ) -> tuple[Baseline, ...]:
-    """Fit the baselines of the task on `train`, choose by `val`, measure on `test`; from the plainest to the strongest.
+    """Fit the baselines of the task on `train`, choose by `val`, measure on `test`; the plainest first.
 
     Classes: the commonest; logistic regression; for images HOG (and color) with a linear SVM. Numbers: the mean; ridge
     regression; for tables gradient boosting. Masks: the commonest; a random forest on each pixel's surroundings.

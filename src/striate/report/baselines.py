@@ -81,6 +81,7 @@ def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of
         table,
         tuple(entry.comparison.sentence for entry in compared),
         tuple(explain_baseline(entry.baseline) for entry in compared),
+        min(reversed(compared), key=lambda entry: entry.comparison.difference).comparison.sentence,
     )
 
 

@@ -54,12 +54,13 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Worth:
-    """Is the network worth it? Its figures beside those of its baselines, a sentence on each difference, and how each
-    baseline was made."""
+    """Is the network worth it? Its figures beside those of its baselines, a sentence on each difference, how each
+    baseline was made, and the sentence on the one that did best."""
 
     table: Table
     sentences: Sequence[str]
     explanations: Sequence[str]
+    strongest: str
 
 
 @dataclass(frozen=True)

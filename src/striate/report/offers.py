@@ -40,9 +40,12 @@ def views_offer(
     error = float(lead.std(ddof=1)) / np.sqrt(len(lead)) if len(lead) > 1 else np.inf
     if not lead.mean() > CERTAIN * error:
         return ()
+    changed = f"{metric.name} {metric.text(new)} instead of {metric.text(old)}, "
+    if metric.text(new) == metric.text(old):
+        changed = ""
     return (
-        f"The mean over each image and its mirror image predicts better: {metric.name} {metric.text(new)} instead of "
-        f"{metric.text(old)}, log loss {after.mean():.3f} instead of {before.mean():.3f}, on "
+        f"The mean over each image and its mirror image has the better {'predictions' if changed else 'probabilities'}:"
+        f" {changed}log loss {after.mean():.3f} instead of {before.mean():.3f}, on "
         f"{several(val.n, 'validation sample')}. To use it: striate predict {pasted(run)} FILES --views mirror",
     )
 
@@ -51,6 +54,7 @@ def temperature_offer(run: Path, task: Task, val: Evaluation, temperature: Tempe
     """A sentence where validation says that the probabilities are too high or too low."""
     if (
         temperature is None
+        or temperature.few  # mostly chance
         or task.sample_losses(val) is None
         or temperature.interval.low <= 1 <= temperature.interval.high
     ):

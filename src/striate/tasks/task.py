@@ -669,7 +669,7 @@ class Task:
     # What it has to beat
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """Methods that are not networks, from the plainest to the strongest."""
+        """Methods that are not networks, the plainest first."""
         del data
         return ()
 

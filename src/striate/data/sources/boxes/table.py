@@ -29,6 +29,7 @@ from striate.errors import DataError
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
 _SPELLED = {name.replace("_", ""): name for name in EDGES}
+_CORNERS = dict(zip(("x1", "y1", "x2", "y2"), EDGES, strict=True))
 _HEADER = "path,x_min,y_min,x_max,y_max,label, and if there are any angle, split and group"
 
 
@@ -40,7 +41,8 @@ def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
 def _columns(names: list[str], called: Mapping[str, str]) -> dict[str, int]:
     read_as = {given.lower(): name for name, given in called.items()}
     lower = [name.strip().lower() for name in names]
-    return {read_as.get(name, _SPELLED.get(name, name)): place for place, name in enumerate(lower)}
+    spelled = _SPELLED | (_CORNERS if _CORNERS.keys() <= set(lower) else {})  # x1 and y1 alone are a point
+    return {read_as.get(name, spelled.get(name, name)): place for place, name in enumerate(lower)}
 
 
 def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
