@@ -62,14 +62,14 @@ def models(
 
 
 def _all(as_json: bool) -> int:
-    from striate.cli.output import print_json, print_text, stdout
+    from striate.cli.output import print_json, print_table, print_text
     from striate.models.registry import GROUPS
 
     if as_json:
         print_json([model_json(info, group) for group, entries in GROUPS.items() for info in entries])
         return 0
     table, notes = model_list(GROUPS)
-    stdout().print(table)
+    print_table(table)
     print_text(notes)
     return 0
 
@@ -101,7 +101,7 @@ def _form(name: str) -> Form:
 def _history(out: Path | None, force: bool, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from striate.cli.output import print_json, print_note, print_text, stdout
+    from striate.cli.output import print_json, print_note, print_table, print_text
     from striate.models.catalog.history import HISTORY
 
     if out is not None:
@@ -116,7 +116,7 @@ def _history(out: Path | None, force: bool, as_json: bool) -> int:
         print_json([asdict(result) for result in HISTORY])
         return 0
     table, notes = history_table(HISTORY)
-    stdout().print(table)
+    print_table(table)
     print_text(notes)
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console
+from rich.table import Table
 
 from striate.errors import StriateError, one_line, printable
 from striate.records import Finding
@@ -23,6 +24,14 @@ def stderr() -> Console:
 def stdout() -> Console:
     """The console for tables."""
     return Console()
+
+
+def print_table(table: Table) -> None:
+    """A table whose numbers are never cut: in a narrower terminal its lines wrap."""
+    console = stdout()
+    unbounded = console.options.update(max_width=10_000)
+    console.width = max(console.width, console.measure(table, options=unbounded).maximum)
+    console.print(table)
 
 
 def print_text(text: str) -> None:

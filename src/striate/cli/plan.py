@@ -42,7 +42,7 @@ def plan(
         Print one JSON document on stdout, everything else on stderr.
     """
     from striate.api import plan_training
-    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.cli.output import print_json, print_note, print_table, print_text, results_only
     from striate.wording import show_shape
 
     with results_only(json):
@@ -52,7 +52,7 @@ def plan(
         return 0
     shape = show_shape(found.input_shape)
     print_text(one_line(f"{found.model} on {found.data}: inputs {shape}, batch {found.batch:,}, {found.device}") + "\n")
-    stdout().print(plan_table(found.record))
+    print_table(plan_table(found.record))
     for line in plan_notes(found.record):
         print_text(line)
     return 0

@@ -14,9 +14,10 @@ from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.metric import Metric
-from striate.wording import paragraph
+from striate.wording import filled, paragraph
 
 _SLICES = 8
+_COLUMNS = 80
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
             f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
         ]
         if temperature.few:
-            lines.append(f"    {cut_text(f'hardly to be trusted: {temperature.few}', 76)}")
+            lines += [f"    {part}" for part in filled(f"hardly to be trusted: {temperature.few}", 76).split("\n")]
         if after.nll >= raw.nll:
             lines.append("    which does not help: leave the probabilities as they are")
     return lines
@@ -194,6 +195,13 @@ def span_text(figure: Estimate, scale: float, digits: str) -> str:
 def cut_text(text: str, width: int) -> str:
     """At most so many cells of a terminal, cut with an ellipsis."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def with_paths(line: str, *paths: str) -> list[str]:
+    """The line with the paths of files behind it; where they find no room, each below it, whole, to be copied."""
+    shown = [one_line(path) for path in paths]
+    joined = f"{line} {' – '.join(shown)}"
+    return [joined] if cell_len(joined) <= _COLUMNS else [line.rstrip(), *(f"      {path}" for path in shown)]
 
 
 def fit_text(text: str, width: int) -> str:

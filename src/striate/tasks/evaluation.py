@@ -158,7 +158,7 @@ class Evaluation:
 
 
 def _left_out_lines(figures: Figures) -> list[str]:
-    return [f"  {_fit(sentence, 78)}" for sentence in figures.left_out]
+    return [f"  {line}" for sentence in figures.left_out for line in filled(sentence, 78).split("\n")]
 
 
 def _metric_lines(evaluation: Evaluation) -> list[str]:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from answers_made import calibrated, data_of, evaluated, task_of
 from striate.evaluation.assessment import assess_split
 from striate.statistics.calibration import fit_temperature, measure_calibration
-from striate.tasks.assessment import Assessment
+from striate.tasks.assessment import Assessment, with_paths
 
 NAMES = [
     "short",
@@ -39,6 +39,12 @@ def test_no_line_is_longer_than_80_columns(names):
         assert line.isprintable()
 
 
+def test_paths_are_whole_whatever_their_length():
+    assert with_paths("  12.0 %  dog", "a/b.png") == ["  12.0 %  dog a/b.png"]
+    long = "photos of the summer/" * 4 + "IMG 0001.png"
+    assert with_paths("  12.0 %  dog   ", long) == ["  12.0 %  dog", f"      {long}"]
+
+
 def test_the_verdict_of_a_network_that_is_too_sure():
     text = text_of(["a", "b", "c"], {})
     assert "the network is overconfident by" in text
@@ -51,7 +57,10 @@ def test_a_temperature_that_makes_it_worse_is_not_advised():
     fitted = fit_temperature(*calibrated(400, 3, seed=1, sharpness=2.5))
     advice = "does not help: leave the probabilities as they are"
     assert advice not in text_of(["a", "b", "c"], {})
-    assert advice in text_of(["a", "b", "c"], {}, temperature=replace(fitted, value=20.0))
+    few = f"only 3 of them are of {NAMES[1]}, and of 12 more classes fewer than 10"
+    text = text_of(["a", "b", "c"], {}, temperature=replace(fitted, value=20.0, few=few))
+    assert advice in text
+    assert few in " ".join(text.split()), "no warning is cut"
 
 
 def test_the_verdict_where_errors_cancel():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, cut_text, slice_lines, span_text
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, slice_lines, span_text, with_paths
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -68,7 +68,7 @@ class CaptionMetrics(SplitRecord):
     def _worst_lines(self) -> list[str]:
         lines = []
         for one in self.worst[:_IMAGES]:
-            lines.append(f"  {one.cider:6.3f}  {cut_text(one_line(one.path), 68)}")
+            lines += with_paths(f"  {one.cider:6.3f} ", one.path)
             lines += [f"          said: {cut_text(one_line(one.said), 62)}"]
             lines += [f"          true: {cut_text(one_line(one.true), 62)}"]
         return ["  images with the lowest CIDEr-D", *lines] if lines else []

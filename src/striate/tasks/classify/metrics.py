@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, calibration_lines, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.assessment import (
+    Slice,
+    SplitRecord,
+    calibration_lines,
+    cut_text,
+    fit_text,
+    slice_lines,
+    span_text,
+    with_paths,
+)
 from striate.tasks.classify.decision import DecisionEffect
 from striate.tasks.metric import Metric
 from striate.wording import filled, percent, several
@@ -170,9 +179,7 @@ def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> lis
         else:
             next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
             said = f"{cut_text(true, 18)}, then {next_one}"
-        lines.append(
-            f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)} {cut_text(one_line(prediction.path), 20)}"
-        )
+        lines += with_paths(f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)}", prediction.path)
     return [f"  {title}", *lines] if lines else []
 
 

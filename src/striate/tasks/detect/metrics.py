@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
+from striate.tasks.assessment import (
+    Slice,
+    SplitRecord,
+    cut_text,
+    fit_text,
+    share_text,
+    slice_lines,
+    span_text,
+    with_paths,
+)
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -127,8 +135,9 @@ class DetectionMetrics(SplitRecord):
 
     def _worst_lines(self) -> list[str]:
         lines = [
-            f"  {one.hits:>4,} {one.wrong:>6,} {one.missed:>7,}  {cut_text(one_line(one.path), 54)}"
+            line
             for one in self.worst[:_IMAGES]
+            for line in with_paths(f"  {one.hits:>4,} {one.wrong:>6,} {one.missed:>7,} ", one.path)
         ]
         head = ["  hits  wrong  missed  images with the lowest F1"] if lines else []
         few = len(self.half_labeled)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, cut_text, slice_lines
+from striate.tasks.assessment import Slice, slice_lines, with_paths
 from striate.tasks.metric import Metric
 
 RECALL = Metric("recall@1", "recall@1", "share")
@@ -75,8 +74,6 @@ class EmbeddingMetrics:
         lines = []
         for title, pairs in (("one class, least alike", self.apart), ("two classes, most alike", self.alike)):
             lines += [f"  {title}"] if pairs else []
-            lines += [
-                cut_text(f"    {pair.similarity:6.3f}  {' – '.join(map(one_line, pair.paths))}", 80)
-                for pair in pairs[:_PAIRS]
-            ]
+            for pair in pairs[:_PAIRS]:
+                lines += with_paths(f"    {pair.similarity:6.3f} ", *pair.paths)
         return lines

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
+from striate.tasks.assessment import Slice, SplitRecord, fit_text, share_text, slice_lines, span_text, with_paths
 from striate.tasks.metric import Metric
 
 NME = Metric("nme", "NME", "share", higher_is_better=False)
@@ -81,5 +80,5 @@ class KeypointMetrics(SplitRecord):
         ]
 
     def _worst_lines(self) -> list[str]:
-        lines = [f"  {100 * one.nme:6.2f} %  {cut_text(one_line(one.path), 66)}" for one in self.worst[:_IMAGES]]
+        lines = [line for one in self.worst[:_IMAGES] for line in with_paths(f"  {100 * one.nme:6.2f} % ", one.path)]
         return ["  images with the largest NME", *lines] if lines else []

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
+from striate.tasks.assessment import (
+    Slice,
+    SplitRecord,
+    cut_text,
+    fit_text,
+    share_text,
+    slice_lines,
+    span_text,
+    with_paths,
+)
 from striate.tasks.classify.decision import DecisionEffect
 from striate.tasks.classify.metrics import decision_lines
 from striate.tasks.metric import Metric
@@ -89,9 +98,10 @@ class MultilabelMetrics(SplitRecord):
 
     def _worst_lines(self) -> list[str]:
         lines = [
-            f"  {_set(one.predicted, 26):<26} {'is ' + _set(one.true, 23):<26}  {cut_text(one_line(one.path), 22)}"
+            line
             for one in self.worst[:_SAMPLES]
             if one.f1 < 1
+            for line in with_paths(f"  {_set(one.predicted, 26):<26} {'is ' + _set(one.true, 23):<26} ", one.path)
         ]
         return ["  samples with the lowest F1", *lines] if lines else []
 

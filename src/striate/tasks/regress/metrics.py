@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, slice_lines, span_text, with_paths
 from striate.tasks.metric import Metric
 
 RMSE = Metric("rmse", "RMSE", higher_is_better=False)
@@ -110,7 +110,7 @@ def _largest_lines(figures: RegressionMetrics) -> list[str]:
     for prediction in figures.largest[:_MOST_SHOWN]:
         of = f" ({cut_text(one_line(prediction.target), 14)})" if several else ""
         said = f"{prediction.predicted:.4g} instead of {prediction.true:.4g}{of}"
-        lines.append(f"  {prediction.error:+10.4g}  {fit_text(said, 45)} {cut_text(one_line(prediction.path), 20)}")
+        lines += with_paths(f"  {prediction.error:+10.4g}  {fit_text(said, 45)}", prediction.path)
     return ["  largest errors", *lines] if lines else []
 
 

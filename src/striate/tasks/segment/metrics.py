@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate
 from striate.tasks.assessment import (
     Slice,
     SplitRecord,
     calibration_lines,
-    cut_text,
     fit_text,
     share_text,
     slice_lines,
     span_text,
+    with_paths,
 )
 from striate.tasks.metric import Metric
 from striate.wording import several
@@ -107,5 +106,5 @@ class SegmentationMetrics(SplitRecord):
         return [head, *lines, *rest]
 
     def _worst_lines(self) -> list[str]:
-        lines = [f"  {100 * one.iou:6.2f} %  {cut_text(one_line(one.path), 66)}" for one in self.worst[:_IMAGES]]
+        lines = [line for one in self.worst[:_IMAGES] for line in with_paths(f"  {100 * one.iou:6.2f} % ", one.path)]
         return ["  images with the lowest IoU", *lines] if lines else []
