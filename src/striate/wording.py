@@ -138,8 +138,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def number(value: Any) -> str:
-    """A number for reading: integers grouped by thousands, others to four digits, None as a dash."""
+def number(value: Any, digits: int = 4) -> str:
+    """A number for reading: grouped by thousands, fractions to four digits, what stands before the point whole
+    (`1,061,728`, never `1.062e+06`); None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, (bool, str)):
@@ -147,7 +148,8 @@ def number(value: Any) -> str:
     if isinstance(value, Integral):
         return f"{value:,}"
     value = float(value)
-    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    whole = value.is_integer() or abs(value) >= 10 ** (digits - 1) - 0.05
+    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def short_number(value: float) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.statistics.intervals import wilson
+from striate.statistics.intervals import percentile_interval, varying_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,11 @@ def test_formula(case):
     interval = wilson(hits, n)
     assert (interval.low, interval.high) == pytest.approx((center - half, center + half), abs=1e-9)
     assert 0 <= interval.low <= p <= interval.high <= 1
+
+
+def test_draws_that_agree_tell_nothing():
+    assert varying_interval([1.0] * 200) is None
+    assert varying_interval([0.5, 1.0] * 100) == percentile_interval([0.5, 1.0] * 100)
 
 
 def test_nothing_is_known_without_samples():

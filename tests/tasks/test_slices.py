@@ -85,6 +85,12 @@ def test_the_surest_differences_are_listed_whatever_they_are_by():
     assert "class: 9" in slices_section(figures, Metric("mse"), "test")[0].sentences[0]
 
 
+def test_quarters_have_names_of_their_own():
+    brightness = np.repeat(np.array([34, 40.7, 41.1, 41.4], np.float32), 10)
+    groups = sample_groups(SampleFacts(()), 40, brightness=brightness)
+    assert [group.name for group in groups] == ["34", "40.7", "41.1", "41.4"]
+
+
 @given(st.lists(st.floats(0, 255, width=32), min_size=20, max_size=60))
 def test_quarters_hold_every_sample_once(brightness):
     groups = sample_groups(SampleFacts(()), len(brightness), brightness=np.array(brightness, np.float32))

@@ -110,7 +110,9 @@ def finish_run(
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
-    said = of_task(prepared.task, measured, assessment, data.target_names)  # here: the other draws the samples
+    said = of_task(
+        prepared.task, measured, assessment, data.target_names, _names(data, measured)
+    )  # here: the other draws the samples
     pictures = [curves.result(), *samples.result(), signal.result()]
     worth, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
     pictures += (*drawn, *codes.result(), *filters.result())
@@ -327,11 +329,15 @@ def _curves(run: RunDirectory, prepared: Prepared) -> Later[Picture]:
     )
 
 
+def _names(data: Dataset, test: Evaluation) -> Sequence[str]:
+    return data.facts[test.split].paths if test.split in data.facts else ()
+
+
 def _sample_pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> Later[tuple[Picture, ...]]:
     """What predictions look like, drawn into `plots/`."""
     data, task = prepared.data, prepared.task
     inputs = data.splits[test.split].inputs
-    names = data.facts[test.split].paths if test.split in data.facts else ()
+    names = _names(data, test)
     shown = drawable_images(inputs) if data.medium.shows_itself else drawn_inputs(inputs, data.preparation)
     draw = partial(task.pictures, run.plots, test, shown, target_names=data.target_names, names=names)
     # What lies on the disk is not copied from process to process.
@@ -343,14 +349,17 @@ def _without_samples(data: Dataset) -> Dataset:
     return replace(data, splits={}, contents={}, units={})
 
 
-def of_task(task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str]) -> dict[str, Any]:
-    """What the task says, tabulates and explains of the split that was held out: fields of `ReportContent`."""
+def of_task(
+    task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str], names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the task says, tabulates and explains of the split that was held out: fields of `ReportContent`; `names` are
+    those of its samples."""
     figures = assessment.splits.get(test.split)
     of = f"{test.split} split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
     return {
         "answer": task.answer(test),
-        "tables": task.tables(test, figures, target_names),
+        "tables": task.tables(test, figures, target_names, names),
         "sections": (*own, *(() if figures is None else slices_section(figures, task.metrics[0], of))),
     }
 

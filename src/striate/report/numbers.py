@@ -63,9 +63,11 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> 
 
 
 def history_table(history: Sequence[Mapping[str, float | None]]) -> Table:
-    """A row an epoch, the columns of metrics.csv."""
+    """A row an epoch, the columns of metrics.csv; splits are measured anew once training is over, in fp32."""
     keys = tuple(dict.fromkeys(key for row in history for key in row))
-    return Table("Each epoch", keys, tuple(tuple(row.get(key) for key in keys) for row in history))
+    return Table(
+        "Each epoch, in the precision of training", keys, tuple(tuple(row.get(key) for key in keys) for row in history)
+    )
 
 
 def environment_table(path: Path) -> Table:

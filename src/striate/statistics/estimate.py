@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.records import Interval
-from striate.statistics.intervals import percentile_interval
+from striate.statistics.intervals import varying_interval
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def estimate_of(value: float, draws: NDArray[np.float64] | None) -> Estimate:
     if np.isnan(value):
         return Estimate(None)
     known = np.empty(0) if draws is None else draws[~np.isnan(draws)]
-    return Estimate(value, percentile_interval(known) if len(known) else None)
+    return Estimate(value, varying_interval(known) if len(known) else None)
 
 
 def plain(value: Any) -> Any:

@@ -145,6 +145,12 @@ def percentile_interval(draws: ArrayLike) -> Interval:
     return Interval(float(low), float(high), LEVEL, f"bootstrap, {len(values):,} resamples")
 
 
+def varying_interval(draws: ArrayLike) -> Interval | None:
+    """As `percentile_interval`; None where all agree, as of objects that were all found: others need not be."""
+    found = percentile_interval(draws)
+    return found if found.low < found.high else None
+
+
 EFFECTIVE = "Wilson, effective samples"
 _BORROWED = 2
 """So many samples, predicted as well as the average class, are added to a class where its variance is estimated: a few

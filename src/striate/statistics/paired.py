@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.statistics.intervals import FEW
+from striate.wording import number
 
 LEVEL = 0.05
 """A difference that noise would make more rarely than this is more than noise."""
@@ -95,7 +96,7 @@ def p_text(p: float) -> str:
 
 def signed(value: float) -> str:
     """Three digits, with a minus sign as it is printed."""
-    return f"{value:.3g}".replace("-", "−")
+    return number(value, 3).replace("-", "−")
 
 
 POWER = 0.8

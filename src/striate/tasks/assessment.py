@@ -14,7 +14,7 @@ from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.metric import Metric
-from striate.wording import filled, paragraph
+from striate.wording import filled, number, paragraph
 
 _SLICES = 8
 _COLUMNS = 80
@@ -129,8 +129,8 @@ def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
     lines = [f"  {'differ from all others':<{room}}{'n':>8}  {metric.name:>{width}}   95 % interval"]
     for entry in differing[:_SLICES]:
         value = entry.figure.value
-        text = "–" if value is None else f"{100 * value:.2f} %" if share else f"{value:.4g}"
-        span = span_text(entry.figure, 100, ".2f") if share else span_text(entry.figure, 1, ".4g")
+        text = "–" if value is None else f"{100 * value:.2f} %" if share else number(value)
+        span = span_text(entry.figure, 100, ".2f") if share else span_text(entry.figure, 1)
         lines.append(f"  {fit_text(f'{entry.by} {entry.name}', room)}{entry.n:>8,}  {text:>{width}}   {span}")
     rest = len(differing) - _SLICES
     return lines + ([f"  … and {rest:,} more with a larger p-value"] if rest > 0 else [])
@@ -184,11 +184,12 @@ def share_text(figure: Estimate, digits: int = 2) -> str:
     return "–" if figure.value is None else f"{100 * figure.value:.{digits}f} %"
 
 
-def span_text(figure: Estimate, scale: float, digits: str) -> str:
-    """`95.10 – 97.30 %`; a dash where there is no interval."""
+def span_text(figure: Estimate, scale: float, digits: str | int = 4) -> str:
+    """`95.10 – 97.30 %`; a dash where there is no interval. `digits`: a format, or those of `number`."""
     if figure.interval is None:
         return "–"
-    low, high = (f"{scale * end:{digits}}" for end in (figure.interval.low, figure.interval.high))
+    ends = (scale * end for end in (figure.interval.low, figure.interval.high))
+    low, high = (number(end, digits) if isinstance(digits, int) else f"{end:{digits}}" for end in ends)
     return f"{low} – {high}" + (" %" if scale == 100 else "")
 
 

@@ -16,6 +16,7 @@ from striate.data.dataset import Dataset
 from striate.records import Finding
 from striate.statistics.paired import LEVEL, p_text, paired_test, signed
 from striate.tasks.headline import Headline, Rows
+from striate.wording import number
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +187,7 @@ def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, se
     certain, figure = p < LEVEL, metric.name
     scale, unit = metric.lead
     better, worse = ("higher", "lower") if metric.higher_is_better else ("lower", "higher")
-    how = f"{abs(scale * difference):.3g}{unit} {better if difference > 0 else worse}"
+    how = f"{number(abs(scale * difference), 3)}{unit} {better if difference > 0 else worse}"
     test = f"paired permutation test over {n:,} test {samples_word(n)}, p {p_text(p)}"
     if interval is not None:
         low, high = (signed(scale * end) for end in (interval.low, interval.high))

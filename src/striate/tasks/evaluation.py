@@ -18,7 +18,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
 from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
-from striate.wording import filled, percent, several
+from striate.wording import filled, number, percent, several
 
 SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
@@ -171,7 +171,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         if value is None:  # such as R² of one sample
             lines.append(f"  {metric.name:<15}{'–':>9}")
             continue
-        shown = f"{100 * value:8.2f} %" if metric.is_share else f"{value:9.4g}"
+        shown = f"{100 * value:8.2f} %" if metric.is_share else f"{number(value):>9}"
         line = f"  {metric.name:<15}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
@@ -186,7 +186,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
 
 def _range(metric: Metric, interval: Any, between: str) -> str:
     low, high = interval
-    return f"{100 * low:.2f}{between}{100 * high:.2f} %" if metric.is_share else f"{low:.4g} to {high:.4g}"
+    return f"{100 * low:.2f}{between}{100 * high:.2f} %" if metric.is_share else f"{number(low)} to {number(high)}"
 
 
 def _from_keys(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:

@@ -52,7 +52,7 @@ def sample_groups(
     if truth is not None and len(classes) <= 100:
         groups += [Group("class", name, truth == k) for k, name in enumerate(classes)]
     if brightness is not None:
-        groups += _quarters("brightness", brightness, lambda value: f"{value:.0f}")
+        groups += _quarters("brightness", brightness)
     if facts.sizes:
         groups += _by_size(facts.sizes)
     for name, texts in facts.columns.items():
@@ -63,7 +63,7 @@ def sample_groups(
 def _by_size(sizes: Sequence[tuple[int, int]]) -> list[Group]:
     """By the side of a square of as many pixels as the picture file has."""
     sides = np.sqrt(np.prod(np.asarray(sizes, np.float64), 1))
-    return _quarters("size", sides, lambda value: f"{value:.0f} px")
+    return _quarters("size", sides, unit=" px")
 
 
 def _by_column(column: str, texts: Sequence[str]) -> list[Group]:
@@ -72,13 +72,13 @@ def _by_column(column: str, texts: Sequence[str]) -> list[Group]:
     if len(counts) > MOST_VALUES:
         numbers = [number for text in texts if (number := as_number(text)) is not None]
         if len(numbers) == len(texts):
-            return _quarters(column, numbers, lambda value: f"{value:g}")
+            return _quarters(column, numbers, "g")
     values = np.asarray(texts, dtype=object)
     commonest = sorted(text for text, _ in counts.most_common(MOST_VALUES))
     return [Group(column, text or "(empty)", values == text) for text in commonest]
 
 
-def _quarters(by: str, values: ArrayLike, text: Callable[[float], str]) -> list[Group]:
+def _quarters(by: str, values: ArrayLike, digits: str = ".0f", unit: str = "") -> list[Group]:
     """A quarter of the samples each, or less evenly where many values are equal."""
     numbers = np.asarray(values, np.float64)
     edges = np.unique(np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
@@ -88,10 +88,15 @@ def _quarters(by: str, values: ArrayLike, text: Callable[[float], str]) -> list[
     found = []
     for place in np.unique(places):
         members = places == place
-        low, high = (text(float(end)) for end in (numbers[members].min(), numbers[members].max()))
+        low, high = (f"{end:{digits}}{unit}" for end in (numbers[members].min(), numbers[members].max()))
         found.append(Group(by, low if low == high else f"{low} to {high}", members))
+    if len({group.name for group in found}) < len(found) and digits != _PRECISE:
+        return _quarters(by, values, _PRECISE, unit)
     return found
 
+
+_PRECISE = ".6g"
+"""Where rounded ends would give two quarters one name."""
 
 LEVEL = 0.05
 

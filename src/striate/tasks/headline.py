@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resampled_means
+from striate.statistics.intervals import FEW, percentile_interval, resampled_means, varying_interval
 from striate.tasks.assessment import Gap, Slice
 from striate.tasks.groups import Group, judged_slices
 from striate.tasks.metric import Metric
+from striate.wording import number
 
 Rows = NDArray[np.float64]
 """(N, …): what each sample adds."""
@@ -40,8 +41,9 @@ class Headline:
         return np.array([self.of_total(mean.reshape(rows.shape[1:]), 1) for mean in means])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
-        """The figure with its 95 % interval by bootstrap; without one for fewer than 20 samples."""
-        interval = percentile_interval(self.draws(rows, seed)) if len(rows) >= FEW else None
+        """The figure with its 95 % interval by bootstrap; without one for fewer than 20 samples, and where
+        all draws agree."""
+        interval = varying_interval(self.draws(rows, seed)) if len(rows) >= FEW else None
         return Estimate(self.value(rows), interval)
 
     def lead(self, theirs: Rows, ours: Rows) -> float:
@@ -98,13 +100,16 @@ def _capital(text: str) -> str:
 
 def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
     """The second half of a gap's sentence: by how much, on which side, with its interval."""
-    digits = ".2f" if scale == 100 else ".4g"
-    value = scale * (difference.value or 0.0)
-    said = f"{abs(value):{digits}}{unit} on {'what it learned from' if value >= 0 else 'validation'}"
+
+    def text(share: float) -> str:
+        return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
+
+    value = difference.value or 0.0
+    said = f"{text(abs(value))}{unit} on {'what it learned from' if value >= 0 else 'validation'}"
     if difference.interval is None:
         return f"{said}; too few samples for an interval."
     low, high = difference.interval.low, difference.interval.high
-    ends = " to ".join(f"{scale * end:{digits}}".replace("-", "−") for end in (low, high))
+    ends = " to ".join(text(end).replace("-", "−") for end in (low, high))
     chance = ", which chance alone may explain" if low <= 0 <= high else ""
     return f"{said}{chance} (95 % interval {ends})."
 

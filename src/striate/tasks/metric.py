@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from striate.wording import number
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -51,7 +53,7 @@ class Metric:
         if self.is_share:
             return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
         after = f" {self.unit}" if self.unit else ""
-        return f"{mean:.4g}{after}" if std is None else f"{mean:.4g} ± {std:.2g}{after}"
+        return f"{number(mean)}{after}" if std is None else f"{number(mean)} ± {number(std, 2)}{after}"
 
 
 LOSS = Metric("loss", "loss", higher_is_better=False)

@@ -58,8 +58,9 @@ def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, 
     label = f"{figure} of each part of the {of}. {sentence}"
     height = 1.1 + 0.22 * min(len(shown), SHOWN)
     drawn = chart(lambda axes: draw_slices(axes, plain(shown), overall, figure=figure), label, height, 5.0)
+    spans = " with its 95 % interval" if any(s.figure.interval for s in shown) else ""
     caption = (
-        f"{of}. Each part with its 95 % interval. p: of the question whether it differs from all others; what differs"
+        f"{of}. Each part{spans}. p: of the question whether it differs from all others; what differs"
         " is corrected for how many parts were looked at."
     )
     table = Table(f"Parts of the {of}", columns, rows)
@@ -98,8 +99,8 @@ def span_cell(figure: Estimate, share: bool) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number in four digits, or a dash."""
-    return number(None if value is None else float(f"{value:.4g}"))
+    """A number in four digits or more, or a dash."""
+    return number(value)
 
 
 def split_text(evaluation: Evaluation) -> str:

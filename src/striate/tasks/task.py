@@ -724,11 +724,16 @@ class Task:
         return ()
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
-        """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind. The
-        default is one of the figures over all samples, where there is more than the headline."""
-        del target_names
+        """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind.
+        `names` of all samples are such as their paths. The default is one of the figures over all samples, where there
+        is more than the headline."""
+        del target_names, names
         if figures is None or len(figures.figures) < 2:
             return {}
         from striate.tasks.show import overall_table, split_text

@@ -13,6 +13,7 @@ from striate.errors import ConfigError
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.events import EpochRow
+from striate.wording import number
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def target_outcome(
 
 
 def _shown(metric: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if metric in ("accuracy", "iou") else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if metric in ("accuracy", "iou") else number(value)
 
 
 def best_epoch(history: Sequence[EpochRow], task: Task) -> int:

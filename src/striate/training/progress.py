@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from striate.statistics.intervals import wilson
 from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
-from striate.wording import duration, several
+from striate.wording import duration, number, several
 
 _REDRAW = 0.1  # seconds
 _WAIT_MATTERS = 0.05  # of the time of a step
@@ -27,7 +27,7 @@ def describe_row(row: EpochRow, validated: int = 0) -> str:
     the 95 % interval where so few samples were `validated` that it is wide (0: their number is not known)."""
     name = next((k for k in row.val if k != "loss"), "loss")
     value = row.val[name]
-    shown = f"{100 * value:.1f} %" if name in ("accuracy", "iou") else f"{value:.4g}"
+    shown = f"{100 * value:.1f} %" if name in ("accuracy", "iou") else number(value)
     if name == "accuracy" and 0 < validated < _FEW:
         span = wilson(round(value * validated), validated)
         shown += f" ({100 * span.low:.0f}–{100 * span.high:.0f} %, n = {validated})"

@@ -25,6 +25,7 @@ from striate.visualize.canvas import (
     quiet_frame,
     shorten,
 )
+from striate.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ def draw_bias(axes: Axes, ranges: Sequence[Mapping[str, Any]], name: str = "") -
     small. `ranges` as in evaluation.json, in the units of the data."""
     axes.axvline(0, color=FAINT, linestyle="--", linewidth=1.2)
     _draw_points(axes, [part["figures"]["bias"] for part in ranges], range(len(ranges)), BLUE, "o", None)
-    labels = [f"{part['low']:.4g} to {part['high']:.4g}" for part in ranges]
+    labels = [f"{number(part['low'])} to {number(part['high'])}" for part in ranges]
     axes.set_yticks(range(len(ranges)), labels, fontsize=SMALL)
     axes.set_ylim(-0.6, len(ranges) - 0.4)
     quiet_frame(axes)
@@ -127,7 +128,7 @@ def draw_baselines(
         if interval is not None:
             axes.plot(interval, (row, row), color=color, linewidth=2.2, solid_capstyle="round", alpha=0.55)
         axes.plot(value, row, marker="D" if row == 0 else "o", color=color, markersize=7)
-        text = f"{100 * value:.1f} %" if share else f"{value:.4g}"
+        text = f"{100 * value:.1f} %" if share else number(value)
         axes.text(high * 1.04, row, text, va="center", fontsize=TEXT, color=INK, clip_on=False)
     axes.axvline(values[0], color=FAINT, linestyle=":", linewidth=1.2, zorder=0)
     axes.set_yticks(range(len(names)), [shorten(name, _METHOD_LETTERS) for name in names], fontsize=TEXT)
@@ -172,6 +173,6 @@ def draw_scatter(axes: Axes, predicted: ArrayLike, true: ArrayLike, name: str = 
     axes.set(xlim=span, ylim=span, aspect="equal")
     quiet_frame(axes)
     rmse = float(np.sqrt(np.mean((outputs - truth) ** 2)))
-    heading(axes, f"{shorten(name, 22)}   RMSE {rmse:.4g}".strip())
+    heading(axes, f"{shorten(name, 22)}   RMSE {number(rmse)}".strip())
     name_axes(axes, "true", "predicted")
     legend(axes, loc="upper left")

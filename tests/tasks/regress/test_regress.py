@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from torch.nn import functional
 
+from striate.tasks.evaluation import Evaluation
 from striate.tasks.regress.task import Regress
+from striate.wording import number
 
 TASK = Regress(("price", "rooms"), (20.0, 6.0), (9.0, 0.7))
 
@@ -53,6 +56,17 @@ def test_several_numbers_tallied_give_the_figures_of_the_whole() -> None:
     metrics = TASK.measure(TASK.decode(outputs), targets)
     assert summary["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
     assert summary["mae"] == pytest.approx(metrics["mae"], rel=1e-5)
+
+
+def test_large_numbers_are_told_whole_and_by_the_path_of_their_sample() -> None:
+    task = Regress(("price",), (0.0,), (1.0,))
+    assert task.line({"value": 1329552.4}) == "1,329,552"
+    truth, said = np.array([[1.0], [2.0]]), np.array([[1061727.6], [2.5]])
+    evaluation = Evaluation("made", "test", "regress", (), 2, {"n": 2}, said, truth, np.array([5, 7]))
+    table = task.tables(evaluation, None, ("price",), ("a.png", "b.png"))["scatter"]
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["a.png", "b.png"]
+    assert number(table.rows[0][2]) == "1,061,728"
 
 
 def test_describe_names_several_numbers() -> None:

@@ -51,11 +51,12 @@ export function choice(options, value, onchange) {
   return select;
 }
 
-/** Whole numbers grouped by thousands, others to four digits. */
+/** As `striate.wording.number`: grouped by thousands, fractions to four digits, what stands before the point whole. */
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
-  return Number.isInteger(value) ? value.toLocaleString("en-US") : String(Number(value.toPrecision(4)));
+  if (Number.isInteger(value) || Math.abs(value) >= 999.95) return Math.round(value).toLocaleString("en-US");
+  return String(Number(value.toPrecision(4)));
 }
 
 /** A share from 0 to 1 in percent, with one decimal. */

@@ -372,12 +372,16 @@ class Classify(Task):
         return (*show.decision_sections(figures, of), *show.thresholds_sections(figures, of), trust)
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """Over all classes, each class, the confused pairs, and the confusion matrix."""
         from striate.tasks.classify import show
 
-        del target_names
+        del target_names, names
         return show.tables(evaluation, figures if isinstance(figures, ClassificationMetrics) else None)
 
     def columns(self, names: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, drawn_units, percentile_interval, resamples_for
+from striate.statistics.intervals import FEW, drawn_units, resamples_for, varying_interval
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.rotated import areas, common_area, with_angle
 from striate.tasks.headline import Headline, Rows
@@ -202,7 +202,7 @@ class RankedHeadline(Headline):
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
         """The figure with its 95 % interval; without one for fewer than 20 images, or groups."""
         few = len(np.unique(drawn_units(self.groups, len(rows)))) < FEW
-        return Estimate(self.value(rows), None if few else percentile_interval(self.draws(rows, seed)))
+        return Estimate(self.value(rows), None if few else varying_interval(self.draws(rows, seed)))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
         """(N,) of each image alone."""

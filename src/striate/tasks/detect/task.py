@@ -491,12 +491,16 @@ class Detect(Task):
         return detection_pictures(folder, evaluation, images, self, names)
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """Over all classes, and each class."""
         from striate.tasks.detect.show import tables
 
-        del target_names
+        del target_names, names
         return tables(evaluation, figures) if isinstance(figures, DetectionMetrics) else {}
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:

@@ -385,13 +385,17 @@ class Embed(Task):
         return embedding_sections(figures, of, chosen) if isinstance(figures, EmbeddingMetrics) else ()
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """The figures over all samples."""
         from striate.tasks.embed.show import overall_table
         from striate.tasks.show import split_text
 
-        del target_names
+        del target_names, names
         return (
             {"averages": overall_table(figures, split_text(evaluation))}
             if isinstance(figures, EmbeddingMetrics)

@@ -360,12 +360,16 @@ class Multilabel(Task):
         return together_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """Over all labels, and each label."""
         from striate.tasks.multilabel.show import tables
 
-        del target_names
+        del target_names, names
         return tables(evaluation, figures) if isinstance(figures, MultilabelMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:

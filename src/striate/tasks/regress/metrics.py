@@ -14,6 +14,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
 from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, slice_lines, span_text, with_paths
 from striate.tasks.metric import Metric
+from striate.wording import number
 
 RMSE = Metric("rmse", "RMSE", higher_is_better=False)
 METRICS = (RMSE, Metric("mae", "MAE", higher_is_better=False), Metric("r2", "R²"))
@@ -87,7 +88,7 @@ def _number_parts(figures: RegressionMetrics) -> list[list[str]]:
         name = cut_text(one_line(target.name), 24)
         rows = [(label, target.figures[key]) for key, label in _NUMBERS.items()]
         lines = [f"  {name:<24}{'':>10}   95 % interval (bootstrap)"]
-        lines += [f"  {label:<24}{_number(figure):>10}   {span_text(figure, 1, '.4g')}" for label, figure in rows]
+        lines += [f"  {label:<24}{_number(figure):>10}   {span_text(figure, 1)}" for label, figure in rows]
         parts.append(lines)
         if len(target.ranges) > 1:
             head = f"  {'by true value':<24}{'n':>7} {'bias':>9}   {'95 % interval':<19} {'RMSE':>9}"
@@ -99,9 +100,9 @@ _NUMBERS = {"rmse": "RMSE", "mae": "MAE", "bias": "bias", "r2": "R²"}
 
 
 def _range_line(part: Any) -> str:
-    name = f"{part.low:.4g} to {part.high:.4g}"
+    name = f"{number(part.low)} to {number(part.high)}"
     bias, rmse = part.figures["bias"], part.figures["rmse"]
-    return f"  {name:<24}{part.n:>7,} {_number(bias):>9}   {span_text(bias, 1, '.3g'):<19} {_number(rmse):>9}"
+    return f"  {name:<24}{part.n:>7,} {_number(bias):>9}   {span_text(bias, 1, 3):<19} {_number(rmse):>9}"
 
 
 def _largest_lines(figures: RegressionMetrics) -> list[str]:
@@ -109,10 +110,11 @@ def _largest_lines(figures: RegressionMetrics) -> list[str]:
     lines = []
     for prediction in figures.largest[:_MOST_SHOWN]:
         of = f" ({cut_text(one_line(prediction.target), 14)})" if several else ""
-        said = f"{prediction.predicted:.4g} instead of {prediction.true:.4g}{of}"
-        lines += with_paths(f"  {prediction.error:+10.4g}  {fit_text(said, 45)}", prediction.path)
+        said = f"{number(prediction.predicted)} instead of {number(prediction.true)}{of}"
+        error = f"{'-' if prediction.error < 0 else '+'}{number(abs(prediction.error))}"
+        lines += with_paths(f"  {error:>10}  {fit_text(said, 45)}", prediction.path)
     return ["  largest errors", *lines] if lines else []
 
 
 def _number(figure: Estimate) -> str:
-    return "–" if figure.value is None else f"{figure.value:.4g}"
+    return number(figure.value)

@@ -18,7 +18,7 @@ from striate.visualize.charts import chart
 from striate.visualize.estimates import draw_bias, scatter_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.themed_svg import themed_svg
-from striate.wording import several
+from striate.wording import number, several
 
 
 def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_names: Sequence[str]) -> Picture:
@@ -53,7 +53,11 @@ def numbers_section(figures: RegressionMetrics, of: str) -> Section:
 def _range_table(target: TargetMetrics) -> Table:
     heads = ("true value", "n", *(part for key in _RANGES for part in (_NUMBERS[key], "95 % interval")))
     rows: tuple[Row, ...] = tuple(
-        (f"{r.low:.4g} to {r.high:.4g}", r.n, *(cell for key in _RANGES for cell in plain_cells(r.figures[key])))
+        (
+            f"{number(r.low)} to {number(r.high)}",
+            r.n,
+            *(cell for key in _RANGES for cell in plain_cells(r.figures[key])),
+        )
         for r in target.ranges
     )
     return Table(f"{target.name} by its true value", heads, rows)
@@ -65,14 +69,14 @@ _NUMBERS = {"rmse": "RMSE", "mae": "mean absolute error", "bias": "bias", "r2": 
 _RANGES = ("bias", "rmse")
 
 
-def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Table:
-    """True and predicted numbers of the first samples."""
+def answer_table(evaluation: Evaluation, target_names: Sequence[str] = (), paths: Sequence[str] = ()) -> Table:
+    """True and predicted numbers of the first samples, by their `paths` where they have any."""
     truth, said = (a.reshape(evaluation.n, -1)[:ROWS] for a in (evaluation.targets, evaluation.decoded))
     names = tuple(target_names) or tuple(f"target {k + 1}" for k in range(truth.shape[1]))
     columns = ("sample", *(f"{name}, {what}" for name in names for what in ("true", "predicted")))
     rows: list[tuple[str | float, ...]] = []
-    for sample, true_row, said_row in zip(evaluation.ids, truth, said, strict=False):
-        pairs = (float(f"{v:.6g}") for pair in zip(true_row, said_row, strict=True) for v in pair)
+    for sample, true_row, said_row in zip(paths or evaluation.ids, truth, said, strict=False):
+        pairs = (float(v) for pair in zip(true_row, said_row, strict=True) for v in pair)
         rows.append((str(sample), *pairs))
     caption = (
         f"{'The first ' if evaluation.n > ROWS else ''}{several(len(rows), 'prediction')}, {split_text(evaluation)}"

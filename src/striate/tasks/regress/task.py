@@ -140,7 +140,7 @@ class Regress(Task):
     def line(self, fields: Mapping[str, Any]) -> str:
         """The numbers with their names."""
         values = fields.get("values") or {"": fields.get("value")}
-        return "  ".join(f"{name} {value:.4g}".strip() for name, value in values.items())
+        return "  ".join(f"{name} {number(value)}".strip() for name, value in values.items())
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
@@ -219,13 +219,17 @@ class Regress(Task):
         return (numbers_section(figures, of),)
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """True and predicted numbers."""
         from striate.tasks.regress.show import answer_table
 
         del figures
-        return {"scatter": answer_table(evaluation, target_names)}
+        return {"scatter": answer_table(evaluation, target_names, names)}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """A pair of columns for each number."""

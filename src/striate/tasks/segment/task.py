@@ -453,12 +453,16 @@ class Segment(Task):
         return calibration_sections(figures, assessment.temperature, of)
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """Over all labeled pixels, and each class."""
         from striate.tasks.segment.show import tables
 
-        del target_names
+        del target_names, names
         return tables(evaluation, figures) if isinstance(figures, SegmentationMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:

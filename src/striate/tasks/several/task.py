@@ -518,10 +518,14 @@ class Several(Task):
         return tuple(found)
 
     def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+        self,
+        evaluation: Evaluation,
+        figures: Figures | None,
+        target_names: Sequence[str],
+        names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """Each target's figures, side by side."""
-        del target_names
+        del target_names, names
         if not isinstance(figures, SeveralMetrics):
             return {}
         rows = []
