@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ def test_the_image_is_slim_without_root_and_takes_only_what_is_there() -> None:
     assert not _of("ADD")
     for copied in _of("COPY"):
         assert all((ROOT / source).exists() for source in copied.split()[:-1]), copied
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        named = tomllib.load(file)["project"]
+    assert {named["readme"], *named["license-files"]} <= set(" ".join(_of("COPY")).split())
     assert "--no-cache-dir -c constraints.txt" in _of("RUN")[0]
     assert "'.[serve]'" in _of("RUN")[0]
     assert '"--host", "0.0.0.0", "--port", "8000"' in _of("ENTRYPOINT")[0]

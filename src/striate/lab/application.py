@@ -87,7 +87,7 @@ PAGES = (
     Page(
         "explore",
         "Explore",
-        "The data of the run and what its network predicts: images, mistakes, the confusion matrix, a map.",
+        "The data of the run and what its network predicts; of classes also mistakes and the confusion matrix.",
         "striate.lab.exploring.explore_page",
     ),
 )

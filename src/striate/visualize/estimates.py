@@ -122,7 +122,8 @@ def draw_baselines(
     share: bool,
 ) -> None:
     """The rows of `baselines_figure` on one pair of axes."""
-    high = 1.0 if share else 1.05 * max(values) or 1.0
+    reach = max(*values, *(ends[1] for ends in intervals if ends is not None))
+    high = 1.0 if share else 1.05 * reach or 1.0
     for row, (value, interval) in enumerate(zip(values, intervals, strict=True)):
         color = VERMILION if row == 0 else BLUE
         if interval is not None:

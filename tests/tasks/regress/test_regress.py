@@ -9,6 +9,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from torch.nn import functional
 
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.regress.assess import overall_figures
 from striate.tasks.regress.task import Regress
 from striate.wording import number
 
@@ -67,6 +68,16 @@ def test_large_numbers_are_told_whole_and_by_the_path_of_their_sample() -> None:
     assert table is not None
     assert [row[0] for row in table.rows] == ["a.png", "b.png"]
     assert number(table.rows[0][2]) == "1,061,728"
+
+
+def test_the_rmse_has_the_interval_of_evaluation_json() -> None:
+    outputs, targets = answers()
+    decoded = TASK.decode(outputs)
+    [(key, ends)] = TASK.interval(decoded, targets).items()
+    interval = overall_figures(targets.double().numpy(), decoded.double().numpy())["rmse"].interval
+    assert interval is not None
+    assert (key, ends) == ("rmse_interval", pytest.approx([interval.low, interval.high]))
+    assert TASK.interval(decoded[:19], targets[:19]) == {}
 
 
 def test_describe_names_several_numbers() -> None:

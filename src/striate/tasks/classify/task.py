@@ -328,11 +328,11 @@ class Classify(Task):
         most = max(row.n for row in evaluation.per_class) / n
         always = (
             f"Naming always the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
-            f"would reach {percent(most)}."
+            f"among these samples would reach {percent(most)}."
         )
         if named := only_class(evaluation):
             always = (
-                f"It names {named} for every sample; always naming the most frequent class reaches {percent(most)}."
+                f"It names {named} for every sample; of these the most frequent class alone reaches {percent(most)}."
             )
         right = round(metrics["accuracy"] * n)
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"

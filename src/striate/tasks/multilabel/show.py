@@ -53,10 +53,10 @@ def label_pictures(
         figure = gallery_figure(_tiles(evaluation, pixels, chosen, said), title=f"{title}: {name.lower()}")
         path = save_figure(figure, folder / file, PHOTO_DPI)
         text = (
-            f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentage: how sure the network"
+            f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages: how sure the network"
         )
         tiles = _sample_tiles(evaluation, pixels, chosen, said, names)
-        pictures.append(Picture(name, f"{text} is of the whole set.", path, "samples", tiles=tiles))
+        pictures.append(Picture(name, f"{text} is of each label.", path, "samples", tiles=tiles))
     return tuple(pictures)
 
 

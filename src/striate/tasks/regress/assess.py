@@ -29,7 +29,7 @@ def overall_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64]
         return number_figures(truth[:, 0], predictions[:, 0])
     errors, varied = predictions - truth, truth.min(0) < truth.max(0)
     columns = np.stack([(errors**2).mean(1), np.abs(errors).mean(1)], 1)
-    rmse, mae = _root_mean(columns[:, 0]), _mean(columns[:, 1], np.abs(errors).mean())
+    rmse, mae = root_mean(columns[:, 0]), _mean(columns[:, 1], np.abs(errors).mean())
     r2 = r_squared(truth, predictions)
     draws = [_r2_draws(truth[:, t], predictions[:, t]) for t in np.flatnonzero(varied)]
     interval = percentile_interval(np.mean(draws, 0)) if r2 is not None and len(truth) >= FEW else None
@@ -43,7 +43,7 @@ def number_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64])
     r2 = r_squared(truth, predictions)
     interval = percentile_interval(_r2_draws(truth, predictions)) if r2 is not None and len(truth) >= FEW else None
     return {
-        "rmse": _root_mean(errors**2),
+        "rmse": root_mean(errors**2),
         "mae": _mean(np.abs(errors), float(np.abs(errors).mean())),
         "bias": _mean(errors, float(errors.mean())),
         "r2": Estimate(r2, interval),
@@ -79,7 +79,8 @@ def _mean(values: NDArray[np.float64], mean: float) -> Estimate:
     return Estimate(float(mean), interval)
 
 
-def _root_mean(squares: NDArray[np.float64]) -> Estimate:
+def root_mean(squares: NDArray[np.float64]) -> Estimate:
+    """The root of the mean, with its interval by bootstrap from 20 samples on."""
     mean = _mean(squares, float(squares.mean()))
     interval = mean.interval
     if interval is not None:

@@ -20,7 +20,7 @@ from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.headline import Rows
+from striate.tasks.headline import Rows, interval_of
 from striate.tasks.outputs import constants
 from striate.tasks.regress.metrics import METRICS, RegressionMetrics, r_squared
 from striate.tasks.task import Diagnosed, Explained, Task
@@ -156,9 +156,12 @@ class Regress(Task):
         return float(np.sqrt(total / n))
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """None in metrics.json: evaluation.json has the interval of every figure."""
-        del decoded, targets, groups
-        return {}
+        """`rmse_interval` by bootstrap over samples; nothing for fewer than 20."""
+        from striate.tasks.regress.assess import root_mean
+
+        del groups
+        ends = interval_of(root_mean(self.rows(decoded, targets)))
+        return {} if ends is None else {"rmse_interval": ends}
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
@@ -188,9 +191,10 @@ class Regress(Task):
         spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
         r2 = "–" if metrics["r2"] is None else f"{metrics['r2']:.3f}"
         return f"RMSE {number(metrics['rmse'])}", (
-            f"root mean squared error on the {of}, in the units of the data. On average predictions are "
+            f"root mean squared error on the {of}{evaluation.span_of('rmse', number)}, in the units of the data. "
+            "On average predictions are "
             f"{number(metrics['mae'])} off (mean absolute error); R² {r2}. "
-            f"Always predicting their mean would have an RMSE of {number(spread)}."
+            f"Always predicting the mean of these samples would have an RMSE of {number(spread)}."
         )
 
     def pictures(

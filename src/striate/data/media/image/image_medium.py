@@ -94,7 +94,7 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
         measured=f"{other:,} of {several(total, 'image')} are not {height} × {width} pixels and were scaled",
         threshold=f"{height} × {width} pixels",
         why=f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
-        remedy="Choose another size with --size, another fit with --data.fit crop, stretch or pad.",
+        remedy="Where that loses too much, give another --size or another --data.fit: crop, stretch or pad.",
     )
 
 
