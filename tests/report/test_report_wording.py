@@ -44,7 +44,10 @@ def answer(evaluation):
 def test_the_answer_names_what_guessing_would_reach():
     assert "most frequent of the 4 classes among these samples would reach 25.0\u00a0%" in answer(classification())[1]
     evaluation = regression()
-    assert f"mean would have an RMSE of {evaluation.targets.astype(float).std():.4g}." in answer(evaluation)[1]
+    assert (
+        f"mean of these samples would have an RMSE of {evaluation.targets.astype(float).std():.4g}."
+        in answer(evaluation)[1]
+    )
 
 
 def test_tables_hold_the_evaluation():
