@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import striate
+from striate.api import networks
 from striate.cli import main
 
 NETWORK = "conv(8,3) bn relu gap fc(3)"
@@ -144,7 +145,7 @@ def test_load_answers_for_paths_pictures_and_arrays(run: Path) -> None:
         trained.predict(np.zeros((3, 8, 8), np.uint8))
 
 
-def test_python_trains_evaluates_and_takes_any_module(photos) -> None:
+def test_python_trains_evaluates_and_takes_any_module(photos, monkeypatch: pytest.MonkeyPatch) -> None:
     photos()
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3))
     run = striate.train("photos", module, epochs=2, out="own", set={"optim.weight_decay": 0.1})
@@ -153,6 +154,9 @@ def test_python_trains_evaluates_and_takes_any_module(photos) -> None:
     fresh = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3))
     trained = striate.load("own", module=fresh)
     assert striate.evaluate(trained, "photos").n == 36
+    here = striate.load("own").predict("photos/blue/003.png")
+    assert here.fields == trained.predict("photos/blue/003.png").fields
+    monkeypatch.setattr(networks, "_modules", {})  # as another process, which has not trained it
     with pytest.raises(striate.StriateError, match="module"):
         striate.load("own")
 

@@ -150,7 +150,7 @@ def test_numbers_agree_with_their_definition():
     model = Ridge(found["ridge regression"].hyperparameters["alpha"]).fit((x - mean) / std, train.targets.numpy())
     expected = model.predict((test.inputs.double().numpy() - mean) / std).reshape(-1, 1)
     np.testing.assert_allclose(found["ridge regression"].decoded, expected, rtol=1e-4, atol=1e-4)
-    assert set(found["mean"].metrics) == {"n", "rmse", "mae", "r2"}
+    assert set(found["mean"].metrics) == {"n", "rmse", "rmse_interval", "mae", "r2"}
     assert found["ridge regression"].metrics["rmse"] < 0.1
 
 

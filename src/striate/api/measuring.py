@@ -75,8 +75,8 @@ def evaluate(
     `data.names` does, where otherwise than in the run's own.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` and the folder of a hub need `data`; of a `Trained` that `load` gave, the
-    same samples are measured as of its run. For many samples the fastest backend
+    was trained on are a finding. A `Trained` and the folder of a hub need `data`, of which they measure all alike,
+    also where it is that of the run. For many samples the fastest backend
     is chosen whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which.
     `announce` is told of a download before it starts.
     The run's own data are predicted as the run predicted them, bit for bit on the same machine.
@@ -152,20 +152,13 @@ def _evaluate(
 def _evaluate_trained(
     trained: Trained, data: str, names: str | None, plan: Asked, announce: Announce | None
 ) -> Evaluation:
-    """A network that was loaded, as the run is measured that it is of."""
+    """A network that was loaded: of its run's own data all are measured, and those it was trained on are a finding."""
     opened: RunDirectory | None = None
     with suppress(RunError):  # its folder may be gone
         opened = None if trained.run is None else open_run(trained.run)
     if opened is None:
         return _evaluate_on(trained, *_other_data(trained, data, names, {}, announce), plan)
     config = config_from_yaml(opened.config)
-    if _same_source(data, config.data.source):
-        with suppress(ChangedDataError):
-            own = read_data(config, announce)[1]
-            with speed_settings(config):
-                written, batch = written_inference(opened), measured_at_once(config)
-                measured = _evaluate_on(trained, own, own.held_out, plan, batch, written=written)
-            return _with_findings(measured, opened, trained)
     names = names or _same_names(data, config.data.names)
     other, split = _other_data(trained, data, names, read_seen(opened), announce)
     return _with_findings(_evaluate_on(trained, other, split, plan, measured_at_once(config)), opened, trained)
