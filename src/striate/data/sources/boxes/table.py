@@ -41,7 +41,9 @@ def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
 def _columns(names: list[str], called: Mapping[str, str]) -> dict[str, int]:
     read_as = {given.lower(): name for name, given in called.items()}
     lower = [name.strip().lower() for name in names]
-    spelled = _SPELLED | (_CORNERS if _CORNERS.keys() <= set(lower) else {})  # x1 and y1 alone are a point
+    known = {read_as.get(name, name) for name in lower}
+    corners = {*_CORNERS, "label"} <= known and "x3" not in known  # else they are points
+    spelled = _SPELLED | (_CORNERS if corners else {})
     return {read_as.get(name, spelled.get(name, name)): place for place, name in enumerate(lower)}
 
 
