@@ -6,7 +6,8 @@ from pathlib import Path
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
-from striate.api.training import Run, refuse_other_data, run_and_network
+from striate.api.networks import load
+from striate.api.training import Run, path_of, refuse_other_data
 from striate.data.sources.list_source import list_source
 from striate.data.sources.objects import Data, given_data
 from striate.errors import ModelError, UsageError, pasted
@@ -62,14 +63,15 @@ def try_export(
     place = None if out is None else Path(out)
     kind = format_named(format, place)
     kind.require()
-    given = run.path if isinstance(run, Run) else Path(run.run or "") if isinstance(run, Trained) else Path(run)
+    given = path_of(run)
     opened = open_run(given)
     if given.is_file() and is_there(opened.best) and not given.samefile(opened.best):
         got, remedy = f"{given.name}, of another epoch than the best", f"striate export {pasted(opened.path)}"
         raise UsageError("RUN", got, "a run, whose best epoch is exported and described", remedy)
     if plays(opened.path):
         return export_player(load_player(opened.path), opened, kind, place, int8=int8, announce=announce)
-    trained, config = run_and_network(run)[1], config_from_yaml(opened.config)
+    trained = run if isinstance(run, Trained) else load(opened.path)
+    config = config_from_yaml(opened.config)
     with given_data(data, announce) as source:
         refuse_other_data(source, config, "export", opened.path)
         samples = read_data(config, announce)[1]

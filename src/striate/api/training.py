@@ -106,15 +106,22 @@ class Run:
         return load(self.path)
 
 
-def run_and_network(run: str | Path | Run | Trained) -> tuple[RunDirectory, Trained]:
-    """A run and its trained network, from either. Raises RunError where there is no run."""
+def path_of(run: str | Path | Run | Trained) -> Path:
+    """The folder or checkpoint of any of these. Raises RunError for a network that was loaded from no run."""
+    if isinstance(run, Run):
+        return run.path
     if not isinstance(run, Trained):
-        opened = open_run(run.path if isinstance(run, Run) else Path(run))
-        return opened, load(opened.path)
+        return Path(run)
     if run.run is None:
         got, remedy = "a network that was loaded from no run", 'give the run: "runs/NAME"'
         raise RunError("run", got, "a run, or what striate.load gives of one", remedy)
-    return open_run(run.run), run
+    return run.run
+
+
+def run_and_network(run: str | Path | Run | Trained) -> tuple[RunDirectory, Trained]:
+    """A run and its trained network, from either. Raises RunError where there is no run."""
+    opened = open_run(path_of(run))
+    return opened, run if isinstance(run, Trained) else load(opened.path)
 
 
 TRAININGS = RLock()

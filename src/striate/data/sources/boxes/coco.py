@@ -223,7 +223,7 @@ def _box(tree: Tree, file: str, number: int, entry: Any, categories: Mapping[Any
     try:
         label = categories[entry["category_id"]]
         if "bbox" in entry:
-            x, y, width, height = (value + 0.0 for value in entry["bbox"])  # a text is no number
+            x, y, width, height = (value + 0.0 for value in entry["bbox"])  # raises TypeError for a string
             edges = (x, y, x + width, y + height)
         else:
             edges = around([value + 0.0 for part in entry["segmentation"] for value in part])

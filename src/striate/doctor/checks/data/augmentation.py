@@ -260,7 +260,7 @@ def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
     white, smooth = _with_neighbor(x), _with_neighbor(plain)
     # Else it is the scale of validation that differs, not noise that hides all: that leaves no value like its neighbor.
     noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
-    # Clamped to the range of images, noise is no larger than they are.
+    # Where noise is clamped to the range of the images, it is no larger than they are.
     clamped = abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2
     if x.shape[1:] == plain.shape[1:] and (noisy or clamped):
         return (

@@ -57,7 +57,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _is_probe(evidence: Evidence) -> bool:
-    """Whether all that is trained is one layer, as to see what the features of another network tell of a few labels."""
+    """Whether one layer alone is trained, as in a linear probe of the features of a network."""
     return sum(parameter.ndim > 1 for parameter in evidence.setup.model.parameters()) == 1
 
 
