@@ -5,8 +5,8 @@ Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant
 one fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2
-test (the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, with which
-the checks were mended; `all` leaves them out. `published`: benchmarks/doctor_published, the fault lists
+test (the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, the newest
+sets with which the checks were mended; `all` leaves them out. `published`: benchmarks/doctor_published, the fault lists
 that five tools for Keras published, translated; `lists` names the items that a fault stands for, and a table counts
 them by list. An edit of the family `healthy` plants nothing. Each script is examined by `striate doctor` in a process
 of its own; where nothing is found and the script trains in other loops too, these are examined as it says, with
