@@ -12,6 +12,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from made_data import blobs, line, made_dataset, squares, stripes
+from striate.api import baselines
 from striate.data.dataset import Split
 from striate.errors import ConfigError, DataError
 from striate.evaluation.baselines import fit_baselines, refuse_network_fields
@@ -284,3 +285,12 @@ def test_fields_of_networks_are_refused():
     for name in ("optim.lr", "task.loss", "model.name", "batch", "augment.flip"):
         with pytest.raises(ConfigError, match=f"leave out --{name}"):
             refuse_network_fields({"seed": 0, name: "x"})
+
+
+def test_data_in_memory_have_the_baselines_that_training_would_show():
+    data = blobs()
+    inputs = np.concatenate([split.inputs for split in data.splits.values()])
+    targets = np.concatenate([split.targets for split in data.splits.values()])
+    found = {baseline.name: baseline for baseline in baselines((inputs, targets))}
+    assert found["logistic regression"].metrics["accuracy"] == 1.0
+    assert "array(" not in repr(found["logistic regression"])

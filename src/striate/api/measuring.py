@@ -202,7 +202,7 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
 
 
 def baselines(
-    data: str | Path | None = None,
+    data: Data = None,
     *,
     size: int | tuple[int, int] | str | None = None,
     config: ConfigSource = None,
@@ -219,7 +219,7 @@ def baselines(
 
 
 def data_baselines(
-    data: str | Path | None,
+    data: Data,
     *,
     size: int | tuple[int, int] | str | None,
     config: ConfigSource,
@@ -231,8 +231,8 @@ def data_baselines(
 
     say = announce or (lambda _: None)
     refuse_network_fields(fields)
-    source = None if data is None else str(data)
-    merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
+    with given_data(data, announce) as source:
+        merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
     task = make_task(read, merged.task)
     if not task.classes and merged.task.class_weights == "balanced":
         raise ConfigError(

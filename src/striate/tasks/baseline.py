@@ -38,7 +38,7 @@ class Baseline:
     seconds: float
     metrics: dict[str, Any]
     note: str
-    decoded: NDArray[Any]
+    decoded: NDArray[Any] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The baseline as one JSON object of plain values, its metrics beside its name, without predictions."""
