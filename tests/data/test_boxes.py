@@ -205,6 +205,11 @@ def _with_an_entry_that_is_none(folder: Path) -> tuple[str, ...]:
     return (*_with_changed(folder, lambda document: document["annotations"].insert(0, 5)), "no object")
 
 
+def _with_a_list_for_an_image(folder: Path) -> tuple[str, ...]:
+    named = _with_changed(folder, lambda document: document["annotations"][0].update(image_id=[1]))
+    return (*named, "image_id [1]")
+
+
 def _with_one_name_twice(folder: Path) -> tuple[str, ...]:
     _with_changed(folder, lambda document: document["categories"][1].update(name=CLASSES[0]))
     return ("instances_train.json", "categories 7 and 8", "disk")
@@ -243,6 +248,7 @@ def _with_an_entity(folder: Path) -> tuple[str, ...]:
         _with_a_class_below_zero,
         _with_texts_for_numbers,
         _with_an_entry_that_is_none,
+        _with_a_list_for_an_image,
         _with_one_name_twice,
         _without_its_image,
         _with_an_entity,

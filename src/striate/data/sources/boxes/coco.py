@@ -194,6 +194,16 @@ def load_coco(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
     keys = ("images", "annotations", "categories")
     if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in keys):
         raise damaged(tree, file, None, "no lists images, annotations and categories", "the form of COCO")
+    for key, name in (
+        ("images", "id"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+        ("categories", "id"),
+    ):
+        for number, entry in enumerate(document[key]):
+            if isinstance(entry, dict) and isinstance(entry.get(name), list | dict):
+                got = f"{key}[{number}] with {name} {str(entry[name])[:80]}"
+                raise damaged(tree, file, None, got, "a number or a name")
     return document
 
 
