@@ -18,6 +18,7 @@ from striate.tasks.show import CHART_DPI, Images, Row, ranked_pictures, share_ce
 from striate.visualize.box_pictures import DrawnBox, boxes_figure, draw_precision_recall, drawn_picture
 from striate.visualize.canvas import figure_of, of_split, save_figure
 from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.themed_svg import themed_svg
 from striate.wording import number, percent
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def detection_pictures(
     figure = figure_of(lambda axes: draw_precision_recall(axes, RECALLS, known), 5.0, 3.6, title)
     path = save_figure(figure, folder / "precision_recall.png", CHART_DPI)
     of = f"{title}. Precision at each recall, at IoU 0.5; the area under a line is the AP50 of its class."
-    return (*pictures, Picture("Precision and recall", of, path, "samples"))
+    return (*pictures, Picture("Precision and recall", of, path, "samples", (themed_svg(figure, of),)))
 
 
 def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tuple[list[DrawnBox], list[DrawnBox]]:
