@@ -30,6 +30,9 @@ _EXPLAINED, _GAIN = 0.2, 0.2
 _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
 """Of such targets R² may be higher, and is less than it should be; then the error is so many times less."""
 
+_SAME = 0.1
+"""Standard deviations that standardizing moves targets by which are standardized already."""
+
 _QUANTILES_LESS = 0.75
 """Of the loss in deviations, that is left with standardized targets."""
 
@@ -48,8 +51,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if evidence.target_scale is not None:
         y = evidence.target_scale.of(y)
     size, reached = root_mean_square(y), root_mean_square(outputs)
-    if not size >= _FAR * max(reached, 1e-12):
-        return
+    if not size >= _FAR * max(reached, 1e-12) or root_mean_square(_to_standard(y)(y) - y) < _SAME:
+        return  # of outputs that are all 0, any targets are that far
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
     if own is None or own >= (_COPES if size < _HUGE else _GOOD) or _breaks_at_once(evidence.trial.losses):
         return
