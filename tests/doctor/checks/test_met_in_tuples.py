@@ -1,10 +1,13 @@
-"""Batches that a loop takes in the call itself, out of arrays, tuples and dictionaries: faults that were met in scripts,
+"""Batches that a loop takes in the call itself, out of arrays and dictionaries: faults that were met in scripts,
 and their healthy twins."""
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_met_in_second_heads import asked_or_silent, stepped
@@ -13,6 +16,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.script.drawn_batches import Drawing, drawing
+
+X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
+Y = X.sum(1)
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
@@ -31,3 +38,36 @@ def test_standardized_targets_have_no_wrong_scale(scale: float) -> None:
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "step": step}
     said = asked_or_silent(TARGET_SCALE, model, DataLoader(TensorDataset(x, y), 32), **options)
     assert [one.code for one in said] == ["data.target-scale"] * (scale > 1)
+
+
+def drawn(text: str, names: dict[str, Any], running: frozenset[str] = frozenset()) -> Drawing | None:
+    """What a loop draws, whose variables have these values."""
+    (loop,) = ast.parse(text).body
+    assert isinstance(loop, ast.For)
+    return drawing(
+        loop, {"torch": torch, "np": np, "X": X, "Y": Y, "order": np.random.permutation(96)} | names, running
+    )
+
+
+OF_ARRAYS = """
+for start in range(0, 96, 32):
+    rows = order[start : start + 32]
+    total += self.train_on_batch(x[rows], y[rows]) * len(rows)
+"""
+
+
+@pytest.mark.parametrize("kind", ["array", "memory map"])
+def test_rows_of_arrays_that_a_method_of_the_scripts_own_is_given(kind: str, tmp_path: Path) -> None:
+    x: Any = X.numpy()
+    if kind == "memory map":
+        x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(96, 8))
+        x[:] = X.numpy()
+    names = {"x": x, "y": Y.numpy(), "total": 0.0, "self": object()}
+    found = drawn(OF_ARRAYS, names, frozenset({"train_on_batch"}))
+    assert found is not None
+    place, _, draw, loop = found
+    one, other = draw(), draw()
+    assert [part.shape for part in (*one, *other)] == [(32, 8), (32,)] * 2
+    assert torch.allclose(one[0].sum(1), one[1])
+    assert not torch.equal(one[0], other[0])
+    assert ast.unparse(loop.body[place]).count(".numpy(force=True)") == 2  # the method is given arrays, as before

@@ -314,7 +314,7 @@ def _taken_before(
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
     calls = [call for call in calls if called(call) in running or _of_network(call.func, names)]
-    given = any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for call in calls for part in call.args)
+    given = any(_is_taken(part) for call in calls for part in call.args)
     if not given and not (taking.found and number_batches(loop, names)):
         return None
     taken = list[ast.stmt]()
@@ -337,9 +337,13 @@ class _Taking(ast.NodeTransformer):
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         whole = value_of(node.value, self.names)
         sliced = isinstance(node.slice, ast.Name | ast.Slice)
-        if not sliced or not isinstance(node.ctx, ast.Load) or not _is_plain_tensor(whole) or len(whole) < _FEW:
+        if not sliced or not isinstance(node.ctx, ast.Load) or not _is_rows(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
-        return ast.copy_location(self._named(node, 1)[0], node)
+        if not isinstance(whole, np.ndarray):
+            return ast.copy_location(self._named(node, 1)[0], node)
+        tensor = ast.parse(f"__import__('torch').as_tensor({ast.unparse(node)})", mode="eval").body
+        (name,) = self._named(tensor, 1)  # batches are tensors
+        return ast.copy_location(ast.parse(f"{ast.unparse(name)}.numpy(force=True)", mode="eval").body, node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if _of_network(node.func, self.names) or called(node) in self.running:
@@ -400,11 +404,16 @@ def _uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
 
 
 def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an argument is a tensor, or taken out of one."""
-    if isinstance(node, ast.Name) and node.id.startswith(_TAKEN):
+    """Whether an argument is a tensor or an array of NumPy, or taken out of one."""
+    if _is_taken(node):
         return True
     value = value_of(node.value if isinstance(node, ast.Subscript) else node, names)
-    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_plain_tensor(value)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_rows(value)
+
+
+def _is_taken(node: ast.expr) -> bool:
+    """Whether it stands for what was taken out of a tensor or an array."""
+    return any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for part in ast.walk(node))
 
 
 def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
@@ -429,6 +438,11 @@ def is_batch(value: Any) -> bool:
     """A tuple with names, of nothing but tensors of one length."""
     tensors = value if isinstance(value, tuple) and hasattr(value, "_fields") else ()
     return len(tensors) > 1 and all(map(_is_plain_tensor, tensors)) and len({len(part) for part in tensors}) == 1
+
+
+def _is_rows(value: Any) -> bool:
+    array = isinstance(value, np.ndarray) and value.ndim > 0 and value.dtype.kind in "biuf"
+    return array or _is_plain_tensor(value)
 
 
 def _is_plain_tensor(value: Any) -> bool:
