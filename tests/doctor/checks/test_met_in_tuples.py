@@ -44,9 +44,7 @@ def drawn(text: str, names: dict[str, Any], running: frozenset[str] = frozenset(
     """What a loop draws, whose variables have these values."""
     (loop,) = ast.parse(text).body
     assert isinstance(loop, ast.For)
-    return drawing(
-        loop, {"torch": torch, "np": np, "X": X, "Y": Y, "order": np.random.permutation(96)} | names, running
-    )
+    return drawing(loop, {"torch": torch, "np": np, "X": X, "Y": Y, "order": np.random.permutation(96)} | names, running)
 
 
 OF_ARRAYS = """
@@ -71,3 +69,31 @@ def test_rows_of_arrays_that_a_method_of_the_scripts_own_is_given(kind: str, tmp
     assert torch.allclose(one[0].sum(1), one[1])
     assert not torch.equal(one[0], other[0])
     assert ast.unparse(loop.body[place]).count(".numpy(force=True)") == 2  # the method is given arrays, as before
+
+
+class Trainer:
+    """It is no network, and has two."""
+
+    def __init__(self) -> None:
+        self.master = nn.Linear(8, 1)
+        self.worker = nn.Linear(8, 1)
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return functional.mse_loss(self.predict(x), y)
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.worker(x)[:, 0]
+
+    def centered(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize("method", ["loss", "centered"])
+def test_rows_that_a_method_of_what_holds_a_network_is_given(method: str) -> None:
+    text = f"for rows in torch.randperm(96).split(32):\n    loss = trainer.{method}(X[rows], Y[rows])"
+    found = drawn(text, {"trainer": Trainer()})
+    assert (found is not None) == (method == "loss")
+    if found is not None:
+        one = found[2]()
+        assert [part.shape for part in one] == [(32, 8), (32,)]
+        assert torch.allclose(one[0].sum(1), one[1])

@@ -422,16 +422,28 @@ def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 
 def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an expression is a network with parameters, or a method of the user's of one, or a function of the
-    user's that has one by a name of its own: `loss_of(x, y)`."""
+    """Whether an expression is a network with parameters, or a method of the user's of one, or of an object that uses
+    one, `trainer.loss(x, y)`, or a function of the user's that has one by a name of its own: `loss_of(x, y)`."""
     value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
-    if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
-        value = value.__self__
     known = [value]
+    if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
+        known = [value.__self__, *_used_by(value)]
     if isinstance(value, types.FunctionType) and written_by_user(value.__module__):
         closure = inspect.getclosurevars(value)
         known = [*closure.nonlocals.values(), *closure.globals.values()]
     return any(isinstance(one, torch.nn.Module) and any(True for _ in one.parameters()) for one in known)
+
+
+def _used_by(method: types.MethodType) -> list[Any]:
+    """What the attributes are worth that a method, and those of the same object that it calls, may ask for."""
+    owner, found = method.__self__, dict[str, Any]()
+    waiting: list[Any] = [method.__func__]
+    while waiting:
+        code = getattr(waiting.pop(), "__code__", None)
+        for name in (global_names(code) if code is not None else set[str]()) - found.keys():
+            found[name] = getattr(owner, "__dict__", {}).get(name)
+            waiting.append(getattr(type(owner), name, None))
+    return list(found.values())
 
 
 def is_batch(value: Any) -> bool:
