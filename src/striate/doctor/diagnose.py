@@ -98,8 +98,10 @@ def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: s
         try:
             found += check.run(evidence)
             looked += check.codes
-        except (NoEvidence, DataError) as reason:  # there are no batches to look at
+        except NoEvidence as reason:
             skipped |= dict.fromkeys(check.codes, str(reason))
+        except DataError:  # there are no batches to look at
+            skipped |= dict.fromkeys(check.codes, why)
     skipped["data, loss, model, optim, eval, fit and speed"] = why
     firsts = {finding.code: in_python_names(finding, model) for finding in found[::-1]}
     roots, follows = sort_out(list(firsts.values()))

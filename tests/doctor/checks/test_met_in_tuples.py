@@ -16,7 +16,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.diagnose import examine_code
 from striate.doctor.script.drawn_batches import Drawing, drawing
+from striate.doctor.setup.script_source import ScriptSource
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
 Y = X.sum(1)
@@ -44,7 +46,9 @@ def drawn(text: str, names: dict[str, Any], running: frozenset[str] = frozenset(
     """What a loop draws, whose variables have these values."""
     (loop,) = ast.parse(text).body
     assert isinstance(loop, ast.For)
-    return drawing(loop, {"torch": torch, "np": np, "X": X, "Y": Y, "order": np.random.permutation(96)} | names, running)
+    return drawing(
+        loop, {"torch": torch, "np": np, "X": X, "Y": Y, "order": np.random.permutation(96)} | names, running
+    )
 
 
 OF_ARRAYS = """
@@ -97,3 +101,12 @@ def test_rows_that_a_method_of_what_holds_a_network_is_given(method: str) -> Non
         one = found[2]()
         assert [part.shape for part in one] == [(32, 8), (32,)]
         assert torch.allclose(one[0].sum(1), one[1])
+
+
+def test_why_the_code_alone_is_read() -> None:
+    """Not that a loader without batches was given, which nobody has."""
+    place = "script.py", 1, 2
+    source = ScriptSource({"script.py": ast.parse("for x in y:\n    pass")}, {}, place, None)
+    skipped = examine_code(source, nn.Linear(2, 1), "no batches are found").skipped
+    assert "no batches are found" in skipped.values()
+    assert not [why for why in skipped.values() if "drop_last" in why]
