@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.diagnose import examine_code
 from striate.doctor.script.drawn_batches import Drawing, drawing
+from striate.doctor.script.iterated_loop import taken_in_groups
 from striate.doctor.setup.script_source import ScriptSource
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
@@ -110,3 +111,11 @@ def test_why_the_code_alone_is_read() -> None:
     skipped = examine_code(source, nn.Linear(2, 1), "no batches are found").skipped
     assert "no batches are found" in skipped.values()
     assert not [why for why in skipped.values() if "drop_last" in why]
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_part_of_a_list_of_samples_is_no_group_of_batches(sample: bool) -> None:
+    listed = [(x, y) for x, y in zip(X, Y, strict=True)] if sample else [(X, Y)] * 9
+    (loop,) = ast.parse("for i in range(0, 96, 32):\n    x, y = zip(*listed[i : i + 32])").body
+    assert isinstance(loop, ast.For)
+    assert (taken_in_groups(loop, {"listed": listed}) is None) == sample

@@ -22,8 +22,10 @@ from striate.doctor.script.loop_syntax import (
 )
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
 from striate.doctor.setup.script_source import called, receiver_of
+from striate.observe.tensors import tensors_in
 
 _BESIDE = "__striate_beside_"
+_KINDS = (list, tuple, dict)
 
 
 def gone_over_together(
@@ -104,11 +106,21 @@ def taken_in_groups(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[A
     for node in (node for statement in loop.body for node in walk(statement)):
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             batches = value_of(node.value, names)
-            if are_batches(batches) and isinstance(batches, list) and isinstance(batches[0], list | tuple | dict):
+            if not are_batches(batches) or not isinstance(batches, list) or not isinstance(batches[0], _KINDS):
+                continue
+            if not _is_sample(batches[0]):
                 group = _Group(ast.unparse(node))
                 counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
                 return batches, [*counted, *(group.visit(copy.deepcopy(part)) for part in loop.body)]
     return None
+
+
+def _is_sample(batch: Any) -> bool:
+    """Whether a target is a single number: `samples[i : i + 32]` is a batch then, not a group of some."""
+    held = batch.values() if isinstance(batch, dict) else batch
+    return any(isinstance(part, int | float | np.number) for part in held) or any(
+        not tensor.ndim for tensor in tensors_in(batch)
+    )
 
 
 class _Group(ast.NodeTransformer):
