@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.diagnose import examine_code
-from striate.doctor.script.drawn_batches import Drawing, drawing
+from striate.doctor.script.drawn_batches import Drawing, drawing, draws_for_parts
 from striate.doctor.script.iterated_loop import taken_in_groups
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -104,6 +104,36 @@ def test_rows_that_a_method_of_what_holds_a_network_is_given(method: str) -> Non
         assert torch.allclose(one[0].sum(1), one[1])
 
 
+def get_batch(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.randint(len(x), (16,))
+    return x[rows], y[rows]
+
+
+class Scored(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.layer(x)[:, 0]
+        return out, functional.mse_loss(out, y)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_batches_drawn_out_of_what_stays_the_same(fixed: bool) -> None:
+    """For each part of a step anew; not what the loop has made before."""
+    text = "for it in range(9):\n    for part in range(2):\n        out, loss = model(*get_batch(X, Y))"
+    text += "" if fixed else "\n        X = X + 1"
+    found = drawn(text, {"model": Scored(), "get_batch": get_batch})
+    assert (found is not None) == fixed
+    if found is not None:
+        _, chosen, draw, loop = found
+        one = draw()
+        assert torch.allclose(one[0].sum(1), one[1])
+        assert not torch.equal(one[0], draw()[0])
+        assert draws_for_parts(loop, chosen)
+
+
 def test_why_the_code_alone_is_read() -> None:
     """Not that a loader without batches was given, which nobody has."""
     place = "script.py", 1, 2
@@ -119,3 +149,29 @@ def test_part_of_a_list_of_samples_is_no_group_of_batches(sample: bool) -> None:
     (loop,) = ast.parse("for i in range(0, 96, 32):\n    x, y = zip(*listed[i : i + 32])").body
     assert isinstance(loop, ast.For)
     assert (taken_in_groups(loop, {"listed": listed}) is None) == sample
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["model(X[perm[i : i + 32]], Y[perm[i : i + 32]])", "model(x=X[perm[i : i + 32]], y=Y[perm[i : i + 32]])"],
+)
+def test_rows_by_part_of_their_numbers(call: str) -> None:
+    found = drawn(f"for i in range(0, 96, 32):\n    {call}", {"model": Scored(), "i": 0, "perm": torch.randperm(96)})
+    assert found is not None
+    one = found[2]()
+    assert [part.shape for part in one] == [(32, 8), (32,)]
+    assert torch.allclose(one[0].sum(1), one[1])
+
+
+def collated(rows: list[int]) -> dict[str, Tensor]:
+    return {"x": X[rows], "y": Y[rows]}
+
+
+@pytest.mark.parametrize("call", ["model(**collated(rows))", "batch = collated(rows)\n    train_on(batch)"])
+def test_batches_that_are_dictionaries(call: str) -> None:
+    text = f"for i in range(9):\n    rows = np.random.permutation(96)[:16].tolist()\n    {call}"
+    names = {"model": Scored(), "collated": collated, "batch": collated([0]), "rows": [0, 1], "train_on": len}
+    found = drawn(text, names, frozenset({"train_on"}))
+    assert found is not None
+    one: Any = found[2]()
+    assert [part.shape for part in one.values()] == [(16, 8), (16,)]

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from striate.doctor.script.iterated_loop import number_batches, values_of
+from striate.doctor.script.iterated_loop import are_numbers, number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
 from striate.doctor.setup.reached_objects import global_names, written_by_user
 from striate.doctor.setup.script_source import called
+from striate.observe.tensors import tensors_in
 
 DRAWN = 40
 _FEW = 16
@@ -90,7 +91,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     numbers = _numbers_of_samples(loop)  # which are not inputs
     chosen = [name for name in made if _is_plain_tensor(world.get(name)) and name not in numbers]
     whole = not chosen
-    if whole:  # a tuple with names, of which a function draws all tensors
+    if whole:  # a tuple or a dictionary, of which a function draws all tensors
         chosen = [name for name in made if is_batch(world.get(name))][:1]
     if not chosen:
         return None
@@ -100,7 +101,8 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     def draw() -> tuple[torch.Tensor, ...]:
         nonlocal again
         drawn = next(again)
-        if not all(len(drawn[name]) for name in chosen):  # past the end of what `order[i : i + 32]` goes over
+        # Past the end of what `order[i : i + 32]` goes over.
+        if not all(len(part) for name in chosen for part in tensors_in(drawn[name])):
             again = _run(loop, needed, names)
             drawn = next(again)
         return drawn[chosen[0]] if whole else tuple(drawn[name] for name in chosen)
@@ -193,7 +195,10 @@ def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any
 
 def draws_for_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
     """Whether a loop within the body draws these tensors anew, as for each of several backward passes of a step."""
-    inner = (part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For))
+    inner = [part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For)]
+    named = {node.id for part in inner for node in ast.walk(part) if isinstance(node, ast.Name)}
+    if chosen[0].startswith(_TAKEN):  # where it was drawn as the network is called
+        return chosen[0] in named
     stored = (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Assign))
     given = (target for node in stored for target in node.targets if isinstance(target, ast.Tuple))
     return any([ast.unparse(part) for part in target.elts] == chosen for target in given)
@@ -310,11 +315,12 @@ def _taken_before(
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
     network is given nothing of the kind."""
     place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names, running)), 0)
-    taking = _Taking(names, running)
+    made_in = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    taking = _Taking(names, running, made_in)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
     calls = [call for call in calls if called(call) in running or _of_network(call.func, names)]
-    given = any(_is_taken(part) for call in calls for part in call.args)
+    given = any(_is_taken(part) for call in calls for part in (*call.args, *(word.value for word in call.keywords)))
     if not given and not (taking.found and number_batches(loop, names)):
         return None
     taken = list[ast.stmt]()
@@ -330,13 +336,13 @@ class _Taking(ast.NodeTransformer):
     """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each, and what the network is called with where
     a function draws it: `model(*get_batch("train"))`."""
 
-    def __init__(self, names: dict[str, Any], running: frozenset[str]) -> None:
-        self.names, self.running = names, running
+    def __init__(self, names: dict[str, Any], running: frozenset[str], stored: set[str]) -> None:
+        self.names, self.running, self.stored = names, running, stored
         self.found: dict[str, tuple[list[str], ast.expr]] = {}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         whole = value_of(node.value, self.names)
-        sliced = isinstance(node.slice, ast.Name | ast.Slice)
+        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_numbers(value_of(node.slice, self.names))
         if not sliced or not isinstance(node.ctx, ast.Load) or not _is_rows(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
         if not isinstance(whole, np.ndarray):
@@ -348,23 +354,28 @@ class _Taking(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if _of_network(node.func, self.names) or called(node) in self.running:
             node.args = [own for part in node.args for own in self._drawn(part)]
+            for word in node.keywords:
+                word.value = self._drawn(word.value)[0]
         return self.generic_visit(node)
 
     def _drawn(self, part: ast.expr) -> list[ast.expr]:
         call = part.value if isinstance(part, ast.Starred) else part
-        if not isinstance(call, ast.Call) or not self._is_drawing(call):
+        if not isinstance(call, ast.Call) or not self._is_drawing(call, isinstance(part, ast.Starred)):
             return [part]
         value = value_of(call, self.names)
         if isinstance(part, ast.Starred) and isinstance(value, tuple) and all(map(_is_plain_tensor, value)):
             return self._named(call, len(value))
         return self._named(call, 1) if call is part and (_is_plain_tensor(value) or is_batch(value)) else [part]
 
-    def _is_drawing(self, call: ast.Call) -> bool:
-        """Whether a function of the user's makes tensors of none."""
+    def _is_drawing(self, call: ast.Call, several: bool) -> bool:
+        """Whether a function of the user's makes tensors of none; `several` of them also of those that stay the same
+        while the loop runs: `model(*get_batch(train_data))`."""
         function = value_of(call.func, self.names)
-        given = (value_of(node, self.names) for node in ast.walk(call) if isinstance(node, ast.Name))
+        given = {node.id: value_of(node, self.names) for node in ast.walk(call) if isinstance(node, ast.Name)}
+        fixed = torch.nn.Module if several else (torch.nn.Module, torch.Tensor)
+        made = {name for name, value in given.items() if isinstance(value, torch.Tensor) and name in self.stored}
         own = written_by_user(getattr(function, "__module__", None))
-        return own and not any(isinstance(value, torch.Tensor | torch.nn.Module) for value in given)
+        return own and not made and not any(isinstance(value, fixed) for value in given.values())
 
     def _named(self, node: ast.expr, parts: int) -> list[ast.expr]:
         count = sum(len(names) for names, _ in self.found.values())
@@ -404,11 +415,11 @@ def _uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
 
 
 def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an argument is a tensor or an array of NumPy, or taken out of one."""
+    """Whether an argument is a batch, a tensor or an array of NumPy, or taken out of one."""
     if _is_taken(node):
         return True
     value = value_of(node.value if isinstance(node, ast.Subscript) else node, names)
-    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_rows(value)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and (_is_rows(value) or is_batch(value))
 
 
 def _is_taken(node: ast.expr) -> bool:
@@ -447,8 +458,9 @@ def _used_by(method: types.MethodType) -> list[Any]:
 
 
 def is_batch(value: Any) -> bool:
-    """A tuple with names, of nothing but tensors of one length."""
+    """A tuple with names, or a dictionary, of nothing but tensors of one length."""
     tensors = value if isinstance(value, tuple) and hasattr(value, "_fields") else ()
+    tensors = tuple(value.values()) if isinstance(value, dict) else tensors
     return len(tensors) > 1 and all(map(_is_plain_tensor, tensors)) and len({len(part) for part in tensors}) == 1
 
 

@@ -160,7 +160,7 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
     rows = isinstance(values, torch.Tensor | np.ndarray) and values.ndim == 2  # `torch.randperm(n).view(-1, 32)`
     if not isinstance(target, ast.Name) or not (rows or isinstance(values, list | tuple)) or not len(values):
         return 0
-    return len(values) if _are_numbers(values[0]) and _only_takes(loop, target.id) else 0
+    return len(values) if are_numbers(values[0]) and _only_takes(loop, target.id) else 0
 
 
 def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str, Any] | None:
@@ -172,13 +172,13 @@ def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str,
         target, iterator = node.targets[0], node.value.args[0]
         if not isinstance(target, ast.Name) or not isinstance(iterator, ast.Name) or not _only_takes(loop, target.id):
             continue
-        if _are_numbers(names.get(target.id)):
+        if are_numbers(names.get(target.id)):
             batches = batches_behind(names.get(iterator.id))
             return None if batches is None else {iterator.id: _endless(batches)}
     return None
 
 
-def _are_numbers(values: Any) -> bool:
+def are_numbers(values: Any) -> bool:
     """Whether they may be the numbers of a batch's samples: whole ones, one after the other."""
     if isinstance(values, torch.Tensor):
         return values.ndim == 1 and not (values.is_floating_point() or values.dtype == torch.bool)

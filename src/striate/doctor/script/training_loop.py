@@ -141,7 +141,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             slices = passes if isinstance(counted, range) and counted.step > 1 else None  # `range(0, len(x), 32)`
             drawn = Drawn(draw, passes=passes, count=numbers or slices or DRAWN)
             drawn.by_chance = by_chance(made, chosen, names)
-            if draws_for_parts(loop, chosen):
+            if draws_for_parts(made, chosen):
                 drawn.as_written = _with_drawn(found, 0, chosen, drawn, names).step
             return _with_drawn(replace(found, loop=made), place, chosen, drawn, names)
     for found in (*_loops(frames), *_called_in_loops(frames)):
@@ -184,7 +184,8 @@ def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, name
     counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
     if isinstance(loop, ast.For) and number_batches(loop, names):  # only how many there are is asked of them
         names = names | {_NUMBERS: numbers_like(loop, names)}
-        some = ast.parse(f"{_NUMBERS}[:len(__batch__[0])]", mode="eval").body
+        first = "next(iter(__batch__.values()))" if isinstance(drawn.draw(), dict) else "__batch__[0]"
+        some = ast.parse(f"{_NUMBERS}[:len({first})]", mode="eval").body
         numbered = isinstance(loop.target, ast.Tuple)
         value = ast.Tuple([name_of("__number__"), some], ast.Load()) if numbered else some
         counted = [ast.Assign([loop.target], value)]
