@@ -231,7 +231,7 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
         given = [
             part
             for one in getattr(drawn, "args", [])
-            if not isinstance(one, ast.Attribute) or last_name(one.value) != "self"  # a setting, `self.alpha`
+            if not _is_setting(source, one, site.node)
             for part in ast.walk(one)
             if isinstance(part, ast.Name)
         ]
@@ -251,6 +251,18 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"`{site.text.replace('.sample(', '.rsample(')}` keeps the way back (Kingma and Welling 2014)",
         )
         return
+
+
+def _is_setting(source: ScriptSource, given: ast.expr, draw: ast.AST) -> bool:
+    """Whether what a distribution is given is no tensor of the network's: `self.alpha`, `self.hparams.alpha`, or what
+    is a number where it is drawn."""
+    root = given
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if isinstance(given, ast.Attribute) and last_name(root) == "self":
+        return True
+    written = source.last_value(draw, given.id) if isinstance(given, ast.Name) else None
+    return any(isinstance(source.value(one), int | float) for one in (given, written))
 
 
 def _is_number(source: ScriptSource, draw: ast.AST) -> bool:
