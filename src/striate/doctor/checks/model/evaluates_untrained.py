@@ -247,19 +247,31 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _are_kept_anew(source: ScriptSource | None) -> bool:
-    """Whether a variable that holds a module's state is given another one elsewhere, as the best so far; or a method
-    keeps one when it is called."""
+    """Whether a variable that holds a module's state is given another one elsewhere, or in a loop where a condition
+    holds, as the best so far; or a method keeps one when it is called."""
     if source is None:
         return False
     states = {name for name, value in source.names.items() if isinstance(value, dict) and hasattr(value, "_metadata")}
     stores = [(target, value) for node in source.nodes(ast.Assign) for target, value in assigned(node)]
-    named = [target.id for target, _ in stores if isinstance(target, ast.Name)]
-    return any(named.count(name) > 1 for name in states) or any(
+    named = [target for target, _ in stores if isinstance(target, ast.Name) and target.id in states]
+    if len(named) > len({target.id for target in named}) or any(_is_chosen(source, target) for target in named):
+        return True
+    return any(
         isinstance(target, ast.Attribute)
         and any(called(part) == "state_dict" for part in ast.walk(value))
         and getattr(source.function_of(target), "name", "__init__") != "__init__"
         for target, value in stores
     )
+
+
+def _is_chosen(source: ScriptSource, name: ast.Name) -> bool:
+    """Whether a variable is given its value again and again, under a condition; not once, `if ema is None`."""
+    for part in source.around(name):
+        if isinstance(part, ast.For | ast.While | ast.FunctionDef):
+            return False
+        if isinstance(part, ast.If) and ast.unparse(part.test) not in (f"{name.id} is None", f"not {name.id}"):
+            return bool(source.loops_of(part))
+    return False
 
 
 def _show_modules(reached: list[Any]) -> bool:
