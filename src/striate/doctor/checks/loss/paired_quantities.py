@@ -146,12 +146,14 @@ def _given(evidence: Evidence, replica: Replica, batch: Any = None) -> Any:
 
 
 def _losses(evidence: Evidence, pair: Pair) -> list[float]:
-    """The loss of the first batch with the targets in the place of that output, and with those of other samples; not a
-    number alone where the step takes no other outputs than its network's."""
+    """The loss of the first batch with the targets in the place of that output, and with those of other samples, each
+    with a minus where the optimizer maximizes it; not a number alone where the step takes no other outputs than its
+    network's."""
     answers = [pair.target.roll(by, 0) for by in range(_ORDERS + 1)]
+    sign = -1 if evidence.fresh.maximizes else 1
 
     def cost(answer: torch.Tensor) -> float:
-        return loss_of(evidence, lambda number, tensor: answer if number == pair.number else tensor)
+        return sign * loss_of(evidence, lambda number, tensor: answer if number == pair.number else tensor)
 
     try:
         return [cost(answer) for answer in answers]
