@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import _are_kept_anew
@@ -77,3 +78,25 @@ def test_one_of_several_outputs_may_be_asked_for_by_what_is_maximized(maximized:
     train = DataLoader(TensorDataset(x, place, area), 32)
     said = asked_or_silent(SIGN, model, train, optimizer=optimizer, step=step)
     assert [one.code for one in said] == ["loss.sign"] * wrong
+
+
+def _clips(videos: Tensor) -> Tensor:
+    """Of videos (N, 3, 12, 8, 8) all clips of 8 frames."""
+    return videos.unfold(2, 8, 1).movedim((2, -1), (1, 3)).flatten(0, 1).contiguous()
+
+
+@pytest.mark.parametrize(("noise", "shared", "wrong"), [(0.1, True, True), (0.1, False, False), (0.0, True, False)])
+def test_clips_of_one_video_are_on_one_side(noise: float, shared: bool, wrong: bool) -> None:
+    torch.manual_seed(0)
+    videos = torch.rand(40, 3, 1, 8, 8).repeat(1, 1, 12, 1, 1)
+    for frame in range(12):  # a bar moves alike in all of them
+        videos[:, :, frame, :, frame % 8] = 1.0
+    videos += noise * torch.randn_like(videos)
+    clips = _clips(videos)
+    order = torch.randperm(len(clips)) if shared else torch.arange(len(clips))
+    train, val = clips[order[50:]], clips[order[:50]]
+    train = train * torch.empty(len(train), 1, 1, 1, 1).uniform_(0.8, 1.2) + 0.3 * noise * torch.randn_like(train)
+    loaders = [DataLoader(TensorDataset(x, torch.arange(len(x)) % 3), 32, shuffle=x is train) for x in (train, val)]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 64, 3))
+    said = asked_or_silent(WINDOWS_SHARED, model, loaders[0], val=loaders[1])
+    assert [one.code for one in said] == ["data.leak"] * wrong

@@ -1,4 +1,4 @@
-"""`data.leak` of signals: are stretches of validation windows in training windows, too?"""
+"""`data.leak` of signals and clips: are stretches of validation windows in training windows, too?"""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ _EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
 _SAME, _SOME_NOISE = 0.99, -0.3
 """Where less of the signals is noise, they have to be the same."""
 _QUIET = 1e-6
+_CLIP_AXES, _PIXELS, _FEWEST_FRAMES, _MOTION = 5, 64, 6, 3.0
+"""Of a clip: axes of a batch, places that are compared, frames; and the size, in medians of all changes, beyond which a
+change is motion."""
 _VALUES = 20
 """Different ones: of yes and no, as of ingredients, whole stretches agree by chance."""
 
@@ -39,11 +42,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if float(following) > _SOME_NOISE:
         raise NoEvidence("the signals have no noise by which a recording is known again")
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
-    stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST)
+    stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST, val.shape[2] // 2)
     ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
     each, turned = (_most_alike(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
     best, backward = each.amax(0), turned.amax(0)
-    equal = _EQUAL if float(following) <= _NOISE else _SAME
+    clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # what moves in them is bounded: the rest is noise
+    equal = _EQUAL if clips or float(following) <= _NOISE else _SAME
     count = int((best > equal).sum())
     if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
         return  # what is alike backward as well has a form in common, and no moment
@@ -103,7 +107,10 @@ def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 def _rough(x: torch.Tensor) -> torch.Tensor:
-    """(N, channels, time) what is left of signals when they are differenced twice. Raises NoEvidence for others."""
+    """(N, channels, time) what is left of signals when they are differenced twice, or of some places of clips. Raises
+    NoEvidence for others."""
+    if x.ndim == _CLIP_AXES and x.is_floating_point():
+        return _rough_clips(x)
     if not x.is_floating_point() or x.ndim not in (2, 3):
         raise NoEvidence("the inputs are no windows of signals")
     windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // x[0].numel()))].double()
@@ -113,6 +120,23 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
     if windows.shape[2] < 2 * _STRETCH or len(windows) < _FEWEST or not bool(windows.isfinite().all()):
         raise NoEvidence("the windows are too short or too few")
     return windows.diff(n=2, dim=2).float()
+
+
+def _rough_clips(x: torch.Tensor) -> torch.Tensor:
+    """The same of clips (N, channels, frames, height, width) or (N, frames, channels, height, width). A place where
+    something moves counts no more than one where nothing does: what moves alike is no recording's alone, but its noise
+    is."""
+    time = 2 if x.shape[1] <= 4 or x.shape[1] == x.shape[2] else 1
+    clips = x.movedim(time, -1).flatten(1, -2)
+    clips = clips[:, torch.linspace(0, clips.shape[1] - 1, min(_PIXELS, clips.shape[1])).long().unique()]
+    clips = clips[: min(_TRAINING, max(_MOST, _NUMBERS // clips[0].numel()))].double()
+    if clips.shape[2] < _FEWEST_FRAMES or len(clips) < _FEWEST or not bool(clips.isfinite().all()):
+        raise NoEvidence("the clips are too short or too few")
+    changes = clips.diff(n=2, dim=2)
+    usual = float(changes.abs().median())
+    if usual <= _QUIET * float(clips.abs().max()):
+        raise NoEvidence("the clips have no noise by which a recording is known again")
+    return changes.clamp(-_MOTION * usual, _MOTION * usual).float()
 
 
 def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
@@ -131,7 +155,8 @@ WINDOWS_SHARED = Check(
     question="Are windows of validation cut from other stretches than those of training?",
     threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window that "
     f"correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of a training window, "
-    "both differenced twice, and not backward too; only of signals with noise, which is no recording's twice; and not "
+    "both differenced twice, and not backward too, or half of a clip, at some places of its frames; only of signals "
+    "with noise, which is no recording's twice; and not "
     "begin alone, as where what is forecast follows on what was trained on",
     run=_run,
     explains="fit.overfit",
