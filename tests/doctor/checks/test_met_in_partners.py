@@ -28,6 +28,7 @@ from striate.doctor.setup.script_source import ScriptSource
     [
         ("", "self.hparams.alpha, self.hparams.alpha", False),
         ("share = 0.4", "share, share", False),
+        ("share = torch.tensor(0.4)", "share, share", False),
         ("share = self.net(x).exp()", "share, share", True),
     ],
 )

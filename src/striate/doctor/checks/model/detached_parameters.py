@@ -262,6 +262,8 @@ def _is_setting(source: ScriptSource, given: ast.expr, draw: ast.AST) -> bool:
     if isinstance(given, ast.Attribute) and last_name(root) == "self":
         return True
     written = source.last_value(draw, given.id) if isinstance(given, ast.Name) else None
+    if isinstance(written, ast.Call) and called(written) == "tensor" and written.args:
+        written = written.args[0]
     return any(isinstance(source.value(one), int | float) for one in (given, written))
 
 
