@@ -80,7 +80,10 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         if by_hand:  # which may step once in several batches
             passed[0] += 1
             with attached(model):
-                return _stepped_by_hand(model, moved(model, batch), passed[0], optimizer, every)
+                batch = moved(model, batch)
+                value = _stepped_by_hand(model, batch, passed[0], optimizer, every)
+                _end_batch(model, value, batch, passed[0])
+            return value
         optimizer.zero_grad()
         with attached(model):
             batch = moved(model, batch)
@@ -92,6 +95,8 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         optimizer.step()
         for scheduler in each_step:
             scheduler.step()
+        with attached(model):
+            _end_batch(model, given, batch, 0)
         return value.detach()
 
     by_steps = trainer.max_steps > 0 or (trainer.max_epochs or 0) <= 0
@@ -126,6 +131,14 @@ def _moving(trainer: Any) -> Callable[[Any, Any], Any]:
         return batch
 
     return moved
+
+
+def _end_batch(model: Any, given: Any, batch: Any, number: int) -> None:
+    """What a module's own hook does behind a step, as moving an average of the weights."""
+    hook = getattr(model, "on_train_batch_end", None)
+    if hook is not None and _is_own(hook):
+        with suppress(Exception):  # it may read what only a whole training logs
+            hook(given, batch, number)
 
 
 class _Together:
