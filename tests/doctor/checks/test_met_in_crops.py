@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from striate.doctor.checks.data.axes_dealt import _of_scores
 from striate.doctor.script.library_loop import _of_lightning
 
 
@@ -50,3 +51,11 @@ def test_the_hook_behind_a_step_of_lightning_is_a_part_of_it() -> None:
     before = model.teacher.weight.clone()
     loop.step(model, torch.ones(8, 4), torch.optim.SGD(model.student.parameters(), 0.1), None)
     assert not torch.equal(model.teacher.weight, before)
+
+
+def test_scores_of_places_are_no_rows_of_classes() -> None:
+    said = "as if classes were put last", "x.movedim(1, -1).reshape(-1, 4)"
+    assert _of_scores((32, 4, 24, 24), (32 * 24 * 24, 4)) == said
+    assert _of_scores((32, 24, 24, 4), (32 * 24 * 24, 4)) is None
+    assert _of_scores((32, 4, 24, 24), (32, 4, 24 * 24)) is None
+    assert _of_scores((32, 4, 24, 4), (32 * 24 * 4, 4)) is None  # whose last axis may be that of classes

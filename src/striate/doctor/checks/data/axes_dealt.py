@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
@@ -52,6 +53,8 @@ def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
 
 def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
     """Of the scores of each position that a loss is given: it wants the axis of classes second."""
+    if len(given) > 2 and made == (math.prod(given) // given[1], given[1]) and 1 < given[1] != given[-1]:
+        return "as if classes were put last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
     exchanged = len(given) == 3 and made == (given[0], given[2], given[1]) and given[1] != given[2]
     return ("as if classes were put before positions", "x.transpose(1, 2)") if exchanged and min(made) > 1 else None
 
@@ -75,8 +78,8 @@ AXES_DEALT = Check(
     codes=("data.scrambled",),
     question="Are axes exchanged by what exchanges axes?",
     threshold="a `view` or `reshape` of (N, C, H, W) as (N, H, W, C), (N, H * W, C) or (N, H, C * W), the other way "
-    "round, or of (N, T, C) as (N, heads, T, C / heads) or, for a loss, as (N, C, T), without an axis of length 1: by "
-    "definition",
+    "round, or of (N, T, C) as (N, heads, T, C / heads) or, for a loss, as (N, C, T), or of (N, C, …) as (N * …, C), "
+    "without an axis of length 1: by definition",
     run=_run,
-    explains="data.labels-random model.batch-mixing model.sees-future fit.*",
+    explains="data.labels-random data.step-labels model.batch-mixing model.sees-future fit.*",
 )
