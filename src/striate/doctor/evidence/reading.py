@@ -177,13 +177,18 @@ def positions_drawn(loader: Any) -> tuple[Any, set[int]] | None:
         return None
     data = loader.dataset
     try:
-        chosen = _numbers_drawn(loader)
-        while (inner := data.dataset if isinstance(data, Subset) else _changed(data)) is not None:
-            chosen = [int(data.indices[number]) for number in chosen] if isinstance(data, Subset) else chosen
-            data = inner
+        data, chosen = at_bottom(data, _numbers_drawn(loader))
     except Exception:  # a data set of the user's without a length, or of other positions than numbers
         return None
     return data, set(chosen)
+
+
+def at_bottom(data: Any, chosen: list[int]) -> tuple[Any, list[int]]:
+    """The data set that others are made of, and where samples lie in it."""
+    while (inner := data.dataset if isinstance(data, Subset) else _changed(data)) is not None:
+        chosen = [int(data.indices[number]) for number in chosen] if isinstance(data, Subset) else chosen
+        data = inner
+    return data, chosen
 
 
 def _numbers_drawn(loader: DataLoader[Any]) -> list[int]:

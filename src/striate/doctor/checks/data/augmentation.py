@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.as_held import labels_fit_as_held
 from striate.doctor.checks.data.color_orders import colors_exchanged
 from striate.doctor.checks.data.erased import ERASED, erased
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
@@ -127,7 +128,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     if place == "step" and there - _best(evidence.reference) > _GAP:
         return  # it is the loader's samples themselves
-    if alike and are_of_others(plain, given[:_ASKED], labels[:_ASKED]):
+    if alike and are_of_others(plain, given[:_ASKED], labels[:_ASKED]) and not labels_fit_as_held(evidence):
         return  # it is the labels
     yield _finding(
         place,

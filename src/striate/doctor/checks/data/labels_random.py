@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.as_held import labels_fit_as_held
 from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.sources_apart import unrelated_sequences
 from striate.doctor.evidence.answering import need_targets
@@ -142,7 +143,8 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
     torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
     if torn is not None:
-        yield torn
+        if not labels_fit_as_held(evidence):
+            yield torn
         return
     if _better_than_chance(_val(evidence)):
         return
@@ -156,7 +158,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     if said is None:
         return
     network = _network(evidence, graphs is not None, ranked=rows is not None)
-    if network is None:
+    if network is None or labels_fit_as_held(evidence):
         return
     yield LABELS_RANDOM.finding(
         severity="error",
