@@ -37,6 +37,10 @@ class MeanTeacher(nn.Module):
 
     def validation_step(self, batch: Any) -> None: ...
 
+
+class Moved(MeanTeacher):
+    """Moves it by itself."""
+
     @torch.no_grad()
     def on_train_batch_end(self, *_: Any) -> None:
         for slow, fast in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
@@ -44,12 +48,20 @@ class MeanTeacher(nn.Module):
         raise KeyError("train_loss")  # as of metrics that a whole training logs
 
 
-def test_the_hook_behind_a_step_of_lightning_is_a_part_of_it() -> None:
-    model = MeanTeacher()
+class Mover:
+    """As a callback that moves it."""
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        assert trainer.max_epochs == 3
+        Moved.on_train_batch_end(module)
+
+
+@pytest.mark.parametrize(("model", "callbacks"), [(Moved(), []), (MeanTeacher(), [Mover()])])
+def test_the_hook_behind_a_step_of_lightning_is_a_part_of_it(model: MeanTeacher, callbacks: list[Any]) -> None:
     given: dict[str, Any] = {
         "lightning_module": model, "gradient_clip_val": None, "gradient_clip_algorithm": "norm", "datamodule": None,
         "lr_scheduler_configs": [], "max_steps": -1, "max_epochs": 3, "accumulate_grad_batches": 1,
-        "train_dataloader": [torch.ones(8, 4)], "val_dataloaders": None,
+        "train_dataloader": [torch.ones(8, 4)], "val_dataloaders": None, "callbacks": callbacks,
     }  # fmt: skip
     loop, _ = _of_lightning(SimpleNamespace(**given))
     before = model.teacher.weight.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import math
@@ -10,6 +11,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -69,7 +71,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     )
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
     every = [found.scheduler for found in schedules]
-    attached, moved = _attaching(trainer), _moving(trainer)
+    attached, moved, ended = _attaching(trainer), _moving(trainer), _ending(trainer)
     passed = [0]
 
     def evaluate(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
             with attached(model):
                 batch = moved(model, batch)
                 value = _stepped_by_hand(model, batch, passed[0], optimizer, every)
-                _end_batch(model, value, batch, passed[0])
+                ended(model, value, batch, passed[0])
             return value
         optimizer.zero_grad()
         with attached(model):
@@ -96,7 +98,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         for scheduler in each_step:
             scheduler.step()
         with attached(model):
-            _end_batch(model, given, batch, 0)
+            ended(model, given, batch, 0)
         return value.detach()
 
     by_steps = trainer.max_steps > 0 or (trainer.max_epochs or 0) <= 0
@@ -133,12 +135,28 @@ def _moving(trainer: Any) -> Callable[[Any, Any], Any]:
     return moved
 
 
-def _end_batch(model: Any, given: Any, batch: Any, number: int) -> None:
-    """What a module's own hook does behind a step, as moving an average of the weights."""
-    hook = getattr(model, "on_train_batch_end", None)
-    if hook is not None and _is_own(hook):
-        with suppress(Exception):  # it may read what only a whole training logs
-            hook(given, batch, number)
+def _ending(trainer: Any) -> Callable[[Any, Any, Any, int], None]:
+    """What the user's callbacks and a module's own hook do behind a step, as moving an average of the weights; each
+    copy of the module has copies of the callbacks. As `_attaching`, the step holds this and not the trainer."""
+    name = "on_train_batch_end"
+    found = [one for one in getattr(trainer, "callbacks", None) or () if _is_own(getattr(one, name))]
+    copies: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+    def ended(model: Any, given: Any, batch: Any, number: int) -> None:
+        if model not in copies:
+            copies[model] = []
+            for callback in found:
+                with suppress(Exception):
+                    copies[model].append(copy.deepcopy(callback))
+        for callback in copies[model]:
+            with suppress(Exception):  # it may read what only a whole training logs
+                getattr(callback, name)(trainer, model, given, batch, number)
+        hook = getattr(model, name, None)
+        if hook is not None and _is_own(hook):
+            with suppress(Exception):
+                hook(given, batch, number)
+
+    return ended
 
 
 class _Together:
