@@ -11,6 +11,8 @@ from checks.asked import digits
 from torch import nn
 
 import striate
+from striate.doctor import diagnose
+from striate.machine.load import Load
 
 CLOCKED = ("clock", "trial", "evidence", "predictions", "reading")
 
@@ -53,3 +55,19 @@ def test_what_is_still_at_chance_is_trained_longer() -> None:
     learned = striate.diagnose(model, digits(), loss=nn.CrossEntropyLoss(), optimizer=quick, budget_seconds=60)
     assert "after 160 steps" in learned.learning.text
     assert found.findings or "after 960 steps" in found.learning.text
+
+
+def test_steps_take_no_cores_that_others_compute_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnose, "maybe_busy", lambda: True)
+    seen = []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        for taken in (0.2, 0.9, 3.9):
+            monkeypatch.setattr(diagnose, "current_load", lambda taken=taken: Load(4, taken, 0.1))
+            with diagnose._threads_to_spare():
+                seen.append(torch.get_num_threads())
+            assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [4, 3, 1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -34,6 +35,7 @@ from striate.doctor.setup.training_setup import (
     usual_step,
 )
 from striate.errors import DataError, ModelError, StriateError, UsageError, one_line
+from striate.machine.load import current_load, maybe_busy
 from striate.machine.memory import ran_out
 from striate.records import Finding
 
@@ -72,8 +74,21 @@ def diagnose(
 def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
     """The same of a setup that is made."""
     clock = Clock(float(budget_seconds))
-    with state_preserved(setup):
+    with state_preserved(setup), _threads_to_spare():
         return examine(setup, clock)
+
+
+@contextmanager
+def _threads_to_spare() -> Iterator[None]:
+    """No more threads than other processes leave cores: those that wait for one another's cores make a step of a small
+    network ten times as long."""
+    before = torch.get_num_threads()
+    if before > 1 and maybe_busy() and (load := current_load()).busy:
+        torch.set_num_threads(max(1, min(before, load.cores - round(load.taken))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def examine_rewards(source: ScriptSource) -> Diagnosis:
