@@ -18,7 +18,7 @@ from striate.cli.main import main
 from striate.data.dataset import Preparation
 from striate.data.media.image import image_medium
 from striate.data.normalize import Normalization
-from striate.errors import UsageError
+from striate.errors import DataError, UsageError
 from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained
 
@@ -232,5 +232,27 @@ def test_rows_of_a_table_are_predicted(of_tables: Trained, tmp_path: Path, capsy
     (tmp_path / "rows.csv").write_text("light;size\n-5;1\n5;1\n")
     for file in ("rows.npz", "rows.csv"):
         assert [line["label"] for line in lines_of(capsys, str(tmp_path / file))[1]] == list(CLASSES)
-    (tmp_path / "rows.csv").write_text("-5,1,dark\n")
-    assert lines_of(capsys, str(tmp_path / "rows.csv"))[0] == 2
+    with pytest.raises(DataError, match="give an array of exactly this shape"):
+        of_tables.predict([5.0, 1.0])
+
+
+def test_a_bad_table_and_a_picture_are_errors_among_predictions(of_tables: Trained, own_folder: Path, capsys) -> None:
+    tables = {"right": "-5,1", "word": "light,size\n5,1\n5,x", "empty": "5,1\n5,", "wide": "-5,1,dark", "short": "5"}
+    for name, text in tables.items():
+        Path(f"{name}.csv").write_text(f"{text}\n")
+    Path("a.png").touch()
+    Path("a.npz").touch()
+    code, lines = lines_of(capsys, "right.csv", "word.csv", "empty.csv", "wide.csv", "short.csv", "a.png", "a.npz")
+    assert (code, lines[0]["path"], lines[0]["label"]) == (1, "right.csv#0", "dark")
+    assert [line["path"] for line in lines[1:]] == ["word.csv", "empty.csv", "wide.csv", "short.csv", "a.png", "a.npz"]
+    expected = [
+        "line 3: 'x' in the column size;",
+        "line 2: '' in the column 2;",
+        "line 1: 3 fields;",
+        "line 1: 1 field;",
+    ]
+    for line, begin in zip(lines[1:], [*expected, "an image, sound", ""], strict=True):
+        assert line["error"].startswith(begin)
+    for name, remedy in (("word", "correct it"), ("wide", "leave out other columns"), ("short", "add the columns")):
+        assert main(["predict", "run", f"{name}.csv"]) == 2
+        assert f"remedy:   {remedy}" in capsys.readouterr().err

@@ -48,16 +48,16 @@ class FileAnswers:
     """The predictions for `files`, in their order; each is computed during the iteration.
 
     `ignored`: number of other files in the folders, which are not pictures by their suffix. While the network computes,
-    threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: samples of an .npz or a
-    table by their name among the files. With a `tile` (pixels), each file is computed in such parts; with `every`
-    (seconds), there is a prediction for each window of a file that lasts.
+    threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: by their name among the
+    files, samples of an .npz or a table, and what was given and is refused. With a `tile` (pixels), each file is
+    computed in such parts; with `every` (seconds), there is a prediction for each window of a file that lasts.
     """
 
     trained: Trained
     files: tuple[str, ...]
     ignored: int
     answering: Predictor
-    rows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rows: Mapping[str, ReadInput] = field(default_factory=dict)
     tile: int | None = None
     every: float | None = None
 
@@ -88,6 +88,8 @@ class FileAnswers:
 
     def _in_tiles(self, file: str) -> FileAnswer:
         assert self.tile is not None
+        if file in self.rows:
+            return FileAnswer(as_text(file), None, self.rows[file].error)
         try:
             return FileAnswer(as_text(file), self.trained.predict_tiled(Path(file), self.tile), None)
         except Unreadable as error:
@@ -95,6 +97,9 @@ class FileAnswers:
 
     def _in_windows(self, file: str, every: float) -> Iterator[FileAnswer]:
         name = as_text(file)
+        if file in self.rows:
+            yield FileAnswer(name, None, self.rows[file].error)
+            return
         windows = self.trained.windows(Path(file), name, every)
         try:
             while part := list(islice(windows, _batch(self.trained))):
@@ -126,7 +131,7 @@ def answer_files(
 ) -> FileAnswers:
     """Predictions for image files, for the images in folders, at any depth, for samples of named data sets
     (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
-    out. A path that does not exist has an error among predictions for others.
+    out. A path that does not exist, or cannot be read, has an error among predictions for others.
 
     They are computed as the run's own figures were; for thousands of images that is compared with plain fp32 first, and
     another backend chosen where it does not agree or the run had too few samples to choose one; unless `plan` is
@@ -137,6 +142,7 @@ def answer_files(
     require_asked(plan, "plan")
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     files, ignored, rows = _list(paths, trained.preparation)
+    samples = [file for file in files if file in rows and rows[file].error is None]
     if not files:
         medium = medium_of(trained.preparation.kind)
         raise DataError(
@@ -146,26 +152,21 @@ def answer_files(
             "give the files by name, or another folder",
         )
     if every is not None:
-        if not medium_of(trained.preparation.kind).lasting or rows:
-            got = f"a run of {medium_of(trained.preparation.kind).many}" if not rows else next(iter(rows))
+        if not medium_of(trained.preparation.kind).lasting or samples:
+            got = samples[0] if samples else f"a run of {medium_of(trained.preparation.kind).many}"
             raise UsageError("--every", got, "files that last: sounds", "leave out --every")
-        return FileAnswers(trained, files, ignored, plain_predictor(trained.module), every=every)
+        return FileAnswers(trained, files, ignored, plain_predictor(trained.module), rows, every=every)
     with allocator_policy(usual_policy()):
         if tile is not None:
             _ = trained.reach  # refuses a task without places before the first file
             answering = plain_predictor(trained.module, "tiles are computed plainly")
-            return FileAnswers(trained, _only_files(files, rows), ignored, answering, {}, tile)
+            samples += [file for file in files if file not in rows and _is_sample(file)]
+            if samples:
+                raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")
+            return FileAnswers(trained, files, ignored, answering, rows, tile)
         spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
         answering = trained.planned(spread, len(files), batch=batch, asked=plan, written=written)
     return FileAnswers(trained, files, ignored, answering, rows)
-
-
-def _only_files(files: tuple[str, ...], rows: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The files, if none is a sample of a data set. Raises UsageError."""
-    samples = [file for file in files if file in rows or _is_sample(file)]
-    if samples:
-        raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")
-    return files
 
 
 def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
@@ -177,47 +178,54 @@ def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
     return None
 
 
-def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, np.ndarray]]:
-    """Samples as they are named, and the files of `list_inputs`, in order; how many files were ignored; and the samples
-    that files of many hold."""
+def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, ReadInput]]:
+    """Samples as they are named, and the files of `list_inputs`, in order; how many files were ignored; and by name the
+    samples that files of many hold, and what is refused. Raises DataError where all is refused."""
     found: list[str] = []
-    rows: dict[str, np.ndarray] = {}
-    ignored = 0
-    missing = [path for path in paths if not Path(path).exists() and not names_sample(str(path))]
-    for path in paths:
-        if holds_rows(path, preparation):
-            inside = read_rows(Path(path), preparation)
-            found += inside
-            rows |= inside
-            continue
-        if path not in missing:
-            require_pictures(preparation, str(path))
-        if _is_sample(str(path)) or (path in missing and len(missing) < len(paths)):
-            found.append(str(path))
-            continue
-        files, others = list_inputs([path], medium_of(preparation.kind))
+    rows: dict[str, ReadInput] = {}
+    ignored, refused = 0, list[DataError]()
+    for path in map(str, paths):
+        try:
+            files, others, inside = _list_one(path, preparation)
+        except DataError as error:
+            refused.append(error)
+            reason = f"{error.got}; expected: {error.expected}" if Path(path).exists() else error.got
+            files, others, inside = (path,), 0, {path: ReadInput(as_text(path), None, reason)}
         found += files
         ignored += others
+        rows |= inside
+    if refused and len(refused) == len(paths):
+        raise refused[0]
     return tuple(found), ignored, rows
 
 
+def _list_one(path: str, preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, ReadInput]]:
+    """The same of one path."""
+    if holds_rows(path, preparation):
+        inside = read_rows(Path(path), preparation)
+        return tuple(inside), 0, {name: ReadInput(name, row, None) for name, row in inside.items()}
+    if Path(path).exists() or names_sample(path):
+        require_pictures(preparation, path)
+    if _is_sample(path):
+        return (path,), 0, {}
+    return *list_inputs([path], medium_of(preparation.kind)), {}
+
+
 def _read(
-    files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray], *, raw: bool = False
+    files: Sequence[str], trained: Trained, rows: Mapping[str, ReadInput], *, raw: bool = False
 ) -> Generator[ReadInput, None, None]:
     """`read_inputs` of what `_list` found; `raw`: each in the shape of the inputs. Raises DataError for a sample that
     there is not."""
     preparation = trained.preparation
 
     def source(file: str) -> str:
-        return "rows" if file in rows else "sample" if _is_sample(file) else "file" if Path(file).exists() else "none"
+        return "rows" if file in rows else "sample" if _is_sample(file) else "file"
 
     for where, group in groupby(files, source):
         if where == "rows":
-            yield from (ReadInput(name, rows[name], None) for name in group)
+            yield from (rows[name] for name in group)
         elif where == "sample":
             yield from (ReadInput(name, sample_input(name, preparation), None) for name in group)
-        elif where == "none":
-            yield from (ReadInput(as_text(name), None, "no such file or folder") for name in group)
         else:
             with closing(read_inputs(list(group), preparation, read_one=None if raw else trained.read)) as inputs:
                 yield from inputs
@@ -231,7 +239,7 @@ def _batch(trained: Trained) -> int:
     return min(_MOST_AT_ONCE, batch_size(trained.preparation.input_shape))
 
 
-def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray]) -> Callable[[int], torch.Tensor]:
+def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, ReadInput]) -> Callable[[int], torch.Tensor]:
     """A function that reads so many pictures of the files, evenly spread; fewer where the others cannot be read."""
 
     def sample(count: int) -> torch.Tensor:

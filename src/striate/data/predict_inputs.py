@@ -83,16 +83,26 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
     check_size(path.stat().st_size, str(path))
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     sign = max(",;\t", key=lines[0].count) if lines else ","
-    numbers = [[as_number(field.strip()) for field in row] for row in csv.reader(lines, delimiter=sign) if any(row)]
-    if numbers and None in numbers[0]:
-        del numbers[0]  # the header
+    reader = csv.reader(lines, delimiter=sign)
+    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
+    header = rows.pop(0)[1] if rows and all(as_number(field) is None for field in rows[0][1]) else []
     (features,) = preparation.input_shape
-    for line, row in enumerate(numbers):
-        if len(row) != features or None in row:
-            got = several(len(row), "field") if len(row) != features else "a field that is not a number"
+    samples = {}
+    for number, (line, row) in enumerate(rows):
+        values = [as_number(field) for field in row]
+        if len(row) != features:
+            got = f"line {line}: {several(len(row), 'field')}"
             expected = f"{several(features, 'number')}, the features in the order of the training, and nothing else"
-            raise DataError(f"table {path}, row {line}", got, expected, "leave out other columns, such as the label")
-    return {f"{path}#{number}": np.array(row, np.float32) for number, row in enumerate(numbers)}
+            more = len(row) > features
+            remedy = "leave out other columns, such as the label" if more else "add the columns that are missing"
+            raise DataError(f"table {path}", got, expected, remedy)
+        if None in values:
+            column = values.index(None)
+            name = header[column] if len(header) == features else column + 1
+            got = f"line {line}: {row[column][:40]!r} in the column {name}"
+            raise DataError(f"table {path}", got, "a finite number", "correct it, or leave out the line")
+        samples[f"{path}#{number}"] = np.array(values, np.float32)
+    return samples
 
 
 def require_pictures(preparation: Preparation, path: str = "") -> None:
@@ -100,10 +110,8 @@ def require_pictures(preparation: Preparation, path: str = "") -> None:
     medium = medium_of(preparation.kind)
     if not medium.suffixes:
         raise DataError(
-            "predict",
-            f"{as_text(path)}: an image, sound, clip or volume"
-            if path
-            else "files of images, sounds, clips or volumes",
+            f"predict {as_text(path)}".strip(),
+            "an image, sound, clip or volume" if path else "files of images, sounds, clips or volumes",
             f"{medium.describe(preparation.input_shape)}, which this network was trained on",
             "numpy.savez('new.npz', x=x); then: striate predict RUN new.npz"
             + (", or a .csv of their numbers" if medium.flat else ""),

@@ -391,11 +391,12 @@ class Medium:
         if raw.shape == shape[1:] and shape[0] == 1:
             raw = raw[None]
         if raw.shape != shape or (dtype == np.uint8 and raw.dtype != dtype):
+            path = "a path or a PIL image, which are resized; or " * self.pictures or "a path, or " * self.of_files
             raise DataError(
                 "predict",
                 f"an array of shape {raw.shape} and type {raw.dtype}",
                 f"shape {shape} and type {dtype}",
-                "give a path or a PIL image, which are resized; or an array of exactly this shape",
+                f"give {path}an array of exactly this shape: numpy.array(…); a list is several samples",
             )
         return raw.astype(dtype)
 
