@@ -103,6 +103,10 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
     assert "| accuracy | " in card
     assert " to " in card.split("| accuracy |")[1].split("\n")[0]  # with its interval
     assert "upright, as their EXIF says" in card
+    assert "| top 5 | " in card
+    assert "| top 5 | " not in model_card(facts | {"classes": facts["classes"][:5]})  # where it is always 100 %
+    limits = card.split("## Limits")[1]
+    assert "The network hardly trained, so its result says little about these data or this network (1 pass " in limits
     with pytest.raises(UsageError, match="there already"):
         striate.export(digits_run, out="digits.txt")
     for name, remedy in (

@@ -35,6 +35,7 @@ def card_facts(
         "epochs": metrics.get("epochs"),
         "train_seconds": metrics.get("train_seconds"),
         "device": metrics.get("device"),
+        "findings": [found for found in metrics.get("findings", ()) if found["severity"] in ("error", "warning")],
         "gap": (assessment.get("gap") or {}).get("sentence"),
         "temperature": assessment.get("temperature"),
         "slices": [part for part in test.get("slices", ()) if part.get("differs")],
@@ -55,7 +56,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if classes:
         yield f"Classes: {', '.join(_safe(c) for c in classes)}."
     yield from ("", "## Figures", "")
-    yield from _figures(card)
+    yield from _figures(card, len(classes))
     yield from ("", "Intervals are 95 % ones.", "", "## Data", "")
     counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
     yield f"{_safe(card['source'])}: {counts} samples. Inputs: {_inputs(facts)}."
@@ -82,14 +83,16 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _figures(card: Mapping[str, Any]) -> Iterator[str]:
+def _figures(card: Mapping[str, Any], classes: int) -> Iterator[str]:
     splits = list(card["figures"])
     yield "| | " + " | ".join(f"{_SPLITS[split]}, n = {card['counts'].get(split, 0):,}" for split in splits) + " |"
     yield "|---|" + "---|" * len(splits)
     for key in card["shown"]:
-        if any(isinstance(card["figures"][split].get(key), int | float) for split in splits):
+        metric = metric_named(key, card["shown"])
+        there = any(isinstance(card["figures"][split].get(key), int | float) for split in splits)
+        if there and metric.tells(classes):
             cells = [_cell(key, card["figures"][split]) for split in splits]
-            yield f"| {metric_named(key, card['shown']).name} | {' | '.join(cells)} |"
+            yield f"| {metric.name} | {' | '.join(cells)} |"
 
 
 def _cell(key: str, figures: Mapping[str, Any]) -> str:
@@ -114,6 +117,8 @@ def _inputs(facts: Mapping[str, Any]) -> str:
 
 
 def _limits(card: Mapping[str, Any]) -> Iterator[str]:
+    for found in card["findings"]:
+        yield f"{_safe(found['why'].removesuffix('.'))} ({_safe(found['measured'])})."
     if card["gap"]:
         yield _safe(card["gap"])
     if heat := card["temperature"]:
