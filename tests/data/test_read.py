@@ -226,6 +226,9 @@ def test_a_path_that_does_not_exist_suggests_the_nearest(tmp_path, monkeypatch, 
     with pytest.raises(DataError, match="neither a named data set nor a path") as caught:
         load(source)
     assert suggestion in caught.value.remedy
+    with pytest.raises(DataError, match="the data of the run are no longer there") as caught:
+        load(source, fingerprint="abc")
+    assert caught.value.remedy.endswith(f"ln -s PLACE {source}")
 
 
 def test_a_file_of_another_form_and_names_that_no_path_can_have(tmp_path):

@@ -201,7 +201,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
     if names_shards(path.name) and not absolute.exists():
         return list_pattern(str(path))
-    mode = _mode(path, absolute)
+    mode = _mode(path, absolute, config)
     if stat.S_ISDIR(mode) and holds_shards(absolute):
         return list_folder(absolute)
     if stat.S_ISDIR(mode) and (archives := npz_of_folder(absolute)):
@@ -262,7 +262,7 @@ def _beside(folder: Path, listing: Listing) -> Listing:
     return replace(listing, notes=(*listing.notes, note))
 
 
-def _mode(path: Path, absolute: Path) -> int:
+def _mode(path: Path, absolute: Path, config: DataConfig) -> int:
     """What lies at the path, as `stat` tells it. Raises DataError where nothing does, or nothing that has a name."""
     if as_text(str(absolute)) != str(absolute):
         raise DataError(
@@ -274,7 +274,7 @@ def _mode(path: Path, absolute: Path) -> int:
     try:
         return absolute.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise _nothing_there(path) from None
+        raise _nothing_there(path, config) from None
     except (OSError, ValueError) as error:
         raise _cannot_read(path, error) from None
 
@@ -319,7 +319,11 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
     return replace(listing, notes=(*listing.notes, *notes))
 
 
-def _nothing_there(path: Path) -> DataError:
+def _nothing_there(path: Path, config: DataConfig) -> DataError:
+    if config.fingerprint is not None:  # of a run, whose data nothing else can be
+        remedy = f"put them back; or link to where they are now: ln -s PLACE {pasted(path)}"
+        got = "nothing: the data of the run are no longer there"
+        return DataError(f"data {path}", got, "the data that it was trained on, unchanged", remedy)
     names = [entry.name for entry in catalogue()]
     try:
         siblings = [item.name for item in path.parent.iterdir()]
