@@ -96,6 +96,10 @@ def test_a_run_is_found_by_its_folder_or_a_checkpoint_in_it(tmp_path: Path) -> N
     run = create_run(tmp_path / "r", "x")
     with pytest.raises(RunError, match=r"without config\.yaml"):
         open_run(run.path)
+    run.best.write_bytes(b"")
+    with pytest.raises(RunError, match="in which there is a network") as caught:
+        open_run(run.path)
+    assert f"striate predict {run.best} PATH" in caught.value.remedy
     run.config.write_text("")
     run.last.write_bytes(b"")
     assert open_run(run.path) == open_run(run.last) == run
