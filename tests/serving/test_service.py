@@ -26,6 +26,7 @@ from striate.exporting.exported_network import ExportedNetwork
 from striate.serving import door
 from striate.serving import service as serving
 from striate.serving.application import make_application
+from striate.serving.server import Server, listen
 from striate.serving.service import Limits, Service
 
 TOKEN = "a-token-of-tests"
@@ -126,6 +127,36 @@ def test_a_body_that_does_not_go_on_is_not_waited_for(run: Path, monkeypatch: py
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.parametrize(
+    ("query", "got", "remedy"),
+    [("rum=a%20b", "the parameter rum", "?run=a%20b"), ("run=a&run=b", "run twice", "leave one of them out")],
+)
+def test_parameters_that_are_unknown_or_said_twice_are_refused(
+    client: TestClient, query: str, got: str, remedy: str
+) -> None:
+    answer = client.post(f"/predict?{query}", content=picture())
+    error = answer.json()["error"]
+    assert (answer.status_code, error["got"], error["remedy"]) == (400, got, remedy)
+
+
+def test_names_turn_no_writing_round(client: TestClient) -> None:
+    name = "a%0ab%1b%5b31m%E2%80%AEx.png"
+    for path in (f"/predict?name={name}", f"/predict?run={name}"):
+        answer = client.post(path, content=picture())
+        assert "\\u202e" in answer.text
+        assert answer.text.isprintable()
+
+
+def test_programs_read_what_to_send_and_what_comes_back(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    post, paths = document["paths"]["/predict"]["post"], document["paths"]
+    assert [parameter["name"] for parameter in post["parameters"]] == ["run", "name"]
+    assert set(post["responses"]) == {"200", "400", "401", "403", "404", "408", "413", "422", "429"}
+    assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    assert (document["security"], paths["/health"]["get"]["security"]) == ([{"token": []}], [])
+    assert set(paths["/metrics"]["get"]["responses"]["200"]["content"]) == {"text/plain"}
+
+
 @pytest.mark.parametrize("sent", [b"[", b"{}", b'{"inputs": 3}', b'{"inputs": []}', b"[" * 100_000])
 def test_json_that_is_no_list_of_inputs_is_refused(client: TestClient, sent: bytes) -> None:
     answer = client.post("/predict", content=sent, headers={"content-type": "application/json"})
@@ -139,6 +170,9 @@ def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
     for given in ([[1, 2]], 3, [["a", 1], [2, 3]]):
         (wrong,) = client.post("/predict", json={"inputs": [given]}).json()
         assert "(1, 8, 8)" in wrong["error"]
+    for none in ("5", True, None):
+        (wrong,) = client.post("/predict", json={"inputs": [[*raw.tolist()[:7], [none] * 8]]}).json()
+        assert "something that is no number" in wrong["error"]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +190,7 @@ def exported_as_it_is(path: Path) -> ExportedFile:
 
 
 @pytest.mark.parametrize("load", [striate.load, exported_as_it_is])
-@pytest.mark.parametrize("number", ["null", "NaN", "1e400", "1e39", "3e38"])
+@pytest.mark.parametrize("number", ["NaN", "1" + 400 * "0", "1e400", "1e39", "3e38"])
 def test_an_input_that_is_not_finite_fails_alone(table_run: Path, load: Any, number: str) -> None:
     sent = f'{{"inputs": [[5.1, 3.5, 1.4, 0.2], [{number}, 1, 1, 1]]}}'.encode()
     with client_of(Service([table_run], load, Limits())) as client:
@@ -198,6 +232,8 @@ def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together
         for thread in threads:
             thread.join()
         counts = client.get("/metrics").text
+        never = client.post("/predict", json={"inputs": [0] * 4})
+    assert (never.status_code, never.json()["error"]["expected"]) == (400, "at most 3, as many as the queue holds")
     assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (429, True)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert "striate_batch_size_sum 3.0" in counts
@@ -241,14 +277,27 @@ def test_runs_have_names_and_newer_weights_are_taken(
 
 
 def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
-    for paths, kind in (([run, run], "folder"), ([run / "checkpoints/best.pt"] * 2, "folder")):
-        with pytest.raises(UsageError, match="two runs called digits") as caught:
-            Service(paths, striate.load, Limits())
-        assert caught.value.remedy == f"rename the {kind} of one"
+    with pytest.raises(UsageError, match="two runs called digits") as caught:
+        Service([run, run / "checkpoints/best.pt"], striate.load, Limits())
+    assert caught.value.remedy == "rename the folder of one"
+    with pytest.raises(UsageError, match="digits twice") as caught:
+        Service([run, run], striate.load, Limits())
+    assert caught.value.remedy == "leave one of them out"
     with pytest.raises(UsageError, match="a finished run, or a checkpoint"):
         Service([Path("nowhere")], striate.load, Limits())
     with pytest.raises(UsageError, match="8 or more"):
         striate.serve(run, token="short")
+    with pytest.raises(UsageError, match="an address of this machine") as caught:
+        listen("nosuch.invalid", 0)
+    assert caught.value.where == "--host"
+
+
+def test_the_address_that_is_printed_opens_the_page(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Server, "run_on", lambda self, _: self._announce())
+    striate.serve(run, token="ab&c#d%41+x")
+    assert capsys.readouterr().out.strip().endswith("/?token=ab%26c%23d%2541%2Bx")
 
 
 def test_a_run_without_a_checkpoint_yet_is_told_how_to_go_on(run: Path, own_folder: Path) -> None:

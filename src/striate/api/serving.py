@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from striate.api.networks import load
 from striate.api.training import Run
@@ -47,6 +48,6 @@ def serve(
     with listen(host, port) as listening, closing(IdleTeam()) as team:
         team.set(True)
         shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listening.getsockname()[1]}/?token={token}"
+        address = f"http://{shown}:{listening.getsockname()[1]}/?token={quote(token, safe='')}"
         app = make_application(service, token, shown)
         Server(app, lambda: announce(address), grace=_GRACE, lifespan=True).run_on(listening)

@@ -50,11 +50,10 @@ def _print_plainly(text: str) -> None:
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """One JSON document on stdout; what is not finite is null, and what no terminal should be given is `\\u…`."""
-    from striate.runs.files import finite
+    from striate.runs.files import finite, visible_json
 
     text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write(text if text.replace("\n", "").isprintable() else _escaped(text))
-    sys.stdout.write("\n")
+    sys.stdout.write(visible_json(text) + "\n")
 
 
 def print_result(found: Any, text: Any = None, *, json: bool, indent: int | None = 2) -> None:
@@ -87,10 +86,6 @@ def print_kept_measure(
             print_note(f"written: {written}")
     print_result(found, json=json)
     return 0
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 class LostOutput(Exception):

@@ -40,7 +40,8 @@ def serve(
     port
         The port to serve on; 0 picks a free one.
     token
-        What a request must show: Authorization: Bearer TOKEN. Default: $STRIATE_TOKEN, or a random one.
+        What a request must show: Authorization: Bearer TOKEN; 8 or more printable ASCII characters. Default:
+        $STRIATE_TOKEN, or a random one.
     queue
         Pictures that are accepted and not answered yet; beyond it a request gets 429 and when to come again.
     largest

@@ -122,6 +122,13 @@ def json_text(value: Any) -> str:
     return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def visible_json(text: str) -> str:
+    """The JSON with what no terminal should be given as `\\u…`."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def read_dispensable(path: Path) -> Any:
     """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read. Raises
     RunError where it is not a plain file."""

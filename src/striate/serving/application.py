@@ -10,9 +10,10 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from striate.errors import StriateError, UsageError
 from striate.machine.allocator import allocator_policy, usual_policy
+from striate.models.layer_strings.arguments import nearest
 from striate.serving.door import Door, TooLarge, TooSlow, refused, too_large
 from striate.serving.finite_json import FiniteJSON
 from striate.serving.form import files_of
@@ -42,6 +44,17 @@ _BODY = {
         "application/json": {"schema": {"type": "object", "properties": {"inputs": {"type": "array", "items": {}}}}},
     },
 }
+_LINE = {"type": "object", "properties": {"path": {"type": "string"}}}
+_LINES = {"oneOf": [_LINE, {"type": "array", "items": _LINE}]}
+_REFUSALS = {
+    400: "A request that cannot be read",
+    401: "No token, or another one",
+    403: "A request to another host, or from the page of another site",
+    404: "No run of this name",
+    408: "A request whose next bytes do not come",
+    413: "A request of more bytes than are taken",
+    429: "The queue is full; Retry-After says for how many seconds",
+}
 
 
 Found = TypeVar("Found")
@@ -60,13 +73,14 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         following.cancel()
         await service.end()
 
-    app = FastAPI(
+    app = _Described(
         title="striate serve",
         version=VERSION,
         docs_url=None,
         redoc_url=None,
         default_response_class=FiniteJSON,
         lifespan=lifespan,
+        responses=_refusals(403, 413),
     )
     largest, bodies = service.limits.largest, asyncio.Semaphore(_BODIES_AT_ONCE)
     small = largest * _BODIES_AT_ONCE // service.limits.queue  # a queue full of these takes no more memory
@@ -81,24 +95,32 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         """Whether it answers."""
         return {"status": "ok", "version": VERSION}
 
-    @app.get("/runs")
+    @app.get("/runs", responses=_refusals(401))
     def runs() -> list[dict[str, Any]]:
         """What is served; the first is asked where no run is named."""
         return [run.about() for run in service.runs]
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_refusals(401))
     def metrics() -> Response:
         """Counts in the form of Prometheus."""
         return Response(generate_latest(service.counts.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/predict", openapi_extra={"requestBody": _BODY})
-    async def predict(request: Request, run: str | None = None) -> Any:
+    @app.post(
+        "/predict",
+        openapi_extra={"requestBody": _BODY},
+        responses=_refusals(*_REFUSALS)
+        | {200: _answer("The prediction, or a list of them", _LINES), 422: _answer("No picture: its line", _LINE)},
+    )
+    async def predict(request: Request, run: str | None = None, name: str = "picture") -> Any:
         """The prediction for the bytes of a picture, as `striate predict --json` prints it; a list of them for several
         (multipart), or for numbers as JSON, {"inputs": […]}."""
         desk = service.find(run)
         with service.accepted(1):
             async with nullcontext() if _length(request) <= small else bodies:
-                sent, single = await _sent(request, desk.run)
+                sent, single = await _sent(request, desk.run, name)
+                if len(sent) > (most := service.limits.queue):  # the queue never has room for all of them
+                    got, remedy = several(len(sent), "input"), f"send fewer, or striate serve --queue {len(sent)}"
+                    raise UsageError("the request", got, f"at most {most}, as many as the queue holds", remedy)
                 with service.accepted(len(sent) - 1):
                     lines = await _all([service.answer(desk, name, read) for name, read in sent])
         return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else FiniteJSON(lines)
@@ -110,7 +132,7 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
             return
         request = Request(scope, receive)
         try:
-            answer = await predict(request, request.query_params.get("run"))
+            answer = await predict(request, **_query(request))
         except ClientDisconnect:
             return
         except (TooLarge, TooSlow, Busy, StriateError) as error:
@@ -125,6 +147,44 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
     return Door(answered, token, host, largest, count)
 
 
+class _Described(FastAPI):
+    """FastAPI, whose description says who needs the token."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of /openapi.json."""
+        document = super().openapi()
+        document["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        document["security"] = [{"token": []}]
+        document["paths"]["/health"]["get"]["security"] = []
+        return document
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    text = {"type": "string"}
+    record = {"type": "object", "properties": dict.fromkeys(("where", "got", "expected", "remedy"), text)}
+    schema = {"type": "object", "properties": {"error": record}}
+    return {status: _answer(_REFUSALS[status], schema) for status in statuses}
+
+
+def _query(request: Request) -> dict[str, str]:
+    """The `run` and the `name` that are asked for. Raises UsageError for other words, and for one of them twice."""
+    asked: dict[str, str] = {}
+    for word, value in request.query_params.multi_items():
+        expected = "run and name, each at most once"
+        if word in asked:
+            raise UsageError("the request", f"{word} twice", expected, "leave one of them out")
+        if word not in ("run", "name"):
+            close = nearest(word, ("run", "name"))
+            remedy = f"?{close}={quote(value)}" if close else "leave it out"
+            raise UsageError("the request", f"the parameter {word}", expected, remedy)
+        asked[word] = value
+    return asked
+
+
 async def _all(waited: Sequence[Coroutine[Any, Any, Found]]) -> list[Found]:
     """What all of them give; of one without a task of its own."""
     return [await waited[0]] if len(waited) == 1 else list(await asyncio.gather(*waited))
@@ -135,14 +195,15 @@ def _length(request: Request) -> float:
     return float(request.headers.get("content-length", "inf"))
 
 
-async def _sent(request: Request, run: ServedRun) -> tuple[list[Sent], bool]:
-    """The names of what was sent, with what reads it, and whether it was one picture. Raises UsageError."""
+async def _sent(request: Request, run: ServedRun, name: str) -> tuple[list[Sent], bool]:
+    """The names of what was sent, with what reads it, and whether it was one picture, of this `name`. Raises
+    UsageError."""
     said = request.headers.get("content-type", "")
     kind = said.partition(";")[0].strip().lower()
     body = await request.body()
     if kind == "multipart/form-data":
         files = files_of(body, said, _MOST_FILES)
-        return [(name, partial(run.read_picture, data, name)) for name, data in files], False
+        return [(file, partial(run.read_picture, data, file)) for file, data in files], False
     if kind == "application/json":
         try:
             inputs = json.loads(body)["inputs"]
@@ -155,17 +216,16 @@ async def _sent(request: Request, run: ServedRun) -> tuple[list[Sent], bool]:
                 "the request", several(len(inputs), "input"), f"1 to {_MOST_FILES}", "send several requests"
             )
         return [(f"input#{i}", partial(run.read_numbers, one, f"input#{i}")) for i, one in enumerate(inputs)], False
-    name = request.query_params.get("name", "picture")
     return [(name, partial(run.read_picture, body, name))], True
 
 
 def _refusal(error: Exception, largest: int) -> Response:
     if isinstance(error, Busy):
         record = {"where": "the queue", "got": str(error), "expected": "fewer requests at once"}
-        return JSONResponse({"error": record | {"remedy": "send it again"}}, 429, {"retry-after": str(error.seconds)})
+        return FiniteJSON({"error": record | {"remedy": "send it again"}}, 429, {"retry-after": str(error.seconds)})
     if isinstance(error, TooLarge):
         return too_large(largest)
     if isinstance(error, TooSlow):
         return refused(408, "a request that does not go on", "its next bytes")
     assert isinstance(error, StriateError)
-    return JSONResponse({"error": error.to_json()}, 404 if error.where == "run" else 400)
+    return FiniteJSON({"error": error.to_json()}, 404 if error.where == "run" else 400)

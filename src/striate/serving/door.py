@@ -7,8 +7,10 @@ import hmac
 from collections.abc import Callable, Mapping
 from time import monotonic
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from striate.serving.finite_json import FiniteJSON
 
 OPEN = ("/", "/health", "/static/page.js", "/static/page.css")
 """What shows nothing of a run, and is answered without a token."""
@@ -113,13 +115,13 @@ def _shown(headers: Mapping[str, str]) -> str:
     return token.strip() if kind.lower() == "bearer" else ""
 
 
-def refused(status: int, got: str, expected: str) -> JSONResponse:
+def refused(status: int, got: str, expected: str) -> FiniteJSON:
     """A refusal as JSON, with what to do."""
     record = {"where": "the request", "got": got, "expected": expected, "remedy": _REMEDIES[status]}
-    return JSONResponse({"error": record}, status)
+    return FiniteJSON({"error": record}, status)
 
 
-def too_large(largest: int) -> JSONResponse:
+def too_large(largest: int) -> FiniteJSON:
     """The refusal of a request with too many bytes."""
     return refused(413, "a request that is too large", f"at most {largest >> 20} MiB")
 

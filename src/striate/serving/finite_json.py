@@ -1,20 +1,25 @@
-"""JSON as every browser and program reads it."""
+"""JSON as every browser, program and terminal reads it."""
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse
 
-from striate.runs.files import finite
+from striate.runs.files import finite, visible_json
+
+_text = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class FiniteJSON(JSONResponse):
-    """JSON in which what is not finite is null."""
+    """JSON in which what is not finite is null, and what no terminal should be given is `\\u…`."""
 
     def render(self, content: Any) -> bytes:
         """The document's bytes."""
         try:
-            return super().render(content)
+            text = _text(content)
         except ValueError:  # what is not finite is rare, and looking for it takes longer than the document
-            return super().render(finite(content))
+            text = _text(finite(content))
+        return visible_json(text).encode()

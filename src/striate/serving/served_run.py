@@ -71,7 +71,12 @@ class ServedRun:
         """One input as nested lists of numbers, as `predict` takes arrays. Raises DataError."""
         shape, kind = self.trained.preparation.input_shape, medium_of(self.trained.preparation.kind).dtype
         try:
-            array = np.asarray(values, np.float64)
+            array = np.asarray(values, object)
+            if not {int, float}.issuperset(map(type, array.flat)):  # NumPy takes "1", true and null for numbers
+                raise TypeError
+            array = array.astype(np.float64)
+        except OverflowError:  # a whole number above 1e308
+            array = np.full(array.shape, np.inf)
         except (TypeError, ValueError):
             got = "something that is no number, or lists of different lengths"
             raise DataError(name, got, f"lists of numbers of shape {shape}", "send numbers") from None

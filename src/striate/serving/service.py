@@ -167,6 +167,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
     name."""
     names: list[str] = []
     places = [path.absolute() for path in paths]
+    if len(set(places)) < len(places):
+        path = next(path for path, place in zip(paths, places, strict=True) if places.count(place) > 1)
+        raise UsageError("serve", f"{path} twice", "each run once", "leave one of them out")
     owners = [place.parent.parent if place.parent.name == "checkpoints" else place for place in places]
     short = [place.name if place.is_dir() else place.stem for place in owners]
     for name, owner, place in zip(short, owners, places, strict=True):
