@@ -35,7 +35,11 @@ def card_facts(
         "epochs": metrics.get("epochs"),
         "train_seconds": metrics.get("train_seconds"),
         "device": metrics.get("device"),
-        "findings": [found for found in metrics.get("findings", ()) if found["severity"] in ("error", "warning")],
+        "findings": [
+            f"{found['why'].removesuffix('.')} ({found['measured']})."
+            for found in metrics.get("findings", ())
+            if found["severity"] in ("error", "warning")
+        ],
         "gap": (assessment.get("gap") or {}).get("sentence"),
         "temperature": assessment.get("temperature"),
         "slices": [part for part in test.get("slices", ()) if part.get("differs")],
@@ -117,8 +121,7 @@ def _inputs(facts: Mapping[str, Any]) -> str:
 
 
 def _limits(card: Mapping[str, Any]) -> Iterator[str]:
-    for found in card["findings"]:
-        yield f"{_safe(found['why'].removesuffix('.'))} ({_safe(found['measured'])})."
+    yield from map(_safe, card["findings"])
     if card["gap"]:
         yield _safe(card["gap"])
     if heat := card["temperature"]:
