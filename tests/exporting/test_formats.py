@@ -158,6 +158,25 @@ def test_clips_sounds_and_volumes_go_in_as_their_files_have_them(
         assert one.probability == pytest.approx(other.probability, abs=5e-3 if name == "spectrogram" else 1e-4)
 
 
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_masks_of_volumes_of_any_size_are_those_of_the_run(format: str, tmp_path: Path) -> None:
+    rng, files = np.random.default_rng(0), []
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for k in range(12):
+        volume = rng.normal(size=(12, 14, 10) if k % 2 else (5, 9, 8)).astype(np.float32)
+        files.append(tmp_path / "data" / "images" / f"{k}.npy")
+        np.save(files[-1], volume)
+        np.save(tmp_path / "data" / "masks" / f"{k}.npy", (volume > 1).astype(np.uint8))
+    fixed = {"execution.plan": "plain", "augment.window": 8}
+    run = striate.train(tmp_path / "data", "small-unet3d(width=2)", epochs=1, out=tmp_path / "run", set=fixed)
+    written = striate.export(run, format)
+    assert len(written.parity.sizes) == 5
+    assert written.parity.holds
+    for one, right in zip(striate.load(written.path).predict(files), run.load().predict(files), strict=True):
+        assert torch.equal(one.decoded, right.decoded)
+
+
 def test_an_exported_file_and_a_folder_of_a_hub_are_served(digits_run: Path, onnx_file: Path, tmp_path: Path) -> None:
     from striate.serving.service import Limits, Service
 

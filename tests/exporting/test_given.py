@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -15,9 +16,15 @@ import striate
 from striate.api import answer_files
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Unreadable
+from striate.data.normalize import Normalization
 from striate.exporting.exported_file import ExportedFile, _File
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.given import Samples, given_of, middle
+from striate.inference.windows import InWindows
+from striate.tasks.classify.task import Classify
+from striate.tasks.segment.task import Segment
+from striate.training.trained import Trained
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "media"))
 from test_every_medium import COUNT, MAKERS
@@ -90,6 +97,52 @@ def test_the_middle_of_an_axis_is_that_of_numpy(have: int) -> None:
 def test_pictures_and_numbers_have_no_form_of_their_own() -> None:
     assert given_of(Preparation("image", (3, 8, 8)), whole=False) is None
     assert Samples.name == "waveform"
+
+
+def _volumes(task: Any, network: torch.nn.Module, *, free: bool = True, **how: Any) -> tuple[Trained, ExportedFile]:
+    """A network of volumes, and what stands for its exported file."""
+    preparation = Preparation("volume", (1, 16, 16, 16), fit="pad", spacing=(2.0, 1.5, 1.0), **how)
+    rest = task, preparation, Normalization((0.3,), (1.7,)), ("a", "b", "c"), torch.device("cpu")
+    trained = Trained(network.eval(), *rest)
+    made = ExportedNetwork(trained)
+    run = _File(Path("net"), lambda batch: [part.numpy() for part in made(torch.from_numpy(batch))], free=free)
+    return trained, ExportedFile(run, *rest)
+
+
+def _write(path: Path, shape: tuple[int, ...], spacing: tuple[float, ...] = (1.0, 1.5, 2.0)) -> Path:
+    values = RNG.normal(40, 30, shape).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([*spacing, 1.0])), path)
+    return path
+
+
+def test_masks_of_volumes_of_any_size_are_those_of_the_run(tmp_path: Path) -> None:
+    network = InWindows(torch.nn.Conv3d(1, 3, 3, padding=1))
+    trained, file = _volumes(Segment(("a", "b", "c")), network, intensity="z-score")
+    for shape in ((10, 14, 12), (5, 33, 16)):
+        path = _write(tmp_path / f"{shape[0]}.nii", shape)
+        one, right = file.predict(path), trained.predict(path)
+        assert one.decoded.shape == shape[::-1]
+        assert torch.equal(one.decoded, right.decoded)
+    with pytest.raises(Unreadable, match="97×4×4 voxels: this exported file takes at most 96 voxels a side"):
+        file.predict(_write(tmp_path / "long.nii", (4, 4, 97)))
+    with pytest.raises(Unreadable, match="the mask of an exported file would not have the file's own"):
+        _volumes(Segment(("a", "b", "c")), network, intensity="as-is")[1].predict(
+            _write(tmp_path / "fine.nii", (20, 28, 24), (0.5, 0.75, 1.0))
+        )
+    fixed = _volumes(Segment(("a", "b", "c")), network, free=False, intensity="z-score")[1]
+    with pytest.raises(Unreadable, match="12×14×10 voxels: this exported file takes 16×16×16 voxels"):
+        fixed.predict(tmp_path / "10.nii")
+
+
+@pytest.mark.parametrize("how", [{"intensity": "as-is"}, {"intensity": "window", "limits": (-20.0, 60.0)}], ids=str)
+def test_a_resampled_volume_is_predicted_as_by_the_run_or_refused(how: Any, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4096, 3))
+    fine = _write(tmp_path / "fine.nii", (20, 28, 24), (0.5, 0.75, 1.0))
+    trained, file = _volumes(Classify(("a", "b", "c")), network, **how)
+    assert torch.allclose(file.predict(fine).decoded, trained.predict(fine).decoded, atol=1e-5)
+    refuses = _volumes(Classify(("a", "b", "c")), network, intensity="z-score")[1]
+    (answer,) = answer_files(refuses, [fine])
+    assert "voxels of 1 × 0.75 × 0.5 mm: an exported file takes those of 2 × 1.5 × 1 mm" in str(answer.error)
 
 
 @pytest.mark.parametrize("name", ["spectrogram", "waveform", "rgb-clip", "volume"])

@@ -16,6 +16,7 @@ from torch import nn
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Unreadable
 from striate.data.normalize import Normalization
 from striate.errors import ModelError, RunError, StriateError, UsageError, reason_of
 from striate.exporting import formats
@@ -24,6 +25,7 @@ from striate.exporting.given import given_of
 from striate.exporting.speed import as_file_input
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, plain_predictor
+from striate.inference.windows import SIDE
 from striate.machine.precision import Precision
 from striate.models.weights.named import CONFIG, TENSORS, is_hub_folder, read_config
 from striate.models.weights.saved import check_content
@@ -32,7 +34,7 @@ from striate.runs.files import user_path
 from striate.tasks.registry import task_from_state
 from striate.tasks.views import Views
 from striate.training.trained import Read, Trained, finite, trained_from_dict
-from striate.wording import listed
+from striate.wording import listed, show_shape
 
 
 class ExportedFile(Trained):
@@ -53,7 +55,7 @@ class ExportedFile(Trained):
         """One sample as the file is given it. Raises DataError."""
         if given_of(self.preparation, whole=False) is None:
             return super().prepare(image)
-        return medium_of(self.preparation.kind).as_given(image, str(image)[:80], self.preparation)
+        return self._given(image, str(image)[:80], self.preparation)
 
     def read(self, image: Any) -> Read:
         """The same, also of what a run predicts whole."""
@@ -65,7 +67,26 @@ class ExportedFile(Trained):
         """The bytes of a file as this file is given them."""
         if given_of(preparation, whole=False) is None:
             return super().read_bytes(data, where, preparation)
-        return medium_of(preparation.kind).as_given(data, where, preparation), None
+        return self._given(data, where, preparation), None
+
+    def _given(self, given: Any, where: str, preparation: Preparation) -> NDArray[Any]:
+        """A sample as this file is given it. Raises Unreadable for a whole one that it does not take."""
+        medium, free, got = medium_of(preparation.kind), cast(_File, self.module).free, ""
+        sample = medium.as_given(given, where, preparation)
+        if not self.reads_whole:
+            return sample
+        size, taken = sample.shape[1:], preparation.input_shape[1:]
+        if max(size) > SIDE if free else size != taken:
+            expected = f"at most {SIDE} voxels a side" if free else f"{show_shape(taken)} voxels"
+            got = f"{show_shape(size)} voxels: this exported file takes {expected}; its run takes any size"
+        elif isinstance(given, str | bytes | Path):
+            given = Path(given) if isinstance(given, str) else given
+            if size != medium.mask_size(medium.header(given, where, max_pixels=preparation.max_pixels)):
+                expected = "voxels at the spacing of the run"
+                got = "voxels at another spacing: the mask of an exported file would not have the file's own"
+        if got:
+            raise Unreadable(where, got, expected, "striate predict RUN, or its export --format hub")
+        return sample
 
     def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
         """Parts of a file that lasts, as this file is given them."""
@@ -95,9 +116,10 @@ class ExportedFile(Trained):
 class _File(nn.Module):
     """What stands for the network: it runs the file, and has no layers to look at."""
 
-    def __init__(self, path: Path, run: Runner) -> None:
+    def __init__(self, path: Path, run: Runner, *, free: bool = True) -> None:
+        """`free`: whether it takes volumes of any size."""
         super().__init__()
-        self.path, self.run = path, run
+        self.path, self.run, self.free = path, run, free
 
     def forward(self, _: torch.Tensor) -> torch.Tensor:
         raise _no_layers(self.path)
@@ -190,7 +212,8 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
         preparation = replace(preparation, native=True)
     normalization = Normalization(**{key: tuple(v) for key, v in content["normalization"].items()})
     classes, cpu = tuple(content["classes"]), torch.device("cpu")
-    return ExportedFile(_File(path, run), task, preparation, normalization, classes, cpu, content["views"])
+    file = _File(path, run, free="D" in facts["input"]["shape"])
+    return ExportedFile(file, task, preparation, normalization, classes, cpu, content["views"])
 
 
 def _strange(path: Path, got: str) -> RunError:

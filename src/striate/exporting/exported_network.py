@@ -13,6 +13,7 @@ from striate.exporting.given import given_of
 from striate.exporting.resize import AxisFit, resize, whole_axes
 from striate.exporting.traceable import Traceable
 from striate.inference.any_size import any_size_as_traced, multiple_of_sizes
+from striate.inference.windows import InWindows
 from striate.models.preserved_state import copied
 from striate.tasks.exported import Frame
 from striate.tasks.outputs import Outputs
@@ -50,6 +51,8 @@ class ExportedNetwork(Traceable):
         self.pictures = medium_of(preparation.kind).shows_itself
         self.whole = trained.reads_whole
         self.given = given_of(preparation, whole=self.whole)
+        self.in_windows = self.module if isinstance(self.module, InWindows) and 2 in self.dynamic_axes else None
+        self.any_side = self.in_windows is not None
         own: tuple[Any, Any, Any] = preparation.input_shape  # type: ignore[assignment]
         self.multiple = multiple_of_sizes(self.module, own) if self.whole and self.pictures else 1
         normalize = trained.normalization.on("cpu", len(preparation.input_shape) + 1)
@@ -94,7 +97,9 @@ class ExportedNetwork(Traceable):
         """The tensors that the task exports."""
         prepared = self._numbers if not self.pictures else self._prepared
         x, frame = prepared(image) if self.given is None else self.given.prepared(image)
-        network = self.module if self.multiple == 1 else partial(any_size_as_traced, self.module, self.multiple)
+        network: Any = self.module if self.in_windows is None else self.in_windows.as_traced
+        if self.multiple != 1:
+            network = partial(any_size_as_traced, self.module, self.multiple)
         outputs: Outputs = mean_over_views(network, (x - self.mean) * self.scale, self.views, self.task.unmoved)
         return self.task.export(outputs, frame)
 

@@ -26,6 +26,7 @@ from striate.data.media.audio.log_mel import (
 from striate.data.media.every_medium import medium_of
 from striate.data.media.volume.volume_medium import PERCENTILES
 from striate.exporting.resize import number, resize, sizes_around
+from striate.inference.windows import SIDE
 from striate.tasks.exported import Frame
 
 Case = tuple[tuple[int, ...], NDArray[Any]]
@@ -62,7 +63,7 @@ class Given:
     @property
     def axes(self) -> dict[int, str]:
         """Those whose length is free."""
-        return {0: "N"} if self.whole else self.free
+        return self.free
 
 
 def middle(x: torch.Tensor, axis: int, want: int) -> torch.Tensor:
@@ -172,7 +173,7 @@ def _fourier(window: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 class Voxels(Given):
     """`volume` float32 (N, C, D, H, W), at the spacing of the run, with the values of the file; of any size, but for
-    masks, which have that of the inputs."""
+    masks: up to that of a window, or that of the inputs where these are computed in several windows."""
 
     name: ClassVar[str] = "volume"
     free: ClassVar[dict[int, str]] = {0: "N", 2: "D", 3: "H", 4: "W"}
@@ -180,7 +181,7 @@ class Voxels(Given):
     def example(self, count: int) -> torch.Tensor:
         """Larger than the inputs, where that may be."""
         channels, *sides = self.preparation.input_shape
-        more = (0, 0, 0) if self.whole else (3, 5, 7)
+        more = (0, 0, 0) if self.fixed else (3, 5, 7)
         return torch.zeros(count, channels, *(side + by for side, by in zip(sides, more, strict=True)))
 
     def prepared(self, given: torch.Tensor) -> tuple[torch.Tensor, Frame | None]:
@@ -214,6 +215,16 @@ class Voxels(Given):
             low, high = (_at_share(ordered, percent / 100)[..., None, None] for percent in PERCENTILES)
         return ((x - low) * (1 / (high - low).clamp(min=1e-12))).clamp(0, 1)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the windows are part of the file, which are laid for one size."""
+        return self.whole and max(self.preparation.input_shape[1:]) > SIDE
+
+    @property
+    def axes(self) -> dict[int, str]:
+        """The sides, too, but for windows."""
+        return {0: "N"} if self.fixed else self.free
+
     def given_back(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Volumes that are scaled to these."""
         return self._unscaled(inputs)
@@ -226,10 +237,11 @@ class Voxels(Given):
         return (inputs * np.float32(factor) + np.float32(offset)).astype(np.float32)
 
     def cases(self, samples: Sequence[NDArray[Any]]) -> Iterator[Case]:
-        """Larger and smaller ones; of masks alone those of the inputs."""
+        """Larger and smaller ones, where the size is free."""
         sides = samples[0].shape[1:]
-        for more in ((0, 0, 0),) if self.whole else ((0, 0, 0), (5, 4, 9), (-2, -3, -1), (0, 7, -2), (3, 0, 2)):
-            size = tuple(max(1, side + by) for side, by in zip(sides, more, strict=True))
+        most = SIDE if self.whole and not self.fixed else max(sides) + 9
+        for more in ((0, 0, 0),) if self.fixed else ((0, 0, 0), (5, 4, 9), (-2, -3, -1), (0, 7, -2), (3, 0, -9)):
+            size = tuple(min(most, max(1, side + by)) for side, by in zip(sides, more, strict=True))
             places = np.ix_(*(np.arange(side) % have for side, have in zip(size, sides, strict=True)))
             yield size, np.stack([volume[:, *places] for volume in samples])
 

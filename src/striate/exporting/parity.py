@@ -4,7 +4,7 @@ batches of several."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,8 @@ def _given(
     else:
         samples = list(given.given_back(spread_inputs(data, max(BATCHES)).numpy()))
     for size, batch in given.cases(samples):
+        if given.whole:  # nothing is cut off, and nothing put around
+            preparation = replace(preparation, input_shape=batch.shape[1:])
         yield size, batch, trained.answer([medium.from_given(one, preparation) for one in batch], plan="plain")
 
 

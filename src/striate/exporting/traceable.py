@@ -14,6 +14,9 @@ class Traceable(nn.Module):
     module: nn.Module
     """The network itself."""
 
+    any_side = False
+    """Whether sides may be so short that the deepest maps have one position."""
+
     @property
     def input_name(self) -> str:
         """What the input is called."""

@@ -23,13 +23,14 @@ def traced_program(network: Traceable) -> ExportedProgram:
         network(example)  # what tasks make once for all batches is made of numbers, not while tracing
         try:
             with quiet_exporter():
-                return torch.export.export(
+                program = torch.export.export(
                     network,
                     (example,),
                     dynamic_shapes=(free,),
                     strict=False,
                     prefer_deferred_runtime_asserts_over_guards=True,
                 )
+            return without_asserts(program) if network.any_side else program
         except Exception as error:  # whatever the code of a network makes of sizes that are not known yet
             raise ModelError(
                 f"striate export of {type(network.module).__name__}",
@@ -37,6 +38,18 @@ def traced_program(network: Traceable) -> ExportedProgram:
                 "a network whose operations do not depend on values, nor its number of operations on sizes",
                 "striate predict, which runs the network as it is",
             ) from None
+
+
+def without_asserts(program: ExportedProgram) -> ExportedProgram:
+    """The program for sides of any length: of the deepest maps the tracer asserts that they are longer than 1, though
+    no operation depends on it."""
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program
 
 
 @contextlib.contextmanager

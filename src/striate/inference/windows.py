@@ -50,6 +50,20 @@ class InWindows(nn.Module):
         outputs: torch.Tensor = self.network(x)
         return outputs[..., :deep, :tall, :wide]
 
+    def as_traced(self, x: torch.Tensor) -> torch.Tensor:
+        """The outputs for volumes of up to `side` voxels a side, without a comparison of sizes, which would have to be
+        decided while a network is traced."""
+        sides = x.shape[2:]
+        for axis, size in enumerate(sides, 2):
+            parts = (size + -size % MULTIPLE) // MULTIPLE  # so that the tracer knows what divides the product
+            places = torch.arange(MULTIPLE * parts)
+            there = (places < size).view(-1, *(1,) * (x.ndim - 1 - axis))
+            x = x.index_select(axis, places.clamp(max=size - 1)) * there.to(x.dtype)
+        outputs: torch.Tensor = self.network(x)
+        for axis, size in enumerate(sides, 2):  # copied, as `decoder.upper_left` says why
+            outputs = outputs.index_select(axis, torch.arange(size))
+        return outputs
+
 
 def _starts(size: int, side: int) -> list[int]:
     """Where windows begin: half a window apart at most, the last one at the end."""

@@ -127,10 +127,19 @@ class Volumes(Medium):
         return self.prepare(given, preparation), None
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.float32]:
-        """(C, D, H, W): a file at the spacing of the inputs with its own values, or such an array of any size."""
+        """(C, D, H, W): a file at the spacing of the inputs with its own values, or such an array of any size. Raises
+        Unreadable for one of another spacing whose intensities are its own: they are taken before it is resampled."""
         if isinstance(given, str | bytes | Path):
-            raw = replace(preparation, intensity="as-is")
-            return self.at_spacing(Path(given) if isinstance(given, str) else given, where, raw)
+            given = Path(given) if isinstance(given, str) else given
+            header = read_header(given, where)
+            if target_shape(header, preparation) == header.shape or preparation.intensity == "as-is":
+                return self.at_spacing(given, where, replace(preparation, intensity="as-is"))
+            if preparation.limits:
+                low, high = map(np.float32, preparation.limits)
+                return low + self.at_spacing(given, where, preparation) * (high - low)
+            own, wanted = (" × ".join(f"{step:.3g}" for step in of.spacing) for of in (header, preparation))
+            got = f"voxels of {own} mm: an exported file takes those of {wanted} mm; its run resamples others"
+            raise Unreadable(where, got, f"voxels of {wanted} mm", "striate predict RUN, or its export --format hub")
         return np.asarray(given, np.float32)
 
     def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
