@@ -77,6 +77,13 @@ def test_other_data_are_read_at_the_level_of_the_network(places: Path) -> None:
     assert other.splits["all"].targets.bincount().tolist() == [20, 20, 20]
 
 
+def test_classes_of_one_name_in_several_folders_stay_apart_where_they_may_be_new(places: Path) -> None:
+    trained = load(places, class_level=3)
+    other = load_for_evaluation(DataConfig(source=str(places)), trained.preparation, trained.classes, "identity")
+    assert len(other.classes) == 12
+    assert "Classes: each of 12 folders is one, such as north/2021/ash" in " ".join(other.notes)
+
+
 def test_folders_within_classes_that_differ_are_not_asked_about(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         draw(*(tmp_path / "set" / name / f"{name}{k}" / f"{i}.png" for k in range(2) for i in range(5)))

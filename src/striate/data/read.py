@@ -180,7 +180,21 @@ def _at_known_level(listing: Listing, config: DataConfig, annotation: str, class
         return listing
     levels = (level for level in range(2, 21) if set().union(*listing.folders_at(level).values()) & set(classes))
     level: int | Literal["path"] | None = "path" if any("/" in name for name in classes) else next(levels, None)
-    return listing if level is None else list_source(replace(config, class_level=level), annotation)
+    if level is None:
+        return listing
+    found = list_source(replace(config, class_level=level), annotation)
+    if level == "path" or not annotation_kind(annotation).open_classes:
+        return found
+    # A name that the network knows may be that of several classes: A/1 and B/1.
+    apart = list_source(replace(config, class_level="path"), annotation)
+    if len(apart.classes) == len(found.classes):
+        return found
+    shared = len(apart.classes) - len(found.classes)
+    note = (
+        f"Classes: each of {several(len(apart.classes), 'folder')} is one, such as {apart.classes[0]}; by the names of the"
+        f" innermost alone there would be {shared:,} fewer."
+    )
+    return replace(apart, notes=(*apart.notes, note))
 
 
 def _assemble(
