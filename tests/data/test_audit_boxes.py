@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from made_boxes import made_images, write_coco, write_table, write_yolo
 from striate.api import check_data
+from striate.data.audit.box_pixels import _area, _corners
 from striate.data.audit.boxes import find_box_faults
+from striate.data.box_records import Box, Boxed
 from striate.data.config import DataConfig
 from striate.data.sources.list_source import list_source
 
@@ -162,3 +165,13 @@ def test_a_class_that_is_never_learned_is_told(made: list, tmp_path: Path) -> No
         for k, (image, boxes) in enumerate(made)
     ]
     assert "train has no rare" in _codes_of(write_table(tmp_path, renamed))["data.missing-class"]
+
+
+def test_the_pixels_of_a_rotated_box_are_those_after_the_turn() -> None:
+    upright = Boxed((Box((12, 28, 36, 36), "rod"),), "boxes.csv")
+    turned = Boxed((Box((12, 28, 36, 36), "rod", angle=90.0),), "boxes.csv")
+    for boxed, area in ((upright, np.s_[28:36, 8:24]), (turned, np.s_[20:44, 13:19])):
+        (corners,) = _corners(boxed, np.array([64, 96]))
+        expected = np.zeros((64, 64), np.bool_)
+        expected[area] = True
+        assert np.array_equal(_area(corners), expected)

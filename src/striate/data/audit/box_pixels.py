@@ -5,7 +5,7 @@ Images are compared at 64 × 64 pixels of brightness, as they are kept for the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from striate.data.audit.boxes import box_sizes, find_box_faults, find_tiny_boxes
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked, alone, some
 from striate.data.box_records import Boxed
+from striate.data.rotated_boxes import corners
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -195,15 +196,16 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
         return None
     ids = [number for number in evidence.readable if number in looks.lumas]
     ids = [ids[k] for k in np.linspace(0, len(ids) - 1, min(len(ids), _MOST_IMAGES)).astype(int)] if ids else []
-    boxes = [_places(listing.boxes[number], looks.sizes[number]) for number in ids]
-    sides = [min(box[2] - box[0], box[3] - box[1]) for one in boxes for box in one]
+    boxes = [_corners(listing.boxes[number], looks.sizes[number]) for number in ids]
+    sides = [np.linalg.norm(box[[1, 3]] - box[0], axis=1).min() for one in boxes for box in one]
     if len(ids) < 2 * _FEWEST or len(sides) < 2 * _FEWEST or np.median(sides) < _LEAST_SIDE:
         return None
-    inside = np.stack([_covered(one) for one in boxes])
+    areas = [[_area(box) for box in one] for one in boxes]
+    inside = np.stack([np.any([np.zeros((_SIDE, _SIDE), np.bool_), *one], axis=0) for one in areas])
     like = _object_likeness(np.stack([looks.lumas[number] for number in ids]), inside)
     if like is None:
         return None
-    known = [like[k][_rows(box)].mean() for k, one in enumerate(boxes) for box in one if like[k][_rows(box)].size]
+    known = [like[k][area].mean() for k, one in enumerate(areas) for area in one if area.any()]
     usual = np.quantile(known, 0.25)
     side = max(_LEAST_SIDE, int(np.median(sides)))
     odd = [number for k, number in enumerate(ids) if _best_outside(like[k], inside[k], side) >= usual]
@@ -222,14 +224,21 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
     return Marked(finding, alone(odd), dict.fromkeys(odd, "an object without a box?"))
 
 
-def _rows(box: Sequence[float]) -> tuple[slice, slice]:
-    return _span(box[1], box[3]), _span(box[0], box[2])
+def _corners(boxed: Boxed, size: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(M, 4, 2) x and y of the corners of boxes, as they are turned, in pixels of the small image."""
+    height, width = (int(side) for side in size)
+    boxes = [(*box.edges, box.angle or 0.0) for box in boxed.in_pixels((height, width)).boxes]
+    found: NDArray[np.float64] = corners(np.array(boxes, np.float64).reshape(-1, 5)) / (width, height) * _SIDE
+    return found
 
 
-def _covered(boxes: Places) -> NDArray[np.bool_]:
-    found = np.zeros((_SIDE, _SIDE), np.bool_)
-    for box in boxes:
-        found[_rows(box)] = True
+def _area(box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(64, 64) the pixels whose centers lie in a box of these corners."""
+    y, x = np.mgrid[:_SIDE, :_SIDE] + 0.5
+    along = np.roll(box, -1, 0) - box
+    found: NDArray[np.bool_] = np.all(
+        [dx * (y - top) >= dy * (x - left) for (left, top), (dx, dy) in zip(box, along, strict=True)], axis=0
+    )
     return found
 
 
