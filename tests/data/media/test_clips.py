@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from striate.data.media.clip.clip_medium import even_places, flow_candidates
 from striate.data.media.clip.flow import STILL, flow_bytes, flow_pixels, optical_flow
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation, Unreadable
+from striate.data.predict_inputs import list_inputs
 from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError
 from striate.models.build import build_model
@@ -240,6 +242,13 @@ def test_folders_of_frames_are_clips_where_that_is_asked_for(tmp_path: Path) -> 
     seen = medium.decode(listing.read(0), "one", made)
     assert seen[0, :, 0, 0].tolist() == brightening(11)[:, 0, 0, 0].tolist()  # f10 after f9
     assert np.array_equal(medium.decode(tmp_path / "set/a/clip0", "one", made), seen)
+    assert "Clips: 4 folders with 44 frames in all." in listing.notes
+    (tmp_path / "set" / "films").mkdir()
+    for name in ("one.gif", "poster.png"):
+        (tmp_path / "set" / "films" / name).touch()
+    listed = list_inputs([source], medium)
+    assert listed == (tuple(f"{source}/{name}" for name in (*listing.paths, "films/one.gif")), 1)
+    shutil.rmtree(tmp_path / "set" / "films")
     (tmp_path / "set" / "table.csv").write_text("path,label,group\na/clip0,x,1\nb/clip1,y,2\n")
     table = list_source(DataConfig(source=str(tmp_path / "set" / "table.csv")))
     assert (table.kind, table.groups) == ("rgb-clip", ("1", "2"))

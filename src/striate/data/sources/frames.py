@@ -80,6 +80,6 @@ def _by_folder(listing: Listing) -> Listing:
     def joined(number: int) -> bytes:
         return frames_in_bytes([paths[n] for n in frames[number]], lambda path: read(place[path]))
 
-    note = f"Clips: {several(len(order), 'folder')} of {several(len(paths), 'frame')}."
+    note = f"Clips: {several(len(order), 'folder')} with {several(len(paths), 'frame')} in all."
     kind = medium_of(Clips.views["rgb"]).name
     return replace(first, kind=kind, paths=tuple(order), read=joined, notes=(*listing.notes, note))

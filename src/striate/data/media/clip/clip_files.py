@@ -115,7 +115,7 @@ def frames_in_bytes(names: Sequence[str], read: Callable[[str], bytes]) -> bytes
 
 def frames_of_folder(folder: Path) -> list[str]:
     """Names of the pictures directly in a folder, in their order: by number where they have one."""
-    names = [file.name for file in folder.iterdir() if _is_frame(file.name)]
+    names = [file.name for file in folder.iterdir() if is_frame(file.name)]
     return sorted(names, key=frame_order)
 
 
@@ -127,7 +127,8 @@ def read_folder(folder: Path) -> bytes:
     return frames_in_bytes(names, lambda name: (folder / name).read_bytes())
 
 
-def _is_frame(name: str) -> bool:
+def is_frame(name: str) -> bool:
+    """Whether a file of this name is a frame of the folder that it lies in."""
     return not name.startswith(".") and Path(name).suffix.lower() in pictures.SUFFIXES - {".gif"}
 
 
