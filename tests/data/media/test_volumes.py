@@ -362,7 +362,9 @@ def test_a_run_learns_where_balls_are_and_writes_masks_that_fit_their_files(tmp_
         ball, [(gap, side - own - gap) for gap, side, own in zip(around, strength.shape, ball.shape, strict=True)]
     )
     assert strength[ball].mean() > 3 * strength[~ball].mean()
-    assert "of the volume" in (explained.part or "")
+    share = prediction.fields["shares"]["1"]
+    assert f"{100 * share:.3g} % of the volume" in explained.part
+    assert explained.fields == prediction.fields
     page = explanation_page(explained)
     assert page.count("data:image/gif") >= 2
     assert "most important at slice" in page

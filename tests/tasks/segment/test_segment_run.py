@@ -66,6 +66,9 @@ def test_what_is_explained_are_the_mean_logits_of_the_region() -> None:
     assert asked.target == 2
     assert torch.allclose(asked.score(outputs), outputs[:, :, :2, :2].mean((2, 3)))
     assert task.explained(torch.zeros(4, 5, dtype=torch.uint8)).target == 0
+    around = torch.full((2, 6, 7), -1, dtype=torch.int16)  # a volume amid nothing
+    around[0, :4, :5] = decoded
+    assert task.explained(around).part == "the voxels of class square, 20 % of the volume"
     assert task.target_text(torch.tensor([[0, 1], [1, 255]])) == "disk 67 %, ground 33 %"
 
 

@@ -477,8 +477,9 @@ class Segment(Task):
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The mean logits over the pixels of the class that takes most of the image, the first class aside where
-        another occurs: it is the background as a rule."""
-        counts = torch.bincount(decoded.reshape(-1).long(), minlength=self.outputs)
+        another occurs: it is the background as a rule. Where `decoded` is −1, there is no image."""
+        known = decoded[decoded >= 0]
+        counts = torch.bincount(known.long(), minlength=self.outputs)
         others = counts.clone()
         others[0] = 0
         target = int(others.argmax() if others.any() else counts.argmax())
@@ -489,7 +490,8 @@ class Segment(Task):
             return (outputs * within).flatten(2).sum(-1) / within.sum().clamp(min=1)
 
         each, whole = ("voxels", "volume") if decoded.ndim == 3 else ("pixels", "image")
-        part = f"the {each} of class {self.classes[target]}, {100 * float(region.mean()):.3g} % of the {whole}"
+        share = 100 * float(region.sum()) / len(known)
+        part = f"the {each} of class {self.classes[target]}, {share:.3g} % of the {whole}"
         return Explained(score, target, "logits", part)
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
