@@ -134,3 +134,5 @@ def test_mistakes_are_sorted() -> None:
     assert counts == {"class": 1, "localization": 1, "both": 0, "duplicate": 1, "background": 1, "missed": 0}
     assert all(found[kind]["gain"] >= 0 for kind in found)
     assert found["class"]["gain"] > found["background"]["gain"]
+    nothing = mistakes(decoded, targets, 2, 0.95)
+    assert nothing["missed"] == {"count": 3, "gain": None}, "without them no object is left"

@@ -73,6 +73,12 @@ def test_a_healthy_detector_has_nothing_and_one_that_has_not_begun_is_told() -> 
     nothing.decoded[..., 5] = 0.01
     [finding] = nothing_found(nothing, SIZE)
     assert "has not begun" in finding.why
+    nothing = evaluated(with_edges(rows, lambda edges: edges + 300), rows)
+    assert nothing_found(nothing, SIZE)[0].why.startswith("Boxes lie elsewhere than objects")
+    nothing.decoded[..., 5] = 0.3
+    [finding] = nothing_found(nothing, SIZE)
+    assert "the network has hardly learned; or boxes lie elsewhere" in finding.why
+    assert finding.remedy.startswith("Train for longer: --minutes 10")
 
 
 def test_small_objects_that_are_missed_are_told() -> None:

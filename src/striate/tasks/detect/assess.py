@@ -243,9 +243,9 @@ def mistakes(
     classes: int,
     threshold: float,
     overlaps: Overlaps = upright_overlaps,
-) -> Mapping[str, Mapping[str, float]]:
+) -> Mapping[str, Mapping[str, float | None]]:
     """By kind, how many `count` among the predictions from the threshold on, and by how much their mAP at IoU 0.5 would
-    rise without them (`gain`).
+    rise without them (`gain`; None where all objects are missed, so that without them none is left).
 
     Bolya et al., "TIDE: a general toolbox for identifying object detection errors", ECCV 2020: a wrong detection is of
     another `class`, badly placed (`localization`), `both`, a `duplicate`, or `background`; objects that no detection is
@@ -279,10 +279,13 @@ def mistakes(
                 found["missed"] += 1
                 mended["missed"][1][image, objects[object_], CLASS] = -1
     base = map50_of(said, targets, classes, overlaps)
-    return {
-        kind: {"count": found[kind], "gain": map50_of(*mended[kind], classes, overlaps) - base if found[kind] else 0.0}
-        for kind in kinds
+    gains: dict[str, float | None] = {
+        kind: map50_of(*mended[kind], classes, overlaps) - base if found[kind] else 0.0 for kind in kinds
     }
+    left = mended["missed"][1]
+    if found["missed"] and not ((left[:, :, CLASS] >= 0) & (left[:, :, CROWD] == 0)).any():
+        gains["missed"] = None
+    return {kind: {"count": found[kind], "gain": gains[kind]} for kind in kinds}
 
 
 def sort_out(

@@ -14,9 +14,10 @@ from striate.tasks.detect.average_precision import SCORE, overlaps_for
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
-NOTHING, HEARD, PLACED = 0.01, 0.05, 0.2
-"""mAP at IoU 0.5 below which nothing is found; a score that is not a prediction; mAP of objects whatever their class,
-or read in another way."""
+NOTHING, HEARD, SURE, PLACED = 0.01, 0.05, 0.5, 0.2
+"""mAP at IoU 0.5 below which nothing is found; a score that is not a prediction, and one that always is; mAP of objects
+whatever their class, or read in another way."""
+_LONGER_FIRST = "Train for longer: --minutes 10; where that changes nothing, check the boxes: striate data check."
 
 _Boxes = NDArray[Any]
 _AT_MOST = 500
@@ -82,8 +83,15 @@ def _why_nothing(decoded: _Boxes, targets: _Boxes, size: tuple[int, int]) -> tup
         why = "The boxes of this split were written in another way than those of training, or for other images."
         measured += f"; if the boxes of each image are {what}, {percent(otherwise[what])}"
         return measured, why, "Compare images of both splits with their boxes: striate data show."
-    why = "Boxes lie elsewhere than objects: they may be of other images, or in another form than they are read."
-    return measured, why, "Check them: striate data check; where it finds nothing, train for longer."
+    elsewhere = "boxes lie elsewhere than objects: of other images, or in another form than they are read"
+    if best < SURE:
+        why = f"No score is high enough for a prediction: the network has hardly learned; or {elsewhere}."
+        return f"{measured}; the highest score is {best:.2g}", why, _LONGER_FIRST
+    return (
+        measured,
+        f"{elsewhere.capitalize()}.",
+        "Check them: striate data check; where it finds nothing, train longer.",
+    )
 
 
 FEWEST, LARGE_FOUND, SHARE = 20, 0.5, 0.5

@@ -74,7 +74,8 @@ class DetectionMetrics(SplitRecord):
 
     `figures`: `map`, `map50`, `map75` (of masks: `mask_map` and so on), with bootstrap intervals over images.
     `threshold`: the score from which on a detection is a prediction. `mistakes`: by kind how many there are at this
-    threshold, and how much mAP at IoU 0.5 would rise without them. `worst` begins with the image of the lowest F1.
+    threshold, and how much mAP at IoU 0.5 would rise without them (None: without them no object is left). `worst`
+    begins with the image of the lowest F1.
     `left_out`: what was not computed.
     """
 
@@ -82,7 +83,7 @@ class DetectionMetrics(SplitRecord):
     figures: Mapping[str, Estimate]
     threshold: float
     classes: tuple[ClassDetections, ...]
-    mistakes: Mapping[str, Mapping[str, float]]
+    mistakes: Mapping[str, Mapping[str, float | None]]
     worst: tuple[ImageDetections, ...]
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
@@ -128,7 +129,7 @@ class DetectionMetrics(SplitRecord):
         return [
             head,
             *(
-                f"  {cut_text(KINDS[kind], 38):<38}{int(found['count']):>7,}  {100 * found['gain']:+.2f} points"
+                f"  {cut_text(KINDS[kind], 38):<38}{found['count']:>7,.0f}  {_gain_text(found['gain'])}"
                 for kind, found in self.mistakes.items()
             ),
         ]
@@ -143,6 +144,10 @@ class DetectionMetrics(SplitRecord):
         few = len(self.half_labeled)
         half = [f"  {few} of the worst may be labeled in part: more is found on nothing than is marked"] if few else []
         return [*head, *lines, *half]
+
+
+def _gain_text(gain: float | None) -> str:
+    return "–: no object is found" if gain is None else f"{100 * gain:+.2f} points"
 
 
 KINDS = {

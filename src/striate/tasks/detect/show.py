@@ -136,11 +136,17 @@ def mistakes_section(figures: DetectionMetrics, of: str) -> tuple[Section, ...]:
     if not any(found["count"] for found in figures.mistakes.values()):
         return ()
     rows: tuple[Row, ...] = tuple(
-        (KINDS[kind], int(found["count"]), f"{100 * found['gain']:+.2f}") for kind, found in figures.mistakes.items()
+        (KINDS[kind], int(found["count"] or 0), "–" if (gain := found["gain"]) is None else f"{100 * gain:+.2f}")
+        for kind, found in figures.mistakes.items()
     )
-    costly = max(figures.mistakes, key=lambda kind: figures.mistakes[kind]["gain"])
-    gain = 100 * figures.mistakes[costly]["gain"]
-    sentence = f"What costs most: {KINDS[costly]}; without that, mAP at IoU 0.5 would be {gain:.1f} points higher."
+    gains = {kind: found["gain"] for kind, found in figures.mistakes.items()}
+    known = {kind: 100 * gain for kind, gain in gains.items() if gain is not None}
+    costly = max(known, key=lambda kind: known[kind])
+    sentence = (
+        f"What costs most: {KINDS[costly]}; without that, mAP at IoU 0.5 would be {known[costly]:.1f} points higher."
+    )
+    if len(known) < len(gains):
+        sentence = "All objects are missed: no detection is meant for one of them."
     sentences = [sentence]
     if half := figures.half_labeled:
         named = ", ".join(half[:5])
