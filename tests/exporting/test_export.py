@@ -25,11 +25,11 @@ import striate
 from striate.api import try_export
 from striate.cli import main
 from striate.errors import ModelError, RunError, UsageError
-from striate.exporting import export_format, formats, hub_format, staging
+from striate.exporting import export_format, formats, hub_format, hub_loader, staging
 from striate.exporting.export import facts_of
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.exported_network import ExportedNetwork
-from striate.exporting.hub_format import HubFormat
+from striate.exporting.hub_format import HubFormat, _for_input
 from striate.exporting.model_card import model_card
 from striate.exporting.staging import staged
 from striate.layers.suppression import suppression
@@ -107,6 +107,18 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
     assert "| top 5 | " not in model_card(facts | {"classes": facts["classes"][:5]})  # where it is always 100 %
     limits = card.split("## Limits")[1]
     assert "The network hardly trained, so its result says little about these data or this network (1 pass " in limits
+    shape = {"kind": "volume", "input_shape": [1, 8, 16, 8], "spacing": [2, 1, 1.5]}
+    volume = {"name": "volume", "type": "float32", "shape": ["N", 1, "D", "H", "W"]}
+    how = facts["preparation"] | shape | {"intensity": "window", "limits": [-160, 240]}
+    card = model_card({**facts, "input": volume, "preparation": how})
+    assert "2 × 1 × 1.5 mm a voxel. Intensities: window, -160 to 240 become 0 to 1." in card
+    flow = {"kind": "two-stream-clip", "input_shape": [5, 4, 16, 16]}
+    given = {**facts, "input": volume | {"name": "input"}, "preparation": facts["preparation"] | flow}
+    loader = _for_input(Path(hub_loader.__file__).read_text(), given)
+    assert "Inputs: numbers of shape 5 × 4 × 16 × 16: " in loader
+    assert "red, green, blue; motion to the right and down in eighths of a pixel (128: none)" in loader
+    assert "upright" not in loader
+    compile(loader, "load.py", "exec")
     with pytest.raises(UsageError, match="there already"):
         striate.export(digits_run, out="digits.txt")
     for name, remedy in (

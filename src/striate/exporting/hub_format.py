@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from striate.exporting.export_format import ExportFormat, Runner
-from striate.exporting.model_card import model_card
+from striate.exporting.model_card import input_shape_text, input_text, model_card
 from striate.exporting.torch_format import program_runner, save_program
 from striate.exporting.traceable import Traceable
 from striate.exporting.tracing import quiet_exporter, traced_program
@@ -48,7 +48,7 @@ class HubFormat(ExportFormat):
         copymode(place / "config.json", place / "model.safetensors")  # its library keeps it from all other users
         (place / "README.md").write_text(model_card(facts), encoding="utf-8")
         loader = files("striate.exporting").joinpath("hub_loader.py").read_text(encoding="utf-8")
-        (place / "load.py").write_text(loader, encoding="utf-8")
+        (place / "load.py").write_text(_for_input(loader, facts), encoding="utf-8")
 
     def runners(self, place: Path) -> dict[str, Runner]:
         """torch, by what the loader does."""
@@ -60,3 +60,12 @@ class HubFormat(ExportFormat):
             for name, tensor in program.state_dict.items():
                 tensor.data = weights[name.removeprefix("module.")]
             return {"torch.export": program_runner(program)}
+
+
+def _for_input(loader: str, facts: Mapping[str, Any]) -> str:
+    """The loader, whose first lines say what the network takes: as they stand, they are for pictures."""
+    if facts["input"]["name"] == "image":
+        return loader
+    begin, end = loader.index("outputs = network(images)"), loader.index('"""', 3)
+    use = f'outputs = network(inputs)    # {input_shape_text(facts)}; a tensor for each of config["outputs"]'
+    return f"{loader[:begin]}{use}\n\nInputs: {input_text(facts)}.\n{loader[end:]}"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 
 def load(folder: str | Path = Path(__file__).parent) -> tuple[torch.nn.Module, dict]:
-    """The network, which takes the raw bytes of pictures, and what config.json says of it."""
+    """The network, and what config.json says of it."""
     folder = Path(folder)
     program = torch.export.load(folder / "network.pt2")  # the operations; its weights are zeros
     weights = load_file(folder / "model.safetensors")

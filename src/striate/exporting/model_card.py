@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Preparation
 from striate.errors import one_line
 from striate.tasks.registry import metric_named
 from striate.wording import several
@@ -63,7 +65,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _figures(card, len(classes))
     yield from ("", "Intervals are 95 % ones.", "", "## Data", "")
     counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
-    yield f"{_safe(card['source'])}: {counts} samples. Inputs: {_inputs(facts)}."
+    yield f"{_safe(card['source'])}: {counts} samples. Inputs: {input_text(facts)}."
     yield "The test samples were measured once, when training was over, and chose nothing."
     yield from ("", "## Training", "")
     yield (
@@ -76,8 +78,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "## Limits", "")
     yield from (f"- {line}" for line in _limits(card))
     yield from ("", "## Use", "", "```python", "from load import load", "", "network, config = load()")
-    taken = f"({', '.join(map(str, facts['input']['shape']))}) {facts['input']['type']}"
-    yield f"outputs = network(inputs)  # {taken} in; {', '.join(facts['outputs'])} out"
+    yield f"outputs = network(inputs)  # {input_shape_text(facts)} in; {', '.join(facts['outputs'])} out"
     yield "```"
     if facts["input"]["name"] == "image":
         yield ""
@@ -107,11 +108,24 @@ def _cell(key: str, figures: Mapping[str, Any]) -> str:
     return metric.text(value) + (f" ({metric.text(ends[0])} to {metric.text(ends[1])})" if ends else "")
 
 
-def _inputs(facts: Mapping[str, Any]) -> str:
+def input_shape_text(facts: Mapping[str, Any]) -> str:
+    """The axes of the input, and its type: `(N, H, W, 3) uint8`."""
+    return f"({', '.join(map(str, facts['input']['shape']))}) {facts['input']['type']}"
+
+
+def input_text(facts: Mapping[str, Any]) -> str:
+    """What the network was given in training, and what its axes mean."""
     preparation = facts["preparation"]
     shape = " × ".join(map(str, preparation["input_shape"]))
-    if "H" not in facts["input"]["shape"]:
-        return f"numbers of shape {shape}"
+    if facts["input"]["name"] != "image":
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in preparation.items()}
+        known = Preparation(**fields)
+        medium = medium_of(known.kind)
+        said = [f"numbers of shape {shape}: {medium.describe(known.input_shape)}", medium.axes(known).rstrip(".")]
+        if known.intensity:
+            limits = " to ".join(f"{limit:g}" for limit in known.limits)
+            said.append(f"Intensities: {known.intensity}" + (f", {limits} become 0 to 1" if limits else ""))
+        return ". ".join(part for part in said if part)
     how = {
         "crop": "the middle is kept where proportions differ",
         "stretch": "stretched where proportions differ",

@@ -63,9 +63,9 @@ class Parity:
     def text(self) -> str:
         """The comparison in a line."""
         each = ", ".join(f"{name} {difference:.2g}" for name, difference in self.differences.items())
-        sizes = f" at {several(len(self.sizes), 'size')}" if self.sizes else ""
+        sizes = f" at {several(len(self.sizes), 'size')} and" if self.sizes else ""
         return (
-            f"{self.same:,} of {several(self.n, 'prediction')} are those of the run{sizes} and batches of "
+            f"{self.same:,} of {several(self.n, 'prediction')} are those of the run{sizes} in batches of "
             f"{', '.join(map(str, self.batches))}; largest difference: {each} (at most {self.limit:g})"
         )
 
