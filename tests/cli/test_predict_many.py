@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import striate
 from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
@@ -230,8 +231,18 @@ def of_tables(monkeypatch: pytest.MonkeyPatch) -> Trained:
 def test_rows_of_a_table_are_predicted(of_tables: Trained, tmp_path: Path, capsys) -> None:
     np.savez(tmp_path / "rows.npz", x=np.array([[-5.0, 1.0], [5.0, 1.0]]))
     (tmp_path / "rows.csv").write_text("light;size\n-5;1\n5;1\n")
-    for file in ("rows.npz", "rows.csv"):
+    np.save(tmp_path / "rows.npy", np.array([[-5.0, 1.0], [5.0, 1.0]]))
+    for file in ("rows.npz", "rows.csv", "rows.npy"):
         assert [line["label"] for line in lines_of(capsys, str(tmp_path / file))[1]] == list(CLASSES)
+    np.save(tmp_path / "one.npy", np.array([-5.0, 1.0]))
+    assert lines_of(capsys, str(tmp_path / "one.npy"))[1][0]["path"] == str(tmp_path / "one.npy")
+    for name in ("rows.npz#0", "rows.csv#0", "one.npy"):
+        explained = striate.explain(of_tables, str(tmp_path / name), "saliency")
+        assert (explained.subject, explained.input.tolist()) == (str(tmp_path / name), [-5.0, 1.0])
+    for name, got in (("rows.npz#2", "no such sample"), ("rows.npz", "2 samples")):
+        with pytest.raises(DataError) as refused:
+            striate.explain(of_tables, str(tmp_path / name), "saliency")
+        assert (refused.value.got, refused.value.remedy) == (got, str(tmp_path / "rows.npz#0"))
     with pytest.raises(DataError, match="give an array of exactly this shape"):
         of_tables.predict([5.0, 1.0])
 

@@ -9,6 +9,8 @@ import torch
 from striate.data.augment.augment import augment_batch
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Annotation, Dataset, Kind, Preparation, Split
+from striate.data.media.every_medium import medium_of
+from striate.data.media.volume.slices_picture import middle_slices
 from striate.errors import DataError
 from striate.visualize.sample_figures import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
 
@@ -99,3 +101,9 @@ def test_what_is_no_picture_is_refused(kind: Kind, shape: tuple[int, ...]) -> No
     data = Dataset("made", "made", kind, "class", {"train": split}, ("a",), Preparation(kind, shape), (), "0" * 64)
     with pytest.raises(DataError, match="one or three channels"):
         refuse_unseen(data)
+
+
+def test_arrays_of_volumes_are_drawn_as_their_middle_slices() -> None:
+    drawn = medium_of("grid").drawn(np.arange(24.0).reshape(1, 2, 3, 4), Preparation("grid", (1, 2, 3, 4)))
+    assert drawn is not None
+    assert drawn.shape == middle_slices(np.arange(24.0).reshape(1, 2, 3, 4)).shape

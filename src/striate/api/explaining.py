@@ -16,6 +16,7 @@ from striate.api.subject import find_subject, game_state
 from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
+from striate.data.predict_inputs import row_named
 from striate.errors import DataError, StriateError, UsageError, pasted
 from striate.evaluation.similarity.vectors import sample_features
 from striate.exporting.exported_file import require_layers
@@ -25,14 +26,14 @@ from striate.models.check import refuse_without_numbers
 from striate.models.preserved_state import on_trial, trial_copy
 from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
-from striate.runs.files import write_text
+from striate.runs.files import user_path, write_text
 from striate.tasks.config import ByClass
 from striate.tasks.control.network import as_input as as_input_of
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.refusals import number_format_explained
 from striate.training.rewards.player import Player, load_player, plays
-from striate.training.trained import Trained
+from striate.training.trained import Prediction, Trained
 from striate.visualize.attribution.attribute import Asked, attribute, require_method
 from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
 from striate.visualize.attribution.checks import Maps
@@ -63,7 +64,8 @@ def explain(
     trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
 
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
-    data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
+    data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`); of arrays and tables also a
+    sample in a file (`"new.npz#3"`). For an `nn.Module`, which
     knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
     `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of these, and several layers for Grad-CAM; by name only:
     `deconvnet` and `guided-backprop`. `cost` and
@@ -129,7 +131,8 @@ def _explain(
         raw, placed, filled = _at_own_scale(trained, image, raw, placed)
     if part is not None and part[0] == "pixel" and placed is not None:
         raw, part = _around_pixel(trained, image, raw, placed, part[1])
-    explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed)
+    whole = _predicted_whole(trained, image)
+    explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed, whole)
     explained = replace(explained, notes=(*explained.notes, *filled))
     medium = medium_of(trained.preparation.kind)
     if medium.player and isinstance(image, str | Path):
@@ -251,6 +254,18 @@ def _around_pixel(
     return raw, ("pixel", f"{inside[0]},{inside[1]}")
 
 
+def _predicted_whole(trained: Trained, image: Any) -> tuple[Prediction, torch.Tensor] | None:
+    """The prediction for a volume with a mask as `predict` gives it, and its mask as it lies in the input, −1 around
+    it; None of everything else."""
+    medium, preparation = medium_of(trained.preparation.kind), trained.preparation
+    if not trained.reads_whole or medium.pictures or not isinstance(image, str | Path):
+        return None
+    path = user_path(str(image))
+    header = medium.header(path, str(image), max_pixels=preparation.max_pixels)
+    prediction = next(trained.answer_batch([trained.read(path)], plain_predictor(trained.module)))
+    return prediction, torch.from_numpy(medium.place_mask(prediction.decoded.numpy(), header, preparation))
+
+
 def _explain_trained(
     trained: Trained,
     raw: np.ndarray,
@@ -259,10 +274,13 @@ def _explain_trained(
     network: str,
     part: str | None,
     placed: Placement | None,
+    whole: tuple[Prediction, torch.Tensor] | None,
 ) -> Explanation:
     there = [placed if trained.task.needs_placement else None]
-    prediction = next(trained.answer_batch([(raw, None)], plain_predictor(trained.module), there))
-    task, decoded = trained.task, prediction.decoded
+    if whole is None:
+        prediction = next(trained.answer_batch([(raw, None)], plain_predictor(trained.module), there))
+        whole = prediction, prediction.decoded
+    task, (prediction, decoded) = trained.task, whole
     asked = task.explained(decoded) if part is None else task.explained_part(decoded, part)
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
@@ -427,6 +445,9 @@ def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
     if medium_of(trained.preparation.kind).of_files and isinstance(image, str | Path):
         values, name = find_subject(trained, None, lambda _: None).input(image)
         return values.numpy(), name
+    found = row_named(str(image), trained.preparation) if isinstance(image, str | Path) else None
+    if found is not None:
+        return found, str(image)
     raw = trained.prepare(_numbers(trained, image, network))
     row = f"a row of {several(raw.size, 'number')}"
     a = medium_of(trained.preparation.kind).a

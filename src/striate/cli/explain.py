@@ -41,8 +41,8 @@ def explain(
     run
         A run directory, one checkpoint file, or the folder of striate export --format hub.
     image
-        An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row,
-        separated by commas; for a network that plays, the number of a step of its game.
+        An image file, or a sample of a named data set: mnist5k#17; of arrays a sample in a file: new.npz#3; for a
+        table, the numbers of a row, separated by commas; for a network that plays, the number of a step of its game.
     images
         More of them; a folder stands for the images in it, at any depth, or for a clip whose frames it has.
     method

@@ -50,7 +50,7 @@ def predict(
         A run directory, one checkpoint file, or what striate export wrote.
     path
         Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
-        and for a network of tables a .csv of its numbers: each sample in it.
+        for a network of arrays an .npy, and for one of tables a .csv of its numbers: each sample in it.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the size of each file whose pixels have the
         values of the training masks; for instances, the number of their object. Created if need be; nothing in it is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,16 @@ import numpy as np
 
 from striate.data.dataset import Preparation
 from striate.data.listing import as_number
-from striate.data.media.clip.clip_files import frames_of_folder
+from striate.data.media.clip.clip_files import frames_of_folder, is_frame
 from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
 from striate.data.media.volume.volume_files import SERIES, with_series
 from striate.data.scan import why_unreadable
-from striate.data.sources.npz import npz_inputs
+from striate.data.sources.npz import npy_inputs, npz_inputs
 from striate.data.sources.tree import as_text, check_size, walk_folder
 from striate.data.threads import map_ordered
 from striate.errors import DataError
-from striate.wording import several
+from striate.wording import listed, several
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
     """The files to read, in order, and how many files in folders were ignored.
 
     A file that is given by name is always taken; a folder is searched at every depth, in sorted order, for files
-    with a suffix of the `medium` (None: of any). Hidden files are ignored. Raises DataError for a path that does not
-    exist.
+    with a suffix of the `medium` (None: of any), and for folders of frames where it takes them. Hidden files are
+    ignored. Raises DataError for a path that does not exist.
     """
     owned = is_sample if medium is None else medium.owns
     found: list[str] = []
@@ -50,12 +51,20 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
         if stat.S_ISDIR(_mode(path)) and not (medium is not None and medium.folders and frames_of_folder(path)):
             files, _, hidden = walk_folder(path)
             entries = with_series(sorted(files))
-            taken = [os.path.join(path, file) for file in entries if owned(file)]  # noqa: PTH118
-            found += taken
-            ignored += len(entries) - len(taken) + len(hidden)
+            taken = [file for file in entries if owned(file)]
+            frames = _folders_of_frames(files, owned) if medium is not None and medium.folders else {}
+            found += [os.path.join(path, file) for file in sorted([*taken, *frames])]  # noqa: PTH118
+            ignored += len(entries) - len(taken) - sum(frames.values()) + len(hidden)
         else:
             found.append(str(path))
     return tuple(found), ignored
+
+
+def _folders_of_frames(files: Sequence[str], owned: Callable[[str], bool]) -> dict[str, int]:
+    """The folders of pictures without a film beside them, and how many pictures each has."""
+    counts = Counter(os.path.dirname(file) for file in files if is_frame(os.path.basename(file)))  # noqa: PTH119, PTH120
+    films = {os.path.dirname(file) for file in files if owned(file)}  # noqa: PTH120
+    return {folder: count for folder, count in counts.items() if folder and folder not in films}
 
 
 def _mode(path: Path) -> int:
@@ -69,17 +78,20 @@ def _mode(path: Path) -> int:
 
 
 def holds_rows(path: Path | str, preparation: Preparation) -> bool:
-    """Whether the file at `path` holds many samples: an .npz, or for a network of tables a .csv."""
-    if medium_of(preparation.kind).owns(str(path)):
+    """Whether the file at `path` holds arrays: an .npz, for a network without files an .npy, for one of tables a
+    .csv."""
+    medium = medium_of(preparation.kind)
+    if medium.owns(str(path)):
         return False
-    suffixes = (".npz", ".csv", ".tsv") if medium_of(preparation.kind).flat else (".npz",)
+    suffixes = (".npz", *(() if medium.of_files else (".npy",)), *((".csv", ".tsv") if medium.flat else ()))
     return str(path).lower().endswith(suffixes) and Path(path).is_file()
 
 
 def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
-    """The samples of such a file as raw inputs, by name: `file.csv#3`, from 0. Raises DataError."""
-    if path.suffix.lower() == ".npz":
-        return npz_inputs(path, preparation)
+    """The samples of such a file as raw inputs, by name: `file.csv#3`, from 0; of an .npy of one sample, `file.npy`.
+    Raises DataError."""
+    if path.suffix.lower() in (".npz", ".npy"):
+        return (npz_inputs if path.suffix.lower() == ".npz" else npy_inputs)(path, preparation)
     check_size(path.stat().st_size, str(path))
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     sign = max(",;\t", key=lines[0].count) if lines else ","
@@ -105,6 +117,20 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
     return samples
 
 
+def row_named(text: str, preparation: Preparation) -> np.ndarray | None:
+    """The sample of that name in such a file, also of one that holds no other; None where there is no such file.
+    Raises DataError for a number that it does not have."""
+    path = next((path for path in (text, text.rpartition("#")[0]) if path and holds_rows(path, preparation)), None)
+    if path is None:
+        return None
+    rows = read_rows(Path(path), preparation)
+    if text not in rows and (text != path or len(rows) != 1):
+        got = several(len(rows), "sample") if text == path else "no such sample"
+        raise DataError(text, got, f"the name of one: {listed(list(rows), 3)}", next(iter(rows), "another file"))
+    found: np.ndarray = rows[text] if text in rows else next(iter(rows.values()))
+    return found
+
+
 def require_pictures(preparation: Preparation, path: str = "") -> None:
     """Raise DataError if the network takes neither files nor samples by their names, as `path`."""
     medium = medium_of(preparation.kind)
@@ -113,7 +139,7 @@ def require_pictures(preparation: Preparation, path: str = "") -> None:
             f"predict {as_text(path)}".strip(),
             "an image, sound, clip or volume" if path else "files of images, sounds, clips or volumes",
             f"{medium.describe(preparation.input_shape)}, which this network was trained on",
-            "numpy.savez('new.npz', x=x); then: striate predict RUN new.npz"
+            "numpy.savez('new.npz', x=x), of one sample x=x[None]; then: striate predict RUN new.npz"
             + (", or a .csv of their numbers" if medium.flat else ""),
         )
 

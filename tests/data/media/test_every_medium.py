@@ -415,6 +415,9 @@ def test_packs_and_streams_give_the_same_batches(made: Made, tmp_path: Path) -> 
 
 
 def test_a_sample_is_drawn_or_is_none(made: Made) -> None:
+    with pytest.raises(DataError) as refused:
+        made.medium.prepare(np.zeros((2, 2), made.medium.dtype), made.preparation)
+    assert ("PIL" in refused.value.remedy) <= made.medium.pictures
     drawn = made.medium.drawn(made.arrays[0], made.preparation)
     if not made.medium.pictures:
         assert drawn is None or drawn.dtype == np.uint8

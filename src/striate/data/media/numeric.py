@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from striate.data.config import VOLUME
-from striate.data.media.medium import Medium
+from striate.data.media.medium import Medium, Preparation
+from striate.data.media.volume.slices_picture import middle_slices
 from striate.wording import several, show_shape
 
 
@@ -23,6 +27,11 @@ class Grids(Medium):
     def takes(self, shape: tuple[int, ...]) -> frozenset[str]:
         """Those of volumes where there are three axes of positions."""
         return VOLUME if len(shape) == 4 else self.augmentations
+
+    def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
+        """Of volumes the three middle slices."""
+        del preparation
+        return middle_slices(raw) if raw.ndim == 4 else None
 
     def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
         """Volumes are shifted; which of their axes may be mirrored, arrays do not say."""

@@ -18,7 +18,7 @@ from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.media.medium import Preparation
 from striate.data.sources.arrays import inputs_like, list_arrays
 from striate.data.sources.source_names import check_names, names_remedy
-from striate.data.sources.tree import too_much, unpacked_limit
+from striate.data.sources.tree import check_size, too_much, unpacked_limit
 from striate.errors import DataError, StriateError, pasted
 from striate.wording import listed, several
 
@@ -169,6 +169,19 @@ def npz_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
         for number, values in enumerate(inputs_like(array, preparation, str(path))):
             found[f"{path}#{before}{number}"] = values
     return found
+
+
+def npy_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
+    """The same of an .npy: one sample by the name of the file, or several along the first axis. Raises DataError."""
+    check_size(path.stat().st_size, str(path))
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise _damaged(path, error) from None
+    shape = preparation.input_shape
+    if array.shape in (shape, shape[1:] if shape[0] == 1 else shape):
+        return {str(path): inputs_like(array.reshape(shape), preparation, str(path))[0]}
+    return {f"{path}#{number}": one for number, one in enumerate(inputs_like(array, preparation, str(path)))}
 
 
 def _called(there: Sequence[str]) -> dict[str, str]:
