@@ -189,10 +189,10 @@ def _at_known_level(listing: Listing, config: DataConfig, annotation: str, class
     apart = list_source(replace(config, class_level="path"), annotation)
     if len(apart.classes) == len(found.classes):
         return found
-    shared = len(apart.classes) - len(found.classes)
+    folders, fewer = several(len(apart.classes), "folder"), len(apart.classes) - len(found.classes)
     note = (
-        f"Classes: each of {several(len(apart.classes), 'folder')} is one, such as {apart.classes[0]}; by the names of the"
-        f" innermost alone there would be {shared:,} fewer."
+        f"Classes: each of {folders} is one, such as {apart.classes[0]}; by the names of the innermost alone there"
+        f" would be {fewer:,} fewer."
     )
     return replace(apart, notes=(*apart.notes, note))
 
