@@ -90,7 +90,7 @@ def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | Non
     first, last = trial.losses[:count], trial.losses[-count:]
     if len(trial.losses) < 2 * count:
         return Learning(False, f"{steps} are too few to tell whether anything is learned")
-    fallen = (_mean(first) - _mean(last)) * (-1 if trial.replica.maximizes else 1)
+    fallen = (_mean(first) - _mean(last)) * (-1 if trial.maximizes else 1)
     error = math.sqrt((_variance(first) + _variance(last)) / count)
     text = f"the loss went from {_mean(first):.3g} to {_mean(last):.3g} in {steps}"
     return Learning(fallen > ERRORS * error and fallen > FARTHER * abs(_mean(first)), text)

@@ -24,6 +24,8 @@ from striate.observe.module_calls import module_calls
 
 CLOSE_STEPS = 10
 """So many first steps are looked at closely, each parameter by itself: enough for two that add up four batches each."""
+FEWEST_UPHILL = 3
+"""So many of them go up the gradient, and none down, where a step maximizes: others go down first of all."""
 FEWEST_TO_JUDGE = 40
 """What does not happen at every step, as one after gradients were added up, is missed only after so many."""
 LATER = 30
@@ -66,6 +68,14 @@ class Trial:
     def losses(self) -> list[float]:
         """The loss of each step."""
         return [row.loss for row in self.rows]
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether its steps go up the gradient, as that of a likelihood: by what the optimizer says, or as each of the
+        first steps did."""
+        uphill = [row.uphill for row in self.rows if row.uphill is not None]
+        said = any(group.get("maximize") for group in self.replica.optimizer.param_groups)
+        return said or (len(uphill) >= FEWEST_UPHILL and all(uphill))
 
     @property
     def diverged(self) -> bool:

@@ -26,6 +26,7 @@ class StepRow:
 
     `rates`: learning rates when the optimizer stepped, empty where it did not. Of steps that were looked at closely:
     `raw`: norm of the gradients that this step's backward gave. `applied`: norm of those the optimizer was given.
+    `uphill`: whether the parameters then moved along them; None also where either is zero.
     `held`: norm of gradients, of what the optimizer holds, that lay there before backward. `moved`: norm of the change
     of all parameters, and `weights`: their norm before. None in other steps.
     `training`: whether the network was in training mode in any pass that keeps gradients; None where it did not run.
@@ -42,6 +43,7 @@ class StepRow:
     moved: float | None = None
     weights: float | None = None
     training: bool | None = None
+    uphill: bool | None = None
 
 
 class WatchedLoss:
@@ -85,6 +87,7 @@ class Watch:
         self.moved: float | None = None
         self.weights: float | None = None
         self.training: bool | None = None
+        self.uphill: bool | None = None
         self.scales: list[float] = []
 
     @contextmanager
@@ -122,6 +125,7 @@ class Watch:
             self.moved,
             self.weights,
             self.training,
+            self.uphill,
         )
 
     def called(self, args: tuple[Any, ...], value: Any) -> None:
@@ -195,9 +199,12 @@ class Watch:
             self.step_trace.gradients = gradients
         if not self.closely:
             return
-        changes = {name: norm_of(p.detach() - before[name]) for name, p in parameters if name in before}
+        moves = {name: (p.detach() - before[name], self.raw.get(id(p))) for name, p in parameters if name in before}
+        changes = {name: norm_of(move) for name, (move, _) in moves.items()}
         self.changed |= {name for name, change in changes.items() if change != 0}
         self.moved = math.hypot(*changes.values())
+        along = sum(float((move.conj() * raw).real.sum()) for move, raw in moves.values() if raw is not None)
+        self.uphill = along > 0 if along else None
         self.weights = _norm(before.values())
 
 

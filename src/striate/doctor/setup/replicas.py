@@ -50,11 +50,6 @@ class Replica:
     names: dict[int, str]
     originals: dict[str, nn.Parameter]
 
-    @property
-    def maximizes(self) -> bool:
-        """Whether its optimizer goes up the gradient, as that of a likelihood."""
-        return any(group.get("maximize") for group in self.optimizer.param_groups)
-
 
 def to_float32(replica: Replica) -> None:
     """Have its weights, and what its optimizer remembers of them, in float32."""

@@ -33,7 +33,7 @@ _HIDDEN, _SHARE, _ALIKE = -1e4, 0.05, 0.01
 def constant_without_end(evidence: Evidence) -> str | None:
     """An output that is one large number for all samples, with which the loss falls below any bound, or a loss that the
     network computes itself and that fell that far."""
-    if evidence.setup.rivals or evidence.fresh.maximizes:
+    if evidence.setup.rivals or evidence.trial.maximizes:
         return None
     return _with_large_output(evidence) or _fell_far(evidence)
 

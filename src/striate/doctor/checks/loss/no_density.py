@@ -38,7 +38,7 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
         loss = loss_of_batch(evidence, evidence.trial, copied(drawn))
         if loss is None or not math.isfinite(loss):
             return None
-        found.append(-loss if evidence.fresh.maximizes else loss)
+        found.append(-loss if evidence.trial.maximizes else loss)
     if max(found) >= least - _MARGIN:
         return None
     return (

@@ -150,7 +150,7 @@ def _losses(evidence: Evidence, pair: Pair) -> list[float]:
     with a minus where the optimizer maximizes it; not a number alone where the step takes no other outputs than its
     network's."""
     answers = [pair.target.roll(by, 0) for by in range(_ORDERS + 1)]
-    sign = -1 if evidence.fresh.maximizes else 1
+    sign = -1 if evidence.trial.maximizes else 1
 
     def cost(answer: torch.Tensor) -> float:
         return sign * loss_of(evidence, lambda number, tensor: answer if number == pair.number else tensor)

@@ -171,7 +171,7 @@ def _other_mates(evidence: Evidence) -> Finding | None:
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
     not_classes = next(class_losses(evidence), None) is None
-    if evidence.fresh.maximizes or _predicts(evidence):
+    if evidence.trial.maximizes or _predicts(evidence):
         return None
     with suppress(NoEvidence):
         swapped = [
@@ -200,7 +200,7 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
 
 def _drawn_above(evidence: Evidence) -> Finding | None:
     """Scores of users with two items each, of which those of items drawn by chance are raised."""
-    found = None if evidence.fresh.maximizes else drawn_above(evidence)
+    found = None if evidence.trial.maximizes else drawn_above(evidence)
     if found is None:
         return None
     lowered, raised, count = found

@@ -35,7 +35,7 @@ def _maximized(evidence: Evidence) -> Finding | None:
     """Losses of torch whose value the step's own gradient raises; None where networks train against each other."""
     losses = [call for call in evidence.calls.losses if call.slopes]
     went = evidence.trial.losses
-    if evidence.trial.replica.maximizes or not went or evidence.trial.level() > went[0]:
+    if evidence.trial.maximizes or not went or evidence.trial.level() > went[0]:
         return None  # a step goes up the gradient, by the optimizer or by the step itself
     if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
         return None
@@ -61,7 +61,7 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
 
 def _unlikely(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
-        found = None if evidence.trial.replica.maximizes else wrong_partial_likelihood(evidence)
+        found = None if evidence.trial.maximizes else wrong_partial_likelihood(evidence)
         if found is not None and found.kind == "maximized":
             yield SIGN.finding(
                 severity="error",
@@ -145,7 +145,7 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
     better = _quality(evidence, turned)
     if turned.error is not None or better is None or not better.loss < _BETTER * start.loss:
         return
-    maximizes = trial.replica.maximizes
+    maximizes = trial.maximizes
     name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
     measured = (
         f"in {several(len(trial.rows), 'step')} the {name} of the predictions on training samples went up from "
@@ -156,7 +156,7 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
         "lines", "The loss that the step gave", {"as it is": tuple(trial.losses), "turned round": tuple(turned.losses)}
     )
     remedy = (
-        "make the optimizer without `maximize=True`"
+        "make the optimizer without `maximize=True`, or have its own step go down the gradient"
         if maximizes
         else "turn the sign of the loss: `loss = -loss` before `loss.backward()`, or take the minus out of it"
     )
