@@ -4,7 +4,9 @@ and their healthy twins."""
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.diagnose import examine_code
 from striate.doctor.script.drawn_batches import Drawing, drawing, draws_for_parts
 from striate.doctor.script.iterated_loop import taken_in_groups
+from striate.doctor.script.training_loop import find_loop
 from striate.doctor.setup.script_source import ScriptSource
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
@@ -175,3 +178,72 @@ def test_batches_that_are_dictionaries(call: str) -> None:
     assert found is not None
     one: Any = found[2]()
     assert [part.shape for part in one.values()] == [(16, 8), (16,)]
+
+
+def test_a_pass_that_only_evaluates_is_followed_by_one_that_trains(tmp_path: Path) -> None:
+    file, network, frames = tmp_path / "script.py", nn.Linear(8, 3), list[Any]()
+    file.write_text(
+        "it = 0\nwhile it < 9:\n    it += 1\n    if it % 2 == 0:\n        continue\n    xb = X[torch.randperm(32)]\n"
+        "    loss = model(xb).mean()\n    loss.backward()\n    frames.append(inspect.currentframe())\n    break\n"
+    )
+    names: dict[str, Any] = {"inspect": inspect, "model": network, "X": X, "torch": torch, "frames": frames}
+    exec(compile(file.read_text(), str(file), "exec"), names | {"__name__": "__main__"})
+    loop = find_loop(frames)
+    assert loop is not None
+    batch = next(iter(loop.batches))
+    assert all(loop.step(network, batch, None, None) is not None for _ in range(4))
+
+
+def accuracy(x: Tensor, y: Tensor) -> Tensor:
+    """Of a network that it is not given."""
+    with torch.no_grad():
+        return (NETWORK(x).argmax(1) == y).float().mean()
+
+
+NETWORK = nn.Linear(8, 3)
+EVALUATIONS = {
+    "block": "    if it % 50 == 0:\n        with torch.no_grad():\n            print(model(X_val))\n",
+    "mode": "    if it % 50 == 0:\n        model.eval()\n        print(model(X_val))\n        model.train()\n",
+    "function": "    if it % 50 == 0:\n        print(accuracy(X_val, Y_val))\n",
+    "passed over": "    if it % 50 == 0:\n        with torch.no_grad():\n            model(X_val)\n        continue\n",
+}
+
+
+@pytest.mark.parametrize("kind", EVALUATIONS)
+def test_evaluation_at_the_top_of_a_loop_draws_no_batch(kind: str) -> None:
+    text = f"for it in range(400):\n{EVALUATIONS[kind]}    ix = torch.randint(96, (32,))\n    xb, yb = X[ix], Y[ix]\n"
+    text += "    loss = functional.cross_entropy(model(xb), yb)\n    loss.backward()\n"
+    names = {"model": NETWORK, "accuracy": accuracy, "X_val": X[:20], "Y_val": Y[:20], "it": 1, "xb": X[:32]}
+    found = drawn(text, names | {"yb": Y[:32], "ix": torch.arange(32)})
+    assert found is not None
+    place, chosen, draw, _ = found
+    assert (place, chosen) == (3, ["xb", "yb"])
+    assert len(draw()[0]) == 32
+
+
+def test_teacher_without_gradients_is_given_the_batch() -> None:
+    text = "for it in range(9):\n    xb = X[torch.randint(96, (32,))]\n    with torch.no_grad():\n        y = net(xb)\n"
+    names = {"model": NETWORK, "net": nn.Linear(8, 3), "xb": X[:32], "y": torch.zeros(32, 3)}
+    found = drawn(f"{text}    (model(xb) - y).square().mean().backward()\n", names)
+    assert found is not None
+    assert found[:2] == (1, ["xb"])
+
+
+MADE_BEFORE = {
+    "place of the next": "    rows = order[pos : pos + 32]\n    pos += 32\n    xb = X[rows]\n",
+    "parts": "    xb = torch.zeros(32, 8)\n    for j in range(32):\n        xb[j] = X[next(rows)]\n",
+    "list": "    x = []\n    for _ in range(32):\n        x.append(X[next(rows)])\n    xb = torch.stack(x)\n",
+    "attribute": "    xb = X[held.pos : held.pos + 32]\n    held.pos += 32\n",
+    "function": "    def some():\n        return X[[next(rows) for _ in range(32)]]\n    xb = some()\n",
+}
+
+
+@pytest.mark.parametrize("kind", MADE_BEFORE)
+def test_each_batch_is_another_however_it_is_made(kind: str) -> None:
+    text = f"for it in range(400):\n{MADE_BEFORE[kind]}    model(xb).mean().backward()\n"
+    held, rows = SimpleNamespace(pos=0), iter(range(96))
+    found = drawn(text, {"model": NETWORK, "xb": X[:32], "pos": 0, "held": held, "rows": rows})
+    assert found is not None
+    one, other = found[2](), found[2]()
+    assert all(bool(part[0].abs().sum(1).all()) for part in (one, other))
+    assert not torch.equal(one[0], other[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import textwrap
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from striate.doctor.script.iterated_loop import are_numbers, number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.script_source import called, says_no_gradient
 from striate.observe.tensors import tensors_in
 
 DRAWN = 40
@@ -74,7 +75,7 @@ def drawing(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset
 
 
 def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> Drawing | None:
-    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names, running)), None)
+    place = _place_of_call(loop, names, running)
     if place is None:  # of weights without a module the first use
         uses = (n for n, statement in enumerate(loop.body) if _uses_weights(statement, names))
         place = next(uses, 0)
@@ -85,7 +86,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
     made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in wanted)
     try:
-        world = next(_run(loop, before, names))
+        world = next(_run(loop, _needed_for(list(made), before), names))
     except Exception:  # the user's statements, which may need what is not there
         return None
     numbers = _numbers_of_samples(loop)  # which are not inputs
@@ -141,17 +142,41 @@ def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str,
 
 
 def _needed_for(chosen: list[str], statements: list[ast.stmt]) -> list[ast.stmt]:
-    """Those that give the chosen names their values, or pass over a batch; not what is measured or saved beside."""
-    needed, kept = set(chosen), list[ast.stmt]()
-    for statement in reversed(statements):
-        nodes = list(walk(statement))
-        named = [node for node in nodes if isinstance(node, ast.Name)]
-        gives = any(node.id in needed and isinstance(node.ctx, ast.Store) for node in named)
-        changes = isinstance(statement, ast.Expr) and any(node.id in needed for node in named)
-        if gives or changes or any(isinstance(node, ast.Continue) for node in nodes):
-            needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-            kept.insert(0, statement)
-    return kept
+    """Those that give the chosen names their values, in this pass or for the next one, or pass over a batch; not what
+    is measured or saved beside."""
+    needed, kept, before = set(chosen), set[int](), -1
+    while before < len(kept):
+        before = len(kept)
+        for number, statement in reversed(list(enumerate(statements))):
+            if number not in kept and (_gives(statement, needed) or _changes(statement, needed)):
+                needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+                kept.add(number)
+    return [statement for number, statement in enumerate(statements) if number in kept]
+
+
+def _gives(statement: ast.stmt, needed: set[str]) -> bool:
+    """Whether a statement gives one of these a value, or a part of it one; or passes over a batch."""
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name in needed
+    nodes = list(walk(statement))
+    parts = (node for node in nodes if isinstance(getattr(node, "ctx", None), ast.Store))
+    return any(_root(part) in needed for part in parts) or any(isinstance(node, ast.Continue) for node in nodes)
+
+
+def _changes(statement: ast.stmt, needed: set[str]) -> bool:
+    """Whether a statement calls something with one of these, `random.shuffle(order)`; one within another statement
+    calls a method of it, `rows.append(row)`."""
+    if isinstance(statement, ast.Expr):
+        return any(isinstance(node, ast.Name) and node.id in needed for node in walk(statement))
+    calls = (node.value for node in walk(statement) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+    return any(isinstance(call.func, ast.Attribute) and _root(call.func) in needed for call in calls)
+
+
+def _root(node: ast.AST) -> str:
+    """The variable that an expression such as `self.rows[3]` is a part of."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
@@ -247,10 +272,11 @@ def never_drawn(
         for node in (ast.walk(statement) if isinstance(statement, ast.FunctionDef) else walk(statement))
     ]  # fmt: skip
     stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    asking = _asking(loop)
     given = [
         part.id
         for node in inside
-        if isinstance(node, ast.Call) and _of_network(node.func, names)
+        if isinstance(node, ast.Call) and _of_network(node.func, names) and id(node) not in asking
         for part in [*node.args, *(word.value for word in node.keywords)]
         if isinstance(part, ast.Name)
     ]
@@ -314,7 +340,7 @@ def _taken_before(
 ) -> ast.For | ast.While | None:
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
     network is given nothing of the kind."""
-    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names, running)), 0)
+    place = _place_of_call(loop, names, running) or 0
     made_in = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     taking = _Taking(names, running, made_in)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
@@ -383,16 +409,62 @@ class _Taking(ast.NodeTransformer):
         return [name_of(name) for name in self.found.setdefault(ast.unparse(node), (new, node))[0]]
 
 
-def _calls_network(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> bool:
-    """Whether a network is called in a statement, or handed to a function, or one that calls it is."""
+def _place_of_call(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> int | None:
+    """The first statement of the body that calls the network to train it, or with what statements before it have
+    made, as a teacher; not one that evaluates on other data."""
+    made, asking = set[str](), _asking(loop)
+    evaluates: int | None = None
+    for number, statement in enumerate(loop.body):
+        calls = list(_network_calls(statement, names, running))
+        nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+        if any(id(call) not in asking and not _only_asks(call, names) for call in calls):
+            return number
+        if calls and made & {node.id for node in nodes}:
+            return number
+        evaluates = number if calls and evaluates is None else evaluates
+        stored = (node.id for node in nodes if isinstance(node.ctx, ast.Store))
+        made |= {name for name in stored if _is_rows(names.get(name)) or is_batch(names.get(name))}
+    return evaluates
+
+
+def _asking(tree: ast.AST) -> set[int]:
+    """By identity the nodes of blocks without gradients, and of those that put a network into evaluation mode and make
+    no step."""
+    found = set[int]()
+    for node in ast.walk(tree):
+        asks = isinstance(node, ast.With) and says_no_gradient(item.context_expr for item in node.items)
+        if isinstance(node, ast.If):
+            inside = [part for statement in node.body for part in ast.walk(statement)]
+            asks = any(called(part) == "eval" for part in inside) and not any(map(_trains, inside))
+        if asks and isinstance(node, ast.With | ast.If):
+            found |= {id(part) for statement in node.body for part in ast.walk(statement)}
+    return found
+
+
+def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
+    """Whether a function of the user's that is called computes without gradients, or in evaluation mode."""
+    function = value_of(call.func, names) if isinstance(call.func, ast.Name | ast.Attribute) else None
+    if not isinstance(function, types.FunctionType | types.MethodType):
+        return False
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, SyntaxError, TypeError, ValueError):
+        return False
+    if not isinstance(tree, ast.FunctionDef) or any(map(_trains, ast.walk(tree))):
+        return False
+    sets_mode = any(called(node) == "eval" for node in ast.walk(tree))
+    asking = _asking(tree)
+    return sets_mode or says_no_gradient(tree.decorator_list) or any(id(node) in asking for node in ast.walk(tree))
+
+
+def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:
+    """Calls of a network in a statement, of a function that is given one, or of one that calls it."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Call):
-            if called(node) in running and any(_has_rows(part, names) for part in node.args):
-                return True
             given = any(_is_network(part, names) for part in (node.func, *node.args))
-            if given or (_of_network(node.func, names) and any(_has_rows(part, names) for part in node.args)):
-                return True
-    return False
+            rows = any(_has_rows(part, names) for part in node.args)
+            if given or (rows and (called(node) in running or _of_network(node.func, names))):
+                yield node
 
 
 def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:

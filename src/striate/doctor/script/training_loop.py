@@ -305,7 +305,8 @@ def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) 
 
 
 class _Returning(ast.NodeTransformer):
-    """`break` and `continue` of the loop itself end the step; an annotation of a global is none."""
+    """`break` and `continue` of the loop itself end the step, which `continue` tells; an annotation of a global is
+    none."""
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         made = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
@@ -315,7 +316,7 @@ class _Returning(ast.NodeTransformer):
         return ast.copy_location(ast.Return(None), node)
 
     def visit_Continue(self, node: ast.Continue) -> ast.Return:
-        return ast.copy_location(ast.Return(None), node)
+        return ast.copy_location(ast.Return(ast.Constant(True)), node)
 
     def visit_For(self, node: ast.For) -> ast.For:
         return node
@@ -411,7 +412,6 @@ def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -
     count = [0]  # what is done at each hundredth step, as at step 0, is left out
 
     def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-        number = count[0] + 1
         found, asked = list[torch.Tensor](), list[torch.Tensor]()
         plain: dict[int, torch.Tensor] = {}
         original, scaling = torch.autograd.backward, torch.amp.GradScaler.scale
@@ -438,7 +438,10 @@ def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -
         torch.autograd.backward, torch.autograd.grad = backward, grad
         torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
         try:
-            body(model, batch, optimizer, loss, number if passes is None else number % passes)
+            for number in (count[0] + 1, count[0] + 2):
+                passed_over = body(model, batch, optimizer, loss, number if passes is None else number % passes)
+                if found or asked or not passed_over:  # else a pass that only evaluates: the next one trains
+                    break
             count[0] = number  # not where it ends as soon as the network has predicted
         finally:
             torch.autograd.backward, torch.autograd.grad = original, gradients
