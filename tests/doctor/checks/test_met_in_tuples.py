@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from test_met_in_second_heads import asked_or_silent, stepped
+from test_reward_checks import SCRIPT, values
+from test_reward_checks import found as found_by_rewards
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -247,3 +249,23 @@ def test_each_batch_is_another_however_it_is_made(kind: str) -> None:
     one, other = found[2](), found[2]()
     assert all(bool(part[0].abs().sum(1).all()) for part in (one, other))
     assert not torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"), [("done and not truncated", False), ("done & ~truncated", False), ("done", True)]
+)
+def test_an_end_from_which_cut_off_episodes_are_taken_out(stored: str, named: bool) -> None:
+    text = SCRIPT.replace("next_obs, terminated))", f"next_obs, {stored}))")
+    assert found_by_rewards(text, values()) == ["reward.truncated-terminal"] * named
+
+
+@pytest.mark.parametrize(("method", "named"), [("reset", True), ("step", False)])
+def test_an_environment_that_begins_by_chance_explores_nothing(method: str, named: bool) -> None:
+    """One whose steps are of chance leads elsewhere by itself."""
+    choice = "    epsilon = max(0.05, 1 - step / 2000)\n    if random.random() < epsilon:\n"
+    choice += "        action = env.action_space.sample()\n    else:\n    "
+    assert choice in SCRIPT
+    bodies = {name: "random.random()" if name == method else "0" for name in ("reset", "step")}
+    own = "class Room:\n" + "".join(f"    def {name}(self):\n        return {body}\n" for name, body in bodies.items())
+    text = own + SCRIPT.replace(choice, "")
+    assert found_by_rewards(text, values()) == ["reward.no-exploration"] * named

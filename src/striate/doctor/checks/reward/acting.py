@@ -50,7 +50,8 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
                 yield explores_always(where, measured)
             return
     call, file = steps[0]
-    if call.args and _greedy(source, call) and not any(map(_acts_by_chance, source.trees.values())):
+    greedy = all(step.args and _greedy(source, step) for step, _ in steps)
+    if greedy and not any(map(_acts_by_chance, source.trees.values())):
         where = f"{Path(file).name}, line {call.lineno}"
         yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
 
@@ -107,9 +108,14 @@ def _greedy(source: ScriptSource, call: ast.Call) -> bool:
 
 
 def _acts_by_chance(node: ast.AST) -> bool:
-    """Whether something is drawn by chance in some code, other than in a replay buffer's own."""
-    if isinstance(node, ast.ClassDef) and _BUFFER.search(node.name):
-        return False
+    """Whether something is drawn by chance in some code, other than in a replay buffer's own, or by an environment for
+    anything but its step."""
+    if isinstance(node, ast.ClassDef):
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+        if _BUFFER.search(node.name):
+            return False
+        if {"reset", "step"} <= {part.name for part in methods}:
+            return any(_acts_by_chance(part) for part in methods if part.name == "step")
     return _chance(node) or any(map(_acts_by_chance, ast.iter_child_nodes(node)))
 
 
@@ -136,7 +142,7 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
         scope = source.scope_of(call)
         both = set(_unions(scope, terminated, truncated))
         for node in ast.walk(scope):
-            if not isinstance(node, ast.Call) or called(node) not in _STORES:
+            if not isinstance(node, ast.Call) or called(node) not in _STORES or _takes_out(node, truncated):
                 continue
             for part in (part for given in node.args for part in ast.walk(given) if isinstance(part, ast.BoolOp)):
                 if {terminated, truncated} <= {one.id for one in ast.walk(part) if isinstance(one, ast.Name)}:
@@ -149,6 +155,12 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             name = next(iter(both & set(names)))
             yield _stored_as_end(file, node, name, terminated)
             return
+
+
+def _takes_out(call: ast.Call, truncated: str) -> bool:
+    """Whether what is stored leaves out episodes that were cut off: `done and not truncated`."""
+    turned = (part.operand for part in ast.walk(call) if isinstance(part, ast.UnaryOp))
+    return any(isinstance(part, ast.Name) and part.id == truncated for part in turned)
 
 
 def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Finding:
