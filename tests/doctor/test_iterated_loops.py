@@ -352,3 +352,11 @@ def test_an_order_that_is_gone_through_is_gone_through_again(monkeypatch: pytest
     assert {len(x) for x, _ in batches} == {32}
     numbers = [[int((one == X).flatten(1).all(1).nonzero()) for one in x] for x, _ in batches]
     assert all(torch.equal(Y[rows], y) for rows, (_, y) in zip(numbers, batches, strict=True))
+
+
+def test_places_of_batches_are_gone_over_again() -> None:
+    loop = ast.parse("for start in range(0, 96, 32):\n    xb = X[start : start + 32]\n    model(xb)").body[0]
+    assert isinstance(loop, ast.For)
+    found = drawing(loop, {"X": torch.arange(96.0)[:, None], "model": nn.Linear(1, 1)})
+    assert found is not None
+    assert [int(found[2]()[0][0]) for _ in range(6)] == [0, 32, 64, 0, 32, 64]

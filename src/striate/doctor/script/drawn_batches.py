@@ -367,8 +367,8 @@ class _Taking(ast.NodeTransformer):
         self.found: dict[str, tuple[list[str], ast.expr]] = {}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        whole = value_of(node.value, self.names)
-        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_numbers(value_of(node.slice, self.names))
+        whole = _held(node.value, self.names)
+        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_numbers(_held(node.slice, self.names))
         if not sliced or not isinstance(node.ctx, ast.Load) or not _is_rows(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
         if not isinstance(whole, np.ndarray):
@@ -490,8 +490,13 @@ def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
     """Whether an argument is a batch, a tensor or an array of NumPy, or taken out of one."""
     if _is_taken(node):
         return True
-    value = value_of(node.value if isinstance(node, ast.Subscript) else node, names)
+    value = _held(node.value if isinstance(node, ast.Subscript) else node, names)
     return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and (_is_rows(value) or is_batch(value))
+
+
+def _held(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of an expression that calls nothing; None of another one, which would run the user's code."""
+    return None if any(isinstance(part, ast.Call) for part in ast.walk(node)) else value_of(node, names)
 
 
 def _is_taken(node: ast.expr) -> bool:

@@ -226,9 +226,12 @@ def numbers_like(loop: ast.For, names: dict[str, Any]) -> Any:
 
 
 def values_of(loop: ast.For | ast.While, names: dict[str, Any]) -> Iterator[Any]:
-    """What a loop gives its target: numbers of samples again and again, of others the numbers that follow."""
+    """What a loop gives its target: numbers of samples, and the first ones of batches, again and again, of others the
+    numbers that follow."""
     if isinstance(loop, ast.For):
-        passes: Iterable[int] = itertools.count() if number_batches(loop, names) else range(1)
+        steps = value_of(loop.iter, names)
+        again = number_batches(loop, names) or (isinstance(steps, range) and abs(steps.step) > 1 and len(steps))
+        passes: Iterable[int] = itertools.count() if again else range(1)
         given = 0
         for _ in passes:
             values = value_of(loop.iter, names)
