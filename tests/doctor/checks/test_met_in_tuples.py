@@ -124,12 +124,17 @@ class Scored(nn.Module):
         return out, functional.mse_loss(out, y)
 
 
+def loss_of(model: Scored, x: Tensor, y: Tensor) -> Tensor:
+    return model(x, y)[1]
+
+
+@pytest.mark.parametrize("call", ["model(*get_batch(X, Y))", "loss_of(model, *get_batch(X, Y))"])
 @pytest.mark.parametrize("fixed", [True, False])
-def test_batches_drawn_out_of_what_stays_the_same(fixed: bool) -> None:
+def test_batches_drawn_out_of_what_stays_the_same(fixed: bool, call: str) -> None:
     """For each part of a step anew; not what the loop has made before."""
-    text = "for it in range(9):\n    for part in range(2):\n        out, loss = model(*get_batch(X, Y))"
+    text = f"for it in range(9):\n    for part in range(2):\n        found = {call}"
     text += "" if fixed else "\n        X = X + 1"
-    found = drawn(text, {"model": Scored(), "get_batch": get_batch})
+    found = drawn(text, {"model": Scored(), "get_batch": get_batch, "loss_of": loss_of})
     assert (found is not None) == fixed
     if found is not None:
         _, chosen, draw, loop = found

@@ -345,7 +345,7 @@ def _taken_before(
     taking = _Taking(names, running, made_in)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    calls = [call for call in calls if called(call) in running or _of_network(call.func, names)]
+    calls = [call for call in calls if _computes(call, names, running)]
     given = any(_is_taken(part) for call in calls for part in (*call.args, *(word.value for word in call.keywords)))
     if not given and not (taking.found and number_batches(loop, names)):
         return None
@@ -378,7 +378,7 @@ class _Taking(ast.NodeTransformer):
         return ast.copy_location(ast.parse(f"{ast.unparse(name)}.numpy(force=True)", mode="eval").body, node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _of_network(node.func, self.names) or called(node) in self.running:
+        if _computes(node, self.names, self.running):
             node.args = [own for part in node.args for own in self._drawn(part)]
             for word in node.keywords:
                 word.value = self._drawn(word.value)[0]
@@ -455,6 +455,14 @@ def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
     sets_mode = any(called(node) == "eval" for node in ast.walk(tree))
     asking = _asking(tree)
     return sets_mode or says_no_gradient(tree.decorator_list) or any(id(node) in asking for node in ast.walk(tree))
+
+
+def _computes(call: ast.Call, names: dict[str, Any], running: frozenset[str]) -> bool:
+    """Whether a call is of a network, of a function that calls it, or of one that is given it and does not only
+    evaluate: `diffusion_loss(model, *get_batch("train"))`."""
+    if called(call) in running or _of_network(call.func, names):
+        return True
+    return any(_is_network(part, names) for part in call.args) and not _only_asks(call, names)
 
 
 def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:
