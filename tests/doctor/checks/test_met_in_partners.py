@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import _are_kept_anew
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -118,3 +120,22 @@ def test_clips_of_one_video_are_on_one_side(noise: float, shared: bool, wrong: b
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 64, 3))
     said = asked_or_silent(WINDOWS_SHARED, model, loaders[0], val=loaders[1])
     assert [one.code for one in said] == ["data.leak"] * wrong
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_a_code_beside_its_probe_predicts_no_classes(predicted: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(128, 6)
+    model, decoder, probe = nn.Linear(6, 4), nn.Linear(4, 6), nn.Linear(4, 2)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, classes = batch
+        code = model(x)
+        scores = code if predicted else probe(code.detach())
+        loss = functional.mse_loss(decoder(code), x) + functional.cross_entropy(scores, classes)
+        return stepped(model, loss, optimizer)
+
+    told = []
+    check = Check(("data.leak",), "", "", lambda evidence: told.append(predicts_targets(evidence)) or ())
+    asked_or_silent(check, model, DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), 32), step=step)
+    assert told == [predicted]

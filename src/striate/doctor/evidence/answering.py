@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, RandomSampler
 
+from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
 from striate.doctor.setup.reached_objects import reached_values
 from striate.observe.tensors import tensors_in
@@ -50,7 +52,7 @@ def predicts_targets(evidence: Evidence) -> bool:
     if calls:  # others may be of other outputs
         alike = [call for call in calls if call.input.numel() == outputs.numel()]
         same = [call for call in alike if call.input.shape == outputs.shape and torch.equal(call.input, outputs)]
-        seen = [call.target for call in same or alike or calls]
+        seen = [call.target for call in same or alike or calls if not _of_other_scores(call, outputs)]
         return any(len(target) == len(targets) and _speaks_of(target, targets) for target in seen)
     classes = _classes(evidence)
     if not classes:
@@ -118,6 +120,11 @@ def _told_apart(compared: torch.Tensor, targets: torch.Tensor) -> bool:
     kinds = other.unique().numel()
     pairs = torch.stack([one, other], 1).unique(dim=0).shape[0]
     return bool(one.unique().numel() == kinds == pairs and kinds > 1)
+
+
+def _of_other_scores(call: LossCall, outputs: torch.Tensor) -> bool:
+    """Whether a loss asks for classes of other scores than the outputs, as of a probe of an encoder's code."""
+    return call.name in CLASS_LOSSES and call.input.ndim > 1 and call.input.shape[1] not in outputs.shape
 
 
 def _are_shares(compared: torch.Tensor) -> bool:

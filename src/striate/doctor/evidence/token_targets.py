@@ -11,7 +11,7 @@ from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import Path, leaves
 
-_CLASS_LOSSES = ("cross_entropy", "nll_loss")
+CLASS_LOSSES = ("cross_entropy", "nll_loss")
 SAME = 0.9
 """Share of the counted targets that are tokens of the input at the same shift."""
 _FEWEST = 32
@@ -20,7 +20,7 @@ _FEWEST = 32
 def class_losses(evidence: Evidence) -> Iterator[LossCall]:
     """The calls of a step of losses whose targets are class numbers."""
     for call in evidence.calls.losses:
-        if call.name in _CLASS_LOSSES and not call.target.is_floating_point():
+        if call.name in CLASS_LOSSES and not call.target.is_floating_point():
             yield call
 
 
