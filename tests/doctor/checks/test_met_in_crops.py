@@ -4,19 +4,23 @@ their healthy twins."""
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from test_met_in_plates_and_buffers import frame_of
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.as_held import labels_fit_as_held
 from striate.doctor.checks.data.axes_dealt import _of_scores
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.script.library_loop import _of_lightning
+from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.script.validation_data import find_validation
 
 
 class MeanTeacher(nn.Module):
@@ -104,3 +108,15 @@ def test_labels_that_go_with_images_as_they_are_held_are_not_random(others: int,
     samples, clock = SimpleNamespace(x_path=(0,), y_path=(1,)), Clock(20)
     evidence: Any = SimpleNamespace(drawn_anew=True, setup=SimpleNamespace(train=train), samples=samples, clock=clock)
     assert labels_fit_as_held(evidence) is fit
+
+
+@pytest.mark.parametrize(("name", "found"), [("queries", True), ("gallery", False)])
+def test_queries_of_a_search_are_validation(tmp_path: Path, name: str, found: bool) -> None:
+    """A gallery may have samples that were trained on."""
+    file = tmp_path / "script.py"
+    file.write_text("recall_at(model, queries, gallery)\n")
+    x, y = torch.randn(32, 1, 8, 8), torch.arange(32) % 4
+    loader, held = DataLoader(TensorDataset(x, y), 8), TensorDataset(x + 0.1, y)
+    frame = frame_of(str(file), **{"loader": loader, name: held})
+    val = find_validation(TrainingLoop(print, loader, "here", {}), [frame], x[:8], y[:8])
+    assert (val is not None and val.dataset is held) is found

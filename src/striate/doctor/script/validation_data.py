@@ -30,6 +30,8 @@ _FAR = 0.5
 """Deviations that the means of inputs may be apart, with the logarithm of these: else they are changed first."""
 _MOST_LOADERS, _MOST_PARTS = 16, 4  # of a dictionary, of a tuple of tensors
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
+_SEARCHED = ("queries", "query")
+"""Names of data sets by which an embedding is measured; a gallery may be what was trained on."""
 _ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", "inputs", "targets")
 _OF_ANY = re.compile(f"({'|'.join(_VALIDATION)})?({'|'.join(_ANY_DATA)})*")
 """Words that say nothing of which data they are: `test`, `loader`, `testloader`."""
@@ -121,8 +123,8 @@ def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], A
 def _data_set(
     loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None
 ) -> DataLoader[Any] | None:
-    """A data set that is named for validation, or else for a test, and that a function puts a loader around: its
-    samples are of the kind of those of training, with inputs like theirs."""
+    """A data set that is named for validation, or else for a test or queries, and that a function puts a loader around:
+    its samples are of the kind of those of training, with inputs like theirs."""
     if inputs is None or targets is None:
         return None
     known = getattr(loop.batches, "dataset", None)
@@ -132,7 +134,7 @@ def _data_set(
         for name, value in {**frame.f_globals, **frame.f_locals}.items()
         if isinstance(value, Dataset) and hasattr(value, "__len__") and not isinstance(value, IterableDataset)
     }
-    for word in _VALIDATION:
+    for word in (*_VALIDATION, *_SEARCHED):
         for name, value in sets.items():
             if word not in name or value is known or _is_named_after_another(name, value, frames, loop.batches):
                 continue
