@@ -4,19 +4,23 @@ their healthy twins."""
 from __future__ import annotations
 
 import copy
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from test_met_in_fixmatch_and_forecasts import codes
 from test_met_in_plates_and_buffers import frame_of
+from test_source_checks import SCRIPT, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.as_held import labels_fit_as_held
 from striate.doctor.checks.data.axes_dealt import _of_scores
+from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.script.library_loop import _of_lightning
 from striate.doctor.script.training_loop import TrainingLoop
@@ -120,3 +124,22 @@ def test_queries_of_a_search_are_validation(tmp_path: Path, name: str, found: bo
     frame = frame_of(str(file), **{"loader": loader, name: held})
     val = find_validation(TrainingLoop(print, loader, "here", {}), [frame], x[:8], y[:8])
     assert (val is not None and val.dataset is held) is found
+
+
+@pytest.mark.parametrize(
+    ("kept", "wrong"),
+    [("(logits, y)", True), ("(y, logits)", False), ("(logits.sigmoid(), y)", False), ("logits", False)],
+)
+def test_logits_that_another_method_keeps_are_no_probabilities(kept: str, wrong: bool) -> None:
+    text = SCRIPT + textwrap.dedent(f"""
+        class Tagger:
+            def validation_step(self, batch):
+                x, y = batch
+                logits = model(x)
+                self.outputs.append({kept})
+            def on_validation_epoch_end(self):
+                logits = torch.cat([one[0] for one in self.outputs])
+                return logits > 0.5
+        """)
+    loss = nn.ModuleDict({"loss": nn.BCEWithLogitsLoss()})
+    assert codes(text, values() | {"tagger": loss}, THRESHOLD) == ["eval.threshold"] * wrong

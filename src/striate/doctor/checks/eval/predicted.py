@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -158,7 +159,9 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
                          f"above {limit:g}", "0.5")  # fmt: skip
             return
-        logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
+        logits = any(
+            isinstance(part, nn.BCEWithLogitsLoss) for value in source.names.values() for part in _parts(value)
+        )
         if logits and limit == 0.5 and not squashed and _are_logits(source, node, made):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                          "0.62", "0")  # fmt: skip
@@ -171,7 +174,35 @@ def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -
         return True
     held = _innermost(node.left)
     given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
-    return any(one and all(map(source.runs_network, one)) for one in (made, *given))
+    kept = [part for one in made or [held] for part in _kept(source, one)]
+    return any(one and all(map(source.runs_network, one)) for one in (made, kept, *given))
+
+
+def _parts(value: Any) -> Iterator[nn.Module]:
+    """A module, with those that it holds, as its loss."""
+    return value.modules() if isinstance(value, nn.Module) else iter(())
+
+
+def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
+    """What made the entries of a list that is an attribute, `self.outputs`, or what stands at one place in each of
+    them, `[entry[0] for entry in self.outputs]`, in whichever function they are appended."""
+    place = None
+    if isinstance(value, ast.ListComp) and isinstance(value.elt, ast.Subscript) and len(value.generators) == 1:
+        number, each = value.elt.slice, value.generators[0]
+        if ast.unparse(value.elt.value) != ast.unparse(each.target) or not isinstance(number, ast.Constant):
+            return []
+        value, place = each.iter, number.value
+    found = list[ast.expr]()
+    for site in source.calls("append") if isinstance(value, ast.Attribute) else ():
+        owner, entry = receiver_of(site.node), site.node.args[0] if site.node.args else None
+        if owner is None or entry is None or ast.unparse(owner) != ast.unparse(value):
+            continue
+        if place is not None and isinstance(entry, ast.Tuple) and isinstance(place, int) and place < len(entry.elts):
+            entry = entry.elts[place]
+        elif place is not None:
+            return []
+        found += _origins(source, source.scope_of(site.node), entry, None, _DEEPEST)
+    return found
 
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
