@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import textwrap
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from torch.utils.data import Dataset
 from striate.doctor.script.iterated_loop import are_numbers, number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.script_source import called, says_no_gradient
+from striate.doctor.setup.script_source import called, definition_of, says_no_gradient, variable_of
 from striate.observe.tensors import tensors_in
 
 DRAWN = 40
@@ -160,7 +159,7 @@ def _gives(statement: ast.stmt, needed: set[str]) -> bool:
         return statement.name in needed
     nodes = list(walk(statement))
     parts = (node for node in nodes if isinstance(getattr(node, "ctx", None), ast.Store))
-    return any(_root(part) in needed for part in parts) or any(isinstance(node, ast.Continue) for node in nodes)
+    return any(variable_of(part) in needed for part in parts) or any(isinstance(node, ast.Continue) for node in nodes)
 
 
 def _changes(statement: ast.stmt, needed: set[str]) -> bool:
@@ -169,14 +168,7 @@ def _changes(statement: ast.stmt, needed: set[str]) -> bool:
     if isinstance(statement, ast.Expr):
         return any(isinstance(node, ast.Name) and node.id in needed for node in walk(statement))
     calls = (node.value for node in walk(statement) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
-    return any(isinstance(call.func, ast.Attribute) and _root(call.func) in needed for call in calls)
-
-
-def _root(node: ast.AST) -> str:
-    """The variable that an expression such as `self.rows[3]` is a part of."""
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+    return any(isinstance(call.func, ast.Attribute) and variable_of(call.func) in needed for call in calls)
 
 
 def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
@@ -446,10 +438,7 @@ def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
     function = value_of(call.func, names) if isinstance(call.func, ast.Name | ast.Attribute) else None
     if not isinstance(function, types.FunctionType | types.MethodType):
         return False
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, SyntaxError, TypeError, ValueError):
-        return False
+    tree = definition_of(function)
     if not isinstance(tree, ast.FunctionDef) or any(map(_trains, ast.walk(tree))):
         return False
     sets_mode = any(called(node) == "eval" for node in ast.walk(tree))

@@ -7,7 +7,6 @@ import gc
 import inspect
 import math
 import re
-import textwrap
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.script_source import called, last_name, says_no_gradient
+from striate.doctor.setup.script_source import called, definition_of, last_name, says_no_gradient, variable_of
 from striate.models.preserved_state import same_random_state
 
 _FAR = 0.5
@@ -185,13 +184,11 @@ def _is_evaluated(name: str, frames: list[Any]) -> bool:
 
 
 def _only_asks(function: Callable[..., Any]) -> bool:
-    with suppress(OSError, SyntaxError, TypeError):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-        nodes = list(ast.walk(tree))
-        without = (part for node in nodes for part in getattr(node, "decorator_list", []) + getattr(node, "items", []))
-        asks = says_no_gradient(getattr(part, "context_expr", part) for part in without)
-        return asks and not any(called(node) == "backward" for node in nodes)
-    return False
+    tree = definition_of(function)
+    nodes = [] if tree is None else list(ast.walk(tree))
+    without = (part for node in nodes for part in getattr(node, "decorator_list", []) + getattr(node, "items", []))
+    asks = says_no_gradient(getattr(part, "context_expr", part) for part in without)
+    return asks and not any(called(node) == "backward" for node in nodes)
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
@@ -336,9 +333,7 @@ def _is_changed_first(frame: Any, name: str) -> bool:
 
 def _holds(argument: ast.expr, name: str) -> bool:
     """Whether a call is given a variable, or a part of it: not what another call makes of it."""
-    while isinstance(argument, ast.Subscript | ast.Starred | ast.Attribute):
-        argument = argument.value
-    return isinstance(argument, ast.Name) and argument.id == name
+    return bool(name) and variable_of(argument) == name
 
 
 _OF_SCALERS = ("predict", "predict_proba", "score", "fit", "transform", "fit_transform", "split")
@@ -375,11 +370,8 @@ def _bare(node: ast.expr) -> ast.expr:
 def _computes(method: types.MethodType, name: str, depth: int = 3) -> bool:
     """Whether a method computes something of what it is given under a name, itself or by a method that it hands it to,
     or may do so: its code is not read, or too deep."""
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
-    except (OSError, SyntaxError, TypeError, ValueError):
-        return True
-    if not name or not depth:
+    tree = definition_of(method)
+    if tree is None or not name or not depth:
         return True
     return any(_computes_here(node, method, name, depth) for node in ast.walk(tree))
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
-import textwrap
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +14,15 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from striate.doctor.setup.reached_objects import parameters_held, written_by_user
-from striate.doctor.setup.script_source import Function, ScriptSource, assigned, called, last_name, receiver_of
+from striate.doctor.setup.script_source import (
+    Function,
+    ScriptSource,
+    assigned,
+    called,
+    definition_of,
+    last_name,
+    receiver_of,
+)
 
 _FOLLOWING = re.compile(r"next|after|following|prime|^(ns|sp|s_|s_?2|s_?1|new_(s|obs|states?))$", re.IGNORECASE)
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
@@ -78,11 +83,11 @@ def _steps_like_one(step: Any, returned: re.Pattern[str] = re.compile("")) -> bo
     code = getattr(step, "__code__", None)
     if code is None or not written_by_user(step.__module__) or code.co_argcount != 2:
         return False
-    with suppress(OSError, SyntaxError):  # a source that is not there
-        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(step)))):
-            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-                named = any(returned.search(last_name(part)) for part in ast.walk(node.value))
-                return 3 <= len(node.value.elts) <= 5 and named
+    tree = definition_of(step)
+    for node in () if tree is None else ast.walk(tree):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            named = any(returned.search(last_name(part)) for part in ast.walk(node.value))
+            return 3 <= len(node.value.elts) <= 5 and named
     return False
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -473,6 +475,22 @@ def called(node: ast.AST) -> str:
 def last_name(node: ast.AST) -> str:
     """The name of a variable, or the last one of an attribute; empty for all else."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def variable_of(node: ast.AST) -> str:
+    """The variable that an expression such as `self.rows[3]` is a part of; empty for what a call makes."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def definition_of(function: Any) -> ast.stmt | None:
+    """The syntax of a function or method alone; None where its source is not there."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, SyntaxError, TypeError, ValueError):
+        return None
+    return tree
 
 
 def receiver_of(node: ast.Call) -> ast.expr | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -159,9 +158,8 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
                          f"above {limit:g}", "0.5")  # fmt: skip
             return
-        logits = any(
-            isinstance(part, nn.BCEWithLogitsLoss) for value in source.names.values() for part in _parts(value)
-        )
+        modules = (value for value in source.names.values() if isinstance(value, nn.Module))
+        logits = any(isinstance(part, nn.BCEWithLogitsLoss) for module in modules for part in module.modules())
         if logits and limit == 0.5 and not squashed and _are_logits(source, node, made):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                          "0.62", "0")  # fmt: skip
@@ -176,11 +174,6 @@ def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -
     given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
     kept = [part for one in made or [held] for part in _kept(source, one)]
     return any(one and all(map(source.runs_network, one)) for one in (made, kept, *given))
-
-
-def _parts(value: Any) -> Iterator[nn.Module]:
-    """A module, with those that it holds, as its loss."""
-    return value.modules() if isinstance(value, nn.Module) else iter(())
 
 
 def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
