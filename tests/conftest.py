@@ -47,17 +47,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+CHECKS = Path(__file__).parent / "doctor" / "checks"
+EACH_NTH_OF_CHECKS = 3  # they take a quarter of all the time, most of it in trials of the same fault in another form
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the cases of a test that says `pytest.mark.each_nth(n)` the first and each n-th after it stay quick, the
-    others are slow."""
+    """Of the cases of a test that says `pytest.mark.each_nth(n)`, or is one of the doctor's checks, the first and each
+    n-th after it stay quick, the others are slow."""
     seen: Counter[object] = Counter()
     for item in items:
         mark = item.get_closest_marker("each_nth")
-        if mark is None or item.get_closest_marker("slow"):
+        nth = mark.args[0] if mark else EACH_NTH_OF_CHECKS if CHECKS in item.path.parents else 1
+        if item.get_closest_marker("slow"):
             continue
         test = item.nodeid.partition("[")[0]
-        if seen[test] % mark.args[0]:
+        if seen[test] % nth:
             item.add_marker(pytest.mark.slow)
         seen[test] += 1
 
