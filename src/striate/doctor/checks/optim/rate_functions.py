@@ -18,6 +18,7 @@ from striate.doctor.setup.script_source import ScriptSource, called
 
 _MOST_EPOCHS = 1000
 _MOST_STEPS = 100_000
+_SPREAD = 97
 _DEEPEST = 3
 
 
@@ -42,13 +43,22 @@ def rates_of_steps(source: ScriptSource, planned: int) -> Iterator[list[float]]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Assign) or not _writes_rate(node) or source.often(node, file) != "batch":
                 continue
-            given = _written_out(source, node, node.value)
-            functions = source.functions_of(given) if isinstance(given, ast.Call) else []
-            if len(functions) == 1 and isinstance(functions[0], ast.FunctionDef) and not _does_more(functions[0]):
-                with suppress(Exception):  # the user's function, given something else than it expects
-                    rates = [float(rate) for rate in _by_step(source, node, given, planned)]
-                    if len(rates) > 1:
-                        yield rates
+            rates = numbers_of_steps(source, node, node.value, planned)
+            if len(rates) > 1:
+                yield rates
+
+
+def numbers_of_steps(
+    source: ScriptSource, node: ast.AST, value: ast.expr, planned: int = 0, *, spread: bool = False
+) -> list[float]:
+    """What a function of the script's gives in the steps of the loops around a node, where it calls nothing that could
+    do more; of some steps of the whole loop where they are to be spread. Empty where that cannot be told."""
+    given = _written_out(source, node, value)
+    functions = source.functions_of(given) if isinstance(given, ast.Call) else []
+    if len(functions) == 1 and isinstance(functions[0], ast.FunctionDef) and not _does_more(functions[0]):
+        with suppress(Exception):  # the user's function, given something else than it expects
+            return [float(number) for number in _by_step(source, node, given, planned, spread)]
+    return []
 
 
 def _written_out(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int = 0) -> ast.expr:
@@ -82,7 +92,7 @@ def _counters(source: ScriptSource, node: ast.AST) -> dict[str, ast.AST]:
     return found
 
 
-def _by_step(source: ScriptSource, node: ast.AST, given: ast.expr, planned: int) -> Iterator[Any]:
+def _by_step(source: ScriptSource, node: ast.AST, given: ast.expr, planned: int, spread: bool) -> Iterator[Any]:
     """What a call gives in each step of the loops around a node."""
     counters = _counters(source, node)
     used = [part.id for part in ast.walk(given) if isinstance(part, ast.Name) and part.id in counters]
@@ -90,11 +100,11 @@ def _by_step(source: ScriptSource, node: ast.AST, given: ast.expr, planned: int)
     if not used or any(called(call) not in ("len", "int", "float", "min", "max") for call in calls):
         return
     code = compile(ast.fix_missing_locations(ast.Expression(given)), "<striate>", "eval")
-    for known in _steps(source, {name: counters[name] for name in used}, planned):
+    for known in _steps(source, {name: counters[name] for name in used}, planned, spread):
         yield eval(code, {**source.names, **known})
 
 
-def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int) -> Iterator[dict[str, int]]:
+def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int, spread: bool) -> Iterator[dict[str, int]]:
     """The values of the counters in each step: of one that counts all steps, or of batches within epochs."""
     loops = {name: loop for name, loop in counters.items() if isinstance(loop, ast.For)}
     inner = [name for name, loop in loops.items() if called(loop.iter) == "enumerate"]
@@ -106,7 +116,8 @@ def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int) -> 
         known = source.value(ast.Name(name, ast.Load()))
         first = known if isinstance(known, int) else 0
         steps = counted if isinstance(counted, range) else range(first, first + planned)
-        yield from ({name: step} for step in steps[:_MOST_STEPS])
+        steps = steps[:: 1 + len(steps) // _SPREAD] if spread else steps[:_MOST_STEPS]
+        yield from ({name: step} for step in steps)
     elif len(counters) == 2 and len(inner) == len(outer) == 1:
         epochs = source.value(loops[outer[0]].iter)
         if isinstance(epochs, range) and len(epochs):

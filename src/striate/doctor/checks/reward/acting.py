@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.rate_functions import numbers_of_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps, origins
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never, truncated_terminal
 
@@ -43,9 +44,11 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
                 continue
             value = _constant(source, limit)
             where = f"{Path(file).name}, line {node.lineno}"
-            if value is not None and value <= 0:
+            if value is None:
+                yield from _scheduled(source, node, limit, where)
+            elif value <= 0:
                 yield explores_never(where, f"`{ast.unparse(limit)}` is {value:g} and never changes")
-            elif value is not None and value >= CONSTANT:
+            elif value >= CONSTANT:
                 measured = f"`{ast.unparse(limit)}` is {value:g} and never changes: as many actions stay random"
                 yield explores_always(where, measured)
             return
@@ -54,6 +57,16 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
     if greedy and not any(map(_acts_by_chance, source.trees.values())):
         where = f"{Path(file).name}, line {call.lineno}"
         yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
+
+
+def _scheduled(source: ScriptSource, node: ast.AST, limit: ast.expr, where: str) -> Iterator[Finding]:
+    """A share of random actions by a function of the step, `epsilon = schedule(1, 0.05, step)`, that stays as it is."""
+    name = last_name(limit)
+    known = [value for part in source.nodes() for value in _given(part, name)] if name else [limit]
+    shares = set(numbers_of_steps(source, node, limit, spread=True)) if len(known) == 1 else set[float]()
+    if len(shares) == 1 and (share := shares.pop()) >= CONSTANT:
+        given = ast.unparse(known[0])
+        yield explores_always(where, f"`{given}` is {share:g} in every step of the loop: as many actions stay random")
 
 
 def _before_training(source: ScriptSource, node: ast.AST) -> bool:
