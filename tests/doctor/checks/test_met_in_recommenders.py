@@ -7,6 +7,20 @@ from test_reward_checks import SCRIPT, values
 from test_reward_checks import found as found_by_rewards
 
 
+@pytest.mark.parametrize(
+    ("stored", "asked", "named"),
+    [
+        ("truncated", "terminated or truncated", True),
+        ("terminated", "terminated or truncated", False),
+        ("truncated, terminated", "terminated or truncated", False),
+        ("truncated", "terminated", False),
+    ],
+)
+def test_an_end_that_is_asked_for_is_no_limit(stored: str, asked: str, named: bool) -> None:
+    text = SCRIPT.replace("next_obs, terminated))", f"next_obs, {stored}))").replace("if done", f"if {asked}")
+    assert found_by_rewards(text, values()) == ["reward.truncated-terminal"] * named
+
+
 SCHEDULE = """
 def share_of_random(start, end, duration, t):
     slope = (end - start) / duration

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from striate.doctor.checks.check import Check
@@ -163,11 +164,24 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
                     return
             names = [part.id for given in node.args for part in ast.walk(given) if isinstance(part, ast.Name)]
             names += [part.id for word in node.keywords for part in ast.walk(word.value) if isinstance(part, ast.Name)]
-            if len(names) < 4 or terminated in names or not both & set(names):
+            if len(names) < 4 or terminated in names:
                 continue
-            name = next(iter(both & set(names)))
-            yield _stored_as_end(file, node, name, terminated)
-            return
+            if name := next(iter(both & set(names)), ""):
+                yield _stored_as_end(file, node, name, terminated)
+                return
+            if (
+                truncated in names
+                and truncated.startswith("trunc")
+                and _only_united(source, scope, terminated, truncated)
+            ):
+                yield truncated_terminal(
+                    f"{Path(file).name}, line {node.lineno}",
+                    f"`{ast.unparse(node)}` stores `{truncated}`, which is true where a limit cut the episode off, and "
+                    f"nothing stores `{terminated}`, which is true where it ended",
+                    threshold=TRUNCATED_TERMINAL.threshold,
+                    remedy=f"`{terminated}` in the place of `{truncated}`",
+                )
+                return
 
 
 def _takes_out(call: ast.Call, truncated: str) -> bool:
@@ -183,6 +197,16 @@ def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Fin
         threshold=TRUNCATED_TERMINAL.threshold,
         remedy=f"`{terminated}` in the place of `{name}`; `{name}` only decides when to reset",
     )
+
+
+def _only_united(source: ScriptSource, scope: ast.AST, terminated: str, truncated: str) -> bool:
+    """Whether the end of an episode is asked for nowhere but together with its being cut off."""
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
+            whole = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
+            if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(whole)):
+                return False
+    return True
 
 
 def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
