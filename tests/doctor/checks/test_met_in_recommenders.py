@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from test_reward_checks import SCRIPT, values
 from test_reward_checks import found as found_by_rewards
+from torch import nn
+
+from striate.doctor.checks.optim.weight_decay_too_high import decay_of_optimizer
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,9 @@ def test_a_share_of_random_actions_by_a_function_of_the_step(least: str, other: 
     choice = "max(0.05, 1 - step / 2000)\n"
     text = SCHEDULE.format(least=least) + SCRIPT.replace(choice, f"share_of_random(1.0, 0.05, 900, step)\n{other}")
     assert found_by_rewards(text, names) == ["reward.no-exploration"] * named
+
+
+@pytest.mark.parametrize(("rate", "decay", "named"), [(3e-3, 10.0, True), (3e-3, 0.1, False), (0.1, 0.5, False)])
+def test_a_decay_of_adamw_that_takes_percents_in_each_step(rate: float, decay: float, named: bool) -> None:
+    optimizer = torch.optim.AdamW(nn.Linear(8, 3).parameters(), lr=rate, weight_decay=decay)
+    assert [one.code for one in decay_of_optimizer(optimizer)] == ["optim.weight-decay-too-high"] * named

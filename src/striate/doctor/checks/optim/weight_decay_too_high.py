@@ -32,13 +32,14 @@ GAIN = 0.2
 ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
 PULLED = 0.015
-"""Of the weights, in each step of SGD. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
+"""Of the weights, in each step of SGD or AdamW. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
 GUESS, LEARNED = 0.1, 0.5
 """Of the way from a guess to right predictions, with a penalty that the loss consists of, and without its gradient."""
 _ADDED = "a penalty added to the loss"
 _LESS = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
 _WHY = "Every step pulls the weights towards zero by more than the data pull them elsewhere."
-_USUAL = 1e-3
+_USUAL, _ADAMWS = 1e-3, 1.0
+"""Up to here the rate is what is too large: of SGD, and of AdamW, whose usual decays are 0.01 to 0.1."""
 ADAMS_DECAY = 0.05
 
 
@@ -65,7 +66,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         yield penalty
         return
     if own.share > SOME or not shrunk < SHRUNK:
-        yield from _of_another_optimizer(trial.replica.optimizer)
+        yield from decay_of_optimizer(trial.replica.optimizer)
         return
     for attempt in _tries(evidence):
         other = evidence.progress_of(evidence.variant(attempt.name, attempt.change))
@@ -83,7 +84,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
                 remedy=attempt.remedy,
             )
             return
-    yield from _of_another_optimizer(trial.replica.optimizer)
+    yield from decay_of_optimizer(trial.replica.optimizer)
 
 
 def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
@@ -113,27 +114,33 @@ def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
     )
 
 
-def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
-    """A decay of the size that AdamW takes, which SGD and Adam add to the gradient: where normalization follows, and of
-    few steps, the loss of a trial does not tell."""
+def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
+    """A decay of the size that AdamW takes, which SGD and Adam add to the gradient, or a hundred times that of AdamW:
+    where normalization follows, and of few steps, the loss of a trial does not tell."""
     if type(optimizer) is torch.optim.Adam:
         yield from _of_adam(optimizer)
-    if not isinstance(optimizer, torch.optim.SGD):
+    decoupled = isinstance(optimizer, torch.optim.AdamW)
+    if not decoupled and not isinstance(optimizer, torch.optim.SGD):
         return
-    pulls = [(g["lr"] * g["weight_decay"] / (1 - min(g["momentum"], 0.99)), g) for g in optimizer.param_groups]
+    groups = optimizer.param_groups
+    pulls = [(g["lr"] * g["weight_decay"] / (1 - min(g.get("momentum", 0.0), 0.99)), g) for g in groups]
     pull, group = max(pulls, key=lambda pair: float(pair[0]))
-    if pull > PULLED and not (group["weight_decay"] <= _USUAL and group["lr"] >= 1):  # it is the rate then
-        with_momentum = f" and momentum={group['momentum']:g}" if group["momentum"] else ""
+    decay = float(group["weight_decay"])
+    of_rate = decay <= _ADAMWS if decoupled else decay <= _USUAL and group["lr"] >= 1
+    if pull > PULLED and not of_rate:
+        with_momentum = f" and momentum={group['momentum']:g}" if group.get("momentum") else ""
         yield Finding(
             code="optim.weight-decay-too-high",
             severity="warning",
             where="the optimizer",
-            measured=f"weight_decay={group['weight_decay']:g} with lr={float(group['lr']):g}{with_momentum} takes "
+            measured=f"weight_decay={decay:g} with lr={float(group['lr']):g}{with_momentum} takes "
             f"{float(pull):.0%} of the weights in each step",
-            threshold=f"{PULLED:.1%} of the weights in a step of SGD",
-            why="SGD multiplies the decay by the learning rate and by what momentum adds up; AdamW, for which decays "
+            threshold=f"{PULLED:.1%} of the weights in a step",
+            why=f"Steps of AdamW are about the rate long: weights above 1 / {decay:g} shrink whatever the gradient."
+            if decoupled
+            else "SGD multiplies the decay by the learning rate and by what momentum adds up; AdamW, for which decays "
             "of 0.05 are usual, has rates a hundred times smaller.",
-            remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 1e-4}),
+            remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 0.01 if decoupled else 1e-4}),
         )
 
 
@@ -282,7 +289,8 @@ WEIGHT_DECAY_TOO_HIGH = Check(
     "times "
     "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower, or "
     f"predictions go {LEARNED:.0%} of the way from a guess, and {GUESS:.0%} at most with it. "
-    f"Of SGD: lr · weight_decay / (1 − momentum) is above {PULLED:g}.",
+    f"Of SGD: lr · weight_decay / (1 − momentum) is above {PULLED:g}; of AdamW, lr · weight_decay, of more than "
+    f"{_ADAMWS:g}.",
     run=run,
     quick=False,
     explains="loss.degenerate model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high "
