@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from asked import asked
 from test_reward_checks import SCRIPT, values
 from test_reward_checks import found as found_by_rewards
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.optim.weight_decay_too_high import decay_of_optimizer
 
 
@@ -48,3 +54,23 @@ def test_a_share_of_random_actions_by_a_function_of_the_step(least: str, other: 
 def test_a_decay_of_adamw_that_takes_percents_in_each_step(rate: float, decay: float, named: bool) -> None:
     optimizer = torch.optim.AdamW(nn.Linear(8, 3).parameters(), lr=rate, weight_decay=decay)
     assert [one.code for one in decay_of_optimizer(optimizer)] == ["optim.weight-decay-too-high"] * named
+
+
+@pytest.mark.parametrize(("power", "named"), [(1.0, True), (-1.0, False)])
+def test_weights_of_classes_beside_numbers_of_nodes(power: float, named: bool) -> None:
+    classes = torch.arange(160).div(10).sqrt().long()  # 10, 30, 50 and 70 of each
+    numbers = torch.randperm(160)
+    counts = torch.bincount(classes).float()
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        x, nodes = batch
+        value = functional.cross_entropy(model(x), classes[nodes], weight=(counts / counts.mean()) ** power)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = nn.Linear(8, 4)
+    options = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
+    said = asked(CLASS_WEIGHTS, model, DataLoader(TensorDataset(torch.randn(160, 8), numbers), 160), **options)
+    assert [one.code for one in said] == ["loss.class-weights"] * named

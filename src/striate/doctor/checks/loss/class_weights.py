@@ -75,9 +75,12 @@ def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
 def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     try:
         found = class_counts(evidence)
+        weights = _weights(evidence, found)
+        if 2 * int(found.train[len(weights) :].sum()) > int(found.train.sum()):
+            raise NoEvidence("most numbers have no weight: they are no classes, but as of nodes")
     except NoEvidence:
         found = _of_places(evidence)
-    weights = _weights(evidence, found)
+        weights = _weights(evidence, found)
     counts = (found.train if found.positions is None else found.positions).double()
     weights = weights.detach().cpu().double()
     size = min(len(counts), len(weights))
