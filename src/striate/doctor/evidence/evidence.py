@@ -17,12 +17,14 @@ from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.changed_by_asking import Changed, changed_by_asking
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.counted import Counted, asked_for, counted_by
+from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
 from striate.doctor.evidence.pairs import Embeddings, embeddings_of, pairs_of
 from striate.doctor.evidence.predictions import Predictions, are_blends, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, drawn_anew, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
 from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
+from striate.doctor.evidence.scored_pairs import Scored, scored_pairs
 from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
@@ -297,6 +299,16 @@ class Evidence:
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances between the inputs of pairs of embeddings that the loss pulls together, and pushes apart."""
         return pairs_of(self)
+
+    @Kept
+    def scored_pairs(self) -> list[tuple[Scored, Scored]]:
+        """Scores that the network gives users with two items each in some steps."""
+        return scored_pairs(self)
+
+    @Kept
+    def looked_up_pairs(self) -> list[tuple[Scored, Scored]]:
+        """Vectors of users and of two items each that some steps look up in two tables."""
+        return looked_up_pairs(self)
 
     @Kept
     def asked_path(self) -> Path | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.scored_pairs import Scored
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.torch_calls import torch_functions
+
+if TYPE_CHECKING:
+    from striate.doctor.evidence.evidence import Evidence
 
 _MOST_STEPS, _MOST_LOOKED_UP = 160, 16
 

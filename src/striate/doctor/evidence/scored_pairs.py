@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, altered, leaf, leaves
 from striate.doctor.setup.replicas import Replica
@@ -18,6 +17,9 @@ from striate.models.preserved_state import same_random_state
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
+
+if TYPE_CHECKING:
+    from striate.doctor.evidence.evidence import Evidence
 
 _MOST_STEPS, _MOST_NUMBERS, _TIMES = 160, 4_000_000, 5
 

@@ -17,6 +17,7 @@ from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
+from striate.doctor.checks.data.preferred_both_ways import PREFERRED_BOTH_WAYS
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.same_order import SAME_ORDER
@@ -69,4 +70,5 @@ CHECKS: tuple[Check, ...] = (
     AUGMENTATION,
     LABEL_NOISE,
     LABELS_RANDOM,
+    PREFERRED_BOTH_WAYS,
 )

@@ -9,8 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
-from striate.doctor.evidence.scored_pairs import Scored, held_in_common, scored_pairs
+from striate.doctor.evidence.scored_pairs import Scored, held_in_common
 from striate.doctor.setup.batch import leaves
 
 BELONGING = 1.5
@@ -30,7 +29,7 @@ def drawn_above(evidence: Evidence) -> tuple[str, str, int] | None:
     does. Of items in columns of a data set only one of which is another each time that it is asked for a sample, that
     is the one that is drawn; else how often two users have two items in common tells."""
     again: list[bool | None] | None = None
-    for one, other in chain(scored_pairs(evidence), looked_up_pairs(evidence)):
+    for one, other in chain(evidence.scored_pairs, evidence.looked_up_pairs):
         for lowered, raised in ((one, other), (other, one)):
             ways = lowered.signs, raised.signs
             if min(map(len, ways)) < _FEWEST or float(ways[0].mean()) < _ALL or float(-ways[1].mean()) < _ALL:

@@ -1,0 +1,70 @@
+"""`data.labels-random` of users with two items each: is the one preferred to the other, or now this one, now that?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.scored_pairs import Scored
+from striate.records import Finding
+from striate.wording import several
+
+_ONE_WAY, _OWN = 0.95, 0.9
+_FEWEST, _TURNED, _AS_OFTEN = 60, 30, 0.7
+"""Gradients; samples that rank two items of a user the other way round than another does; and how many, of those that
+there would be if the lower items of each user were dealt out by chance."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    for one, other in chain(evidence.scored_pairs, evidence.looked_up_pairs):
+        for raised, lowered in ((one, other), (other, one)):
+            ways = raised.signs, lowered.signs
+            if min(map(len, ways)) < _FEWEST or float(-ways[0].mean()) < _ONE_WAY or float(ways[1].mean()) < _ONE_WAY:
+                continue
+            own, turned, by_chance = _preferred(raised, lowered)
+            if own >= _OWN and turned >= max(_TURNED, _AS_OFTEN * by_chance):
+                yield PREFERRED_BOTH_WAYS.finding(
+                    severity="error",
+                    where="training samples",
+                    measured=f"{own:.0%} of the items whose scores the loss lowers are ones that it raises elsewhere "
+                    f"for the same user; two items of a user stand the other way round {several(turned, 'time')}, and "
+                    f"{several(by_chance, 'time')} where lower items are dealt out by chance",
+                    why="Each item is preferred to what it is ranked below elsewhere: there is nothing to learn.",
+                    remedy="draw the other item among those that the user does not have: "
+                    "`while item in seen[user]: item = random.randrange(items)`",
+                )
+                return
+
+
+def _preferred(raised: Scored, lowered: Scored) -> tuple[float, int, int]:
+    """The share of lowered items that are raised for the same user elsewhere; how often two items of a user come the
+    other way round, too; and how often they would, were the lower ones of each user dealt out by chance."""
+    users, first = (torch.cat([pair[k] for pair in raised.pairs]).long() for k in (0, 1))
+    second = torch.cat([pair[1] for pair in lowered.pairs]).long()
+    size = int(torch.maximum(first, second).max()) + 1
+    own = float(torch.isin(users * size + second, users * size + first).double().mean())
+    order = torch.randperm(len(users), generator=torch.Generator().manual_seed(0))
+    dealt = torch.empty_like(second)
+    dealt[users.argsort(stable=True)] = second[order[users[order].argsort(stable=True)]]
+    return own, _turned(users * size, first, second, size), _turned(users * size, first, dealt, size)
+
+
+def _turned(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int) -> int:
+    one, other = (users + first) * size + second, (users + second) * size + first
+    return int(torch.isin(one, other[first != second]).sum())
+
+
+PREFERRED_BOTH_WAYS = Check(
+    codes=("data.labels-random",),
+    question="Of two items of a user, is the same one preferred each time?",
+    threshold=f"of scores of users with two items each, or of vectors that the step looks up in two tables, {_OWN:.0%} "
+    "of the items whose scores the gradient lowers are raised for the same user elsewhere, and two items of a user "
+    f"come the other way round, too, in {_TURNED} samples or more, {_AS_OFTEN:g} of those that would by chance",
+    run=_run,
+    quick=False,
+    explains="loss.pairs-swapped data.label-noise optim.lr-too-low fit.*",
+)
