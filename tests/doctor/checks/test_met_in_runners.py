@@ -1,0 +1,34 @@
+"""Runners with hooks, taggers and recommenders: faults that were met in scripts, and their healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_met_in_second_heads import TwoHeads, asked_or_silent, stepped
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+
+
+@pytest.mark.parametrize("classes", ["cross entropy", "by hand", "as numbers"])
+def test_a_quantity_beside_classes_is_not_their_numbers(classes: str) -> None:
+    numbers = torch.Generator().manual_seed(0)
+    x, speed, kinds = torch.randn(128, 64, generator=numbers), torch.rand(128, generator=numbers), torch.arange(128) % 4
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        logits, found = model(batch[0])
+        wanted = batch[2].float() if classes == "as numbers" else batch[1]
+        loss = functional.smooth_l1_loss(found, wanted)
+        if classes == "cross entropy":
+            loss = loss + functional.cross_entropy(logits, batch[2])
+        if classes == "by hand":
+            loss = loss - logits.log_softmax(1).gather(1, batch[2][:, None]).mean()
+        return stepped(model, loss, optimizer)
+
+    model, loader = TwoHeads(4), DataLoader(TensorDataset(x, speed, kinds), 32)
+    said = asked_or_silent(WRONG_FOR_TASK, model, loader, step=step, task="classify")
+    assert [one.code for one in said] == ["loss.wrong-for-task"] * (classes == "as numbers")
