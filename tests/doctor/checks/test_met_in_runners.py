@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 
 
@@ -32,3 +33,24 @@ def test_a_quantity_beside_classes_is_not_their_numbers(classes: str) -> None:
     model, loader = TwoHeads(4), DataLoader(TensorDataset(x, speed, kinds), 32)
     said = asked_or_silent(WRONG_FOR_TASK, model, loader, step=step, task="classify")
     assert [one.code for one in said] == ["loss.wrong-for-task"] * (classes == "as numbers")
+
+
+@pytest.mark.parametrize("counted", ["words", "tags", "next words"])
+def test_a_mask_beside_tags_leaves_no_tag_out(counted: str) -> None:
+    """Batches are as long as their longest row, and 0 fills rows up; of next tokens some are left out on purpose."""
+    numbers, batches = torch.Generator().manual_seed(0), list[Any]()
+    for longest in (8, 7, 10, 6):
+        words = torch.randint(1, 9, (16, longest), generator=numbers)
+        for row in range(1, 16):
+            words[row, 3 + row % (longest - 2) :] = 0
+        tags = words.roll(-1, 1) if counted == "next words" else torch.where(words > 0, words % 3, 0)
+        batches.append((words, tags, {"words": words > 0, "tags": tags > 0, "next words": tags != 5}[counted]))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        words, tags, mask = batch
+        losses = functional.cross_entropy(model(words).flatten(0, 1), tags.flatten(), reduction="none")
+        return stepped(model, (losses * mask.flatten()).sum() / mask.sum(), optimizer)
+
+    model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+    said = asked_or_silent(IGNORED_CLASS, model, batches, step=step)
+    assert [one.code for one in said] == ["loss.ignored-class"] * (counted == "tags")

@@ -12,7 +12,7 @@ from striate.doctor.checks.loss.alignments import blank_as_class
 from striate.doctor.checks.loss.sentence_ends import name_of_end
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, rows_of
-from striate.doctor.evidence.token_targets import class_losses, token_inputs
+from striate.doctor.evidence.token_targets import class_losses, next_token_targets, token_inputs
 from striate.doctor.setup.batch import main_tensor
 from striate.records import Finding
 from striate.wording import several
@@ -54,12 +54,13 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
 
 def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     """A class whose samples, or positions, send no gradient to the network's outputs, whatever the loss."""
-    if not _labeled(evidence.train.raw[0]):
+    unknown = evidence.asked_path is None or next_token_targets(evidence) is not None
+    if unknown and not _labeled(evidence.train.raw[0]):
         return
     counted = evidence.counted
     single = all(y.numel() == len(y) for y in counted.targets)
     found = counted.samples if single else counted.entries
-    if found is None or any(y.shape[1:] != counted.targets[0].shape[1:] for y in counted.targets):
+    if found is None:
         return
     targets, known = torch.cat([y.flatten() for y in counted.targets]), torch.cat([part.flatten() for part in found])
     kinds = targets.unique()
@@ -76,7 +77,7 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     if named is not None:
         yield _of_end("no gradient comes back from", named[1], named[0])
         return
-    if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost):
+    if any(_is_padding(evidence, y, kind) for y in counted.targets for kind in lost):
         return
     share = float(torch.isin(targets, torch.tensor(lost, dtype=targets.dtype)).float().mean())
     signed = len(kinds) == 2 and lost == [0]
