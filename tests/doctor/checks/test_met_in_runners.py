@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from test_met_in_fixmatch_and_forecasts import codes
 from test_met_in_second_heads import TwoHeads, asked_or_silent, stepped
+from test_source_checks import SCRIPT, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 
@@ -54,3 +57,10 @@ def test_a_mask_beside_tags_leaves_no_tag_out(counted: str) -> None:
     model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
     said = asked_or_silent(IGNORED_CLASS, model, batches, step=step)
     assert [one.code for one in said] == ["loss.ignored-class"] * (counted == "tags")
+
+
+@pytest.mark.parametrize(("whole", "wrong"), [("loader", True), ("val_loader", False)])
+def test_hits_among_the_first_few_are_a_share_of_those_asked_for(whole: str, wrong: bool) -> None:
+    text = SCRIPT.replace("(predicted == y).sum()", "outputs.topk(3, dim=1).indices.eq(y[:, None]).any(1).sum()")
+    text = text.replace("accuracy = correct / total", f"accuracy = correct / len({whole}.dataset)")
+    assert codes(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong

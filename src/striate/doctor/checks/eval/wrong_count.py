@@ -503,16 +503,16 @@ def _counts(value: ast.expr, loop: ast.For) -> bool:
     """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop."""
     inside = list(ast.walk(value))
     sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
-    names = {_of_all_parts(owner) for node in sums if (owner := receiver_of(node)) is not None}
+    names = {_of_parts(owner) for node in sums if (owner := receiver_of(node)) is not None}
     for node in ast.walk(loop):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names:
             inside.extend(ast.walk(node.value))
     return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
 
 
-def _of_all_parts(node: ast.expr) -> str:
-    """What is counted where all parts of a sample have to be right: `right` of `right.all(dim=1)`."""
-    owner = receiver_of(node) if isinstance(node, ast.Call) and called(node) == "all" else None
+def _of_parts(node: ast.expr) -> str:
+    """What is counted where all parts of a sample have to be right, or one: `right` of `right.all(dim=1)`."""
+    owner = receiver_of(node) if isinstance(node, ast.Call) and called(node) in ("all", "any") else None
     return ast.unparse(node if owner is None else owner)
 
 
