@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_met_in_fixmatch_and_forecasts import codes
+from test_met_in_plates_and_buffers import frame_of
 from test_met_in_second_heads import TwoHeads, asked_or_silent, stepped
 from test_source_checks import SCRIPT, values
 from torch import Tensor, nn
@@ -16,6 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.script.validation_data import find_validation
 
 
 @pytest.mark.parametrize("classes", ["cross entropy", "by hand", "as numbers"])
@@ -64,3 +68,15 @@ def test_hits_among_the_first_few_are_a_share_of_those_asked_for(whole: str, wro
     text = SCRIPT.replace("(predicted == y).sum()", "outputs.topk(3, dim=1).indices.eq(y[:, None]).any(1).sum()")
     text = text.replace("accuracy = correct / total", f"accuracy = correct / len({whole}.dataset)")
     assert codes(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize(("name", "found"), [("query_set", True), ("gallery_set", False)])
+def test_an_object_of_the_scripts_own_keeps_data_for_validation(tmp_path: Path, name: str, found: bool) -> None:
+    (file := tmp_path / "script.py").write_text("trainer.fit()\n")
+    x, y = torch.randn(32, 1, 8, 8), torch.arange(32) % 4
+    loader, held = DataLoader(TensorDataset(x, y), 8), TensorDataset(x + 0.1, y)
+    trainer = type("Trainer", (), {"__module__": "__main__"})()
+    setattr(trainer, name, held)
+    frame = frame_of(str(file), loader=loader, self=trainer)
+    val = find_validation(TrainingLoop(print, loader, "here", {}), [frame], x[:8], y[:8])
+    assert (val is not None and val.dataset is held) is found

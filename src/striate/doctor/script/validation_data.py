@@ -122,17 +122,18 @@ def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], A
 def _data_set(
     loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None
 ) -> DataLoader[Any] | None:
-    """A data set that is named for validation, or else for a test or queries, and that a function puts a loader around:
-    its samples are of the kind of those of training, with inputs like theirs."""
+    """A data set that is named for validation, or else for a test or queries, also as an attribute, and that a function
+    puts a loader around: its samples are of the kind of those of training, with inputs like theirs."""
     if inputs is None or targets is None:
         return None
     known = getattr(loop.batches, "dataset", None)
-    sets = {
-        name.lower(): value
-        for frame in reversed(frames)
-        for name, value in {**frame.f_globals, **frame.f_locals}.items()
-        if isinstance(value, Dataset) and hasattr(value, "__len__") and not isinstance(value, IterableDataset)
-    }
+    sets = dict[str, Any]()
+    for frame in reversed(frames):
+        for name, value in {**frame.f_globals, **frame.f_locals}.items():
+            own = type(value).__module__ == "__main__" and hasattr(value, "__dict__")
+            for key, held in [(name, value), *(vars(value).items() if own else ())]:
+                if isinstance(held, Dataset) and hasattr(held, "__len__") and not isinstance(held, IterableDataset):
+                    sets[key.lower()] = held
     for word in (*_VALIDATION, *_SEARCHED):
         for name, value in sets.items():
             if word not in name or value is known or _is_named_after_another(name, value, frames, loop.batches):
