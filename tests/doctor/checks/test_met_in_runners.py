@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
@@ -80,3 +82,23 @@ def test_an_object_of_the_scripts_own_keeps_data_for_validation(tmp_path: Path, 
     frame = frame_of(str(file), loader=loader, self=trainer)
     val = find_validation(TrainingLoop(print, loader, "here", {}), [frame], x[:8], y[:8])
     assert (val is not None and val.dataset is held) is found
+
+
+@pytest.mark.parametrize(
+    ("scores", "axis", "column", "wrong"),
+    [
+        ("query @ gallery.t()", 0, "wanted[:, None]", True),
+        ("query @ gallery.t()", 1, "wanted[:, None]", False),
+        ("gallery @ query.t()", 0, "wanted[None]", False),
+        ("gallery @ query[0]", 0, "kinds[:, None]", False),
+    ],
+)
+def test_the_nearest_of_each_row_lie_along_axis_1(scores: str, axis: int, column: str, wrong: bool) -> None:
+    """Of one sample's scores, labels are counted by kind."""
+    text = SCRIPT + textwrap.dedent(f"""
+        def recall(query, wanted, gallery, labels):
+            similarity = {scores}
+            nearest = similarity.topk(1, dim={axis}).indices
+            return (labels[nearest] == {column}).any(1).float().mean()
+        """)
+    assert codes(text, values(), WRONG_AXIS) == ["eval.wrong-axis"] * wrong

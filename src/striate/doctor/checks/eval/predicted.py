@@ -43,7 +43,45 @@ def _axes(evidence: Evidence) -> Iterator[Finding]:
             remedy="the column first: `torch.stack([index % width, index // width], -1)`",
         )
         return
+    site = next(_neighbors_along_rows(evidence.source), None)
+    if site is not None:
+        yield WRONG_AXIS.finding(
+            severity="error",
+            where=site.where,
+            measured=f"`{site.text}` goes along axis 0: it gives k rows, and their labels are compared with a column",
+            why="Each label asked for is compared with those found for all others: one of them is right by chance.",
+            remedy="the nearest of each row, along axis 1: `scores.topk(k, dim=1)`",
+        )
+        return
     yield from _wrong_axis(evidence)
+
+
+def _neighbors_along_rows(source: ScriptSource) -> Iterator[Site]:
+    """The k best along axis 0 of scores of all with all, (k, M), whose labels are compared with a column (N, 1):
+    `labels[(a @ b.t()).topk(1, dim=0).indices] == wanted[:, None]`."""
+    for site in source.calls("topk"):
+        axis = argument(site.node, max(len(site.node.args) - 1, 0), "dim")
+        owner = receiver_of(site.node)
+        scores = source.last_value(site.node, owner.id) if isinstance(owner, ast.Name) else owner
+        text = "" if scores is None else ast.unparse(scores)
+        if axis is None or source.value(axis) != 0 or not _OF_ALL_WITH_ALL.search(text):
+            continue
+        scope, chosen = source.scope_of(site.node), source.parent(site.node)
+        values = [(ast.unparse(to), value) for part in ast.walk(scope) for to, value in assigned(part)]
+        names = {name for name, value in values if value is chosen} - {n for n, value in values if value is not chosen}
+        for node in ast.walk(scope):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            found = (isinstance(side, ast.Subscript) and ast.unparse(side.slice) in names for side in sides)
+            if any(found) and any(map(_is_column, sides)):
+                yield site
+
+
+_OF_ALL_WITH_ALL = re.compile(r" @ .*\.(t\(\)|m?T|transpose\([^()]*\))$|\bcdist\(.*\)$")
+
+
+def _is_column(node: ast.expr) -> bool:
+    """Whether it is `y[:, None]` or `y.unsqueeze(1)`."""
+    return ast.unparse(node).endswith(("[:, None]", ".unsqueeze(1)", ".unsqueeze(-1)", ".view(-1, 1)"))
 
 
 def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
@@ -354,7 +392,8 @@ WRONG_AXIS = Check(
     question="Are predictions read from outputs along the axis of the classes?",
     threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes "
     "too, or argmax or softmax along an axis of one number, or along another than the last of what are some numbers of "
-    "that; the row of a peak before its column, where points are (x, y)",
+    "that; the row of a peak before its column, where points are (x, y); the nearest by scores of all with all along "
+    "axis 0, whose labels are compared with a column",
     run=_axes,
     of_source=True,
 )
