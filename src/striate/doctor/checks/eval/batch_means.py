@@ -178,15 +178,17 @@ def _is_axis(node: ast.expr) -> bool:
 
 def _is_mean(value: ast.expr) -> bool:
     """Whether it is the mean over a batch, by itself: times the batch's size it is a sum, and along the axis of what is
-    predicted, `(predicted - y).abs().mean(1)`, one of each sample."""
+    predicted, `(predicted - y).abs().mean(1) / size`, one of each sample."""
     inside = list(ast.walk(value))
     if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
         return False
-    if called(value) == "mean" and isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-        axis = argument(value, 0, "dim")
-        if isinstance(axis, ast.Constant | ast.UnaryOp) and ast.unparse(axis) != "0":
-            return False
-    return any(called(node) in ("mean", "accuracy", "accuracy_score") for node in inside)
+    return any(called(node) in ("mean", "accuracy", "accuracy_score") and not _of_each(node) for node in inside)
+
+
+def _of_each(node: ast.AST) -> bool:
+    """Whether a mean is along another axis than the samples'."""
+    axis = argument(node, 0, "dim") if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+    return isinstance(axis, ast.Constant | ast.UnaryOp) and ast.unparse(axis) != "0"
 
 
 BATCH_MEANS = Check(
