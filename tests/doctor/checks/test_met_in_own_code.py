@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from test_source_checks import SCRIPT, found, values
+from torch import nn
 
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
+from striate.doctor.checks.model.evaluates_untrained import _are_chosen
+from striate.doctor.setup.script_source import ScriptSource
 
 
 @pytest.mark.parametrize(("added", "wrong"), [("mean(1) / y", False), ("mean() / 2", True)])
@@ -13,3 +20,14 @@ def test_errors_of_each_sample_in_units_of_its_own(added: str, wrong: bool) -> N
     text = SCRIPT.replace("correct += (predicted == y).sum().item()", f"errors.append(outputs.abs().{added})")
     text = text.replace("    accuracy = correct / total\n", "    accuracy = torch.stack(errors).mean().item()\n")
     assert list(found(text, values(), [BATCH_MEANS])) == ["eval.batch-means"] * wrong
+
+
+@pytest.mark.parametrize(("test", "chosen"), [("score > best", True), ("state is None", False), ("", False)])
+def test_copied_tensors_by_name_are_the_best_state(test: str, chosen: bool) -> None:
+    model = nn.Linear(2, 2)
+    kept = "state = {k: v.clone() for k, v in model.state_dict().items()}"
+    text = f"for x, y in loader:\n    if {test}:\n        {kept}\n" if test else f"{kept}\nfor x, y in loader:\n"
+    names = {"state": {name: tensor.clone() for name, tensor in model.state_dict().items()}}
+    source = ScriptSource({"train.py": ast.parse(text + "    train(x, y)\n")}, names, ("train.py", 1, 4), 5)
+    setup: Any = SimpleNamespace(source=source, model=model)
+    assert _are_chosen(setup) is chosen

@@ -27,7 +27,7 @@ from striate.doctor.evidence.trial_variants import unmoved
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, assigned, called
-from striate.doctor.setup.training_setup import Step
+from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.records import Finding
 from striate.wording import listed_names, several
@@ -196,10 +196,15 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     reached = list(reached_objects((evidence.setup.step,)))
     theirs = {id(thing) for thing in reached if isinstance(thing, nn.Module)}
     saved = _show_modules(reached) or _are_kept_anew(evidence.setup.source)
+    chosen = _are_chosen(evidence.setup)
 
     def copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
         found = copies_reached(replica, theirs)
-        return ((thing, tensors) for thing, tensors in found if not (saved and hasattr(thing, "_metadata")))
+        return (
+            (thing, tensors)
+            for thing, tensors in found
+            if not (saved if hasattr(thing, "_metadata") else chosen and isinstance(thing, dict))
+        )
 
     if evidence.setup.own_step or not list(copies(evidence.fresh)):
         return
@@ -262,6 +267,18 @@ def _are_kept_anew(source: ScriptSource | None) -> bool:
         and getattr(source.function_of(target), "name", "__init__") != "__init__"
         for target, value in stores
     )
+
+
+def _are_chosen(setup: TrainingSetup) -> bool:
+    """Whether all variables that hold tensors of the network by name, `{k: v.clone() for k, v in state.items()}`, are
+    the best so far."""
+    if setup.source is None:
+        return False
+    source, names = setup.source, {name for name, _ in setup.model.named_parameters()}
+    held = {name for name, v in source.names.items() if isinstance(v, dict) and names <= v.keys()}
+    held = {name for name in held if not hasattr(source.names[name], "_metadata")}
+    stores = [t for node in source.nodes(ast.Assign) for t, _ in assigned(node) if isinstance(t, ast.Name)]
+    return bool(held) and held <= {target.id for target in stores if _is_chosen(source, target)}
 
 
 def _is_chosen(source: ScriptSource, name: ast.Name) -> bool:
