@@ -12,6 +12,7 @@ from torch import nn
 
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.model.evaluates_untrained import _are_chosen
+from striate.doctor.checks.optim.lr_schedule import _ends_early
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -31,3 +32,22 @@ def test_copied_tensors_by_name_are_the_best_state(test: str, chosen: bool) -> N
     source = ScriptSource({"train.py": ast.parse(text + "    train(x, y)\n")}, names, ("train.py", 1, 4), 5)
     setup: Any = SimpleNamespace(source=source, model=model)
     assert _are_chosen(setup) is chosen
+
+
+RISE = [0.05 * i for i in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("rates", "wrong"),
+    [
+        (RISE + [0.1] * 180, True),
+        (RISE + [1.0] * 5 + [0.1] * 175, False),  # a step down, as people mean it
+        (RISE + [0.1] * 60, False),
+        (RISE + [0.5] * 180, False),
+    ],
+)
+def test_a_rate_that_drops_from_the_peak_of_its_warmup(rates: list[float], wrong: bool) -> None:
+    evidence: Any = SimpleNamespace(
+        trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, train=range(len(rates)))
+    )
+    assert (_ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong

@@ -246,11 +246,13 @@ def _at_the_end(shares: Sequence[float], holds: Callable[[float], bool]) -> int:
 
 
 def _on_the_floor(shares: Sequence[float]) -> int | None:
-    """The step from which on the rate no more changes, where it came down to that smoothly; None where it did not."""
+    """The step from which on the rate no more changes, where it came down to that smoothly, or from the peak of a rise;
+    None where it did neither."""
     flat = len(shares) - _at_the_end(shares, lambda share: share == shares[-1])
     falls = shares[max(0, flat - FALL_STEPS // 2) : flat + 1]
     smooth = len(falls) > FALL_STEPS // 4 and all(0 < a - b < SMOOTH for a, b in pairwise(falls))
-    return flat if smooth and len(shares) - flat >= FALL_STEPS and shares[-1] <= FLOOR else None
+    off_peak = flat > FALL_STEPS // 4 and shares[flat - 2] < shares[flat - 1] == max(shares)
+    return flat if (smooth or off_peak) and len(shares) - flat >= FALL_STEPS and shares[-1] <= FLOOR else None
 
 
 def _gone(place: str, left: float) -> Finding:
@@ -260,7 +262,7 @@ def _gone(place: str, left: float) -> Finding:
         where="the learning rate's schedule",
         measured=f"from {place} on the rate is {left:.2g} of its highest",
         threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over, or a curve that has come "
-        f"down to {FLOOR:g} of it or less, and stays there, before {FLOOR_EARLY:.0%}",
+        f"down to {FLOOR:g} of it or less, or dropped from its peak, and stays there, before {FLOOR_EARLY:.0%}",
         why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
         "used in batches.",
         remedy=Remedy(
@@ -394,7 +396,8 @@ LR_SCHEDULE = Check(
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
     f"a loss of 0 is well enough. Or less than {HALF:g} of it when all steps are made, "
     f"growing in line; or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on; or a curve "
-    f"that is down to {FLOOR:g} or less of it, and over, in the first {FLOOR_EARLY:.0%}; or below zero.",
+    f"that is down to {FLOOR:g} or less of it, smoothly or from its peak, and over, in the first {FLOOR_EARLY:.0%}; "
+    "or below zero.",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",
