@@ -7,9 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from test_met_in_second_heads import asked_or_silent
 from test_source_checks import SCRIPT, found, values
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.model.evaluates_untrained import _are_chosen
 from striate.doctor.checks.optim.lr_schedule import _ends_early
@@ -51,3 +55,52 @@ def test_a_rate_that_drops_from_the_peak_of_its_warmup(rates: list[float], wrong
         trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, train=range(len(rates)))
     )
     assert (_ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong
+
+
+def squares(count: int = 32) -> tuple[Tensor, Tensor]:
+    """Noisy images of one bright square each, and where it is."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(count, 12, 12, dtype=torch.long)
+    for mask, (top, left) in zip(masks, torch.randint(0, 9, (count, 2), generator=generator).tolist(), strict=True):
+        mask[top : top + 4, left : left + 4] = 1
+    return masks[:, None] + 0.3 * torch.randn(count, 1, 12, 12, generator=generator), masks
+
+
+class Flipped(Dataset[Any]):
+    """Images mirrored now and then along one axis, and two maps of the squares, which change places, along another."""
+
+    def __init__(self, axis: int) -> None:
+        self.axis, self.images, self.masks = axis, *squares(24)
+        self.flips = torch.Generator().manual_seed(1)
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        image, mask = self.images[number], self.masks[number].float()
+        maps = torch.stack([mask, 2 * mask])
+        if torch.rand((), generator=self.flips) < 0.5:
+            image, maps = image.flip(self.axis), maps.flip(-1)[[1, 0]]
+        return image, maps
+
+
+@pytest.mark.parametrize(("axis", "wrong"), [(-2, True), (-1, False)])
+def test_maps_are_flipped_as_their_images_are(axis: int, wrong: bool) -> None:
+    model = nn.Conv2d(1, 2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = asked_or_silent(
+        LEFT_BEHIND, model, DataLoader(Flipped(axis), 8), loss=nn.MSELoss(), optimizer=optimizer, task="regress"
+    )
+    assert [one.code for one in said] == ["data.targets-left-behind"] * wrong
+
+
+@pytest.mark.parametrize(("turned", "two"), [(True, True), (True, False), (False, False)])
+def test_masks_lie_as_their_images_do(turned: bool, two: bool) -> None:
+    """As class numbers, and as 0 and 1 with a point."""
+    images, masks = squares()
+    data = TensorDataset(images.transpose(2, 3) if turned else images, masks[:, None].float() if two else masks)
+    model = nn.Conv2d(1, 1 if two else 2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loss = nn.BCEWithLogitsLoss() if two else nn.CrossEntropyLoss()
+    said = asked_or_silent(LEFT_BEHIND, model, DataLoader(data, 16), loss=loss, optimizer=optimizer)
+    assert [one.code for one in said] == ["data.targets-left-behind"] * turned

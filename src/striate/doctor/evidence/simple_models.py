@@ -6,6 +6,7 @@ Do maps of classes belong to the inputs that they come with?
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -261,12 +262,19 @@ def belonging(x: torch.Tensor, maps: torch.Tensor) -> tuple[float, list[float]]:
     have in common, such as things that lie in the middle.
     """
     x, maps = _thinned(x[:_MOST].float(), maps[:_MOST])
-    described, classes = _described(x), int(maps.max()) + 1
     if len(maps[maps >= 0].unique()) < 2:
         return 0.0, []
     generator = torch.Generator().manual_seed(0)
     pairings = [torch.randperm(len(maps), generator=generator) for _ in range(PAIRINGS)]
-    return _between(described, maps, classes), [_between(described, maps[order], classes) for order in pairings]
+    own, *others = told_apart(x, [maps, *(maps[order] for order in pairings)])
+    return own, others
+
+
+def told_apart(x: torch.Tensor, several: Sequence[torch.Tensor]) -> list[float]:
+    """The same share of variance for each of several maps (N, *positions)."""
+    thinned = [_thinned(x, maps)[1] for maps in several]
+    described, classes = _described(_thinned(x, several[0])[0]), max(int(maps.max()) for maps in several) + 1
+    return [_between(described, maps, classes) for maps in thinned]
 
 
 def answers_belong(predictions: torch.Tensor, maps: torch.Tensor) -> bool:

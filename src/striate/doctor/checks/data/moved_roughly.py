@@ -43,7 +43,7 @@ def left_roughly(draws: Sequence[Sequence[Any]], moves: Mapping[str, Move]) -> t
     for judge in (_in_small_copies, _over_shifts):
         left, moved = Counter[str](), 0
         for pair in pairs:
-            way, stays = judge(*pair, _all(moves))
+            way, stays = judge(*pair, every_way(moves))
             left[way] += stays is True
             moved += stays is False
         count = sum(left.values())
@@ -97,7 +97,8 @@ def _way(one: torch.Tensor, other: torch.Tensor, moves: Mapping[str, Move]) -> s
     return best if alike >= _ALIKE else None
 
 
-def _all(moves: Mapping[str, Move]) -> dict[str, Move]:
+def every_way(moves: Mapping[str, Move]) -> dict[str, Move]:
+    """All flips and turns of a square."""
     other_diagonal = "rows and columns exchanged, and half a turn"
     return {**moves, other_diagonal: lambda image: image.rot90(2, (-2, -1)).transpose(-1, -2)}
 

@@ -25,9 +25,10 @@ from striate.doctor.checks.data.corners import corners_exchanged
 from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.checks.data.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
-from striate.doctor.checks.data.moved_roughly import left_roughly
+from striate.doctor.checks.data.moved_roughly import every_way, left_roughly
 from striate.doctor.checks.data.parts_apart import parts_apart
 from striate.doctor.checks.data.shifted_places import MOVED, TOLD, left_when_shifted
+from striate.doctor.checks.data.turned_apart import turned_apart
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -71,6 +72,10 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
         if (shifted := left_when_shifted(evidence)) is not None:
             yield _of_a_shift(*shifted)
+            return
+    with suppress(NoEvidence):
+        if (masks := turned_apart(evidence, every_way(_MOVES))) is not None:
+            yield _of_masks(*masks)
             return
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
@@ -159,6 +164,17 @@ def _of_parts(count: str) -> Finding:
     )
 
 
+def _of_masks(where: str, measured: str) -> Finding:
+    return LEFT_BEHIND.finding(
+        severity="error",
+        where=where,
+        measured=measured,
+        why="Each pixel is asked for the class of another place.",
+        remedy="read images and masks with one order of axes, and flip and turn both: (H, W, C) becomes (C, H, W) by "
+        "`image.transpose(2, 0, 1)`",
+    )
+
+
 def _of_corners(count: int) -> Finding:
     return LEFT_BEHIND.finding(
         severity="error",
@@ -203,6 +219,23 @@ def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
     return None
 
 
+def _moves_otherwise(before: torch.Tensor, after: torch.Tensor, image: torch.Tensor, way: str) -> bool:
+    """Whether maps, all channels together, since a flip may exchange them, are moved in one of the other ways, which no
+    symmetry of the image makes the same."""
+    flat, its = (part.double().reshape(-1, *part.shape[-2:]).sum(0) for part in (before, after))
+    shown = image.double()
+    moved = _MOVES[way](shown)
+
+    def far(one: torch.Tensor, other: torch.Tensor, unit: torch.Tensor) -> bool:
+        return one.shape != other.shape or float((one - other).norm()) > _CLEARLY * float((unit - other).norm())
+
+    return far(_MOVES[way](flat), its, flat) and any(
+        not far(move(flat), its, flat) and far(move(shown), moved, shown)
+        for other, move in _MOVES.items()
+        if other != way
+    )
+
+
 @dataclass
 class _Maps:
     """Where samples have tensors that differ from sample to sample. `first`: those of the first one."""
@@ -223,8 +256,8 @@ class _Maps:
 
 
 def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, maps: _Maps) -> bool | None:
-    """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, or where it
-    looks the same when moved."""
+    """Whether what has a place in the image is equal in two draws that are moved, or a map moves in another way; None
+    where nothing has a place, or where it looks the same when moved."""
     move = _MOVES[way]
     pairs = list(zip(leaves(one), leaves(other), strict=False))
     for (path, before), (_, after) in pairs:
@@ -233,7 +266,7 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, maps: _Ma
         if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or maps.is_smaller(path, before, image)):
             if not torch.equal(before, move(before)):
                 # Contours that are drawn into it afterwards need not lie where those of the other one are moved to.
-                return torch.equal(before, after)
+                return torch.equal(before, after) or _moves_otherwise(before, after, image, way)
         elif before.is_floating_point() and _is_place(path, before, image):
             return torch.equal(before, after)
     return None
@@ -443,11 +476,12 @@ LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes, points and places moved with their inputs?",
     threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
-    "never moves with that; or five pairs in which the image looks clearly more like a flipped one, wherever it is "
-    "shifted to, and the mask like one that is not, and less than 2.5 times as many in which both move; or a number "
-    "that stays, of 32 at most, which a simple model tells of validation, and of its mirror images with the other "
+    "never moves with that, or a map that moves in another way; or five pairs in which the image looks clearly more "
+    "like a flipped one, wherever it is shifted to, and the mask like one that is not, and less than 2.5 times as many "
+    "in which both move; or a number that stays, of 32 at most, which a simple model tells of validation, and of its "
+    "mirror images with the other "
     "sign; or targets a whole number of times as large as their inputs, which are like them once they are shifted, in "
-    "40 % of the pairs; "
+    "40 % of the pairs; or masks that, flipped or turned, go with brightness and texture twice as well as they lie; "
     f"or inputs that are shifted while targets along their axis stay, in three pairs and a third of all such, where a "
     f"ridge regression says of shifted validation what correlates by {TOLD:g} with targets that move along, and by "
     f"{MOVED:g} less with those that stay; "
