@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from striate.doctor.run_curves import Curves, curve_findings
+from striate.records import Remedy
+from striate.runs.directory import RunDirectory
 
 
 def curves(train: Sequence[float], val: Sequence[float], classes: int = 10, **columns: Sequence[float]) -> Curves:
@@ -56,6 +59,17 @@ def test_a_run_whose_loss_still_falls_at_a_constant_rate_was_too_short() -> None
 @pytest.mark.parametrize(("wait", "found"), [(0.4, ["speed.input-bound"]), (0.1, [])])
 def test_steps_that_wait_for_data_are_told(wait: float, found: list[str]) -> None:
     assert codes(curves(SOUND, SOUND, data_wait=[0.9] + [wait] * 11)) == found
+
+
+@pytest.mark.parametrize(
+    ("store", "said"), [("stream", "striate data pack photos --size 8x16"), ("pack", "Augment"), ("memory", "Augment")]
+)
+def test_decoding_is_a_remedy_where_something_is_decoded(tmp_path: Path, store: str, said: str) -> None:
+    run = RunDirectory(tmp_path)
+    run.config.write_text(f"data: {{source: photos, size: [8, 16], store: {store}}}\n")
+    [finding] = curve_findings(replace(curves(SOUND, SOUND, data_wait=[0.4] * 12), run=run))
+    assert isinstance(finding.remedy, Remedy)
+    assert said in finding.remedy.for_training("photos")
 
 
 def test_a_number_that_is_none_is_told_with_its_step() -> None:

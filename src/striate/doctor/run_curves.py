@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from striate.data.config import DataConfig
 from striate.doctor.unlabeled_curves import unlabeled_findings
 from striate.errors import RunError
 from striate.records import Finding, Remedy
@@ -249,6 +250,16 @@ def _waiting(curves: Curves) -> Finding | None:
     waits = [share for share in curves.columns.get("data_wait", ())[1:] if math.isfinite(share)]
     if not waits or sorted(waits)[len(waits) // 2] < WAITING:
         return None
+    data = config_from_yaml(curves.run.config).data if curves.run else DataConfig()
+    remedy = Remedy(
+        "Decode all images once, or take smaller ones.",
+        # A pack of another size would not be that of the run.
+        command=("data", "pack", "DATA", *(("--size", "x".join(map(str, data.size))) if data.size else ())),
+        advice="smaller images, which decode faster",
+    )
+    if data.store in ("memory", "pack"):
+        # Nothing is decoded during these trainings.
+        remedy = Remedy("Augment less; or take a larger network, which costs hardly more time.")
     return Finding(
         code="speed.input-bound",
         severity="warning",
@@ -256,11 +267,7 @@ def _waiting(curves: Curves) -> Finding | None:
         measured=f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
         threshold=f"{WAITING:.0%}",
         why="The network could be trained faster than the samples come.",
-        remedy=Remedy(
-            "Decode all images once, or take smaller ones.",
-            command=("data", "pack", "DATA"),
-            advice="smaller images, which decode faster",
-        ),
+        remedy=remedy,
     )
 
 
