@@ -26,8 +26,9 @@ from striate.machine.allocator import keep_by_default
 from striate.machine.library_caches import keep_caches_private
 from striate.machine.second_process import allow_second, end_second
 from striate.machine.waiting import share_the_cores
-from striate.training.processes.launch import first_process
+from striate.training.processes.launch import first_process, launched
 from striate.version import VERSION
+from striate.wording import several
 
 _PATIENCE = 10.0  # seconds
 _VERBS = {
@@ -237,6 +238,7 @@ def _run(words: list[str]) -> int:
             app.help_print([])
             return 0
         refuse_other_words(app, VERBS, own)
+        _refuse_undivided(words)
         result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except (BrokenPipeError, LostOutput):
@@ -254,6 +256,14 @@ def _run(words: list[str]) -> int:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
         return print_error(unforeseen(error), as_json)
+
+
+def _refuse_undivided(words: Sequence[str]) -> None:
+    """Raise UsageError where several processes would each do, and write, all that a verb does: only trainings are
+    divided."""
+    if words[0] in VERBS and words[0] != "train" and (launch := launched()).several:
+        got = several(launch.count, "process", "processes")
+        raise UsageError(f"striate {words[0]}", got, "one: only train is divided", shlex.join(["striate", *words]))
 
 
 def _unsaid(code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -180,5 +181,12 @@ def test_an_interruption_before_the_first_step_says_what_ended_and_what_is_saved
 def test_only_the_first_process_speaks(second_process: Callable[..., int], capsys) -> None:
     assert second_process("train", "--nonsense") == 2
     assert second_process("train", "--resume", "run", "--epochs", "3") == 2
+    assert second_process("data", "pack", "digits") == 2
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+def test_what_is_not_divided_is_refused_in_several_processes(second_process, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(os.environ, "RANK", "0")
+    assert second_process("eval", "a run", "--json") == 2
+    assert json.loads(capsys.readouterr().out)["error"]["remedy"] == "striate eval 'a run' --json"
