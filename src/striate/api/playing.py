@@ -41,7 +41,8 @@ def train_on_rewards(
 ) -> tuple[Path, dict[str, Any]]:
     """Train on an environment; the run and its metrics.json. `started`: when the user asked, by `monotonic`."""
     if launched().several:
-        raise UsageError("torchrun", "several processes", "one: environments are played in it", "striate train …")
+        remedy = f"without torchrun: striate train {pasted(config.data.source)}"
+        raise UsageError("torchrun", "several processes", "one: environments are played in it", remedy)
     if out is not None:
         refuse_occupied(out)
     prepared = prepare_rewards(config, module, spent=lambda: monotonic() - started)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from striate.data.config import DataConfig
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batches, epoch_order
 from striate.errors import ConfigError, UsageError
@@ -89,16 +90,19 @@ def test_the_launcher_is_recognized() -> None:
     "config",
     [
         Config(budget=BudgetConfig(minutes=1.0)),
-        Config(cv="5x5"),
+        Config(cv="3x2"),
         Config(optim=OptimizerConfig(name="own-rule")),
         Config(execution=ExecutionConfig(compile="default")),
         Config(execution=ExecutionConfig(device="cuda:1")),
     ],
 )
 def test_what_only_one_process_can_do_is_refused(config: Config) -> None:
-    with pytest.raises(ConfigError, match="2 processes"):
+    with pytest.raises(ConfigError, match="2 processes") as caught:
         among_processes(config, Launch(0, 2, 0, 2))
+    assert config.cv is None or caught.value.remedy.endswith("striate train mnist5k --cv 3x2")
     assert among_processes(config, Launch()) == config
+    with pytest.raises(ConfigError, match="striate train photos --fsdp"):
+        among_processes(Config(data=DataConfig(source="photos"), execution=ExecutionConfig(fsdp=True)), Launch())
 
 
 def test_a_run_goes_on_with_another_number_of_processes() -> None:

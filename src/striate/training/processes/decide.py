@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from striate.errors import ConfigError
+from striate.errors import ConfigError, pasted
 from striate.training.config import Config
 from striate.training.deterministic import parts_of_batch
 from striate.training.processes.launch import Launch
@@ -17,14 +17,15 @@ def among_processes(config: Config, launch: Launch) -> Config:
     if not launch.several:
         if execution.fsdp:
             expected = "several processes, over which the network is spread"
-            remedy = "torchrun --nproc_per_node=2 --no-python striate train mnist5k --fsdp"
+            remedy = f"torchrun --nproc_per_node=2 --no-python striate train {pasted(config.data.source)} --fsdp"
             raise ConfigError("execution.fsdp", "true in one process", expected, remedy)
         return replace(config, execution=replace(execution, processes=None))
     if config.budget.minutes is not None and config.budget.steps is None:
         got = f"{config.budget.minutes:g} {several}, whose common speed is not known before they start"
         raise ConfigError("budget.minutes", got, "a number of epochs", "--epochs 10")
     if config.cv is not None:
-        raise ConfigError("cv", f"{config.cv} {several}", "one training", "striate train --cv 5x5, without torchrun")
+        remedy = f"without torchrun: striate train {pasted(config.data.source)} --cv {config.cv}"
+        raise ConfigError("cv", f"{config.cv} {several}", "one training", remedy)
     if execution.compile not in (None, "off"):
         raise ConfigError("execution.compile", f"{execution.compile} {several}", "off", "--execution.compile off")
     if execution.device not in (None, "cpu", "cuda"):
