@@ -293,7 +293,9 @@ def test_shards_without_an_index_get_one_where_they_are_whole(
     assert "finish it" in capsys.readouterr().err
 
 
-def test_shards_of_other_programs_are_read_by_name_and_as_a_folder_with_an_index(tmp_path: Path) -> None:
+def test_shards_of_other_programs_are_read_by_name_and_as_a_folder_with_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "s").mkdir()
     for n in range(2):
         files = {f"a{k}.{e}": c for k in range(10) for e, c in (("png", png(10 * n + k)), ("cls", b"%d" % (k % 2)))}
@@ -301,6 +303,18 @@ def test_shards_of_other_programs_are_read_by_name_and_as_a_folder_with_an_index
     assert len(load_dataset(DataConfig(source=str(tmp_path / "s" / "part{0..1}.tar"))).rows) == 20
     with pytest.raises(DataError, match=r"no shards\.json"):
         load_dataset(DataConfig(source=str(tmp_path / "s")))
+    with pytest.raises(DataError, match=f"striate data index {tmp_path / 's'}"):
+        index_data(tmp_path / "s" / "part0.tar")
+    with pytest.raises(DataError, match="nothing there"):
+        index_data(tmp_path / "other")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write_shards_module, "write_index", refuse)
+        with pytest.raises(DataError, match=r"(?s)Read-only.*copy the shards"):
+            index_data(tmp_path / "s")
     index_data(tmp_path / "s")
     assert len(load_dataset(DataConfig(source=str(tmp_path / "s"))).rows) == 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -80,7 +81,10 @@ def write_shards(
             write_index(out, done)
         (out / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(out, error) from None
+        remedy = "free some space, or --shards on another disk; where shards lie already, the same command goes on"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "--shards in a folder that can be written, or make this one so; then the same command goes on"
+        raise _unwritable(out, error, remedy) from None
     size = sum(shard.bytes for shard in done) + (out / CLASSES).stat().st_size
     return WrittenShards(out, listing.name, len(listing), len(done), size)
 
@@ -90,7 +94,12 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
 
     Raises DataError where one cannot be read, and where they are a part of what striate wrote.
     """
-    listed = [(path, samples_of(path)) for path in (shards_in(folder) if folder.is_dir() else [])]
+    if not folder.is_dir():
+        got, remedy = "nothing there", f"check the path, seen from {Path.cwd()}"
+        if folder.exists():
+            got, remedy = "a file", f"striate data index {pasted(folder.parent)}"
+        raise DataError(f"data {folder}", got, "a folder with .tar files", remedy)
+    listed = [(path, samples_of(path)) for path in shards_in(folder)]
     _refuse_part(folder, listed)
     total = sum(len(samples) for _, samples in listed)
     progress = announce_tenths(f"Reading {folder}", total, "samples", announce)
@@ -105,7 +114,8 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
     try:
         write_index(folder, rows)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        remedy = "make the folder writable, with some room; or copy the shards to another one"
+        raise _unwritable(folder, error, remedy) from None
     return WrittenShards(folder, folder.resolve().name, total, len(rows), sum(row.bytes for row in rows))
 
 
@@ -183,10 +193,8 @@ def _occupied(out: Path, what: str) -> DataError:
     return DataError(f"--shards {out}", what, expected, f"--shards {out}-2")
 
 
-def _unwritable(out: Path, error: OSError) -> DataError:
-    reason = error.strerror or str(error)
-    remedy = "free some space, or --shards on another disk; where shards lie already, the same command goes on"
-    return DataError(f"shards in {out}", reason, "a folder with room that can be written", remedy)
+def _unwritable(out: Path, error: OSError, remedy: str) -> DataError:
+    return DataError(f"shards in {out}", error.strerror or str(error), "a folder with room that can be written", remedy)
 
 
 def _continued(out: Path, journal: IO[bytes]) -> dict[str, IndexedShard]:
