@@ -46,8 +46,8 @@ def one_line(text: str) -> str:
 
 
 def pasted(word: object) -> str:
-    """A path or another text as one word of a command that a shell is given."""
-    return shlex.quote(str(word))
+    """A path or another text as one word of a command that a shell is given; a path is never taken for an option."""
+    return shlex.quote(f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word))
 
 
 def reason_of(error: BaseException, letters: int = 160) -> str:

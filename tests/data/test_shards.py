@@ -337,12 +337,17 @@ def test_a_folder_of_strangers_makes_packing_neither_write_through_a_link_nor_wa
     assert victim.read_bytes() == b"mine"
 
 
-def test_the_command_line(same_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(
+    same_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["data", "pack", str(same_photos), "--shards", str(tmp_path / "s"), "--shard-size", "0.05"]
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["samples"], said["data"]) == (36, "photos")
     assert said["shards"] == len(list((tmp_path / "s").glob("*.tar")))
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[:4], "./-one"]) == 0
+    assert capsys.readouterr().out.endswith("striate train ./-one\n")
     assert not list((tmp_path / "s").glob(".*"))
     assert main(words) == 2
     assert "a new or empty folder" in capsys.readouterr().err
