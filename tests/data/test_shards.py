@@ -348,6 +348,7 @@ def test_the_command_line(
     monkeypatch.chdir(tmp_path)
     assert main([*words[:4], "./-one"]) == 0
     assert capsys.readouterr().out.endswith("striate train ./-one\n")
+    assert load_dataset(DataConfig(source="./-one")).name == "-one"  # of the folder, not of its only shard
     assert not list((tmp_path / "s").glob(".*"))
     assert main(words) == 2
     assert "a new or empty folder" in capsys.readouterr().err

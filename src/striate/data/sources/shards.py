@@ -92,7 +92,7 @@ def list_folder(folder: Path) -> Listing:
         remedy = f"get it again; or train on one that is there: striate train {pasted(shards[0])}" if shards else ""
         remedy = made_anew(folder) if there >= index.keys() else remedy or "get them again"
         raise DataError(f"data {folder}", f"{wrong[0]}{more}", expected, remedy)
-    return list_shards(shards, str(folder))
+    return replace(list_shards(shards, str(folder)), name=folder.resolve().name)
 
 
 def _not_indexed(source: str, folder: Path) -> DataError:
