@@ -97,6 +97,13 @@ def test_a_factor_that_gives_no_whole_size_is_the_scale(mode: str) -> None:
         lambda x: x.transpose(-1, -2).narrow(-1, 2, 3).transpose(-1, -2),
         lambda x: x.sum(-1, keepdim=True),
         lambda x: x.cumsum(-1),
+        lambda x: nn.functional.glu(torch.cat([x, x], 1), -3),
+        lambda x: nn.functional.glu(x[..., :6], -1),
+        lambda x: x[:, [0]],
+        lambda x: x.gather(-3, torch.zeros_like(x, dtype=torch.long)),
+        lambda x: torch.zeros_like(x).scatter(1, torch.zeros_like(x, dtype=torch.long), x),
+        lambda x: torch.cat([x, torch.ones_like(x)], -3) + torch.randn_like(x),
+        lambda x: x * (1 + torch.bernoulli(torch.full_like(x, 0.5))),
     ],
     ids=[
         "narrow",
@@ -113,9 +120,16 @@ def test_a_factor_that_gives_no_whole_size_is_the_scale(mode: str) -> None:
         "transpose",
         "sum",
         "cumsum",
+        "gate",
+        "gate-along-the-width",
+        "list-of-channels",
+        "gather",
+        "scatter",
+        "constants-and-noise",
+        "random-mask",
     ],
 )
-def test_dimensions_counted_from_the_back(step: Step) -> None:
+def test_rows_see_what_their_gradient_reaches(step: Step) -> None:
     assert followed(step, 7) == by_gradient(step, 7)
 
 

@@ -108,7 +108,16 @@ class Operation:
 
 
 _UNTAGGED = frozenset(
-    ("hardswish", "_prelu_kernel", "prelu", "rrelu_with_noise", "log_sigmoid_forward", "bucketize", "floor_divide")
+    (
+        "hardswish",
+        "_prelu_kernel",
+        "prelu",
+        "rrelu_with_noise",
+        "log_sigmoid_forward",
+        "bucketize",
+        "floor_divide",
+        "bernoulli",
+    )
 )
 _NAMES: dict[Any, str] = {}
 

@@ -239,7 +239,7 @@ def joined(parts: Sequence[Fields], lengths: Sequence[int], dim: int) -> Fields:
         if all(seen.lo.shape[dim] == 1 and seen.dim != dim for seen in axis):
             found.append(_union(list(axis)))
             continue
-        sides = np.broadcast_shapes(*(_without(seen.lo.shape, dim) for seen in axis))
+        sides = np.broadcast_shapes(*(without(seen.lo.shape, dim) for seen in axis))
         full = [(*sides[:dim], length, *sides[dim + 1 :]) for length in lengths]
         lo = np.concatenate([np.broadcast_to(s.lo, f) for s, f in zip(axis, full, strict=True)], axis=dim)
         hi = np.concatenate([np.broadcast_to(s.hi, f) for s, f in zip(axis, full, strict=True)], axis=dim)
@@ -248,7 +248,8 @@ def joined(parts: Sequence[Fields], lengths: Sequence[int], dim: int) -> Fields:
     return tuple(found)
 
 
-def _without(shape: Shape, dim: int) -> Shape:
+def without(shape: Shape, dim: int) -> Shape:
+    """A shape with a side of 1 in the place of one."""
     return (*shape[:dim], 1, *shape[dim + 1 :])
 
 
@@ -259,13 +260,14 @@ def unseen(axes: int, ndim: int) -> Fields:
 
 
 Rule = Callable[[Operation, list[Fields]], Any]
-"""From what the inputs of an operation see to what its results see: one `Fields` for all of them, or a list."""
+"""From what the inputs of an operation see to what its results see: one `Fields` for all of them, or a list.
+None where they do not depend on the input."""
 
 _KEY = "_striate_fields"
 
 
-def set_fields(tensor: torch.Tensor, fields: Fields) -> None:
-    """Note what the numbers of a tensor see."""
+def set_fields(tensor: torch.Tensor, fields: Fields | None) -> None:
+    """Note what the numbers of a tensor see; None where they do not depend on the input."""
     tensor.__dict__[_KEY] = fields
 
 

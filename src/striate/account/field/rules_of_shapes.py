@@ -10,7 +10,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from striate.account.field import intervals
-from striate.account.field.intervals import Array, Fields, Rule, Seen, Shape, everything, get_fields, set_fields
+from striate.account.field.intervals import (
+    Array,
+    Fields,
+    Rule,
+    Seen,
+    Shape,
+    everything,
+    get_fields,
+    set_fields,
+    without,
+)
 from striate.observe.torch_calls import Operation, dims_of
 
 Group = tuple[int, int, int, int]
@@ -221,6 +231,34 @@ def _picked(operation: Operation, given: list[Fields]) -> Fields:
     return intervals.merged(given[0], dims_of(operation))
 
 
+def _indexed(operation: Operation, given: list[Fields]) -> Fields:
+    """`x[:, [0, 2]]`: as `_picked`, where there is one list of numbers."""
+    indices, ndim = operation.args[1], operation.outputs()[0].ndim
+    dims = [dim for dim, index in enumerate(indices) if index is not None]
+    if len(dims) > 1 or indices[dims[0]].ndim > 1:
+        return everything(given, ndim)
+    return intervals.union([intervals.merged(given[0], dims), everything(given[1:], ndim)], ndim)
+
+
+def _picked_at_each_place(operation: Operation, given: list[Fields]) -> Fields:
+    """As `_picked`, with numbers of its own at each place of the other dimensions."""
+    out, dims = operation.outputs()[0], dims_of(operation)
+    if len({without(tuple(tensor.shape), dims[0]) for tensor in operation.inputs()}) > 1:
+        return everything(given, out.ndim)
+    return intervals.union([intervals.merged(fields, dims) for fields in given], out.ndim)
+
+
+def _gated(operation: Operation, given: list[Fields]) -> Fields:
+    """The first half along a dimension, each number times a gate at the same place of the second half."""
+    out, (dim,) = operation.outputs()[0], dims_of(operation)
+    half = out.shape[dim]
+    return intervals.union([intervals.sliced(given[0], dim, at, at + half, 1) for at in (0, half)], out.ndim)
+
+
+def _drawn(_operation: Operation, _given: list[Fields]) -> None:
+    """Constants and random numbers, for which a tensor gives shape and type alone."""
+
+
 def _copied(operation: Operation, given: list[Fields]) -> Fields:
     """Numbers written into another tensor; where that is a view of a larger one, all of it is taken to see them."""
     target, source = operation.args[0], given[1]
@@ -250,6 +288,11 @@ RULES: tuple[tuple[Rule, str], ...] = (
     (_repeated, "repeat"),
     (_rolled, "roll"),
     (_picked, "index_select"),
+    (_indexed, "index"),
+    (_picked_at_each_place, "gather scatter"),
+    (_gated, "glu"),
+    (_drawn, "empty_like zeros_like ones_like full_like rand_like randn_like randint_like"),
+    (_drawn, "new_empty new_zeros new_ones new_full normal uniform exponential"),
     (_copied, "copy"),
     (_embedded, "embedding"),
 )
