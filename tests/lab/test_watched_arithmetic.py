@@ -196,6 +196,11 @@ def test_every_layer_shows_its_number(layer: nn.Module) -> None:
         assert found.output == float(step.maps[unit])
 
 
+def test_a_layer_that_begins_with_fewer_numbers_is_shown_without_arithmetic() -> None:
+    step = steps(build_model("lcn", (4, 2, 2)), torch.randn(1, 4, 2, 2))[-1]
+    assert {explain_unit(step, unit).kind for unit in corners_and_middle(step.maps)} == {"none"}
+
+
 @pytest.mark.parametrize(
     ("layer", "sides"),
     [

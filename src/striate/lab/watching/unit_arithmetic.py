@@ -100,6 +100,8 @@ def _explain(step: Step, unit: tuple[int, int, int], names: _Origins) -> UnitAri
 
 def _chain(step: Step, works: list[Call], flat: int, names: _Origins) -> UnitArithmetic | None:
     """A layer of several operations, each of which goes on with what the one before gave, place by place."""
+    if works[0].out.shape != works[-1].out.shape:
+        return None
     found = _of_call(step, works[0], _place(flat, works[0].out), names)
     if found is not None:
         found = replace(found, lines=_named(found, works[0]))
