@@ -170,7 +170,8 @@ def test_frozen_parameters_are_not_trainable_and_keep_nothing() -> None:
     network[0].requires_grad_(False)
     ledger = summarize(network, (3,))
     assert (ledger.params, ledger.trainable) == (26, 10)
-    assert ledger.optimizer_bytes == {"sgd": 80, "momentum": 120, "adam": 160}
+    assert ledger.weight_bytes == 104
+    assert ledger.optimizer_bytes == {"sgd": 104 + 40, "momentum": 104 + 80, "adam": 104 + 120}
     assert [row.saved_bytes for row in ledger.rows] == [0, 16]
 
 

@@ -98,7 +98,7 @@ class Ledger:
     `receptive_field`, `jump`: of one unit of the last feature map that still has neighbors, as published tables give
     them. `activation_bytes`: all outputs of a sample; `training_bytes`: what autograd keeps of one;
     `inference_bytes`: the most that is alive at one time, input included. `weight_bytes`: parameters and buffers;
-    `optimizer_bytes`: parameters, gradients and the state of an optimizer, by its name.
+    `optimizer_bytes`: these, gradients and the state of an optimizer, by its name; both of trained parameters alone.
     `other_ops`: operations outside convolutions and matrix products, by function; `uncounted`: what was executed and
     could not be counted, with the place. `real_pass`: why shapes were found in a pass with numbers, on zeros; empty
     where none was needed. `remarks`: what a teacher would say.

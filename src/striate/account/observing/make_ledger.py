@@ -29,6 +29,7 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     late = _claim_unused(seen, entries)
     rows = tuple(_row(entry, seen, parameters, len(input_shape)) for entry in (*entries, *late))
     rows = _with_inputs(rows, seen, entries)
+    weights = _bytes((*seen.module.parameters(), *seen.module.buffers()))
     trainable = _bytes(p for p in parameters.values() if p.requires_grad)
     operations: Counter[str] = Counter()
     for entry in entries:
@@ -48,8 +49,8 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
         activation_bytes=sum(row.output_bytes for row in rows),
         training_bytes=sum(row.saved_bytes for row in rows),
         inference_bytes=seen.observer.memory.most,
-        weight_bytes=_bytes((*seen.module.parameters(), *seen.module.buffers())),
-        optimizer_bytes={"sgd": 2 * trainable, "momentum": 3 * trainable, "adam": 4 * trainable},
+        weight_bytes=weights,
+        optimizer_bytes={name: weights + n * trainable for name, n in (("sgd", 1), ("momentum", 2), ("adam", 3))},
         other_ops=dict(operations.most_common()),
         uncounted=(*seen.observer.uncounted, *seen.notes),
         real_pass=seen.real_pass,
