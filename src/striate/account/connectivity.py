@@ -122,9 +122,8 @@ def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bo
     biases = outputs if bias else 0
     added = f"; besides, {several(outputs, 'bias', 'biases')}" if bias else ""
     kernels = f"{several(filters, 'kernel')} of {show_shape((channels, *_kernels(axes)))}"
-    shared = f"{kernels}, shared by all {places:,} places" + (
-        f"; besides, {several(filters, 'bias', 'biases')}" if bias else ""
-    )
+    where = f"shared by all {places:,} places" if places > 1 else "at the only place"
+    shared = f"{kernels}, {where}" + (f"; besides, {several(filters, 'bias', 'biases')}" if bias else "")
     every = inputs * outputs
     full = (
         f"each of {several(outputs, 'output')} has a weight for each of {several(inputs, 'input')}; "
