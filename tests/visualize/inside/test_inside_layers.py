@@ -46,6 +46,21 @@ def test_filters_are_the_weights() -> None:
     assert find_filters(module, "5", most=16).weights.shape == (4, 4, 3, 3)
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2)])
+def test_filters_of_groups_see_the_channels_of_their_own(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    bank = find_filters(layer)
+    assert (bank.filters, bank.channels, bank.groups) == (6, 2, 2)
+    impulse = torch.zeros(1, 4, 5, 5)
+    impulse[0, 3, 2, 2] = 1  # what filters of the second group answer to its second channel
+    with torch.no_grad():
+        answers = (layer(impulse) - layer(torch.zeros_like(impulse)))[0]
+    assert not answers[:3].any()
+    kernel = answers[5, 2:5, 2:5] if isinstance(layer, nn.ConvTranspose2d) else answers[5].flip(0, 1)
+    np.testing.assert_allclose(bank.weights[5, 1], kernel.numpy(), atol=1e-6)
+    figure = filters_figure(bank, title="t")
+    assert figure.axes[0].get_xlabel() == "input channel of the group"
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "names"),
     [("conv(4,5) relu fc(3)", (2, 30), 1), ("conv(4,3) relu fc(3)", (1, 6, 6, 6), 1), ("mlp(8)", (1, 6, 5), 1),

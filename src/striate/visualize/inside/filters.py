@@ -33,7 +33,8 @@ class FilterBank:
 
     `weights`: (N, C, *kernel) float32, of the first N of `filters` filters and the first C of `channels` input
     channels; of a fully connected layer on images, (N, *input shape). `units`: their numbers. `norms`: (N,) L2 norms
-    of the whole filters. `one`: whether it is a single filter, shown with every input channel.
+    of the whole filters. `one`: whether it is a single filter, shown with every input channel. `groups`: parts of the
+    input channels, each with filters of its own; `channels` are then those of one part.
     """
 
     layer: str
@@ -43,6 +44,7 @@ class FilterBank:
     filters: int
     channels: int
     one: bool = False
+    groups: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -82,7 +84,9 @@ def find_filters(
         name = known[0] if layer is None else layer
         if name not in known:
             raise no_such_layer(name, known)
-        kernels = _kernels(module.get_submodule(name), input_shape)
+        part = module.get_submodule(name)
+        kernels = _kernels(part, input_shape)
+        groups = part.groups if isinstance(part, nn.modules.conv._ConvNd) else 1
     assert kernels is not None
     if not np.isfinite(kernels).all():
         raise ModelError(f"layer {name}", "weights that are not finite", "finite ones", "striate doctor RUN")
@@ -96,7 +100,8 @@ def find_filters(
         across = channels if channels in (1, 3) else max(1, min(channels, math.isqrt(most)))
         shown = tuple(range(min(count, most if across in (1, 3) else most // across)))
         chosen = kernels[: len(shown), :across]
-    return FilterBank(name, chosen, shown, tuple(float(norms[k]) for k in shown), count, channels, one=unit is not None)
+    shown_norms = tuple(float(norms[k]) for k in shown)
+    return FilterBank(name, chosen, shown, shown_norms, count, channels, one=unit is not None, groups=groups)
 
 
 def _kernels(part: nn.Module, input_shape: Shape | None) -> NDArray[np.float32] | None:
@@ -110,9 +115,7 @@ def _kernels(part: nn.Module, input_shape: Shape | None) -> NDArray[np.float32] 
             return None
         values = values.reshape(-1, *input_shape)
     elif isinstance(part, nn.modules.conv._ConvTransposeNd):
-        if part.groups > 1:
-            return None
-        values = values.transpose(0, 1)
+        values = values.unflatten(0, (part.groups, -1)).transpose(1, 2).flatten(0, 1)
     elif not isinstance(part, nn.modules.conv._ConvNd) and (values.ndim != 4 or isinstance(part, LocallyConnected)):
         return None
     array: NDArray[np.float32] = values.numpy()
@@ -153,9 +156,10 @@ def draw_filters(axes: Axes, bank: FilterBank) -> None:
     input channel."""
     tiles, columns = _tiles(bank)
     rows = -(-len(tiles) // columns)
+    channel = "input channel of the group" if bank.groups > 1 else "input channel"
     if bank.one:
         show_mosaic(axes, tiles, columns, rows=[str(columns * k) for k in range(rows)])
-        axes.set_ylabel("input channel", fontsize=SMALL, color=FAINT)
+        axes.set_ylabel(channel, fontsize=SMALL, color=FAINT)
     elif _whole(bank):
         show_mosaic(axes, tiles, columns, rows=[str(bank.units[columns * k]) for k in range(rows)])
         axes.set_ylabel("filter", fontsize=SMALL, color=FAINT)
@@ -163,7 +167,7 @@ def draw_filters(axes: Axes, bank: FilterBank) -> None:
         heads = [str(k) for k in range(columns)]
         show_mosaic(axes, tiles, columns, rows=[str(unit) for unit in bank.units], heads=heads)
         axes.set_ylabel("filter", fontsize=SMALL, color=FAINT)
-        axes.set_xlabel("input channel", fontsize=SMALL, color=FAINT)
+        axes.set_xlabel(channel, fontsize=SMALL, color=FAINT)
         axes.xaxis.set_label_position("top")
 
 
@@ -174,6 +178,9 @@ def filter_words(bank: FilterBank) -> str:
     shown = bank.weights.shape[1]
     if bank.channels not in (1, 3) and shown < bank.channels:
         which += f", the first {shown} of {several(bank.channels, 'input channel')}"
+    if bank.groups > 1:
+        of_group = several(bank.channels, "input channel")
+        which += f", in {several(bank.groups, 'group')}: each filter sees the {of_group} of its own"
     if _color(bank):
         return f"{which}. Gray is 0; each filter is scaled by its own largest weight."
     return f"{which}. Red is above 0, blue below, white 0; each filter is scaled by its own largest weight."
