@@ -316,13 +316,20 @@ class _Parser:
             if value.kind == "end":
                 end = len(self.text)
                 raise _unclosed(opening, Edit(end, end, ")"), Edit(opening.start, end, ""))
-            got = f"`{value.kind}` where an argument belongs"
+            got, expected = f"`{value.kind}` where an argument belongs", "a number, a size such as 3x5, or a name"
             before = self.tokens[self.index - 2]
+            unclosed = Edit(*_span(before), " ") if before.kind == "(" else Edit(*_span(value), "")
+            if value.kind == "(" and before.kind in ("(", ",", "="):
+                size = self._tuple(value)
+                if self.peek().kind in (")", ","):
+                    assert isinstance(size.value, tuple)
+                    written = "x".join(map(str, size.value))
+                    raise Fault(value.start, got, expected, Edit(value.start, size.end, written), unclosed)
             if before.kind == "(":
-                raise _unclosed(opening, Edit(*_span(before), " "), Edit(*_span(value), ""))
+                raise _unclosed(opening, unclosed, Edit(*_span(value), ""))
             start = before.start if before.kind in (",", "=") else value.start
             edit = Edit(start, value.end if value.kind == "," else value.start, "")
-            raise Fault(value.start, got, "a number, a size such as 3x5, or a name", edit, Edit(*_span(value), ""))
+            raise Fault(value.start, got, expected, edit, Edit(*_span(value), ""))
         written = self.text[value.start : value.end]
         return Argument(name, value.value, token.start, value.start, value.end, written)
 
