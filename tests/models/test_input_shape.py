@@ -29,6 +29,12 @@ def test_a_sequence_of_whole_numbers_is_a_shape(sides: list[int]) -> None:
         assert all(type(side) is int for side in shape)
 
 
+def test_layers_in_a_list_are_told_as_a_network() -> None:
+    with pytest.raises(ModelError) as caught:
+        summarize([nn.Linear(3, 2), nn.ReLU()], (3,))
+    assert caught.value.remedy == "give nn.Sequential(*layers)"
+
+
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [
@@ -37,6 +43,7 @@ def test_a_sequence_of_whole_numbers_is_a_shape(sides: list[int]) -> None:
         ("3, 8, 8", "give (3, 8, 8)"),
         (torch.zeros(1, 3, 8, 8), "give (3, 8, 8), its shape without the batch"),
         (np.zeros(5), "give (5,), its shape"),
+        (np.array([3, 8, 8]), "give (3, 8, 8)"),
         ((1, 3, 8, 8, 8), "leave out the batch: (3, 8, 8, 8)"),
     ],
     ids=repr,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from striate.errors import ModelError
+from striate.wording import several, type_of
 
 Shape = tuple[int, ...]
 
@@ -46,8 +47,11 @@ def _no_sequence(given: object) -> tuple[str, str]:
     """What came, and what it would be as a shape."""
     shape = tuple(getattr(given, "shape", ()))
     if shape:
+        values = given.tolist() if len(shape) == 1 < shape[0] <= 4 and hasattr(given, "tolist") else []
+        if values and all(type(value) is int and value > 0 for value in values):
+            return f"{type_of(given)} of {several(len(values), 'number')}", f"give {tuple(values)}"
         single = f"{shape[1:]}, its shape without the batch" if len(shape) > 1 else f"{shape}, its shape"
-        return f"a {type(given).__name__} of shape {shape}", f"give {single}"
+        return f"{type_of(given)} of shape {shape}", f"give {single}"
     if isinstance(given, int) and not isinstance(given, bool):
         return f"the number {given}", f"({given},) for a table; (1, {given}, {given}) for a gray picture"
     if isinstance(given, str):
