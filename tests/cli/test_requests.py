@@ -91,6 +91,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["predict", "nowhere", "x.jpg"], "run directory"),
         (["predict"], "got:      no RUN\n"),
         (["train", "iris", "--model"], "got:      no value for --model\n"),
+        (["summary", "lenet5", "--svg", "-x y.svg"], "remedy:   striate summary lenet5 '--svg=-x y.svg'\n"),
         (["datasets", "iris"], "got:      too many arguments: 'iris'\n"),
         (["trian", "iris"], "remedy:   striate train iris\n"),
         (["train", "iris", "--modle=mlp"], "remedy:   striate train iris --model=mlp\n"),

@@ -315,6 +315,11 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
 
 def _corrected(text: str, words: list[str]) -> str | None:
     """The command with the word that a message suggests; None where it suggests none, or one that is not similar."""
+    option = text.removeprefix("no value for ")
+    value = words[words.index(option) + 1 :][:1] if option in words else []
+    if value and re.match("-[^-]", value[0]):  # a value that looks like an option
+        at = words.index(option)
+        return shlex.join(["striate", *words[:at], f"{option}={value[0]}", *words[at + 2 :]])
     wrong = re.search(r'(?:Unknown (?:option:|command)|Invalid value) "?([^\s"]+?)"?(?:\.| for )', text)
     near = re.search(r'Did you mean "?([\w-]+)"?\?', text)
     if wrong is None or near is None or not get_close_matches(wrong[1], [near[1]], cutoff=0.75):
