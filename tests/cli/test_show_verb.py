@@ -56,6 +56,7 @@ def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest
         (["mnist-cnn", "deconvnet", "mnist5k#3", "--layer", "relu2", "--position", "99,99"], "have 8×8 positions"),
         (["RUN", "maps", "nothing.png"], "no such file"),
         (["RUN", "maps", "--input", "1x8x8"], "leave out --input"),
+        (["RUN", "maps", "--classes", "3"], "leave out --classes"),
         (["RUN", "maps", "--out", "x.jpg"], "--out x.png"),
         (["RUN", "everything"], "Choose from"),
         (["nowhere/run", "maps"], "nowhere/run"),
@@ -73,6 +74,18 @@ def test_what_cannot_be_drawn(words: list[str], said: str, digits: Path, capsys:
     assert said in err
     assert not out
     assert not list(Path().glob("*.png"))
+
+
+def test_a_function_gets_the_number_of_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("nets.py").write_text(
+        "from torch import nn\n"
+        "def make(classes): return nn.Sequential(nn.Conv2d(1, 8, 5), nn.Flatten(), nn.LazyLinear(classes))\n"
+    )
+    words = ["show", "nets.py:make", "filters", "--input", "1x8x8"]
+    assert main(words) == 2
+    assert "add --classes 10 " in capsys.readouterr().err
+    assert main([*words, "--classes", "10"]) == 0
+    assert "noise" not in capsys.readouterr().out  # untrained
 
 
 def test_a_run_in_a_folder_of_a_networks_name_is_meant_first(

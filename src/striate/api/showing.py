@@ -93,6 +93,7 @@ def show(
     unit: int | None = None,
     position: tuple[int, ...] | None = None,
     input_shape: tuple[int, ...] | None = None,
+    outputs: int | None = None,
     announce: Announce | None = None,
 ) -> Shown:
     """A picture of what a network does, with its numbers.
@@ -100,6 +101,7 @@ def show(
     `model`: a run, or anything that `build` takes, where no data are needed; its weights are then random, and a note
     says so. `what`: see `striate show --help`. `image`: a picture file or `mnist5k#17`; by default, of a run, the first
     validation sample. `layer`, `unit`: names as `striate summary` lists them, units from 0; each has a default.
+    `input_shape`, `outputs`: of a network without a run, as `build` takes them.
     `position`: (row, column) in the map of a unit, from 0, that is projected; by default the strongest of each image.
     Data of a run are those of its validation split. The network and all random state stay as they are.
     Raises StriateError.
@@ -108,7 +110,7 @@ def show(
         raise UsageError("WHAT", repr(what), f"one of: {', '.join(WHATS)}", "striate show RUN filters")
     say = announce or (lambda _: None)
     with same_random_state():
-        subject = find_subject(model, input_shape, say)
+        subject = find_subject(model, input_shape, say, outputs=outputs)
         # What no option would mend is said first.
         if what in _OF_RUNS or (what in ("deconvnet", "guided-backprop") and image is None):
             subject.require_run(what)
@@ -153,7 +155,8 @@ def _filters(request: _Request) -> Shown:
     subject = request.subject
     bank = find_filters(subject.module, request.layer, unit=request.unit, input_shape=subject.input_shape)
     figure = filters_figure(bank, title=_title(subject, f"filters of {bank.layer}"))
-    return _shown(request, "filters", f"{bank.layer}: {filter_words(bank)} {noise_words(bank)}".rstrip(), bank, figure)
+    noise = "" if subject.note else noise_words(bank)  # of an untrained network it is no finding
+    return _shown(request, "filters", f"{bank.layer}: {filter_words(bank)} {noise}".rstrip(), bank, figure)
 
 
 def _maps(request: _Request) -> Shown:

@@ -177,7 +177,9 @@ class Subject:
         return None if drawn is None else drawn[None] if drawn.ndim == 2 else np.moveaxis(drawn, -1, 0)
 
 
-def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce) -> Subject:
+def find_subject(
+    model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce, *, outputs: int | None = None
+) -> Subject:
     """The network that `model` means: a run, a checkpoint, a trained network, or any name that `build` takes, whose
     weights are then its first ones, the same each time. Raises StriateError."""
     model = getattr(model, "path", model)  # a finished training knows its directory
@@ -192,6 +194,9 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
     if names_run(text) or (isinstance(model, Path) and not names_file(text)):
         if input_shape is not None:
             raise UsageError("--input", f"a shape for the run {text}", "none", "leave out --input: a run knows its own")
+        if outputs is not None:
+            got = f"a number of outputs for the run {text}"
+            raise UsageError("--classes", got, "none", "leave out --classes: a run knows its own")
         path = user_path(text)
         if is_exported(path):
             return _of_trained(path.name, load(path), None, announce)
@@ -199,10 +204,10 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
         if is_environment(config_from_yaml(run.config).data.source):
             return _of_player(run.path.name or text, load_player(path), run, announce)
         return _of_trained(run.path.name or text, load(path), run, announce)
-    shape = summarize(text, input_shape).input
+    shape = summarize(text, input_shape, outputs=outputs).input
     with TRIALS, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        module = build_model(text, shape)
+        module = build_model(text, shape, outputs)
     whose = "weights as its function makes them" if names_file(text) else "random weights, as before training"
     count = shape[0]
     preparation = Preparation(kind_of_shape(shape), shape)

@@ -38,6 +38,7 @@ def show(
     unit: int | None = None,
     position: str | None = None,
     input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    classes: int | None = None,
     out: Path = _OUT,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -69,6 +70,9 @@ def show(
         activation is largest, in each image.
     input
         The shape of one input, for a network by name: 1x28x28. Default: the published one.
+    classes
+        The number of outputs of a network by name, or that a function is to make. Default: the published one, or those
+        of the network.
     out
         The picture, a PNG.
     force
@@ -84,11 +88,20 @@ def show(
     from striate.api.showing import show as draw
 
     place = None if position is None else _position(position)
-    again = partial(_command, run, what, layer=layer, unit=unit, position=position, out=out, force=force, json=json)
+    again = partial(_command, run, what, layer=layer, unit=unit, position=position, classes=classes, out=out)
+    again = partial(again, force=force, json=json)
     try:
         with results_only(json):
             shown = draw(
-                run, what, image, layer=layer, unit=unit, position=place, input_shape=shape, announce=print_note
+                run,
+                what,
+                image,
+                layer=layer,
+                unit=unit,
+                position=place,
+                input_shape=shape,
+                outputs=classes,
+                announce=print_note,
             )
             path = shown.save(out)
     except NoInputShape as error:
