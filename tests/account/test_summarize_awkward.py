@@ -286,3 +286,13 @@ def test_a_layer_takes_in_the_scale_that_came_before_it() -> None:
         ("shift", ()),
         ("conv", (1, 2)),
     ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_scripted_network_runs_and_keeps_what_it_is_written_with() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    scripted = torch.jit.script(layers)
+    assert summarize(scripted, (3, 8, 8)).training_bytes == summarize(layers, (3, 8, 8)).training_bytes
+    part = summarize(nn.Sequential(scripted, nn.Conv2d(4, 4, 3)), (3, 8, 8))
+    assert all(row.executed for row in part.rows)
+    assert "account.never-executed" not in {remark.code for remark in part.remarks}

@@ -47,7 +47,7 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
         receptive_field=field,
         jump=jump,
         activation_bytes=sum(row.output_bytes for row in rows),
-        training_bytes=sum(row.saved_bytes for row in rows),
+        training_bytes=sum(seen.saved.values()),
         inference_bytes=seen.observer.memory.most,
         weight_bytes=weights,
         optimizer_bytes={name: weights + n * trainable for name, n in (("sgd", 1), ("momentum", 2), ("adam", 3))},
@@ -101,7 +101,7 @@ def _above(name: str) -> Iterator[str]:
 
 
 def _row(entry: Entry, seen: Observation, parameters: dict[str, nn.Parameter], axes: int) -> Row:
-    executed = entry.call is not None or bool(entry.out_shape)
+    executed = entry.call is not None or bool(entry.out_shape or entry.tally.macs)
     own = [parameters[name] for name in entry.tally.parameters]
     fields = entry.fields or ()
     ran = executed and entry.kind != "Parameter"
