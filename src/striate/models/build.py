@@ -76,7 +76,7 @@ def module_of_run(saved: str | None, module: object) -> nn.Module | None:
 
 def _no_model(model: object) -> ModelError:
     inner, path = getattr(model, "module", None), getattr(model, "path", None)
-    remedy = 'name one, such as "mnist-cnn"; a training chooses one by its data with "auto"'
+    remedy = 'model="mnist-cnn", or another; a training chooses one by its data with model="auto"'
     if isinstance(model, list | tuple) and model and all(isinstance(layer, nn.Module) for layer in model):
         remedy = "give nn.Sequential(*layers)"
     elif isinstance(inner, nn.Module):  # a trained network
