@@ -48,23 +48,25 @@ def pytest_collection_finish() -> None:
 
 
 CHECKS = Path(__file__).parent / "doctor" / "checks"
-EACH_NTH_OF_CHECKS = 3  # they take a quarter of all the time, most of it in trials of the same fault in another form
+EACH_NTH_OF_CHECKS = (
+    3  # of each file: they take a quarter of all the time, and much of it tries a rule in one more form
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the cases of a test that says `pytest.mark.each_nth(n)`, or is one of the doctor's checks, the first and each
-    n-th after it stay quick, the others are slow."""
+    """Of the cases of a test that says `pytest.mark.each_nth(n)` the first and each n-th after it stay quick, the
+    others are slow; so of those of a file of the doctor's checks."""
     seen: Counter[object] = Counter()
     for item in items:
-        mark = item.get_closest_marker("each_nth")
-        nth = mark.args[0] if mark else EACH_NTH_OF_CHECKS if CHECKS in item.path.parents else 1
         if item.get_closest_marker("slow"):
             continue
-        test = item.nodeid.partition("[")[0]
-        if seen[test] % nth:
+        mark, test = item.get_closest_marker("each_nth"), item.nodeid.partition("[")[0]
+        counted = [(test, mark.args[0])] if mark else []
+        counted += [(str(item.path), EACH_NTH_OF_CHECKS)] if CHECKS in item.path.parents else []
+        if any(seen[key] % nth for key, nth in counted):
             item.add_marker(pytest.mark.slow)
-        seen[test] += 1
+        seen.update(key for key, _ in counted)
 
 
 @pytest.fixture(autouse=True)

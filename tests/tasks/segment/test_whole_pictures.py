@@ -155,6 +155,7 @@ def test_masks_in_color_are_predicted_in_color(tmp_path: Path, capsys: pytest.Ca
     assert {tuple(color) for color in mask.reshape(-1, 3).tolist()} <= {tuple(color) for color in colors.tolist()}
 
 
+@pytest.mark.slow
 def test_a_picture_smaller_than_the_input_is_explained_as_it_is_predicted(tmp_path: Path) -> None:
     data = make_shapes(tmp_path / "data", 12)
     trained = striate.train(data, "small-unet", epochs=4, lr=0.01, batch=4, out=tmp_path / "run", set=PLAIN).load()
@@ -168,7 +169,7 @@ def test_a_picture_smaller_than_the_input_is_explained_as_it_is_predicted(tmp_pa
             assert any("repeated" in note for note in explained.notes) == (size == (11, 9))
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["small-unet", "small-resnet"])
 def test_a_traced_network_takes_the_sizes_that_predict_takes(tmp_path: Path, network: str) -> None:
     data = make_shapes(tmp_path / "data", 12)
