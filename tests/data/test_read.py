@@ -231,6 +231,14 @@ def test_a_path_that_does_not_exist_suggests_the_nearest(tmp_path, monkeypatch, 
     assert caught.value.remedy.endswith(f"ln -s PLACE {source}")
 
 
+def test_of_a_pattern_the_folder_is_suggested(tmp_path):
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="neither a named data set nor a path") as caught:
+        load(f"{tmp_path}/*.tar")
+    assert caught.value.remedy.endswith(f"not a pattern of what is in it: {tmp_path}")
+
+
 def test_a_file_of_another_form_and_names_that_no_path_can_have(tmp_path):
     (tmp_path / "x.docx").write_text("x")
     with pytest.raises(DataError, match="a file of another form"):

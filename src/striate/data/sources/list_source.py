@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
@@ -331,12 +332,11 @@ def _nothing_there(path: Path, config: DataConfig) -> DataError:
         siblings = []
     near = get_close_matches(str(path), names, 1, 0.6)
     near += [str(path.parent / name) for name in get_close_matches(path.name, siblings, 1, 0.6)]
-    return DataError(
-        f"data {path}",
-        "neither a named data set nor a path that exists",
-        f"{_FORMS}; or one of {', '.join(names)}",
-        f"did you mean {near[0]}?" if near else f"check the path{_start(path)}; striate datasets lists the names",
-    )
+    remedy = f"did you mean {near[0]}?" if near else f"check the path{_start(path)}; striate datasets lists the names"
+    if sum(fnmatch(name, path.name) for name in siblings) > 1:
+        remedy = f"the folder, not a pattern of what is in it: {pasted(path.parent)}"
+    expected = f"{_FORMS}; or one of {', '.join(names)}"
+    return DataError(f"data {path}", "neither a named data set nor a path that exists", expected, remedy)
 
 
 def _start(path: Path) -> str:
