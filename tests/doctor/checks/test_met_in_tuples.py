@@ -173,6 +173,19 @@ def test_rows_by_part_of_their_numbers(call: str) -> None:
     assert torch.allclose(one[0].sum(1), one[1])
 
 
+def test_rows_of_the_first_part_of_a_step() -> None:
+    inner = "    for part in rows.split(8):\n        (model(X[part]), Y[part])"
+    text = f"for i in range(0, 96, 32):\n    rows = perm[i : i + 32]\n{inner}"
+    names = {"model": Scored(), "i": 0, "perm": torch.randperm(96), "rows": torch.arange(32), "part": torch.arange(8)}
+    found = drawn(text, names)
+    assert found is not None
+    _, chosen, draw, loop = found
+    one, other = draw(), draw()
+    assert [len(part) for part in one] == [8, 8]
+    assert not torch.equal(one[0], other[0])
+    assert draws_for_parts(loop, chosen)
+
+
 def collated(rows: list[int]) -> dict[str, Tensor]:
     return {"x": X[rows], "y": Y[rows]}
 

@@ -116,10 +116,12 @@ def _trains(node: ast.AST) -> bool:
 
 
 def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
-    """Names with which a loop takes samples out of something: `x[index]`."""
-    nodes = (node for statement in loop.body for node in ast.walk(statement))
+    """Names with which a loop takes samples out of something, `x[index]`, and of what these are parts."""
+    nodes = [node for statement in loop.body for node in ast.walk(statement)]
     slices = (node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
-    return {part.id for part in slices if isinstance(part, ast.Name)}
+    numbers = {part.id for part in slices if isinstance(part, ast.Name)}
+    parted = (node.iter for node in nodes if isinstance(node, ast.For) and variable_of(node.target) in numbers)
+    return numbers | {part.id for whole in parted for part in ast.walk(whole) if isinstance(part, ast.Name)}
 
 
 def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -346,8 +348,17 @@ def _taken_before(
         stored: list[ast.expr] = [ast.Name(name, ast.Store()) for name in chosen]
         taken.append(ast.Assign([stored[0] if len(stored) == 1 else ast.Tuple(stored, ast.Store())], node))
     made = copy.copy(loop)
-    made.body = [*loop.body[:place], *taken, *rest]
+    made.body = [*loop.body[:place], *_first_parts(loop.body[place:], taken), *taken, *rest]
     return ast.fix_missing_locations(made)
+
+
+def _first_parts(statements: list[ast.stmt], taken: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """What loops within the step begin with, `for part in rows.split(16)`, where samples are taken by it."""
+    asked = {node.id for statement in taken for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    for loop in statements:
+        if isinstance(loop, ast.For) and asked & {part.id for part in walk(loop.target) if isinstance(part, ast.Name)}:
+            first = ast.Call(name_of("next"), [ast.Call(name_of("iter"), [loop.iter], [])], [])
+            yield ast.Assign([loop.target], first)
 
 
 class _Taking(ast.NodeTransformer):
