@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.doctor.setup.script_source import Function, ScriptSource, assigned, called
 from striate.records import Finding
 
 _RECONSTRUCTION = ("mse_loss", "l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -35,9 +35,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _mean_of(source: ScriptSource, function: Function) -> ast.Call | None:
-    """A reconstruction loss that is the mean of all numbers, and times nothing."""
+    """A reconstruction loss that is the mean of all numbers, and is added as it is."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Call) or called(node) not in _RECONSTRUCTION or _is_multiplied(source, node):
+            continue
+        if any(_is_in_logarithm(source, part) for part in (node, *_names_of(function, node))):
             continue
         given = {word.arg: source.value(word.value) for word in node.keywords}
         if given.get("reduction", "mean") == "mean" and "weight" not in given:
@@ -65,6 +67,19 @@ def _sum_of(source: ScriptSource, function: Function) -> ast.Call | None:
 def _is_multiplied(source: ScriptSource, node: ast.AST) -> bool:
     outer = source.parent(node)
     return isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult)
+
+
+def _names_of(function: Function, node: ast.expr) -> list[ast.Name]:
+    """Where a function reads the variable that it gave a value."""
+    names = {ast.unparse(to) for part in ast.walk(function) for to, value in assigned(part) if value is node}
+    return [part for part in ast.walk(function) if isinstance(part, ast.Name) and part.id in names]
+
+
+def _is_in_logarithm(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether its logarithm is taken, which a likelihood has whose variance is the error itself; `self.log("loss", x)`
+    is none."""
+    outer = [part for part in source.around(node) if isinstance(part, ast.Call) and called(part) == "log"]
+    return any(ast.unparse(part.func) in ("torch.log", "math.log") or not part.args for part in outer)
 
 
 def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bool:
