@@ -155,8 +155,7 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
             return
     if not wanted:
         return
-    apart = counts.val is not None and not bool(((counts.train > 0) & (counts.val > 0)).any())
-    if counts.val is not None and apart and _outputs_of_network(evidence) != 1 + int(counts.val.nonzero().max()):
+    if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
     weighted, x = _weights_of_few(evidence.setup.train), evidence.samples.x
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
@@ -175,10 +174,11 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
-def _outputs_of_network(evidence: Evidence) -> int:
-    """How many numbers it gives for a sample; 0 where it gives something else."""
+def tried_with_others(evidence: Evidence, train: torch.Tensor, val: torch.Tensor) -> bool:
+    """Whether validation has none of the classes of training, and the network no outputs for just those of both."""
     outputs = main_tensor(evidence.first.outputs)
-    return outputs.shape[1] if outputs is not None and outputs.ndim == 2 else 0
+    given = outputs.shape[1] if outputs is not None and outputs.ndim == 2 else 0
+    return not bool(torch.isin(val, train).any()) and given != 1 + int(val.max())
 
 
 def _weights_of_few(loader: object) -> str:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.class_balance import tried_with_others
 from striate.doctor.checks.data.numberings import numbered_twice
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
@@ -195,6 +196,8 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
             yield found
             return
     for told in _opinions(evidence):
+        if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
+            raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
         moved = _moved(told)
         if (
             moved
