@@ -270,8 +270,8 @@ class ScriptSource:
         yield from ((word.arg, word.value) for word in call.keywords if word.arg)
 
     def _given(self, node: ast.AST) -> dict[str, Any]:
-        """The values of the parameters around a node, by a call of its function with known values; none of a function
-        that the training loop stands in: its variables are known."""
+        """The values of the parameters around a node, by a call of its function with known values, first by one that
+        was running; none of a function that the training loop stands in: its variables are known."""
         function = self.function_of(node)
         if function is None or function in self._being_read:
             return {}
@@ -323,7 +323,7 @@ class ScriptSource:
         if first in lines and last in lines and function in ast.walk(self.trees[file]):
             return {}
         found: dict[str, Any] = {}
-        for site in self.calls_of(function):
+        for site in sorted(self.calls_of(function), key=lambda site: not self._is_calling(site)):
             if function in self._functions(site.node):
                 values = {name: self.value(given) for name, given in self.arguments(function, site.node)}
                 found |= {name: value for name, value in values.items() if value is not None and name not in found}
