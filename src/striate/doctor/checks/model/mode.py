@@ -14,7 +14,7 @@ from striate.doctor.checks.model.variants import asked, deviations_apart
 from striate.doctor.evidence.call_graph import STRANGE, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.rates import passes_planned
+from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import listed_names, several
@@ -22,6 +22,8 @@ from striate.wording import listed_names, several
 CODE = "model.mode"
 DIFFERENT = 1e-3
 """Of the standard deviation of the predictions: rounding is a thousand times smaller."""
+_STAYS = 3
+"""Steps in evaluation mode behind those in training mode, which an evaluation between them ends for good."""
 _ARRIVED = 0.7
 """Momentum times batches, below which half of the running statistics is left of what they began with."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -56,10 +58,20 @@ def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
             yield _not_in_training(sorted(drops), step, "note")
         else:
             yield _not_in_training(sorted(norms | drops), step, "error" if norms else "warning")
+    elif (drops or norms) and (step := left_in_evaluation(told, steps_an_epoch(evidence))):
+        yield _not_in_training(sorted(norms | drops), step, "warning")
     elif not whole and norms & off:
         yield _norm_in_evaluation(sorted(norms & off))
     elif not whole and told and drops & off and evidence.setup.own_step is False:
         yield _dropout_off(sorted(drops & off))
+
+
+def left_in_evaluation(told: list[bool], batches: int) -> int:
+    """The step from which on the network stays in evaluation mode, before the end of a pass, where a loop may go back
+    into training mode; else 0."""
+    first = told.count(True)
+    left = told == [True] * first + [False] * (len(told) - first)
+    return first + 1 if left and len(told) - first >= _STAYS and 0 < first < batches - 1 else 0
 
 
 def _never_measured(part: nn.Module) -> bool:
@@ -260,7 +272,7 @@ MODE = Check(
     codes=(CODE,),
     question="Do dropout and batch norm work as they should, in training and in evaluation?",
     threshold="most steps in evaluation mode though there is dropout or a batch norm that never measured its "
-    "figures; figures "
+    f"figures, or {_STAYS} and all later ones of a pass behind some in training mode; figures "
     f"that training does not change; predictions that differ by {DIFFERENT:g} of their standard deviation from call "
     "to call",
     run=run,
