@@ -89,7 +89,7 @@ def fold_normalization(graph: fx.GraphModule) -> int:
             new = fuse_linear_bn_eval(layer, norm)
         else:
             continue
-        replace_module(graph, before.target, new)
+        graph.set_submodule(before.target, new)
         modules[before.target] = new
         node.replace_all_uses_with(before)
         graph.graph.erase_node(node)
@@ -97,12 +97,6 @@ def fold_normalization(graph: fx.GraphModule) -> int:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return folded
-
-
-def replace_module(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
-    """Put another module in the place that `name` (with dots) names."""
-    parent, _, last = name.rpartition(".")
-    setattr(graph.get_submodule(parent), last, module)
 
 
 def _is_normalization(node: fx.Node, modules: dict[str, Any]) -> bool:

@@ -77,15 +77,10 @@ def _without_outputs(pyramid: Pyramid, x: torch.Tensor) -> None:
         own = list(module.parameters())
         if name and own and not list(module.children()) and all(id(parameter) in unused for parameter in own):
             taken.append((name, module))
-            _put(body, name, nn.Identity())
+            body.set_submodule(name, nn.Identity())
     try:
         with preserved(pyramid), torch.no_grad():
             pyramid(x)
     except Exception:  # what comes behind needs their shapes: they stay, and cost what they cost
         for name, module in taken:
-            _put(body, name, module)
-
-
-def _put(body: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(body.get_submodule(parent), child, module)
+            body.set_submodule(name, module)

@@ -30,20 +30,15 @@ def replace_head(module: nn.Module, outputs: int) -> nn.Module:
     initialize_output(fresh)
     if not name:
         return fresh
-    _put(module, name, fresh)
+    module.set_submodule(name, fresh)
     for auxiliary in auxiliary_layers(module):
         layer = module.get_submodule(auxiliary)
         again = _resized(layer, outputs)
         if again is None:
             raise _no_head(module, f"the auxiliary layer `{auxiliary}`, a {type(layer).__name__}")
         initialize_output(again)
-        _put(module, auxiliary, again)
+        module.set_submodule(auxiliary, again)
     return module
-
-
-def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, layer)
 
 
 def _resized(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | None:

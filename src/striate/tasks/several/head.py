@@ -79,7 +79,6 @@ def with_heads(network: nn.Module, sizes: Sequence[int], weighting: str) -> nn.M
             f"a last layer fc({sum(sizes)}), at which --task.weighting {weighting} measures each target",
             "--task.weighting fixed, or a network that ends with fc",
         )
-    parent, _, last = name.rpartition(".")
     heads = TargetHeads(layer, sizes, uncertain=weighting == "uncertainty", balanced=weighting == "gradient-norm")
-    setattr(network.get_submodule(parent), last, heads)
+    network.set_submodule(name, heads)
     return network
