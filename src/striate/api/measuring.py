@@ -87,7 +87,7 @@ def evaluate(
     Raises DataError, also when classes do not match; UsageError for a `plan` that is not one of these words, and for
     costs or thresholds of an unknown class.
     """
-    require_asked(plan, "plan")
+    require_asked(plan)
     with given_data(data, announce) as source:
         return _evaluate(run, source, names, plan, cost, threshold, announce)
 

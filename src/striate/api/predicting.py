@@ -139,7 +139,7 @@ def answer_files(
     length are predicted in windows, one that begins every so many seconds. Raises DataError where
     there are no pictures or the network takes none, UsageError for another word as `plan`.
     """
-    require_asked(plan, "plan")
+    require_asked(plan)
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     files, ignored, rows = _list(paths, trained.preparation)
     samples = [file for file in files if file in rows and rows[file].error is None]

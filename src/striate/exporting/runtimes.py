@@ -28,12 +28,12 @@ def onnxruntime_runner(place: Path) -> Runner:
     return run
 
 
-def openvino_runner(place: Path, precision: str = "f32") -> Runner:
+def openvino_runner(place: Path) -> Runner:
     """OpenVINO on the CPU, which by itself would take bf16 where the processor has it."""
     compiled = openvino_core().compile_model(
         str(place),
         "CPU",
-        {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()},
+        {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()},
     )
 
     def run(batch: np.ndarray) -> list[np.ndarray]:

@@ -41,10 +41,10 @@ TOLERANCES = {
 }
 
 
-def require_asked(asked: str, where: str) -> None:
+def require_asked(asked: str) -> None:
     """Raise UsageError unless `asked` is a word of `Asked`."""
     if asked not in get_args(Asked):
-        raise UsageError(where, repr(asked), " or ".join(get_args(Asked)), 'plan="auto"')
+        raise UsageError("plan", repr(asked), " or ".join(get_args(Asked)), 'plan="auto"')
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def plan_predictor(
     cached for the same weights on the same machine, but not that its predictions are those of fp32: other data are
     compared again. The module is not changed; `sample` is called only for longer jobs. Raises UsageError for another
     word than `auto` and `plain`."""
-    require_asked(asked, "plan")
+    require_asked(asked)
     if asked == "plain":
         return plain_predictor(module)
     if written is not None and (own or total < LEAST_TOTAL):

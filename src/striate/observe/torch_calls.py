@@ -139,10 +139,10 @@ def short_name(func: Any) -> str:
     return name
 
 
-def dims_of(operation: Operation, name: str = "dim") -> tuple[int, ...]:
+def dims_of(operation: Operation) -> tuple[int, ...]:
     """The dimensions of the first tensor that a reduction names, counted from the front; all where it names none."""
     ndim = next(operation.inputs()).ndim
-    given = operation.get(name)
+    given = operation.get("dim")
     if given is None or given == []:
         return tuple(range(ndim))
     return tuple(dim % max(ndim, 1) for dim in ([given] if isinstance(given, int) else given))

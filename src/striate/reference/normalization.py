@@ -50,7 +50,7 @@ def batch_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """(grad_x, grad_weight, grad_bias); given mean and variance are constants, those of the batch depend on x."""
     x = batch(x)
-    g, axes = gradient(grad_out, x.shape), _all_but(x, 1)
+    g, axes = gradient(grad_out, x.shape), _all_but_channels(x)
     scaled, deviation = _batch_standardize(x, mean, variance, eps)
     inner = g * _affine(weight, "weight", x, 1)
     grad_x = inner / deviation if mean is not None else _standardize_backward(inner, scaled, deviation, axes)
@@ -112,7 +112,7 @@ def group_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """(grad_x, grad_weight, grad_bias)."""
     x = batch(x)
-    g, axes = gradient(grad_out, x.shape), _all_but(x, 1)
+    g, axes = gradient(grad_out, x.shape), _all_but_channels(x)
     scaled, deviation = _standardize(_grouped(x, groups), (2,), eps)
     inner = _grouped(g * _affine(weight, "weight", x, 1), groups)
     grad_x = _standardize_backward(inner, scaled, deviation, (2,)).reshape(x.shape)
@@ -141,7 +141,7 @@ def _batch_standardize(x: Array, mean: ArrayLike | None, variance: ArrayLike | N
         if x.size <= x.shape[1]:
             got = f"shape {x.shape}: one value a channel, which has no variance"
             raise ShapeError("x", got, "more samples or positions", "mean=…, variance=… of the training")
-        return _standardize(x, _all_but(x, 1), eps)
+        return _standardize(x, _all_but_channels(x), eps)
     spread = _affine(variance, "variance", x, 1)
     if (spread < 0).any():
         raise UsageError("variance", f"{spread.min():g}", "at least 0", "variance=np.square(deviations)")
@@ -156,8 +156,8 @@ def _affine(value: ArrayLike | None, name: str, x: Array, default: float) -> Arr
     return exact(value, name, (x.shape[1],)).reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def _all_but(x: Array, kept: int) -> Axes:
-    return tuple(i for i in range(x.ndim) if i != kept)
+def _all_but_channels(x: Array) -> Axes:
+    return tuple(i for i in range(x.ndim) if i != 1)
 
 
 def _last(x: Array, normalized_shape: int | tuple[int, ...] | None) -> tuple[Axes, tuple[int, ...]]:

@@ -140,11 +140,13 @@ def choose_by_validation(
     return chosen, model if len(few) == len(many) else fit(chosen, many)
 
 
-def sampling_note(n_train: int, total: int, chosen_on: int, unit: str = "training samples") -> str:
+def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
     """What was cut short: fewer samples than there are, or a choice made on fewer than are fitted."""
     notes = []
     if n_train < total:
-        notes.append(f"Learned from {n_train:,} of the {total:,} {unit}, drawn with the share of each class kept.")
+        notes.append(
+            f"Learned from {n_train:,} of the {total:,} training samples, drawn with the share of each class kept."
+        )
     if chosen_on < n_train:
         notes.append(f"Hyperparameters were chosen on {chosen_on:,} of them.")
     return " ".join(notes)

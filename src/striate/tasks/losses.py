@@ -34,7 +34,7 @@ class _OwnLoss(Task):
         """The mean that the function gives, times the weight. Numbers are standardized, as the network learns them."""
         own, given = self._function, map_outputs(torch.Tensor.float, outputs)
         mean = call_own("task.loss", self.own_loss, own, given, self.standardized(targets))
-        return scalar(mean, "task.loss", self.own_loss) * self.weight(targets)
+        return scalar(mean, self.own_loss) * self.weight(targets)
 
     def tally(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
         """The sums of the task, with this loss."""
@@ -55,13 +55,13 @@ def _class_with_loss(task: type[Task], name: str) -> type[Task]:
     return type(task.__name__, (_OwnLoss, task), parts)
 
 
-def scalar(value: object, where: str, whose: str) -> torch.Tensor:
+def scalar(value: object, whose: str) -> torch.Tensor:
     """`value`, if it is a tensor of one number. Raises ConfigError with what it is instead."""
     if isinstance(value, torch.Tensor) and value.ndim == 0:
         return value
     got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
     remedy = "end it with .mean()" if isinstance(value, torch.Tensor) else "return the tensor itself, without .item()"
-    raise ConfigError(where, f"{got} from {whose}", "a scalar tensor", remedy)
+    raise ConfigError("task.loss", f"{got} from {whose}", "a scalar tensor", remedy)
 
 
 def balanced_weights(counts: torch.Tensor, classes: tuple[str, ...]) -> tuple[float, ...]:

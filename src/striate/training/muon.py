@@ -24,7 +24,7 @@ ITERATIONS = 5
 _TINY = 1e-7
 
 
-def orthogonalize(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
+def orthogonalize(matrices: Tensor) -> Tensor:
     """Of each of the (B, rows, columns) matrices, about U Vᵀ of its singular value decomposition, in bfloat16.
 
     Newton–Schulz iterations with `COEFFICIENTS`, which are chosen for speed and not for convergence: singular values
@@ -33,7 +33,7 @@ def orthogonalize(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
     a, b, c = COEFFICIENTS
     x = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + _TINY)).bfloat16()
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x if matrices.shape[1] <= matrices.shape[2] else x.mT

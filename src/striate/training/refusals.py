@@ -209,7 +209,7 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         targets = train.targets[:_TRIED]
         result = task.outputs_for(network, normalize(train.inputs[:_TRIED]), targets)
         outputs = network_outputs(network, result, whole=task.reads_tree).outputs
-        loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
+        loss = scalar(task.loss_sum(outputs, targets), whose) / task.weight(targets)
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"
         raise ConfigError(

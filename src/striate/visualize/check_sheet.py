@@ -117,11 +117,11 @@ _SIDE = 160
 _ROWS = 24
 
 
-def refuse_sheet(kind: str, option: str = "--sheet") -> None:
+def refuse_sheet(kind: str) -> None:
     """Raise UsageError for data that are not images."""
     if not medium_of(kind).pictures:
         raise UsageError(
-            option, f"{medium_of(kind).a}, which has no pictures", "data that are images", f"leave out {option}"
+            "--sheet", f"{medium_of(kind).a}, which has no pictures", "data that are images", "leave out --sheet"
         )
 
 

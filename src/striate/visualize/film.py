@@ -35,10 +35,10 @@ def write_film(path: Path, frames: Sequence[FilmFrame], milliseconds: int) -> No
     write_atomic(path, lambda file: file.write(buffer.getvalue()))
 
 
-def film_strip(frames: Iterable[FilmFrame], gap: int = 6) -> NDArray[np.uint8]:
+def film_strip(frames: Iterable[FilmFrame]) -> NDArray[np.uint8]:
     """The frames side by side, with a gap of white, uint8 (H, W, 3)."""
     images = [np.asarray(_drawn(frame)) for frame in frames]
-    white = np.full((images[0].shape[0], gap, 3), 255, np.uint8)
+    white = np.full((images[0].shape[0], 6, 3), 255, np.uint8)
     parts = [part for image in images for part in (image, white)][:-1]
     return np.concatenate(parts, axis=1)
 

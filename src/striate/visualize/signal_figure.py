@@ -54,14 +54,13 @@ def signal_figure(
     end: Sequence[SignalRow] = (),
     *,
     title: str,
-    when: tuple[str, str] = ("before the first step", "after training"),
 ) -> Figure:
     """Standard deviation of each layer's outputs above, L2 norm of the gradient of a sample's loss by them below, on
     logarithmic axes; a column for the start and, if `end` is not empty, one for the end on the same scales.
 
-    `when` says of both what they are. What is zero or not finite leaves a gap.
+    What is zero or not finite leaves a gap.
     """
-    columns = [(when[0], start), *([(when[1], end)] if end else [])]
+    columns = [("before the first step", start), *([("after training", end)] if end else [])]
     # Wide enough for the names of the layers, which stand upright.
     figure = new_figure(5.2 * len(columns) + 0.4, 6.0)
     panels = figure.subplots(2, len(columns), sharey="row", sharex="col", squeeze=False)

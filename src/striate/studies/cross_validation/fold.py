@@ -31,7 +31,7 @@ class FoldResult:
 
     `metrics` are those of the held-out samples, with the keys of a split in metrics.json; `ids` and `decoded` these
     samples and their predictions, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv.
-    `baselines` maps the name of each method to its metrics on the same samples.
+    `baselines` maps the name of each method to its metrics on the same samples, once they are fitted.
     """
 
     repeat: int
@@ -69,7 +69,6 @@ def train_fold(
     repeat: int,
     fold: int,
     read: Callable[[Event], None],
-    baselines: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> FoldResult:
     """Train to the end of the budget and measure the network that `keep` names on the split `test`, which is what is
     held out. `repeat` and `fold` count from 1; `read` sees every event and may raise. Raises NonFiniteLoss, ModelError.
@@ -99,7 +98,7 @@ def train_fold(
         history=tuple(row.flat() for row in state.history),
         ids=evaluation.ids,
         decoded=evaluation.decoded,
-        baselines=baselines or {},
+        baselines={},
     )
 
 

@@ -291,7 +291,7 @@ class Recorded:
     config: ControlConfig
 
 
-def replayed_findings(recorded: Recorded, where: str = _PLAYED) -> Iterator[Finding]:
+def replayed_findings(recorded: Recorded) -> Iterator[Finding]:
     """Whole episodes of the buffer, played again: environments are functions of seed and actions, so that each reward
     and each end must be the same."""
     rows, pairs = 0, list[tuple[Experience, Experience]]()
@@ -309,16 +309,16 @@ def replayed_findings(recorded: Recorded, where: str = _PLAYED) -> Iterator[Find
         shift = next((k for k in (1, -1) if (np.roll(right, k)[1:-1] == kept[1:-1]).mean() > 0.99), 0)
         how = {1: ", all of them one step late", -1: ", all of them one step early", 0: ""}[shift]
         of = f"{several(int(wrong.sum()), 'reward')} of {several(len(wrong), 'step')}"
-        yield _late(where, f"{of} are others when the same actions are played again{how}")
+        yield _late(_PLAYED, f"{of} are others when the same actions are played again{how}")
     lost = sum(bool(t.terminated[-1] and not n.terminated[-1]) for n, t in pairs)
     if lost:
         yield terminal_lost(
-            where, f"{lost} of {several(len(pairs), 'episode')} that ended are not marked as terminated"
+            _PLAYED, f"{lost} of {several(len(pairs), 'episode')} that ended are not marked as terminated"
         )
     cut = sum(bool(n.terminated[-1] and not t.terminated[-1]) for n, t in pairs)
     if cut:
         measured = f"{cut} of {several(len(pairs), 'episode')} are marked as terminated where the limit cut them off"
-        yield truncated_terminal(where, measured)
+        yield truncated_terminal(_PLAYED, measured)
 
 
 def _episodes(recorded: Recorded, number: int) -> Iterator[tuple[Experience, Experience]]:

@@ -45,13 +45,13 @@ def strip(color: NDArray[np.uint8] | None, flow: NDArray[np.uint8] | None) -> ND
     return _joined(rows, 0)
 
 
-def animation(rows: Sequence[NDArray[np.uint8]], milliseconds: int = 120) -> bytes:
+def animation(rows: Sequence[NDArray[np.uint8]]) -> bytes:
     """A GIF of rows (T, H, W, 3) beside each other, which begins again at its end."""
     frames = [
         Image.fromarray(_joined([_enlarged(row[k]) for row in rows], 1)).quantize(128) for k in range(len(rows[0]))
     ]
     out = BytesIO()
-    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=120, loop=0)
     return out.getvalue()
 
 
