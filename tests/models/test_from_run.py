@@ -25,7 +25,7 @@ def save(path, name=LAYERS, shape=SHAPE, outputs=10, *, file="best", dense=False
     classes = [f"c{k}" for k in range(outputs)]
     content = {
         "model": weights,
-        "network": {"name": name, "input_shape": list(shape)},
+        "network": {"name": name, "input_shape": list(shape), "dense": dense},
         "task": {"name": "segment", "classes": classes}
         if dense
         else {"name": "classify", "classes": classes, "loss_name": "cross-entropy"},

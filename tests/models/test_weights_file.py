@@ -52,7 +52,7 @@ def test_safetensors_are_known_by_their_content(name) -> None:
 def test_a_checkpoint_says_what_its_network_is() -> None:
     content = {
         "model": TENSORS,
-        "network": {"name": "fc(2)", "input_shape": [3]},
+        "network": {"name": "fc(2)", "input_shape": [3], "dense": False},
         "task": {"name": "classify", "classes": ["a", "b"]},
         "classes": ["a", "b"],
         "preparation": {"kind": "table"},

@@ -122,8 +122,7 @@ def _temperature(saved: dict[str, Any]) -> Temperature:
     if fitted_on != "val" or type(n) is not int or n < 1:
         raise ValueError("not fitted on validation")
     interval = Interval(low, high, 0.95, "likelihood ratio")
-    few = str(saved.get("few", ""))  # of a run of an earlier version nothing is known
-    return Temperature(interval=interval, fitted_on=fitted_on, n=n, few=few, **values)
+    return Temperature(interval=interval, fitted_on=fitted_on, n=n, few=str(saved["few"]), **values)
 
 
 def _number(saved: Any) -> float:

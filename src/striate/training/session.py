@@ -51,7 +51,7 @@ def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
     if prepared.state.history:
         _refuse_lost_best(run)
     if training_is_over(prepared.state.history, prepared.task, prepared.config.budget):
-        prepared.state.elapsed = saved.get("elapsed", 0.0)  # what comes now is no part of how long it took
+        prepared.state.elapsed = saved["elapsed"]  # what comes now is no part of how long it took
     append_event(run, "resumed", step=prepared.state.step)
     return True
 

@@ -108,9 +108,9 @@ class TrainingState:
         self.best_score = None if saved["best_score"] is None else tuple(saved["best_score"])
         self.tally = saved["tally"]
         self.epoch_seconds, self.epoch_samples = saved["epoch_seconds"], saved["epoch_samples"]
-        self.epoch_wait, self.epoch_augment = saved.get("epoch_wait", 0.0), saved.get("epoch_augment", 0.0)
+        self.epoch_wait, self.epoch_augment = saved["epoch_wait"], saved["epoch_augment"]
         self.skipped = saved.get("skipped")
-        self.elapsed += saved.get("elapsed", 0.0)
+        self.elapsed += saved["elapsed"]
 
     def begin(self, objective: Restores) -> None:
         """Take up what a checkpoint holds of the epoch in progress, if it does."""

@@ -389,7 +389,7 @@ def trained_from_dict(
         preparation = Preparation(**_tuples(saved["preparation"]))
         normalization = Normalization(**_tuples(saved["normalization"]))
         classes = tuple(saved["classes"])
-        views: Views = saved.get("views", "none")  # runs of earlier versions have one view
+        views: Views = saved["views"]
         VIEW_COUNTS[views]  # a KeyError for others
     except (KeyError, TypeError) as error:
         raise RunError(where, f"a checkpoint without {error}", "one of this version", "train again") from None

@@ -204,7 +204,8 @@ def test_a_damaged_record_is_none(tmp_path, text):
 def test_a_temperature_that_no_fit_gives_is_none(tmp_path, changed):
     (tmp_path / "config.yaml").write_text("")
     opened = open_run(tmp_path)
-    written = {"value": 1.2, "interval": [1.1, 1.4], "fitted_on": "val", "n": 40, "nll": 0.5, "nll_after": 0.4}
+    written = {"value": 1.2, "interval": [1.1, 1.4], "fitted_on": "val", "n": 40, "few": ""}
+    written |= {"nll": 0.5, "nll_after": 0.4}
     opened.evaluation.write_text(json.dumps({"temperature": written}))
     assert read_temperature(opened).value == 1.2
     opened.evaluation.write_text(json.dumps({"temperature": written | changed}))

@@ -186,8 +186,7 @@ def network_of(text: str, file: Path, content: dict[str, Any], origin: Origin | 
             name=network["name"] or "",
             input_shape=tuple(network["input_shape"]),
             outputs=_outputs(task, network),
-            # Checkpoints of earlier versions do not say: those of masks had classes and no choice of losses.
-            dense=bool(network.get("dense", "classes" in task and "loss_name" not in task)),
+            dense=bool(network["dense"]),
             classes=tuple(content["classes"]),
             kind=content.get("preparation", {}).get("kind", ""),
             mean=tuple(standardized.get("mean", ())),
