@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.records import Interval
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import LEVEL, wilson
+from striate.statistics.estimate import Estimate, share_of
+from striate.statistics.intervals import LEVEL
 
 BINS = 15
 LEAST, MOST = 0.01, 100.0
@@ -120,7 +120,7 @@ def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.floa
             round(float(edges[k + 1]), 6),
             int(counts[k]),
             float(sums[k] / counts[k]) if counts[k] else None,
-            Estimate(float(hits[k] / counts[k]), wilson(int(hits[k]), int(counts[k]))) if counts[k] else Estimate(None),
+            share_of(int(hits[k]), int(counts[k])),
         )
         for k in range(BINS)
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.records import Interval
-from striate.statistics.intervals import varying_interval
+from striate.statistics.intervals import varying_interval, wilson
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Estimate:
             return {"value": self.value, "interval": None, "method": None}
         ends = [self.interval.low, self.interval.high]
         return {"value": self.value, "interval": ends, "method": self.interval.method}
+
+
+def share_of(hits: int, n: int) -> Estimate:
+    """The proportion `hits / n` with Wilson's interval; nothing is known of it without samples."""
+    return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
 
 
 def estimate_of(value: float, draws: NDArray[np.float64] | None) -> Estimate:

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.data.dataset import SampleFacts
 from striate.data.listing import as_number
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import wilson
+from striate.statistics.estimate import Estimate, share_of
 from striate.tasks.assessment import Slice
 from striate.wording import several
 
@@ -110,7 +109,7 @@ def slices_of_hits(groups: Sequence[Group], right: NDArray[np.bool_]) -> tuple[S
         hits, n = int(right[members].sum()), int(members.sum())
         others, rest = int(right[~members].sum()), int((~members).sum())
         p = float(fisher_exact(np.array([[hits, n - hits], [others, rest - others]])).pvalue)
-        return Estimate(hits / n, wilson(hits, n)), p
+        return share_of(hits, n), p
 
     return judged_slices(groups, measure)
 

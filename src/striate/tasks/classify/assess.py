@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
-from striate.statistics.estimate import Estimate
+from striate.statistics.estimate import Estimate, share_of
 from striate.statistics.intervals import (
     auc_interval,
     average_precision_interval,
@@ -52,10 +52,10 @@ def average_figures(
     samples are counted, of the effective number of samples for averages over classes.
     """
     n = len(truth)
-    figures = {"accuracy": _share(int(confusion.trace()), n)}
+    figures = {"accuracy": share_of(int(confusion.trace()), n)}
     if len(confusion) > 2:
         ranks = _ranks(truth, probabilities)
-        figures |= {f"top{k}": _share(int((ranks < k).sum()), n) for k in TOPS if k < len(confusion)}
+        figures |= {f"top{k}": share_of(int((ranks < k).sum()), n) for k in TOPS if k < len(confusion)}
     truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     there = np.flatnonzero(truly)
     equal = np.full(len(there), 1 / len(there))
@@ -113,13 +113,9 @@ def class_figures(
         auc = average_precision = None
         if ranked and 0 < n < len(truth):
             auc, average_precision = _areas(truth == k, probabilities[:, k])
-        row = ClassMetrics(name, n, predicted, _share(hits, predicted), _share(hits, n), f1, auc, average_precision)
+        row = ClassMetrics(name, n, predicted, share_of(hits, predicted), share_of(hits, n), f1, auc, average_precision)
         rows.append(row)
     return tuple(rows)
-
-
-def _share(hits: int, n: int) -> Estimate:
-    return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
 
 
 def _areas(positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> tuple[Estimate, Estimate]:
@@ -161,7 +157,7 @@ def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str]) -> tupl
     pairs = []
     for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
         if count := int(wrong[true, predicted]):
-            share = _share(count, int(truly[true]))
+            share = share_of(count, int(truly[true]))
             pairs.append(ConfusedPair(classes[true], classes[predicted], count, share))
     return tuple(pairs)
 
@@ -255,7 +251,7 @@ def compare_hits(baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool
 
 def gap_of_hits(train: NDArray[np.bool_], val: NDArray[np.bool_]) -> Gap:
     """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval."""
-    shares = [Estimate(int(hits.sum()) / len(hits), wilson(int(hits.sum()), len(hits))) for hits in (train, val)]
+    shares = [share_of(int(hits.sum()), len(hits)) for hits in (train, val)]
     values = [share.value or 0.0 for share in shares]
     interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
     difference = Estimate(values[0] - values[1], interval)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from striate.errors import UsageError, one_line, pasted
 from striate.records import Finding, Remedy
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import wilson
+from striate.statistics.estimate import Estimate, share_of
 from striate.statistics.paired import LEVEL, mcnemar
 from striate.tasks.config import ByClass, Validation
 from striate.wording import listed, percent, several
@@ -297,19 +296,15 @@ def effect_of(
                 n,
                 named_before,
                 named,
-                _share(hits_before, n),
-                _share(hits, n),
-                _share(hits_before, named_before),
-                _share(hits, named),
+                share_of(hits_before, n),
+                share_of(hits, n),
+                share_of(hits_before, named_before),
+                share_of(hits, named),
             )
         )
-    was_right, is_right = (_share(int((said == truth).sum()), len(truth)) for said in (before, after))
+    was_right, is_right = (share_of(int((said == truth).sum()), len(truth)) for said in (before, after))
     differing = int((before != after).sum())
     return DecisionEffect(rule.text(classes), len(truth), differing, was_right, is_right, tuple(rows))
-
-
-def _share(hits: int, n: int) -> Estimate:
-    return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
 
 
 def rare_class_findings(

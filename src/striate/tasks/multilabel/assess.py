@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
-from striate.statistics.estimate import Estimate
+from striate.statistics.estimate import Estimate, share_of
 from striate.statistics.intervals import FEW, drawn_units, f1_interval, percentile_interval, wilson
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.classify.decision import ClassChange, DecisionEffect
@@ -112,7 +112,7 @@ def assess_labels(
         hits, own, named = int((y[:, k] & said[:, k]).sum()), int(y[:, k].sum()), int(said[:, k].sum())
         wrong = own + named - 2 * hits
         f1 = Estimate(2 * hits / (own + named), f1_interval(hits, wrong)) if own + named else Estimate(None)
-        shares = (_share(hits, named), _share(hits, own))
+        shares = (share_of(hits, named), share_of(hits, own))
         labels.append(LabelMetrics(name, own, named, float(thresholds[k]), precisions[k], *shares, f1))
     each = sample_f1(y, said)
     order = np.argsort(each, kind="stable")[:WORST]
@@ -142,21 +142,17 @@ def given_effect(
         n, counts = int(own.sum()), (int(before.sum()), int(after.sum()))
         hits = int((own & before).sum()), int((own & after).sum())
         recalls, precisions = (
-            [_share(hit, n) for hit in hits],
-            [_share(*pair) for pair in zip(hits, counts, strict=True)],
+            [share_of(hit, n) for hit in hits],
+            [share_of(*pair) for pair in zip(hits, counts, strict=True)],
         )
         rows.append(ClassChange(names[k], n, *counts, *recalls, *precisions))
-    exact = [_share(int((said == truth).all(1).sum()), len(truth)) for said in (was, now)]
+    exact = [share_of(int((said == truth).all(1).sum()), len(truth)) for said in (was, now)]
     return DecisionEffect(rule, len(truth), int((was != now).any(1).sum()), exact[0], exact[1], tuple(rows))
 
 
 def names_of(own: NDArray[Any], names: Sequence[str]) -> tuple[str, ...]:
     """The names of the labels that a sample has, (K,)."""
     return tuple(name for name, there in zip(names, np.asarray(own).tolist(), strict=True) if there)
-
-
-def _share(hits: int, n: int) -> Estimate:
-    return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
 
 
 def _together(sets: NDArray[np.bool_]) -> tuple[tuple[int, ...], ...] | None:
