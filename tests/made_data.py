@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 
 from striate.data.dataset import Dataset, Preparation, Split
 
 SIZES = {"train": 90, "val": 30, "test": 30}
+
+
+def picture(path: Path, value=0, size=(6, 4), mode="L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def png(value: int = 0) -> bytes:
+    out = io.BytesIO()
+    Image.new("L", (6, 4), value).save(out, "PNG")
+    return out.getvalue()
 
 
 def made_dataset(kind, annotation, splits, classes=()):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from made_data import png
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.listing import order_classes
@@ -33,12 +33,6 @@ from striate.errors import DataError
 
 def load(path, annotation=None, **fields):
     return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
-
-
-def png(value):
-    out = io.BytesIO()
-    Image.new("L", (6, 4), value).save(out, "PNG")
-    return out.getvalue()
 
 
 def classes(root, names=("cat", "dog"), count=5):

@@ -2,17 +2,12 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from made_data import picture
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.read import load_dataset, load_for_evaluation
 from striate.errors import ConfigError, DataError
-
-
-def picture(path, value=0, size=(6, 4), mode="L"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
 
 
 def folder(root, per_class=6, classes=("cat", "dog"), start=0):

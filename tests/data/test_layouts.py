@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_data import picture
 from striate.data.config import DataConfig
 from striate.data.fingerprint import fingerprint_of
 from striate.data.read import load_dataset
@@ -20,11 +21,6 @@ from striate.errors import DataError
 
 def load(path, annotation=None, **fields):
     return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
-
-
-def picture(path, value=0, size=(6, 4), mode="L"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
 
 
 def classes(root, names=("cat", "dog"), count=5, start=0):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
+from made_data import picture
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.materialize import Room
@@ -16,11 +16,6 @@ from striate.errors import ConfigError, DataError
 
 def load(path, annotation=None, **fields):
     return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
-
-
-def picture(path, value=0, size=(6, 4), mode="L"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
 
 
 def folder(root, per_class=6, classes=("cat", "dog"), **options):

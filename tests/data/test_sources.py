@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from made_data import picture
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources import tree as tree_module
@@ -30,11 +31,6 @@ from striate.errors import ConfigError, DataError
 
 def load(path, annotation=None, **fields):
     return load_dataset(DataConfig(source=str(path), **fields), annotation=annotation)
-
-
-def picture(path, value=0, size=(6, 4), mode="L"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
 
 
 def class_folder(root, per_class=5, classes=("cat", "dog"), prefix=""):

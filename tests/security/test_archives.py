@@ -13,20 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import savemat
 
+from made_data import png
 from striate.data.config import DataConfig
 from striate.data.sources import archive as archive_module
 from striate.data.sources import tree as tree_module
 from striate.data.sources.list_source import list_source
 from striate.errors import DataError
-
-
-def png(value: int = 0) -> bytes:
-    out = io.BytesIO()
-    Image.new("L", (6, 4), value).save(out, "PNG")
-    return out.getvalue()
 
 
 def pictures() -> dict[str, bytes]:
