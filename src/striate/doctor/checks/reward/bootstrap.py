@@ -103,9 +103,17 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
 
 def _named_in_loops(source: ScriptSource, name: str) -> set[str]:
     """What a loop over networks that are written out calls one of them: `for net, target in ((q1, q1_target), …)`."""
-    loops = (loop for loop in source.nodes(ast.For) if isinstance(loop.iter, ast.Tuple | ast.List))
-    held = (loop for loop in loops if any(last_name(part) == name for part in ast.walk(loop.iter)))
-    return {part.id for loop in held for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
+    loops = [loop for loop in source.nodes(ast.For) if isinstance(loop.iter, ast.Tuple | ast.List)]
+    rows = ((loop.target, row) for loop in loops for row in getattr(loop.iter, "elts", []))
+    places = (place for target, row in rows for place in _bound(target, getattr(row, "elts", [])) or [(target, row)])
+    held = (target for target, row in places if any(last_name(part) == name for part in ast.walk(row)))
+    return {part.id for target in held for part in ast.walk(target) if isinstance(part, ast.Name)}
+
+
+def _bound(target: ast.expr, given: list[ast.expr]) -> list[tuple[ast.expr, ast.expr]]:
+    """The variables of a tuple, each with what it is given, where these are as many."""
+    names = target.elts if isinstance(target, ast.Tuple) else []
+    return list(zip(names, given, strict=True)) if len(names) == len(given) else []
 
 
 def _last(node: ast.expr) -> str:
@@ -126,7 +134,7 @@ def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
                 given = given if any(word in called(node).lower() for word in words) else []
                 if loads or (given and called(node) != "deepcopy" and not _only_asks(source, node, given[0])):
                     yield node, file
-            elif isinstance(node, ast.For) and _goes_through(node.iter, name) and not _only_renames(node):
+            elif isinstance(node, ast.For) and _goes_through(node.iter, name) and not _only_reads(node, name):
                 yield node, file
             elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
                 copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
@@ -158,10 +166,26 @@ def _goes_through(node: ast.expr, name: str) -> bool:
     return any((receiver := receiver_of(call)) is not None and _last(receiver) == name for call in calls)
 
 
-def _only_renames(loop: ast.For) -> bool:
-    """Whether a loop over parameters gives its variables other values, `target = tau * param`, and the tensors none."""
+def _only_reads(loop: ast.For, name: str) -> bool:
+    """Whether a loop over parameters gives its variables other values, `target = tau * param`, and the tensors none, or
+    writes into those of another network alone, `param.data.copy_(target.data)`."""
     given = [part.targets for part in loop.body if isinstance(part, ast.Assign)]
-    return len(given) == len(loop.body) and all(isinstance(part, ast.Name) for targets in given for part in targets)
+    if len(given) == len(loop.body) and all(isinstance(part, ast.Name) for targets in given for part in targets):
+        return True
+    zipped = loop.iter.args if isinstance(loop.iter, ast.Call) and called(loop.iter) == "zip" else []
+    own = {ast.unparse(target) for target, part in _bound(loop.target, zipped) if _goes_through(part, name)}
+    writes = [part.value for part in loop.body if isinstance(part, ast.Expr)]
+    places = [receiver_of(part) for part in writes if isinstance(part, ast.Call) and called(part).endswith("_")]
+    written = {_variable(place) for place in places if place is not None}
+    others = {ast.unparse(target) for target, _ in _bound(loop.target, zipped)} - own
+    return bool(own) and len(places) == len(loop.body) and bool(written) and written <= others
+
+
+def _variable(place: ast.expr) -> str:
+    """The variable of `param.data`."""
+    while isinstance(place, ast.Attribute):
+        place = place.value
+    return ast.unparse(place)
 
 
 def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
