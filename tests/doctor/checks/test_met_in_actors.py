@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
+import torch
 from test_reward_checks import SCRIPT as OF_VALUES
 from test_reward_checks import found as found_by_rewards
 from test_reward_checks import values as values_of_rewards
+from torch import nn
+
+from striate.doctor.diagnose import examine_rewards
+from striate.doctor.setup.script_source import ScriptSource
 
 SOFT = """
     for one, other in ((net, target),):
@@ -27,3 +34,22 @@ def test_a_target_network_is_renewed_by_what_writes_into_it(write: str, stale: b
     head, _, _ = OF_VALUES.rpartition("    if step % 500")
     said = found_by_rewards(head + SOFT.format(write), values_of_rewards())
     assert said == ["reward.target-stale"] * stale
+
+
+ACTOR = """
+for update in range(99):
+    loss = -critic(observation, actor(observation)).mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("given", "wrong"), [("critic", True), ("actor", False), ("both", False)])
+def test_two_optimizers_of_one_network_and_none_of_another(given: str, wrong: bool) -> None:
+    actor, critic = nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 1))
+    held = {"critic": critic, "actor": actor, "both": nn.ModuleList([actor, critic])}[given]
+    names = {"actor": actor, "critic": critic, "torch": torch, "of_actor": torch.optim.Adam(held.parameters())}
+    names["of_critic"] = torch.optim.Adam(critic.parameters())
+    source = ScriptSource({"t.py": ast.parse(ACTOR)}, names, ("t.py", 2, 5), None)
+    said = [one for one in examine_rewards(source).findings if one.code == "optim.parameters-missing"]
+    assert [one.where for one in said] == ["`of_actor`"] * wrong

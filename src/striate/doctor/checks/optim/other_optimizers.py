@@ -70,7 +70,7 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
 
 def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
     """A network with weights as initialized that the loop trains along, and no optimizer holds."""
-    if (found := _given_to_its_copy(source)) is not None:
+    if (found := _given_to_another(source)) is not None:
         yield found
         return
     for module in source.without_optimizer:
@@ -92,34 +92,43 @@ def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
         return
 
 
-def _given_to_its_copy(source: ScriptSource) -> Finding | None:
+def _given_to_another(source: ScriptSource) -> Finding | None:
     """An optimizer of a network that code only asks without gradients, as a target network, where a network of the
-    same class is asked with gradients, and no optimizer holds any of its parameters."""
+    same class is asked with gradients, and no optimizer holds any of its parameters; or one of two that hold the same
+    network, where another one with gradients, as initialized and the only of its class, is held by none."""
     given = (node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store))
     if not {"grad", "_grad"}.isdisjoint(given):  # by another network
         return None
     optimizers = reached_optimizers(source.names)
     held = parameters_held(*optimizers)
     networks = {name: value for name, value in source.names.items() if isinstance(value, nn.Module)}
+    trained = {type(value) for value in networks.values() if any(id(p) in held for p in value.parameters())}
     for name, model in networks.items():
         own = {id(p) for p in model.parameters() if p.requires_grad}
         if not own or own & held or True not in _asked_with_gradients(source, model):
             continue
+        untrained = are_untrained(model, {key for key, p in model.named_parameters() if p.ndim > 1})
         for other, copy in networks.items():
             whole = {id(p) for p in copy.parameters()}
-            wrong = next((found for found in optimizers if parameters_held(found) == whole), None)
-            if wrong is None or type(copy) is not type(model) or _asked_with_gradients(source, copy) != {False}:
+            holding = [found for found in optimizers if parameters_held(found) == whole]
+            names = [key for key, value in source.names.items() if any(value is found for found in holding)]
+            twice = len(holding) > 1 and untrained and type(model) not in trained
+            same = holding and type(copy) is type(model) and _asked_with_gradients(source, copy) == {False}
+            if not twice and not same:
                 continue
-            named = next((name for name, value in source.names.items() if value is wrong), type(wrong).__name__)
+            asked = "that is asked with gradients" if twice else "of the same class"
+            named = next((key for key in names if name in key), names[-1] if names else type(holding[-1]).__name__)
             return Finding(
                 code="optim.parameters-missing",
                 severity="error",
                 where=f"`{named}`",
-                measured=f"`{named}` holds the parameters of `{other}`, which is only asked without gradients, and no "
-                f"optimizer holds those of `{name}`, a network of the same class",
-                threshold="one without gradients in an optimizer, one of the same class with gradients in none",
+                measured=f"`{named}` holds the parameters of `{other}`, which "
+                f"{'another optimizer holds as well' if twice else 'is only asked without gradients'}, and no "
+                f"optimizer holds those of `{name}`, a network {asked}",
+                threshold="one without gradients in an optimizer, one of the same class with gradients in none; or one "
+                "in two optimizers, another with gradients in none",
                 why=f"`{name}` stays what it was at the start.",
-                remedy=f"`{type(wrong).__name__}({name}.parameters(), …)`",
+                remedy=f"`{type(holding[-1]).__name__}({name}.parameters(), …)`",
             )
     return None
 
