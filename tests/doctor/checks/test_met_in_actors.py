@@ -9,8 +9,10 @@ import torch
 from test_reward_checks import SCRIPT as OF_VALUES
 from test_reward_checks import found as found_by_rewards
 from test_reward_checks import values as values_of_rewards
+from test_source_checks import SCRIPT, found, values
 from torch import nn
 
+from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -53,3 +55,14 @@ def test_two_optimizers_of_one_network_and_none_of_another(given: str, wrong: bo
     source = ScriptSource({"t.py": ast.parse(ACTOR)}, names, ("t.py", 2, 5), None)
     said = [one for one in examine_rewards(source).findings if one.code == "optim.parameters-missing"]
     assert [one.where for one in said] == ["`of_actor`"] * wrong
+
+
+@pytest.mark.parametrize(("given", "wrong"), [("logloss", True), ("auc", False)])
+def test_a_word_may_end_in_loss(given: str, wrong: bool) -> None:
+    text = SCRIPT.replace(
+        "    if accuracy > best_accuracy:\n        best_accuracy = accuracy\n", f"    keeper.goes({given})\n"
+    )
+    assert text != SCRIPT
+    keeper = "class Keeper:\n    def goes(self, accuracy):\n        if accuracy > self.best_accuracy:\n"
+    text = f"{keeper}            self.best_accuracy = accuracy\nkeeper = Keeper()\n{text}"
+    assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * wrong

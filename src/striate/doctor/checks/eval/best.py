@@ -363,9 +363,9 @@ def _given_to(source: ScriptSource, value: ast.expr) -> set[str]:
 
 
 def _words(node: ast.expr) -> set[str]:
-    """`acc1` is `acc` as well."""
+    """`acc1` is `acc` as well, and `logloss` is `loss`."""
     words = _words_in(ast.unparse(node))
-    return words | {word.rstrip("0123456789") for word in words}
+    return words | {word.rstrip("0123456789") for word in words} | {"loss" for word in words if word.endswith("loss")}
 
 
 def _words_in(text: str) -> set[str]:
