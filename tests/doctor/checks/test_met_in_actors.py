@@ -6,13 +6,16 @@ import ast
 
 import pytest
 import torch
+from test_met_in_vision_scripts import read
 from test_reward_checks import SCRIPT as OF_VALUES
 from test_reward_checks import found as found_by_rewards
 from test_reward_checks import values as values_of_rewards
 from test_source_checks import SCRIPT, found, values
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -66,3 +69,21 @@ def test_a_word_may_end_in_loss(given: str, wrong: bool) -> None:
     keeper = "class Keeper:\n    def goes(self, accuracy):\n        if accuracy > self.best_accuracy:\n"
     text = f"{keeper}            self.best_accuracy = accuracy\nkeeper = Keeper()\n{text}"
     assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * wrong
+
+
+class Likes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.layer(x))[:, 0]
+
+
+@pytest.mark.parametrize(("limit", "wrong"), [("0", True), ("0.3", False)])
+def test_probabilities_that_a_network_gives_are_above_zero(limit: str, wrong: bool) -> None:
+    text = f"def test():\n    out = model(x)\n    return (out > {limit}) == y\nfor x, y in loader:\n    pass\n"
+    x, model = torch.randn(64, 8), Likes()
+    loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
+    said = read(text, THRESHOLD, model, loader, loss=nn.BCELoss(), names={"model": model})
+    assert [one.code for one in said] == ["eval.threshold"] * wrong

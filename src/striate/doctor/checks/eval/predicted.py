@@ -196,12 +196,25 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
                          f"above {limit:g}", "0.5")  # fmt: skip
             return
+        if not 0 < limit < 1 and _are_logits(source, node, made) and _gives_probabilities(evidence):
+            side = "never" if limit >= 1 else "always"
+            yield _limit(node, f"the network gives probabilities, which are {side} above {limit:g}", "0.5")
+            return
         modules = (value for value in source.names.values() if isinstance(value, nn.Module))
         logits = any(isinstance(part, nn.BCEWithLogitsLoss) for module in modules for part in module.modules())
         if logits and limit == 0.5 and not squashed and _are_logits(source, node, made):
             yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                          "0.62", "0")  # fmt: skip
             return
+
+
+def _gives_probabilities(evidence: Evidence) -> bool:
+    """Whether the loss takes what the network gives for probabilities, before and after the trial."""
+    found = [
+        outputs for each in (evidence.start_training, evidence.after_training) if (outputs := each.outputs).numel()
+    ]
+    asked = any(call.name == "binary_cross_entropy" for call in evidence.calls.losses)
+    return asked and all(bool(((outputs >= 0) & (outputs <= 1)).all()) for outputs in found)
 
 
 def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -> bool:
