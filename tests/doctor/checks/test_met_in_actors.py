@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 import pytest
 import torch
+from test_met_in_second_heads import asked_or_silent, stepped
 from test_met_in_vision_scripts import read
 from test_reward_checks import SCRIPT as OF_VALUES
 from test_reward_checks import found as found_by_rewards
 from test_reward_checks import values as values_of_rewards
 from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -87,3 +91,18 @@ def test_probabilities_that_a_network_gives_are_above_zero(limit: str, wrong: bo
     loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
     said = read(text, THRESHOLD, model, loader, loss=nn.BCELoss(), names={"model": model})
     assert [one.code for one in said] == ["eval.threshold"] * wrong
+
+
+@pytest.mark.parametrize(("log_input", "wrong"), [(True, True), (False, False)])
+def test_poisson_of_rates(log_input: bool, wrong: bool) -> None:
+    x, model = torch.randn(64, 8), nn.Linear(8, 1)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = functional.poisson_nll_loss(model(batch[0]).exp().squeeze(1), batch[1], log_input=log_input)
+        return stepped(model, loss, optimizer)
+
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
+    said = asked_or_silent(
+        WRONG_FOR_TASK, model, DataLoader(TensorDataset(x, torch.poisson(x[:, 0].exp())), 32), **options
+    )
+    assert ["log_input" in one.measured for one in said] == [True] * wrong

@@ -100,7 +100,8 @@ class StepCalls:
     positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
     sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other;
     `subtracted`: the latter, of maps. `masks`: zeros and ones by which maps that are to be trained were multiplied, or
-    picked from. `convolved`: what the first convolution was given."""
+    picked from. `convolved`: what the first convolution was given. `exp_of_exp`: whether `poisson_nll_loss` takes for
+    logarithms what `exp` gave."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -118,6 +119,7 @@ class StepCalls:
     subtracted: list[torch.Tensor] = field(default_factory=list)
     masks: list[torch.Tensor] = field(default_factory=list)
     convolved: torch.Tensor | None = None
+    exp_of_exp: bool = False
     error: BaseException | None = None
 
     @property
@@ -206,6 +208,8 @@ class _Watcher:
             calls.convolved = args[0].detach().clone()
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
+        if func is functional.poisson_nll_loss and kwargs["log_input"]:
+            calls.exp_of_exp |= _is_of_exp(args[0])
         if func is functional.ctc_loss:
             _note_alignment(calls, args, kwargs)
         if func is functional.embedding and args[0].ndim in (1, 2):
@@ -229,6 +233,17 @@ class _Watcher:
                 known = any(one is log for log in self.log_probabilities)
                 if known and isinstance(other, torch.Tensor) and other.shape == one.shape:
                     self.calls.soft.append(other.detach().abs().cpu().clone())
+
+
+def _is_of_exp(value: torch.Tensor) -> bool:
+    """Whether `exp` gave it, be its shape another."""
+    made = value.grad_fn
+    while made is not None and made.name().startswith(_SHAPED):
+        made = made.next_functions[0][0]
+    return made is not None and made.name().startswith("ExpBackward")
+
+
+_SHAPED = ("Squeeze", "Unsqueeze", "View", "Reshape", "UnsafeView", "Select", "Slice", "Transpose", "TBackward")
 
 
 def _keep_map(kept: list[torch.Tensor], found: torch.Tensor) -> None:

@@ -95,6 +95,19 @@ def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
     return Wrong("error", text + (constant if losses else ""), "Nothing can be learned from it.", remedy)
 
 
+def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
+    """Rates where the loss takes logarithms of rates."""
+    if not evidence.calls.exp_of_exp:
+        return None
+    return Wrong(
+        "error",
+        "poisson_nll_loss with log_input=True, its default, is given what `exp` gave, and raises e to it once more",
+        "What is a rate is fitted to the logarithm of the rate: no count below one is ever expected, and predictions "
+        "are far off.",
+        "give it the logarithm, without the `exp`, or `log_input=False`",
+    )
+
+
 def smoothed_away(_: Evidence, call: LossCall) -> Wrong | None:
     """Labels that are smoothed until next to nothing is left of them."""
     if call.smoothing < _SMOOTHED or call.input.ndim < 2:

@@ -19,6 +19,7 @@ from striate.doctor.checks.loss.kinds_of_targets import (
     likelihood_of_scores,
     one_output,
     outside_unit,
+    rates_as_logarithms,
     smoothed_away,
 )
 from striate.doctor.checks.loss.raised import raised_by_loss
@@ -41,7 +42,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
         if wrong is None or wrong.severity == "note":
             seen = few_counted(evidence) or turned_quantiles(evidence) or renumbered(evidence) or flattened(evidence)
-            wrong = seen or wrong or teaches_nothing(evidence)
+            wrong = seen or rates_as_logarithms(evidence) or wrong or teaches_nothing(evidence)
     if wrong is not None:
         yield WRONG_FOR_TASK.finding(
             severity=wrong.severity,
@@ -85,7 +86,8 @@ WRONG_FOR_TASK = Check(
     "0 to 1, a sixteenth of the samples, outputs in the place of targets, "
     f"classes at the outputs of other ones ({RENUMBERED:.0%} right once renumbered), a divergence from what is no "
     f"distribution, scores times {SMALL:g} or less without which the loss is smaller, "
-    "ctc_loss of what are no log probabilities, or of inputs that are too short; a loss of one's own that goes "
+    "ctc_loss of what are no log probabilities, or of inputs that are too short; poisson_nll_loss of rates where it "
+    "takes their logarithms; a loss of one's own that goes "
     f"{GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss goes "
     f"{TAUGHT:.0%} in as many steps; a gradient that is Cox's (cosine {SAME:g}) with those at risk who left before, or "
     "in the order of the batch, or with those counted who were not seen to leave; "
