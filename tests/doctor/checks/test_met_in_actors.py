@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
@@ -106,3 +107,32 @@ def test_poisson_of_rates(log_input: bool, wrong: bool) -> None:
         WRONG_FOR_TASK, model, DataLoader(TensorDataset(x, torch.poisson(x[:, 0].exp())), 32), **options
     )
     assert ["log_input" in one.measured for one in said] == [True] * wrong
+
+
+PREPARED = """
+def channels(x):
+    return x
+
+@torch.no_grad()
+def test():
+    return model(channels(x)).argmax(1)
+
+for x, y in loader:
+    loss = functional.cross_entropy(model({}(x)), y)
+"""
+
+
+@pytest.mark.parametrize(("trained", "wide"), [("channels", True), ("channels", False), ("", True)])
+def test_samples_that_only_training_brings_to_one_place_and_size(trained: str, wide: bool) -> None:
+    """Not where only the evaluation calls a function that may do it."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(400, 24, generator=generator), torch.arange(400) % 3
+    x[torch.arange(400), y] += 4
+    places = 900 * torch.randn(400, 24, generator=generator)
+    model = nn.Sequential(nn.Linear(24, 32), nn.ReLU(), nn.Linear(32, 3))
+    val = TensorDataset(40 * x + places if wide else x, y)
+    tensors = {"model": model, "x": x[:9], "y": y[:9], "torch": torch, "functional": functional}
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "val": DataLoader(val, 50)}
+    loader = DataLoader(TensorDataset(x, y), 40, shuffle=True)
+    said = read(PREPARED.format(trained), SHIFT, model, loader, loss=nn.CrossEntropyLoss(), names=tensors, **options)
+    assert ["times as large" in one.measured for one in said] == [True] * (wide and bool(trained))

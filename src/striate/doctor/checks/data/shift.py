@@ -28,6 +28,7 @@ from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import altered, main_tensor, parts
+from striate.doctor.setup.script_source import called
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import show_shape
@@ -35,7 +36,7 @@ from striate.wording import show_shape
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 FAR, SCALED = 0.5, 3.0
 LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
-DEVIATIONS, FAR_WORSE = 4.0, 3.0
+DEVIATIONS, FAR_WORSE, WIDER = 4.0, 3.0, 10.0
 BEHIND = 0.12
 _MOST, _AT_ONCE = 512, 128
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
@@ -56,7 +57,8 @@ THRESHOLD = (
     f"channels, turned, size; no flip by which draws of a sample differ) makes {GAIN:g} more of it right, by "
     f"{CERTAIN:g} standard errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from "
     f"{LOSS:g} times that of training ({LOSS_MENDED:g} where deviations are {SCALED:g} times apart) to {LOSS_MENDED:g} "
-    f"times, and half as near; or means are {DEVIATIONS:g} deviations of training apart, and the loss of validation is "
+    f"times, and half as near; or means are {DEVIATIONS:g} deviations of training apart, or deviations {WIDER:g} times "
+    "as large, and the loss of validation is "
     f"{FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
     f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
     "predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
@@ -214,17 +216,17 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
 
 
 def _prepared_when_asked(evidence: Evidence) -> bool:
-    """Whether the script evaluates by `network(prepare(x))`: what lies there for validation is not what is asked."""
+    """Whether the script evaluates by `network(prepare(x))`, and does not train so: what lies there for validation is
+    not what is asked."""
     source = evidence.setup.source
     if source is None:
         return False
     nodes = source.nodes()
     asked = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
-    return any(
-        isinstance(part, ast.Call) and source.functions_of(part) and source.without_gradient(part)
-        for node in asked
-        for part in ast.walk(node.args[0])
-    )
+    given = [part for node in asked for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
+    made = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
+    trained = {name for name, untracked in made if not untracked}
+    return any(untracked and name not in trained for name, untracked in made)
 
 
 def _drawn(evidence: Evidence, way: Correction) -> bool:
@@ -273,6 +275,11 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{_compared(known, x)}: the means are {deviations:.2g} deviations apart{words}", "error", known, x)
+        return
+    wider = 0.0 if prepared or not _scaled(known, x) else float(x.double().std() / known.double().std())
+    if wider > WIDER and (val > FAR_WORSE * own or val != val):
+        words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
+        yield _told(f"{_compared(known, x)}: the deviation is {wider:.2g} times as large{words}", "error", known, x)
 
 
 def _helps_training(
