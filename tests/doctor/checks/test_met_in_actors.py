@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.scrambled import SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
@@ -136,3 +137,31 @@ def test_samples_that_only_training_brings_to_one_place_and_size(trained: str, w
     loader = DataLoader(TensorDataset(x, y), 40, shuffle=True)
     said = read(PREPARED.format(trained), SHIFT, model, loader, loss=nn.CrossEntropyLoss(), names=tensors, **options)
     assert ["times as large" in one.measured for one in said] == [True] * (wide and bool(trained))
+
+
+class Points(nn.Module):
+    """Of points (N, 2, places) the largest of what is made of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(2, 16, 1), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).relu().amax(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("viewed", [True, False])
+def test_points_that_are_viewed_for_transposed(viewed: bool) -> None:
+    torch.manual_seed(0)
+    y, along = torch.arange(320) % 2, torch.randn(320, 16)
+    x = torch.stack([along, along * (2 * y[:, None] - 1)], 2) + 0.1 * torch.randn(320, 16, 2)
+    model = Points()
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        given = batch[0].reshape(len(batch[0]), 2, 16) if viewed else batch[0].transpose(1, 2)
+        return stepped(model, functional.cross_entropy(model(given), batch[1]), optimizer)
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
+    said = asked_or_silent(SCRAMBLED, model, DataLoader(TensorDataset(x, y), 32, shuffle=True), **options)
+    assert [one.code for one in said] == ["data.scrambled"] * viewed
