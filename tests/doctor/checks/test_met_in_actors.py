@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.scrambled import SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
@@ -165,3 +166,22 @@ def test_points_that_are_viewed_for_transposed(viewed: bool) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
     said = asked_or_silent(SCRAMBLED, model, DataLoader(TensorDataset(x, y), 32, shuffle=True), **options)
     assert [one.code for one in said] == ["data.scrambled"] * viewed
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_signals_that_are_masked_and_blended(other: bool) -> None:
+    torch.manual_seed(0)
+    y, model = torch.arange(256) % 4, nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    x = torch.randn(256, 1, 64)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch[0].clone(), batch[1]
+        x[:, :, 20:26] = 0
+        partner = torch.randperm(len(y))
+        out, second = model(0.3 * x + 0.7 * x[partner]), y[torch.randperm(len(y)) if other else partner]
+        loss = 0.3 * functional.cross_entropy(out, y) + 0.7 * functional.cross_entropy(out, second)
+        return stepped(model, loss, optimizer)
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
+    said = asked_or_silent(STEP_LABELS, model, DataLoader(TensorDataset(x, y), 32, shuffle=True), **options)
+    assert [one.code for one in said] == ["data.step-labels"] * other

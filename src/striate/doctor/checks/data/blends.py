@@ -31,6 +31,8 @@ _PLAIN, _EXPLAINED = 0.99, 0.85
 _LEFT = 0.05
 """The share of a blend that its two samples may leave unexplained where the second one is known, and the least share
 that a second one has."""
+_LEFT_OF_ALL, _MANY = 0.15, 48
+"""The same where samples are compared by all their numbers, so many at least: the step may have masked some."""
 _SIDE = 4
 """Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
 them before."""
@@ -147,7 +149,8 @@ def partners_named(batches: Sequence[Blended]) -> tuple[int, int]:
         shown, labels = batch.calls.shown, _other_labels(batch)
         if labels is None or shown is None or shown.shape != batch.inputs.shape or len(shown) < 8:
             continue
-        partner, clear = _partners(_patches(shown), _patches(batch.inputs))
+        whole = shown.ndim != 4 and shown[0].numel() >= _MANY
+        partner, clear = _partners(_patches(shown), _patches(batch.inputs), whole=whole)
         clear &= (labels >= 0) & (batch.wanted[partner] != batch.wanted)
         right += int((batch.wanted[partner] == labels)[clear].sum())
         total += int(clear.sum())
@@ -174,13 +177,14 @@ def _other_labels(batch: Blended) -> torch.Tensor | None:
     return torch.where(others[0] != wanted, others[0], -1)
 
 
-def _partners(shown: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _partners(shown: torch.Tensor, samples: torch.Tensor, *, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(N,) which other sample explains best what is none of the own one, and whether it does so clearly."""
     rest, fit = _fit_of_others(shown, samples)
     best, nearest = fit.topk(2, dim=1)
-    whole = rest.square().sum(1)
-    left, next_left = whole - best[:, 0], whole - best[:, 1]
-    clear = (left < _LEFT * whole) & (left < next_left / 3) & (whole > _LEFT * shown.square().sum(1))
+    size = rest.square().sum(1)
+    left, next_left = size - best[:, 0], size - best[:, 1]
+    most, apart = (_LEFT_OF_ALL, 2) if whole else (_LEFT, 3)
+    clear = (left < most * size) & (left < next_left / apart) & (size > _LEFT * shown.square().sum(1))
     return nearest[:, 0], clear
 
 
