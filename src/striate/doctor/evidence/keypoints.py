@@ -49,13 +49,16 @@ def keypoints_of(batches: Sequence[Any]) -> Keypoints | None:
 
 
 def _of_batch(batch: Any) -> Keypoints | None:
-    tensors = [tensor.detach().cpu().float() for _, tensor in leaves(batch) if tensor.is_floating_point()]
+    kinds = (tensor for _, tensor in leaves(batch) if tensor.is_floating_point() or tensor.dtype == torch.uint8)
+    tensors = [tensor.detach().cpu().float() for tensor in kinds]
     points = [t for t in tensors if t.ndim == 3 and t.shape[2] in (2, 3) and t.shape[1] > 1]
     if len(points) != 1:
         return None
     grids = [t for t in tensors if t.ndim == 4 and len(t) == len(points[0])]
     maps = [t for t in grids if t.shape[1] == points[0].shape[1] and float(t.min()) >= 0]
     pictures = [t for t in grids if all(t is not other for other in maps)]
+    if not pictures:  # of as many channels as there are points
+        pictures, maps = maps[:1], maps[1:]
     if len(pictures) != 1 or len(maps) > 1:
         return None
     return Keypoints(pictures[0], points[0][..., :2], maps[0] if maps else None)

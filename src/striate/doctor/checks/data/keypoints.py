@@ -49,9 +49,11 @@ def unscaled_maps(evidence: Evidence) -> Finding | None:
 
 
 def points_are_across_first(evidence: Evidence) -> bool:
-    """Whether points of the data are (x, y), by where their maps peak."""
+    """Whether points of the data are (x, y), by where their maps peak, also those that the step draws for its loss."""
     with suppress(NoEvidence):
         found = keypoints_of(evidence.train.raw)
+        if found is not None and found.maps is None:
+            found = keypoints_of([(evidence.train.raw[0], call.target) for call in evidence.calls.losses])
         if found is not None and found.maps is not None:
             peaks, points = found.peaks()
             near, far = (float((at * found.scale - points).abs().amax(1).median()) for at in (peaks, peaks.flip(1)))
