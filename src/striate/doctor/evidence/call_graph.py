@@ -41,6 +41,8 @@ reshape_as expand dropout alias
 SAME_NUMBERS = frozenset(_SAME_NUMBERS.split())
 """What changes the place of numbers, not their values (dropout aside)."""
 SUMS = frozenset(["add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__"])
+DIFFERENCES = frozenset(name for name in SUMS if "sub" in name)
+DISTANCES = frozenset(["abs", "absolute", "square", "pow", "__pow__", "norm"])
 TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
 QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"])
 _ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
@@ -190,12 +192,24 @@ class CallGraph:
             index = data[0]
         return None
 
-    def noise_asked_for(self) -> Iterator[tuple[Call, Call]]:
-        """Losses of errors whose targets are numbers of a normal distribution, with the calls that drew these."""
-        for call in (head.call for head in self.heads if head.call.name in _ERRORS and len(head.call.inputs) == 2):
-            made = self.origin(call.inputs[1])
-            if made is not None and made.name in _NORMAL:
-                yield call, made
+    def noise_asked_for(self) -> Iterator[tuple[Call, int, Call]]:
+        """Errors, of torch's losses or of squares of a difference, whose targets are numbers of a normal distribution,
+        with the calls that made what is compared with these, and those that drew them."""
+        errors = [(head.call, False) for head in self.heads if head.call.name in _ERRORS]
+        errors += [(call, True) for call in self.calls if call.name in DIFFERENCES and self._is_squared(call)]
+        for call, either_way in errors:
+            for output, target in (call.inputs, call.inputs[::-1])[: 1 + either_way] if len(call.inputs) == 2 else ():
+                made = self.origin(target)
+                if made is None or made.name not in _NORMAL or (either_way and not self._is_trained(output, made)):
+                    continue
+                yield call, output, made
+
+    def _is_squared(self, call: Call) -> bool:
+        return any(self.calls[index].name in DISTANCES for index in self.behind[call.index])
+
+    def _is_trained(self, output: int, made: Call) -> bool:
+        """Whether a result has a gradient, and a number for each of those drawn: not one for each pair of samples."""
+        return output >= 0 and self.calls[output].gives_gradient and self.calls[output].shape == made.shape
 
     def is_weights(self, call: Call) -> bool:
         """Whether a call multiplies what comes from the batch with weights."""

@@ -79,9 +79,9 @@ def _noise_apart(evidence: Evidence) -> Finding | None:
     """Noise of a normal distribution that is asked for, as by diffusion, and that nothing was made of which the network
     is shown."""
     graph = evidence.graph
-    for call, made in graph.noise_asked_for():
+    for call, output, made in graph.noise_asked_for():
         wide = bool(call.given) and len(call.given[0]) > 1
-        if not wide or made.index in _numbers_of(graph, call.inputs[0]):
+        if not wide or made.index in _numbers_of(graph, output):
             continue
         return LABELS_RANDOM.finding(
             severity="error",

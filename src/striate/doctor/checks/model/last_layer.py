@@ -22,7 +22,18 @@ from striate.doctor.checks.model.heads import (
     named,
 )
 from striate.doctor.checks.model.variants import Tried, said, tried
-from striate.doctor.evidence.call_graph import INPUT, QUOTIENTS, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph, Head
+from striate.doctor.evidence.call_graph import (
+    DIFFERENCES,
+    DISTANCES,
+    INPUT,
+    QUOTIENTS,
+    SAME_NUMBERS,
+    SUMS,
+    TIMES,
+    Call,
+    CallGraph,
+    Head,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
@@ -151,8 +162,6 @@ _RANGES = {
 }
 _CLAMPS = ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max")
 _TURNED = {"rsub", "__rsub__"}
-_DIFFERENCES = frozenset(name for name in SUMS if "sub" in name)
-_ERRORS = frozenset(["abs", "absolute", "square", "pow", "__pow__", "norm"])
 FLOOR = 0.02
 """Scores within bounds so wide that the loss can still fall below this are no hindrance."""
 OUTSIDE = 0.03
@@ -327,7 +336,7 @@ def _compared(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torc
     """The last call before an error that the step computes itself, as `(outputs - y).abs()`, and what it is to meet."""
     weights = {call.index for call in graph.weights}
     for call in graph.calls[(graph.end or 0) + 1 :]:
-        if call.name not in _DIFFERENCES or len(call.inputs) != 2 or "" in call.inside or not _is_error(graph, call):
+        if call.name not in DIFFERENCES or len(call.inputs) != 2 or "" in call.inside or not _is_error(graph, call):
             continue
         known = [n for n, index in enumerate(call.inputs) if index == INPUT or not weights & graph.before(index)]
         origin = graph.origin(call.inputs[1 - known[0]]) if len(known) == 1 else None
@@ -346,7 +355,7 @@ def _is_error(graph: CallGraph, call: Call) -> bool:
     while awaiting:
         at = awaiting.pop()
         behind = [graph.calls[index] for index in graph.behind[at.index]]
-        if any(one.name in _ERRORS or (one.name in TIMES and one.inputs == (at.index,)) for one in behind):
+        if any(one.name in DISTANCES or (one.name in TIMES and one.inputs == (at.index,)) for one in behind):
             return True
         awaiting += [one for one in behind if one.name in TIMES | SAME_NUMBERS]
     return False
