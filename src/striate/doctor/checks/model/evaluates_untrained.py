@@ -226,12 +226,12 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         return watched
 
     trial = evidence.variant("with copies watched", Change(prepare=prepare, wrap=wrap))
-    by_epoch = [found for found, _ in kept if _updated_by_epoch(evidence, found)]
-    ran |= {id(part) for average in by_epoch for part in average.modules()}
+    averages = [found for found, _ in kept if _updated_by_epoch(evidence, found)]
+    by_epoch = {id(part) for average in averages for part in average.modules()}
     still = [
         found
         for found, before in kept
-        if id(found) not in ran
+        if id(found) not in ran | by_epoch
         and all(torch.equal(before[name], t) for name, t in named_tensors(found, before).items() if name in before)
     ]
     if trial.error is not None:
