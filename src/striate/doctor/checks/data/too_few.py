@@ -16,15 +16,19 @@ from striate.doctor.evidence.nearness import (
     columns_dealt,
     first_of_each,
 )
+from striate.doctor.evidence.reading import positions_drawn
 from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
+from striate.models.preserved_state import same_random_state
 from striate.records import Finding, Remedy
 from striate.wording import several
 
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, OFTEN = 100, 8
+_PASSES, _LEFT_OUT = 3, 0.25
 TOO_FEW_THRESHOLD = (
     f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart; where a script draws its "
-    f"batches, more than {FEW_DRAWN}, or each drawn less than {OFTEN} times, or all of them in each batch"
+    f"batches, more than {FEW_DRAWN}, or each drawn less than {OFTEN} times, or all of them in each batch; "
+    f"of a user's sampler that draws the same in {_PASSES} passes, more than a quarter of the data set, or than these"
 )
 
 
@@ -42,7 +46,17 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
-    given = deals_by_own(evidence.setup.train) or _is_probe(evidence)
+    dealt = deals_by_own(evidence.setup.train)
+    if dealt and len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept) and (said := _never_dealt(evidence, len(kept))):
+        yield TOO_FEW.finding(
+            severity="error",
+            where="the sampler of the training loader",
+            measured=said,
+            why="All others are never trained on, and these few are learned by heart.",
+            remedy="let the sampler draw from all numbers, as `pool[torch.randperm(len(pool))[:k]]`",
+        )
+        return
+    given = dealt or _is_probe(evidence)
     scarce = [] if given else _scarce_classes(evidence, kept)
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
@@ -54,6 +68,22 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     else:
         return
     yield _too_few(got)
+
+
+def _never_dealt(evidence: Evidence, distinct: int) -> str:
+    """How many samples a sampler of the user's own draws in several passes, where it leaves most out in all of them."""
+    drawn = set[int]()
+    for seed in range(_PASSES):
+        with same_random_state():
+            torch.manual_seed(seed)
+            found = positions_drawn(evidence.setup.train)
+        drawn |= set() if found is None else found[1]
+    length = evidence.train.length or 0
+    held = getattr(evidence.setup.train.batch_sampler, "__dict__", {}).values()  # type: ignore[attr-defined]
+    chosen = any(hasattr(value, "__len__") and len(value) == len(drawn) for value in held)  # to train with these alone
+    if not drawn or chosen or len(drawn) > min(distinct, _LEFT_OUT * length):
+        return ""
+    return f"the sampler draws {len(drawn)} of {several(length, 'sample')}, the same ones in {_PASSES} passes"
 
 
 def _is_probe(evidence: Evidence) -> bool:
