@@ -15,6 +15,7 @@ from striate.doctor.checks.data.color_orders import colors_exchanged
 from striate.doctor.checks.data.erased import ERASED, erased
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
+from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.changed_by_asking import Changed
 from striate.doctor.evidence.clock import NoEvidence
@@ -277,15 +278,26 @@ def _drowned(evidence: Evidence) -> Finding | None:
     """Noise that the step adds to inputs, far above them; not where something like them is to be made of it."""
     inputs, targets = parts(evidence.train.raw[0])
     plain, wanted, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
-    if plain is None or wanted is None or given is None or plain.ndim < 3 or not plain.is_floating_point():
+    if plain is None or wanted is None or given is None or plain.ndim < 3:
         return None
     if given.shape != plain.shape or wanted.shape[1:] == plain.shape[1:]:
         return None
+    bytes_read = not plain.is_floating_point()
     plain, given = plain.double(), given.detach().cpu().double()
     values, apart = float(plain.std()), float(given.std())
     smooth, white = _with_neighbor(plain), _with_neighbor(given)
     # What is moved, turned or scaled keeps its neighbors alike.
-    if not (apart > _NOISE * values > 0 and smooth > _SMOOTH and abs(white) < _WHITE):
+    if not (smooth > _SMOOTH and abs(white) < _WHITE):
+        return None
+    if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
+        return _finding(
+            "step",
+            f"the network is given values of which {_OF_NOISE:.0%} of the variance and more is another with each draw, "
+            f"each by itself, of samples whose values are like those beside them (correlation {smooth:.2f}, as given "
+            f"{white:.2f})",
+            *_LESS_NOISE,
+        )
+    if bytes_read or not apart > _NOISE * values > 0:
         return None
     return _finding(
         "step",
@@ -293,6 +305,14 @@ def _drowned(evidence: Evidence) -> Finding | None:
         f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
         *_LESS_NOISE,
     )
+
+
+def _share_drawn(evidence: Evidence) -> float:
+    """The share of the variance of what the step gives the network that is another when it is given the batch again."""
+    one, other = (main_tensor(question(evidence, evidence.train.raw[0], seed=seed)[0]) for seed in (0, 1))
+    if one is None or other is None or one.shape != other.shape:
+        return 0.0
+    return float((one - other).double().var() / (2 * one.double().var()))
 
 
 def _other_with_each_draw(evidence: Evidence) -> Finding | None:
