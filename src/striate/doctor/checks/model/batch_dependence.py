@@ -12,6 +12,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import SCORES, last_heads, named
 from striate.doctor.checks.model.variants import apart, asked, deviations_apart, question, with_rows
+from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
@@ -107,6 +108,7 @@ BATCH_NORM_SMALL_BATCH = Check(
 
 BATCH_MIXING_CODE = "model.batch-mixing"
 MOST = 8
+_PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "linear")
 _SEQUENCE = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
@@ -116,6 +118,9 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("no batch has three samples")
     if goes_along_first_axis(evidence):
         raise NoEvidence("axis 0 of a batch is that of positions")
+    if (normalized := _normalized_along_samples(evidence)) is not None:
+        yield normalized
+        return
     size, cut = min(size_of(batch), MOST), True
     small = with_rows(batch, lambda tensor: tensor[:size])
     try:
@@ -236,6 +241,33 @@ def _across(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
+def _normalized_along_samples(evidence: Evidence) -> Finding | None:
+    """Embeddings normalized along the samples that are compared with each other; not where features are, as `z.T @ z`
+    does."""
+    graph, size = evidence.graph, evidence.train.sizes[0]
+
+    def unscaled(index: int) -> Call | None:
+        call = graph.origin(index)
+        scaled = call is not None and call.name in TIMES | QUOTIENTS and len(call.given) == 1 == len(call.inputs)
+        return graph.origin(call.inputs[0]) if scaled and call is not None else call
+
+    for call in graph.calls:
+        along, wide = call.option(2, "dim", 1), len(call.shape) == 2 and call.shape[0] == size != call.shape[1]
+        if call.name != "normalize" or not wide or along not in (0, -2) or call.option(1, "p", 2) != 2:
+            continue
+        for product in (other for other in graph.calls if other.name in _PRODUCTS and other.shape == (size, size)):
+            if product.inputs and all(unscaled(index) is call for index in product.inputs):
+                return _finding(
+                    "error",
+                    "the training step",
+                    f"`normalize` goes along axis 0, the {several(size, 'sample')}, of embeddings {call.shape} that "
+                    f"`{product.name}` compares with each other",
+                    0.0,
+                    "`torch.nn.functional.normalize(z, dim=1)`",
+                )
+    return None
+
+
 def _along_samples(evidence: Evidence) -> Iterator[Finding]:
     """Attention or a recurrence along the samples, where what is read of it is the same for all, as a class token."""
     size = evidence.train.sizes[0]
@@ -325,7 +357,8 @@ BATCH_MIXING = Check(
     codes=(BATCH_MIXING_CODE,),
     question="Does the prediction for a sample depend on the others in its batch?",
     threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
-    "bits) when the others are replaced or left out: rounding is smaller",
+    "bits) when the others are replaced or left out: rounding is smaller; no normalize along axis 0 of what is then "
+    "compared with itself, sample by sample",
     run=_find_batch_mixing,
     explains="data.labels-random data.label-noise loss.wrong-for-task model.collapsed model.redundant-filters "
     "model.vanishing-gradient optim.lr-too-low fit.*",
