@@ -16,7 +16,7 @@ from striate.data.dataset import Dataset
 from striate.records import Finding
 from striate.statistics.paired import LEVEL, p_text, paired_test, signed
 from striate.tasks.headline import Headline, Rows
-from striate.wording import number
+from striate.wording import number, several
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +144,8 @@ def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
     """What was cut short: fewer samples than there are, or a choice made on fewer than are fitted."""
     notes = []
     if n_train < total:
-        notes.append(
-            f"Learned from {n_train:,} of the {total:,} training samples, drawn with the share of each class kept."
-        )
+        drawn_from = several(total, "training sample")
+        notes.append(f"Learned from {n_train:,} of the {drawn_from}, drawn with the share of each class kept.")
     if chosen_on < n_train:
         notes.append(f"Hyperparameters were chosen on {chosen_on:,} of them.")
     return " ".join(notes)
