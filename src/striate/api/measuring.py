@@ -82,8 +82,8 @@ def evaluate(
     The run's own data are predicted as the run predicted them, bit for bit on the same machine.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
     `cost` and `threshold` say how a class is chosen, as in `load`.
-    As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
-    evaluation.json and the predictions that it lacks, when it is measured on its own data.
+    As many samples are measured at once as the run's `execution.micro_batch` says. A run without its
+    evaluation.json and predictions gets them again, when it is measured on its own data.
     Raises DataError, also when classes do not match; UsageError for a `plan` that is not one of these words, and for
     costs or thresholds of an unknown class.
     """
@@ -278,7 +278,7 @@ def _other_data(
 def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
-    """Write the evaluation.json and the predictions that a finished run of an earlier version lacks, if possible."""
+    """Write the evaluation.json and the predictions that a finished run lacks, such as damaged ones, if possible."""
     if not is_there(run.metrics_json) or is_saved_whole(run):
         return
     if not os.access(run.path, os.W_OK):
