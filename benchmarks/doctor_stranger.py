@@ -176,7 +176,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
     lines.append(f"Where there is a warning or an error, the first one is right in {wilson(first, len(loud))}.")
     for severity in ("error", "warning"):
         said = [r for r in loud if not r["error"] and first_loud(r)[0] == severity]
-        lines.append(f"First findings that are a {severity}: right in {wilson(sum(r['ok'] for r in said), len(said))}.")
+        lines.append(f"First findings, {severity}s: right in {wilson(sum(r['ok'] for r in said), len(said))}.")
     return "\n".join(lines)
 
 
