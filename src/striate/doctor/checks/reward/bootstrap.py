@@ -25,7 +25,7 @@ from striate.doctor.setup.reward_code import (
     optimized,
     recorded_bootstraps,
 )
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of, variable_of
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
 
@@ -82,7 +82,7 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
             value = None if function is None else source.value(function)
             if function is None or not isinstance(value, nn.Module):
                 continue
-            if any(id(parameter) in trained for parameter in value.parameters()):
+            if value is evidence.setup.model or any(id(parameter) in trained for parameter in value.parameters()):
                 continue
             name = _last(function)
             called_so = {name} | _named_in_loops(source, name)
@@ -176,16 +176,9 @@ def _only_reads(loop: ast.For, name: str) -> bool:
     own = {ast.unparse(target) for target, part in _bound(loop.target, zipped) if _goes_through(part, name)}
     writes = [part.value for part in loop.body if isinstance(part, ast.Expr)]
     places = [receiver_of(part) for part in writes if isinstance(part, ast.Call) and called(part).endswith("_")]
-    written = {_variable(place) for place in places if place is not None}
+    written = {variable_of(place) for place in places if place is not None}
     others = {ast.unparse(target) for target, _ in _bound(loop.target, zipped)} - own
     return bool(own) and len(places) == len(loop.body) and bool(written) and written <= others
-
-
-def _variable(place: ast.expr) -> str:
-    """The variable of `param.data`."""
-    while isinstance(place, ast.Attribute):
-        place = place.value
-    return ast.unparse(place)
 
 
 def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
