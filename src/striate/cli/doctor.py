@@ -29,7 +29,8 @@ def doctor(
     The doctor trains copies for some seconds. Every finding says what was measured, the threshold, and the change that
     fixes it. Nothing is written. Exit code 1 if there is an error, 0 otherwise, also with warnings. `striate data
     check` looks at all files of the data. A training script of your own, `script.py`, is RUN as it is until its first
-    optimizer step, and what it trains is examined; what stands after `--` is for the script. In Python:
+    optimizer step, what it trains is examined, and where nothing is found it goes on for some seconds, without writing
+    files; what stands after `--` is for the script. In Python:
     striate.diagnose.
 
     Parameters

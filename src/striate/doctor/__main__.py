@@ -1,4 +1,4 @@
-"""`python -m striate.doctor script.py -- ARGS`: runs a training script until its first step, and diagnoses it."""
+"""`python -m striate.doctor script.py -- ARGS`: runs a training script, and diagnoses what it trains."""
 
 from __future__ import annotations
 

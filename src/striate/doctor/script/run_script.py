@@ -1,4 +1,4 @@
-"""Runs a user's script until its first optimizer step, and diagnoses what it trains."""
+"""Runs a user's script, diagnoses what it trains at its first step, and lets it go on where nothing is found."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
+from striate.doctor.checks.own_run import findings_of
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
+from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.drawn_batches import weights_alone
+from striate.doctor.script.going_on import going_on, logs_elsewhere
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of
 from striate.doctor.script.training_loop import (
@@ -52,6 +55,7 @@ from striate.doctor.setup.reward_code import is_environment, learns_values
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
+from striate.models.preserved_state import same_random_state
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.tasks.every import TASKS
 from striate.tasks.registry import task_class
@@ -60,10 +64,8 @@ from striate.wording import ordinal, several, show_shape
 _PATIENCE = 64
 """Backward passes without any step of an optimizer: then that is what is diagnosed."""
 _MOST_FILES = 100
-
-
-class _Enough(BaseException):
-    """Ends the user's script once it was diagnosed; no `except Exception` catches it."""
+_GOES_ON, _PLAYS_ON, _AT_MOST = 0.25, 0.5, 1.1
+"""Of the budget: so long a script goes on after its diagnosis, one that plays an environment, and so long both take."""
 
 
 @dataclass
@@ -83,7 +85,8 @@ class ScriptDiagnosis:
 def diagnose_script(
     path: Path, arguments: Sequence[str] = (), *, seconds: float = 30.0, training: int = 1
 ) -> ScriptDiagnosis:
-    """Run `path` as `python path ARGUMENTS` does until its first optimizer step, diagnose what it trains, and end it.
+    """Run `path` as `python path ARGUMENTS` does until its first optimizer step, and diagnose what it trains. Where
+    nothing is found, it goes on for a while, and what it does then is looked at; then it is ended.
 
     Of a script that trains in several loops, one after the other, `training` numbers the one that is looked at, from 1:
     those before it are gone through as the script does, which takes their time and writes their files. Only for a
@@ -98,9 +101,11 @@ def diagnose_script(
     raised: BaseException | None = None
     written_by_user.cache_clear()  # of `__main__`, which is the script now
     try:
-        with catch.watching(), redirect_stdout(sys.stderr):
+        with catch.watching(), redirect_stdout(sys.stderr), catch.after:
             runpy.run_path(str(path.resolve()), run_name="__main__")
-    except _Enough:
+            if catch.later is not None:
+                catch.later.run.ended = True
+    except Enough:
         pass
     except KeyboardInterrupt:
         raise
@@ -117,7 +122,15 @@ def diagnose_script(
         raise catch.failed
     if catch.found is None:
         raise _nothing_caught(path, catch, raised)
-    return catch.found
+    return catch.found if catch.later is None else _with_own_run(catch.found, catch.later.run, of_rewards=catch.plays)
+
+
+def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> ScriptDiagnosis:
+    """A diagnosis with what the script has shown that went on."""
+    new = tuple(findings_of(run, of_rewards=of_rewards))
+    diagnosis = replace(found.diagnosis, findings=(*new, *found.diagnosis.findings))
+    further = f"{several(run.steps - 1, 'step')} further{', to its end' if run.ended else ''}"
+    return replace(found, subject=f"{found.subject}, and {further}", diagnosis=diagnosis)
 
 
 def _of_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis | None:
@@ -209,20 +222,26 @@ class _Catch:
     over: bool = False
     stop: Any = None
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
+    plays: bool = False
+    later: Watcher | None = None
+    after: ExitStack = field(default_factory=ExitStack)
 
     def watching(self) -> ExitStack:
         """While it is entered, the script's training is watched."""
         stack = ExitStack()
         stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
         stack.enter_context(watched_loads(self.loads))
-        handle = register_optimizer_step_pre_hook(self._stepping)
-        stack.callback(handle.remove)
         self._unhook = stack.pop_all()
         stack.push(self._unhook)
+        stack.callback(register_optimizer_step_pre_hook(self._stepping).remove)
         original_backward = torch.autograd.backward
 
         def backward(*args: Any, **kwargs: Any) -> None:
             original_backward(*args, **kwargs)
+            if self.over:
+                if self.later is not None:
+                    self.later.backward(args[0] if args else kwargs.get("tensors"))
+                return
             self.backwards += not _tries_rates()
             if self.backwards == _PATIENCE and not self.over and self.training == 1:
                 self._diagnose(None)
@@ -231,7 +250,7 @@ class _Catch:
             torch.autograd.backward = original_backward
 
         torch.autograd.backward = backward
-        self._unhook.callback(put_back)
+        stack.callback(put_back)
         return stack
 
     def _enter(self, module: nn.Module, _: Any) -> None:
@@ -244,6 +263,10 @@ class _Catch:
         self.depth = max(0, self.depth - 1)
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+        if self.over:
+            if self.later is not None:
+                self.later.stepping(optimizer)
+            return
         if _tries_rates():
             return
         if self.training > 1:
@@ -259,11 +282,17 @@ class _Catch:
         self.over = True
         frames = user_frames()
         self._unhook.close()
+        networks = [module for module, _ in self.modules.values()]
+        gradients = [(p, p.grad) for module in networks for p in module.parameters()]
+        if optimizer is not None:
+            gradients += [(p, p.grad) for group in optimizer.param_groups for p in group["params"]]
+        buffers = [(b, b.detach().clone()) for module in networks for b in module.buffers()]
         try:
             # Of the many steps that are tried, the script's own lines are not shown.
             with (
                 Path(os.devnull).open("w") as nowhere,
                 redirect_stderr(nowhere),
+                same_random_state(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()),
                 torch.autocast("cpu", enabled=False, cache_enabled=False),
             ):
                 self.found = _diagnosed(self, frames, optimizer)
@@ -276,18 +305,35 @@ class _Catch:
                 "a setup that can be examined",
                 "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
             )
+        if optimizer is not None and self.found is not None and self._goes_on(self.found):
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            named = {id(value): name for name, value in _names(frames).items() if isinstance(value, nn.Module)}
+            share = _PLAYS_ON if self.plays else _GOES_ON
+            seconds = min(share * self.seconds, _AT_MOST * self.seconds - self.found.diagnosis.seconds)
+            self.later = self.after.enter_context(going_on(seconds, networks, named))
+            self.later.stepping(optimizer)
+            return
         # A script that catches everything goes on: no step of its own is made any more.
         self.stop = register_optimizer_step_pre_hook(_end)
-        raise _Enough
+        raise Enough
+
+    def _goes_on(self, found: ScriptDiagnosis) -> bool:
+        """Whether nothing was found so far, and the script sends nothing away."""
+        return found.diagnosis.verdict != "unhealthy" and not logs_elsewhere()
 
 
 def _end(*_: object) -> None:
-    raise _Enough
+    raise Enough
 
 
 def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
     played = _playing(catch, frames)
     if played is not None:
+        catch.plays = True
         return played
     try:
         loop, val = find_library_loop() or (find_loop(frames), None)

@@ -175,7 +175,7 @@ Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Told:
+class Told:
     """What someone predicts: of training (samples that were not learned, where possible) and of validation."""
 
     name: str
@@ -198,13 +198,9 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
     for told in _opinions(evidence):
         if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
             raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
-        moved = _moved(told)
-        if (
-            moved
-            and not _inputs_explain(evidence, told)
-            and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED
-        ):
-            yield _finding(told, moved)
+        renumbering = renumbered(told)
+        if renumbering is not None and not _inputs_explain(evidence, told):
+            yield renumbering
             return
 
 
@@ -212,7 +208,7 @@ _SEEN_AS_OTHERS = ("channels", "scale", "light", "shown", "cropped")
 """Beginnings of corrections without which classes may look like others; a turned image may be one of another class."""
 
 
-def _inputs_explain(evidence: Evidence, told: _Told) -> bool:
+def _inputs_explain(evidence: Evidence, told: Told) -> bool:
     """Whether validation is predicted as well as training once its inputs are put right in one way: colors that are
     exchanged, or images that are smaller, look like classes that are renumbered."""
     val, trained = evidence.val_samples, float((told.train == told.train_labels).mean())
@@ -268,7 +264,7 @@ def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.
     return torch.where(scale > 0, (a.T @ b) / scale.clamp_min(1e-12), torch.zeros(()).double())
 
 
-def _of_positions(evidence: Evidence) -> Iterable[_Told]:
+def _of_positions(evidence: Evidence) -> Iterable[Told]:
     """What the trial's network predicts of positions, where there is a class for each."""
     if evidence.samples.maps is None or evidence.val_samples.maps is None:
         return
@@ -278,10 +274,10 @@ def _of_positions(evidence: Evidence) -> Iterable[_Told]:
         assert targets is not None
         every = max(1, len(predicted) // _POSITIONS)
         found += [tensor[::every].numpy().astype(np.int64) for tensor in (predicted, targets.flatten())]
-    yield _Told("the trial's network", found[0], found[1], found[2], found[3])
+    yield Told("the trial's network", found[0], found[1], found[2], found[3])
 
 
-def _opinions(evidence: Evidence) -> Iterable[_Told]:
+def _opinions(evidence: Evidence) -> Iterable[Told]:
     """The trial's network first, which is there already; then the best simple model."""
     if evidence.samples.maps is not None:
         yield from _of_positions(evidence)
@@ -292,7 +288,7 @@ def _opinions(evidence: Evidence) -> Iterable[_Told]:
         known = evidence.samples.labels[: len(after.outputs)]
         if len(known) != len(after.outputs) or len(val.outputs) > len(labels):
             raise NoEvidence("the network does not predict each sample once")
-        yield _Told(
+        yield Told(
             "the trial's network",
             _predictions(after.outputs),
             known.numpy().astype(np.int64),
@@ -308,7 +304,7 @@ def _opinions(evidence: Evidence) -> Iterable[_Told]:
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         return
     name = reference.best[0]
-    yield _Told(
+    yield Told(
         f"a simple model ({name})",
         reference.opinions[name].predictions,
         reference.labels,
@@ -329,7 +325,7 @@ def _predictions(outputs: torch.Tensor) -> Whole:
     return (flat > limit).numpy().astype(np.int64)
 
 
-def _moved(told: _Told) -> dict[int, int]:
+def _moved(told: Told) -> dict[int, int]:
     """By class of validation the class of training that it is; none where too few are moved to be sure."""
     recognized = {int(k): float((told.train[told.train_labels == k] == k).mean()) for k in np.unique(told.train_labels)}
     found, kept = dict[int, int](), set[int]()
@@ -358,15 +354,17 @@ def _moved(told: _Told) -> dict[int, int]:
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 
 
-def _right(told: _Told, moved: dict[int, int]) -> float:
+def _right(told: Told, moved: dict[int, int]) -> float:
     """The share of validation that is right once its classes are renumbered."""
     return float((told.val == np.array([moved.get(int(k), int(k)) for k in told.val_labels])).mean())
 
 
-def _finding(told: _Told, moved: dict[int, int]) -> Finding:
-    own = float((told.val == told.val_labels).mean())
-    fixed = _right(told, moved)
-    trained = float((told.train == told.train_labels).mean())
+def renumbered(told: Told) -> Finding | None:
+    """That validation is as right as training once its classes are renumbered; None where it is not."""
+    moved, trained = _moved(told), float((told.train == told.train_labels).mean())
+    if not moved or _right(told, moved) < trained - MENDED:
+        return None
+    own, fixed = float((told.val == told.val_labels).mean()), _right(told, moved)
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return _mapped(
         f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "

@@ -1,0 +1,194 @@
+"""What a script's own evaluation answers: right or not, and as many as it says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.doctor.checks.data.label_numbers import LABEL_MAP_THRESHOLD, Told, renumbered
+from striate.doctor.checks.own_run.check import OwnRunCheck
+from striate.doctor.evidence.own_run import Answers, Key, OwnRun
+from striate.wording import several
+
+_FEW_OF_CLASS, _LEARNED, _BY_CHANCE = 3, 0.5, 10.0
+_FEW_TOLD, _DIFFER, _APART = 3, 1.2, 1.1
+_EXCESS = 0.05
+_EXACT = 0.01  # of a number, that rounding may take
+_NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
+
+
+def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for name, trained, (_, asked) in _trained_and_asked(run):
+        told = Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
+        if (found := renumbered(told)) is not None:
+            yield found.where, found.measured
+
+
+def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for _, trained, (steps, asked) in _trained_and_asked(run):
+        if trained[-1][1].share < _LEARNED:
+            continue  # embeddings, perhaps, that are tried with other classes
+        known = Counter(int(label) for _, one in trained for part in one.targets for label in part)
+        counts = Counter(int(label) for part in asked.targets for label in part)
+        often = _BY_CHANCE * asked.samples / known.total()
+        missing = [label for label in sorted(counts) if not known[label] and counts[label] >= max(_FEW_OF_CLASS, often)]
+        if missing:
+            some = sum(counts[label] for label in missing)
+            yield (
+                "the training data",
+                f"of the {several(known.total(), 'sample')} of the script's own first {several(steps, 'step')} none is "
+                f"of class {', '.join(map(str, missing))}; {some} of {several(asked.samples, 'sample')} are that are "
+                "evaluated",
+            )
+
+
+def _trained_and_asked(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, Answers]], tuple[int, Answers]]]:
+    """Networks that are evaluated: what they, or those that they are copies of, answered in training, and in the last
+    evaluation."""
+    kinds = {network.name: network.kind for network in run.networks.values()}
+    trained, asked = (_answers(run, learns=learns) for learns in (True, False))
+    for (name, *places), answers in asked.items():
+        for (other, *others), found in trained.items():
+            if others == places and kinds[other] == kinds[name]:
+                yield name, found, answers[-1]
+
+
+def _as_arrays(answers: Answers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All predictions, and the true classes."""
+    predicted, targets = (torch.cat(parts).numpy() for parts in (answers.predicted, answers.targets))
+    return predicted.astype(np.int64), targets.astype(np.int64)
+
+
+def _answers(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, Answers]]]:
+    """What was answered in passes in which steps were made, or in whole ones in which none was, in order, with the
+    steps that were made at the end."""
+    found = dict[Key, list[tuple[int, Answers]]]()
+    for one in run.passes:
+        fits = one.ended > one.began if learns else one.whole and one.ended == one.began
+        for key, answers in one.answers.items() if fits else ():
+            if answers.samples and (learns or len(answers.targets) == one.batches):
+                found.setdefault(key, []).append((one.ended, answers))
+    return found
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A number with a fraction that the script printed or logged, and what rounding may have taken from it."""
+
+    number: float
+    rounded: float
+
+    def is_share(self, share: float) -> bool:
+        """Whether it is a share, as it is or in percent."""
+        return any(abs(self.number - scale * share) <= self.rounded for scale in (1.0, 100.0))
+
+
+def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Answers, list[_Said]]]]]:
+    """By network its evaluations, the last of those at the same step, each with what the script said then."""
+    texts = dict[int, str]()
+    for steps, text in run.said:
+        texts[steps] = texts.get(steps, "") + text
+    said = {
+        steps: [_Said(float(number), 0.51 * 10.0 ** -len(number.partition(".")[2])) for number in _NUMBER.findall(text)]
+        for steps, text in texts.items()
+    }
+    for key, answers in _answers(run, learns=False).items():
+        known = {steps: one for steps, one in answers if said.get(steps)}
+        if len(known) >= _FEW_TOLD:
+            yield key[0], [(one, said[steps]) for steps, one in known.items()]
+
+
+def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Accuracies that are always in one proportion to the true ones: counts divided by another number."""
+    for name, pairs in _evaluations(run):
+        if any(number.is_share(one.share) for one, said in pairs for number in said):
+            continue
+        for place in range(min(len(said) for _, said in pairs)):
+            found = _proportion([(one.share, said[place]) for one, said in pairs])
+            if found is not None:
+                one, said = pairs[-1]
+                yield (
+                    "the evaluation",
+                    f"{_told_right(name, one)}, and the script says {said[place].number:g}; in all of "
+                    f"{several(len(pairs), 'evaluation')} it is {found:.3g} times the true accuracy",
+                )
+
+
+def _told_right(name: str, one: Answers) -> str:
+    return f"{name} predicts {sum(one.rights)} of {several(one.samples, 'sample')} right, {one.share:.4g}"
+
+
+def _proportion(pairs: list[tuple[float, _Said]]) -> float | None:
+    """How many times the true accuracy what is said is, where that is always the same and far from 1, and true
+    accuracies differ; None elsewhere."""
+    true = [share for share, _ in pairs]
+    exact = all(said.rounded <= _EXACT * said.number for _, said in pairs)
+    if not exact or min(true) <= 0 or max(true) < _DIFFER * min(true):
+        return None
+    scale = 100.0 if any(said.number > 1 for _, said in pairs) else 1.0
+    least = max((said.number - said.rounded) / (scale * share) for share, said in pairs)
+    most = min((said.number + said.rounded) / (scale * share) for share, said in pairs)
+    return least if least <= most and abs(math.log(least)) >= math.log(_APART) else None
+
+
+def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for name, pairs in _evaluations(run):
+        last, one = len(pairs[-1][0].targets[-1]), pairs[-1][0]
+        if 1 / len(one.targets) - last / one.samples < _EXCESS:
+            continue
+        for place in range(min(len(said) for _, said in pairs)):
+            others = [(one, said[place]) for one, said in pairs if not said[place].is_share(one.share)]
+            if len(others) >= 2 and all(said[place].is_share(one.mean_of_batches) for one, said in pairs):
+                one, number = others[0]
+                yield (
+                    "the evaluation",
+                    f"{_told_right(name, one)}, and the script says {number.number:g}, the mean over "
+                    f"{several(len(one.targets), 'batch', 'batches')}, of which the last has {last}",
+                )
+
+
+OF_ANSWERS = (
+    OwnRunCheck(
+        "data.missing-class",
+        "error",
+        f"at least {_FEW_OF_CLASS} samples of a class that are evaluated, and none in the script's own steps, in which "
+        f"{_BY_CHANCE:g} were to be expected and {_LEARNED:.0%} of all samples are predicted right",
+        "What is never shown is never predicted.",
+        "split and draw so that each class is in training: `train_test_split(x, y, stratify=y)`",
+        _class_never_trained,
+    ),
+    OwnRunCheck(
+        "data.label-map",
+        "error",
+        LABEL_MAP_THRESHOLD,
+        "The network may be good: its validation metrics do not show it.",
+        "number the classes once, for both: `index = {name: i for i, name in enumerate(sorted(set(train_names)))}`",
+        _renumbered,
+    ),
+    OwnRunCheck(
+        "eval.wrong-count",
+        "error",
+        f"in at least {_FEW_TOLD} evaluations, of which one is {_DIFFER:g} times as accurate as another, no true "
+        f"accuracy is said, and what is said is always {_APART:g} times as large, or more, or a fraction",
+        "The accuracy that is reported is not that of the network.",
+        "divide by the number of samples that were evaluated: `right / len(loader.dataset)`, and begin the count anew "
+        "for each evaluation",
+        _said_otherwise,
+    ),
+    OwnRunCheck(
+        "eval.batch-means",
+        "warning",
+        f"in at least {_FEW_TOLD} evaluations the mean over the batches is said, where it is not the true accuracy "
+        f"in two of them, and the last batch counts {_EXCESS:.0%} of all more than its samples do",
+        "Samples of a short last batch count more than others.",
+        "count right predictions, and divide by all samples: `right += (predicted == y).sum().item()`",
+        _means_of_batches,
+    ),
+)

@@ -1,0 +1,252 @@
+"""What networks are given in a script's own run, in which mode they are, and whether their weights change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from striate.doctor.checks.own_run.check import OwnRunCheck
+from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun
+from striate.wording import listed_names, several
+
+_FEW_STEPS, _MANY_STEPS = 10, 20
+_FAR, _WIDER = 3.0, 3.0
+_UP, _STILL_UP = 3.0, 0.2
+_DOWN, _LATER = 0.03, 1 / 3
+_ROUNDED, _CHANGED = 1e-5, 1e-4
+"""Shares of the weights' sizes: an average with itself moves by rounding, a training by more."""
+_LEAST_OF_ALL, _LEAST_UPDATES = 100, 1000
+"""Steps, of a run that came to its end and of one that did not: targets may be copied now and then only."""
+
+
+def _calls(run: OwnRun, like: CalledNetwork, *, learns: bool) -> list[NetworkCall]:
+    """Those of a network and its copies, with gradients or without; these once something was learned."""
+    alike = [network for network in run.networks.values() if network.kind == like.kind]
+    return [call for one in alike for call in one.calls if call.learns == learns and (learns or call.steps > 1)]
+
+
+def _learning(run: OwnRun) -> Iterator[CalledNetwork]:
+    for network in run.networks.values():
+        if any(call.learns for call in network.calls):
+            yield network
+
+
+def _inputs_apart(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for network in _learning(run):
+        learned = [call for call in _calls(run, network, learns=True) if call.deviation > 0]
+        shapes = {call.shape for call in learned}
+        asked = [c for c in _calls(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        if len(learned) < _FEW_STEPS or not asked:
+            continue
+        if any(_are_near(one, other) for one in asked for other in learned):
+            continue
+        yield (
+            f"the evaluation of {network.name}",
+            f"the script's own steps give {network.name} inputs of {_told(learned)}, its own evaluation of "
+            f"{_told(asked)}",
+        )
+
+
+def _are_near(asked: NetworkCall, learned: NetworkCall) -> bool:
+    gap = abs(asked.mean - learned.mean)
+    wider = abs(math.log(max(asked.deviation, 1e-12) / learned.deviation))
+    return gap <= _FAR * max(learned.deviation, asked.deviation) and wider <= math.log(_WIDER)
+
+
+def _told(calls: list[NetworkCall]) -> str:
+    mean = sum(call.mean for call in calls) / len(calls)
+    deviation = sum(call.deviation for call in calls) / len(calls)
+    return f"mean {mean:.3g} and deviation {deviation:.3g}"
+
+
+def _left_in_evaluation(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for network in _learning(run):
+        learned = [call for call in network.calls if call.learns]
+        first = next((call.steps for call in network.calls if not call.learns and call.steps > 1), None)
+        if first is None:
+            continue
+        before = [call.active for call in learned if call.steps < first]
+        after = [call.active for call in learned if call.steps >= first]
+        if len(before) >= 2 and all(before) and len(after) >= _FEW_STEPS and not any(after):
+            yield (
+                network.name,
+                f"up to step {first} dropout or batch norm of {network.name} is in training mode, and in the "
+                f"{several(len(after), 'call')} with gradients after the first evaluation nothing of it is",
+            )
+
+
+def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for trained in _learning(run):
+        if trained.before != trained.before or _moved(trained) <= _CHANGED or run.steps < _FEW_STEPS:
+            continue
+        if any(not call.learns and call.steps > 1 for call in trained.calls):
+            continue  # it is asked, too
+        for copy in run.networks.values():
+            asked = [c for c in copy.calls if not c.learns and c.steps > _FEW_STEPS]
+            if copy is trained or copy.kind != trained.kind or any(c.learns for c in copy.calls):
+                continue
+            if not asked or not (run.ended or asked[0].steps < asked[-1].steps):
+                continue  # an average may begin later
+            if all(abs(number / trained.before - 1) <= _ROUNDED for number in copy.weights):
+                yield (
+                    copy.name,
+                    f"in {several(run.steps, 'step')} of the script's own {trained.name} changes, and {copy.name}, the "
+                    f"only one that is asked without gradients ({several(len(asked), 'time')}), still has the weights "
+                    "that it began with",
+                )
+
+
+def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
+    learning = [one for one in _learning(run) if any(id(p) in run.held for p in one.network.parameters())]
+    rates = [rate for found in run.rates.values() for rate in found if rate > 0]
+    still = learning and all(len(set(network.weights)) == 1 for network in learning)
+    if still and run.steps >= _MANY_STEPS and len(rates) >= _MANY_STEPS // 2:
+        names = listed_names([network.name for network in learning])
+        yield (
+            "the training step",
+            f"after {several(run.steps, 'step')} of the script's own no weight of {names} changed",
+        )
+
+
+def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for still in _never_changed(run):
+        for trained in _learning(run):
+            if trained.kind == still.kind and _moved(trained) > _CHANGED:
+                yield (
+                    still.name,
+                    f"in {several(run.steps, 'step')} of the script's own {trained.name} changes, and {still.name}, of "
+                    "the same shapes, still has the weights that it began with",
+                )
+
+
+def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    changed = {network.kind for network in run.networks.values() if _moved(network) > _CHANGED}
+    for still in _never_changed(run):
+        parameters = list(still.network.parameters())
+        gets = any(p.grad is not None and bool(p.grad.any()) for p in parameters)
+        if changed and still.kind not in changed and gets and not any(id(p) in run.held for p in parameters):
+            yield (
+                still.name,
+                f"in {several(run.steps, 'step')} of the script's own no weight of {still.name} changes, though it has "
+                "gradients: no optimizer holds its parameters",
+            )
+
+
+def _never_changed(run: OwnRun) -> Iterator[CalledNetwork]:
+    for network in run.networks.values():
+        if run.steps >= (_LEAST_OF_ALL if run.ended else _LEAST_UPDATES) and _moved(network) <= _ROUNDED:
+            yield network
+
+
+def _moved(network: CalledNetwork) -> float:
+    """How far the sum of its weights' sizes went at most, as a share."""
+    first, *others = network.weights
+    return max((abs(number - first) for number in others), default=0.0) / max(abs(first), 1e-12)
+
+
+def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for rates in run.rates.values() if run.ended and not run.cut else ():
+        rising = all(one <= other for one, other in pairwise(rates))
+        tail = rates[-max(2, int(_STILL_UP * len(rates))) :]
+        if len(rates) >= _MANY_STEPS and rising and rates[-1] >= _UP * rates[0] and tail[0] < rates[-1]:
+            yield (
+                "the learning rate's schedule",
+                f"in all {several(len(rates), 'step')} of the script's own the rate rises, from {rates[0]:.3g} to "
+                f"{rates[-1]:.3g}, and it ends there",
+            )
+        top, begin = max(rates, default=0.0), int(_LATER * len(rates))
+        if len(rates) >= _MANY_STEPS and 0 < max(rates[begin:]) <= _DOWN * top:
+            yield (
+                "the learning rate's schedule",
+                f"of {several(len(rates), 'step')} of the script's own all from step {begin + 1} on have at most "
+                f"{max(rates[begin:]) / top:.2%} of the highest rate",
+            )
+
+
+def _not_finite(run: OwnRun) -> Iterator[tuple[str, str]]:
+    tail = run.losses[-3:]
+    if len(run.losses) >= _FEW_STEPS and all(not math.isfinite(value) for value in tail):
+        first = next(place for place, value in enumerate(run.losses, start=1) if not math.isfinite(value))
+        yield "the loss", f"from backward pass {first} of the script's own on the loss is {tail[-1]:g}"
+
+
+_NOT_FINITE = OwnRunCheck(
+    "loss.not-finite",
+    "error",
+    "the last three losses of a script that goes on",
+    "Nothing is learned from a loss that is no number, and weights become none either.",
+    "halve the learning rate, or clip gradients: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+    "`optimizer.step()`",
+    _not_finite,
+)
+OF_NETWORKS = (
+    _NOT_FINITE,
+    OwnRunCheck(
+        "data.shift",
+        "error",
+        f"all that the script's own evaluation gives the network has a deviation {_WIDER:g} times as large or small as "
+        f"in any of its steps, or a mean {_FAR:g} deviations away",
+        "The network is asked what it has never seen: its figures say nothing of what it has learned.",
+        "prepare what is evaluated as what is trained on: the same scale, mean and deviation",
+        _inputs_apart,
+    ),
+    OwnRunCheck(
+        "model.evaluates-untrained",
+        "error",
+        f"after {_FEW_STEPS} steps, of a network with the shapes of the trained one, which itself is never asked",
+        "What is evaluated is not what is trained.",
+        "write the average into the parameters, after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`; or "
+        "evaluate the trained network",
+        _copy_never_changes,
+    ),
+    OwnRunCheck(
+        "model.mode",
+        "warning",
+        f"{_FEW_STEPS} calls with gradients after the first evaluation, and two before it",
+        "Dropout and batch norm do nothing of what they are for in most of the training.",
+        "call `model.train()` at the beginning of each epoch, or after each evaluation",
+        _left_in_evaluation,
+    ),
+    OwnRunCheck(
+        "optim.no-step",
+        "error",
+        f"no weight changes in {_MANY_STEPS} steps",
+        "Nothing is learned.",
+        "let nothing clear gradients between `loss.backward()` and `optimizer.step()`, and give the optimizer the "
+        "parameters of the network that is called",
+        _nothing_moves,
+    ),
+    OwnRunCheck(
+        "optim.lr-schedule",
+        "warning",
+        f"of a script that came to its end: a rate that rises {_UP:g} times and to the last step, or one of at most "
+        f"{_DOWN:.0%} of the highest in the last two thirds",
+        "The schedule is made for a training of another length, or counts in other units than steps.",
+        "give the schedule the number of its own steps: `len(loader) * epochs` where it steps with each batch, "
+        "`epochs` where with each epoch",
+        _rate_still_rises,
+    ),
+)
+OF_REWARDS = (
+    _NOT_FINITE,
+    OwnRunCheck(
+        "reward.target-stale",
+        "error",
+        f"no weight changes in {_LEAST_OF_ALL} steps of a run that came to its end, {_LEAST_UPDATES} of one that did "
+        "not, of a network with the shapes of one that learns",
+        "Values are learned from those of a random network, for ever.",
+        "copy the weights now and then: `target.load_state_dict(network.state_dict())`, or a share of them after each "
+        "step",
+        _target_never_changes,
+    ),
+    OwnRunCheck(
+        "optim.parameters-missing",
+        "error",
+        f"no weight changes in {_LEAST_OF_ALL} steps of a run that came to its end, {_LEAST_UPDATES} of one that did "
+        "not, and gradients come",
+        "What no optimizer holds does not learn.",
+        "make its optimizer with its own parameters: `torch.optim.Adam(actor.parameters(), lr=1e-3)`",
+        _actor_never_changes,
+    ),
+)

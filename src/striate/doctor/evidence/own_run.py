@@ -1,0 +1,292 @@
+"""What a script does by itself: after its first step it goes on for a few seconds, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice, product
+from time import perf_counter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.evidence.quality import classes_of
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.reached_objects import parameters_held
+from striate.observe.tensors import tensors_in
+
+_LIKE = 0.98  # correlation; channels may be normalized each by itself
+_MOST_CALLS, _MOST_LETTERS, _MOST_ANSWERS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
+
+
+class Enough(BaseException):
+    """Ends the user's script; no `except Exception` catches it."""
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """A call of a network by the script: how many `steps` were made before it, whether it `learns` (gradients are
+    wanted), whether any part is `active` that is so in training alone (dropout, batch norm), the `shape` of a sample,
+    mean and deviation of what it was given (NaN of whole numbers), and a number for its weights (NaN where it was not
+    computed), which changes with any of them."""
+
+    steps: int
+    learns: bool
+    active: bool
+    shape: tuple[int, ...]
+    mean: float
+    deviation: float
+    weights: float
+
+
+@dataclass
+class CalledNetwork:
+    """A network, its `name`, a number for its weights `before` the script went on (NaN where it was not seen yet) and
+    `after`, and its calls in order."""
+
+    network: nn.Module
+    name: str
+    before: float = float("nan")
+    after: float = float("nan")
+    calls: list[NetworkCall] = field(default_factory=list)
+
+    @property
+    def kind(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of its parameters, which a copy has too."""
+        return tuple(tuple(parameter.shape) for parameter in self.network.parameters())
+
+    @property
+    def weights(self) -> list[float]:
+        """The numbers for its weights that are known, in order."""
+        found = (self.before, *(call.weights for call in self.calls), self.after)
+        return [number for number in found if number == number]
+
+
+@dataclass
+class Answers:
+    """What a network predicted in a pass over data, and the true classes, batch by batch."""
+
+    predicted: list[torch.Tensor] = field(default_factory=list)
+    targets: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return sum(map(len, self.targets))
+
+    @property
+    def rights(self) -> list[int]:
+        """How many are right, batch by batch."""
+        pairs = zip(self.predicted, self.targets, strict=True)
+        return [int((predicted == targets).sum()) for predicted, targets in pairs]
+
+    @property
+    def share(self) -> float:
+        """Of all samples that are right."""
+        return sum(self.rights) / self.samples
+
+    @property
+    def mean_of_batches(self) -> float:
+        """The mean of the batches' shares."""
+        return sum(right / len(y) for right, y in zip(self.rights, self.targets, strict=True)) / len(self.targets)
+
+
+Key = tuple[str, int, int]
+"""A network by name, and which of its outputs answers which of a batch's targets."""
+
+
+@dataclass(eq=False)
+class DataPass:
+    """A pass over a DataLoader, begun when `began` steps were made and ended at `ended` (−1 where that was not seen):
+    how many `batches` were drawn, and what networks that were given them answered. `whole`: whether it came to its end,
+    from its first batch."""
+
+    began: int
+    ended: int = -1
+    whole: bool = False
+    batches: int = 0
+    answers: dict[Key, Answers] = field(default_factory=dict)
+
+
+@dataclass
+class OwnRun:
+    """What was seen of a script that went on: how many `steps` its optimizers made, what went backward, the rates of
+    each optimizer's first group, step by step, the parameters that they have `held`, by id, and the networks that were
+    called from its code; its `passes` over data, and what it `said` after how many steps. `ended`: whether it
+    came to its end; `cut`: whether passes over data were ended early; `stopped_by`: what it was not let do."""
+
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    rates: dict[int, list[float]] = field(default_factory=dict)
+    held: set[int] = field(default_factory=set)
+    networks: dict[int, CalledNetwork] = field(default_factory=dict)
+    passes: list[DataPass] = field(default_factory=list)
+    said: list[tuple[int, str]] = field(default_factory=list)
+    ended: bool = False
+    cut: bool = False
+    stopped_by: str = ""
+
+
+@dataclass
+class Watcher:
+    """Watches a script that goes on `until` a time."""
+
+    until: float
+    names: dict[int, str]
+    run: OwnRun = field(default_factory=OwnRun)
+    depth: int = 0
+    known: dict[int, tuple[int, float]] = field(default_factory=dict)
+    passes: WeakKeyDictionary[Any, DataPass] = field(default_factory=WeakKeyDictionary)
+    drawn: tuple[DataPass, torch.Tensor, list[torch.Tensor]] | None = None
+    given: torch.Tensor | None = None
+    letters: int = 0
+
+    def stepping(self, optimizer: Optimizer) -> None:
+        """To be called before each step. Raises Enough once it is late."""
+        self.end_if_late()
+        self.run.steps += 1
+        if id(optimizer) not in self.run.rates:
+            self.run.held |= parameters_held(optimizer)
+        self.run.rates.setdefault(id(optimizer), []).append(float(optimizer.param_groups[0]["lr"]))
+
+    def backward(self, roots: Any) -> None:
+        """To be called with what went backward."""
+        found = [roots] if isinstance(roots, torch.Tensor) else roots or ()
+        values = [float(root.detach()) for root in found if isinstance(root, torch.Tensor) and root.numel() == 1]
+        self.run.losses += [sum(values)] if values else []
+
+    def end_if_late(self) -> None:
+        """Raises Enough once it is late."""
+        if perf_counter() > self.until:
+            self.end("time")
+
+    def end(self, why: str) -> None:
+        """End the script."""
+        self.run.stopped_by = self.run.stopped_by or why
+        raise Enough
+
+    def hear(self, text: str) -> None:
+        """To be called with what the script prints or logs."""
+        self.letters += len(text)
+        if self.letters <= _MOST_LETTERS:
+            self.run.said.append((self.run.steps, text))
+
+    def draws(self, iterator: Any, batch: Any, *, begins: bool) -> None:
+        """To be called with each batch of a pass over a DataLoader; the first that is seen `begins` it, or it was
+        under way before."""
+        if begins:
+            self.passes[iterator] = DataPass(self.run.steps, whole=self.run.steps > 1)
+            self.run.passes.append(self.passes[iterator])
+        data_pass, table = self.passes[iterator], _as_table(batch)
+        data_pass.batches += 1
+        inputs = main_tensor(parts(table)[0])
+        found = list(islice((part for part in tensors_in(table) if _are_classes(part, inputs)), _MOST_PAIRS))
+        known = sum(answers.samples for answers in data_pass.answers.values()) <= _MOST_ANSWERS
+        self.drawn = (data_pass, inputs, found) if inputs is not None and known else None
+
+    def pass_ends(self, iterator: Any, *, whole: bool) -> None:
+        """To be called when a pass has no further batch, or is to have none."""
+        self.run.cut |= not whole
+        if (data_pass := self.passes.pop(iterator, None)) is not None:
+            data_pass.ended, data_pass.whole = self.run.steps, whole and data_pass.whole
+        self.drawn = None
+
+    def enter(self, module: nn.Module, args: Any) -> None:
+        """Before each call of a module."""
+        self.depth += 1
+        if self.depth == 1:
+            self.end_if_late()
+            self.given = main_tensor([_as_table(given) for given in args])
+            with suppress(Exception):  # tensors that torch.func has wrapped have no numbers
+                self._note(module)
+
+    def leave(self, module: nn.Module, _: Any, output: Any) -> None:
+        """After each call of a module."""
+        self.depth = max(0, self.depth - 1)
+        if not self.depth and self.drawn is not None and id(module) in self.run.networks:
+            with suppress(Exception):
+                self._note_answer(module, output)
+
+    def _note_answer(self, module: nn.Module, output: Any) -> None:
+        assert self.drawn is not None
+        data_pass, inputs, targets = self.drawn
+        if self.given is None or not _are_alike(self.given, inputs):
+            return  # some loaders draw a batch before the one before was used
+        outputs = [tensor.detach().cpu() for tensor in islice(tensors_in(output), _MOST_PAIRS)]
+        for (n, wanted), (k, told) in product(enumerate(targets), enumerate(outputs)):
+            classes = classes_of(told, wanted)
+            answers = data_pass.answers.setdefault((self.of(module).name, k, n), Answers())
+            if classes is not None and len(answers.targets) == data_pass.batches - 1:
+                answers.predicted.append(classes)
+                answers.targets.append(wanted)
+
+    def _note(self, module: nn.Module) -> None:
+        if next(module.parameters(), None) is None:
+            return
+        called = self.of(module)
+        if len(called.calls) >= _MOST_CALLS:
+            return
+        given = self.given
+        mean, deviation = float("nan"), float("nan")
+        shape: tuple[int, ...] = ()
+        if given is not None:
+            shape = tuple(given.shape[1:])
+            if given.is_floating_point() and given.numel() > 1:
+                plain = given.detach().float()
+                mean, deviation = float(plain.mean()), float(plain.std())
+        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters())
+        steps = self.run.steps
+        # Of calls that learn at steps 1, 2, 4, 8, …: weights of large networks take a while.
+        weights = float("nan") if learns and steps & (steps - 1) else self._weights(module)
+        call = NetworkCall(steps, learns, _is_active(module), shape, mean, deviation, weights)
+        called.calls.append(call)
+
+    def of(self, module: nn.Module) -> CalledNetwork:
+        """What is noted of a network."""
+        name = self.names.get(id(module), type(module).__name__)
+        return self.run.networks.setdefault(id(module), CalledNetwork(module, name))
+
+    def _weights(self, module: nn.Module) -> float:
+        if self.known.get(id(module), (-1, 0.0))[0] != self.run.steps:
+            self.known[id(module)] = self.run.steps, number_of_weights(module)
+        return self.known[id(module)][1]
+
+
+def _as_table(value: Any) -> Any:
+    """A named tuple, or an object of a class of the user's own, as its parts by name."""
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    plain = isinstance(value, torch.Tensor | nn.Module | Mapping | list | tuple) or not hasattr(value, "__dict__")
+    return value if plain else vars(value)
+
+
+def _are_alike(given: torch.Tensor, drawn: torch.Tensor) -> bool:
+    """Whether a network is given what was drawn, be it moved, scaled or of another shape."""
+    one, other = (tensor.detach().cpu().double().flatten() for tensor in (given, drawn))
+    if len(one) != len(other):
+        return False
+    same = abs(float(one.sum() - other.sum())) <= 1e-6 * float(other.abs().sum())  # axes in another order
+    return same or float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > _LIKE
+
+
+def _are_classes(tensor: torch.Tensor, inputs: torch.Tensor | None) -> bool:
+    """Whether a tensor of a batch has a whole number of each sample, which may be its class."""
+    if tensor is inputs or tensor.ndim != 1 or not len(tensor):
+        return False
+    return not tensor.is_floating_point() or bool(((tensor == 0) | (tensor == 1)).all())
+
+
+def number_of_weights(module: nn.Module) -> float:
+    """A number that changes with any weight of a network."""
+    with torch.no_grad():
+        sums = [float(parameter.detach().double().abs().sum()) for parameter in module.parameters()]
+    return sum((1 + place) * number for place, number in enumerate(sums))
+
+
+def _is_active(module: nn.Module) -> bool:
+    kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+    return any(part.training for part in module.modules() if isinstance(part, kinds))

@@ -1,0 +1,183 @@
+"""How a script goes on after its first step: for a few seconds, unheard, and without a file written."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.utils.data import dataloader
+
+from striate.doctor.evidence.own_run import Watcher, number_of_weights
+from striate.observe.module_calls import forward_hooks_everywhere
+
+_OF_A_PASS = 0.4
+"""Of the time that is left, for each pass over data: then it ends early."""
+_GRACE = 0.5  # seconds, for what asks no network and makes no step
+_LOGS = ("wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "aim", "clearml")
+"""Libraries that send away what a script measures, by threads and processes of their own."""
+
+
+def logs_elsewhere() -> bool:
+    """Whether the script has loaded a library that sends away what it measures."""
+    return any(name in sys.modules for name in _LOGS)
+
+
+@contextmanager
+def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str]) -> Iterator[Watcher]:
+    """While it is entered, the script goes on for at most so many seconds, unheard, and is watched. `Enough` ends it,
+    also before it writes a file. `networks`: those that are known, with their `names` by id."""
+    watcher = Watcher(perf_counter() + seconds, names)
+    for network in networks:
+        if next(network.parameters(), None) is not None:
+            watcher.of(network).before = number_of_weights(network)
+    with ExitStack() as stack:
+        heard = _Heard(watcher)
+        stack.enter_context(redirect_stdout(heard))
+        stack.enter_context(redirect_stderr(heard))
+        stack.enter_context(_logs_heard(heard))
+        stack.enter_context(forward_hooks_everywhere(watcher.enter, watcher.leave))
+        stack.enter_context(_short_passes(watcher))
+        stack.enter_context(_nothing_written(watcher))
+        stack.enter_context(_alarm(watcher, seconds + _GRACE))
+        try:
+            yield watcher
+        finally:
+            for called in watcher.run.networks.values():
+                called.after = number_of_weights(called.network)
+
+
+class _Heard(io.StringIO):
+    """What the script prints goes to the watcher."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__()
+        self._watcher = watcher
+
+    def write(self, text: str) -> int:
+        self._watcher.hear(text)
+        return len(text)
+
+
+@contextmanager
+def _logs_heard(heard: _Heard) -> Iterator[None]:
+    """While the body runs, what is logged goes there alone: to no file."""
+    original = logging.Logger.handle
+
+    def handle(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: ARG001
+        heard.write(record.getMessage() + "\n")
+
+    logging.Logger.handle = handle  # type: ignore
+    try:
+        yield
+    finally:
+        logging.Logger.handle = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _short_passes(watcher: Watcher) -> Iterator[None]:
+    """While the body runs, each pass over a DataLoader ends early where it takes too long."""
+    kind: Any = dataloader._BaseDataLoaderIter
+    original, limits = kind.__next__, WeakKeyDictionary[Any, float]()
+
+    def following(iterator: Any) -> Any:
+        watcher.end_if_late()
+        now = perf_counter()
+        begins = iterator not in limits
+        if now > limits.setdefault(iterator, now + _OF_A_PASS * (watcher.until - now)):
+            watcher.pass_ends(iterator, whole=False)
+            raise StopIteration
+        try:
+            batch = original(iterator)
+        except StopIteration:
+            watcher.pass_ends(iterator, whole=True)
+            raise
+        watcher.draws(iterator, batch, begins=begins)
+        return batch
+
+    kind.__next__ = following
+    try:
+        yield
+    finally:
+        kind.__next__ = original
+
+
+@contextmanager
+def _nothing_written(watcher: Watcher) -> Iterator[None]:
+    """While the body runs, the script ends before it changes a file, starts a program or opens a connection."""
+    _set_up_guard()
+    original = torch.save
+
+    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(f, str | os.PathLike) and not _may_write(f):  # C++ writes it, of which Python knows nothing
+            watcher.end(f"write {Path(f).name}")
+        return original(obj, f, *args, **kwargs)
+
+    torch.save = save
+    _guards.append(watcher)
+    try:
+        yield
+    finally:
+        _guards.pop()
+        torch.save = original
+
+
+_guards: list[Watcher] = []
+_EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "subprocess.Popen", "os.system", "socket.connect")
+
+
+@cache
+def _set_up_guard() -> None:
+    sys.addaudithook(_guard)  # for good: there is no way to take it back
+
+
+def _guard(event: str, args: tuple[Any, ...]) -> None:
+    if not _guards or threading.current_thread() is not threading.main_thread():
+        return
+    watcher = _guards[-1]
+    if event == "open":
+        path, mode, flags = args
+        writes = any(letter in (mode or "") for letter in "wax+") or flags & (os.O_WRONLY | os.O_RDWR)
+        if not writes or isinstance(path, int) or _may_write(path):
+            return
+        watcher.end(f"write {Path(os.fsdecode(path)).name}")
+    if event in _EVENTS and not (event.startswith("os.") and event != "os.system" and _may_write(args[0])):
+        watcher.end(event)
+
+
+def _may_write(path: Any) -> bool:
+    """What is no file of the user's: in a folder for temporary files, unless the script lies or runs there; folders
+    that are there already."""
+    place = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 — a link may lead to the user's files
+    if place.parts[1:2] in (("dev",), ("proc",)) or "__pycache__" in place.parts or place.is_dir():
+        return True
+    own = (Path.cwd(), Path(sys.argv[0]).resolve().parent)
+    return place.is_relative_to(tempfile.gettempdir()) and not any(place.is_relative_to(one) for one in own)
+
+
+@contextmanager
+def _alarm(watcher: Watcher, seconds: float) -> Iterator[None]:
+    """Ends what asks no network and makes no step, where the system can."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: watcher.end("time"))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
