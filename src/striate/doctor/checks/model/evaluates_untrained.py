@@ -228,10 +228,11 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.variant("with copies watched", Change(prepare=prepare, wrap=wrap))
     averages = [found for found, _ in kept if _updated_by_epoch(evidence, found)]
     by_epoch = {id(part) for average in averages for part in average.modules()}
+    named = {id(found) for found, _ in copies(trial.replica)}  # a pure function gives a new one in its stead
     still = [
         found
         for found, before in kept
-        if id(found) not in ran | by_epoch
+        if id(found) in named - ran - by_epoch
         and all(torch.equal(before[name], t) for name, t in named_tensors(found, before).items() if name in before)
     ]
     if trial.error is not None:

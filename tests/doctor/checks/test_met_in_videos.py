@@ -1,0 +1,28 @@
+"""Train states that pure functions renew, lists of tensors, and places of peaks: faults that were met in scripts, and
+their healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from asked import asked, digits, loop, perceptron
+from torch import Tensor, nn
+
+from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_an_average_that_a_pure_function_gives_anew_follows(dropped: bool) -> None:
+    model = perceptron()
+    state = {"ema": {name: value.detach().clone() for name, value in model.named_parameters()}}
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        value = loop(model, batch, optimizer, loss)
+        ema = {name: 0.9 * state["ema"][name] + 0.1 * p.detach() for name, p in model.named_parameters()}
+        if not dropped:
+            state["ema"] = ema
+        return value
+
+    said = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in said] == ["model.evaluates-untrained"] * dropped
