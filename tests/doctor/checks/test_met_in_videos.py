@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from asked import asked, digits, loop, perceptron
+from test_reward_checks import SCRIPT, values
+from test_reward_checks import found as found_by_rewards
 from torch import Tensor, nn
 
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
@@ -26,3 +28,26 @@ def test_an_average_that_a_pure_function_gives_anew_follows(dropped: bool) -> No
 
     said = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
     assert [one.code for one in said] == ["model.evaluates-untrained"] * dropped
+
+
+@pytest.mark.parametrize(
+    ("update", "wrong"),
+    [
+        ("    for q, p in pairs:\n        q.lerp_(p, 0.01)\n", False),
+        ("    torch._foreach_lerp_(slow, fast, 0.01)\n", False),
+        ("    for q, p in zip(slow, fast):\n        q.lerp_(p, 0.01)\n", False),
+        ("    for q, p in pairs:\n        p.lerp_(q, 0.01)\n", True),
+        ("    for q, p in once:\n        q.lerp_(p, 0.01)\n", True),
+    ],
+)
+def test_a_target_network_follows_by_lists_of_its_tensors(update: str, wrong: bool) -> None:
+    names = values()
+    slow, fast = ([p.data for p in names[name].parameters()] for name in ("target", "net"))
+    held = {
+        "slow": slow,
+        "fast": fast,
+        "pairs": list(zip(slow, fast, strict=True)),
+        "once": zip(slow, fast, strict=True),
+    }
+    head, _, _ = SCRIPT.rpartition("    if step % 500")
+    assert found_by_rewards(head + update, names | held) == ["reward.target-stale"] * wrong

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from striate.doctor.setup.reward_code import (
     recorded_bootstraps,
 )
 from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of, variable_of
+from striate.observe.tensors import tensors_in
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
 
@@ -86,7 +88,8 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
                 continue
             name = _last(function)
             called_so = {name} | _named_in_loops(source, name)
-            often = [_often(source, node, file) for each in called_so for node, file in _updates(source, each)]
+            tensors = _places(list(value.parameters()))
+            often = [_often(source, node, file) for each in called_so for node, file in _updates(source, each, tensors)]
             if any(often):
                 continue
             once = "is given weights once only" if often else "is never given other weights"
@@ -110,7 +113,7 @@ def _named_in_loops(source: ScriptSource, name: str) -> set[str]:
     return {part.id for target in held for part in ast.walk(target) if isinstance(part, ast.Name)}
 
 
-def _bound(target: ast.expr, given: list[ast.expr]) -> list[tuple[ast.expr, ast.expr]]:
+def _bound(target: ast.expr, given: Sequence[Any]) -> list[tuple[ast.expr, Any]]:
     """The variables of a tuple, each with what it is given, where these are as many."""
     names = target.elts if isinstance(target, ast.Tuple) else []
     return list(zip(names, given, strict=True)) if len(names) == len(given) else []
@@ -120,9 +123,14 @@ def _last(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else ast.unparse(node)
 
 
-def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
-    """What gives a network of this name other weights, or may: it is loaded, its parameters are gone through, or it is
-    handed to a function that is called for that."""
+def _places(tensors: object) -> set[int]:
+    """Where in memory the tensors of a list lie."""
+    return {tensor.data_ptr() for tensor in tensors_in(tensors)}
+
+
+def _updates(source: ScriptSource, name: str, tensors: set[int]) -> Iterator[tuple[ast.AST, str]]:
+    """What gives a network of this name, whose parameters lie at `tensors`, other weights, or may: it is loaded, its
+    parameters are gone through, by a list of them perhaps, or it is handed to a function that is called for that."""
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -132,10 +140,13 @@ def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
                 words = ("update", "sync", "polyak", "copy", "soft", "ema")
                 given = [part for part in node.args if _last(part) == name]
                 given = given if any(word in called(node).lower() for word in words) else []
-                if loads or (given and called(node) != "deepcopy" and not _only_asks(source, node, given[0])):
+                listed = called(node).startswith("_foreach_") and not tensors.isdisjoint(_listed(source, node.args[:1]))
+                if listed or loads or (given and called(node) != "deepcopy" and not _only_asks(source, node, given[0])):
                     yield node, file
-            elif isinstance(node, ast.For) and _goes_through(node.iter, name) and not _only_reads(node, name):
-                yield node, file
+            elif isinstance(node, ast.For):
+                goes = _goes_through(node.iter, name) or tensors & _listed(source, [node.iter, *_zipped(node)])
+                if goes and not _only_reads(node, _variables(source, node, name, tensors)):
+                    yield node, file
             elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
                 copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
                 yield from [(node, file)] * copies
@@ -166,18 +177,35 @@ def _goes_through(node: ast.expr, name: str) -> bool:
     return any((receiver := receiver_of(call)) is not None and _last(receiver) == name for call in calls)
 
 
-def _only_reads(loop: ast.For, name: str) -> bool:
+def _zipped(loop: ast.For) -> list[ast.expr]:
+    return loop.iter.args if isinstance(loop.iter, ast.Call) and called(loop.iter) == "zip" else []
+
+
+def _listed(source: ScriptSource, nodes: list[ast.expr]) -> set[int]:
+    """Where the tensors lie that lists hold, `pairs = [(slow, fast) for …]`; an iterator yields them once."""
+    return _places([source.value(node) for node in nodes])
+
+
+def _variables(source: ScriptSource, loop: ast.For, name: str, tensors: set[int]) -> set[str]:
+    """Those of a loop's variables that are the network's tensors, beside others."""
+    zipped, rows = _zipped(loop), source.value(loop.iter)
+    if not zipped and isinstance(rows, list | tuple) and rows and isinstance(rows[0], list | tuple):
+        return {ast.unparse(target) for target, part in _bound(loop.target, rows[0]) if tensors & _places(part)}
+    bound = _bound(loop.target, zipped)
+    return {ast.unparse(v) for v, part in bound if _goes_through(part, name) or tensors & _listed(source, [part])}
+
+
+def _only_reads(loop: ast.For, own: set[str]) -> bool:
     """Whether a loop over parameters gives its variables other values, `target = tau * param`, and the tensors none, or
-    writes into those of another network alone, `param.data.copy_(target.data)`."""
+    writes into those of another network alone, `param.data.copy_(target.data)`; `own`: the variables that are the
+    network's tensors."""
     given = [part.targets for part in loop.body if isinstance(part, ast.Assign)]
     if len(given) == len(loop.body) and all(isinstance(part, ast.Name) for targets in given for part in targets):
         return True
-    zipped = loop.iter.args if isinstance(loop.iter, ast.Call) and called(loop.iter) == "zip" else []
-    own = {ast.unparse(target) for target, part in _bound(loop.target, zipped) if _goes_through(part, name)}
     writes = [part.value for part in loop.body if isinstance(part, ast.Expr)]
     places = [receiver_of(part) for part in writes if isinstance(part, ast.Call) and called(part).endswith("_")]
     written = {variable_of(place) for place in places if place is not None}
-    others = {ast.unparse(target) for target, _ in _bound(loop.target, zipped)} - own
+    others = {ast.unparse(part) for part in getattr(loop.target, "elts", [])} - own
     return bool(own) and len(places) == len(loop.body) and bool(written) and written <= others
 
 
