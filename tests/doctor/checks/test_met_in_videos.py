@@ -11,6 +11,7 @@ from test_reward_checks import SCRIPT, values
 from test_reward_checks import found as found_by_rewards
 from torch import Tensor, nn
 
+from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 
 
@@ -51,3 +52,21 @@ def test_a_target_network_follows_by_lists_of_its_tensors(update: str, wrong: bo
     }
     head, _, _ = SCRIPT.rpartition("    if step % 500")
     assert found_by_rewards(head + update, names | held) == ["reward.target-stale"] * wrong
+
+
+class Pooled(nn.Module):
+    """The largest value of each feature over positions, or the position where it is."""
+
+    def __init__(self, kept: int) -> None:
+        super().__init__()
+        self.kept, self.encoder, self.head = kept, nn.Conv1d(8, 16, 1), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.encoder(x.squeeze(1)).max(2)[self.kept].float())
+        return scores
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_the_indices_of_a_maximum_have_no_gradient(kept: int) -> None:
+    said = asked(GRAPH_DETACHED, Pooled(kept), digits(most=64), step=loop, loss=nn.CrossEntropyLoss())
+    assert ["the indices that `max` gives" in one.measured for one in said] == [True] * kept

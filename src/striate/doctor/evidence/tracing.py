@@ -146,6 +146,7 @@ class _Tracer:
         self, name: str, given: list[torch.Tensor], outputs: list[torch.Tensor], needs: bool, options: dict[str, Any]
     ) -> Call:
         inputs, parameters = self._sources(given)
+        made_of = needs or any(i >= 0 and self.found.calls[i].gives_gradient for i in inputs)
         call = Call(
             len(self.found.calls),
             name,
@@ -159,7 +160,7 @@ class _Tracer:
             needs,
             any(tensor.requires_grad for tensor in outputs),
             any(i == INPUT or self.found.calls[i].from_batch for i in inputs),
-            _users_line() if needs and not any(tensor.requires_grad for tensor in outputs) else "",
+            _users_line() if made_of and not any(tensor.requires_grad for tensor in outputs) else "",
         )
         self.count[name] += 1
         self.found.calls.append(call)

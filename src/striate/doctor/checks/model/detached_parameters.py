@@ -380,6 +380,9 @@ def _some_cut(
     known = evidence.setup.compares
     loud = "error" if known and share >= SHARE else "warning"
     how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
+    indexed = _gives_indices(evidence.graph, cut)
+    if indexed is not None:
+        how += f", which takes the indices that `{indexed.name}` gives, not its values"
     return Finding(
         code=GRAPH_DETACHED_CODE,
         severity="note" if not fresh else "error" if loud == "error" else "warning",
@@ -390,7 +393,11 @@ def _some_cut(
         why="What lies before the cut stays as it was initialized."
         if fresh
         else "What lies before the cut looks trained: if it is to stay so, leave it out of the optimizer.",
-        remedy=f"Take `torch.no_grad()` away from {cut.place}." if off else f"{_removed(cuts)}.",
+        remedy=f"Take `torch.no_grad()` away from {cut.place}."
+        if off
+        else f"{_removed(cuts)}."
+        if indexed is None
+        else f"Take the values that `{indexed.name}` gives, `[0]` and not `[1]`{f' ({cut.line})' if cut.line else ''}.",
     )
 
 
@@ -414,11 +421,19 @@ def _cuts(graph: CallGraph, users: list[int] | None) -> list[Call]:
         if call.takes_gradient and not call.gives_gradient and call.from_batch and not _looks(graph, call)
     ]
     if users is not None:
-        cuts = [call for call in cuts if graph.before(call.index) & set(users)]
+        cuts += [call for call in graph.calls[:end] if _gives_indices(graph, call) is not None]
+        cuts = sorted((call for call in cuts if graph.before(call.index) & set(users)), key=lambda call: call.index)
     elif graph.root is not None:
         behind = graph.before(graph.root)
         cuts = [call for call in cuts if call.index in behind] or cuts
     return cuts
+
+
+def _gives_indices(graph: CallGraph, call: Call) -> Call | None:
+    """The call whose results have a gradient in part, as those of `max`, of which another one takes the rest."""
+    if call.takes_gradient or call.gives_gradient or not call.from_batch or _looks(graph, call):
+        return None
+    return next((graph.calls[i] for i in call.inputs if i >= 0 and graph.calls[i].gives_gradient), None)
 
 
 def _looks(graph: CallGraph, call: Call) -> bool:
