@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.batch import leaves, stacked
 
 _CLEAR = 0.5
 """Of the highest value of all maps: a map that peaks lower shows no point."""
@@ -49,7 +49,9 @@ def keypoints_of(batches: Sequence[Any]) -> Keypoints | None:
 
 
 def _of_batch(batch: Any) -> Keypoints | None:
-    kinds = (tensor for _, tensor in leaves(batch) if tensor.is_floating_point() or tensor.dtype == torch.uint8)
+    kinds = (
+        tensor for _, tensor in leaves(stacked(batch)) if tensor.is_floating_point() or tensor.dtype == torch.uint8
+    )
     tensors = [tensor.detach().cpu().float() for tensor in kinds]
     points = [t for t in tensors if t.ndim == 3 and t.shape[2] in (2, 3) and t.shape[1] > 1]
     if len(points) != 1:

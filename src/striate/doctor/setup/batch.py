@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 _INPUTS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "data", "features", "signal", "signals")
 _TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "mask", "masks")
@@ -114,6 +116,14 @@ def size_of(batch: Any) -> int:
     """How many samples a batch has: the length of its first tensor."""
     tensor = main_tensor(parts(batch)[0])
     return len(tensor) if tensor is not None and tensor.ndim else 0
+
+
+def stacked(batch: Any) -> Any:
+    """With one record of tensors for each list of records, as `collate_fn=list` leaves them."""
+    if isinstance(batch, list) and batch and all(isinstance(record, Mapping) for record in batch):
+        with suppress(RuntimeError, TypeError, KeyError):  # of several sizes
+            return default_collate(batch)
+    return tuple(map(stacked, batch)) if isinstance(batch, tuple) else batch
 
 
 Path = tuple[Any, ...]

@@ -7,10 +7,13 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from torch.nn import functional
 
+from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.keypoints import Keypoints, keypoints_of
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 from striate.wording import several
@@ -49,17 +52,31 @@ def unscaled_maps(evidence: Evidence) -> Finding | None:
 
 
 def points_are_across_first(evidence: Evidence) -> bool:
-    """Whether points of the data are (x, y), by where their maps peak, also those that the step draws for its loss."""
+    """Whether points of the data are (x, y), by where their maps peak, also those that the step draws for its loss, or
+    by the numbers of cells that this asks for."""
     with suppress(NoEvidence):
         found = keypoints_of(evidence.train.raw)
         if found is not None and found.maps is None:
-            found = keypoints_of([(evidence.train.raw[0], call.target) for call in evidence.calls.losses])
+            found = keypoints_of([(evidence.train.raw[0], _maps_asked(call, found)) for call in evidence.calls.losses])
         if found is not None and found.maps is not None:
             peaks, points = found.peaks()
             near, far = (float((at * found.scale - points).abs().amax(1).median()) for at in (peaks, peaks.flip(1)))
             room = 1.5 * float(found.scale.max())
             return near < room < far - near
     return False
+
+
+def _maps_asked(call: LossCall, found: Keypoints) -> torch.Tensor:
+    """The targets of a loss, as maps where they are a number for each point: that of a cell of its map."""
+    target, points = call.target.flatten(), found.points.shape[1]
+    if call.name not in CLASS_LOSSES or target.is_floating_point() or call.input.ndim < 2 or len(target) % points:
+        return call.target
+    cells, (height, width) = call.input.shape[1], found.pictures.shape[-2:]
+    columns = round((cells * width / height) ** 0.5)
+    if cells % columns:
+        return call.target
+    maps = functional.one_hot(target.clamp(0, cells - 1), cells)
+    return maps.view(-1, points, cells // columns, columns).float()
 
 
 def exchanged_sides(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Finding | None:

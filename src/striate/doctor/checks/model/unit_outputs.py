@@ -14,6 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.step_trace import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
+from striate.doctor.setup.batch import size_of
 from striate.records import Finding, Remedy
 from striate.wording import listed_names, python_name, several
 
@@ -193,9 +194,9 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     seen = [evidence.after.outputs]
     if isinstance(trial.later.outputs, torch.Tensor):
         seen.append(trial.later.outputs)
-    deviations = [_deviation(outputs) for outputs in seen]
-    if not trial.rows or any(len(outputs) < FEWEST for outputs in seen) or _inputs_are_one(evidence):
+    if not trial.rows or any(size_of(outputs) < FEWEST for outputs in seen) or _inputs_are_one(evidence):
         return
+    deviations = [_deviation(outputs) for outputs in seen]
     begins = _deviation(evidence.start.outputs)
     left = deviations[0]
     one_point = _embeds(evidence) and left is not None and bool(begins) and left < ONE_POINT * (begins or 0.0)
