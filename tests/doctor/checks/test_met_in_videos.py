@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from asked import asked, digits, loop, perceptron
@@ -12,11 +13,12 @@ from test_reward_checks import SCRIPT, values
 from test_reward_checks import found as found_by_rewards
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.keypoints import points_are_across_first
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
@@ -109,3 +111,31 @@ def test_points_are_x_and_y_by_the_cells_that_the_loss_asks_for(exchanged: bool)
     model = Pointed()
     setup = make_setup(model, DataLoader(cast("Any", records), 16, collate_fn=list), step=step, task="regress")
     assert points_are_across_first(Evidence(setup, Clock(10.0))) is not exchanged
+
+
+class Mirrored(Dataset[Any]):
+    """Records whose image is mirrored at random, and whose points with it: `copied` before, or in place."""
+
+    def __init__(self, copied: bool) -> None:
+        self.copied = copied
+        self.records = [{"image": np.random.rand(8, 8), "points": np.array([[1.0, 2.0], [5.0, 3.0]])} for _ in range(8)]
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, number: int) -> Any:
+        image, points = self.records[number].values()
+        points = points.copy() if self.copied else points
+        if torch.rand(()) < 0.5:
+            image = image[:, ::-1].copy()
+            points[:, 0] = 7 - points[:, 0]
+        return {"image": torch.tensor(image), "points": torch.tensor(points)}
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_points_that_a_data_set_mirrors_in_place_stay_so(copied: bool) -> None:
+    torch.manual_seed(0)
+    data = Mirrored(copied)
+    changed = targets_changed_by_asking(DataLoader(data, 4))
+    assert (changed is None) == copied
+    assert [record["points"][0, 0] for record in data.records] == [1.0] * 8 or copied

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from striate.doctor.evidence.held_samples import columns_of
 from striate.doctor.evidence.reading import MOST_BYTES, positions_drawn
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 
-_ASKED, _FEWEST_NUMBERS = 8, 16
+_ASKED, _TIMES, _FEWEST_NUMBERS = 8, 4, 16
 _ARRAYS = (torch.Tensor, np.ndarray)
 Array = torch.Tensor | np.ndarray[Any, Any]
 
@@ -49,6 +49,44 @@ def changed_by_asking(loader: Any) -> Changed | None:
             np.asarray(part)[...] = np.asarray(was)
         return Changed(min(count, len(numbers)), len(numbers), all(map(_asks_for_input, samples)))
     return None
+
+
+def targets_changed_by_asking(loader: Any) -> tuple[int, int] | None:
+    """Of how many samples the data set changes the numbers that it holds beside a larger image, which stays, and gives
+    these changed ones, and of how many that were asked for. What was changed is put back."""
+    data: Any = loader.dataset if isinstance(loader, DataLoader) else []
+    changed = 0
+    with suppress(Exception):  # a data set of the user's
+        columns, asked = columns_of(data), min(_ASKED, len(data))
+        for number in range(asked):
+            at_first = [(part, _copy(part)) for column in columns for part in _arrays(column[number])]
+            data[number]  # once before, for those that keep what they have read
+            held = [part for column in columns for part in _arrays(column[number])]
+            if sum(part.nbytes for part in held) > MOST_BYTES:
+                return None
+            before = [_copy(part) for part in held]
+            for _ in range(_TIMES):
+                given = [part for _, part in leaves(default_convert(data[number]))]
+                other = [(part, was) for part, was in zip(held, before, strict=True) if not _equal(part, was)]
+                if other:
+                    changed += all(_is_given(part, given) for part, _ in other)
+                    for part, was in at_first:
+                        np.asarray(part)[...] = np.asarray(was)
+                    break
+    return (changed, asked) if changed else None
+
+
+def _arrays(entry: Any) -> Iterator[Array]:
+    """The arrays of a sample that a data set holds: of a record all."""
+    parts_held = entry.values() if isinstance(entry, Mapping) else entry if isinstance(entry, list | tuple) else [entry]
+    yield from (part for part in parts_held if isinstance(part, _ARRAYS))
+
+
+def _is_given(held: Array, given: list[torch.Tensor]) -> bool:
+    """Whether a sample has these numbers, in whatever order, beside a larger image."""
+    own = np.sort(np.asarray(held), None)
+    same = any(part.numel() == own.size and _equal(np.sort(np.asarray(part), None), own) for part in given)
+    return same and any(part.ndim > 1 and part.numel() > own.size for part in given)
 
 
 def _held(data: Any) -> Iterator[Array]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from striate.doctor.setup.batch import copied, leaves, main_tensor, parts
+from striate.doctor.setup.batch import copied, leaves, main_tensor, parts, stacked
 from striate.doctor.setup.reached_objects import reached_objects, written_by_user
 from striate.observe.tensors import tensors_in
 
@@ -159,7 +159,7 @@ def _gives_the_like(loader: DataLoader[Any], batch: Any) -> bool:
     except Exception:  # a data set of the user's
         return False
     kinds = [[(path, t.dtype, t.ndim, t.device) for path, t in leaves(part)] for part in (known, batch)]
-    one, other = (main_tensor(parts(part)[0]) for part in (known, batch))
+    one, other = (main_tensor(parts(stacked(part))[0]) for part in (known, batch))
     if kinds[0] != kinds[1] or one is None or other is None or one.numel() < 2 or other.numel() < 2:
         return kinds[0] == kinds[1]
     (mean, deviation), (its_mean, its_deviation) = (

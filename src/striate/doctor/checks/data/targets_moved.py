@@ -30,6 +30,7 @@ from striate.doctor.checks.data.parts_apart import parts_apart
 from striate.doctor.checks.data.shifted_places import MOVED, TOLD, left_when_shifted
 from striate.doctor.checks.data.turned_apart import turned_apart
 from striate.doctor.evidence.calls import LossCall, watch_calls
+from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
@@ -62,6 +63,10 @@ _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def _left_behind(evidence: Evidence) -> Iterator[Finding]:
+    spoiled = targets_changed_by_asking(evidence.setup.train)
+    if spoiled is not None and spoiled[0] >= _FEWEST_LEFT:
+        yield _of_the_held(*spoiled)
+        return
     if (cut := parts_apart(evidence)) is not None:
         yield _of_parts(cut)
         return
@@ -127,6 +132,18 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         why=_BETWEEN,
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
+    )
+
+
+def _of_the_held(changed: int, asked: int) -> Finding:
+    return LEFT_BEHIND.finding(
+        severity="error",
+        where="the training data set",
+        measured=f"what the data set holds of the target is another after it was asked for a sample, and the image is "
+        f"as before: so of {changed} of {several(asked, 'sample')}",
+        why="A target that is moved in place stays moved: later draws show the image as it is, or move the target "
+        "once more.",
+        remedy="move a copy: `points = self.points[index].copy()`, or `copy.deepcopy(record)` of a record with arrays",
     )
 
 
@@ -485,7 +502,8 @@ LEFT_BEHIND = Check(
     f"or inputs that are shifted while targets along their axis stay, in three pairs and a third of all such, where a "
     f"ridge regression says of shifted validation what correlates by {TOLD:g} with targets that move along, and by "
     f"{MOVED:g} less with those that stay; "
-    "or maps, or such numbers, that stay in eight samples or more which the step mirrors, and in nine of ten",
+    "or maps, or such numbers, that stay in eight samples or more which the step mirrors, and in nine of ten; "
+    "or targets that the data set holds and changes when it is asked for samples, while their images stay",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )
