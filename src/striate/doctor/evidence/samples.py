@@ -217,7 +217,8 @@ def _listed(arguments: Sequence[Any]) -> list[Any]:
     if not arguments:
         return []
     args, kwargs = arguments
-    return [*args, *kwargs.values()]
+    whole = (*args, *kwargs.values())
+    return [own for part in whole for own in (part if hasattr(part, "_fields") else [part])]  # of named tuples each
 
 
 def _place(batch: Any, wanted: torch.Tensor | None, *, same: bool = False, last: bool = False) -> Path | None:

@@ -16,15 +16,20 @@ _TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "ma
 _BESIDE = {"mask", "ids", "id", "idx", "index", "length", "lengths", "type", "position", "weight", "weights"}
 """Words of names of what comes beside inputs, and is asked for by nothing."""
 _TRUE = {"gt", "truth", "target", "targets", "label", "labels"}
-"""Words in longer names of targets, as in `gt_semantic_seg`."""
+"""Words in longer names of targets, as in `gt_semantic_seg`; names in a named tuple."""
 
 
 def parts(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of (x, y, lengths), of a
-    dictionary by the usual names; of a tensor alone, the tensor twice: what is to be reconstructed."""
+    dictionary by the usual names, as of a named tuple whose targets have one; of a tensor alone, the tensor twice:
+    what is to be reconstructed."""
     if isinstance(batch, Mapping):
         return _of_mapping(batch)
     if isinstance(batch, list | tuple):
+        for number, name in enumerate(getattr(batch, "_fields", ())):
+            if name.lower() in {"y", *_TRUE} and isinstance(batch[number], torch.Tensor):
+                batch = (*batch[:number], *batch[number + 1 :], batch[number])
+                break
         if len(batch) == 1:
             return batch[0], batch[0]
         if len(batch) == 3 and _are_lengths(batch[2], batch[1]) and _are_lengths(batch[2], batch[0]):

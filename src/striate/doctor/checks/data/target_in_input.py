@@ -308,6 +308,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     """One number of the input that is the target, or the target scaled."""
     pairs = [(main_tensor(parts(batch)[0]), main_tensor(parts(batch)[1])) for batch in evidence.train.raw]
     known = [(x, y) for x, y in pairs if x is not None and y is not None and x is not y and x.ndim > 1 and y.ndim]
+    known = [(x, y) for x, y in known if len(x) == len(y)]  # not of nodes of many graphs, and of each graph
     if not known or not known[0][0].is_floating_point() or len({x.shape[1:] for x, _ in known}) != 1:
         raise NoEvidence("inputs and targets are no numbers beside each other")
     values = torch.cat([x.detach().cpu().flatten(1) for x, _ in known]).double()

@@ -1,0 +1,88 @@
+"""Tables beside other inputs, graphs in named tuples, shares of batches: faults that were met, and healthy twins."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from asked import asked
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.data.class_balance import MISSING_CLASS
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.script_source import ScriptSource
+
+
+class Graphs(NamedTuple):
+    x: Tensor
+    batch: Tensor
+    y: Tensor
+    num_graphs: int
+
+
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, data: Graphs) -> Tensor:
+        return self.layer(torch.zeros(data.num_graphs, 4).index_add(0, data.batch, data.x))
+
+
+def graphs(kinds: list[int], count: int) -> list[Graphs]:
+    torch.manual_seed(0)
+    found = []
+    for _ in range(count):
+        y = torch.tensor(kinds * 4)
+        owner = torch.arange(len(y)).repeat_interleave(5)
+        found.append(Graphs(torch.randn(len(owner), 4) + functional.one_hot(y[owner], 4), owner, y, len(y)))
+    return found
+
+
+def of_graphs(check: Any, kinds: list[int], **options: Any) -> list[str]:
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = functional.cross_entropy(model(batch), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    model = options.pop("model", None) or Pooled()
+    return [one.code for one in asked(check, model, graphs(kinds, 6), step=step, **options)]
+
+
+@pytest.mark.parametrize("kinds", [[0, 1], [0, 1, 2]])
+def test_classes_of_graphs_in_a_named_tuple(kinds: list[int]) -> None:
+    val = graphs([0, 1, 2], 2)
+    assert of_graphs(MISSING_CLASS, kinds, val=val) == ["data.missing-class"] * (len(kinds) < 3)
+    with pytest.raises(NoEvidence, match="no numbers beside each other"):
+        of_graphs(TARGET_IN_INPUT, kinds)
+
+
+@pytest.mark.parametrize("below", ["num_graphs", "x.size(0)"])
+def test_right_graphs_are_divided_by_nodes(below: str) -> None:
+    text = f"""
+def test(model, loader):
+    right, total = 0, 0
+    for data in loader:
+        right += int((model(data).argmax(1) == data.y).sum())
+        total += data.{below}
+    return right / total
+for data in train:
+    pass
+print(test(model, val))
+"""
+    tree, model = ast.parse(text), Pooled()
+    val: Any = DataLoader(graphs([0, 1, 2], 2), None)  # type: ignore[arg-type]
+    names: dict[str, Any] = {"model": model, "val": val}
+    exec(compile(ast.Module(tree.body[:1], []), "a.py", "exec"), names)
+    source = ScriptSource({"a.py": tree}, names, ("a.py", 8, 9), 1)
+    said = of_graphs(WRONG_COUNT, [0, 1, 2], model=model, val=val, source=source)
+    assert said == ["eval.wrong-count"] * (below != "num_graphs")
