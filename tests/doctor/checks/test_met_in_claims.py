@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from asked import asked
+from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.class_balance import MISSING_CLASS
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -86,3 +88,10 @@ print(test(model, val))
     source = ScriptSource({"a.py": tree}, names, ("a.py", 8, 9), 1)
     said = of_graphs(WRONG_COUNT, [0, 1, 2], model=model, val=val, source=source)
     assert said == ["eval.wrong-count"] * (below != "num_graphs")
+
+
+@pytest.mark.parametrize(("size", "wrong"), [("len(y)", True), ("y.size(0)", True), ("1", False)])
+def test_a_mean_of_the_shares_of_batches(size: str, wrong: bool) -> None:
+    text = SCRIPT.replace("correct += (predicted == y)", f"shares.append((predicted == y).sum().item() / {size}) #")
+    text = text.replace("accuracy = correct / total\n", "accuracy = np.mean(shares)\n")
+    assert list(found(text, values(), [BATCH_MEANS])) == ["eval.batch-means"] * wrong

@@ -17,6 +17,7 @@ from striate.doctor.checks.eval.evaluation_loops import (
     averages,
     batch_size_of,
     evaluation_loops,
+    names_in,
     size_of,
 )
 from striate.doctor.evidence.evidence import Evidence
@@ -50,7 +51,8 @@ def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str
     """Where what a loop adds up of means is divided by the number of batches."""
     for name, (kind, value) in added_in(loop).items():
         made = source.last_value(value, value.id) if isinstance(value, ast.Name) else None
-        ends = after_loop(source, loop, name) if _is_mean(value if made is None else made) else ()
+        means = _is_mean(value if made is None else made) or _is_share(source, loop, value if made is None else made)
+        ends = after_loop(source, loop, name) if means else ()
         yield from ((node, "a mean of the means") for node in ends if averages(node, name, kind))
 
 
@@ -183,6 +185,20 @@ def _is_mean(value: ast.expr) -> bool:
     if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
         return False
     return any(called(node) in ("mean", "accuracy", "accuracy_score") and not _of_each(node) for node in inside)
+
+
+def _is_share(source: ScriptSource, loop: ast.For, value: ast.expr) -> bool:
+    """Whether it is a sum over a batch divided by its size: `correct.sum() / len(targets)`."""
+    while isinstance(value, ast.Call) and called(value) in ("item", "float"):
+        value = receiver_of(value) or value.args[0]
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div) or source.loops_of(value)[:1] != [loop]:
+        return False  # in a loop within it may be that of a sample
+    sizes = [part for part in ast.walk(value.right) if called(part) in ("len", "size", "numel")]
+    sizes += [part for part in ast.walk(value.right) if isinstance(part, ast.Attribute) and part.attr == "shape"]
+    at_hand = {part.id for part in ast.walk(loop) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    above = source.last_value(value, value.left.id) if isinstance(value.left, ast.Name) else value.left
+    sums = [part for part in ast.walk(above or value.left) if called(part) == "sum" and not _of_each(part)]
+    return bool(sums and sizes) and bool(names_in(value.right) & at_hand)
 
 
 def _of_each(node: ast.AST) -> bool:
