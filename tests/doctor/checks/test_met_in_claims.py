@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.class_balance import MISSING_CLASS
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
@@ -95,3 +96,10 @@ def test_a_mean_of_the_shares_of_batches(size: str, wrong: bool) -> None:
     text = SCRIPT.replace("correct += (predicted == y)", f"shares.append((predicted == y).sum().item() / {size}) #")
     text = text.replace("accuracy = correct / total\n", "accuracy = np.mean(shares)\n")
     assert list(found(text, values(), [BATCH_MEANS])) == ["eval.batch-means"] * wrong
+
+
+@pytest.mark.parametrize(("begin", "parts", "wrong"), [(60, True, False), (30, True, True), (60, False, True)])
+def test_positions_within_what_is_left(begin: int, parts: bool, wrong: bool) -> None:
+    text = SCRIPT + f"evaluate(x{'[rest]' * parts}, y{'[rest]' * parts}, idx_val)\n"
+    names = {"idx_train": torch.arange(60), "rest": torch.arange(begin, 100), "idx_val": torch.arange(40)}
+    assert list(found(text, values() | names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * wrong

@@ -162,13 +162,27 @@ def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
         for other, also in counterparts(name, names):
             others = positions(also)
             shared = chosen & others
-            if len(others) >= FEWEST and len(shared) > 0.01 * len(others):
+            shares = len(others) >= FEWEST and len(shared) > 0.01 * len(others)
+            if shares and not _within_rest(evidence.source, other, chosen):
                 yield _shared(
                     name,
                     other,
                     f"{several(len(shared), 'position')} of {len(others)} in `{other}` are in `{name}` as well",
                 )
                 return
+
+
+def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
+    """Whether positions count within what is left without the `chosen` ones, wherever they are used:
+    `evaluate(x[rest], y[rest], name)`, or `x[rest][name]`."""
+    uses = [node for node in source.nodes(ast.Name) if node.id == name and isinstance(node.ctx, ast.Load)]
+    owners = [owner for use in uses if called(owner := source.parent(use) or use) != "len"]
+    for owner in owners:
+        beside = owner.args if isinstance(owner, ast.Call) else [getattr(owner, "value", None)]
+        parts = [positions(source.value(part.slice)) for part in beside if isinstance(part, ast.Subscript)]
+        if not parts or not all(part and not part & chosen for part in parts):
+            return False
+    return bool(owners)
 
 
 def _images_shared(evidence: Evidence) -> Iterator[Finding]:
@@ -307,7 +321,7 @@ SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
     question="Do positions of training and of validation have none in common?",
     threshold="1 % of the positions in a list, or of the images in an array, that is named for validation or test are "
-    "in the one of training; or an "
+    "in the one of training, but for positions within what is left without those; or an "
     "evaluation is given the training loader, and no code uses the one of validation; or validation data are made "
     "beside those of training and no code reads them; or a data module's `setup`, "
     "called for fitting and for testing, draws the split anew",
