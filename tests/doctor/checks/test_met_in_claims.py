@@ -11,15 +11,55 @@ from asked import asked
 from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.class_balance import MISSING_CLASS
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
+
+
+class Claims(nn.Module):
+    def __init__(self, squeezed: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kinds, self.head, self.squeezed = nn.Embedding(4, 2), nn.Linear(5, 1), squeezed
+
+    def forward(self, kinds: Tensor, numbers: Tensor, exposure: Tensor) -> Tensor:
+        found = self.head(torch.cat([self.kinds(kinds), numbers], 1))
+        return (found.squeeze(1) if self.squeezed else found) + exposure
+
+
+def policies(rows: slice, moved: float = 0.0) -> DataLoader[Any]:
+    torch.manual_seed(0)
+    numbers, kinds, exposure = torch.randn(240, 3), torch.randint(0, 4, (240,)), -torch.rand(240)
+    claims = torch.poisson((numbers[:, 0] / 2 + 2 + exposure).exp())
+    numbers[:, 2] = 0.2 * numbers[:, 2] + moved
+    return DataLoader(TensorDataset(*(part[rows] for part in (kinds, numbers, exposure, claims))), 24)
+
+
+def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+    *given, claims = batch
+    loss = functional.poisson_nll_loss(model(*given), claims)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def of_claims(check: Any, model: nn.Module, val: Any = None) -> list[str]:
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    train = policies(slice(192), -3.0)
+    return [one.code for one in asked(check, model, train, val=val, step=step, optimizer=optimizer)]
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_a_column_plus_an_offset_of_each_sample(squeezed: bool) -> None:
+    assert of_claims(BROADCAST, Claims(squeezed)) == ["loss.broadcast"] * (not squeezed)
 
 
 class Graphs(NamedTuple):

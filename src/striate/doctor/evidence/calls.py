@@ -47,6 +47,7 @@ _FETCHES: dict[Any, str] = {
 _LOG_SOFTMAX = (torch.log_softmax, functional.log_softmax, torch.Tensor.log_softmax)
 _PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 _DIFFERENCES = (torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__)
+_SUMS = (torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
 _CONVOLUTIONS = (torch.conv2d, functional.conv2d)
 _MOST_NUMBERS = 4_000_000
 _MAPS, _MOST_MAPS = 4, 8
@@ -99,9 +100,9 @@ class StepCalls:
     probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
     positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
     sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other;
-    `subtracted`: the latter, of maps. `masks`: zeros and ones by which maps that are to be trained were multiplied, or
-    picked from. `convolved`: what the first convolution was given. `exp_of_exp`: whether `poisson_nll_loss` takes for
-    logarithms what `exp` gave."""
+    `subtracted`: the latter, of maps; `sums`: the same shapes of one added to the other. `masks`: zeros and ones by
+    which maps that are to be trained were multiplied, or picked from. `convolved`: what the first convolution was
+    given. `exp_of_exp`: whether `poisson_nll_loss` takes for logarithms what `exp` gave."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -117,6 +118,7 @@ class StepCalls:
     entries: list[torch.Tensor] = field(default_factory=list)
     differences: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     subtracted: list[torch.Tensor] = field(default_factory=list)
+    sums: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     masks: list[torch.Tensor] = field(default_factory=list)
     convolved: torch.Tensor | None = None
     exp_of_exp: bool = False
@@ -197,11 +199,14 @@ class _Watcher:
         if isinstance(value, torch.Tensor):
             calls.shapes.add(tuple(value.shape))
             self._note_shares(func, args, value)
-        if func in _DIFFERENCES and isinstance(args[0], torch.Tensor) and isinstance(args[1], torch.Tensor):
+        both = sum(isinstance(side, torch.Tensor) for side in args[:2]) == 2
+        if both and func in (*_DIFFERENCES, *_SUMS):
             one, other = sorted(args[:2], key=lambda side: not side.requires_grad)
             if one.requires_grad and not other.requires_grad:
-                calls.differences.add((tuple(one.shape), tuple(other.shape)))
-                _keep_map(calls.subtracted, other)
+                shapes = calls.sums if func in _SUMS else calls.differences
+                shapes.add((tuple(one.shape), tuple(other.shape)))
+                if func in _DIFFERENCES:
+                    _keep_map(calls.subtracted, other)
         if func in (*_PRODUCTS, torch.Tensor.__getitem__) and len(args) > 1:
             self._note_mask(*args[:2])
         if func in _CONVOLUTIONS and calls.convolved is None and args:

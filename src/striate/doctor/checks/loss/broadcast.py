@@ -22,9 +22,11 @@ from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import several, show_shape
 
+_OF_CLASSES = ("cross_entropy", "nll_loss")
+
 
 def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
-    yield from list(_of_whole_loss(evidence)) or _of_a_column(evidence)
+    yield from list(_of_whole_loss(evidence)) or list(_of_a_column(evidence)) or _within_network(evidence)
 
 
 def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
@@ -35,6 +37,20 @@ def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
         if count > 1 and sorted((outputs, targets)) == [(count,), (count, 1)]:
             yield _finding(outputs, targets, (count, count), " by their difference", _remedy(outputs, targets))
             return
+
+
+def _within_network(evidence: Evidence) -> Iterator[Finding]:
+    """A column of the network's to which it adds one number for each sample, so that its outputs are of all with all,
+    where each sample has one target."""
+    outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if outputs is None or wanted is None or any(call.name in _OF_CLASSES for call in evidence.calls.losses):
+        return
+    count, targets = len(wanted) if wanted.ndim else 0, tuple(wanted.shape)
+    added = ((count, 1), (count,)) in evidence.calls.sums
+    if count > 1 and wanted.numel() == count and outputs.shape == (count, count) and added:
+        tried = f": the network adds {show_shape((count, 1))} to {show_shape((count,))}"
+        remedy = "bring both into one shape in the network: `column.squeeze(1) + row`"
+        yield _finding((count, count), targets, (count, count), tried, remedy)
 
 
 def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
@@ -73,7 +89,7 @@ def _among_several(evidence: Evidence) -> Iterator[Finding]:
     """One of several losses of a step, of which torch itself says that the shapes differ."""
     for call in evidence.calls.losses if evidence.calls.sizes_differ else ():
         outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
-        if call.name in ("cross_entropy", "nll_loss") or outputs == targets:
+        if call.name in _OF_CLASSES or outputs == targets:
             continue
         if (found := _all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
             yield found
@@ -94,7 +110,7 @@ def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ..
     first = evidence.trial.first
     outputs, targets = first.loss_outputs, first.loss_targets
     if outputs is None or targets is None:
-        elementwise = [call for call in evidence.calls.losses if call.name not in ("cross_entropy", "nll_loss")]
+        elementwise = [call for call in evidence.calls.losses if call.name not in _OF_CLASSES]
         if elementwise:
             outputs, targets = elementwise[0].input, elementwise[0].target
         else:
@@ -168,7 +184,8 @@ BROADCAST = Check(
     codes=("loss.broadcast",),
     question="Are outputs and targets of different shapes compared all with all?",
     threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
-    "outputs have the shape of the targets: exact, nothing is estimated",
+    "outputs have the shape of the targets; or outputs of all samples with all, of a column that the network adds to a "
+    "number for each sample: exact, nothing is estimated",
     run=_find_broadcast,
     explains="loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )
