@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.class_balance import MISSING_CLASS
+from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
@@ -60,6 +61,11 @@ def of_claims(check: Any, model: nn.Module, val: Any = None) -> list[str]:
 @pytest.mark.parametrize("squeezed", [False, True])
 def test_a_column_plus_an_offset_of_each_sample(squeezed: bool) -> None:
     assert of_claims(BROADCAST, Claims(squeezed)) == ["loss.broadcast"] * (not squeezed)
+
+
+@pytest.mark.parametrize("moved", [6.0, -3.0])
+def test_a_column_of_a_table_beside_categories_is_prepared_otherwise(moved: float) -> None:
+    assert of_claims(SHIFT, Claims(), policies(slice(192, 240), moved)) == ["data.shift"] * (moved > 0)
 
 
 class Graphs(NamedTuple):

@@ -25,9 +25,9 @@ from striate.doctor.evidence.held_samples import labeled_samples
 from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import classes_of, quality
 from striate.doctor.evidence.reading import Batches
-from striate.doctor.evidence.samples import class_numbers
+from striate.doctor.evidence.samples import class_numbers, gathered
 from striate.doctor.evidence.trial import Change, evaluated_loss
-from striate.doctor.setup.batch import altered, main_tensor, parts
+from striate.doctor.setup.batch import Path, altered, main_tensor, parts
 from striate.doctor.setup.script_source import called
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
@@ -59,7 +59,8 @@ THRESHOLD = (
     f"{LOSS:g} times that of training ({LOSS_MENDED:g} where deviations are {SCALED:g} times apart) to {LOSS_MENDED:g} "
     f"times, and half as near; or means are {DEVIATIONS:g} deviations of training apart, or deviations {WIDER:g} times "
     "as large, and the loss of validation is "
-    f"{FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring "
+    f"{FAR_WORSE:g} times that of training; or a column of a table is {DEVIATIONS:g} of its deviations apart, and the "
+    f"loss of validation above the first one until that is undone; or {TOKENS:.0%} of the pairs of neighboring "
     f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
     "predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
     f"another one; or an evaluation gives the network inputs as they are read, and with the scale that the step gives "
@@ -139,7 +140,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             evidence.pictures["data.shift"] = drawn
         yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
         return
-    yield from _by_loss(evidence, known, x, tokens)
+    yield from list(_by_loss(evidence, known, x, tokens)) or _of_tables(evidence)
 
 
 def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
@@ -265,7 +266,7 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
         enough = LOSS_MENDED * own if val != val else min(LOSS_MENDED * own, own + (val - own) / 2)
-        if fixed <= enough and not _helps_training(evidence, way, ask, own, len(batches)):
+        if fixed <= enough and not _helps_training(evidence, evidence.samples.x_path, way, ask, own, len(batches)):
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
@@ -282,11 +283,44 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         yield _told(f"{_compared(known, x)}: the deviation is {wider:.2g} times as large{words}", "error", known, x)
 
 
+def _of_tables(evidence: Evidence) -> Iterable[Finding]:
+    """Of each table that the network is given, also beside others, a column far from where it was in training, where
+    the loss of validation, which may be below zero, is above the first one, and comes near that of training once that
+    is put right."""
+    train, batches, start = evidence.samples, _some(evidence.val), evidence.trial.losses[0]
+    shown = evidence.train.raw[: len(batches)]
+    for path in dict.fromkeys((train.x_path, *train.joined_paths)):
+        known, x = (gathered(part.raw, path) for part in (evidence.train, evidence.val))
+        if path is None or known is None or x is None or known.ndim != 2 or known.shape[1:] != x.shape[1:]:
+            continue
+        mean, spread, other = known.double().mean(0), known.double().std(0), x.double().mean(0)
+        gaps = torch.where(spread > 0, (mean - other).abs() / spread, 0.0)
+        column = int(gaps.argmax())
+        if not known.is_floating_point() or float(gaps[column]) < DEVIATIONS or _prepared_when_asked(evidence):
+            continue
+        ask = _by_step(evidence)
+        own, val = ask(shown), ask(batches)
+        for way in corrections(known, x) if own < start < val else ():
+            fixed = ask([altered(batch, path, way.undo) for batch in batches])
+            if fixed <= own + (val - own) / 2 and not _helps_training(evidence, path, way, ask, own, len(batches)):
+                measured = (
+                    f"the mean of column {column} is {float(mean[column]):.3g} in training, with a deviation of "
+                    f"{float(spread[column]):.3g}, and {float(other[column]):.3g} in validation; the loss is {own:.3g} "
+                    f"for training and {val:.3g} for validation, {fixed:.3g} once that is undone: {way.what}"
+                )
+                yield _told(measured, "error", known, x)
+                return
+
+
 def _helps_training(
-    evidence: Evidence, way: Correction, ask: Callable[[Sequence[Any]], float], own: float, count: int
+    evidence: Evidence,
+    place: Path | None,
+    way: Correction,
+    ask: Callable[[Sequence[Any]], float],
+    own: float,
+    count: int,
 ) -> bool:
     """Whether training inputs, changed so, have a smaller loss as well: then it undoes nothing."""
-    place = evidence.samples.x_path
     return place is not None and ask([altered(batch, place, way.undo) for batch in evidence.train.raw[:count]]) < own
 
 
