@@ -34,7 +34,6 @@ HEALTHY = (
     "nanogpt",
     "gan",
     "detection",
-    "karate_graph",
     "dev3_word_lm",
     "dev3_two_tower",
     "dev3_yolo_head",
