@@ -80,6 +80,15 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("seen += len(yb)", "seen += 1"),
         ("split, scale = 230", "split, scale = 250"),
     ],
+    "optim.missing-zero-grad": [
+        ("        optimizer.zero_grad()", "        if epoch % 5 == 4:\n            optimizer.zero_grad()")
+    ],
+    "model.graph-detached": [
+        (
+            "loss = F.cross_entropy(model(xb), yb)",
+            "model(xb)\n        loss = F.cross_entropy(model[1:](model[0](xb).detach()), yb)",
+        ),
+    ],
     "loss.not-finite": [("loss.backward()", "(loss / (0 if epoch > 1 else 1)).backward()")],
 }
 

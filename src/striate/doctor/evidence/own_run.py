@@ -114,21 +114,45 @@ class DataPass:
 
 @dataclass
 class OwnRun:
-    """What was seen of a script that went on: how many `steps` its optimizers made, what went backward, the rates of
-    each optimizer's first group, step by step, the parameters that they have `held`, by id, and the networks that were
-    called from its code; its `passes` over data, and what it `said` after how many steps. `ended`: whether it
-    came to its end; `cut`: whether passes over data were ended early; `stopped_by`: what it was not let do."""
+    """What was seen of a script that went on."""
 
     steps: int = 0
+    """Those of its optimizers."""
     losses: list[float] = field(default_factory=list)
+    """What went backward."""
     rates: dict[int, list[float]] = field(default_factory=dict)
+    """By optimizer, step by step; those of its first group."""
+    cleared: dict[int, list[bool]] = field(default_factory=dict)
+    """By optimizer, whether gradients were cleared between two steps."""
     held: set[int] = field(default_factory=set)
+    """The parameters that optimizers hold, by id."""
+    untouched: dict[int, nn.Parameter] = field(default_factory=dict)
+    """Those of them that had a gradient at none of the steps."""
     networks: dict[int, CalledNetwork] = field(default_factory=dict)
+    """Those that its code called."""
+    in_training: set[int] = field(default_factory=set)
+    """All modules that ran in training mode, by id."""
+    loaded: bool = False
+    """Whether weights were loaded before."""
     passes: list[DataPass] = field(default_factory=list)
     said: list[tuple[int, str]] = field(default_factory=list)
+    """After how many steps it printed or logged what."""
     ended: bool = False
+    """Whether it came to its end."""
     cut: bool = False
+    """Whether a pass over data was ended early."""
     stopped_by: str = ""
+    """What it was not let do."""
+
+
+@dataclass
+class _Stepped:
+    """Some parameters of an optimizer; whether anything went backward since its last step, and whether their gradients
+    were cleared before that."""
+
+    parameters: list[nn.Parameter]
+    went_backward: bool = False
+    cleared: bool = False
 
 
 @dataclass
@@ -144,14 +168,31 @@ class Watcher:
     drawn: tuple[DataPass, torch.Tensor, list[torch.Tensor]] | None = None
     given: torch.Tensor | None = None
     letters: int = 0
+    stepped: dict[int, _Stepped] = field(default_factory=dict)
 
     def stepping(self, optimizer: Optimizer) -> None:
         """To be called before each step. Raises Enough once it is late."""
         self.end_if_late()
         self.run.steps += 1
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if id(optimizer) not in self.run.rates:
             self.run.held |= parameters_held(optimizer)
+            self.run.untouched |= {id(p): p for p in held if p.requires_grad}
+            self.stepped[id(optimizer)] = _Stepped(held[:_MOST_PAIRS])
+        elif self.stepped[id(optimizer)].went_backward:
+            self.run.cleared.setdefault(id(optimizer), []).append(self.stepped[id(optimizer)].cleared)
+        self.stepped[id(optimizer)].went_backward = self.stepped[id(optimizer)].cleared = False
+        if self.run.untouched:
+            for parameter in held:
+                if parameter.grad is not None:
+                    self.run.untouched.pop(id(parameter), None)
         self.run.rates.setdefault(id(optimizer), []).append(float(optimizer.param_groups[0]["lr"]))
+
+    def backward_begins(self) -> None:
+        """To be called before anything goes backward."""
+        for stepped in self.stepped.values():
+            stepped.went_backward = True
+            stepped.cleared |= all(p.grad is None or not bool(p.grad.any()) for p in stepped.parameters)
 
     def backward(self, roots: Any) -> None:
         """To be called with what went backward."""
@@ -198,6 +239,8 @@ class Watcher:
     def enter(self, module: nn.Module, args: Any) -> None:
         """Before each call of a module."""
         self.depth += 1
+        if module.training:
+            self.run.in_training.add(id(module))
         if self.depth == 1:
             self.end_if_late()
             self.given = main_tensor([_as_table(given) for given in args])

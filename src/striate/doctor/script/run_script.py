@@ -237,6 +237,8 @@ class _Catch:
         original_backward = torch.autograd.backward
 
         def backward(*args: Any, **kwargs: Any) -> None:
+            if self.later is not None:
+                self.later.backward_begins()
             original_backward(*args, **kwargs)
             if self.over:
                 if self.later is not None:
@@ -315,6 +317,7 @@ class _Catch:
             share = _PLAYS_ON if self.plays else _GOES_ON
             seconds = min(share * self.seconds, _AT_MOST * self.seconds - self.found.diagnosis.seconds)
             self.later = self.after.enter_context(going_on(seconds, networks, named))
+            self.later.run.loaded = bool(self.loads)
             self.later.stepping(optimizer)
             return
         # A script that catches everything goes on: no step of its own is made any more.

@@ -17,7 +17,7 @@ from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import Answers, Key, OwnRun
 from striate.wording import several
 
-_FEW_OF_CLASS, _LEARNED, _BY_CHANCE = 3, 0.5, 10.0
+_FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
 _FEW_TOLD, _DIFFER, _APART = 3, 1.2, 1.1
 _EXCESS = 0.05
 _EXACT = 0.01  # of a number, that rounding may take
@@ -26,6 +26,8 @@ _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
 
 def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, trained, (_, asked) in _trained_and_asked(run):
+        if trained[-1][1].share < _LEARNED_WELL or asked.share > trained[-1][1].share / 2:
+            continue
         told = Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
         if (found := renumbered(told)) is not None:
             yield found.where, found.measured
@@ -167,7 +169,8 @@ OF_ANSWERS = (
     OwnRunCheck(
         "data.label-map",
         "error",
-        LABEL_MAP_THRESHOLD,
+        f"{_LEARNED_WELL:.0%} of the last pass of training predicted right, and half of that in the last evaluation; "
+        f"{LABEL_MAP_THRESHOLD}",
         "The network may be good: its validation metrics do not show it.",
         "number the classes once, for both: `index = {name: i for i, name in enumerate(sorted(set(train_names)))}`",
         _renumbered,

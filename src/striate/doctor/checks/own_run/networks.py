@@ -13,6 +13,7 @@ from striate.wording import listed_names, several
 _FEW_STEPS, _MANY_STEPS = 10, 20
 _FAR, _WIDER = 3.0, 3.0
 _UP, _STILL_UP = 3.0, 0.2
+_MOSTLY = 0.5
 _DOWN, _LATER = 0.03, 1 / 3
 _ROUNDED, _CHANGED = 1e-5, 1e-4
 """Shares of the weights' sizes: an average with itself moves by rounding, a training by more."""
@@ -145,6 +146,34 @@ def _moved(network: CalledNetwork) -> float:
     return max((abs(number - first) for number in others), default=0.0) / max(abs(first), 1e-12)
 
 
+def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for cleared in run.cleared.values():
+        kept = cleared.count(False)
+        if len(cleared) >= _MANY_STEPS and kept >= _MOSTLY * len(cleared):
+            yield (
+                "the training loop",
+                f"before {kept} of {several(len(cleared), 'step')} of the script's own nothing cleared the gradients "
+                "of the step before",
+            )
+
+
+def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
+    if run.steps < _MANY_STEPS or run.loaded:  # what was loaded is kept as it is, perhaps
+        return
+    for network in _learning(run):
+        names = [
+            name
+            for name, part in network.network.named_modules()
+            if id(part) in run.in_training and any(id(p) in run.untouched for p in part.parameters(recurse=False))
+        ]
+        if names and not run.held & {id(p) for p in network.network.parameters()} <= run.untouched.keys():
+            yield (
+                listed_names(names),
+                f"in {several(run.steps, 'step')} of the script's own {network.name} calls "
+                f"{several(len(names), 'layer')} whose parameters the optimizer holds and no gradient ever reaches",
+            )
+
+
 def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
     for rates in run.rates.values() if run.ended and not run.cut else ():
         rising = all(one <= other for one, other in pairwise(rates))
@@ -180,8 +209,25 @@ _NOT_FINITE = OwnRunCheck(
     "`optimizer.step()`",
     _not_finite,
 )
+_NEVER_CLEARED = OwnRunCheck(
+    "optim.missing-zero-grad",
+    "error",
+    f"{_MANY_STEPS} steps, before {_MOSTLY:.0%} of which nothing clears the gradients of the step before",
+    "Each step is made with gradients of batches that it was made with before.",
+    "call `optimizer.zero_grad()` once a step, before `loss.backward()`",
+    _never_cleared,
+)
 OF_NETWORKS = (
     _NOT_FINITE,
+    _NEVER_CLEARED,
+    OwnRunCheck(
+        "model.graph-detached",
+        "error",
+        f"layers in training mode that are called and held by the optimizer, and no gradient in {_MANY_STEPS} steps",
+        "What no gradient reaches keeps its random weights.",
+        "compute them with gradients: without `torch.no_grad()`, `.detach()` or `.data` on the way to the loss",
+        _without_gradient,
+    ),
     OwnRunCheck(
         "data.shift",
         "error",
@@ -230,6 +276,7 @@ OF_NETWORKS = (
 )
 OF_REWARDS = (
     _NOT_FINITE,
+    _NEVER_CLEARED,
     OwnRunCheck(
         "reward.target-stale",
         "error",
