@@ -75,6 +75,10 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     ],
     "data.label-map": [("y[split:]\n", "(y[split:] + 1) % 4\n")],
     "eval.wrong-count": [("right / seen", "right / len(train_loader.dataset)")],
+    "eval.wrong-count of own tensors": [
+        ("for xb, yb in val_loader:", "for xb, yb in zip(x_val.split(64), y_val.split(64)):"),
+        ("seen += len(yb)", "seen += 64"),
+    ],
     "eval.batch-means": [
         ("right += (net(xb).argmax(1) == yb).sum().item()", "right += (net(xb).argmax(1) == yb).float().mean().item()"),
         ("seen += len(yb)", "seen += 1"),
@@ -110,7 +114,7 @@ def test_a_fault_shows_itself_in_the_script_s_own_run(
         assert old in text
         text = text.replace(old, new)
     found = went_on(tmp_path, text, monkeypatch)
-    assert [finding.code for finding in found] == [code]
+    assert [finding.code for finding in found] == code.split()[:1]
 
 
 def test_a_script_without_a_fault_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

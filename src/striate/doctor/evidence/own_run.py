@@ -23,6 +23,9 @@ _LIKE = 0.98  # correlation; channels may be normalized each by itself
 _MOST_CALLS, _MOST_LETTERS, _MOST_ANSWERS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
 
 
+_COMPARES = (torch.Tensor.__eq__, torch.Tensor.eq, torch.eq)
+
+
 class Enough(BaseException):
     """Ends the user's script; no `except Exception` catches it."""
 
@@ -67,6 +70,24 @@ class CalledNetwork:
 
 
 @dataclass
+class Rights:
+    """How many predictions were `right`, of how many, batch by batch."""
+
+    right: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Of all samples that are right."""
+        return sum(self.right) / sum(self.sizes)
+
+    @property
+    def mean_of_batches(self) -> float:
+        """The mean of the batches' shares."""
+        return sum(right / size for right, size in zip(self.right, self.sizes, strict=True)) / len(self.sizes)
+
+
+@dataclass
 class Answers:
     """What a network predicted in a pass over data, and the true classes, batch by batch."""
 
@@ -79,20 +100,11 @@ class Answers:
         return sum(map(len, self.targets))
 
     @property
-    def rights(self) -> list[int]:
-        """How many are right, batch by batch."""
+    def rights(self) -> Rights:
+        """How many of them are right."""
         pairs = zip(self.predicted, self.targets, strict=True)
-        return [int((predicted == targets).sum()) for predicted, targets in pairs]
-
-    @property
-    def share(self) -> float:
-        """Of all samples that are right."""
-        return sum(self.rights) / self.samples
-
-    @property
-    def mean_of_batches(self) -> float:
-        """The mean of the batches' shares."""
-        return sum(right / len(y) for right, y in zip(self.rights, self.targets, strict=True)) / len(self.targets)
+        right = [int((predicted == targets).sum()) for predicted, targets in pairs]
+        return Rights(right, [len(targets) for targets in self.targets])
 
 
 Key = tuple[str, int, int]
@@ -135,6 +147,8 @@ class OwnRun:
     loaded: bool = False
     """Whether weights were loaded before."""
     passes: list[DataPass] = field(default_factory=list)
+    compared: dict[int, Rights] = field(default_factory=dict)
+    """Whole numbers that it compared without gradients, as predictions with targets, after how many steps."""
     said: list[tuple[int, str]] = field(default_factory=list)
     """After how many steps it printed or logged what."""
     ended: bool = False
@@ -209,6 +223,18 @@ class Watcher:
         """End the script."""
         self.run.stopped_by = self.run.stopped_by or why
         raise Enough
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function of torch, and note it where it compares."""
+        value = func(*args, **kwargs)
+        if func in _COMPARES and not torch.is_grad_enabled() and not self.depth and len(args) == 2:
+            one, other = args
+            whole = all(isinstance(side, torch.Tensor) and not side.is_floating_point() for side in args)
+            if whole and one.shape == other.shape == value.shape and value.ndim == 1 and len(value):
+                rights = self.run.compared.setdefault(self.run.steps, Rights())
+                rights.right.append(int(value.sum()))
+                rights.sizes.append(len(value))
+        return value
 
     def hear(self, text: str) -> None:
         """To be called with what the script prints or logs."""

@@ -22,7 +22,9 @@ from torch import nn
 from torch.utils.data import dataloader
 
 from striate.doctor.evidence.own_run import Watcher, number_of_weights
+from striate.models.preserved_state import nothing_compiled
 from striate.observe.module_calls import forward_hooks_everywhere
+from striate.observe.torch_calls import torch_functions
 
 _OF_A_PASS = 0.4
 """Of the time that is left, for each pass over data: then it ends early."""
@@ -51,6 +53,8 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         stack.enter_context(_logs_heard(heard))
         stack.enter_context(forward_hooks_everywhere(watcher.enter, watcher.leave))
         stack.enter_context(_short_passes(watcher))
+        stack.enter_context(nothing_compiled())
+        stack.enter_context(torch_functions(watcher.call))
         stack.enter_context(_nothing_written(watcher))
         stack.enter_context(_alarm(watcher, seconds + _GRACE))
         try:

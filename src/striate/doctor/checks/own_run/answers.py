@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from striate.doctor.checks.data.label_numbers import LABEL_MAP_THRESHOLD, Told, renumbered
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.evidence.own_run import Answers, Key, OwnRun
+from striate.doctor.evidence.own_run import Answers, Key, OwnRun, Rights
 from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
 
 def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, trained, (_, asked) in _trained_and_asked(run):
-        if trained[-1][1].share < _LEARNED_WELL or asked.share > trained[-1][1].share / 2:
+        if trained[-1][1].rights.share < _LEARNED_WELL or asked.rights.share > trained[-1][1].rights.share / 2:
             continue
         told = Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
         if (found := renumbered(told)) is not None:
@@ -35,7 +35,7 @@ def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
     for _, trained, (steps, asked) in _trained_and_asked(run):
-        if trained[-1][1].share < _LEARNED:
+        if trained[-1][1].rights.share < _LEARNED:
             continue  # embeddings, perhaps, that are tried with other classes
         known = Counter(int(label) for _, one in trained for part in one.targets for label in part)
         counts = Counter(int(label) for part in asked.targets for label in part)
@@ -92,8 +92,9 @@ class _Said:
         return any(abs(self.number - scale * share) <= self.rounded for scale in (1.0, 100.0))
 
 
-def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Answers, list[_Said]]]]]:
-    """By network its evaluations, the last of those at the same step, each with what the script said then."""
+def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Said]]]]]:
+    """By network its evaluations, the last of those at the same step, or what was compared at each step, each with what
+    the script said then."""
     texts = dict[int, str]()
     for steps, text in run.said:
         texts[steps] = texts.get(steps, "") + text
@@ -101,10 +102,11 @@ def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Answers, list[_S
         steps: [_Said(float(number), 0.51 * 10.0 ** -len(number.partition(".")[2])) for number in _NUMBER.findall(text)]
         for steps, text in texts.items()
     }
-    for key, answers in _answers(run, learns=False).items():
-        known = {steps: one for steps, one in answers if said.get(steps)}
-        if len(known) >= _FEW_TOLD:
-            yield key[0], [(one, said[steps]) for steps, one in known.items()]
+    answered = [(key[0], {s: one.rights for s, one in found}) for key, found in _answers(run, learns=False).items()]
+    for name, rights in [*answered, ("the network", run.compared)]:
+        pairs = [(one, said[steps]) for steps, one in rights.items() if said.get(steps)]
+        if len(pairs) >= _FEW_TOLD:
+            yield name, pairs
 
 
 def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -123,8 +125,8 @@ def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _told_right(name: str, one: Answers) -> str:
-    return f"{name} predicts {sum(one.rights)} of {several(one.samples, 'sample')} right, {one.share:.4g}"
+def _told_right(name: str, one: Rights) -> str:
+    return f"{name} predicts {sum(one.right)} of {several(sum(one.sizes), 'sample')} right, {one.share:.4g}"
 
 
 def _proportion(pairs: list[tuple[float, _Said]]) -> float | None:
@@ -142,8 +144,8 @@ def _proportion(pairs: list[tuple[float, _Said]]) -> float | None:
 
 def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, pairs in _evaluations(run):
-        last, one = len(pairs[-1][0].targets[-1]), pairs[-1][0]
-        if 1 / len(one.targets) - last / one.samples < _EXCESS:
+        sizes = pairs[-1][0].sizes
+        if 1 / len(sizes) - sizes[-1] / sum(sizes) < _EXCESS:
             continue
         for place in range(min(len(said) for _, said in pairs)):
             others = [(one, said[place]) for one, said in pairs if not said[place].is_share(one.share)]
@@ -152,7 +154,7 @@ def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
                 yield (
                     "the evaluation",
                     f"{_told_right(name, one)}, and the script says {number.number:g}, the mean over "
-                    f"{several(len(one.targets), 'batch', 'batches')}, of which the last has {last}",
+                    f"{several(len(sizes), 'batch', 'batches')}, of which the last has {sizes[-1]}",
                 )
 
 
