@@ -151,6 +151,7 @@ class OwnRun:
     """Whole numbers that it compared without gradients, as predictions with targets, after how many steps."""
     said: list[tuple[int, str]] = field(default_factory=list)
     """After how many steps it printed or logged what."""
+    seconds: float = 0.0
     ended: bool = False
     """Whether it came to its end."""
     cut: bool = False

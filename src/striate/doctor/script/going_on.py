@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -45,7 +45,8 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
     watcher = Watcher(perf_counter() + seconds, names)
     for network in networks:
         if next(network.parameters(), None) is not None:
-            watcher.of(network).before = number_of_weights(network)
+            with suppress(Exception):  # weights that have no numbers
+                watcher.of(network).before = number_of_weights(network)
     with ExitStack() as stack:
         heard = _Heard(watcher)
         stack.enter_context(redirect_stdout(heard))
@@ -60,8 +61,10 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         try:
             yield watcher
         finally:
+            watcher.run.seconds = perf_counter() - watcher.until + seconds
             for called in watcher.run.networks.values():
-                called.after = number_of_weights(called.network)
+                with suppress(Exception):
+                    called.after = number_of_weights(called.network)
 
 
 class _Heard(io.StringIO):

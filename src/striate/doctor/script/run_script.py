@@ -10,8 +10,8 @@ import runpy
 import sys
 import traceback
 import types
-from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -103,8 +103,8 @@ def diagnose_script(
     try:
         with catch.watching(), redirect_stdout(sys.stderr), catch.after:
             runpy.run_path(str(path.resolve()), run_name="__main__")
-            if catch.later is not None:
-                catch.later.run.ended = True
+            if catch.own_run is not None:
+                catch.own_run.run.ended = True
     except Enough:
         pass
     except KeyboardInterrupt:
@@ -122,13 +122,16 @@ def diagnose_script(
         raise catch.failed
     if catch.found is None:
         raise _nothing_caught(path, catch, raised)
-    return catch.found if catch.later is None else _with_own_run(catch.found, catch.later.run, of_rewards=catch.plays)
+    if catch.own_run is None:
+        return catch.found
+    return _with_own_run(catch.found, catch.own_run.run, of_rewards=catch.plays)
 
 
 def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> ScriptDiagnosis:
     """A diagnosis with what the script has shown that went on."""
     new = tuple(findings_of(run, of_rewards=of_rewards))
-    diagnosis = replace(found.diagnosis, findings=(*new, *found.diagnosis.findings))
+    before = found.diagnosis
+    diagnosis = replace(before, findings=(*new, *before.findings), seconds=before.seconds + run.seconds)
     further = f"{several(run.steps - 1, 'step')} further{', to its end' if run.ended else ''}"
     return replace(found, subject=f"{found.subject}, and {further}", diagnosis=diagnosis)
 
@@ -209,7 +212,8 @@ class _Catch:
     """What is seen of a script from outside. `backwards`: how many backward passes. `modules`: the outermost ones that
     ran, with their buffers before. `depth`: how many modules are running. `over`: whether enough was seen.
     `stop`: what ends each further step. `loops`: those in which steps were made, until it is number `training`.
-    `loads`: weights that were read into networks."""
+    `loads`: weights that were read into networks. `plays`: whether it plays an environment. `own_run`: who watches a
+    script that goes on, until `after` is closed."""
 
     seconds: float
     training: int = 1
@@ -223,7 +227,7 @@ class _Catch:
     stop: Any = None
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
     plays: bool = False
-    later: Watcher | None = None
+    own_run: Watcher | None = None
     after: ExitStack = field(default_factory=ExitStack)
 
     def watching(self) -> ExitStack:
@@ -237,15 +241,15 @@ class _Catch:
         original_backward = torch.autograd.backward
 
         def backward(*args: Any, **kwargs: Any) -> None:
-            if self.later is not None:
-                self.later.backward_begins()
+            if self.own_run is not None:
+                self.own_run.backward_begins()
             original_backward(*args, **kwargs)
+            if self.own_run is not None:
+                self.own_run.backward(args[0] if args else kwargs.get("tensors"))
             if self.over:
-                if self.later is not None:
-                    self.later.backward(args[0] if args else kwargs.get("tensors"))
                 return
             self.backwards += not _tries_rates()
-            if self.backwards == _PATIENCE and not self.over and self.training == 1:
+            if self.backwards == _PATIENCE and self.training == 1:
                 self._diagnose(None)
 
         def put_back() -> None:
@@ -266,8 +270,8 @@ class _Catch:
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
         if self.over:
-            if self.later is not None:
-                self.later.stepping(optimizer)
+            if self.own_run is not None:
+                self.own_run.stepping(optimizer)
             return
         if _tries_rates():
             return
@@ -285,16 +289,12 @@ class _Catch:
         frames = user_frames()
         self._unhook.close()
         networks = [module for module, _ in self.modules.values()]
-        gradients = [(p, p.grad) for module in networks for p in module.parameters()]
-        if optimizer is not None:
-            gradients += [(p, p.grad) for group in optimizer.param_groups for p in group["params"]]
-        buffers = [(b, b.detach().clone()) for module in networks for b in module.buffers()]
         try:
             # Of the many steps that are tried, the script's own lines are not shown.
             with (
                 Path(os.devnull).open("w") as nowhere,
                 redirect_stderr(nowhere),
-                same_random_state(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()),
+                _as_it_was(networks, optimizer),
                 torch.autocast("cpu", enabled=False, cache_enabled=False),
             ):
                 self.found = _diagnosed(self, frames, optimizer)
@@ -308,17 +308,12 @@ class _Catch:
                 "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
             )
         if optimizer is not None and self.found is not None and self._goes_on(self.found):
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
             named = {id(value): name for name, value in _names(frames).items() if isinstance(value, nn.Module)}
             share = _PLAYS_ON if self.plays else _GOES_ON
             seconds = min(share * self.seconds, _AT_MOST * self.seconds - self.found.diagnosis.seconds)
-            self.later = self.after.enter_context(going_on(seconds, networks, named))
-            self.later.run.loaded = bool(self.loads)
-            self.later.stepping(optimizer)
+            self.own_run = self.after.enter_context(going_on(seconds, networks, named))
+            self.own_run.run.loaded = bool(self.loads)
+            self.own_run.stepping(optimizer)
             return
         # A script that catches everything goes on: no step of its own is made any more.
         self.stop = register_optimizer_step_pre_hook(_end)
@@ -327,6 +322,23 @@ class _Catch:
     def _goes_on(self, found: ScriptDiagnosis) -> bool:
         """Whether nothing was found so far, and the script sends nothing away."""
         return found.diagnosis.verdict != "unhealthy" and not logs_elsewhere()
+
+
+@contextmanager
+def _as_it_was(networks: Sequence[nn.Module], optimizer: Optimizer | None) -> Iterator[None]:
+    """Puts the gradients of the step that is under way back, and what the passes before it left in buffers, and the
+    random state."""
+    held = [] if optimizer is None else [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [(p, p.grad) for p in (*held, *(p for module in networks for p in module.parameters()))]
+    buffers = [(buffer, buffer.detach().clone()) for module in networks for buffer in module.buffers()]
+    try:
+        with same_random_state(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+            yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        for buffer, value in buffers:
+            buffer.data.copy_(value)  # without a trace: a graph that awaits backward may have it
 
 
 def _end(*_: object) -> None:
@@ -353,11 +365,10 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         return _by_code(catch, frames, optimizer, why)
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    with torch.no_grad():
-        for module, buffers in catch.modules.values():
-            for name, buffer in module.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+    for module, buffers in catch.modules.values():
+        for name, buffer in module.named_buffers():
+            if name in buffers:
+                buffer.data.copy_(buffers[name])
     ungiven = _without_optimizer(catch, loop.names, model)
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         parameter.grad = None
