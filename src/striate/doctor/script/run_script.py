@@ -64,6 +64,7 @@ from striate.wording import ordinal, several, show_shape
 _PATIENCE = 64
 """Backward passes without any step of an optimizer: then that is what is diagnosed."""
 _MOST_FILES = 100
+_LEAST = 0.5  # seconds
 _GOES_ON, _PLAYS_ON, _AT_MOST = 0.25, 0.5, 1.1
 """Of the budget: so long a script goes on after its diagnosis, one that plays an environment, and so long both take."""
 
@@ -307,10 +308,9 @@ class _Catch:
                 "a setup that can be examined",
                 "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
             )
-        if optimizer is not None and self.found is not None and self._goes_on(self.found):
+        seconds = 0.0 if optimizer is None or self.found is None else self._goes_on(self.found)
+        if optimizer is not None and seconds > 0:
             named = {id(value): name for name, value in _names(frames).items() if isinstance(value, nn.Module)}
-            share = _PLAYS_ON if self.plays else _GOES_ON
-            seconds = min(share * self.seconds, _AT_MOST * self.seconds - self.found.diagnosis.seconds)
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
             self.own_run.run.loaded = bool(self.loads)
             self.own_run.stepping(optimizer)
@@ -319,9 +319,14 @@ class _Catch:
         self.stop = register_optimizer_step_pre_hook(_end)
         raise Enough
 
-    def _goes_on(self, found: ScriptDiagnosis) -> bool:
-        """Whether nothing was found so far, and the script sends nothing away."""
-        return found.diagnosis.verdict != "unhealthy" and not logs_elsewhere()
+    def _goes_on(self, found: ScriptDiagnosis) -> float:
+        """For how many seconds the script goes on: 0 where something was found so far, where it sends away what it
+        measures, or next to no time is left."""
+        if found.diagnosis.verdict == "unhealthy" or logs_elsewhere():
+            return 0.0
+        seconds = (_PLAYS_ON if self.plays else _GOES_ON) * self.seconds
+        left = _AT_MOST * self.seconds - found.diagnosis.seconds
+        return min(seconds, left) if left > _LEAST else 0.0
 
 
 @contextmanager
