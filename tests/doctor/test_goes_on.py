@@ -79,6 +79,15 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("for xb, yb in val_loader:", "for xb, yb in zip(x_val.split(64), y_val.split(64)):"),
         ("seen += len(yb)", "seen += 64"),
     ],
+    "eval.worst-kept": [
+        ("for epoch in range(6):", "best, kept = 1.0, None\nfor epoch in range(6):"),
+        (
+            '    print(f"epoch {epoch}: loss {loss.item():.4f}, {evaluate(average):.4f}")',
+            "    accuracy = evaluate(model)\n    if accuracy < best:\n"
+            "        best, kept = accuracy, copy.deepcopy(model.state_dict())\n"
+            "model.load_state_dict(kept)\nevaluate(model)",
+        ),
+    ],
     "eval.batch-means": [
         ("right += (net(xb).argmax(1) == yb).sum().item()", "right += (net(xb).argmax(1) == yb).float().mean().item()"),
         ("seen += len(yb)", "seen += 1"),

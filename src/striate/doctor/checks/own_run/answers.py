@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from striate.doctor.checks.data.label_numbers import LABEL_MAP_THRESHOLD, Told, renumbered
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.evidence.own_run import Answers, Key, OwnRun, Rights
+from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
 from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
 _FEW_TOLD, _DIFFER, _APART = 3, 1.2, 1.1
 _EXCESS = 0.05
+_WORSE, _SAME = 0.2, 1e-9
+_ANY = "the network"
 _EXACT = 0.01  # of a number, that rounding may take
 _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
 
@@ -102,11 +104,17 @@ def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Sa
         steps: [_Said(float(number), 0.51 * 10.0 ** -len(number.partition(".")[2])) for number in _NUMBER.findall(text)]
         for steps, text in texts.items()
     }
-    answered = [(key[0], {s: one.rights for s, one in found}) for key, found in _answers(run, learns=False).items()]
-    for name, rights in [*answered, ("the network", run.compared)]:
+    for name, rights in _rights(run):
         pairs = [(one, said[steps]) for steps, one in rights.items() if said.get(steps)]
         if len(pairs) >= _FEW_TOLD:
             yield name, pairs
+
+
+def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, Rights]]]:
+    """By network, how many of its answers are right after how many steps; of what was compared, by the network."""
+    for key, found in _answers(run, learns=False).items():
+        yield key[0], {steps: one.rights for steps, one in found}
+    yield _ANY, run.compared
 
 
 def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -158,6 +166,32 @@ def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
+def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
+    if not run.ended:
+        return
+    for name, rights in _rights(run):
+        for network in run.networks.values():
+            weights = {call.steps: call.weights for call in reversed(network.calls) if not call.learns}
+            shares = {steps: one.share for steps, one in rights.items() if steps in weights}
+            if (network.name != name and name != _ANY) or len(shares) < _FEW_TOLD:
+                continue
+            worst, best = min(shares, key=shares.__getitem__), max(shares.values())
+            if best - shares[worst] < _WORSE or worst == max(shares):
+                continue
+            at_end = [other for other in run.networks.values() if other is network or _asked_last(run, other)]
+            if any(abs(other.after - weights[worst]) <= _SAME * abs(weights[worst]) for other in at_end):
+                yield (
+                    "the checkpoint",
+                    f"at its end the script has the weights of {network.name} after {several(worst, 'step')}, which "
+                    f"predict {shares[worst]:.1%} right, the least of {several(len(shares), 'evaluation')}; the most "
+                    f"is {best:.1%}",
+                )
+
+
+def _asked_last(run: OwnRun, network: CalledNetwork) -> bool:
+    return bool(network.calls) and not network.calls[-1].learns and network.calls[-1].steps == run.steps
+
+
 OF_ANSWERS = (
     OwnRunCheck(
         "data.missing-class",
@@ -186,6 +220,14 @@ OF_ANSWERS = (
         "divide by the number of samples that were evaluated: `right / len(loader.dataset)`, and begin the count anew "
         "for each evaluation",
         _said_otherwise,
+    ),
+    OwnRunCheck(
+        "eval.worst-kept",
+        "error",
+        f"of a script that came to its end and evaluated {_FEW_TOLD} times or more, with accuracies {_WORSE:g} apart",
+        "What is kept, and used, is the worst of what was trained.",
+        "keep what is larger, of an accuracy, and smaller, of a loss: `if accuracy > best:`",
+        _worst_kept,
     ),
     OwnRunCheck(
         "eval.batch-means",
