@@ -138,8 +138,8 @@ class OwnRun:
     """By optimizer, whether gradients were cleared between two steps."""
     held: set[int] = field(default_factory=set)
     """The parameters that optimizers hold, by id."""
-    untouched: dict[int, nn.Parameter] = field(default_factory=dict)
-    """Those of them that had a gradient at none of the steps."""
+    untouched: dict[int, tuple[nn.Parameter, float]] = field(default_factory=dict)
+    """Those of them that had a gradient at none of the steps, each with the size of its weights at first."""
     networks: dict[int, CalledNetwork] = field(default_factory=dict)
     """Those that its code called."""
     in_training: set[int] = field(default_factory=set)
@@ -192,7 +192,7 @@ class Watcher:
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if id(optimizer) not in self.run.rates:
             self.run.held |= parameters_held(optimizer)
-            self.run.untouched |= {id(p): p for p in held if p.requires_grad}
+            self.run.untouched |= {id(p): (p, size_of(p)) for p in held if p.requires_grad}
             self.stepped[id(optimizer)] = _Stepped(held[:_MOST_PAIRS])
         elif self.stepped[id(optimizer)].went_backward:
             self.run.cleared.setdefault(id(optimizer), []).append(self.stepped[id(optimizer)].cleared)
@@ -352,9 +352,12 @@ def _are_classes(tensor: torch.Tensor, inputs: torch.Tensor | None) -> bool:
 
 def number_of_weights(module: nn.Module) -> float:
     """A number that changes with any weight of a network."""
-    with torch.no_grad():
-        sums = [float(parameter.detach().double().abs().sum()) for parameter in module.parameters()]
-    return sum((1 + place) * number for place, number in enumerate(sums))
+    return sum((1 + place) * size_of(parameter) for place, parameter in enumerate(module.parameters()))
+
+
+def size_of(parameter: torch.Tensor) -> float:
+    """The sizes of its numbers, added up."""
+    return float(parameter.detach().double().abs().sum())
 
 
 def _is_active(module: nn.Module) -> bool:

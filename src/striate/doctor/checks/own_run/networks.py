@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+from torch import nn
+
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun
+from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun, size_of
 from striate.wording import listed_names, several
 
 _FEW_STEPS, _MANY_STEPS = 10, 20
@@ -164,7 +166,7 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
         names = [
             name
             for name, part in network.network.named_modules()
-            if id(part) in run.in_training and any(id(p) in run.untouched for p in part.parameters(recurse=False))
+            if id(part) in run.in_training and any(_stays(run, p) for p in part.parameters(recurse=False))
         ]
         if names and not run.held & {id(p) for p in network.network.parameters()} <= run.untouched.keys():
             yield (
@@ -172,6 +174,12 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
                 f"in {several(run.steps, 'step')} of the script's own {network.name} calls "
                 f"{several(len(names), 'layer')} whose parameters the optimizer holds and no gradient ever reaches",
             )
+
+
+def _stays(run: OwnRun, parameter: nn.Parameter) -> bool:
+    """Whether it had no gradient at any step, nor was changed in another way, as an average."""
+    found = run.untouched.get(id(parameter))
+    return found is not None and size_of(parameter) == found[1]
 
 
 def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
