@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.quality import classes_of
+from striate.doctor.evidence.quality import classes_of, one_axis_more
 from striate.doctor.evidence.scaled_targets import TargetScale
 from striate.doctor.setup.batch import call, copied, main_tensor, parts, placed
 from striate.doctor.setup.replicas import Replica
@@ -100,6 +100,8 @@ def predict(
             if output is None or not output.ndim:
                 raise NoEvidence("the network's outputs are not a tensor")
             outputs.append(output.detach().cpu())
+            if wanted is not None:
+                outputs[-1] = one_axis_more(outputs[-1], wanted)
             if wanted is not None and scale is not None and wanted.ndim:
                 wanted = scale.of(wanted.cpu())
             if wanted is not None:

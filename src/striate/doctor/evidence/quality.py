@@ -22,7 +22,7 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
     """The classes that outputs stand for, in the shape of the targets; None where they are no such thing."""
     if outputs is None or targets is None or not targets.numel() or not outputs.numel() or not targets.ndim:
         return None
-    outputs = outputs.detach()
+    outputs = one_axis_more(outputs.detach(), targets)
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and not targets.is_floating_point():
         fits = outputs.shape[2:] == targets.shape[1:] and len(outputs) == len(targets) and not are_directions(outputs)
         return outputs.argmax(1) if fits else None
@@ -31,6 +31,18 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
         limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
         return (flat > limit).long()
     return None
+
+
+def one_axis_more(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Outputs for one class number a sample, (N, K), where they have axes of length 1 besides, as (N, 1, K)."""
+    if (
+        targets.ndim != 1
+        or targets.is_floating_point()
+        or outputs.ndim < 3
+        or sum(n > 1 for n in outputs.shape[1:]) != 1
+    ):
+        return outputs
+    return outputs.flatten(1)
 
 
 def root_mean_square(tensor: torch.Tensor) -> float:
