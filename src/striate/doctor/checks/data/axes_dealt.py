@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import leaves
+from striate.models.preserved_state import same_random_state
+from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
 
 _READ_ANEW = ("view", "reshape", "view_as", "reshape_as")
+_ITEMS = 4
 Shape = tuple[int, ...]
 
 
@@ -23,18 +32,50 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         way = exchanged_by_reading(call.given[0], call.shape)
         if way is None and any(head.call.inputs[:1] == (call.index,) for head in evidence.graph.heads):
             way = _of_scores(call.given[0], call.shape)
-        if way is None:
-            continue
-        given, made = (f"({', '.join(map(str, shape))})" for shape in (call.given[0], call.shape))
-        yield AXES_DEALT.finding(
-            severity="error",
-            where=f"{call.name} in {call.place}",
-            measured=f"`{call.name}` takes numbers of shape {given} for {made}, {way[0]}",
-            why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
-            "anew, so that each place gets numbers of others.",
-            remedy=f"exchange the axes: `{way[1]}`",
-        )
+        if way is not None:
+            yield _told(call.name, call.place, call.given[0], call.shape, way)
+            return
+    yield from _in_loader(evidence.setup.train)
+
+
+def _in_loader(train: Any) -> Iterator[Finding]:
+    """What puts a batch together exchanges the last axes of rows that it stacked so, (N, T, C), and gives that out."""
+    if not isinstance(train, DataLoader):
         return
+    found = list[tuple[str, Shape, torch.Tensor]]()
+
+    def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made, name = func(*args, **kwargs), function_name(func)
+        if name in _READ_ANEW and isinstance(made, torch.Tensor) and _are_exchanged(tuple(args[0].shape), made.shape):
+            found.append((name, tuple(args[0].shape), made))
+        return made
+
+    data, batch = train.dataset, None
+    with suppress(Exception), same_random_state(), torch_functions(around):  # a data set of the user's
+        batch = train.collate_fn([data[number] for number in range(_ITEMS)])
+    given_out = [tensor for _, tensor in leaves(batch)]
+    for name, given, made in found:
+        if any(torch.equal(tensor, made) for tensor in given_out):
+            way = ("as if its last two axes were exchanged", "x.transpose(1, 2)")
+            yield _told(name, "what makes batches of samples", given, tuple(made.shape), way)
+            return
+
+
+def _are_exchanged(given: Shape, made: Shape) -> bool:
+    """Whether (N, T, C) is read as (N, C, T)."""
+    return len(given) == 3 and made == (given[0], given[2], given[1]) and 1 < given[1] != given[2] > 1
+
+
+def _told(name: str, place: str, given: Shape, made: Shape, way: tuple[str, str]) -> Finding:
+    before, after = (f"({', '.join(map(str, shape))})" for shape in (given, made))
+    return AXES_DEALT.finding(
+        severity="error",
+        where=f"{name} in {place}",
+        measured=f"`{name}` takes numbers of shape {before} for {after}, {way[0]}",
+        why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
+        "anew, so that each place gets numbers of others.",
+        remedy=f"exchange the axes: `{way[1]}`",
+    )
 
 
 def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
@@ -55,8 +96,8 @@ def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
     """Of the scores of each position that a loss is given: it wants the axis of classes second."""
     if len(given) > 2 and made == (math.prod(given) // given[1], given[1]) and 1 < given[1] != given[-1]:
         return "as if classes were put last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
-    exchanged = len(given) == 3 and made == (given[0], given[2], given[1]) and given[1] != given[2]
-    return ("as if classes were put before positions", "x.transpose(1, 2)") if exchanged and min(made) > 1 else None
+    exchanged = _are_exchanged(given, made)
+    return ("as if classes were put before positions", "x.transpose(1, 2)") if exchanged else None
 
 
 def _of_maps(given: Shape, made: Shape) -> tuple[str, str] | None:
@@ -79,7 +120,8 @@ AXES_DEALT = Check(
     question="Are axes exchanged by what exchanges axes?",
     threshold="a `view` or `reshape` of (N, C, H, W) as (N, H, W, C), (N, H * W, C) or (N, H, C * W), the other way "
     "round, or of (N, T, C) as (N, heads, T, C / heads) or, for a loss, as (N, C, T), or of (N, C, …) as (N * …, C), "
-    "without an axis of length 1: by definition",
+    "or, of the samples of a batch as they are put together, (N, T, C) as (N, C, T), without an axis of length 1: by "
+    "definition",
     run=_run,
     explains="data.labels-random data.step-labels model.batch-mixing model.sees-future fit.*",
 )
