@@ -39,6 +39,8 @@ _IN_ORDER, _UNORDERED, _TOLD_APART = 0.99, 0.9, 0.5
 """Share of pairs of samples that a column has in the order of their durations, that other columns may have at most, and
 of which it has to tell more apart."""
 _MOST_COLUMNS, _LOOKED_AT = 60, 400
+_RANGES = 2.0
+"""Times as large as of one column, but the least, the largest number of another is, but the largest."""
 _EXACT, _APART = 1e-5, 1e-3
 """Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
 float32, and that of columns and products without the target."""
@@ -309,9 +311,12 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     pairs = [(main_tensor(parts(batch)[0]), main_tensor(parts(batch)[1])) for batch in evidence.train.raw]
     known = [(x, y) for x, y in pairs if x is not None and y is not None and x is not y and x.ndim > 1 and y.ndim]
     known = [(x, y) for x, y in known if len(x) == len(y)]  # not of nodes of many graphs, and of each graph
-    if not known or not known[0][0].is_floating_point() or len({x.shape[1:] for x, _ in known}) != 1:
+    whole = bool(known) and not known[0][0].is_floating_point()
+    if not known or len({x.shape[1:] for x, _ in known}) != 1 or (whole and known[0][0].ndim != 2):
         raise NoEvidence("inputs and targets are no numbers beside each other")
     values = torch.cat([x.detach().cpu().flatten(1) for x, _ in known]).double()
+    if whole and not (_are_fields(values) and _columns(evidence)):
+        raise NoEvidence("inputs and targets are no numbers beside each other")
     targets = torch.cat([y.detach().cpu().flatten(1) if y.ndim > 1 else y.detach().cpu()[:, None] for _, y in known])
     if not 2 <= values.shape[1] <= _MOST_VALUES or len(values) < _FEWEST:
         raise NoEvidence("there are too few samples")
@@ -319,6 +324,9 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         yield from _windows(evidence, values, targets)
         return
     wanted = targets[:, 0].double()
+    if whole:
+        yield from _classes_told(values, wanted)
+        return
     few = len(wanted.unique()) < 20 and not (known[0][0].ndim == 2 and len(wanted.unique()) >= 2 and _columns(evidence))
     if few or values.shape[1] * 4 > len(values) * 100:
         raise NoEvidence("the targets take few values")
@@ -457,6 +465,15 @@ def _columns(evidence: Evidence) -> bool:
     return given is not None and table is not None and given.ndim == 2 and given.shape == table.shape
 
 
+def _are_fields(values: torch.Tensor) -> bool:
+    """Whether each column of whole numbers has a range of its own, as categories of a table: not tokens, of which all
+    are from one vocabulary, were the first one a prefix, and the last ones mostly padding."""
+    if values.shape[1] < _COLUMNS:
+        return False
+    largest = values.amax(0).sort().values
+    return float(largest[-2]) >= _RANGES * float(largest[1]) > 0
+
+
 def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[Finding]:
     """Several numbers a sample that stand one after the other in what the network is given, and are less than that."""
     given = main_tensor(list(evidence.first.arguments))
@@ -496,7 +513,8 @@ TARGET_IN_INPUT = Check(
     f"the input leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
     f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
     "are the target to all digits, where others have to do with it too; or one column alone tells two classes apart by "
-    f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more; or a number for the loss "
+    f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more, also of numbers of "
+    "categories, whose ranges differ; or a number for the loss "
     "alone is one of the inputs; or a column of a table has "
     f"{_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of durations that the loss is given, "
     f"no other {_UNORDERED:.0%}; or all inputs are their targets, "
