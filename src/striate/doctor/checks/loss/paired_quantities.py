@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import one_hot
 
 from striate.doctor.evidence.answers import loss_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
@@ -42,8 +43,9 @@ class Pair:
     target: torch.Tensor
 
 
-def pairs(evidence: Evidence) -> Iterator[Pair]:
-    """Of outputs and targets of several parts those of one name and shape, or else of a shape that no other has."""
+def pairs(evidence: Evidence, *, classes: bool = False) -> Iterator[Pair]:
+    """Of outputs and targets of several parts those of one name and shape, or else of a shape that no other has;
+    `classes`: also scores (N, K) and the class numbers (N,), where there is one of each."""
     try:
         outputs, batch = _given(evidence, evidence.fresh), evidence.train.raw[0]
     except OutOfTime:
@@ -62,6 +64,12 @@ def pairs(evidence: Evidence) -> Iterator[Pair]:
         unique = len(alike) == 1 and sum(other.shape == output.shape for _, other in given) == 1
         target = wanted.get(name) if isinstance(outputs, Mapping) else alike[0] if unique else None
         if target is not None and target.shape == output.shape and len(output) >= _FEWEST:
+            yield Pair(name, order[id(output)], output, target)
+    scores = [(name, output) for name, output in given if output.ndim == 2 and output.shape[1] > 1]
+    labels = [t for _, t in _named(targets) if not t.is_floating_point() and t.ndim == 1]
+    if classes and len(scores) == len(labels) == 1:
+        (name, output), (target,) = scores[0], labels
+        if len(output) == len(target) >= _FEWEST and int(target.min()) >= 0 and int(target.max()) < output.shape[1]:
             yield Pair(name, order[id(output)], output, target)
 
 
@@ -104,10 +112,12 @@ def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
 def drowned(evidence: Evidence) -> tuple[Pair, Pair, float, float] | None:
     """A pair with targets far larger than its output, and another whose output goes along with its targets only where
     those are standardized; with its correlations after the trial as it is and then."""
-    known = list(pairs(evidence))
+    known = list(pairs(evidence, classes=True))
     for large in known if len(known) > 1 else ():
         place = next((path for path, tensor in leaves(evidence.train.raw[0]) if tensor is large.target), None)
-        if place is None or root_mean_square(large.target) < _HUGE * root_mean_square(large.output):
+        if place is None or not large.target.is_floating_point():
+            continue
+        if root_mean_square(large.target) < _HUGE * root_mean_square(large.output):
             continue
         batches = [altered(batch, place, functools.partial(_to, large.target)) for batch in evidence.train.raw]
         trial = evidence.variant(f"target {large.name} standardized", Change(), batches=batches)
@@ -124,12 +134,14 @@ def _to(known: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def _along(evidence: Evidence, replica: Replica, pair: Pair) -> float:
-    """The correlation of outputs of some batches with their targets, the mean of all columns."""
+    """The correlation of outputs of some batches with their targets, of class numbers one-hot, the mean of all
+    columns."""
     place = next(path for path, tensor in leaves(evidence.train.raw[0]) if tensor is pair.target)
     given, wanted = list[torch.Tensor](), list[torch.Tensor]()
     for batch in evidence.train.raw[:_ASKED]:
         target = leaf(batch, place)
         if target is not None:
+            target = target if target.is_floating_point() else one_hot(target.long(), pair.output.shape[1])
             given.append(list(tensors_in(_given(evidence, replica, batch)))[pair.number].reshape(len(target), -1))
             wanted.append(target.reshape(len(target), -1))
     both = (torch.cat(given), torch.cat(wanted))
