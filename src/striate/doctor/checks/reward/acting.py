@@ -15,7 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps, origins
 from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
-from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never, truncated_terminal
+from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never, terminal_lost, truncated_terminal
 
 _DRAWS = ("random", "rand", "uniform", "random_sample")
 _CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "integers", "randn", "normal", "rsample",
@@ -23,6 +23,7 @@ _CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "in
            "randn_like")  # fmt: skip
 _BUFFER = re.compile(r"buffer|memory|replay|^rb$|dataset|loader", re.IGNORECASE)
 _STORES = ("add", "push", "append", "store", "remember", "insert", "put", "save", "record", "add_transition")
+_ENDED = ("term", "done")
 
 
 def _steps(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, str]]]:
@@ -154,6 +155,17 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
         if len(target.elts) == 4 and not (terminated.startswith("term") and truncated.startswith("trunc")):
             continue  # the third says that it has ended, the fourth is information
         scope = source.scope_of(call)
+        if _are_exchanged(source, call, terminated, truncated) and not (
+            _only_united(source, scope, terminated, truncated) and _only_united(source, scope, truncated, terminated)
+        ):
+            yield terminal_lost(
+                f"{Path(file).name}, line {call.lineno}",
+                f"`{ast.unparse(target)} = {ast.unparse(call)}` calls `{terminated}` what is true where an episode "
+                f"ended, and `{truncated}` what is true where a limit cut it off",
+                threshold=TRUNCATED_TERMINAL.threshold,
+                remedy="`observation, reward, terminated, truncated, info = env.step(action)`, in this order",
+            )
+            return
         both = set(_unions(scope, terminated, truncated))
         for node in ast.walk(scope):
             if not isinstance(node, ast.Call) or called(node) not in _STORES or _takes_out(node, truncated):
@@ -182,6 +194,19 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
                     remedy=f"`{terminated}` in the place of `{truncated}`",
                 )
                 return
+
+
+def _are_exchanged(source: ScriptSource, call: ast.Call, third: str, fourth: str) -> bool:
+    """Whether a step's flags get each other's names: environments give first whether an episode ended, as far as their
+    code shows."""
+    returned = [
+        node.value.elts
+        for function in source.functions_of(call)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
+    ]
+    named = third.startswith("trunc") and fourth.startswith(_ENDED)
+    return named and all(len(parts) == 5 and last_name(parts[2]).startswith(_ENDED) for parts in returned)
 
 
 def _takes_out(call: ast.Call, truncated: str) -> bool:
@@ -236,9 +261,9 @@ NO_EXPLORATION = Check(
     explains="reward.never-seen",
 )
 TRUNCATED_TERMINAL = Check(
-    codes=("reward.truncated-terminal",),
+    codes=("reward.truncated-terminal", "reward.terminal-lost"),
     question="Is an episode that was cut off told from one that ended?",
-    threshold="transitions are stored with `terminated`, not with `terminated or truncated`",
+    threshold="transitions are stored with `terminated`, not with `terminated or truncated`, and each has its own name",
     run=_truncated,
     of_source=True,
     of_rewards=True,
