@@ -26,6 +26,8 @@ from striate.observe.tensors import tensors_in
 
 _BESIDE = "__striate_beside_"
 _KINDS = (list, tuple, dict)
+_MOST = 20_000
+"""Batches of numbers of samples: a call may yield them without an end."""
 
 
 def gone_over_together(
@@ -156,11 +158,21 @@ def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
         return 0
     inner, numbered = unwrapped(loop.iter)
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
-    values = value_of(inner, names)
-    rows = isinstance(values, torch.Tensor | np.ndarray) and values.ndim == 2  # `torch.randperm(n).view(-1, 32)`
-    if not isinstance(target, ast.Name) or not (rows or isinstance(values, list | tuple)) or not len(values):
-        return 0
-    return len(values) if are_numbers(values[0]) and _only_takes(loop, target.id) else 0
+    return len(_numbers(inner, names)) if isinstance(target, ast.Name) and _only_takes(loop, target.id) else 0
+
+
+def _numbers(node: ast.expr, names: dict[str, Any]) -> list[Any]:
+    """The batches of numbers of samples that an expression gives, as `torch.randperm(n).view(-1, 32)` or a call that
+    yields them; none where it gives something else, or would take them away from the script."""
+    values = value_of(node, names)
+    if is_read_once(values) and not isinstance(node, ast.Call):
+        return []
+    try:
+        given = iter(values)
+        first = next(given)
+        return [first, *itertools.islice(given, _MOST)] if are_numbers(first) else []
+    except Exception:  # what the user's code raises, or nothing comes
+        return []
 
 
 def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str, Any] | None:
@@ -220,7 +232,7 @@ def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
 
 def numbers_like(loop: ast.For, names: dict[str, Any]) -> Any:
     """As many numbers of samples, in order, as the batches of a loop have, of their kind."""
-    values = value_of(unwrapped(loop.iter)[0], names)
+    values = _numbers(unwrapped(loop.iter)[0], names)
     count = sum(len(part) for part in values)
     return torch.arange(count) if isinstance(values[0], torch.Tensor) else np.arange(count)
 
