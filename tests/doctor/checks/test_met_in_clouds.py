@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.script.iterated_loop import number_batches, numbers_like
 
@@ -59,3 +64,30 @@ def test_numbers_of_samples_may_have_no_end() -> None:
     (loop,) = ast.parse("for index in without_end(96):\n    loss = model(X[index])").body
     assert isinstance(loop, ast.For)
     assert number_batches(loop, {"without_end": without_end}) > 1000
+
+
+class Divided(nn.Module):
+    def __init__(self, by_size: bool) -> None:
+        super().__init__()
+        self.layer, self.by_size = nn.Linear(8, 4), by_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) / (len(x) if self.by_size else 8)
+
+
+@pytest.mark.parametrize("by_size", [False, True])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_numbers_drawn_by_numpy_are_no_others_in_the_batch(by_size: bool, drawn: bool) -> None:
+    """A step that draws scales and then shifts gives the samples of half a batch other shifts."""
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        if drawn:
+            scales, shifts = np.random.uniform(0.9, 1.1, (len(x), 1)), np.random.uniform(-0.1, 0.1, (len(x), 1))
+            x = x * torch.from_numpy(scales).float() + torch.from_numpy(shifts).float()
+        return stepped(model, functional.cross_entropy(model(x), y), optimizer)
+
+    model = Divided(by_size)
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "step": step}
+    said = asked_or_silent(BATCH_MIXING, model, DataLoader(TensorDataset(X, torch.arange(96) % 4), 16), **options)
+    assert [one.code for one in said] == ["model.batch-mixing"] * (by_size and not drawn)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +79,9 @@ def question(
 
     with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls({"": replica.model}, note):
         torch.manual_seed(seed)
+        random.seed(seed)
+        if "numpy.random" in sys.modules:  # the step may draw with any of the three
+            sys.modules["numpy.random"].seed(seed)
         outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
         raise NoEvidence("the network's outputs are not floating-point numbers")
