@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.script.iterated_loop import number_batches, numbers_like
@@ -91,3 +92,18 @@ def test_numbers_drawn_by_numpy_are_no_others_in_the_batch(by_size: bool, drawn:
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "step": step}
     said = asked_or_silent(BATCH_MIXING, model, DataLoader(TensorDataset(X, torch.arange(96) % 4), 16), **options)
     assert [one.code for one in said] == ["model.batch-mixing"] * (by_size and not drawn)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_poisson_of_numbers_below_zero(positive: bool) -> None:
+    model = nn.Linear(8, 1)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        rates = model(batch[0])[:, 0]
+        rates = functional.softplus(rates) if positive else rates
+        return stepped(model, functional.poisson_nll_loss(rates, batch[1], log_input=False), optimizer)
+
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
+    train = DataLoader(TensorDataset(X, torch.poisson(X[:, 0].exp())), 16)
+    said = asked_or_silent(WRONG_FOR_TASK, model, train, **options)
+    assert ["below 0" in one.measured for one in said] == [True] * (not positive)

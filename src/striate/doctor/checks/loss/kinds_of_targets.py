@@ -96,7 +96,14 @@ def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
 
 
 def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
-    """Rates where the loss takes logarithms of rates."""
+    """Rates where the loss takes logarithms of rates, or the other way round."""
+    if evidence.calls.rates_below_zero:
+        return Wrong(
+            "error",
+            "poisson_nll_loss with log_input=False is given numbers below 0, and takes them for rates",
+            "It takes their logarithm, which is NaN; and what is above 0 is fitted as the rate itself.",
+            "`log_input=True` where the network gives the logarithm of the rate; else give it `softplus` of the output",
+        )
     if not evidence.calls.exp_of_exp:
         return None
     return Wrong(

@@ -87,7 +87,7 @@ WRONG_FOR_TASK = Check(
     f"classes at the outputs of other ones ({RENUMBERED:.0%} right once renumbered), a divergence from what is no "
     f"distribution, scores times {SMALL:g} or less without which the loss is smaller, "
     "ctc_loss of what are no log probabilities, or of inputs that are too short; poisson_nll_loss of rates where it "
-    "takes their logarithms; a loss of one's own that goes "
+    "takes their logarithms, or of numbers below 0 for rates; a loss of one's own that goes "
     f"{GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss goes "
     f"{TAUGHT:.0%} in as many steps; a gradient that is Cox's (cosine {SAME:g}) with those at risk who left before, or "
     "in the order of the batch, or with those counted who were not seen to leave; "
