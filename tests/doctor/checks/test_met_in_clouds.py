@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.causes import sort_out
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.script.iterated_loop import number_batches, numbers_like
+from striate.records import Finding
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
 
@@ -107,3 +109,8 @@ def test_poisson_of_numbers_below_zero(positive: bool) -> None:
     train = DataLoader(TensorDataset(X, torch.poisson(X[:, 0].exp())), 16)
     said = asked_or_silent(WRONG_FOR_TASK, model, train, **options)
     assert ["below 0" in one.measured for one in said] == [True] * (not positive)
+
+
+def test_labels_look_random_to_a_network_whose_numbers_are_dropped() -> None:
+    found = [Finding(code, "error", "", "", "", "", "") for code in ("data.labels-random", "model.dropout-too-high")]
+    assert [one.code for one in sort_out(found)[0]] == ["model.dropout-too-high"]

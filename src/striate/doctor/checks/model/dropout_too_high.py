@@ -106,5 +106,6 @@ DROPOUT_TOO_HIGH = Check(
     threshold=f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times "
     "smaller",
     run=run,
-    explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),
+    explains="data.labels-random data.label-noise model.collapsed model.dead-units model.vanishing-gradient "
+    "optim.lr-too-high optim.lr-too-low fit.*",
 )
