@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.causes import sort_out
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.script.drawn_batches import drawing
@@ -114,3 +115,18 @@ def test_poisson_of_numbers_below_zero(positive: bool) -> None:
 def test_labels_look_random_to_a_network_whose_numbers_are_dropped() -> None:
     found = [Finding(code, "error", "", "", "", "", "") for code in ("data.labels-random", "model.dropout-too-high")]
     assert [one.code for one in sort_out(found)[0]] == ["model.dropout-too-high"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "normalizes"), [(1e-4, False), (1.0, False), (1e-4, True)])
+def test_columns_that_hardly_vary_where_a_loss_has_no_end(scale: float, normalizes: bool) -> None:
+    """Of counts: what is learned is their mean, as from zeros."""
+    torch.manual_seed(0)
+    x = torch.randn(480, 8)
+    counts = torch.poisson((1.5 + x[:, :4].sum(1) / 2).exp())
+    x[:, :7] *= scale
+    start = [nn.BatchNorm1d(8, eps=1e-12)] if normalizes else []
+    model = nn.Sequential(*start, nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 1), nn.Flatten(0))
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "loss": nn.PoissonNLLLoss()}
+    said = asked_or_silent(NOT_NORMALIZED, model, DataLoader(TensorDataset(x, counts), 48), **options)
+    assert [one.code for one in said] == ["data.not-normalized"] * (scale < 1 and not normalizes)

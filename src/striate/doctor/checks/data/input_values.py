@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -213,7 +214,8 @@ LONG = 0.1
 NOT_NORMALIZED_THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
-    f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned, or a first loss that is not more "
+    f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned (of one that may be below zero, "
+    "lower by more than it varies, where zeros for inputs do as well as they), or a first loss that is not more "
     f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or half of the columns of a table that "
     f"is to be restored have {_UNSEEN:.0%} of all squares, or units are at their limits where there are no targets; or "
     f"pixels divided by 255 twice; or a flow's negative log likelihood is {BETTER:g} times lower with a standardized "
@@ -282,7 +284,9 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     own, fixed, trial = _tried(evidence, scales, place)
     known = own is not None and fixed is not None
     own, fixed = own or 0.0, fixed or 0.0
-    by_loss = fixed - own < GAIN and _far_better(evidence, trial)
+    if by_loss := fixed - own < GAIN:
+        endless = known and not evidence.setup.rivals and min(evidence.trial.losses, default=0.0) < 0
+        by_loss = _sees_nothing(evidence, scales, place, trial) if endless else _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
         far_off = list(_starts_far_off(evidence, scales, trial)) if known else []
         yield from far_off or _unseen(evidence, scales, given, answered=known)
@@ -451,6 +455,15 @@ def _far_better(evidence: Evidence, trial: Trial) -> bool:
     return own.share < LITTLE and other.beats(own, BETTER) and other.share > max(own.share, 0.0) + GAIN
 
 
+def _sees_nothing(evidence: Evidence, scales: _Scales, place: str, trial: Trial) -> bool:
+    """Of a loss without an end: whether the network comes as far with zeros as with its inputs, and with standardized
+    ones much further."""
+    zeros = replace(scales, deviation=torch.full_like(scales.deviation, math.inf))
+    blind = _trial_with(evidence, zeros, place, "zeros")
+    gain, spread = blind.level() - trial.level(), statistics.pstdev(blind.losses[-10:] or [0.0])
+    return gain > spread and blind.level() - evidence.trial.level() < LITTLE * gain
+
+
 def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
     """Of inputs of a usual size, some columns of which hardly vary, as the border of an image: whether steps are far
     too long, and shorter ones do as well as standardized inputs."""
@@ -504,8 +517,8 @@ def _scales(x: torch.Tensor) -> _Scales:
     return _Scales(mean, torch.where(deviation > 1e-12, deviation, torch.ones(())), of)
 
 
-def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
-    """How good the trial's network is, and that of a trial with standardized inputs."""
+def _trial_with(evidence: Evidence, scales: _Scales, place: str, name: str) -> Trial:
+    """A trial with inputs that are scaled first."""
     dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
 
     def prepare(replica: Replica) -> None:
@@ -520,7 +533,12 @@ def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | Non
 
         change_inputs(replica.model.get_submodule(place), standardize)
 
-    trial = evidence.variant(f"standardized {place}", Change(prepare=prepare))
+    return evidence.variant(f"{name} {place}", Change(prepare=prepare))
+
+
+def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
+    """How good the trial's network is, and that of a trial with standardized inputs."""
+    trial = _trial_with(evidence, scales, place, "standardized")
     if trial.error is not None:
         raise NoEvidence("the network cannot be run with standardized inputs")
     own = 0.0 if evidence.trial.error is not None else score(evidence.after)
