@@ -6,7 +6,7 @@ import ast
 import copy
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -181,15 +181,19 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | 
         target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
         if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
             continue
-        chosen = [part.id for part in target.elts if isinstance(part, ast.Name)]
-        if len(chosen) != len(target.elts) or not all(_is_plain_tensor(names.get(name)) for name in chosen):
+        kept = [number for number, part in enumerate(target.elts) if ast.unparse(part) != "_"]
+        chosen = [part.id for part in (target.elts[number] for number in kept) if isinstance(part, ast.Name)]
+        if len(chosen) != len(kept) or not all(_is_plain_tensor(names.get(name)) for name in chosen):
             continue
         call = node.value
 
-        def draw(call: ast.expr = call) -> tuple[torch.Tensor, ...]:
-            return tuple(value_of(call, names))
+        def draw(call: ast.expr = call, kept: Sequence[int] = kept) -> tuple[torch.Tensor, ...]:
+            drawn = value_of(call, names)
+            return tuple(drawn[number] for number in kept)
 
-        if isinstance(value_of(call, names), tuple):
+        drawn = value_of(call, names)
+        if kept and isinstance(drawn, tuple) and all(map(_is_plain_tensor, drawn)):
+            target.elts = [target.elts[number] for number in kept]
             node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
     return None
