@@ -3,13 +3,21 @@ scripts, and their healthy twins."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from pathlib import Path
+from typing import Any, cast
 
+import pytest
 import torch
+from asked import asked
 from test_met_in_tuples import X, Y, drawn
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.drawn_batches import draws_for_parts
+from striate.doctor.script.training_loop import find_loop
 
 
 def noisy(rows: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,3 +41,72 @@ def test_a_part_of_a_batch_that_has_no_name() -> None:
 def test_what_the_network_gives_is_no_batch() -> None:
     text = "for it in range(9):\n    _, best = model(x).max(1)"
     assert drawn(text, {"model": nn.Linear(8, 3), "x": X, "best": Y.long()}) is None
+
+
+STEPPED = """
+class Trainer:
+    def run_step(self, rate):
+        batch = next(self.batches)
+        found.append(inspect.currentframe())
+        BEFORE
+        return self.model(batch["x"]).sum() * rate
+
+    def train(self):
+        BESIDE
+        found.append(inspect.currentframe())
+        for self.iter in range(9):
+            loss = self.run_step(2.0)
+            loss.backward()
+            return
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "beside", "read"),
+    [("pass", "pass", True), ("if not batch: return None", "pass", False), ("pass", "batch = None", False)],
+)
+def test_a_method_of_the_loop_takes_the_batches(before: str, beside: str, read: bool, tmp_path: Path) -> None:
+    """Not one that may end early, or that means something else by a name."""
+    file = tmp_path / "script.py"
+    file.write_text(STEPPED.replace("BEFORE", before).replace("BESIDE", beside))
+    found: list[Any] = []
+    names: dict[str, Any] = {"found": found, "inspect": inspect, "__name__": "__main__"}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    trainer = names["Trainer"]()
+    loader = DataLoader(cast("Any", [{"x": row} for row in X]), 32)
+    trainer.model, trainer.batches = nn.Linear(8, 1), iter(loader)
+    trainer.train()
+    loop = find_loop([found[1], found[0]])
+    assert (loop is not None) == read
+    if loop is not None:
+        assert loop.batches is loader
+        assert loop.steps == 9
+        trainer.model.zero_grad()
+        value = loop.step(trainer.model, {"x": torch.ones(4, 8)}, None, None)
+        assert torch.allclose(trainer.model.weight.grad, torch.full((1, 8), 8.0))
+        assert value.isfinite()
+        assert trainer.iter == 1
+
+
+class OfRecords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, records: Any) -> Tensor:
+        scores: Tensor = self.layer(torch.stack([record["image"] for record in records])).amax((2, 3))
+        return scores
+
+
+def test_channels_of_a_record_are_no_samples() -> None:
+    records = [{"image": torch.randn(3, 8, 8), "point": torch.randn(4)} for _ in range(16)]
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        value = (model(batch) - torch.stack([record["point"] for record in batch])).square().mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    loader = DataLoader(cast("Any", records), 8, collate_fn=list)
+    with pytest.raises(NoEvidence, match="record"):
+        asked(BATCH_MIXING, OfRecords(), loader, step=step, task="regress")

@@ -48,7 +48,7 @@ from striate.doctor.script.loop_syntax import (
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.script_source import called, receiver_of
 from striate.observe.tensors import tensors_in
 
 _LOSS = "__striate_loss__"
@@ -123,6 +123,8 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         taking = numbers_asked(loop, names)
         names |= taking or {}
         asked = asked_for_next(loop, names) if taking is None else None
+        if asked is None and taking is None and (whole := _with_called(found, frames)) is not None:
+            asked = asked_for_next(whole, names)
         if asked is not None:
             batches, body, iterator, beside = asked
             counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None
@@ -227,11 +229,60 @@ def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
     for frame in frames if around is not None else ():
         if around is not None and frame is around.frame:
             return
-        for node in ast.walk(syntax_of(frame.f_code.co_filename)):
-            if isinstance(node, ast.FunctionDef) and node.name == frame.f_code.co_name:
-                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-                if frame.f_lineno in lines:
-                    yield _Found(frame, ast.copy_location(ast.While(ast.Constant(True), node.body, []), node))
+        node = _definition(frame)
+        if node is not None:
+            yield _Found(frame, ast.copy_location(ast.While(ast.Constant(True), node.body, []), node))
+
+
+def _definition(frame: types.FrameType) -> ast.FunctionDef | None:
+    """The function of a frame that is running."""
+    for node in ast.walk(syntax_of(frame.f_code.co_filename)):
+        if not isinstance(node, ast.FunctionDef) or node.name != frame.f_code.co_name:
+            continue
+        if node.lineno <= frame.f_lineno <= (node.end_lineno or node.lineno):
+            return node
+    return None
+
+
+def _with_called(found: _Found, frames: list[types.FrameType]) -> ast.For | ast.While | None:
+    """The loop with the body of the function that it is in the middle of for its call, `loss = self.run_step()`; None
+    where that returns from within, or both mean different things by a name."""
+    place = frames.index(found.frame)
+    inner = frames[place - 1] if place else None
+    node = None if inner is None or inner.f_globals is not found.frame.f_globals else _definition(inner)
+    if inner is None or node is None:
+        return None
+    outer, own = found.frame.f_locals, inner.f_locals
+    *body, last = copy.deepcopy(node.body)
+    if not isinstance(last, ast.Return):
+        body, last = [*body, last], ast.Return(None)
+    if any(isinstance(part, ast.Return | ast.Yield) for statement in body for part in walk(statement)):
+        return None
+    if any(outer[name] is not own[name] for name in outer.keys() & own.keys()):
+        return None
+    for number, statement in enumerate(found.loop.body):
+        call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+        if not isinstance(call, ast.Call) or called(call) != node.name or call.keywords:
+            continue
+        names, given, owner = [part.arg for part in node.args.args], call.args, receiver_of(call)
+        if owner is not None and len(names) > len(given):
+            given = [owner, *given]
+        if len(names) != len(given):
+            return None
+        pairs = zip(names, given, strict=True)
+        before = [
+            ast.Assign([ast.Name(name, ast.Store())], value) for name, value in pairs if not _is_name(value, name)
+        ]
+        value = last.value or ast.Constant(None)
+        after = ast.Assign(statement.targets, value) if isinstance(statement, ast.Assign) else ast.Expr(value)
+        loop = copy.copy(found.loop)
+        loop.body = [*loop.body[:number], *before, *body, after, *loop.body[number + 1 :]]
+        return loop
+    return None
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:

@@ -123,9 +123,14 @@ def size_of(batch: Any) -> int:
     return len(tensor) if tensor is not None and tensor.ndim else 0
 
 
+def are_records(batch: Any) -> bool:
+    """Whether a batch is a list of one dictionary for each sample, as `collate_fn=list` leaves them."""
+    return isinstance(batch, list) and bool(batch) and all(isinstance(record, Mapping) for record in batch)
+
+
 def stacked(batch: Any) -> Any:
-    """With one record of tensors for each list of records, as `collate_fn=list` leaves them."""
-    if isinstance(batch, list) and batch and all(isinstance(record, Mapping) for record in batch):
+    """With one record of tensors for each list of records."""
+    if are_records(batch):
         with suppress(RuntimeError, TypeError, KeyError):  # of several sizes
             return default_collate(batch)
     return tuple(map(stacked, batch)) if isinstance(batch, tuple) else batch

@@ -17,7 +17,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.token_targets import goes_along_first_axis
-from striate.doctor.setup.batch import copied, main_tensor, size_of
+from striate.doctor.setup.batch import are_records, copied, main_tensor, size_of
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding, Remedy
@@ -116,6 +116,8 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     batch = next((batch for batch in evidence.train.raw if size_of(batch) >= 3), None)
     if batch is None:
         raise NoEvidence("no batch has three samples")
+    if are_records(batch):
+        raise NoEvidence("axis 0 of a record's tensors is not that of the samples")
     if goes_along_first_axis(evidence):
         raise NoEvidence("axis 0 of a batch is that of positions")
     if (normalized := _normalized_along_samples(evidence)) is not None:
