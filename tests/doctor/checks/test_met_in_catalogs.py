@@ -9,11 +9,14 @@ from typing import Any, cast
 
 import pytest
 import torch
-from asked import asked
+from asked import asked, digits
+from test_met_in_second_heads import asked_or_silent, stepped
 from test_met_in_tuples import X, Y, drawn
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.drawn_batches import draws_for_parts
@@ -110,3 +113,36 @@ def test_channels_of_a_record_are_no_samples() -> None:
     loader = DataLoader(cast("Any", records), 8, collate_fn=list)
     with pytest.raises(NoEvidence, match="record"):
         asked(BATCH_MIXING, OfRecords(), loader, step=step, task="regress")
+
+
+class Identified(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.classes = nn.Sequential(nn.Flatten(), nn.Linear(64, 16)), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.embed(x)
+        return self.classes(features), features
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_ranking_loss_alone_pulls_what_belongs_together(swapped: bool) -> None:
+    """Though beside it the loss of the classes pulls more."""
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        scores, features = model(x)
+        far = torch.cdist(*[functional.normalize(features, dim=1)] * 2)
+        same = y[:, None] == y[None]
+        near, other = far.masked_fill(~same, -1).amax(1), far.masked_fill(same, 9).amin(1)
+        given = (near, other) if swapped else (other, near)
+        value = functional.margin_ranking_loss(*given, torch.ones(len(y)), margin=1.0)
+        value = value - 4 * functional.log_softmax(scores, 1)[torch.arange(len(y)), y].mean()
+        return stepped(model, value, optimizer)
+
+    model = Identified()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    said = asked_or_silent(PAIRS_SWAPPED, model, digits(), step=step, optimizer=optimizer)
+    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped

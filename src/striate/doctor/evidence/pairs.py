@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.nearness import likeness_over_shifts
@@ -17,11 +19,13 @@ from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
+from striate.observe.torch_calls import torch_functions
 
 if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
 _STEPS = 12
+_RANKING = (functional.margin_ranking_loss, functional.triplet_margin_loss)
 _LONG, _SHORT, _EVEN, _BANDS = 256, 32, 0.8, 64
 """Numbers of a signal at least, and of one of a few channels; how even the bands of noise are, their geometric mean
 over their mean; and how many bands."""
@@ -29,11 +33,13 @@ over their mean; and how many bands."""
 
 @dataclass
 class Embeddings:
-    """Of one step: embeddings (samples, numbers) with the inputs they were made of and the gradient that comes back."""
+    """Of one step: embeddings (samples, numbers) with the inputs they were made of and the gradient that comes back.
+    `of_terms`: that of the ranking losses alone."""
 
     inputs: list[torch.Tensor] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
     gradients: dict[int, torch.Tensor] = field(default_factory=dict)
+    of_terms: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
 def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,19 +51,24 @@ def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
     return _distances(evidence.embeddings)
 
 
-def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
+Pulled = list[list[tuple[float, float]]]
+
+
+def pulled_by_class(evidence: Evidence) -> tuple[Pulled, Pulled]:
     """Of each output (samples, numbers) of the network: how strongly the loss of each of a few steps pulls together
-    those of samples with one class number, and those of two, on average; below 0 where it drives them apart. Raises
-    NoEvidence where batches have no class numbers."""
+    those of samples with one class number, and those of two, on average; below 0 where it drives them apart. And the
+    same of ranking losses alone, where these have a gradient. Raises NoEvidence where batches have no class numbers."""
     labels = [main_tensor(parts(batch)[1]) for batch in evidence.train.raw]
     if any(t is None or t.ndim != 1 or t.is_floating_point() for t in labels) or evidence.setup.rivals:
         raise NoEvidence("the batches have no class numbers")
     found: dict[int, list[tuple[float, float]]] = {}
+    of_terms: dict[int, list[tuple[float, float]]] = {}
     for number, sets in enumerate(embeddings_of(evidence, every=True)):
-        for place, output in enumerate(sets.outputs):
-            gradient = sets.gradients.get(place)
-            known = labels[number % len(labels)]
-            if gradient is None or known is None or not len(known) or len(output) % len(known):
+        noted = [(found, place, gradient) for place, gradient in sets.gradients.items()]
+        noted += [(of_terms, place, gradient) for place, gradient in sets.of_terms.items() if bool(gradient.any())]
+        for kept, place, gradient in noted:
+            output, known = sets.outputs[place], labels[number % len(labels)]
+            if known is None or not len(known) or len(output) % len(known):
                 continue
             known = _for_views(known, sets.inputs[place], len(output) // len(known))
             first, second = torch.triu_indices(len(output), len(output), 1)
@@ -66,8 +77,8 @@ def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
             pull = ((gradient[first] - gradient[second]) * apart).sum(1) / apart.square().sum(1).clamp_min(1e-12)
             same = known.cpu()[first] == known.cpu()[second]
             if bool(same.any()) and bool((~same).any()):
-                found.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
-    return list(found.values())
+                kept.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
+    return list(found.values()), list(of_terms.values())
 
 
 def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
@@ -124,7 +135,9 @@ def embeddings_of(evidence: Evidence, *, every: bool = False) -> list[Embeddings
     def wrap(step: Step) -> Step:
         def watched(*given: Any) -> Any:
             steps.append(Embeddings())
-            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, every)):
+            live: list[torch.Tensor] = []
+            alone = torch_functions(lambda *called: _ranked(steps[-1], live, *called)) if every else nullcontext()
+            with alone, module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, every, live)):
                 returned = step(*given)
             if not every:
                 steps[-1] = _unstacked(steps[-1], given[1])
@@ -182,7 +195,20 @@ def _side_by_side(x: torch.Tensor | None, output: Sequence[int]) -> bool:
     return x is not None and x.ndim == 5 and x.shape[1] in (2, 3) and len(output) == 3 and x.shape[:2] == output[:2]
 
 
-def _note(sets: Embeddings, call: ModuleCall, every: bool) -> None:
+def _ranked(sets: Embeddings, live: list[torch.Tensor], func: Any, args: Any, kwargs: Any) -> Any:
+    """A call, of which the gradients by the embeddings are noted where it is a ranking loss."""
+    value = func(*args, **kwargs)
+    if func in _RANKING and value.requires_grad and live:
+        noted = dict(sets.gradients)
+        gradients = torch.autograd.grad(value.sum(), live, retain_graph=True, allow_unused=True)
+        sets.gradients = noted  # those of the step itself only
+        for place, gradient in enumerate(gradients):
+            if gradient is not None:
+                sets.of_terms[place] = sets.of_terms.get(place, 0) + gradient.double().cpu()
+    return value
+
+
+def _note(sets: Embeddings, call: ModuleCall, every: bool, live: list[torch.Tensor]) -> None:
     given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
     made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.requires_grad]
     beside = not every and len(given) == len(made) == 1 and _side_by_side(given[0], made[0].shape)
@@ -195,6 +221,7 @@ def _note(sets: Embeddings, call: ModuleCall, every: bool) -> None:
         place = len(sets.outputs)
         sets.inputs.append(x.detach().float().cpu())
         sets.outputs.append(output.detach().double().cpu())
+        live.append(output)
 
         def back(gradient: torch.Tensor, place: int = place) -> None:
             sets.gradients[place] = sets.gradients.get(place, 0) + gradient.detach().double().cpu()

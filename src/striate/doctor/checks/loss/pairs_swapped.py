@@ -29,6 +29,8 @@ _FEWEST = 60
 """Pairs of each kind."""
 _BATCH = 8
 _BATCHES, _STEPS, _CLEARLY = 4, 12, 0.1
+_RANKED = 8
+"""Steps in which a ranking loss has a gradient."""
 _MOST_RIGHT = 0.6
 _MOST_STEPS, _WORSE = 0.75, 0.1
 _SOON, _BETTER = 0.01, 0.05
@@ -171,12 +173,16 @@ def _other_mates(evidence: Evidence) -> Finding | None:
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
     not_classes = next(class_losses(evidence), None) is None
-    if evidence.trial.maximizes or _predicts(evidence):
+    if evidence.trial.maximizes:
         return None
     with suppress(NoEvidence):
-        swapped = [
+        whole, of_terms = pulled_by_class(evidence)
+        swapped = [pulled for pulled in of_terms if len(pulled) >= _RANKED and _ranks_apart(pulled)]
+        if not swapped and _predicts(evidence):
+            return None
+        swapped += [
             pulled
-            for pulled in pulled_by_class(evidence)
+            for pulled in whole
             if len(pulled) >= _BATCHES
             and (
                 all(same < 0 < different for same, different in pulled)
@@ -219,6 +225,11 @@ def _predicts(evidence: Evidence) -> bool:
     with suppress(NoEvidence):
         return evidence.after.accuracy > _MOST_RIGHT
     return False
+
+
+def _ranks_apart(pulled: list[tuple[float, float]]) -> bool:
+    """Whether a ranking loss drives those of one class apart, and in each step more than others."""
+    return sum(same for same, _ in pulled) < 0 and all(same < different for same, different in pulled)
 
 
 def _others_nearer(pulled: list[tuple[float, float]]) -> bool:
@@ -267,8 +278,9 @@ CHECK = Check(
     threshold=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
     f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least; or scores of each sample with each are asked for "
     "fewer columns than half of the samples; or of embeddings beside class numbers the gradient drives those of one "
-    f"class apart and pulls together others, in each of {_BATCHES} steps or more; or with both views of each sample "
-    f"made the same, the loss asks for the highest score in {_MATES:.0%} of the rows at most; or of scores of views "
+    f"class apart and pulls together others, in each of {_BATCHES} steps or more, or a ranking loss alone in "
+    f"{_RANKED}; or with both views of each sample made the same, the loss asks for the highest score in "
+    f"{_MATES:.0%} of the rows at most; or of scores of views "
     f"with each other, inputs are nearer to the one that the loss asks for in {WRONG:.0%} of comparisons at most, and "
     f"in {RIGHT:.0%} with another order of views; or of scores of users with two items each (or of vectors of both "
     "that the step looks up in two tables) the gradient raises those of items as drawn by chance, and lowers those of "
