@@ -109,8 +109,10 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
 def went_on(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Finding, ...]:
     """What is found of a script that goes on, as if nothing had been found before."""
     monkeypatch.setattr(run_script, "diagnose_setup", lambda *_: Diagnosis(()))
-    script = folder / "train.py"
+    script, frames = folder / "train.py", run_script.user_frames
     script.write_text(text)
+    own = str(script.resolve())  # not those of pytest, which hold all that it knows
+    monkeypatch.setattr(run_script, "user_frames", lambda: [f for f in frames() if f.f_code.co_filename == own])
     return run_script.diagnose_script(script).diagnosis.findings
 
 
