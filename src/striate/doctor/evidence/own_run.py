@@ -19,6 +19,8 @@ from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.observe.tensors import tensors_in
 
+_OF_A_PASS = 0.4
+"""Of the time that is left, for each pass over data: then it ends early."""
 _LIKE = 0.98  # correlation; channels may be normalized each by itself
 _MOST_CALLS, _MOST_LETTERS, _MOST_ANSWERS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
 
@@ -114,10 +116,11 @@ Key = tuple[str, int, int]
 @dataclass(eq=False)
 class DataPass:
     """A pass over a DataLoader, begun when `began` steps were made and ended at `ended` (−1 where that was not seen):
-    how many `batches` were drawn, and what networks that were given them answered. `whole`: whether it came to its end,
-    from its first batch."""
+    how many `batches` were drawn, and what networks that were given them answered. `until`: when it is ended early.
+    `whole`: whether it came to its end, from its first batch."""
 
     began: int
+    until: float
     ended: int = -1
     whole: bool = False
     batches: int = 0
@@ -156,8 +159,6 @@ class OwnRun:
     """Whether it came to its end."""
     cut: bool = False
     """Whether a pass over data was ended early."""
-    stopped_by: str = ""
-    """What it was not let do."""
 
 
 @dataclass
@@ -218,12 +219,7 @@ class Watcher:
     def end_if_late(self) -> None:
         """Raises Enough once it is late."""
         if perf_counter() > self.until:
-            self.end("time")
-
-    def end(self, why: str) -> None:
-        """End the script."""
-        self.run.stopped_by = self.run.stopped_by or why
-        raise Enough
+            raise Enough
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function of torch, and note it where it compares."""
@@ -243,13 +239,19 @@ class Watcher:
         if self.letters <= _MOST_LETTERS:
             self.run.said.append((self.run.steps, text))
 
-    def draws(self, iterator: Any, batch: Any, *, begins: bool) -> None:
-        """To be called with each batch of a pass over a DataLoader; the first that is seen `begins` it, or it was
-        under way before."""
-        if begins:
-            self.passes[iterator] = DataPass(self.run.steps, whole=self.run.steps > 1)
+    def pass_of(self, iterator: Any) -> DataPass:
+        """The pass of a DataLoader's iterator, which begins when it is first asked for; one that is asked for before
+        the second step was under way before."""
+        if iterator not in self.passes:
+            now = perf_counter()
+            until = now + _OF_A_PASS * (self.until - now)
+            self.passes[iterator] = DataPass(self.run.steps, until, whole=self.run.steps > 1)
             self.run.passes.append(self.passes[iterator])
-        data_pass, table = self.passes[iterator], _as_table(batch)
+        return self.passes[iterator]
+
+    def draws(self, iterator: Any, batch: Any) -> None:
+        """To be called with each batch of a pass over a DataLoader."""
+        data_pass, table = self.pass_of(iterator), _as_table(batch)
         data_pass.batches += 1
         inputs = main_tensor(parts(table)[0])
         found = list(islice((part for part in tensors_in(table) if _are_classes(part, inputs)), _MOST_PAIRS))

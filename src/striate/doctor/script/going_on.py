@@ -11,23 +11,21 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from torch.utils.data import dataloader
 
-from striate.doctor.evidence.own_run import Watcher, number_of_weights
+from striate.doctor.evidence.own_run import Enough, Watcher, number_of_weights
 from striate.models.preserved_state import nothing_compiled
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.observe.torch_calls import torch_functions
 
-_OF_A_PASS = 0.4
-"""Of the time that is left, for each pass over data: then it ends early."""
 _GRACE = 0.5  # seconds, for what asks no network and makes no step
 _LOGS = ("wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "aim", "clearml")
 """Libraries that send away what a script measures, by threads and processes of their own."""
@@ -56,8 +54,8 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         stack.enter_context(_short_passes(watcher))
         stack.enter_context(nothing_compiled())
         stack.enter_context(torch_functions(watcher.call))
-        stack.enter_context(_nothing_written(watcher))
-        stack.enter_context(_alarm(watcher, seconds + _GRACE))
+        stack.enter_context(_nothing_written())
+        stack.enter_context(_alarm(seconds + _GRACE))
         try:
             yield watcher
         finally:
@@ -98,13 +96,11 @@ def _logs_heard(heard: _Heard) -> Iterator[None]:
 def _short_passes(watcher: Watcher) -> Iterator[None]:
     """While the body runs, each pass over a DataLoader ends early where it takes too long."""
     kind: Any = dataloader._BaseDataLoaderIter
-    original, limits = kind.__next__, WeakKeyDictionary[Any, float]()
+    original = kind.__next__
 
     def following(iterator: Any) -> Any:
         watcher.end_if_late()
-        now = perf_counter()
-        begins = iterator not in limits
-        if now > limits.setdefault(iterator, now + _OF_A_PASS * (watcher.until - now)):
+        if perf_counter() > watcher.pass_of(iterator).until:
             watcher.pass_ends(iterator, whole=False)
             raise StopIteration
         try:
@@ -112,7 +108,7 @@ def _short_passes(watcher: Watcher) -> Iterator[None]:
         except StopIteration:
             watcher.pass_ends(iterator, whole=True)
             raise
-        watcher.draws(iterator, batch, begins=begins)
+        watcher.draws(iterator, batch)
         return batch
 
     kind.__next__ = following
@@ -123,26 +119,26 @@ def _short_passes(watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def _nothing_written(watcher: Watcher) -> Iterator[None]:
+def _nothing_written() -> Iterator[None]:
     """While the body runs, the script ends before it changes a file, starts a program or opens a connection."""
     _set_up_guard()
     original = torch.save
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(f, str | os.PathLike) and not _may_write(f):  # C++ writes it, of which Python knows nothing
-            watcher.end(f"write {Path(f).name}")
+            raise Enough
         return original(obj, f, *args, **kwargs)
 
     torch.save = save
-    _guards.append(watcher)
+    token = _guarded.set(True)
     try:
         yield
     finally:
-        _guards.pop()
+        _guarded.reset(token)
         torch.save = original
 
 
-_guards: list[Watcher] = []
+_guarded = ContextVar("_guarded", default=False)  # other threads than the script's have one of their own
 _EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "subprocess.Popen", "os.system", "socket.connect")
 
 
@@ -152,17 +148,15 @@ def _set_up_guard() -> None:
 
 
 def _guard(event: str, args: tuple[Any, ...]) -> None:
-    if not _guards or threading.current_thread() is not threading.main_thread():
+    if not _guarded.get():
         return
-    watcher = _guards[-1]
     if event == "open":
         path, mode, flags = args
         writes = any(letter in (mode or "") for letter in "wax+") or flags & (os.O_WRONLY | os.O_RDWR)
-        if not writes or isinstance(path, int) or _may_write(path):
-            return
-        watcher.end(f"write {Path(os.fsdecode(path)).name}")
+        if writes and not isinstance(path, int) and not _may_write(path):
+            raise Enough
     if event in _EVENTS and not (event.startswith("os.") and event != "os.system" and _may_write(args[0])):
-        watcher.end(event)
+        raise Enough
 
 
 def _may_write(path: Any) -> bool:
@@ -175,13 +169,18 @@ def _may_write(path: Any) -> bool:
     return place.is_relative_to(tempfile.gettempdir()) and not any(place.is_relative_to(one) for one in own)
 
 
+def end_script(*_: object) -> None:
+    """Raises Enough, whatever it is called with: a signal, or a step of an optimizer."""
+    raise Enough
+
+
 @contextmanager
-def _alarm(watcher: Watcher, seconds: float) -> Iterator[None]:
+def _alarm(seconds: float) -> Iterator[None]:
     """Ends what asks no network and makes no step, where the system can."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGALRM, lambda *_: watcher.end("time"))
+    before = signal.signal(signal.SIGALRM, end_script)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

@@ -30,7 +30,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.drawn_batches import weights_alone
-from striate.doctor.script.going_on import going_on, logs_elsewhere
+from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of
 from striate.doctor.script.training_loop import (
@@ -316,7 +316,7 @@ class _Catch:
             self.own_run.stepping(optimizer)
             return
         # A script that catches everything goes on: no step of its own is made any more.
-        self.stop = register_optimizer_step_pre_hook(_end)
+        self.stop = register_optimizer_step_pre_hook(end_script)
         raise Enough
 
     def _goes_on(self, found: ScriptDiagnosis) -> float:
@@ -344,10 +344,6 @@ def _as_it_was(networks: Sequence[nn.Module], optimizer: Optimizer | None) -> It
             parameter.grad = gradient
         for buffer, value in buffers:
             buffer.data.copy_(value)  # without a trace: a graph that awaits backward may have it
-
-
-def _end(*_: object) -> None:
-    raise Enough
 
 
 def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:

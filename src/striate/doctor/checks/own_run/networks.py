@@ -212,7 +212,7 @@ _NOT_FINITE = OwnRunCheck(
     "loss.not-finite",
     "error",
     "the last three losses of a script that goes on",
-    "Nothing is learned from a loss that is no number, and weights become none either.",
+    "Nothing is learned from a loss that is NaN or infinite, and the weights become NaN too.",
     "halve the learning rate, or clip gradients: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
     "`optimizer.step()`",
     _not_finite,
