@@ -19,6 +19,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
 from striate.doctor.evidence.quality import are_directions
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.recorded_iterators import deals_by_own
 from striate.records import Finding, Remedy
@@ -96,7 +97,7 @@ def _outputs(evidence: Evidence) -> int | None:
 def _asks_for_labels(evidence: Evidence) -> bool:
     """Whether a cross entropy of the step is given the batch's targets as they are."""
     targets = main_tensor(parts(evidence.train.raw[0])[1])
-    calls = [call.target for call in evidence.calls.losses if call.name in ("cross_entropy", "nll_loss")]
+    calls = [call.target for call in evidence.calls.losses if call.name in CLASS_LOSSES]
     return targets is not None and any(torch.equal(given.cpu(), targets.cpu()) for given in calls)
 
 

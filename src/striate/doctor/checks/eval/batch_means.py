@@ -25,7 +25,7 @@ from striate.doctor.setup.script_source import ScriptSource, argument, called, r
 from striate.records import Finding
 from striate.wording import several
 
-_EXCESS = 0.05
+EXCESS = 0.05
 """Of the weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
 _BELOW = 0.02
 
@@ -39,7 +39,7 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         samples, batches = counted
         short = samples - (batches - 1) * size
         excess = 1 / batches - short / samples
-        if batches < 2 or excess < _EXCESS:
+        if batches < 2 or excess < EXCESS:
             continue
         for node, what in (*_by_meters(source, loop), *_by_sums(source, loop)):
             yield _of_means(node, batches, short, samples, what)
@@ -210,7 +210,7 @@ def _of_each(node: ast.AST) -> bool:
 BATCH_MEANS = Check(
     codes=("eval.batch-means",),
     question="Does each sample count the same in a metric?",
-    threshold=f"a mean of batch means in which the last batch counts {_EXCESS:.0%} of all more than its samples do; or "
+    threshold=f"a mean of batch means in which the last batch counts {EXCESS:.0%} of all more than its samples do; or "
     f"a mean of the batches' roots that is {_BELOW:.0%} below the root of all",
     run=_batch_means,
     of_source=True,

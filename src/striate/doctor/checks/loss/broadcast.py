@@ -14,6 +14,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -21,8 +22,6 @@ from striate.doctor.setup.script_source import ScriptSource, called
 from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import several, show_shape
-
-_OF_CLASSES = ("cross_entropy", "nll_loss")
 
 
 def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
@@ -43,7 +42,7 @@ def _within_network(evidence: Evidence) -> Iterator[Finding]:
     """A column of the network's to which it adds one number for each sample, so that its outputs are of all with all,
     where each sample has one target."""
     outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
-    if outputs is None or wanted is None or any(call.name in _OF_CLASSES for call in evidence.calls.losses):
+    if outputs is None or wanted is None or any(call.name in CLASS_LOSSES for call in evidence.calls.losses):
         return
     count, targets = len(wanted) if wanted.ndim else 0, tuple(wanted.shape)
     added = ((count, 1), (count,)) in evidence.calls.sums
@@ -89,7 +88,7 @@ def _among_several(evidence: Evidence) -> Iterator[Finding]:
     """One of several losses of a step, of which torch itself says that the shapes differ."""
     for call in evidence.calls.losses if evidence.calls.sizes_differ else ():
         outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
-        if call.name in _OF_CLASSES or outputs == targets:
+        if call.name in CLASS_LOSSES or outputs == targets:
             continue
         if (found := _all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
             yield found
@@ -110,7 +109,7 @@ def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ..
     first = evidence.trial.first
     outputs, targets = first.loss_outputs, first.loss_targets
     if outputs is None or targets is None:
-        elementwise = [call for call in evidence.calls.losses if call.name not in _OF_CLASSES]
+        elementwise = [call for call in evidence.calls.losses if call.name not in CLASS_LOSSES]
         if elementwise:
             outputs, targets = elementwise[0].input, elementwise[0].target
         else:

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.class_balance import ClassCounts, class_counts, weights_of_classes
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses
 from striate.records import Finding
 from striate.wording import several
 
@@ -61,7 +61,7 @@ def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
     user's own pulls for each. Raises NoEvidence."""
     loss = evidence.setup.loss
     found = [loss.weight] if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else []
-    found += [call.weight for call in evidence.calls.losses if call.name in ("cross_entropy", "nll_loss")]
+    found += [call.weight for call in evidence.calls.losses if call.name in CLASS_LOSSES]
     weights = next((weight for weight in found if isinstance(weight, torch.Tensor)), None)
     if weights is None and counts.positions is None:
         present = counts.train.nonzero().flatten()

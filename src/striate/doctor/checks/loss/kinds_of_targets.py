@@ -10,6 +10,7 @@ from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, quality
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.wording import several, show_shape
@@ -26,7 +27,7 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         labels = evidence.train.labels
     except NoEvidence:
         return None
-    if any(other.name in ("cross_entropy", "nll_loss") for other in evidence.calls.losses):
+    if any(other.name in CLASS_LOSSES for other in evidence.calls.losses):
         return None  # the classes are learned as classes, and these are quantities of another head
     kinds, samples = int(labels.unique().numel()), len(call.target)
     if int(call.target.unique().numel()) > kinds:

@@ -381,8 +381,11 @@ def _some_cut(
     loud = "error" if known and share >= SHARE else "warning"
     how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
     indexed = _gives_indices(evidence.graph, cut)
+    change = f"Take `torch.no_grad()` away from {cut.place}." if off else f"{_removed(cuts)}."
     if indexed is not None:
         how += f", which takes the indices that `{indexed.name}` gives, not its values"
+        place = f" ({cut.line})" if cut.line else ""
+        change = change if off else f"Take the values that `{indexed.name}` gives, `[0]` and not `[1]`{place}."
     return Finding(
         code=GRAPH_DETACHED_CODE,
         severity="note" if not fresh else "error" if loud == "error" else "warning",
@@ -393,11 +396,7 @@ def _some_cut(
         why="What lies before the cut stays as it was initialized."
         if fresh
         else "What lies before the cut looks trained: if it is to stay so, leave it out of the optimizer.",
-        remedy=f"Take `torch.no_grad()` away from {cut.place}."
-        if off
-        else f"{_removed(cuts)}."
-        if indexed is None
-        else f"Take the values that `{indexed.name}` gives, `[0]` and not `[1]`{f' ({cut.line})' if cut.line else ''}.",
+        remedy=change,
     )
 
 

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.data.label_numbers import LABEL_MAP_THRESHOLD, Told, renumbered
+from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
 from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
 _FEW_TOLD, _DIFFER, _APART = 3, 1.2, 1.1
-_EXCESS = 0.05
 _WORSE, _SAME = 0.2, 1e-9
 _ANY = "the network"
 _EXACT = 0.01  # of a number, that rounding may take
@@ -153,7 +153,7 @@ def _proportion(pairs: list[tuple[float, _Said]]) -> float | None:
 def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, pairs in _evaluations(run):
         sizes = pairs[-1][0].sizes
-        if 1 / len(sizes) - sizes[-1] / sum(sizes) < _EXCESS:
+        if 1 / len(sizes) - sizes[-1] / sum(sizes) < EXCESS:
             continue
         for place in range(min(len(said) for _, said in pairs)):
             others = [(one, said[place]) for one, said in pairs if not said[place].is_share(one.share)]
@@ -233,7 +233,7 @@ OF_ANSWERS = (
         "eval.batch-means",
         "warning",
         f"in at least {_FEW_TOLD} evaluations the mean over the batches is said, where it is not the true accuracy "
-        f"in two of them, and the last batch counts {_EXCESS:.0%} of all more than its samples do",
+        f"in two of them, and the last batch counts {EXCESS:.0%} of all more than its samples do",
         "Samples of a short last batch count more than others.",
         "count right predictions, and divide by all samples: `right += (predicted == y).sum().item()`",
         _means_of_batches,
