@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
 from collections import deque
 from typing import Any
 
@@ -262,3 +264,41 @@ def test_a_task_of_a_near_spelling_is_asked_for_by_its_name() -> None:
     with pytest.raises(UsageError) as caught:
         striate.diagnose(network(), loader(), task="ranking")
     assert caught.value.remedy == "loss=torch.nn.MSELoss()"
+
+
+class Link:
+    """One of a chain that a step writes into."""
+
+    def __init__(self, before: Link | None) -> None:
+        self.before, self.steps = before, 0
+
+
+def test_a_long_chain_of_objects_is_copied() -> None:
+    chain = Link(None)
+    for _ in range(3000):
+        chain = Link(chain)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        chain.steps += 1
+        return loop(model, batch, optimizer, loss)
+
+    model = network()
+    diagnose(model, loader(), optimizer=sgd(model), step=step, budget_seconds=1)
+    assert chain.steps == 0
+
+
+def test_trial_steps_write_nothing_into_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, wandb = list[object](), types.ModuleType("wandb")
+    vars(wandb)["log"] = written.append
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        value = loop(model, batch, optimizer, loss)
+        wandb.log({"loss": value})
+        return value
+
+    model = network()
+    diagnose(model, loader(), optimizer=sgd(model), step=step, budget_seconds=1)
+    assert not written
+    step(model, next(iter(loader())), sgd(model), nn.CrossEntropyLoss())
+    assert len(written) == 1

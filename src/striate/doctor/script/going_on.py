@@ -22,12 +22,13 @@ from torch import nn
 from torch.utils.data import dataloader
 
 from striate.doctor.evidence.own_run import Enough, Watcher, number_of_weights
+from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import nothing_compiled
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.observe.torch_calls import torch_functions
 
 _GRACE = 0.5  # seconds, for what asks no network and makes no step
-_LOGS = ("wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "aim", "clearml")
+_LOGS = ("comet_ml", "neptune", "aim", "clearml")
 """Libraries that send away what a script measures, by threads and processes of their own."""
 
 
@@ -50,6 +51,7 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         stack.enter_context(redirect_stdout(heard))
         stack.enter_context(redirect_stderr(heard))
         stack.enter_context(_logs_heard(heard))
+        stack.enter_context(logs_unwritten())
         stack.enter_context(forward_hooks_everywhere(watcher.enter, watcher.leave))
         stack.enter_context(_short_passes(watcher))
         stack.enter_context(nothing_compiled())

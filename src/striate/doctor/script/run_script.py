@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
+from striate.doctor.causes import sort_out
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
@@ -130,9 +131,10 @@ def diagnose_script(
 
 def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> ScriptDiagnosis:
     """A diagnosis with what the script has shown that went on."""
-    new = tuple(findings_of(run, of_rewards=of_rewards))
     before = found.diagnosis
-    diagnosis = replace(before, findings=(*new, *before.findings), seconds=before.seconds + run.seconds)
+    findings, follows = sort_out((*findings_of(run, of_rewards=of_rewards), *before.findings))
+    follows = dict(before.follows) | follows
+    diagnosis = replace(before, findings=findings, follows=follows, seconds=before.seconds + run.seconds)
     further = f"{several(run.steps - 1, 'step')} further{', to its end' if run.ended else ''}"
     return replace(found, subject=f"{found.subject}, and {further}", diagnosis=diagnosis)
 

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.setup.reached_objects import reached_objects, slots_of
 from striate.doctor.setup.training_setup import TrainingSetup
+from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import TRIALS, nothing_compiled, same_random_state
 
 Undo = Callable[[], None]
@@ -32,13 +33,21 @@ def state_preserved(setup: TrainingSetup) -> Iterator[None]:
     """Whatever the body does, and however it ends: parameters, buffers, modes, `requires_grad`, gradients, hooks and
     attributes of the network, the state of the optimizer, of schedulers, generators and data sets that loaders, loss
     and step hold, and the random state of Python, NumPy and torch are what they were. What is printed goes to stderr;
-    warnings are not shown: they are the user's own. Compiled networks run as they are written."""
+    warnings are not shown, and nothing is written into logs of trainings: they are the user's own. Compiled networks
+    run as they are written."""
     held = (setup.model, setup.optimizer, setup.loss, setup.step, setup.train, setup.val)
     undo = list(_undoing(reached_objects(held)))
     anomaly, enabled = torch.is_anomaly_enabled(), torch.is_grad_enabled()
     dtype = torch.get_default_dtype()
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with TRIALS, same_random_state(cuda), warnings.catch_warnings(), redirect_stdout(sys.stderr), nothing_compiled():
+    with (
+        TRIALS,
+        same_random_state(cuda),
+        nothing_compiled(),
+        warnings.catch_warnings(),
+        redirect_stdout(sys.stderr),
+        logs_unwritten(),
+    ):
         warnings.simplefilter("ignore")
         try:
             torch.set_grad_enabled(True)

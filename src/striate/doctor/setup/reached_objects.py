@@ -149,9 +149,8 @@ def written_by_user(module: str | None) -> bool:
 @functools.cache
 def _installed(folder: Path) -> bool:
     """Whether a folder belongs to a package that `pip install --target` has put beside its metadata."""
-    while (folder / "__init__.py").is_file():
-        folder = folder.parent
-    return any(folder.glob("*.dist-info"))
+    places = (place for place in (folder, *folder.parents) if str(place) in sys.path)
+    return any(any(place.glob("*.dist-info")) for place in places)
 
 
 def held_by(function: types.FunctionType) -> dict[str, Any]:

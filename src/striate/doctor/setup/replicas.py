@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import io
+import sys
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,6 +37,8 @@ from striate.observe.tensors import tensors_in
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _DEEPEST = 4
+_MOST_FRAMES = 100_000
+"""Of Python's stack while objects are copied: chains of some thousand need several frames for each link."""
 _SHARED = (*DATA, types.ModuleType, type, io.IOBase)
 
 
@@ -60,6 +64,17 @@ def to_float32(replica: Replica) -> None:
                 state[key] = value.float()
 
 
+@contextmanager
+def _long_chains_copied() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _MOST_FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@_long_chains_copied()
 def make_replica(setup: TrainingSetup) -> Replica:
     """A copy of everything that training touches; closures and globals of the step hold the copies too.
 
