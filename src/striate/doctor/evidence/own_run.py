@@ -21,6 +21,8 @@ from striate.observe.tensors import tensors_in
 
 _OF_A_PASS = 0.4
 """Of the time that is left, for each pass over data: then it ends early."""
+_OFTEN = 1.02
+"""Times as many steps were made when the weights of a network are next looked at that acts at each step."""
 _LIKE = 0.98  # correlation; channels may be normalized each by itself
 _MOST_CALLS, _MOST_LETTERS, _MOST_ANSWERS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
 
@@ -312,8 +314,10 @@ class Watcher:
                 mean, deviation = float(plain.mean()), float(plain.std())
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters())
         steps = self.run.steps
-        # Of calls that learn at steps 1, 2, 4, 8, …: weights of large networks take a while.
-        weights = float("nan") if learns and steps & (steps - 1) else self._weights(module)
+        # Of calls that learn at steps 1, 2, 4, 8, …, of others not at each of many steps: weights take a while.
+        last, _ = self.known.get(id(module), (0, 0.0))
+        seldom = steps & (steps - 1) if learns else last < steps < _OFTEN * last
+        weights = float("nan") if seldom else self._weights(module)
         call = NetworkCall(steps, learns, _is_active(module), shape, mean, deviation, weights)
         called.calls.append(call)
 

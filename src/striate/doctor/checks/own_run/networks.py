@@ -113,7 +113,7 @@ def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 
 def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for still in _never_changed(run):
+    for still in _never_changed(run, _LEAST_OF_ALL if run.ended else _LEAST_UPDATES):
         for trained in _learning(run):
             if trained.kind == still.kind and _moved(trained) > _CHANGED:
                 yield (
@@ -125,7 +125,7 @@ def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
     changed = {network.kind for network in run.networks.values() if _moved(network) > _CHANGED}
-    for still in _never_changed(run):
+    for still in _never_changed(run, _LEAST_OF_ALL):
         parameters = list(still.network.parameters())
         gets = any(p.grad is not None and bool(p.grad.any()) for p in parameters)
         if changed and still.kind not in changed and gets and not any(id(p) in run.held for p in parameters):
@@ -136,9 +136,9 @@ def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
-def _never_changed(run: OwnRun) -> Iterator[CalledNetwork]:
+def _never_changed(run: OwnRun, steps: int) -> Iterator[CalledNetwork]:
     for network in run.networks.values():
-        if run.steps >= (_LEAST_OF_ALL if run.ended else _LEAST_UPDATES) and _moved(network) <= _ROUNDED:
+        if run.steps >= steps and _moved(network) <= _ROUNDED:
             yield network
 
 
@@ -298,8 +298,7 @@ OF_REWARDS = (
     OwnRunCheck(
         "optim.parameters-missing",
         "error",
-        f"no weight changes in {_LEAST_OF_ALL} steps of a run that came to its end, {_LEAST_UPDATES} of one that did "
-        "not, and gradients come",
+        f"no weight changes in {_LEAST_OF_ALL} steps, and gradients come",
         "What no optimizer holds does not learn.",
         "make its optimizer with its own parameters: `torch.optim.Adam(actor.parameters(), lr=1e-3)`",
         _actor_never_changes,
