@@ -50,6 +50,11 @@ def _same(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
     return _like(args[0])
 
 
+def _empty(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    plain = all(kwargs.get(name) is None for name in ("dtype", "layout", "device", "memory_format"))
+    return args[0].new_empty(args[0].shape) if plain and args[0].is_contiguous() else None
+
+
 def _in_place(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
     return args[0]
 
@@ -162,6 +167,8 @@ _UNARY = (_ATEN.relu, _ATEN.tanh, _ATEN.gelu, _ATEN.leaky_relu, _ATEN.hardtanh, 
 _RULES: dict[Any, _Rule] = {
     **{packet.default: _same for packet in _UNARY},
     **{packet.default: _in_place for packet in (_ATEN.normal_, _ATEN.uniform_)},
+    **dict.fromkeys((_ATEN.bernoulli_.float, _ATEN.div_.Scalar), _in_place),  # as dropout does
+    _ATEN.empty_like.default: _empty,
     **{packet.Tensor: _binary for packet in (_ATEN.add, _ATEN.sub, _ATEN.mul, _ATEN.div)},
     _ATEN.mean.dim: _mean,
     _ATEN.cat.default: _cat,
