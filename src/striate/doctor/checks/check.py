@@ -16,10 +16,10 @@ class Check:
     codes: tuple[str, ...]
     """What it may find."""
     question: str
-    threshold: str
-    """From which measure on it speaks, and why there."""
     run: Callable[[Evidence], Iterable[Finding]]
     """May raise NoEvidence, which skips the check."""
+    threshold: str = ""
+    """From which measure on it speaks, and why there; empty where each of its rules says that of itself."""
     of_source: bool = False
     """Whether it reads the user's code; asked only where a script was run."""
     of_rewards: bool = False
@@ -31,10 +31,11 @@ class Check:
     has several. Such findings are listed under this one."""
 
     def finding(
-        self, *, severity: Severity, where: str, measured: str, why: str, remedy: str, code: str = ""
+        self, *, severity: Severity, where: str, measured: str, why: str, remedy: str, code: str = "", limit: str = ""
     ) -> Finding:
-        """What it says by its own threshold; `code`: which of its codes, where it is not the first."""
-        return Finding(code or self.codes[0], severity, where, measured, self.threshold, why, remedy)
+        """What it says by its threshold, or by the `limit` of one of its rules; `code`: which of its codes, where it is
+        not the first."""
+        return Finding(code or self.codes[0], severity, where, measured, limit or self.threshold, why, remedy)
 
     def explained_by(self, code: str) -> tuple[str, ...]:
         """The codes that follow from one of its own."""

@@ -12,9 +12,9 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.as_held import labels_fit_as_held
 from striate.doctor.checks.data.color_orders import colors_exchanged
-from striate.doctor.checks.data.erased import ERASED, erased
+from striate.doctor.checks.data.erased import erased
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
-from striate.doctor.checks.data.views_of_nothing import LEFT, views_of_nothing
+from striate.doctor.checks.data.views_of_nothing import views_of_nothing
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.changed_by_asking import Changed
@@ -47,6 +47,7 @@ _SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
 """Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
 _OF_NOISE = 0.95
 """Of the variance of what is drawn: what is another with each draw."""
+_DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of what is shown is another with each draw, each value by itself"
 _LESS_NOISE = (
     "What is added drowns the sample.",
     "add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
@@ -75,14 +76,20 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     val = evidence.val_samples
     destroyed = _destroyed(evidence)
     if destroyed is not None:
-        yield _finding("loader", *destroyed)
+        yield destroyed
         return
     if (several_labels := _told_apart(evidence)) is not None:
         yield from _of_labels(evidence, *several_labels)
         return
     with suppress(NoEvidence):
         if (said := _of_quantity(evidence)) is not None:
-            yield _finding("loader", said, *_LESS_OF_A_QUANTITY)
+            yield _finding(
+                "loader",
+                said,
+                *_LESS_OF_A_QUANTITY,
+                limit=f"simple models, whose answers correlate by {_TOLD:g} with a number in validation, leave "
+                f"{_MORE_LEFT:g} times as much of its variance in training samples as they are shown",
+            )
             return
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
@@ -96,6 +103,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 words,
                 f"{TAKEN:.0%} or more of the training samples of class {one} look like class {other} of validation to "
                 f"a simple model, and of {other} like {one}; {words}, they look like their own",
+                f"{TAKEN:.0%} of each of two classes, as shown, look like the other one until they are flipped or "
+                "turned back",
             )
         elif unknown is not None:
             raise unknown
@@ -114,6 +123,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             f"{_CONFUSED:.0%} of them at most in validation",
             "Augmentation makes samples of one class into those of another, and leaves their labels.",
             "leave out the change that exchanges the two, such as a turn or a flip; or change the label with it",
+            limit=f"{_TURNED:.0%} of each of two classes, as shown, look like the other one",
         )
         return
     if alike and (swapped := exchanged(evidence, plain, given, place)) is not None:
@@ -123,6 +133,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             words,
             f"some of the training images are {words}; once validation is, simple models take {EXCHANGED:.0%} or more "
             f"of class {one} for class {other}, and of {other} for {one}",
+            f"{EXCHANGED:.0%} of each of two classes look like the other one once validation is flipped or turned as "
+            "training is",
         )
         return
     if there - seen < _GAP or seen > _SHARE * there or _learned(evidence) > there - _LEARNED:
@@ -140,6 +152,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         "What is left after augmentation hardly shows what the label says: a person could not tell it either.",
         "look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
+        limit=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
+        f"are shown than of validation samples, each from others, and the trial's network {_LEARNED:.0%} less of "
+        "validation than they do",
     )
 
 
@@ -212,6 +227,8 @@ def _of_labels(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Iter
             f"{several(len(x), 'training sample')} as they are drawn, each from others",
             "What is left after augmentation hardly shows this label: a person could not tell it either.",
             "leave out the change that takes it away, such as channels in another order where colors tell the label",
+            limit=f"of what there is to know of a label, {_KNOWN:.0%} in validation by simple models, and {_GAP:.0%} "
+            f"less, and less than {_SHARE:.0%} as much, in training samples as they are shown",
         )
         return
 
@@ -241,10 +258,11 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
         f"the views of each of {several(len(views[0]), 'sample')} are equal, number for number",
         "To find that two copies agree teaches nothing: views are to differ in what does not matter.",
         "draw each view by a call of its own: `[transform(image) for _ in range(2)]`, not `[transform(image)] * 2`",
+        limit="views of each sample that are equal",
     )
 
 
-def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
+def _destroyed(evidence: Evidence) -> Finding | None:
     """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
     if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not evidence.drawn_anew:
@@ -252,11 +270,13 @@ def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
     y = evidence.samples.y
     area = x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])
     if area < _CROPPED and x.shape[1] == plain.shape[1] and y is not None and y.ndim <= 2:
-        return (
+        return _finding(
+            "loader",
             f"training samples are {show_shape(x.shape[2:])}, validation samples {show_shape(plain.shape[2:])}: "
             f"{area:.0%} of the area",
             "So small a part hardly shows what the label of the whole says.",
             "crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on",
+            limit=f"samples have less than {_CROPPED:.0%} of the area of those of validation",
         )
     apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
     white, smooth = _with_neighbor(x), _with_neighbor(plain)
@@ -265,11 +285,16 @@ def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
     # Where noise is clamped to the range of the images, it is no larger than they are.
     clamped = abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2
     if x.shape[1:] == plain.shape[1:] and (noisy or clamped):
-        return (
+        return _finding(
+            "loader",
             f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
             f"2), all values of training by {drawn:.3g} and of validation by {values:.3g}",
             "No move or crop of an image changes it so much: what is added drowns it.",
             "add less noise: a tenth of the standard deviation of the images, `x + 0.1 * x.std() * randn_like(x)`",
+            limit=f"draws of a sample differ by more than {_NOISE:g} times the deviation of validation and "
+            f"{_MOSTLY:g} times that of training, and values are half as like those beside them as in validation"
+            if noisy
+            else f"{_DRAWN_AWAY}, and that of validation is not",
         )
     return None
 
@@ -296,6 +321,7 @@ def _drowned(evidence: Evidence) -> Finding | None:
             f"each by itself, of samples whose values are like those beside them (correlation {smooth:.2f}, as given "
             f"{white:.2f})",
             *_LESS_NOISE,
+            limit=f"{_DRAWN_AWAY}, of samples whose values are like those beside them",
         )
     if bytes_read or not apart > _NOISE * values > 0:
         return None
@@ -304,6 +330,8 @@ def _drowned(evidence: Evidence) -> Finding | None:
         f"the network is given values that differ by {apart:.3g}, each by itself, of samples whose values differ by "
         f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
         *_LESS_NOISE,
+        limit=f"{_NOISE:g} times the deviation of samples whose values are like those beside them, and no value is "
+        "like the one beside it",
     )
 
 
@@ -334,6 +362,7 @@ def _other_with_each_draw(evidence: Evidence) -> Finding | None:
         f"a sample drawn again differs by {apart:.3g} in each value by itself, where all values differ by {drawn:.3g}: "
         "next to nothing of it stays",
         *_LESS_NOISE,
+        limit=_DRAWN_AWAY,
     )
 
 
@@ -354,11 +383,12 @@ def _between_draws(evidence: Evidence) -> float:
     return float(torch.stack(found).mean().sqrt()) if found else 0.0
 
 
-def _finding(place: str, measured: str, why: str, remedy: str, severity: Severity = "error") -> Finding:
+def _finding(place: str, measured: str, why: str, remedy: str, *, limit: str, severity: Severity = "error") -> Finding:
     return AUGMENTATION.finding(
         severity=severity,
         where="the augmentation of training inputs" + (", in the training step" if place == "step" else ""),
         measured=measured,
+        limit=limit,
         why=why,
         remedy=remedy,
     )
@@ -372,15 +402,17 @@ def _piling_up(changed: Changed) -> Finding:
         "Noise and moves are written into the stored samples and pile up from epoch to epoch.",
         "change a copy: `image = self.images[index].clone()` (`.copy()` of NumPy), or `image = image + noise` in "
         "place of `image += noise`",
+        limit="what the data set holds of a sample is another one once it was asked for it",
     )
 
 
-def _of_a_move(place: str, words: str, measured: str) -> Finding:
+def _of_a_move(place: str, words: str, measured: str, limit: str) -> Finding:
     return _finding(
         place,
         measured,
         "Augmentation makes samples of one class into those of another, and leaves their labels.",
         f"leave out the change: images {words} are of another class here",
+        limit=limit,
         severity="warning",
     )
 
@@ -485,24 +517,6 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
 AUGMENTATION = Check(
     codes=("data.augmentation",),
     question="Does what augmentation leaves of training inputs still show what is asked?",
-    threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
-    "are shown than of validation samples, each from others of the same kind, or of what there is to know of one of "
-    f"several labels; and samples differ each time they are drawn; the trial's network predicts {_LEARNED:.0%} less "
-    f"of validation than those models; or of a number, which correlates by {_TOLD:g} with what they say in validation, "
-    f"they leave {_MORE_LEFT:g} times as much of the variance in training samples as they are shown; "
-    f"or {_TURNED:.0%} of each of two classes, as shown, look like the other one, or "
-    f"{EXCHANGED:.0%} once validation is flipped or turned as training is, or {TAKEN:.0%} until they are flipped or "
-    "turned back; or samples have less than "
-    f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
-    f"deviation of validation and than {_MOSTLY:g} times that of training, whose values are half as like those "
-    f"beside them as in validation, or less, or {_OF_NOISE:.0%} of the variance of training is another with each draw, "
-    "each value by itself, and that of validation is not; or the step makes as much of smooth "
-    "samples, in which no value is like the one beside it; or views of each sample that are equal, "
-    f"or of which {LEFT:.0%} is one number and that are no nearer to each other than to other samples' views; or draws "
-    "of an image whose first and last color are exchanged, or whose colors are dealt anew and told apart by targets; "
-    f"or {ERASED:.0%} of a draw is one number, and far less of the sample as the data set holds it; "
-    "or what the data set holds of a sample is another one once it was asked for it; or, without validation, "
-    f"{_OF_NOISE:.0%} of the variance of samples is another with each draw, each value by itself",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "

@@ -25,10 +25,6 @@ _OF_A_BATCH, _LEVELS, _FEWEST, _MOST_TARGETS = 4, 4, 100, 64
 _NUMBERS, _STRENGTHS = 100_000, (1.0, 10.0, 100.0)
 _EXPLAINED, _LOST = 0.2, 0.4
 """Of the variance of a target, by how often which color is in an image; of that, what is lost without their order."""
-_THRESHOLD = (
-    f"{_OFTEN:.0%} of the draws have first and last color exchanged; or colors are in several orders, and how often "
-    f"which color occurs explains {_EXPLAINED:.0%} of a target of validation, and {_LOST:.0%} less without the order"
-)
 
 
 def colors_exchanged(evidence: Evidence) -> Finding | None:
@@ -47,6 +43,7 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
             "exchanged in one of the two draws",
             "A flip along axis 0 of an image of colors × height × width turns its colors round, not its places.",
             "`image.flip(-1)` for left and right, `image.flip(-2)` for up and down",
+            f"{_OFTEN:.0%} of the draws have first and last color exchanged",
         )
     told = _told_by_colors(evidence)
     if told is None:
@@ -59,16 +56,18 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
         "the order is not known",
         "The targets tell colors apart, and augmentation makes one color of another: what is asked is not to be seen.",
         "leave out what deals the channels anew, such as `x[:, torch.randperm(3)]`; or vary brightness alone",
+        f"colors in several orders, and how often which color occurs explains {_EXPLAINED:.0%} of a target of "
+        f"validation, and {_LOST:.0%} less without the order",
     )
 
 
-def _finding(severity: Severity, place: str, measured: str, why: str, remedy: str) -> Finding:
+def _finding(severity: Severity, place: str, measured: str, why: str, remedy: str, limit: str) -> Finding:
     return Finding(
         code="data.augmentation",
         severity=severity,
         where=f"the augmentation of training inputs{place}",
         measured=measured,
-        threshold=_THRESHOLD,
+        threshold=limit,
         why=why,
         remedy=remedy,
     )

@@ -336,9 +336,8 @@ def _slice_named(index: ast.Name, later: list[ast.AST]) -> ast.expr | None:
 COPIED_FIRST = Check(
     codes=("data.leak",),
     question="Are samples split before variants of them are made?",
-    threshold="code puts samples together with what it makes of them (`torch.cat([x, x + noise])`, a function that "
-    "does so, SMOTE), or makes columns with the answers of all samples (`SelectKBest`, means by group), and splits all "
-    "of these by chance afterwards",
+    threshold="samples put together with what is made of them, or columns made with the answers of all, and a split by "
+    "chance afterwards",
     run=_run,
     of_source=True,
 )

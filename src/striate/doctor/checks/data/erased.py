@@ -14,7 +14,7 @@ from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 
-ERASED, LEFT = 0.7, 0.5
+_ERASED, _LEFT = 0.7, 0.5
 """Of a sample as it is drawn, that is one number; of the rest of it as it is held, what is left."""
 
 
@@ -40,7 +40,7 @@ def erased(evidence: Evidence) -> Finding | None:
     shares = _of_one_number(drawn)
     before = float(_of_one_number(held[0]).median())
     now, least = float(shares.median()), float(shares.quantile(0.1))
-    if least < ERASED or 1 - now > LEFT * (1 - before):
+    if least < _ERASED or 1 - now > _LEFT * (1 - before):
         return None
     return Finding(
         code="data.augmentation",
@@ -48,7 +48,7 @@ def erased(evidence: Evidence) -> Finding | None:
         where="the augmentation of training inputs",
         measured=f"{now:.0%} of a training image is one and the same number, and {before:.0%} of it as the data set "
         "holds it",
-        threshold=f"less than {ERASED:.0%}, or more than {LEFT:.0%} of the rest",
+        threshold=f"less than {_ERASED:.0%}, or more than {_LEFT:.0%} of the rest",
         why="What is left of an image hardly shows what it is: a person could not tell it either.",
         remedy="erase less: a tenth to a third of the area",
     )

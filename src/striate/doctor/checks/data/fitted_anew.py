@@ -44,6 +44,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 f"fits to {parts or 'what is not trained with'} anew, so equal values become other numbers than in "
                 "training",
                 f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
+                "`fit_transform` of what is named for validation or test, or in a loop over the parts",
                 labels=bool(_LABELS.search(ast.unparse(owner))),
             )
             return
@@ -64,6 +65,8 @@ def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding
                 anew[0],
                 "is made of what is not trained with anew, so equal values become other numbers than in training",
                 f"`{name}(…)` of training once, and what it gives for all parts",
+                "a vocabulary that a function builds of something else, and again of what is named for validation or "
+                "test",
                 labels=name in _IN_ORDER_OF_APPEARANCE and _are_labels(evidence, source, anew[0]),
             )
             return
@@ -116,12 +119,13 @@ def _given_to(source: ScriptSource, site: Site) -> list[str]:
     return [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
 
 
-def _finding(site: Site, does: str, remedy: str, *, labels: bool = False) -> Finding:
+def _finding(site: Site, does: str, remedy: str, limit: str, *, labels: bool = False) -> Finding:
     return FITTED_ANEW.finding(
         code="data.label-map" if labels else "data.shift",
         severity="error",
         where=site.where,
         measured=f"`{site.text}` {does}",
+        limit=limit,
         why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy=remedy,
     )
@@ -159,8 +163,6 @@ def _words(text: str) -> set[str]:
 FITTED_ANEW = Check(
     codes=("data.shift", "data.label-map"),
     question="Are scalers, encoders and vocabularies fitted to validation anew?",
-    threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts; a vocabulary that "
-    "the same function builds of something else, and again of that; pandas' `factorize` of both",
     run=_run,
     of_source=True,
     explains={"data.shift": "fit.* data.label-map", "data.label-map": "fit.* data.shift"},

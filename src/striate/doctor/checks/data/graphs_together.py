@@ -150,9 +150,8 @@ def _taken_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
 GRAPHS_TOGETHER = Check(
     codes=("data.scrambled",),
     question="Are the edges of each graph in a batch between its own nodes?",
-    threshold=f"{_FEWEST} graphs or more whose nodes lie one behind the other, and edges that are those of each graph "
-    "as it numbers its nodes by itself, or lie in each batch within as many nodes as the largest graph has, half of "
-    "all at most; and the network takes nodes by these numbers as they are",
+    threshold=f"{_FEWEST} graphs or more whose edges are those of each as it numbers its nodes by itself, or lie "
+    "within as many nodes as the largest graph has, half of all at most; and the network takes nodes by these numbers",
     run=_run,
     explains="data.labels-random data.target-in-input model.batch-mixing optim.lr-too-low fit.*",
 )

@@ -51,6 +51,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=f"`{key}` of the rows of both data sets",
             measured=f"{len(shared)} of {several(len(other), 'value')} of `{key}` in validation are in training as "
             f"well, which has {len(train[key]) / len(known):.2g} samples of each",
+            limit=f"{_EACH:g} samples of each or more, and {_SHARED:.0%} of those of validation in training too",
             why=_WHY,
             remedy=f"split by `{key}`, not by rows: `sklearn.model_selection.GroupKFold` or `GroupShuffleSplit` with "
             f"`groups=[row['{key}'] for row in rows]`",
@@ -86,6 +87,8 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                     measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation are in "
                     f"training as well, and two samples of one are less than {_ALIKE:g} times as far from each other "
                     "as any two",
+                    limit=f"{_SHARED:.0%} of those of validation in training too, with {_EACH:g} to {_MOST_EACH} "
+                    f"samples of each, which are {_ALIKE:g} times as far from each other as any two, or less",
                     why=_WHY,
                     remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                     f"`GroupShuffleSplit` with `groups={groups}`",
@@ -139,9 +142,6 @@ def _groups(loader: Any) -> dict[str, list[Any]]:
 GROUPS_SHARED = Check(
     codes=("data.split-overlap",),
     question="Is each patient, speaker or the like on one side of the split?",
-    threshold=f"rows with such a name, {_EACH:g} samples of each or more, and {_SHARED:.0%} of those of validation in "
-    f"training too; or such an array beside the positions of both parts, with {_MOST_EACH} samples of each or fewer, "
-    f"of which two are {_ALIKE:g} times as far from each other as any two, or less",
     run=_run,
     explains="data.leak",
 )

@@ -211,15 +211,9 @@ _SCALED = 0.9999
 """A correlation: what is scaled and shifted, and no more."""
 LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
-NOT_NORMALIZED_THRESHOLD = (
+_ODD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
-    f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
-    f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned (of one that may be below zero, "
-    "lower by more than it varies, where zeros for inputs do as well as they), or a first loss that is not more "
-    f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or half of the columns of a table that "
-    f"is to be restored have {_UNSEEN:.0%} of all squares, or units are at their limits where there are no targets; or "
-    f"pixels divided by 255 twice; or a flow's negative log likelihood is {BETTER:g} times lower with a standardized "
-    "table, once in the same units; or so is the loss of noise that is added to images, with standardized ones"
+    f"deviation, a column {UNEVEN:g} times the middle one"
 )
 
 
@@ -284,8 +278,11 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     own, fixed, trial = _tried(evidence, scales, place)
     known = own is not None and fixed is not None
     own, fixed = own or 0.0, fixed or 0.0
+    gain = f"{GAIN:g} more right after as many steps"
     if by_loss := fixed - own < GAIN:
         endless = known and not evidence.setup.rivals and min(evidence.trial.losses, default=0.0) < 0
+        gain = "a loss lower by more than it varies, and zeros in their place none"
+        gain = gain if endless else f"a loss {BETTER:g} times lower where next to nothing was learned"
         by_loss = _sees_nothing(evidence, scales, place, trial) if endless else _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
         far_off = list(_starts_far_off(evidence, scales, trial)) if known else []
@@ -302,6 +299,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         where=f"inputs of {python_name(place)}, as the network rescales its own" if place else "inputs of the network",
         measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
         f"{several(len(trial.rows), 'step')} is {fixed:.2f} instead of {own:.2f}",
+        limit=f"{_ODD}; and standardized inputs bring {gain}",
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
         remedy=_remedy(scales)
@@ -331,6 +329,8 @@ def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}, to "
         f"which noise of deviation 1 is added that the loss asks for: after {several(len(trial.rows), 'step')} it is "
         f"{own}, and with standardized images {other}",
+        limit=f"a root mean square above {LARGE:g}, and with standardized images a loss of the noise {BETTER:g} times "
+        "lower",
         why="Beside such numbers the noise is a trifle: the network sees next to nothing of what it is asked for, and "
         "what begins from noise alone is nothing that it has seen.",
         remedy=_remedy(scales),
@@ -355,6 +355,8 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
         measured=f"columns with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; after "
         f"{several(len(trial.rows), 'step')} the negative log likelihood is {own:.3g}, and with standardized inputs, "
         f"in the units of these, {other:.3g}",
+        limit=f"{_ODD}; and a negative log likelihood {BETTER:g} times lower with a standardized table, once in the "
+        "same units",
         why="A flow begins near the identity, and its base has mean 0 and variance 1: units of their own lie thousands "
         "of deviations off, and steps are far too short to get there.",
         remedy=_remedy(scales),
@@ -371,8 +373,10 @@ def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answere
     )
     if restored and scales.of == "column" and scales.large and len(variances) >= _COLUMNS and share < _UNSEEN:
         measured = f"of the squares that the loss adds up the smaller half of the columns makes {share:.2g}"
+        limit = f"half of the columns of a table that is to be restored have {_UNSEEN:.0%} of all squares"
     elif not answered and scales.large and (saturated := next(iter(SATURATED.run(evidence)), None)) is not None:
         measured = saturated.measured.partition(",")[0]
+        limit = f"a root mean square above {LARGE:g}, and units at their limits: {saturated.threshold}"
     else:
         return
     yield NOT_NORMALIZED.finding(
@@ -380,6 +384,7 @@ def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answere
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; "
         f"{measured}",
+        limit=limit,
         why="Weights are initialized, and losses made, for inputs of mean 0 and variance 1: with others the loss sees "
         "only the large columns, or units stay at their limits.",
         remedy=_remedy(scales),
@@ -420,6 +425,7 @@ def _of_divided(largest: float) -> Finding:
         severity="error",
         where="inputs of the network",
         measured=f"all are between 0 and {largest:.2g}, and whole numbers when multiplied by 255 twice",
+        limit="pixels divided by 255 twice",
         why="Pixels were divided by 255 twice: to the network all images look black.",
         remedy="divide once: `x = image.float() / 255`, where the reader (`ToTensor`) has not done it already",
     )
@@ -443,6 +449,8 @@ def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterab
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}: the "
         f"first loss is {own[0]:.3g}, and with standardized inputs {other[0]:.3g}",
+        limit=f"{_ODD}; and a first loss {FAR_OFF:g} nats above that of a constant prediction, with standardized "
+        f"inputs {NEAR:g} at most",
         why="Weights are initialized for inputs of mean 0 and variance 1: with others the first predictions are sure "
         "of what nobody knows yet, and the first steps take that back.",
         remedy=_remedy(scales),
@@ -548,7 +556,6 @@ def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | Non
 NOT_NORMALIZED = Check(
     codes=("data.not-normalized",),
     question="Have the inputs a scale that the network learns from?",
-    threshold=NOT_NORMALIZED_THRESHOLD,
     run=_find_not_normalized,
     explains=(
         "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "

@@ -32,12 +32,6 @@ ONE_CLASS, ONE_CLASS_SURELY = 0.3, 0.2
 TORN = 0.03
 _FEWEST = 30
 _FEWEST_IN_CLASS = 15
-THRESHOLD = (
-    f"two simple models of different kinds agree on {AGREE:.0%} of samples that neither was fitted to; of the half of "
-    f"these that they are surest of, {NOISE:.0%} have another label (surely {SURELY:.0%}; or {ONE_CLASS:.0%} of one "
-    f"class): where classes overlap, doubts lie with the unsure half. Or {TORN:.0%} of the images occur with two "
-    "labels. A note where a script's own names speak of noisy labels"
-)
 
 
 @dataclass(frozen=True)
@@ -189,6 +183,7 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         measured=f"{several(len(odd), 'image occurs', 'images occur')} with two labels or more, {share:.0%} of the "
         "samples; the first are of "
         "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
+        limit=f"{TORN:.0%} of the images occur with two labels",
         why="At most one of the labels is right, and the network is pulled both ways.",
         remedy=Remedy(
             "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
@@ -217,6 +212,9 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
         "Judged by "
         f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
         f"{doubt.agree:.0%} of all",
+        limit=f"two simple models of different kinds agree on {AGREE:.0%} of samples that neither was fitted to, and "
+        f"of the half that they are surest of {NOISE:.0%} have another label (surely {SURELY:.0%}; or {ONE_CLASS:.0%} "
+        "of one class)",
         why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
         remedy=Remedy(
             "Look at the samples that the network is surest about and the label denies (`striate data check DATA "
@@ -231,7 +229,6 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
 LABEL_NOISE = Check(
     codes=("data.label-noise",),
     question="Do labels say what samples clearly show?",
-    threshold=THRESHOLD,
     run=_run,
     quick=False,
     explains="fit.*",

@@ -165,10 +165,9 @@ LABEL_RANGE = Check(
 MOST_AS, OWN, KNOWN, MENDED = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
 _POSITIONS = 20_000
-LABEL_MAP_THRESHOLD = (
-    f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most as "
-    f"much for itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; "
-    f"renumbered, validation must come within {MENDED:g} of training"
+LABEL_MAP_LIMIT = (
+    f"two classes or more, {MOST_AS:.0%} of each taken for another one in validation, {OWN:.0%} of that at most for "
+    f"itself, and {KNOWN:.0%} right in training; renumbered, within {MENDED:g} of training"
 )
 
 Whole = NDArray[np.int64]
@@ -189,7 +188,7 @@ class Told:
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
     if (measured := numbered_twice(evidence)) is not None:
-        yield _mapped(measured)
+        yield _mapped(measured, "names that have other numbers in validation than in training")
         return
     with suppress(NoEvidence):
         for found in _columns(evidence):
@@ -250,7 +249,9 @@ def _columns(evidence: Evidence) -> list[Finding]:
         f"{seen[column, column]:.2f} in validation, where that for label {moved[column]} does by "
         f"{seen[moved[column], column]:.2f}: {shown}"
     )
-    return [_mapped(measured)]
+    limit = f"outputs of two labels or more that correlate by {KNOWN:g} with theirs in training, and in validation "
+    limit += f"{OWN:g} times as much as with another one at most"
+    return [_mapped(measured, limit)]
 
 
 def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor | None:
@@ -368,15 +369,17 @@ def renumbered(told: Told) -> Finding | None:
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return _mapped(
         f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
-        f"validation with its classes renumbered: {shown}"
+        f"validation with its classes renumbered: {shown}",
+        LABEL_MAP_LIMIT,
     )
 
 
-def _mapped(measured: str) -> Finding:
+def _mapped(measured: str, limit: str) -> Finding:
     return LABEL_MAP.finding(
         severity="error",
         where="validation labels",
         measured=measured,
+        limit=limit,
         why="The network may be good: its validation metrics do not show it.",
         remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
         "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
@@ -386,7 +389,6 @@ def _mapped(measured: str) -> Finding:
 LABEL_MAP = Check(
     codes=("data.label-map",),
     question="Does validation number the classes as training does?",
-    threshold=LABEL_MAP_THRESHOLD,
     run=_find_label_map,
     quick=False,
     explains="data.shift fit.*",

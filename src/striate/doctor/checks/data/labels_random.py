@@ -45,15 +45,7 @@ _COMMON = 0.35
 """How far from half of the samples a label may have to be asked about."""
 _ASKED, _KNOWN = 1000, 0.4
 """Samples; of what there is to gain over chance, what models of validation know of it."""
-THRESHOLD = (
-    f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
-    f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network, which "
-    "has learned the others by heart where samples are words or graphs. Or "
-    f"{_FEWEST} images come again, with the same label as often as by chance. Or a model that knows {_KNOWN:.0%} of "
-    "what there is to know of validation sees as clear things in training samples, with which their labels do not go. "
-    "Or a target of noise that the inputs do not have. Or tokens of sources go with those of their targets no more "
-    "than with those of others of the same lengths"
-)
+_AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to"
 _WHY = (
     "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
     "chance."
@@ -88,6 +80,7 @@ def _noise_apart(evidence: Evidence) -> Finding | None:
             where="the training step",
             measured=f"`{call.name}` compares what the network gives with numbers of `{made.name}` that are in nothing "
             "that it is shown",
+            limit="a target of noise that the inputs do not have",
             why="Nobody can guess noise that was drawn elsewhere: the best prediction is its mean.",
             remedy="draw the noise once: `noise = torch.randn_like(x)`, add that one to the inputs, and ask for it",
         )
@@ -103,6 +96,7 @@ def _sequences(evidence: Evidence) -> Finding | None:
         severity="error",
         where="training targets",
         measured=measured,
+        limit="tokens of sources go with those of their targets no more than with those of others of the same lengths",
         why="The translation lies beside another sentence: all that can be learned is what targets look like.",
         remedy="Keep each source and its target in one pair, and sort or shuffle pairs: `pairs = sorted(zip(sources, "
         "targets), key=lambda pair: len(pair[0]))`.",
@@ -166,6 +160,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         measured=f"accuracy on samples that a model was not fitted to, {len(reference.labels):,} in all"
         f"{', as many of the commonest class as of the next' if rows is not None else ''}: {', '.join(said)}; the "
         f"network {network}",
+        limit=f"{_AT_CHANCE}, though {LEAST:g} of accuracy would have shown, nor is the network",
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -225,6 +220,7 @@ def _of_held(
             where=where,
             measured=f"classes {how}: accuracy on samples that a model was not fitted to, "
             f"{len(labels[:_ASKED]):,} in all: {', '.join(said)}",
+            limit=f"{_AT_CHANCE}, though {LEAST:g} of accuracy would have shown",
             why=_WHY,
             remedy=_REMEDY,
         )
@@ -264,6 +260,7 @@ def _copies(evidence: Evidence) -> Finding | None:
         where="training labels",
         measured=f"{several(count, 'image comes', 'images come')} again, with the same label in {same:.0%} of the "
         f"cases; by chance {chance:.0%}",
+        limit=f"{_FEWEST} images come again, with the same label as often as by chance",
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -296,6 +293,8 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         where="training labels",
         measured=f"a simple model ({name}) of validation tells {known:.0%} of its labels, each from others, and sees "
         f"the same things in {several(len(x), 'training sample')}; their labels go with these no more than by chance",
+        limit=f"a model that knows {_KNOWN:.0%} of what there is to know of validation sees as clear things in "
+        "training samples, with which their labels do not go",
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -328,6 +327,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         where="training targets",
         measured=f"correlation with the {which} of samples that a model was not fitted to, {found.count:,} in all: "
         f"{said} (chance: 0 ± {error:.2f}); the network {network}",
+        limit=f"{_AT_CHANCE}, though {LEAST_NUMBERS:g} of correlation would have shown, nor is the network",
         why=_WHY,
         remedy=_REMEDY,
     )
@@ -517,7 +517,6 @@ def _held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
 LABELS_RANDOM = Check(
     codes=("data.labels-random",),
     question="Have the targets anything to do with the inputs?",
-    threshold=THRESHOLD,
     run=_run,
     quick=False,
     explains=(

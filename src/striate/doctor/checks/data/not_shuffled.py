@@ -23,12 +23,8 @@ LIKE, ALIKE = 0.2, 0.5
 GAIN = 0.05
 _FEWEST, _EACH = 48, 5
 _TAGS, _MOST_TAGS = "set of tags", 64
-THRESHOLD = (
-    f"{ALIKE:g} of the variance of the targets lies between stretches of a batch ({WINDOW} samples at least), not "
-    f"within: 0 is an order by chance, 1 sorted; from {LIKE:g} where shuffled batches learn better by {GAIN:g}, or, of "
-    "a network that gives no classes, where all samples of a class are followed by all of the next; of sequences with "
-    "a class for each place, of which classes they have"
-)
+_ONE_CLASS = 512
+_BETWEEN = "of the variance of the targets lies between stretches of a batch: 0 is an order by chance, 1 sorted"
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
@@ -37,10 +33,9 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     targets = torch.nn.functional.one_hot(numbers - numbers.min()).double() if is_class else numbers[:, None]
     if what == _TAGS:
         targets, numbers = numbers, numbers.unique(dim=0, return_inverse=True)[1]
-    if is_class and not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
-        yield _told(
-            evidence, f"the first {several(len(targets), 'sample is', 'samples are')} all of one class", "error"
-        )
+    if is_class and not evidence.train.whole and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0:
+        measured = f"the first {several(len(targets), 'sample is', 'samples are')} all of one class"
+        yield _told(evidence, measured, "error", f"the first {_ONE_CLASS} samples or more of one class")
         return
     stretch = max(WINDOW, int(evidence.train.largest))
     if len(targets) < max(_FEWEST, 2 * stretch):
@@ -62,7 +57,11 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     evidence.pictures["data.not-shuffled"] = Picture(
         "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].double().tolist())}
     )
-    yield _told(evidence, f"{told}{between:.2f} of the variance of the {what} lies between them{words}", severity)
+    better = "all samples of a class are followed by all of the next"
+    better = better if gain is None else f"shuffled batches learn better by {GAIN:g}"
+    limit = f"{ALIKE:g} {_BETWEEN}" if between >= ALIKE else f"{LIKE:g} {_BETWEEN}; and {better}"
+    measured = f"{told}{between:.2f} of the variance of the {what} lies between them{words}"
+    yield _told(evidence, measured, severity, limit)
 
 
 def _numbers(evidence: Evidence) -> tuple[torch.Tensor, str]:
@@ -149,11 +148,12 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
     )
 
 
-def _told(evidence: Evidence, measured: str, severity: str) -> Finding:
+def _told(evidence: Evidence, measured: str, severity: str, limit: str) -> Finding:
     return NOT_SHUFFLED.finding(
         severity="error" if severity == "error" else "warning",
         where="training loader",
         measured=measured,
+        limit=limit,
         why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
         "sees one class at a time.",
         remedy=f"`DataLoader(dataset, batch_size={evidence.train.largest}, shuffle=True)`; where files are read one "
@@ -164,7 +164,6 @@ def _told(evidence: Evidence, measured: str, severity: str) -> Finding:
 NOT_SHUFFLED = Check(
     codes=("data.not-shuffled",),
     question="Is every batch a fair sample of the data?",
-    threshold=THRESHOLD,
     run=_run,
     explains=(
         "data.labels-random data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch "

@@ -61,9 +61,9 @@ def _turned(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size
 PREFERRED_BOTH_WAYS = Check(
     codes=("data.labels-random",),
     question="Of two items of a user, is the same one preferred each time?",
-    threshold=f"of scores of users with two items each, or of vectors that the step looks up in two tables, {_OWN:.0%} "
-    "of the items whose scores the gradient lowers are raised for the same user elsewhere, and two items of a user "
-    f"come the other way round, too, in {_TURNED} samples or more, {_AS_OFTEN:g} of those that would by chance",
+    threshold=f"{_OWN:.0%} of the items whose scores the gradient lowers are raised for the same user elsewhere, and "
+    f"two items of a user come the other way round in {_TURNED} samples or more, {_AS_OFTEN:g} of those that would by "
+    "chance",
     run=_run,
     quick=False,
     explains="loss.pairs-swapped data.label-noise optim.lr-too-low fit.*",

@@ -42,15 +42,6 @@ _TIMES = 20
 """Copies of each sample that make an epoch longer."""
 _SCALED = 0.995
 """Correlation of inputs and what the network is given, above which they were only scaled."""
-DUPLICATES_THRESHOLD = (
-    f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, of which short ones "
-    f"are said twice, unless {_ALL:.0%} of them have copies), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose "
-    "rows "
-    "may agree by chance, beyond three times chance; a note where copies "
-    "only make rare classes as common as the others, or where each sample comes as often and the step varies inputs; "
-    "what a sampler draws again on purpose does not count, "
-    "nor as many copies as drawing with replacement leaves"
-)
 
 
 def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
@@ -146,6 +137,7 @@ def _same_batch(call: str, batch: int) -> Finding:
         where="the training loop",
         measured=f"`{call}` gives other samples each time, and stands in front of the loop only: all steps are given "
         f"the same {several(batch, 'sample')}",
+        limit="one batch for all steps",
         why="The network learns one batch by heart, and never sees the rest of the data.",
         remedy=f"`{call}` in each pass of the loop, before the network is called",
     )
@@ -184,13 +176,16 @@ def _of_data_set(evidence: Evidence) -> torch.Tensor:
 DUPLICATES = Check(
     codes=("data.duplicates",),
     question="Is training shown different samples?",
-    threshold=DUPLICATES_THRESHOLD,
+    threshold=f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies, of tables three times as many as by "
+    f"chance, an error from {DUPLICATES_GRAVE:.0%}; a note of token sequences of which less than {_ALL:.0%} have "
+    "copies, and where copies make classes even, or the step varies them",
     run=_find_duplicates,
     explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",
 )
 
 
 LEAK_SHARE, LEAK_GRAVE, LEAK_FEWEST = 0.02, 0.05, 3
+_GRAVE_NEAR = 0.2
 TABLE = 0.1
 _OFTENER = 10
 """Times as many of validation as within training: where pairs come again by chance, there are as many, about."""
@@ -200,17 +195,18 @@ _LARGER = 3
 """Numbers of a whole image, for each that the network is given: not of one whose parts are samples."""
 _ALL_BUT_EQUAL, _MOST_OF_THEM = 0.05, 0.6
 """Of the distance to the tenth neighbor; of validation. Of pictures that differ in one quantity alone it is a third."""
-LEAK_THRESHOLD = (
-    "equal samples, as they come or, images, as data sets hold them before augmentation: a warning from "
-    f"{LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
-    "or two; a note of token sequences that training repeats half as often), an "
-    f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
-    "chance; of pairs, as of users and items, with their targets, or where a batch has nothing else and the step looks "
-    "them up in tables, where training has at most a tenth as many twice; of an image and other inputs, with all "
-    "of these. "
-    f"Near copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} "
-    f"standard errors; {_MOST_OF_THEM:.0%} of validation, where all but brightness and contrast is equal, also where "
-    "training has such copies itself; of token sequences none that goes on where a training sample ends"
+_FROM = f"a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples, an error from {LEAK_GRAVE:.0%}"
+_EQUAL = (
+    f"{_FROM}; of tables, whose rows may agree by chance, {TABLE:.0%} and three times chance; a note of token "
+    "sequences that training repeats half as often"
+)
+_PAIRS_EQUAL = (
+    f"{TABLE:.0%} of validation's pairs, as of users and items, and training has at most a tenth as many twice; an "
+    f"error from {LEAK_GRAVE:.0%}"
+)
+_NEARLY_EQUAL = (
+    f"{LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} standard errors; an "
+    f"error from {_GRAVE_NEAR:.0%}"
 )
 
 
@@ -218,7 +214,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     shared = shared_positions(evidence.setup.train, evidence.setup.val)
     if shared is not None and shared[0] >= max(LEAK_FEWEST, LEAK_SHARE * shared[1]):
         count, total = shared
-        yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE)
+        yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE, _FROM)
         return
     looked_up = _looked_up(evidence) or _kept_for_each(evidence)
     if looked_up is not None:
@@ -244,9 +240,8 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if count >= max(LEAK_FEWEST, _least_share(x, known) * len(x)):
         pair = (where >= 0).nonzero()[:3].flatten()
         _draw(evidence, x[pair], known[where[pair]])
-        found = _told(
-            count, len(x), f"equal to a training sample, number for number{_first(useful, where)}", LEAK_GRAVE
-        )
+        how = f"equal to a training sample, number for number{_first(useful, where)}"
+        found = _told(count, len(x), how, LEAK_GRAVE, _EQUAL)
         yield replace(found, severity="note") if _of_short_texts(known, count / len(x)) else found
         return
     yield from list(_held(evidence, x)) or _near(evidence, x, known, useful)
@@ -258,7 +253,7 @@ def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
         return
     held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
     if held is not None and held[0] >= max(LEAK_FEWEST, LEAK_SHARE * held[1]):
-        yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE)
+        yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE, _FROM)
 
 
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
@@ -269,7 +264,7 @@ def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
     count = int((same_in(x, known) >= 0).sum())
     if count >= max(LEAK_FEWEST, LEAK_SHARE * len(x)):
-        yield _told(count, len(x), "equal to a training sample, in all that it has", LEAK_GRAVE)
+        yield _told(count, len(x), "equal to a training sample, in all that it has", LEAK_GRAVE, _FROM)
 
 
 def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
@@ -343,7 +338,7 @@ def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Ite
     if count < LEAK_FEWEST or count < TABLE * read * len(x) or _share(known) * _OFTENER > count / len(x):
         return
     how = "numbers, as of a user and an item, that a training sample has as well, and training next to none twice"
-    yield _told(count, len(x), how, LEAK_GRAVE)
+    yield _told(count, len(x), how, LEAK_GRAVE, _PAIRS_EQUAL)
 
 
 def _of_short_texts(known: torch.Tensor, share: float) -> bool:
@@ -387,7 +382,8 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
             f"a training sample but for brightness and contrast: their distance is less than {_ALL_BUT_EQUAL:g} of "
             f"that to the tenth nearest (the first: validation sample {int(useful[first])} and training sample "
             f"{int(across.nearest[first])})",
-            0.2,
+            _GRAVE_NEAR,
+            f"{_MOST_OF_THEM:.0%} of validation, of which all but brightness and contrast is equal",
         )
         return
     error = (max(usual * (1 - usual), 1e-4) * (1 / len(x) + 1 / len(known))) ** 0.5
@@ -407,7 +403,8 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
         f"nearly the same as a training sample: their distance is less than 0.3 of that to the tenth nearest; within "
         f"training that holds for {usual:.1%} (the first: validation sample {int(useful[first])} and training sample "
         f"{int(across.nearest[first])})",
-        0.2,
+        _GRAVE_NEAR,
+        _NEARLY_EQUAL,
     )
 
 
@@ -430,11 +427,12 @@ def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
         evidence.pictures["data.leak"] = drawn
 
 
-def _told(count: int, total: int, how: str, grave: float) -> Finding:
+def _told(count: int, total: int, how: str, grave: float, limit: str) -> Finding:
     return LEAK.finding(
         severity="error" if count >= grave * total else "warning",
         where="validation loader",
         measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
+        limit=limit,
         why="Samples that were trained on are recognized: the validation metrics are too good.",
         remedy=Remedy(
             "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
@@ -449,6 +447,5 @@ def _told(count: int, total: int, how: str, grave: float) -> Finding:
 LEAK = Check(
     codes=("data.leak",),
     question="Is anything that validation measures on also trained on?",
-    threshold=LEAK_THRESHOLD,
     run=_find_leak,
 )

@@ -48,6 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the sampler of the training loader",
         measured="DistributedSampler draws by its epoch, and no code calls `set_epoch`: each epoch has the order of "
         "the first, and each process the same samples",
+        limit="a DistributedSampler that shuffles, more than one epoch, and `set_epoch` nowhere",
         why="Batches are the same ones in each epoch: training learns less from them, and batch norm sees the same "
         "neighbors.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
@@ -69,6 +70,7 @@ def _of_own_sampler(evidence: Evidence, sampler: Any) -> Iterator[Finding]:
         where="the sampler of the training loader",
         measured=f"{type(sampler).__name__} draws by its epoch, and no code calls its `set_epoch`: each epoch has the "
         f"order of the first{only}",
+        limit="a sampler with a `set_epoch`, more than one epoch, and no call of it",
         why="Batches are the same ones in each epoch, and what they leave out is never shown.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
     )
@@ -90,6 +92,7 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
         severity="error",
         where=sites[0].where if sites else "the training loop",
         measured=f"`{sites[0].text}` comes before each batch, and {alike}" if sites else alike,
+        limit=f"{_ALIKE} batches or more, drawn by chance or behind a seed, that are the same",
         why="The network is only ever shown these samples.",
         remedy=f"`{sites[0].text}` once, at the beginning of the script"
         if sites
@@ -107,6 +110,7 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
         measured=f"DistributedSampler draws for process {sampler.rank} of {sampler.num_replicas}, "
         f"{len(sampler):,} of {all_of_them}; {several(processes, 'process', 'processes')} "
         f"{'is' if processes == 1 else 'are'} running",
+        limit="a DistributedSampler for more processes than are running",
         why="The samples of the other processes are never drawn.",
         remedy="`DistributedSampler(data)` without numbers asks how many processes there are, or "
         "`DataLoader(data, batch_size, shuffle=True)` in one process",
@@ -116,10 +120,6 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
 SAME_ORDER = Check(
     codes=("data.same-order",),
     question="Does a sampler of several processes draw all samples, in another order each epoch?",
-    threshold="a DistributedSampler that shuffles, or one of the script's that has a `set_epoch`, more than one epoch, "
-    "and `set_epoch` nowhere; or one for more "
-    "processes than are running; or a seed that is set before each batch, or a function that draws each by chance, "
-    f"and {_ALIKE} batches or more that are the same",
     run=_run,
     of_source=True,
     explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",

@@ -84,13 +84,13 @@ _COLORS_LAST = (2, 3, 1)
 _NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
 """Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
 is with the colors together, and how many standard errors that is."""
-SCRAMBLED_THRESHOLD = (
+_SMOOTH_ANEW = (
     f"neighbors differ less than {SMOOTHER:g} times as much when the numbers are dealt to the axes in another order, "
-    f"in {AGREE:.0%} of the samples; an error where the network then learns better by {GAIN:g}; where three colors lay "
-    f"side by side, {INTERLEAVED:g} times, whatever the network learns; of pictures that are mostly noise, by "
-    f"{_ERRORS:g} standard errors with three colors side by side; of rows of the batch viewed for transposed, "
-    f"learning better by {2 * GAIN:g}"
+    f"in {AGREE:.0%} of the samples; an error where the network then learns better by {GAIN:g}"
 )
+_INTERLEAVED_COLORS = f"neighbors differ {INTERLEAVED:g} times as much once three colors lie side by side"
+_NOISY_COLORS = f"neighbors in noise differ less by {_ERRORS:g} standard errors once three colors lie side by side"
+_ROWS_VIEWED = f"rows of the batch viewed for transposed, which learn better by {2 * GAIN:g}"
 
 
 def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
@@ -115,7 +115,7 @@ def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) 
     gain, words = _tried(evidence, Entrance("", x, 1) if whole else entrance, (2, 1))
     if gain is not None and gain >= 2 * GAIN:
         rough, other = (float(roughness(part, 1).median()) for part in (x, reread(x, (2, 1))))
-        yield _told(entrance, given, (2, 1), rough, other / rough, gain, words)
+        yield _told(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
 
 
 def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
@@ -132,9 +132,9 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
     clips = x.ndim == _CLIPS and entrance.channels == 2
-    least = -GAIN
+    least, limit = -GAIN, _SMOOTH_ANEW
     if (noisy := _colors_in_noise(x, rough)) is not None:
-        yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "")
+        yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
         return
     for order, other in _orders(x):
         ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
@@ -156,11 +156,12 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     if (gain if gain is not None else 0.0) < least:
         if best[0] > INTERLEAVED or x.ndim != 4 or x.shape[best[1][-1]] != _COLORS or best[1][-1] != 1:
             return
-        gain, words = None, ""  # what a few steps show is chance: the colors of each pixel lie side by side
+        # What a few steps show is chance: the colors of each pixel lie side by side.
+        gain, words, limit = None, "", _INTERLEAVED_COLORS
     drawn = picture_of("As the network sees it, and in another order", [x[0], best[2][0]], ["as it is", "read anew"])
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
-    yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words)
+    yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
 
 
 def _frames_smoother(x: torch.Tensor, other: torch.Tensor) -> bool:
@@ -244,6 +245,7 @@ def _told(
     ratio: float,
     gain: float | None,
     words: str,
+    limit: str,
 ) -> Finding:
     shape = tuple(entrance.x.shape[1:])
     lying = tuple(entrance.x.shape[axis] for axis in order)
@@ -256,6 +258,7 @@ def _told(
         where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
         measured=f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
         f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
+        limit=limit,
         why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
         "anew, so that what lay side by side lies far apart.",
         remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
@@ -270,7 +273,6 @@ def _shown(shape: tuple[int, ...]) -> str:
 SCRAMBLED = Check(
     codes=("data.scrambled",),
     question="Do numbers lie beside those that belong beside them?",
-    threshold=SCRAMBLED_THRESHOLD,
     run=_find_scrambled,
     explains="data.augmentation data.constant-images data.labels-random data.shift model.receptive-field fit.*",
 )

@@ -52,19 +52,34 @@ _SURE = 0.5
 _BY_NEAREST = "the trial's network, by the nearest training sample"
 OUTSIDE = 0.02
 """Of the training images, on either side."""
-THRESHOLD = (
-    f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
-    f"channels, turned, size; no flip by which draws of a sample differ) makes {GAIN:g} more of it right, by "
-    f"{CERTAIN:g} standard errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from "
-    f"{LOSS:g} times that of training ({LOSS_MENDED:g} where deviations are {SCALED:g} times apart) to {LOSS_MENDED:g} "
-    f"times, and half as near; or means are {DEVIATIONS:g} deviations of training apart, or deviations {WIDER:g} times "
-    "as large, and the loss of validation is "
-    f"{FAR_WORSE:g} times that of training; or a column of a table is {DEVIATIONS:g} of its deviations apart, and the "
-    f"loss of validation above the first one until that is undone; or {TOKENS:.0%} of the pairs of neighboring "
-    f"tokens are none of training's, {CHANCE:g} times as many as between halves of training, and validation is "
-    "predicted as much worse; or inputs, made smaller than their targets in one fixed way in training, are in "
-    f"another one; or an evaluation gives the network inputs as they are read, and with the scale that the step gives "
-    f"them {GAIN:g} more is right"
+_REFUSED = "validation inputs of another shape or kind, which the network does not take"
+_MADE_SMALL = "inputs, made smaller than their targets in one fixed way in training, are in another one in validation"
+_MENDED = (
+    f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way makes {GAIN:g} "
+    f"more of it right, by {CERTAIN:g} standard errors of the change"
+)
+_UNPREPARED = (
+    "an evaluation gives the network inputs as they are read, and with the scale that the step gives them "
+    f"{GAIN:g} more is right"
+)
+_TOKENS_APART = (
+    f"{TOKENS:.0%} of the pairs of neighboring tokens are none of training's, {CHANCE:g} times as many as between "
+    f"halves of training, and validation is predicted worse by {GAP:g}, or has {LOSS:g} times the loss"
+)
+_SMOOTHNESS = (
+    f"half of validation is smoother or rougher than {1 - OUTSIDE:.0%} of training, and predicted worse by {BEHIND:g}"
+)
+_SCALES_APART = (
+    f"scales are {FAR:g} apart, and undoing it brings the loss from {LOSS:g} times that of training ({LOSS_MENDED:g} "
+    f"where deviations are {SCALED:g} times apart) to {LOSS_MENDED:g} times, and half as near"
+)
+_FAR_OFF = (
+    f"means {DEVIATIONS:g} deviations of training apart, or deviations {WIDER:g} times as large, and {FAR_WORSE:g} "
+    "times the loss of training"
+)
+_COLUMN = (
+    f"a column of a table {DEVIATIONS:g} of its deviations apart, and a loss of validation above the first one until "
+    "that is undone"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -87,11 +102,11 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     x, known = val.inputs, train.inputs
     made = made_otherwise(evidence)
     if made:
-        yield _told(made, "warning", known, x)
+        yield _told(made, "warning", known, x, _MADE_SMALL)
         return
     refused = _refused(evidence, x, known)
     if refused:
-        yield _told(_compared(known, x) + refused, "error", known, x)
+        yield _told(_compared(known, x) + refused, "error", known, x, _REFUSED)
         return
     if _prepared_by_step(evidence, known, x):
         raise NoEvidence("the step prepares training inputs, and validation inputs are prepared already")
@@ -113,7 +128,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             words = (
                 f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation right"
             )
-            yield _told(f"{tokens}; {words}", "error", known, x)
+            yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
             return
         best = _best(judge, plain, _unexplained(evidence, known, x))
         if best is None:
@@ -124,7 +139,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
                     f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation "
                     "right"
                 )
-                yield _told(f"{other}; {words}", "warning", known, x)
+                yield _told(f"{other}; {words}", "warning", known, x, _SMOOTHNESS)
                 return
             continue
         correction, fixed = best
@@ -138,7 +153,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         drawn = picture_of("Training beside validation", [*known[:2], *x[:2]], ["training"] * 2 + ["validation"] * 2)
         if drawn is not None:
             evidence.pictures["data.shift"] = drawn
-        yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
+        severity = "error" if fixed - own >= 2 * GAIN else "warning"
+        yield _told(_compared(known, x) + words, severity, known, x, _MENDED)
         return
     yield from list(_by_loss(evidence, known, x, tokens)) or _of_tables(evidence)
 
@@ -179,7 +195,8 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
         f"they are read: the trial's network predicts {float(plain.mean()):.2f} of validation right, {best[1]:.2f} "
         "where they are prepared as in training"
     )
-    return _told(words, "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning", known, x)
+    severity = "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning"
+    return _told(words, severity, known, x, _UNPREPARED)
 
 
 def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> bool:
@@ -251,7 +268,7 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         own, val = ask(evidence.train.raw[: len(batches)]), ask(batches)
     if tokens and val > LOSS * own > 0:
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
-        yield _told(f"{tokens}; {words}", "error", known, x)
+        yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
         return
     apart = by_step or _far_apart(known, x)
     least = LOSS_MENDED if _scaled(known, x) else LOSS
@@ -270,17 +287,19 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
-            yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x)
+            yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
             return
     deviations = 0.0 if prepared else _deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        yield _told(f"{_compared(known, x)}: the means are {deviations:.2g} deviations apart{words}", "error", known, x)
+        said = f"{_compared(known, x)}: the means are {deviations:.2g} deviations apart{words}"
+        yield _told(said, "error", known, x, _FAR_OFF)
         return
     wider = 0.0 if prepared or not _scaled(known, x) else float(x.double().std() / known.double().std())
     if wider > WIDER and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        yield _told(f"{_compared(known, x)}: the deviation is {wider:.2g} times as large{words}", "error", known, x)
+        said = f"{_compared(known, x)}: the deviation is {wider:.2g} times as large{words}"
+        yield _told(said, "error", known, x, _FAR_OFF)
 
 
 def _of_tables(evidence: Evidence) -> Iterable[Finding]:
@@ -308,7 +327,7 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
                     f"{float(spread[column]):.3g}, and {float(other[column]):.3g} in validation; the loss is {own:.3g} "
                     f"for training and {val:.3g} for validation, {fixed:.3g} once that is undone: {way.what}"
                 )
-                yield _told(measured, "error", known, x)
+                yield _told(measured, "error", known, x, _COLUMN)
                 return
 
 
@@ -590,12 +609,13 @@ def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[C
     return best if best is not None and judge.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
 
 
-def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) -> Finding:
+def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, limit: str) -> Finding:
     shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
     return SHIFT.finding(
         severity="error" if severity == "error" else "warning",
         where="validation inputs",
         measured=measured,
+        limit=limit,
         why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
         "(x.float() / 255 "
@@ -607,7 +627,6 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) ->
 SHIFT = Check(
     codes=("data.shift",),
     question="Are validation inputs prepared as training inputs are?",
-    threshold=THRESHOLD,
     run=_run,
     quick=False,
     explains="model.mode fit.*",

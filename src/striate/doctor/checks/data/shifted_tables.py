@@ -20,16 +20,23 @@ _TOLD_WITHIN, _TOLD_ACROSS = 0.7, 0.3
 OUTSIDE = 0.02
 """Of the training targets, on either side: those of validation that are all beyond were split by their size."""
 
+_CODES_APART = (
+    f"mean targets of the codes in a column that are correlated by {_TOLD_WITHIN:g} or more between halves of "
+    f"training, and by {_TOLD_ACROSS:g} or less with validation"
+)
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    inputs = _columns_apart(evidence)
+    inputs, limit = _columns_apart(evidence), f"a column's mean lies {RANGES:g} times training's range beyond it"
     targets = None if inputs else _targets_apart(evidence)
-    inputs = inputs if targets else inputs or _codes_apart(evidence)
+    if not inputs and not targets:
+        inputs, limit = _codes_apart(evidence), _CODES_APART
     if inputs:
         yield SHIFTED_TABLES.finding(
             severity="error",
             where="validation inputs",
             measured=inputs,
+            limit=limit,
             why="The network is asked about something else than it learned: its validation metrics do not measure "
             "that.",
             remedy="Prepare both in one function, with the figures and the codes of training: `scaler.fit(train)`, "
@@ -40,6 +47,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where="validation targets",
             measured=targets,
+            limit=f"all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's",
             why="The samples were split in the order of what is to be predicted: the network is asked about what it "
             "was never shown.",
             remedy="shuffle before the split: `order = torch.randperm(len(x))`, `torch.utils.data.random_split`, or "
@@ -151,9 +159,6 @@ def _targets_apart(evidence: Evidence) -> str | None:
 SHIFTED_TABLES = Check(
     codes=("data.shift",),
     question="Do columns and targets of validation mean what those of training do?",
-    threshold=f"the mean of a column in validation lies {RANGES:g} times training's range beyond it; or all quantities "
-    f"to be predicted lie beyond {1 - OUTSIDE:.0%} of training's; or the mean targets of the codes in a column are "
-    f"correlated by {_TOLD_WITHIN:g} or more between halves of training, by {_TOLD_ACROSS:g} or less with validation",
     run=_run,
     quick=False,
     explains="model.mode fit.*",

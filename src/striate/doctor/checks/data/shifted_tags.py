@@ -30,7 +30,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     call, batch, path, place, tokens = found
     if not _lacks_last(call, main_tensor(evidence.first.outputs), tokens):
         return
-    said = _said_by_metric(evidence) or _said_by_words(evidence, call, batch, path, place)
+    by_metric = _said_by_metric(evidence)
+    said = by_metric or _said_by_words(evidence, call, batch, path, place)
     if said is None:
         return
     yield SHIFTED_TAGS.finding(
@@ -38,6 +39,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the training step",
         measured="the loss is given the outputs without the last position and the labels without the first, though "
         + said,
+        limit="labels without the first, of which the script's metric reads each at its place"
+        if by_metric
+        else f"labels without the first, though words tell at most {_FEWER:g} times as many of the labels at their "
+        "place wrongly as of those behind, which the network sees",
         why="Each word learns the label of the word after it. Only language models, whose labels are their inputs, are "
         "shifted.",
         remedy="give the loss both as they are: "
@@ -138,9 +143,6 @@ def _lacks_last(call: LossCall, outputs: torch.Tensor | None, tokens: torch.Tens
 SHIFTED_TAGS = Check(
     codes=("data.step-labels",),
     question="Does the step give the loss the label of each word?",
-    threshold="outputs without the last position that get the labels without the first, though the script's metric "
-    f"reads labels at their place, or words tell wrongly at most {_FEWER:g} times as many of the labels at their place "
-    "as of those behind, which the network sees",
     run=_run,
     explains="fit.* loss.initial-off optim.lr-too-high optim.lr-too-low",
 )

@@ -63,6 +63,7 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
             where=f"line {drawn.lineno}",
             measured=f"`{ast.unparse(drawn)}` stands in `setup`, which the trainer calls for `fit` and again for "
             "`test`: each call draws another split",
+            limit="a data module's `setup`, called for fitting and for testing, draws the split anew",
             why="Most of what is tested on was trained on: the metric says nothing of new samples.",
             remedy="the same split each time: `generator=torch.Generator().manual_seed(0)` in that call",
         )
@@ -105,6 +106,7 @@ def _never_used(evidence: Evidence) -> Iterator[Finding]:
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
                 f"uses `{own[0]}`",
+                limit="an evaluation is given the training loader, and no code uses the one of validation",
                 why="What is measured on was trained on: the metric says nothing of new samples.",
                 remedy=f"`{own[0]}` in place of `{ast.unparse(given)}` there",
             )
@@ -136,6 +138,7 @@ def _never_read(evidence: Evidence) -> Iterator[Finding]:
                     where=f"line {getattr(node, 'lineno', 0)}",
                     measured=f"`{name}` is made beside `{training[0]}` and read nowhere, though line "
                     f"{named[0].lineno} names `{word}`",
+                    limit="validation data are made beside those of training, and no code reads them",
                     why="What is measured on was trained on: the metric says nothing of new samples.",
                     remedy=f"`{name}` where the figures of `{word}` are measured",
                 )
@@ -288,6 +291,8 @@ def _shared(name: str, other: str, measured: str) -> Finding:
         severity="error",
         where=f"{name} and {other}",
         measured=measured,
+        limit="1 % of the positions, or of the images, named for validation or test, or half of an array's memory, are "
+        "in those of training, but for positions within what is left without those",
         why="What is measured on was trained on: the metric says nothing of new samples.",
         remedy="split once: `order = torch.randperm(n); train, val = order[: int(0.8 * n)], order[int(0.8 * n) :]`",
     )
@@ -320,11 +325,6 @@ def positions(value: Any) -> set[int]:
 SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
     question="Do positions of training and of validation have none in common?",
-    threshold="1 % of the positions in a list, or of the images in an array, that is named for validation or test are "
-    "in the one of training, but for positions within what is left without those; or an "
-    "evaluation is given the training loader, and no code uses the one of validation; or validation data are made "
-    "beside those of training and no code reads them; or a data module's `setup`, "
-    "called for fitting and for testing, draws the split anew",
     run=_run,
     of_source=True,
     explains="data.leak",

@@ -26,6 +26,7 @@ _SAME = 0.5
 _FEWEST, _MOST_VALUES = 64, 4096
 _RELATED, _ROUGH = 0.2, 0.7
 """A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
+_SAME_TOKENS = f"{_SAME:.0%} of the targets that count, but padding, are the tokens given at the same position"
 _LINEAR = 1e-6
 """What may be left of a target's variance once an input is subtracted, scaled: rounding leaves a tenth of that."""
 _NEARLY, _OTHERS = 1e-3, 0.05
@@ -68,6 +69,8 @@ def _spoiled(evidence: Evidence) -> Iterator[Finding]:
             f"input and target of {several(changed.asked, 'sample')} are the same numbers, and what the data set holds "
             f"of {changed.spoiled} of them was another once it was asked for them",
             "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
+            limit="what the data set holds of samples is another one once it was asked for them, target and input "
+            "alike",
         )
 
 
@@ -91,6 +94,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
                 f"{share:.0%} of the targets that count are the token that the input has at that position",
                 "shift the targets, `inputs, targets = tokens[:, :-1], tokens[:, 1:]`; of masked tokens mask the input "
                 "and count only those: `targets[~masked] = -100`",
+                limit=_SAME_TOKENS,
             )
             return
 
@@ -123,6 +127,7 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
             f"{float(same.float().mean()):.0%} of the targets that count are the word that the network is given at "
             "that position",
             "give the words up to the last and ask for those from the second on: `words[:, :-1]` and `words[:, 1:]`",
+            limit=_SAME_TOKENS,
         )
         return
 
@@ -173,6 +178,7 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
         f"the targets are the inputs, number for number, and the network's last step is `{last.name.strip('_')}` with "
         "its input",
         "what is to be restored as the target, the input as it came: `return clean + sigma * noise, clean`",
+        limit="all inputs are their targets, and the network adds its input to its output",
     )
 
 
@@ -198,6 +204,7 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
                 "the loss compares outputs with the network's own input, number for number, noise included: it differs "
                 "from what the batch holds without by noise whose neighbors have nothing in common",
                 "what is without noise as the target: `criterion(model(noisy), clean)`",
+                limit="the loss is given the network's input, and the batch holds the same without noise",
             )
             return
 
@@ -223,6 +230,7 @@ def _left_whole(evidence: Evidence) -> Iterator[Finding]:
                 "the network is given the whole picture that it is asked for, and beside it a mask by which the loss "
                 "weighs errors: nothing was cut out of it",
                 "cut out what is to be filled in: `torch.cat([image * (1 - mask), mask], 1)`",
+                limit="a picture is given whole beside the mask of the hole that errors are weighed by",
             )
             return
 
@@ -260,6 +268,7 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
                 "loss is given beside the outputs",
                 f"leave it out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
                 "warning",
+                limit="a number for the loss alone is one of the inputs",
             )
             return
 
@@ -293,6 +302,8 @@ def _durations_told(evidence: Evidence) -> Iterator[Finding]:
                 "ask when that column is known: what is counted until the event, such as a customer's invoices, is "
                 f"left out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
                 "warning",
+                limit=f"a column has {_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of the "
+                f"durations that the loss is given, no other {_UNORDERED:.0%}",
             )
             return
 
@@ -343,6 +354,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         f"{max(float(left[place]), 0.0):.1g} of the target's variance",
         f"leave it out of the inputs, `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a "
         "window the target comes after its end: `series[i : i + n]` and `series[i + n]`",
+        limit=f"one number of the input leaves {_LINEAR:g} of the variance of targets that take 20 values or more",
     )
 
 
@@ -360,6 +372,8 @@ def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: f
             "ask when that column is known: what is made of the target, such as a tax of a price or the state of a "
             f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
             "warning",
+            limit=f"one column of a table leaves less than {_NEARLY:g} of the target's variance, where the others "
+            f"leave {_OTHERS:g} or more",
         )
 
 
@@ -383,6 +397,7 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
                 "leave out what was made of the target, as the band that a split is stratified by: `inputs = "
                 f"torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
                 "warning",
+                limit=f"a column of {_FEWEST_BANDS} values or more tells ranges of the target apart without an error",
             )
             return
 
@@ -412,6 +427,8 @@ def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Findin
             "ask when that column is known: what is only there once the class is, such as the last invoice of those "
             f"who left, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
             "warning",
+            limit="one column alone tells two classes apart by a limit without an error, where all others are wrong in "
+            f"{_OTHERS:.0%} or more",
         )
 
 
@@ -441,6 +458,8 @@ def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding
                 "to all digits, beside others that have something to do with it, too",
                 f"leave out what was made of the target, as a price by the area: `inputs = torch.cat([inputs[:, :{made}"
                 f"], inputs[:, {made + 1}:]], 1)`",
+                limit="two columns, multiplied or divided, are the target to all digits, where others have to do with "
+                "it too",
             )
             return
 
@@ -492,15 +511,17 @@ def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) ->
                 yield _finding(
                     f"the {width} targets of each sample are {which}",
                     "targets that come after the window: `series[i : i + n]` and `series[i + n : i + n + horizon]`",
+                    limit="all targets of a sample are numbers of its input",
                 )
                 return
 
 
-def _finding(measured: str, remedy: str, severity: Severity = "error") -> Finding:
+def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit: str) -> Finding:
     return TARGET_IN_INPUT.finding(
         severity=severity,
         where="the training batches",
         measured=measured,
+        limit=limit,
         why="The network has only to copy: the loss says nothing of what it does where the answer is not given.",
         remedy=remedy,
     )
@@ -509,17 +530,6 @@ def _finding(measured: str, remedy: str, severity: Severity = "error") -> Findin
 TARGET_IN_INPUT = Check(
     codes=(CODE,),
     question="Does the input already hold the target?",
-    threshold=f"{_SAME:.0%} of the counted tokens but padding are the input's at the same position; or one number of "
-    f"the input leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or one column of a table "
-    f"less than {_NEARLY:g} of it, where the others leave {_OTHERS:g} or more; or two columns, multiplied or divided, "
-    "are the target to all digits, where others have to do with it too; or one column alone tells two classes apart by "
-    f"a limit without an error, where all others are wrong in {_OTHERS:.0%} or more, also of numbers of "
-    "categories, whose ranges differ; or a number for the loss "
-    "alone is one of the inputs; or a column of a table has "
-    f"{_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of durations that the loss is given, "
-    f"no other {_UNORDERED:.0%}; or all inputs are their targets, "
-    "and the network adds its input to its output; or the loss is given the network's input, and the batch holds the "
-    "same without noise; or a picture is given whole beside the mask of the hole that errors are weighed by",
     run=_run,
     explains="model.batch-mixing fit.* data.leak optim.lr-schedule speed.small-batch",
 )

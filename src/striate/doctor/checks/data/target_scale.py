@@ -78,6 +78,8 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
             measured=f"they have a root mean square of {root_mean_square(large.target):.3g}, and after "
             f"{several(len(evidence.trial.rows), 'step')} the network's `{other.name}` goes along with its targets "
             f"with a correlation of {own:.2f}; with the former standardized, {freed:.2f}",
+            limit="targets a hundred times as large as their output, and another output that goes along with its "
+            "targets much better with the former standardized",
             why="Errors so large are all that gradients tell: what else the network is to give is not learned.",
             remedy="standardize them by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
             "`(y - mean) / std`, and predict `model(x) * std + mean`",
@@ -91,6 +93,8 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
         where=f"training targets, `{pair.name}`",
         measured=f"they have a root mean square of {size:.3g}, and the network's `{pair.name}` one of {reached:.2g}, "
         f"also after {several(len(evidence.trial.rows), 'step')}",
+        limit=f"targets of one of several outputs {FAR:g} times as large as it is after the trial, which the loss asks "
+        "for",
         why="The loss asks for numbers that the outputs are far from, as for pixels of what gives fractions of an "
         "image.",
         remedy="give both one scale: boxes in pixels divided by the side of the image, "
@@ -108,6 +112,8 @@ def _of_tiny_ones(evidence: Evidence) -> Finding | None:
         measured=f"targets have a root mean square of {found.size:.2g}, the first outputs one of {found.given:.2g}; "
         f"after {several(found.steps, 'step')} the loss is {found.own:.3g} times that of one number for all samples, "
         f"and with targets of variance 1 {found.other:.2f} times",
+        limit=f"first outputs {TINY:g} times as large as the targets, and a loss after the trial {LEFT:g} times that "
+        f"of one number for all samples or more, but {LEFT_SCALED:g} times at most with targets of variance 1",
         why="The loss is small at once, and looks as if all were learned, while errors are larger than the targets; a "
         "step of the usual rate moves outputs by more than the targets are.",
         remedy="scale the targets by those of training, `std = y.std(0)`, train on `y / std`, and predict "
@@ -138,6 +144,8 @@ def _of_quantiles(evidence: Evidence) -> Finding | None:
         measured=f"targets have a root mean square of {size:.3g}, and the first outputs, {found.outputs.shape[-1]} "
         f"quantiles, one of {reached:.2g}; after {several(len(trial.rows), 'step')} the loss is {own:.2g} standard "
         f"deviations, and with standardized targets {scaled:.2g}",
+        limit=f"targets {_FAR:g} times as large as the first outputs, all quantiles, and a loss in deviations that is "
+        f"{_QUANTILES_LESS:g} times as much with standardized targets",
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached.",
         remedy="standardize the targets by those of training, as the inputs are: train on `(y - mean) / std`, and "
@@ -178,6 +186,11 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
         where="training targets",
         measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
         f"first outputs are about {reached:.2g}; after {tried} standardized {what} R² is {other:.2f}",
+        limit=f"targets {_FAR:g} times as large as the first outputs, and R² below {_COPES:g} after the trial, but "
+        f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets"
+        if own < _COPES
+        else f"targets of {_HUGE:g} or more, {_FAR:g} times as large as the first outputs, and R² below {_GOOD:g} "
+        f"after the trial, but {_LESS:g} times less of the error left with standardized targets",
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached, and the errors until then are all that gradients tell.",
         remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
@@ -204,16 +217,6 @@ def _three(values: torch.Tensor) -> str:
 TARGET_SCALE = Check(
     codes=("data.target-scale",),
     question="Have targets that are quantities a scale which the network reaches?",
-    threshold=f"targets {_FAR:g} times as large as the first outputs, R² below {_COPES:g} after the trial, and "
-    f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets; of targets from "
-    f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left; "
-    f"or one of several outputs whose targets are {FAR:g} times as large as it is after the trial, and which the loss "
-    "asks for; or one a hundred times as large as its output, beside another output that goes along with its targets "
-    "much better with the former standardized; or first outputs "
-    f"{TINY:g} times as large as the targets, and a loss after the trial that is {LEFT:g} "
-    f"times that of one number for all samples or more, but {LEFT_SCALED:g} times at most after the same steps with "
-    "targets of variance 1; or forecasts by quantiles that all begin on one side of such targets, whose loss in "
-    f"deviations is {_QUANTILES_LESS:g} times as much with standardized ones",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "

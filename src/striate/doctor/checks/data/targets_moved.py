@@ -52,6 +52,14 @@ _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _SIDES, _ENDS = "left and right exchanged", "top and bottom exchanged"
 _BETWEEN = "Half of the targets lie where nothing of the object is: the network learns the mean of both places."
+_STAYS = (
+    f"{_FEWEST_LEFT} pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
+    "never moves with that, or a map that moves in another way"
+)
+_ROUGHLY = (
+    "five pairs of draws in which the image looks clearly more like a flipped one, wherever it is shifted to, and the "
+    "mask like one that is not, and less than 2.5 times as many in which both move"
+)
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     _SIDES: lambda image: image.flip(-1),
     _ENDS: lambda image: image.flip(-2),
@@ -129,6 +137,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, "
         f"the mask, box or points are the same in both{', or only shifted' if roughly else ''}"
         f"{_and_moved(moved[still[0]])}",
+        limit=_ROUGHLY if roughly else _STAYS,
         why=_BETWEEN,
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
@@ -141,6 +150,8 @@ def _of_the_held(changed: int, asked: int) -> Finding:
         where="the training data set",
         measured=f"what the data set holds of the target is another after it was asked for a sample, and the image is "
         f"as before: so of {changed} of {several(asked, 'sample')}",
+        limit=f"{_FEWEST_LEFT} targets that the data set holds and changes when it is asked for samples, while their "
+        "images stay",
         why="A target that is moved in place stays moved: later draws show the image as it is, or move the target "
         "once more.",
         remedy="move a copy: `points = self.points[index].copy()`, or `copy.deepcopy(record)` of a record with arrays",
@@ -152,6 +163,8 @@ def _of_step(measured: str) -> Finding:
         severity="error",
         where="the training step",
         measured=measured,
+        limit="maps, or numbers that turn round with the image, that stay in eight samples or more which the step "
+        "mirrors, and in nine of ten",
         why=_BETWEEN,
         remedy="move targets with their images: `masks = masks.flip(-1)`, "
         "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
@@ -163,6 +176,9 @@ def _of_a_shift(who: str, measured: str) -> Finding:
         severity="error",
         where=f"the {who}",
         measured=measured,
+        limit="inputs shifted in three pairs and a third of all, while targets along their axis stay: a ridge "
+        f"regression's answers to shifted validation correlate by {TOLD:g} with targets that move along, and by "
+        f"{MOVED:g} less with those that stay",
         why="What is asked for lies elsewhere than what is shown: most targets are those of other inputs.",
         remedy="move targets with their inputs, by as many of their own places: "
         "`x, y = x.roll(shift * bins_per_place, -1), y.roll(shift, -1)`",
@@ -175,6 +191,8 @@ def _of_parts(count: str) -> Finding:
         where="the training data set",
         measured=f"in {count} the target, made as small as the input, is like it once it is shifted, and much less as "
         "it lies",
+        limit="targets a whole number of times as large as their inputs, which are like them once they are shifted, "
+        "in 40 % of the pairs",
         why="Input and target show different parts of the picture: what is asked for is not what is shown.",
         remedy="places of the large image are those of the small one times the scale: "
         "`large[:, scale * top :, scale * left :]` beside `small[:, top:, left:]`",
@@ -186,6 +204,7 @@ def _of_masks(where: str, measured: str) -> Finding:
         severity="error",
         where=where,
         measured=measured,
+        limit="masks that, flipped or turned, go with brightness and texture twice as well as they lie",
         why="Each pixel is asked for the class of another place.",
         remedy="read images and masks with one order of axes, and flip and turn both: (H, W, C) becomes (C, H, W) by "
         "`image.transpose(2, 0, 1)`",
@@ -198,6 +217,7 @@ def _of_corners(count: int) -> Finding:
         where="the augmentation of the training data set",
         measured=f"in {several(count, 'draw')} of samples the right edge of each box lies left of its left one, or the "
         "lower one above the upper one, and in other draws of the same samples it does not",
+        limit=f"{_FEWEST_LEFT} draws with boxes whose edges are exchanged, and are not in other draws of their sample",
         why="A flip exchanges the edges of a box, too: without that it is less than nothing wide, and no prediction "
         "meets it.",
         remedy="exchange the edges as they are mirrored: `box[[0, 2]] = width - box[[2, 0]]`",
@@ -215,6 +235,8 @@ def _numbers_kept(evidence: Evidence, flips: list[tuple[Any, Any]], way: str) ->
         measured=f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target is "
         f"the same in both; what a ridge regression says of new pictures correlates by {told:.2f} with it, of mirrored "
         f"ones by {turned:.2f}",
+        limit="a number, of 32 at most, that stays in three pairs and half of all, and which a simple model tells of "
+        "validation, and of its mirror images with the other sign",
         why="A place or an angle is another one in a mirrored picture: half of the targets are wrong.",
         remedy="`points[:, 0] = width - points[:, 0]`, `angle = -angle` beside the flip; or no flip",
     )
@@ -327,6 +349,7 @@ def _by_position(evidence: Evidence) -> Finding | None:
                 where="the training step",
                 measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
                 "flattened in different orders: the loss compares outputs of one position with the target of another",
+                limit="outputs and targets of positions that are flattened in different orders",
                 why="Most targets are those of other positions or samples: little can be learned.",
                 remedy="give the classes axis 1 and flatten nothing: `loss(outputs.permute(0, 2, 1), targets)` of "
                 "outputs (N, T, C), `loss(outputs, targets)` of outputs (N, C, T) or (N, C, H, W)",
@@ -382,6 +405,7 @@ def _never_changing(evidence: Evidence) -> Finding | None:
                 where="the training step",
                 measured=f"the loss is given the same {several(len(call.target), 'label')} for two batches whose own "
                 "labels differ",
+                limit="the same labels for two batches whose own differ",
                 why="The network is asked for labels of other samples: there is nothing to learn.",
                 remedy="give the loss the labels of the batch that the network gets, by the name that the loop gives "
                 "them",
@@ -404,12 +428,14 @@ def _blended(evidence: Evidence) -> Finding | None:
             f"samples are blended: what the network is shown is {inputs:.0%} the batch as it came, and its labels "
             f"count {labels:.0%}; so it is exchanged in several steps"
         )
+        limit = "inputs that are mostly one sample, in several steps, and labels that count the other one more"
         why = "Each input is mostly asked for the label of the sample that it has least of."
     elif total >= _FEWEST_BLENDED and right < _NAMED * total:
         measured = (
             f"samples are blended, each with one other: of {total:,} of another class {right:,} have that class as "
             "their second label"
         )
+        limit = f"the second label is that of the partner in less than {_NAMED:.0%} of the blended samples"
         why = "Each input is asked for the label of a sample that is not in it."
     else:
         alone = [] if total else left_unblended(evidence)
@@ -420,11 +446,13 @@ def _blended(evidence: Evidence) -> Finding | None:
             f"samples are blended: what the network is shown is {mostly[0]:.0%} the batch as it came, and less than "
             f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, and the loss is given its labels alone"
         )
+        limit = f"less than {_LESS:.0%} of a blend is the sample whose label alone counts, in two steps or more"
         why = "Each input is asked for the labels of the sample that it has least of, as often as not."
     return STEP_LABELS.finding(
         severity="error",
         where="the collate function" if collated else "the training step",
         measured=measured,
+        limit=limit,
         why=why,
         remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
         "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`, with one index for both",
@@ -476,6 +504,7 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
         where="the training step",
         measured=f"the loss is given the labels of the batch in another order: {best:.0%} are those of the inputs that "
         f"the network gets, by chance it would be {chance:.0%}",
+        limit="the batch's labels in another order, of which no more than chance and 30 % are right",
         why="The network is asked for labels of other samples: there is nothing to learn.",
         remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
         "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
@@ -492,28 +521,12 @@ def _standardized(samples: torch.Tensor) -> torch.Tensor:
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes, points and places moved with their inputs?",
-    threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
-    "never moves with that, or a map that moves in another way; or five pairs in which the image looks clearly more "
-    "like a flipped one, wherever it is shifted to, and the mask like one that is not, and less than 2.5 times as many "
-    "in which both move; or a number that stays, of 32 at most, which a simple model tells of validation, and of its "
-    "mirror images with the other "
-    "sign; or targets a whole number of times as large as their inputs, which are like them once they are shifted, in "
-    "40 % of the pairs; or masks that, flipped or turned, go with brightness and texture twice as well as they lie; "
-    f"or inputs that are shifted while targets along their axis stay, in three pairs and a third of all such, where a "
-    f"ridge regression says of shifted validation what correlates by {TOLD:g} with targets that move along, and by "
-    f"{MOVED:g} less with those that stay; "
-    "or maps, or such numbers, that stay in eight samples or more which the step mirrors, and in nine of ten; "
-    "or targets that the data set holds and changes when it is asked for samples, while their images stay",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )
 STEP_LABELS = Check(
     codes=("data.step-labels",),
     question="Does the step give the loss the labels of the inputs that the network gets?",
-    threshold="the batch's labels in another order, of which no more than chance and 30 % are right; the same labels "
-    "for two batches whose own differ; blended samples of which those count less that are shown more, in three steps "
-    f"or more, or whose second label is that of their partner in less than {_NAMED:.0%}; or outputs and targets of "
-    "positions that are flattened in different orders",
     run=_step_labels,
     explains="data.labels-random data.label-noise loss.initial-off optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -25,11 +25,7 @@ from striate.wording import several
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, OFTEN = 100, 8
 _PASSES, _LEFT_OUT = 3, 0.25
-TOO_FEW_THRESHOLD = (
-    f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart; where a script draws its "
-    f"batches, more than {FEW_DRAWN}, or each drawn less than {OFTEN} times, or all of them in each batch; "
-    f"of a user's sampler that draws the same in {_PASSES} passes, more than a quarter of the data set, or than these"
-)
+_DRAWN_OFTEN = f"{FEW_DRAWN} samples or fewer, each drawn {OFTEN} times or more, in batches that are smaller"
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
@@ -42,7 +38,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     kept = first_of_each(x)
     drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
     if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):
-        yield _too_few(f"{len(kept)} different training samples in {len(x):,} that were drawn")
+        yield _too_few(f"{len(kept)} different training samples in {len(x):,} that were drawn", _DRAWN_OFTEN)
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
@@ -52,6 +48,8 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             severity="error",
             where="the sampler of the training loader",
             measured=said,
+            limit=f"a sampler that draws the same in {_PASSES} passes, {FEW_DRAWN} samples or fewer, and "
+            f"{_LEFT_OUT:.0%} of the data set at most",
             why="All others are never trained on, and these few are learned by heart.",
             remedy="let the sampler draw from all numbers, as `pool[torch.randperm(len(pool))[:k]]`",
         )
@@ -61,13 +59,15 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
         more = f" and {len(scarce) - 6} more" if len(scarce) > 6 else ""
+        limit = f"fewer than {FEW} different samples of a class"
         got = f"{several(len(scarce), 'class has', 'classes have')} fewer than {FEW} different samples: {named}{more}"
     elif len(kept) < FEW_ROWS:
         again = f", {len(x):,} with copies" if len(x) > len(kept) else ""
+        limit = f"fewer than {FEW_ROWS} different samples"
         got = f"{several(len(kept), 'different training sample')} in all{again}"
     else:
         return
-    yield _too_few(got)
+    yield _too_few(got, limit)
 
 
 def _never_dealt(evidence: Evidence, distinct: int) -> str:
@@ -91,11 +91,12 @@ def _is_probe(evidence: Evidence) -> bool:
     return sum(parameter.ndim > 1 for parameter in evidence.setup.model.parameters()) == 1
 
 
-def _too_few(measured: str) -> Finding:
+def _too_few(measured: str, limit: str) -> Finding:
     return TOO_FEW.finding(
         severity="warning",
         where="training loader",
         measured=measured,
+        limit=limit,
         why="So few can be told apart by anything, also by what has nothing to do with the class.",
         remedy=Remedy(
             "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
@@ -122,7 +123,6 @@ def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, i
 TOO_FEW = Check(
     codes=("data.too-few",),
     question="Are there samples enough to learn from?",
-    threshold=TOO_FEW_THRESHOLD,
     run=_find_too_few,
     explains="data.label-noise fit.overfit",
 )

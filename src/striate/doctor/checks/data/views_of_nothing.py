@@ -10,7 +10,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.pairs import inputs_embedded
 from striate.records import Finding
 
-LEFT = 0.8
+_LEFT = 0.8
 """Of a view, that is one and the same number: what is cut out of it is less."""
 
 
@@ -24,7 +24,7 @@ def views_of_nothing(evidence: Evidence) -> Finding | None:
     if found is None or not steps or max(found.asked, found.best) > WRONG:
         return None
     same = torch.cat([(x == x.mode(1, keepdim=True).values).double().mean(1) for x in steps]).median()
-    if float(same) < LEFT:
+    if float(same) < _LEFT:
         return None
     return Finding(
         code="data.augmentation",
@@ -32,7 +32,7 @@ def views_of_nothing(evidence: Evidence) -> Finding | None:
         where="the augmentation of training inputs, in the training step",
         measured=f"{float(same):.0%} of a view is one and the same number, and views are nearer to the other view of "
         f"their sample than to others in {max(found.asked, found.best):.0%} of comparisons: by chance",
-        threshold=f"less than {LEFT:.0%}, or {WRONG:.0%} of comparisons",
+        threshold=f"less than {_LEFT:.0%}, or {WRONG:.0%} of comparisons",
         why="What is left of the views has nothing in common by which they could be told to be of one sample.",
         remedy="cut out less, and what is meant: `images * ~hole` keeps what is not in the hole",
     )

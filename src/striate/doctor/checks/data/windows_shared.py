@@ -153,11 +153,9 @@ def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
 WINDOWS_SHARED = Check(
     codes=("data.leak",),
     question="Are windows of validation cut from other stretches than those of training?",
-    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window that "
-    f"correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of a training window, "
-    "both differenced twice, and not backward too, or half of a clip, at some places of its frames; only of signals "
-    "with noise, which is no recording's twice; and not "
-    "begin alone, as where what is forecast follows on what was trained on",
+    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window (half of a "
+    f"clip) that correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of training, "
+    "both differenced twice, and not backward too; not begin alone",
     run=_run,
     explains="fit.overfit",
 )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.doctor.checks.data.label_numbers import LABEL_MAP_THRESHOLD, Told, renumbered
+from striate.doctor.checks.data.label_numbers import LABEL_MAP_LIMIT, Told, renumbered
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
@@ -205,8 +205,8 @@ OF_ANSWERS = (
     OwnRunCheck(
         "data.label-map",
         "error",
-        f"{_LEARNED_WELL:.0%} of the last pass of training predicted right, and half of that in the last evaluation; "
-        f"{LABEL_MAP_THRESHOLD}",
+        f"{_LEARNED_WELL:.0%} of the last pass of training right, half of that in the last evaluation; "
+        f"{LABEL_MAP_LIMIT}",
         "The network may be good: its validation metrics do not show it.",
         "number the classes once, for both: `index = {name: i for i, name in enumerate(sorted(set(train_names)))}`",
         _renumbered,
