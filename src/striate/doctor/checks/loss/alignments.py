@@ -58,6 +58,7 @@ def _no_logs(call: Alignment) -> Wrong | None:
         f"{float(sums.exp().mean()):.3g} over the classes instead of 1",
         "It takes them for logarithms of probabilities of the classes, and has no minimum where they are not.",
         "`log_probs = outputs.log_softmax(2)` of outputs (time, samples, classes)",
+        limit="ctc_loss of what are no log probabilities, in half of the places",
     )
 
 
@@ -74,6 +75,7 @@ def _too_short(call: Alignment) -> Wrong | None:
             f"have {steps}",
             "The batch is filled up to its longest input: what comes behind the given lengths is never listened to.",
             _LENGTHS,
+            limit=f"lengths of {_HALF:.0%} of the steps at most",
         )
     if not rows or short < max(1, _SHARE * len(rows)):
         return None
@@ -84,6 +86,7 @@ def _too_short(call: Alignment) -> Wrong | None:
         "No path leads to such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
         "it.",
         _LENGTHS,
+        limit=f"{_SHARE:.0%} of the inputs have fewer steps than their targets need",
     )
 
 

@@ -182,9 +182,7 @@ def _finding(
 BROADCAST = Check(
     codes=("loss.broadcast",),
     question="Are outputs and targets of different shapes compared all with all?",
-    threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
-    "outputs have the shape of the targets; or outputs of all samples with all, of a column that the network adds to a "
-    "number for each sample: exact, nothing is estimated",
+    threshold="as many outputs as targets, and shapes that broadcast to more: exact, nothing is estimated",
     run=_find_broadcast,
     explains="loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )
@@ -238,7 +236,6 @@ def _is_measured(source: ScriptSource, node: ast.AST) -> bool:
 BROADCAST_OF_VARIABLES = Check(
     codes=BROADCAST.codes,
     question=BROADCAST.question,
-    threshold=BROADCAST.threshold,
     run=_among_variables,
     of_source=True,
 )

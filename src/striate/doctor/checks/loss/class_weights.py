@@ -50,6 +50,7 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
             measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
             f"positive, and pos_weight is {float(given[place].exp()):.3g}; balanced would be "
             f"{float(wanted[place].exp()):.3g}",
+            limit="a pos_weight and the balanced one on different sides of 1, each twofold",
             why="The weight makes what is common count more still; the network hardly ever predicts what is rare.",
             remedy="negatives by positives: `nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
         )
@@ -103,6 +104,7 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
         measured=f"classes that are common have the larger weights (correlation {like:.2f}): "
         f"{weights[many]:.3g} for one with {several(int(counts[many]), 'sample')}, {weights[few]:.3g} for one with "
         f"{int(counts[few])}",
+        limit=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times",
         why="Weights are to make rare classes count; with these the network learns to name the common ones.",
         remedy="weights by the inverse of the counts: "
         "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
@@ -138,6 +140,7 @@ def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]
             measured=f"the {several(len(counts), 'weight')} are those that balance the classes, but stand at other "
             f"ones: that of a class with {several(int(counts[place]), 'sample')} is {weights[place]:.3g} instead of "
             f"{float((balanced - balanced.mean() + weights.log().mean())[place].exp()):.3g}",
+            limit=f"the balanced weights, within {_NEAR:g}, in another order",
             why="A common class counts as a rare one, and a rare one as a common one.",
             remedy="weights in the order of the class numbers: `counts = torch.bincount(labels)`, "
             "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
@@ -148,9 +151,6 @@ def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]
 CLASS_WEIGHTS = Check(
     codes=("loss.class-weights",),
     question="Do the weights of the loss favor rare classes?",
-    threshold=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times; "
-    f"or the balanced weights within {_NEAR:g} in another order; or a pos_weight and the balanced one on different "
-    "sides of 1, each twofold",
     run=_run,
     explains="data.imbalance loss.degenerate model.collapsed",
 )

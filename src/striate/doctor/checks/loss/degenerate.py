@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -42,33 +42,20 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if trial.error is not None or len(trial.rows) < 10:
         return
-    finite = all(map(math.isfinite, trial.losses))
-    text = right_answers_masked(evidence) or (_while_trained(evidence) if finite else _endless(evidence))
-    if text is None:
+    rules = _OF_FINITE if all(map(math.isfinite, trial.losses)) else _OF_ANY
+    found = next(((text, limit) for look, limit in rules if (text := look(evidence)) is not None), None)
+    if found is None:
         return
+    text, limit = found
     curve = tuple(loss for loss in trial.losses if math.isfinite(loss))
     evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": curve})
     yield DEGENERATE.finding(
         severity="error",
         where="the loss",
         measured=text,
+        limit=limit,
         why="This loss is constant, or can be made small without learning the task.",
         remedy=_remedy(evidence, text),
-    )
-
-
-def _while_trained(evidence: Evidence) -> str | None:
-    """What the trial's steps show of a loss that is finite."""
-    return (
-        always_zero(evidence)
-        or likelihood_of_noise(evidence)
-        or _no_gradient(evidence)
-        or _of_exchanged(evidence)
-        or _without_end(evidence)
-        or _endless(evidence)
-        or _alike_for_less(evidence)
-        or _falls_alone(evidence)
-        or _only_pulls(evidence)
     )
 
 
@@ -286,18 +273,32 @@ def _remedy(evidence: Evidence, text: str) -> str:
     )
 
 
+_Rule = tuple[Callable[[Evidence], str | None], str]
+"""What says what was measured, and the limit."""
+_MASKED = (right_answers_masked, "right answers have the score of a mask")
+_FALLS_ON = (_endless, "the loss falls without end with an output that is one number for all samples")
+_OF_ANY: tuple[_Rule, ...] = (_MASKED, _FALLS_ON)
+_OF_FINITE: tuple[_Rule, ...] = (
+    _MASKED,
+    (always_zero, "a loss of zero throughout while predictions are a guess"),
+    (likelihood_of_noise, "a flow's negative log likelihood of noise is below the noise's entropy"),
+    (_no_gradient, "the gradient by the outputs is exactly zero in all steps looked at"),
+    (_of_exchanged, "the loss is the same with the targets in any order"),
+    (_without_end, "the loss falls on below zero while predictions get worse"),
+    _FALLS_ON,
+    (_alike_for_less, "right answers cost more than one number in all outputs"),
+    (
+        _falls_alone,
+        f"the loss falls below {_FALLEN:.0%}, {_BEHIND:g} times more than the predictions' own measure, and with "
+        f"targets of other samples to {_BLIND:.0%}; without targets, while outputs differ by {_FLAT:.0%} of what they "
+        "did at most",
+    ),
+    (_only_pulls, "each pair of embeddings is pulled together and none pushed apart, or each pushed"),
+)
+
 DEGENERATE = Check(
     codes=("loss.degenerate",),
     question="Can the loss become small, or stay constant, without right predictions?",
-    threshold=f"the loss falls below {_FALLEN:.0%} of its first value while predictions are no better than a guess "
-    f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples give less than "
-    f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
-    f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
-    "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
-    "the targets in any order, or falls on below zero while predictions get worse, or without end with an output that "
-    "is one number for all samples; or is zero throughout while predictions are a guess; "
-    "or right answers have the score of a mask, or cost more than one number in all outputs; "
-    "or a flow's negative log likelihood of noise is below the noise's entropy",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

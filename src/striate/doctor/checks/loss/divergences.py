@@ -23,6 +23,7 @@ def divergence_from_scores(_: Evidence, call: LossCall) -> Wrong | None:
         "as its target, where probabilities that sum to 1 are meant",
         "It multiplies the difference of the logarithms with its second argument: what is below zero turns it round.",
         "`F.kl_div(log_p, log_q, log_target=True)`" if logarithms else "give it `torch.softmax(targets, 1)`",
+        limit="a divergence from what is no distribution",
     )
 
 
@@ -36,6 +37,7 @@ def divergence_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
         f"kl_div is given outputs that are {off:.3g} on average from log probabilities",
         "It takes its first argument for logarithms of probabilities, and has no minimum where they are not.",
         "give it `torch.log_softmax(outputs, 1)`",
+        limit="a divergence of what are no log probabilities",
     )
 
 
@@ -52,6 +54,7 @@ def exchanged(_: Evidence, call: LossCall) -> Wrong | None:
         "The loss takes predictions first and targets second, and means something else the other way round.",
         f"exchange its arguments: `F.{call.name}(outputs, targets)`"
         + (", `F.kl_div(outputs.log_softmax(1), targets.softmax(1))` of scores" if call.name == "kl_div" else ""),
+        limit="outputs in the place of targets",
     )
 
 

@@ -40,6 +40,7 @@ def few_counted(evidence: Evidence) -> Wrong | None:
         "What the others show is never learned, and each step follows the noise of a few samples.",
         "give the loss all outputs and targets, without an index, and take its mean: `criterion(outputs, targets)`, "
         "`losses.mean()`",
+        limit=f"a loss of one sample, or one in {_SHARE}, of batches of {_BATCH} or more, in {_STEPS} steps",
     )
 
 
@@ -61,4 +62,5 @@ def _few_positions(entries: Sequence[torch.Tensor]) -> Wrong | None:
         f"{several(len(entries), 'step')}; there are targets for {entries[0].shape[1]}",
         "What the other positions are to predict is never learned.",
         "give the loss all positions: `criterion(outputs.permute(0, 2, 1), targets)` of outputs (N, T, C)",
+        limit=f"a loss of only the first or the last of {_BATCH} positions or more, in all steps",
     )

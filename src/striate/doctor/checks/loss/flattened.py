@@ -12,7 +12,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 
-SMALL = 0.05
+_SMALL = 0.05
 """Temperatures of distillation, of contrastive losses and of attention's heads are nearer to 1."""
 
 
@@ -38,6 +38,7 @@ def flattened(evidence: Evidence) -> Wrong | None:
         "Scores that hardly differ say that all classes are alike: the loss stays near chance, and gradients are as "
         "many times smaller.",
         "give the loss the scores as the last layer gives them: `criterion(model(x), y)`, without a division",
+        limit=f"scores times {_SMALL:g} or less, without which the loss is smaller",
     )
 
 
@@ -53,7 +54,7 @@ def _shrinks(evidence: Evidence) -> tuple[Call, float] | None:
         if factor is None or call.index not in behind or len(call.inputs) != 1 or len(call.shape) < 2:
             continue
         origin = graph.origin(call.inputs[0])
-        if origin is not None and weights and max(weights) in graph.before(origin.index) and 0 < factor <= SMALL:
+        if origin is not None and weights and max(weights) in graph.before(origin.index) and 0 < factor <= _SMALL:
             return call, factor
     return None
 

@@ -30,6 +30,7 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(
             f"{blank[0]:.0%} of the targets of ctc_loss are {blank[1]}, which is its blank: no output stands for them",
             "number the classes from 1 where the blank is 0; or `nn.CTCLoss(blank=K)`, with a further output",
+            "targets that are the blank of ctc_loss",
         )
         return
     for call in class_losses(evidence):
@@ -47,6 +48,7 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
             f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class {call.ignored}, for "
             f"which the network has an output of its {classes}",
             "a number that is no class, in the loss and in the data: `nn.CrossEntropyLoss(ignore_index=-100)`",
+            f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding",
         )
         return
     yield from _without_gradient(evidence)
@@ -88,6 +90,7 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
         "`nn.CosineEmbeddingLoss()`): `2 * labels - 1`; else `nn.BCEWithLogitsLoss()`, which counts both"
         if signed
         else "no weight and no mask that is 0 for a class: `nn.CrossEntropyLoss()` counts all",
+        f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
     )
 
 
@@ -114,11 +117,12 @@ def _is_unknown(evidence: Evidence, kind: int) -> bool:
     return evidence.setup.compares and kind >= known
 
 
-def _finding(measured: str, remedy: str) -> Finding:
+def _finding(measured: str, remedy: str, limit: str) -> Finding:
     return IGNORED_CLASS.finding(
         severity="warning",
         where="the loss",
         measured=measured,
+        limit=limit,
         why="What belongs to this class is never learned: the network names another one there.",
         remedy=remedy,
     )
@@ -128,6 +132,7 @@ def _of_end(lost: str, name: str, number: int) -> Finding:
     return _finding(
         f"{lost} the end of each row of targets: {number} fills rows up, and is `{name}` as well",
         "numbers of their own for padding and for the end: `PAD, BOS, EOS = 0, 1, 2`",
+        "padding and the end of rows have one number, by a name in the script, and it does not count",
     )
 
 
@@ -155,9 +160,6 @@ def _goes_on_behind(tokens: torch.Tensor, asked: torch.Tensor, ignored: int) -> 
 IGNORED_CLASS = Check(
     codes=("loss.ignored-class",),
     question="Does the loss leave out a class that the network is to name?",
-    threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding, or "
-    "the end of sentences as well, as a name in the script says; or "
-    f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
     run=_ignored,
     explains="model.redundant-filters model.collapsed optim.lr-too-low fit.* data.imbalance data.missing-class",
 )

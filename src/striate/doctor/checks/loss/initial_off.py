@@ -68,10 +68,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"is {better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
         f"{_mean(own):.3g} on average"
     )
+    begin = f"numbers of {_DEVIATION:g} times the standard deviation of the targets"
+    begin = begin if known.kind == "numbers" else f"a cross entropy {_ABOVE:g} nats or more above ln K"
     yield INITIAL_OFF.finding(
         severity="warning",
         where=where,
         measured=measured,
+        limit=f"{begin}, and {_wanted(known):.0%} of the trial's mean loss once outputs begin smaller by twice their "
+        "standard deviation",
         why="The first steps are spent on taking back predictions that the random weights give with certainty.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
@@ -144,10 +148,6 @@ def _remedy(layer: str | None) -> str:
 INITIAL_OFF = Check(
     codes=("loss.initial-off",),
     question="Are the first predictions of an untrained network surer than knowing nothing allows?",
-    threshold=f"a cross entropy {_ABOVE:g} nats or more above ln K (scores of standard deviation 1, as of usual "
-    "initialization, have half a nat more, of 2 two), or numbers whose standard deviation is "
-    f"{_DEVIATION:g} times that of the targets; and the mean loss of a trial falls to {_MUCH_LESS:.0%} once outputs "
-    f"begin smaller by twice their standard deviation, or to {_LESS:.0%} from {_FAR_ABOVE:g} nats on",
     run=_run,
     quick=False,
     explains="fit.plateau fit.underfit",

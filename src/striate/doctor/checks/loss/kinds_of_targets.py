@@ -15,7 +15,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.wording import several, show_shape
 
-BETTER = 0.1
+_BETTER = 0.1
 _SMOOTHED = 0.8
 
 
@@ -43,6 +43,7 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         f"classes {show_shape(call.target.shape)}",
         "Classes have no order: that class 3 is nearer to class 4 than to class 9 is not so, and is what is learned.",
         f"give the last layer {kinds} outputs and use `nn.CrossEntropyLoss()` with the class numbers as they are",
+        limit="numbers of three or more classes compared as quantities",
     )
 
 
@@ -69,7 +70,8 @@ def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     why = "It can be made as small as one likes by larger scores alone: the wrong ones are never pushed down."
     if form == "probabilities":
         why = "Without the logarithm a sure mistake costs hardly more than a doubtful one, and its gradient vanishes."
-    return Wrong("error", f"the negative log likelihood is taken of {what}", why, remedy)
+    limit = "a negative log likelihood of what are no log probabilities"
+    return Wrong("error", f"the negative log likelihood is taken of {what}", why, remedy, limit)
 
 
 def _is_likelihood(call: LossCall) -> bool:
@@ -93,7 +95,8 @@ def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
     remedy = "use `nn.MSELoss()` for quantities, or `nn.BCEWithLogitsLoss()` with `targets.float()` for yes and no"
     text = f"cross entropy chooses among {what}: outputs {show_shape(call.input.shape)}"
     constant = f", and the loss is {losses[0]:.3g} at first and {losses[-1]:.3g} after {several(len(losses), 'step')}"
-    return Wrong("error", text + (constant if losses else ""), "Nothing can be learned from it.", remedy)
+    why, limit = "Nothing can be learned from it.", "cross entropy among one output, or among the samples of a batch"
+    return Wrong("error", text + (constant if losses else ""), why, remedy, limit)
 
 
 def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
@@ -104,6 +107,7 @@ def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
             "poisson_nll_loss with log_input=False is given numbers below 0, and takes them for rates",
             "It takes their logarithm, which is NaN; and what is above 0 is fitted as the rate itself.",
             "`log_input=True` where the network gives the logarithm of the rate; else give it `softplus` of the output",
+            limit="poisson_nll_loss of numbers below 0 for rates",
         )
     if not evidence.calls.exp_of_exp:
         return None
@@ -113,6 +117,7 @@ def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
         "What is a rate is fitted to the logarithm of the rate: no count below one is ever expected, and predictions "
         "are far off.",
         "give it the logarithm, without the `exp`, or `log_input=False`",
+        limit="poisson_nll_loss of rates where it takes their logarithms",
     )
 
 
@@ -127,6 +132,7 @@ def smoothed_away(_: Evidence, call: LossCall) -> Wrong | None:
         f"{other:.3g} of each other one",
         "What is to be learned differs little from predicting all classes alike.",
         "`nn.CrossEntropyLoss(label_smoothing=0.1)`: the share that is taken from the right class, not that left to it",
+        limit=f"a label_smoothing of {_SMOOTHED:g} or more",
     )
 
 
@@ -144,6 +150,7 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
             f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",
             "Cross entropy tells classes apart; how far a prediction is from a quantity means nothing to it.",
             "use `nn.MSELoss()`, with as many outputs as there are quantities",
+            limit="cross entropy for quantities",
         )
     if not call.target.is_floating_point() or call.target.shape != call.input.shape:
         return None
@@ -157,6 +164,7 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         f"{off:.0%} of the samples, not to 1",
         "Its softmax makes classes compete, and here several may be right, or none.",
         "use `nn.BCEWithLogitsLoss()`: each class by itself",
+        limit="targets of cross entropy whose classes sum to less or more than 1, by 0.02, in 2 % of the samples",
     )
 
 
@@ -182,6 +190,7 @@ def outside_unit(_: Evidence, call: LossCall) -> Wrong | None:
         f"binary cross entropy is given targets from {low:.3g} to {high:.3g}",
         "Its targets are probabilities, 0 to 1; beyond them it has no minimum.",
         "use `nn.CrossEntropyLoss()` with an output for each class, or `nn.MSELoss()` for quantities",
+        limit="binary cross entropy with targets outside 0 to 1",
     )
 
 
@@ -199,13 +208,15 @@ def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
     why = "Nine of ten predictions are `no` whatever the input, which a small loss can hide; classes that exclude one "
     why += "another are told apart by what they have more than the others."
     remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"
+    limit = "binary cross entropy for exclusive classes: a warning where outputs sum to 1, or cross entropy gets "
+    limit += f"{_BETTER:.0%} more right"
     if form_of(call.input) == "probabilities":
-        return Wrong("warning", f"{text}; outputs are probabilities that sum to 1", why, remedy)
+        return Wrong("warning", f"{text}; outputs are probabilities that sum to 1", why, remedy, limit)
     tried = _with_cross_entropy(evidence)
-    if tried is None or tried[1] < tried[0] + BETTER:
-        return Wrong("note", text, why, remedy)
+    if tried is None or tried[1] < tried[0] + _BETTER:
+        return Wrong("note", text, why, remedy, limit)
     figures = f"; after the same steps {tried[0]:.0%} of the predictions are right, with cross entropy {tried[1]:.0%}"
-    return Wrong("warning", text + figures, why, remedy)
+    return Wrong("warning", text + figures, why, remedy, limit)
 
 
 def _with_cross_entropy(evidence: Evidence) -> tuple[float, float] | None:

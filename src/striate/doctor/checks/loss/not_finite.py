@@ -182,10 +182,8 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
 NOT_FINITE = Check(
     codes=("loss.not-finite",),
     question="Is the loss or its gradient not a number, though weights and outputs are?",
-    threshold=f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times "
-    "that at the "
-    "start: where weights grew more, they ran away before, which is a matter of the learning rate; a warning where "
-    "only perfect predictions have no loss",
+    threshold=f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times that "
+    "at the start; a warning where only perfect predictions have no loss",
     run=_run,
     explains="model.* optim.* fit.*",
 )

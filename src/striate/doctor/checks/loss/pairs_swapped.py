@@ -70,6 +70,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the loss",
         measured=f"it pulls {several(len(pulled), 'pair')} of embeddings together and pushes {len(pushed)} apart, and "
         f"the inputs of those it pulls are nearer to each other in only {nearer:.0%} of comparisons",
+        limit=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
+        f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least",
         why="Equal and different, or positive and negative, are exchanged: what is alike ends far apart.",
         remedy="anchor, positive, negative in this order: `nn.TripletMarginLoss()(anchor, positive, negative)`; of "
         "pairs the label of equal ones where the loss pulls: `nn.CosineEmbeddingLoss()(a, b, 2 * same.float() - 1)`",
@@ -103,6 +105,7 @@ def _asks_for_few(evidence: Evidence) -> Finding | None:
                 where="the loss",
                 measured=f"scores of {size} samples with {size}, and the loss asks for {several(len(asked), 'column')} "
                 f"({', '.join(map(str, asked.tolist()[:5]))}) of them",
+                limit="scores of each sample with each are asked for fewer columns than half of the samples",
                 why="The partner of each sample is in its own column: all samples are pulled to the same few others.",
                 remedy="`F.cross_entropy(scores, torch.arange(len(scores)))`",
             )
@@ -145,6 +148,8 @@ def _other_views(evidence: Evidence) -> Finding | None:
             where="the loss",
             measured=f"with both views of each of {several(len(one), 'sample')} made the same, the score that the loss "
             f"asks for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
+            limit="with both views of each sample made the same, the loss asks for the highest score in "
+            f"{_MATES:.0%} of the rows at most",
             why=_OF_OTHERS,
             remedy=_ONE_ORDER,
         )
@@ -165,6 +170,8 @@ def _other_mates(evidence: Evidence) -> Finding | None:
         where="the loss",
         measured=f"of scores of {size} views with each other, inputs are nearer to the view that the loss asks for "
         f"than to others in {asked:.0%} of comparisons; with views put together in another order in {best:.0%}",
+        limit=f"inputs are nearer to the view that the loss asks for in {WRONG:.0%} of comparisons at most, and in "
+        f"{RIGHT:.0%} with another order of views",
         why=_OF_OTHERS,
         remedy=_ONE_ORDER,
     )
@@ -197,6 +204,8 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             measured=f"in {sum(same < other for same, other in swapped[0])} of "
             f"{several(sum(map(any, swapped[0])), 'step')} in which it has a gradient, it pulls embeddings of samples "
             "with two labels together, more than those of samples with one",
+            limit=f"the gradient drives embeddings of one class apart and pulls together others, in each of {_BATCHES} "
+            f"steps or more, or a ranking loss alone in {_RANKED}",
             why="Positive and negative are exchanged: what is alike ends far apart.",
             remedy="pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push "
             "apart the others: `negative = ~positive`",
@@ -215,6 +224,8 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
         where="the loss",
         measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user"
         f", {lowered}, and raises that of the other, {raised}",
+        limit="the gradient raises scores of items as drawn by chance, and lowers those of items of which two users "
+        f"have two in common {BELONGING:g} times as often as by chance, or more",
         why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
         remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",
     )
@@ -275,17 +286,6 @@ def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:
 CHECK = Check(
     codes=(CODE,),
     question="Does the loss pull together what belongs together?",
-    threshold=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
-    f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least; or scores of each sample with each are asked for "
-    "fewer columns than half of the samples; or of embeddings beside class numbers the gradient drives those of one "
-    f"class apart and pulls together others, in each of {_BATCHES} steps or more, or a ranking loss alone in "
-    f"{_RANKED}; or with both views of each sample made the same, the loss asks for the highest score in "
-    f"{_MATES:.0%} of the rows at most; or of scores of views "
-    f"with each other, inputs are nearer to the one that the loss asks for in {WRONG:.0%} of comparisons at most, and "
-    f"in {RIGHT:.0%} with another order of views; or of scores of users with two items each (or of vectors of both "
-    "that the step looks up in two tables) the gradient raises those of items as drawn by chance, and lowers those of "
-    "items of which two users have two in common "
-    f"{BELONGING:g} times as often as by chance, or more",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",

@@ -9,7 +9,7 @@ from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.wording import several
 
-RENUMBERED = 0.8
+_RENUMBERED = 0.8
 _AVOIDED, _MOST_CLASSES, _SORTED = 0.2, 200, 0.8
 
 
@@ -34,7 +34,7 @@ def renumbered(evidence: Evidence) -> Wrong | None:
     right, place = (part.tolist() for part in map(torch.from_numpy, linear_sum_assignment(-counts.numpy())))
     best, own = float(counts[right, place].sum() / len(targets)), float(counts.diag().sum() / len(targets))
     if (
-        best < RENUMBERED
+        best < _RENUMBERED
         and own < _AVOIDED / classes
         and len(targets) >= 30 * classes
         and counts.sum(0).max() < 0.5 * len(targets)
@@ -45,8 +45,9 @@ def renumbered(evidence: Evidence) -> Wrong | None:
             f"{several(len(evidence.trial.rows), 'step')}, fewer than by chance ({1 / classes:.1%})",
             "The loss asks for anything but the right class.",
             "`nn.CrossEntropyLoss(label_smoothing=0.1)(outputs, labels)`: the right class has the largest target",
+            limit=f"{_AVOIDED:g} times as many predictions right as by chance, in 30 samples of each class or more",
         )
-    if best < RENUMBERED or own > best / 3:
+    if best < _RENUMBERED or own > best / 3:
         return None
     pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, place, strict=True) if one != there)
     return Wrong(
@@ -56,4 +57,5 @@ def renumbered(evidence: Evidence) -> Wrong | None:
         "The loss asks for each class at the output of another one, and whoever takes the largest output is wrong.",
         "give the loss the class numbers as the loader has them: `nn.CrossEntropyLoss()(outputs, labels)`, or "
         "`F.one_hot(labels, outputs.shape[1])`",
+        limit=f"{_RENUMBERED:.0%} right once renumbered, three times as many as they are",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from striate.doctor.checks.loss.wrong import Wrong
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.partial_likelihood import wrong_partial_likelihood
+from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood
 
 _SAID = {
     "left before": "those who left before, as they leave, in the place of those who are still there",
@@ -30,4 +30,6 @@ def wrong_risk_sets(evidence: Evidence) -> Wrong | None:
         "with a concordance below one half.",
         "`order = durations.argsort(descending=True)`, then `at_risk = scores[order].logcumsumexp(0)` and "
         "`-((scores[order] - at_risk) * events[order]).sum() / events.sum()`",
+        limit=f"a gradient that is Cox's (cosine {SAME:g}) with those at risk who left before, or in the order of the "
+        "batch, or with those counted who were not seen to leave",
     )

@@ -66,6 +66,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=f"the loss of {name}",
             measured=f"its step makes the outputs of {name} {way[real.push]} for images of the data, and "
             f"{way[apart.push]} for those that the other network drew, too",
+            limit=f"outputs of {name} pushed the same way for images of the data and for those drawn",
             why=f"{name} learns the same answer for both, and tells nothing apart: the other network learns nothing "
             "from it.",
             remedy="ask for the other answer where images were drawn: "
@@ -78,6 +79,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where="the loss of the network that draws",
             measured=f"its step makes the outputs of {name} {way[fooled.push]} for what it draws; those of images of "
             f"the data are made {way[real.push]}",
+            limit=f"outputs of {name} pushed another way by who draws than for images of the data",
             why="It learns to draw what is told from the data most easily.",
             remedy=f"ask for the answer of real images: `criterion(netD(fake), torch.ones(len(fake)))`; of a mean, "
             f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
@@ -89,6 +91,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=f"`{lost}`",
             measured=f"gradients come back to `{lost}`, which draws what {name} judges, and no optimizer holds any of "
             "its parameters",
+            limit="no optimizer holds a parameter of the network that draws",
             why="It draws what it drew at the start, and is found out ever more easily.",
             remedy=f"an optimizer of its own: `torch.optim.Adam({lost}.parameters())`",
         )
@@ -99,6 +102,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where="the loss of the network that draws",
             measured=f"{name} judges what is drawn {several(len(same), 'time')} in a step, and no gradient goes on to "
             "the network that drew it",
+            limit="no gradient goes on to the network that draws, anywhere in a step",
             why="The network that draws learns nothing.",
             remedy="without `.detach()` and `torch.no_grad()` in its own step: `criterion(netD(fake), "
             "torch.ones(len(fake)))`",
@@ -169,10 +173,6 @@ def _alike(shown: torch.Tensor, image: torch.Tensor) -> bool:
 RIVALS = Check(
     codes=("loss.sign", "data.step-labels", "model.graph-detached", "optim.parameters-missing"),
     question="Of networks that train against each other, does each loss push the judge's answers its way?",
-    threshold="the judge's outputs are pushed one way for images of the data, the other way for those drawn that no "
-    "gradient goes on from, and the first way again for those drawn where it goes on to who drew them, which has to be "
-    "somewhere in a step, and who is in an optimizer; by the signs of the gradients that come back to the judge's "
-    "outputs in one step",
     run=_run,
     explains="loss.degenerate model.collapsed optim.no-step",
 )

@@ -45,6 +45,7 @@ def _maximized(evidence: Evidence) -> Finding | None:
         where="the loss",
         measured=f"the derivative of what goes backward by {names} is {sum(losses[0].slopes):.3g}, below zero: a step "
         "down the gradient makes it larger",
+        limit="a derivative below zero by each of torch's losses in the step",
         why="Each step makes the predictions worse; the printed loss falls all the same, without end.",
         remedy="turn the sign round: `(-loss).backward()`, or leave the minus before the loss out",
     )
@@ -68,6 +69,7 @@ def _unlikely(evidence: Evidence) -> Iterator[Finding]:
                 where="the loss",
                 measured="its gradient by the outputs is that of Cox's partial likelihood of durations and events with "
                 f"the sign turned round (cosine {-found.wrong:.3f})",
+                limit=f"a gradient that is Cox's partial likelihood's turned round (cosine -{SAME:g})",
                 why="The likelihood is made small: who leaves last gets the highest risk.",
                 remedy="put the minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
             )
@@ -80,6 +82,8 @@ def _of_distances(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where="the loss",
             measured=measured,
+            limit="numbers above 0, of which the right class has the lowest more often, by "
+            f"{DEVIATIONS:g} deviations, in a cross entropy, and a trial that learns little",
             why="Distances are small where samples belong together; cross entropy makes the number of the right class "
             "large.",
             remedy="give it the distances with a minus: `F.cross_entropy(-distances, labels)`",
@@ -95,6 +99,7 @@ def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
             where="the loss",
             measured=f"with the targets in the place of the output `{pair.name}` the loss of the first batch is "
             f"{right:.3g}, with those of other samples at most {other:.3g}",
+            limit="an output for which its targets cost more than those of other samples",
             why="That part of the loss rewards wrong answers: a score has to be taken from 1, or to have a minus.",
             remedy="turn the sign of the part that grows with right answers: `1 - iou` for `iou`",
         )
@@ -109,6 +114,8 @@ def _added(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=f"line {line}",
             measured=f"`{text}` is a loss, and adds a score that grows with better predictions",
+            limit="a sum that is a loss, by its name, to which a function named for a score (dice, IoU, …) adds what "
+            "it does not take from 1",
             why="That part of the loss rewards wrong answers.",
             remedy="take the score from 1: `1 - dice` for `dice`",
         )
@@ -121,6 +128,8 @@ def _dearer(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where="the loss",
             measured=measured,
+            limit=f"right answers of probability {SURE:g} cost {DEARER:g} times as much as the classes' shares for "
+            "every sample alike",
             why="The loss, or a part of it, rewards wrong answers: what is called a score has to be taken from 1, or "
             "to have a minus.",
             remedy="turn the sign of the part that grows with right answers: `1 - dice` for `dice`, `-likelihood` for "
@@ -164,6 +173,8 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the optimizer" if maximizes else "the loss",
         measured=measured,
+        limit=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
+        f"{1 - _BETTER:.0%} or more with gradients turned round",
         why="Each step goes uphill: it makes the network worse at what it is asked.",
         remedy=remedy,
     )
@@ -198,6 +209,8 @@ def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
         where="the loss",
         measured=f"distances between embeddings and between inputs have a rank correlation of {before:.2f} at first, "
         f"{after:.2f} after {several(len(evidence.trial.rows), 'step')}; with all gradients turned round {other:.2f}",
+        limit=f"the rank correlation is above {_TOGETHER:g} at first and with gradients turned round, and below "
+        f"{_APART:g} after the trial",
         why="What is alike is pushed apart, and what differs pulled together.",
         remedy="exchange what the loss takes for equal and for different: `criterion(anchor, positive, negative)`; "
         "`label * distance**2 + (1 - label) * (margin - distance).clamp(min=0)**2`, where 1 says equal",
@@ -233,15 +246,6 @@ def _share(start: Quality, after: Quality) -> str:
 SIGN = Check(
     codes=("loss.sign",),
     question="Does training make the predictions worse, and better with its gradients turned round?",
-    threshold=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
-    f"{1 - _BETTER:.0%} or more "
-    "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
-    f"zero by each of torch's losses in the step; or right answers of probability {SURE:g} cost {DEARER:g} times as "
-    "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
-    "named for a score (dice, IoU, …) adds what it does not take from 1; or one of several outputs for which "
-    "its targets cost more than those of other samples; or numbers above 0 that cross entropy is given, of which the "
-    f"right class has the lowest more often, by {DEVIATIONS:g} deviations, before a trial that learns little; "
-    f"or a gradient that is Cox's partial likelihood's turned round (cosine -{SAME:g})",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

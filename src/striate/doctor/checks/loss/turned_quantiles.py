@@ -36,6 +36,7 @@ def turned_quantiles(evidence: Evidence) -> Wrong | None:
         "Lower bounds learn upper ones, and the band between them holds next to nothing.",
         "an error is the target minus the forecast: `error = target.unsqueeze(-1) - forecast; "
         "loss = torch.maximum(quantiles * error, (quantiles - 1) * error).mean()`",
+        limit="a gradient that asks for 1 minus the quantiles which the script lists",
     )
 
 

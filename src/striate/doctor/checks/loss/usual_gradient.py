@@ -25,7 +25,7 @@ from striate.wording import several
 
 OPPOSITE = -0.9
 """The cosine between two gradients that want the opposite of each other."""
-GUESS, TAUGHT = 0.1, 0.5
+_GUESS, _TAUGHT = 0.1, 0.5
 """Shares of the way from a guess to right predictions: what the own loss teaches at most, a usual one at least."""
 
 
@@ -33,13 +33,13 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
     """Predictions at chance after steps that learn the task once the network is given the gradient of a usual loss."""
     try:
         own = way_gone(evidence.after_training)
-        if own is None or own > GUESS or not _looks_so(evidence):
+        if own is None or own > _GUESS or not _looks_so(evidence):
             return None
         usual = _UsualGradient(evidence)
         trial = evidence.variant("gradient of a usual loss", Change(wrap=usual.wrap, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
         found = way_gone(predictions)
-        if found is None or found < TAUGHT or not usual.fits or not _same_at(evidence, usual.times):
+        if found is None or found < _TAUGHT or not usual.fits or not _same_at(evidence, usual.times):
             return None
         if usual.along < OPPOSITE:
             return None  # a wrong sign, which another check tells
@@ -51,6 +51,8 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         f"`{usual.name}` by the outputs in the place of this loss's, and all else as it is, {said_of(predictions)}",
         "What is learned is what the gradient of the loss asks for, and this one does not ask for right predictions.",
         f"use `{usual.name}` on the network's outputs, with the loader's targets",
+        limit=f"{_GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss "
+        f"goes {_TAUGHT:.0%} in as many steps",
     )
 
 
@@ -139,4 +141,4 @@ def _same_at(evidence: Evidence, times: float | None) -> bool:
     if not power or not rates_are_users(evidence):
         return True
     way = way_gone(evidence.in_training(at_rate(evidence, 10.0**power).replica))
-    return way is not None and way <= GUESS
+    return way is not None and way <= _GUESS

@@ -9,9 +9,10 @@ BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
 class Wrong(NamedTuple):
-    """Severity, what was measured, why it matters, and the line to change."""
+    """Severity, what was measured, why it matters, the line to change, and from which measure on the rule speaks."""
 
     severity: Any
     measured: str
     why: str
     remedy: str
+    limit: str
