@@ -100,7 +100,6 @@ def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
 BATCH_NORM_SMALL_BATCH = Check(
     codes=(BATCH_NORM_SMALL_BATCH_CODE,),
     question="Does batch norm get enough samples to measure anything?",
-    threshold=f"{FEW} samples in a batch, {FEW_ALONE} where each has one number a channel; one of them raises",
     run=_find_batch_norm_small_batch,
     explains="model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
 )
@@ -358,9 +357,6 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
 BATCH_MIXING = Check(
     codes=(BATCH_MIXING_CODE,),
     question="Does the prediction for a sample depend on the others in its batch?",
-    threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
-    "bits) when the others are replaced or left out: rounding is smaller; no normalize along axis 0 of what is then "
-    "compared with itself, sample by sample",
     run=_find_batch_mixing,
     explains="data.labels-random data.label-noise loss.wrong-for-task model.collapsed model.redundant-filters "
     "model.vanishing-gradient optim.lr-too-low fit.*",

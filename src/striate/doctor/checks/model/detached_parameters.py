@@ -153,7 +153,6 @@ def _register(replica: Replica) -> None:
 UNREGISTERED_PARAMETERS = Check(
     codes=(UNREGISTERED_PARAMETERS_CODE,),
     question="Do layers take part that the network, and so the optimizer, does not know of?",
-    threshold="any nn.Parameter that takes part in forward and is not in model.parameters(): by definition",
     run=_find_unregistered_parameters,
     explains=(
         "model.collapsed model.mode model.redundant-filters model.unused-parameters "

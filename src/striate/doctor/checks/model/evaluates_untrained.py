@@ -64,6 +64,7 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         where=listed_names(layers),
         measured=f"in evaluation mode the network uses {several(numbers, 'number')} of {listed_names(layers)} that no "
         f"training step uses or changes: after {several(len(evidence.trial.rows), 'step')} they are what they were",
+        limit="weights that evaluation uses and training neither uses nor changes, as initialized or copied",
         why="What is evaluated has learned nothing, whatever is trained.",
         remedy=f"evaluate the layers that are trained; or, of an average, {_averaged('ema')}",
     )
@@ -103,6 +104,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             where=where,
             measured=f"`{ast.unparse(line)}` gives the average to a variable of the loop, and nothing to the tensors "
             f"of `{name}`",
+            limit="an average that a loop over tensors gives to its variable",
             why="It keeps the weights that it began with: nothing of the training is in it.",
             remedy=f"write into the tensor: `{ast.unparse(line.targets[0])}.copy_({ast.unparse(line.value)})`, within "
             "`torch.no_grad()`",
@@ -114,6 +116,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             where=where,
             measured=f"`{name}` is another network than the one that is trained, or a copy from before training: it "
             "is evaluated, and no code changes it",
+            limit="a copy of the network that is evaluated and that no code changes, once steps have moved the network",
             why="What is evaluated has learned nothing, whatever is trained.",
             remedy=f"evaluate the network that is trained; or, of an average, {_averaged(name)}",
         )
@@ -124,6 +127,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             where=where,
             measured=f"around the training loop `{name}` is run, which it does not train, and never `{trained}`, which "
             "it does",
+            limit="a loop around the training loop that runs another network and not the one that is trained",
             why="What is printed of it says nothing of what is trained.",
             remedy=f"`{trained}` in place of `{name}` there",
         )
@@ -144,6 +148,7 @@ def _begins_too_late(source: ScriptSource) -> Finding | None:
                     where=site.where,
                     measured=f"`{site.text}` comes `if {ast.unparse(test)}`, where the limit is {begins}, in "
                     f"{several(source.epochs or 0, 'epoch')}: it never comes",
+                    limit="an average that begins only after the script's epochs",
                     why="The average stays what it was made of: nothing of the training is in it.",
                     remedy="begin within the training, such as at three quarters of its epochs",
                 )
@@ -165,6 +170,7 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
                 where="the training step",
                 measured=f"an average of the network's weights ({type(thing).__name__}) has gone {share:.2g} of the "
                 f"way from where it began to them in {several(steps, 'step')}: {followed:.1%} after all {planned:.0f}",
+                limit=f"less than {_FOLLOWED:.0%} of the way to the network's weights by the end",
                 why="Its decay is for a training of many more steps: if it is evaluated, hardly anything that was "
                 "learned is in it.",
                 remedy=f"a decay that forgets the beginning within the training, such as {_decay(planned):g}",
@@ -247,6 +253,7 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         where="the training step",
         measured=f"its code names a copy of the network ({kind}), which no step uses or changes: after "
         f"{several(len(trial.rows), 'step')} it is what it was",
+        limit=f"a copy of the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes",
         why="If that is what is evaluated or saved, nothing of the training is in it.",
         remedy=_averaged("ema"),
     )
@@ -377,8 +384,6 @@ _EXPLAINS = "model.unused-parameters model.frozen-parameters data.shift data.lab
 READ = Check(
     codes=(CODE,),
     question=_QUESTION,
-    threshold="a copy of the network that is evaluated and that no code changes, once steps have moved the network; an "
-    "average that a loop over tensors gives to its variable",
     run=_read,
     of_source=True,
     explains=_EXPLAINS,
@@ -386,11 +391,6 @@ READ = Check(
 CHECK = Check(
     codes=(CODE,),
     question=_QUESTION,
-    threshold="weights that evaluation uses and training neither uses nor changes, as initialized or copied; a copy of "
-    f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes, or that will have gone "
-    f"{_FOLLOWED:.0%} of the way to its weights by the end; one that is evaluated and that no code changes; a loop "
-    "around the training loop that runs another network and not the one that is trained; an average that a loop over "
-    "tensors gives to its variable",
     run=_run,
     quick=False,
     explains=_EXPLAINS,

@@ -93,8 +93,6 @@ def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
 UNUSED_PARAMETERS = Check(
     codes=(UNUSED_PARAMETERS_CODE,),
     question="Are there parameters that take part in nothing?",
-    threshold="any parameter that no function takes, neither in a training step nor in evaluation, and no gradient "
-    "reaches",
     run=_find_unused_parameters,
     explains="optim.parameters-missing",
 )
@@ -156,6 +154,7 @@ def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
             where=where,
             measured=f"each step runs `{name}`, another network than the one that is trained: its "
             f"{several(numbers, 'weight')} look as they were initialized, and nothing in the loop trains them",
+            limit="another network in the loop with weights as initialized, which nothing trains",
             why="What it gives is random: a student learns nothing of such a teacher, and features of it mean nothing.",
             remedy=f"train `{name}` before, or load its weights: `{name}.load_state_dict(torch.load(...))`; if another "
             "network was trained for this, hand that one on.",
@@ -221,10 +220,6 @@ def _unfreeze(replica: Replica, names: set[str]) -> None:
 FROZEN_PARAMETERS = Check(
     codes=(FROZEN_PARAMETERS_CODE,),
     question="Are layers frozen that never learned anything?",
-    threshold=f"{SHARE:.0%} of the weights in use frozen, distributed as initializations are, and a training of all "
-    f"of them that gets a loss 1.25 times smaller (from {MOST:.0%} on, also without); or an attribute `requires_grad` "
-    "of a module, which torch does not read; another network in the loop with weights as initialized that nothing "
-    "trains",
     run=_find_untrained_layers,
     quick=False,
     explains=(

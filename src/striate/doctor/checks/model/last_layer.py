@@ -136,7 +136,6 @@ def _harmless(origin: Call) -> Finding:
 DOUBLE_SOFTMAX = Check(
     codes=(DOUBLE_SOFTMAX_CODE,),
     question="Does a loss that applies softmax, or sigmoid, itself get their output?",
-    threshold="numbers in 0 to 1 that add up to 1 along the classes, or come from a sigmoid: by definition",
     run=_find_double_softmax,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "
@@ -217,6 +216,7 @@ def _small_cosines(graph: CallGraph) -> Finding | None:
             where=named(product),
             measured=f"scores are cosines, {-largest:.2g} to {largest:.2g} as the loss gets them; so it cannot fall "
             f"below {floor:.2f} for {several(head.outputs.shape[axis], *names)}",
+            limit=f"cosines whose cross entropy cannot fall below {_TOO_HIGH:g}",
             why="Scores that differ so little leave all classes nearly as probable, however right they are.",
             remedy="Make them large before the loss: `scores = cosines / 0.1` with a temperature (divide by it), or "
             "`scores = 16 * cosines` with a scale.",
@@ -388,9 +388,6 @@ def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, t
 LAST_LAYER_CLIPPED = Check(
     codes=(LAST_LAYER_CLIPPED_CODE,),
     question="Can the network give the predictions that the loss wants?",
-    threshold="an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the "
-    "targets, less what it is added to, lie outside of: fewer may be mistakes in the data; or cosines of classes that "
-    f"are not multiplied, or of pairs that are made smaller, whose cross entropy cannot fall below {_TOO_HIGH:g}",
     run=_find_last_layer_clipped,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "

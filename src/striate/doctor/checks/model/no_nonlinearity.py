@@ -291,8 +291,6 @@ def _bent(replica: Replica, layers: set[str]) -> None:
 NO_NONLINEARITY = Check(
     codes=(CODE,),
     question="Is a deep network no more than one linear layer?",
-    threshold=f"two layers with weights or more, and predictions to large random inputs that add up to {AFFINE:g} of "
-    "their size",
     run=run,
     explains=(
         "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"

@@ -217,11 +217,6 @@ def _finding(view: View, remedy: Tried | None, right: float, wider: int, *, sure
 RECEPTIVE_FIELD = Check(
     codes=(CODE,),
     question="Do the units that decide see enough of the input?",
-    threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
-    f"smaller; where that cannot be tried, less than a third and less than {POOR:.0%} right, a note where that is more "
-    "than a guess; never from "
-    f"{GOOD:.0%} right on; or predictions that the first step of a sequence, "
-    f"or its last, moves, and all others by less than {NOTHING:g} of their standard deviation",
     run=run,
     quick=False,
     explains="model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",

@@ -177,8 +177,6 @@ def _norm_again(name: str, calls: int) -> Finding:
 SHARED_WEIGHTS = Check(
     codes=(CODE,),
     question="Is the same layer in the network several times by mistake?",
-    threshold="one layer at several places of which one feeds the other, or that get the same input; or called again "
-    "while an original never runs; a layer that a loop calls is meant",
     run=run,
     explains="fit.*",
 )

@@ -209,10 +209,6 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
 SHRINKS_TOO_FAST = Check(
     codes=(CODE,),
     question="Are the maps used up before the convolutions are?",
-    threshold=f"two convolutions, and {SHARE:.0%} of them, with at most {USED:.0%} of their kernel on the map along "
-    "each axis; "
-    f"one kernel {OVERSIZED} times as wide as its map of several places; or half of them behind a window that left one "
-    "place; or a kernel that raises as it is larger than its map",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

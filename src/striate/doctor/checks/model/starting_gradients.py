@@ -142,13 +142,6 @@ def _squashed(where: str, measured: str) -> Finding:
 GRADIENT_STRENGTH = Check(
     codes=("model.vanishing-gradient", "model.exploding-gradient"),
     question="Is the gradient of similar strength in all layers?",
-    threshold="The gradients of the first and the last hidden layer, or the standard deviations of signals, differ "
-    f"by more than {RANGE:g}, "
-    "and "
-    f"after the trial less than {LEARNED:.0%} of the way from chance to a loss of 0 is gone. Branches that begin at "
-    "zero, "
-    "with no gradient at first, are passed over; a gradient that has vanished is looked at 30 steps later again. Or "
-    f"bounded activations, with which less than {LITTLE:.0%} of the way is gone, and more than {MUCH:.0%} with ReLU.",
     run=_find_gradient_strength,
     quick=False,
     explains={
@@ -246,10 +239,6 @@ def _alike(weight: torch.Tensor, axis: int) -> bool:
 SYMMETRIC_INIT = Check(
     codes=("model.symmetric-init",),
     question="Do all units of a layer begin alike and stay alike?",
-    threshold=f"Weights that differ by less than {ALIKE:g} of the largest, from unit to unit, before the trial and "
-    "after it. "
-    "Last layers and branches that begin at zero are no longer alike after a step. A warning where a hidden layer of "
-    f"one constant comes apart in the trial, but random weights make the loss {WORTH:g} times lower.",
     run=_find_symmetric_init,
     explains=(
         "loss.pairs-swapped model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient "

@@ -159,8 +159,6 @@ def _share_right(evidence: Evidence) -> float:
 TOO_SMALL = Check(
     codes=(CODE,),
     question="Does all that the network knows pass through too few units?",
-    threshold="fewer than log2 of the number of classes (of numbers, one), which no way leads around, if the loss is "
-    f"1.25 times smaller with {WIDE}; where that cannot be tried, if less than {POOR:.0%} are right",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

@@ -90,10 +90,6 @@ def _saturated(layer: LayerView) -> float | None:
 SATURATED = Check(
     codes=("model.saturated",),
     question="Are most outputs of bounded activations at their limits?",
-    threshold=f"More than {SATURATED_MOST:.0%} of a layer's outputs within {NEAR:.1%} of the range from a limit, at "
-    "the first step and 30 "
-    "steps later; and the network does not get half of the way from chance to a loss of 0, or gets farther with fresh "
-    "weights.",
     run=_find_saturated,
     quick=False,
     explains="loss.initial-off model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
@@ -166,11 +162,6 @@ def _dead(layer: LayerView) -> float | None:
 DEAD_UNITS = Check(
     codes=("model.dead-units",),
     question="Are most units of a layer off, whatever the input?",
-    threshold=f"{DEAD_UNITS_MOST:.0%} of a layer's units or more are zero for all of up to 64 samples, at the first "
-    "step and 30 steps later; "
-    "at a healthy start half of them are at most, in deep layers. An error where next to nothing is learned, a note "
-    "where "
-    "the network learns and better weights do not help.",
     run=_find_dead_units,
     quick=False,
     explains=(
@@ -255,10 +246,6 @@ def _inputs_are_one(evidence: Evidence) -> bool:
 COLLAPSED = Check(
     codes=("model.collapsed",),
     question="Does what the network predicts depend on its input?",
-    threshold=f"Over samples its outputs differ by less than {SAME:g} of their size after the trial, in training and "
-    "evaluation "
-    "mode, as they did before it (an error), or learning nothing (a warning). A last layer that begins with zeros "
-    f"predicts differently after the first step. Or embeddings differ by {ONE_POINT:g} of what they did before.",
     run=_find_collapsed,
     explains="loss.ignored-class model.redundant-filters optim.lr-too-low fit.*",
 )
@@ -337,10 +324,6 @@ def _unused(layer: LayerView) -> float:
 REDUNDANT_FILTERS = Check(
     codes=("model.redundant-filters",),
     question="Are features different from each other, and do they vary?",
-    threshold=f"At least {REDUNDANT_FILTERS_MOST:.0%} of a layer's filters have a cosine above {COSINE:g} with an "
-    f"earlier one (above {STILL:g} 30 "
-    "steps "
-    f"later), or feature maps with a standard deviation below {FLAT:g} of the layer's largest.",
     run=_find_redundant_filters,
     explains="fit.*",
 )

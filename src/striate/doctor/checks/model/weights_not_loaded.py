@@ -32,6 +32,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=load.where,
             measured=f"of {several(given, 'tensor')} that `load_state_dict(…, strict=False)` was given, the network "
             f"has {taken}: the first is {load.given[0]!r}, the network's {load.wanted[0]!r}",
+            limit=f"at most {_TAKEN:.0%} of the tensors given have a name that the network has",
             why="Names that differ are passed over in silence: the network trains from its random weights.",
             remedy=f"`load_state_dict({fits})`, which says what is missing"
             if fits
@@ -61,6 +62,7 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
             measured=f"`{site.text}` lets names differ, and all names of the network that is "
             f"{'trained' if trained else 'saved'} begin with `module.`, which "
             f"{type(evidence.setup.model).__name__ if trained else wrapper} puts there",
+            limit="all names begin with `module.`, and nothing takes that off",
             why="A network without that wrapper takes none of them, in silence, and keeps its random weights.",
             remedy=f"save `model.{'module.' if trained else ''}state_dict()`, and leave out `strict=False`",
         )
@@ -95,6 +97,7 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
             where=site.where,
             measured=f"`{site.text}` lets names differ, all that it is given begin with {beginning!r}, and no name of "
             f"{type(model).__name__} does",
+            limit="names get a beginning that no name of the network has",
             why="None of them is taken, in silence: what is used from there on has other weights.",
             remedy="leave out `strict=False`, so that it says what is missing, and the names as they were saved",
         )
@@ -120,6 +123,7 @@ def _of_part(evidence: Evidence) -> Iterator[Finding]:
             where=site.where,
             measured=f"`{site.text}` lets names differ, and what is saved of {type(model).__name__} has {path!r} "
             f"before the names of its {type(part).__name__}, which has none so",
+            limit="a part of the trained network is given the names of the whole",
             why="None of them is taken, in silence: what is used from there on has its random weights.",
             remedy=f"`{{name.removeprefix({path + '.'!r}): value for name, value in {ast.unparse(given)}.items()}}`, "  # type: ignore[arg-type]
             "without `strict=False`",
@@ -150,6 +154,7 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
                     where=site.where,
                     measured=f"`{site.text}` lets names differ, and what line {saved.node.lineno} saves there is a "
                     f"dictionary of {', '.join(map(repr, names[:6]))}, none of which is a tensor of a network",
+                    limit="a network is given the dictionary of all that was saved",
                     why="None of them is taken, in silence: what is used from there on has other weights.",
                     remedy=f"the part that holds the weights: `torch.load(…)[{states[0]!r}]`, without `strict=False`",
                 )
@@ -190,10 +195,6 @@ def _beginning(key: ast.expr) -> str:
 CHECK = Check(
     codes=("model.weights-not-loaded",),
     question="Did the network take the weights that were read for it?",
-    threshold=f"at most {_TAKEN:.0%} of the tensors given have a name that the network has; of what is loaded after "
-    "training, all names begin with `module.`, and nothing takes that off, or get a "
-    "beginning that no name of the network has, or it is a part of the trained network that is given the names of the "
-    "whole, or it is the dictionary of all that was saved",
     run=_both,
     of_source=True,
     explains="model.frozen-parameters fit.*",

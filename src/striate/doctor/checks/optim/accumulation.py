@@ -142,6 +142,8 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
                 where=clear.where,
                 measured=f"`{clear.text}` clears the gradients of each batch, and `{step.text}` comes once in several: "
                 "only those of the last batch count",
+                limit="gradients cleared in each pass of a loop in which, or behind which, the optimizer steps once in "
+                "several",
                 why="The batches before the last one are computed for nothing: a step is that of one small batch.",
                 remedy=f"`{clear.text}` right behind `{step.text}`, as seldom as that",
             )
@@ -161,6 +163,7 @@ def _undivided(source: ScriptSource) -> Iterator[Finding]:
                 where=step.where,
                 measured=f"`{step.text}` comes once in `{name}` batches, whose gradients are added up, and nothing is "
                 "divided by that number",
+                limit="a step of SGD once in `accum_steps` batches, where such a number only counts batches",
                 why="The sum is so many times as long as the gradient of one large batch, and so is each step: another "
                 "number of batches needs another learning rate.",
                 remedy=f"divide the loss: `(loss / {name}).backward()`",
@@ -222,8 +225,6 @@ def _read(evidence: Evidence) -> Iterator[Finding]:
 READ = Check(
     codes=("optim.accumulation",),
     question="Are gradients that are added up over batches divided by their number?",
-    threshold="gradients cleared in each pass of a loop over batches in which, or behind which, the optimizer steps "
-    "once in several; a step of SGD once in `accum_steps` batches, where such a number only counts batches",
     run=_read,
     of_source=True,
 )

@@ -139,8 +139,6 @@ def _unclip(replica: Replica, scales: Sequence[float]) -> None:
 CLIP_TOO_SMALL = Check(
     codes=("optim.clip-too-small",),
     question="Does clipping leave enough of the gradients?",
-    threshold=f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; "
-    "and without clipping the loss is 1.5 times lower after the same steps; or a hundredth, and nothing learned.",
     run=run,
     quick=False,
     explains="optim.lr-too-low fit.*",

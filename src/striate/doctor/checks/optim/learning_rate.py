@@ -231,11 +231,6 @@ def _finite(trial: Trial) -> tuple[float, ...]:
 LR_TOO_HIGH = Check(
     codes=("optim.lr-too-high",),
     question="Does the loss grow, or stay at chance, and go down with smaller steps?",
-    threshold=f"Less than {LR_TOO_HIGH_LITTLE:.0%} of the way from chance to a loss of 0 (of noise a trial's last "
-    "quarter has some percent), "
-    "and a tenth, hundredth or thousandth of the rate is 1.5 times better after the same steps; of Adam and its kin "
-    f"with {ADAMS_HIGHEST:g} or more, {FAR_TIMES:g} times, also after four times the steps where the loss leapt to "
-    f"{LEAP:g} times its first.",
     run=_find_lr_too_high,
     quick=False,
     explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
@@ -461,15 +456,6 @@ def _round(value: float) -> str:
 LR_TOO_LOW = Check(
     codes=("optim.lr-too-low",),
     question="Would a higher rate get far in the steps in which this one gets nowhere?",
-    threshold=f"Less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below "
-    f"{SMALL_MOVE:g} of the "
-    f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
-    f"steps or {EPOCHS} epochs is patience, no fault, but for a script that ends in half of them or less. "
-    f"Where steps are below {TINY_MOVE:g} and nothing was learned, a "
-    f"rate that goes {TINY_GAIN:.0%} of the way is enough. A rate that a warmup leads to is held throughout. Or all of "
-    "the script's steps together move the "
-    f"parameters by less than {NOWHERE:g} of their norm, also at the rate that a warmup leads to. Or less than "
-    f"{NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
     quick=False,
     explains="fit.*",

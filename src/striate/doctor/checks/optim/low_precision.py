@@ -53,6 +53,11 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
     coarse = _coarse(evidence) if kept and _scales_by_number(trial.replica.optimizer) else 0.0
     if not better and lost < _LOST and coarse < _COARSE:
         return
+    limit = f"a loss that is not finite, or {_BETTER:g} times lower with all weights in float32"
+    if coarse:
+        limit = f"{_COARSE:.0%} of the updates of {_MORE_STEPS} steps are {_UNITS} units of the last place or fewer"
+    elif not better:
+        limit = f"{_LOST:.0%} of the numbers never change, or {_MOST_LOST:.0%} of those with a gradient not in a step"
     kind = str(half[0].dtype).removeprefix("torch.")
     device = evidence.setup.device.type
     yield LOW_PRECISION.finding(
@@ -61,6 +66,7 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
         measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: "
         f"{_of_changes(coarse) if coarse else _of_numbers(trial, lost)}"
         f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf' * broken}",
+        limit=limit,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
         "digits: a smaller step is rounded away, and Adam's eps of 1e-8 is zero in float16.",
         remedy=f"keep the weights in float32, `model.float()`, and compute in half precision: "
@@ -108,6 +114,8 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
         where="the training step",
         measured=f"an average of the network's weights ({kinds[0]}) is kept in half precision: of its numbers that "
         f"differ from the network's, a step leaves {share:.0%} as they are",
+        limit=f"a step leaves {_LEFT:.0%} of the numbers as they were that differ from the network's by more than a "
+        "unit of the last place",
         why="A step towards the network's weights is a small part of the difference, less than the last binary digit "
         "of the average: it is rounded away, and the average stays behind.",
         remedy="keep the average in float32: `average.float()`, and `a.mul_(0.99).add_(p.float(), alpha=0.01)` in each "
@@ -225,11 +233,6 @@ def _float(_: Any, tensor: torch.Tensor) -> torch.Tensor:
 LOW_PRECISION = Check(
     codes=("optim.low-precision",),
     question="Are weights kept in a number format that takes up their updates?",
-    threshold=f"weights in float16 or bfloat16 whose loss is not finite, or {_BETTER:g} times lower once they are in "
-    f"float32, or of whose numbers {_LOST:.0%} never change, or {_MOST_LOST:.0%} of those with a gradient not in "
-    f"a step; or of bfloat16 and Adam, {_COARSE:.0%} of the updates of {_MORE_STEPS} steps {_UNITS} units of the last "
-    f"place or fewer; or an average in half precision of which steps leave {_LEFT:.0%} of the numbers as they were "
-    "that differ from the network's by more than a unit of the last place",
     run=_run,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "
     "optim.no-step optim.clip-too-small fit.*",

@@ -14,7 +14,7 @@ from striate.doctor.checks.optim.rate_functions import rates_by_function, rates_
 from striate.doctor.checks.optim.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.progress import Progress, number
+from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import (
     at_held_rates,
     passes_planned,
@@ -89,7 +89,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     other = evidence.progress_of(other_trial)
     if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
         return
-    yield _finding(rates, held, own, other, _story(rates, full, rises=rises, grows=grows))
+    yield _finding(rates, held, own, other, *_story(rates, full, rises=rises, grows=grows))
     curves = {
         "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
         f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
@@ -233,10 +233,13 @@ def _ends_early(
         gone = len(known) - _at_the_end(known, lambda share: share <= GONE)
         enough = len(known) - gone >= (FALL_STEPS if unit == "step" else FALL_EPOCHS)
         if enough and 0 < gone <= EARLY * planned and len(known) <= planned:
-            return _gone(f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]))
+            limit = f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over"
+            return _gone(f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]), limit)
         flat = _on_the_floor(known)
         if unit == "step" and flat is not None and flat <= FLOOR_EARLY * planned and len(known) <= planned:
-            return _gone(f"{unit} {flat + 1} of {round(planned):,}", known[-1])
+            limit = f"{FLOOR:g} of the highest rate or less for good, by a curve or from its peak, before "
+            limit += f"{FLOOR_EARLY:.0%} of the training is over"
+            return _gone(f"{unit} {flat + 1} of {round(planned):,}", known[-1], limit)
     return None
 
 
@@ -255,14 +258,13 @@ def _on_the_floor(shares: Sequence[float]) -> int | None:
     return flat if (smooth or off_peak) and len(shares) - flat >= FALL_STEPS and shares[-1] <= FLOOR else None
 
 
-def _gone(place: str, left: float) -> Finding:
+def _gone(place: str, left: float, limit: str) -> Finding:
     return Finding(
         code="optim.lr-schedule",
         severity="warning",
         where="the learning rate's schedule",
         measured=f"from {place} on the rate is {left:.2g} of its highest",
-        threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over, or a curve that has come "
-        f"down to {FLOOR:g} of it or less, or dropped from its peak, and stays there, before {FLOOR_EARLY:.0%}",
+        threshold=limit,
         why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
         "used in batches.",
         remedy=Remedy(
@@ -354,20 +356,30 @@ def _healthy_rise(evidence: Evidence) -> float:
     return max(WARMUP_STEPS, WARMUP_EPOCHS * steps_an_epoch(evidence))
 
 
-def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: bool, grows: bool) -> str:
+def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: bool, grows: bool) -> tuple[str, str]:
+    """What the rate does, and from which measure on that is too little or too much."""
     begin, end = rate_text(rates[0]), rate_text(rates[-1])
     if grows:
-        return f"the rate grows from {begin} to {end} within {several(len(rates), 'step')}"
+        return (
+            f"the rate grows from {begin} to {end} within {several(len(rates), 'step')}",
+            f"a rate that grows {GROWING:g} times",
+        )
     if rises:
-        return f"after {several(len(rates), 'step')} the rate is {end}, of {rate_text(full)}"
+        return (
+            f"after {several(len(rates), 'step')} the rate is {end}, of {rate_text(full)}",
+            f"a warmup of more than {WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} epochs",
+        )
     low = _fall([_share(rate, full) for rate in rates])
     return (
         f"the rate falls below a tenth of {rate_text(full)} at step {low}, and is {end} after "
-        f"{several(len(rates), 'step')}"
+        f"{several(len(rates), 'step')}",
+        f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps",
     )
 
 
-def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str) -> Finding:
+def _finding(
+    rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str, limit: str
+) -> Finding:
     rate = rate_text(held)
     return Finding(
         code="optim.lr-schedule",
@@ -375,9 +387,7 @@ def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, othe
         where="the learning rate's schedule",
         measured=f"{story}; with {rate} throughout the loss after {several(len(rates), 'step')} is {other} instead "
         f"of {own}",
-        threshold=f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
-        f"{WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} "
-        f"epochs, or a rate {GROWING:g} times higher; and a rate that is held is 1.5 times better",
+        threshold=f"{limit}, and a rate that is held is {1.5 if own.share < LITTLE else 2.0:g} times better",
         why="While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
         "epochs and used in batches.",
         remedy=Remedy(
@@ -391,13 +401,6 @@ def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, othe
 LR_SCHEDULE = Check(
     codes=("optim.lr-schedule",),
     question="Is the learning rate nearly gone, or not there yet, while there is much to learn?",
-    threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "
-    f"warmup on its way to more than {WARMUP_STEPS:,} steps "
-    f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
-    f"a loss of 0 is well enough. Or less than {HALF:g} of it when all steps are made, "
-    f"growing in line; or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on; or a curve "
-    f"that is down to {FLOOR:g} or less of it, smoothly or from its peak, and over, in the first {FLOOR_EARLY:.0%}; "
-    "or below zero.",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",

@@ -151,7 +151,6 @@ def _asked_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
 GIVEN_TO_NONE = Check(
     codes=("optim.parameters-missing",),
     question="Does an optimizer hold each network that has gradients?",
-    threshold="a gradient, weights as initialized, and no optimizer",
     run=lambda evidence: without_optimizer(evidence.source),
     of_source=True,
 )

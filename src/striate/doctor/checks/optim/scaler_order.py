@@ -46,18 +46,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             "error",
             f"the loss is scaled and `optimizer.step()` is called itself: its gradients are too large by {factor}",
             f"`scaler.step(optimizer)` for `optimizer.step()`: {_RIGHT}",
+            "a scaled loss with a step of the optimizer itself",
         )
     elif calls["step"] and not calls["scale"]:
         yield _finding(
             "error",
             f"`scaler.step` divides the gradients by {factor}, and the loss was not multiplied by it",
             f"`scaler.scale(loss).backward()` for `loss.backward()`: {_RIGHT}",
+            "`scaler.step` without `scaler.scale`",
         )
     elif calls["step"] and not calls["update"]:
         yield _finding(
             "error",
             "`scaler.step` is called and `scaler.update` never: the second step raises, or the scale stays where it is",
             f"`scaler.update()` after `scaler.step(optimizer)`: {_RIGHT}",
+            "`scaler.step` without `scaler.update`",
         )
     elif seen.backward_in_autocast or seen.step_in_autocast:
         what = "the optimizer's step" if seen.step_in_autocast else "the backward pass"
@@ -65,14 +68,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             "warning",
             f"{what} runs within `torch.autocast`",
             "end the autocast block after the loss: `backward()` and `step()` stand outside of it, one level less deep",
+            "backward or step within autocast",
         )
 
 
-def _finding(severity: Any, measured: str, remedy: str) -> Finding:
+def _finding(severity: Any, measured: str, remedy: str, limit: str) -> Finding:
     return CHECK.finding(
         severity=severity,
         where="the training step",
         measured=measured,
+        limit=limit,
         why="The updates are by orders of magnitude too large or too small, or are computed in lower precision than "
         "the weights have.",
         remedy=remedy,
@@ -143,8 +148,6 @@ def _in_autocast() -> bool:
 CHECK = Check(
     codes=(CODE,),
     question="Are loss, step and autocast in the order that mixed precision needs?",
-    threshold="a scaled loss with a step of the optimizer itself; `scaler.step` without `scaler.scale` or "
-    "`scaler.update`; backward or step within autocast",
     run=_run,
     explains="optim.clip-order optim.lr-too-high optim.lr-too-low loss.not-finite optim.low-precision fit.* "
     "optim.weight-decay-too-high speed.slow-plan optim.no-step model.dead-units model.collapsed model.saturated",

@@ -38,14 +38,15 @@ from striate.records import Finding
 from striate.wording import several
 
 _CODE, _SCHEDULE = "optim.scheduler-calls", "optim.lr-schedule"
-Told = tuple[str, str, str] | tuple[str, str, str, str]
-"""Where, what was measured, a remedy, and the code, if it is another than that of calls."""
+Told = tuple[str, str, str, str] | tuple[str, str, str, str, str]
+"""Where, what was measured, a remedy, the limit, and the code, if it is another than that of calls."""
 _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
 _GROWN = 10.0
 _FAR_FROM = 5.0
 """Times that the highest rate of a schedule is above that which is reached."""
+_ONE_CYCLE = "OneCycleLR stepped once an epoch, of which it has less than half of its steps"
 _STILL = 10  # steps of the trial, in which a cycle would have moved
 _SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
 _KINDS = tuple(name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name.endswith("LR"))
@@ -84,12 +85,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _finding(where: str, measured: str, remedy: str, code: str = _CODE) -> Finding:
+def _finding(where: str, measured: str, remedy: str, limit: str, code: str = _CODE) -> Finding:
     return CHECK.finding(
         code=code,
         severity="warning",
         where=where,
         measured=measured,
+        limit=limit,
         why="The learning rate is another than the schedule says: training ends too early, never warms up, or swings.",
         remedy=remedy,
     )
@@ -117,6 +119,7 @@ def _compounded(source: ScriptSource) -> Iterator[Told]:
                 f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, and "
                 "multiplies a rate that was multiplied in each epoch before",
                 f"the rate that the training began with: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
+                "a factor counted from the first epoch that multiplies the rate in each",
                 _SCHEDULE,
             )
             return
@@ -139,6 +142,7 @@ def _never_stepped(source: ScriptSource) -> Iterator[Told]:
             f"`{ast.unparse(target)}` is a {called(site.node)} that no code steps: "
             "the rate stays where the schedule begins",
             f"`{ast.unparse(target)}.step()` {place}",
+            "a scheduler that is never stepped",
         )
 
 
@@ -190,7 +194,8 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
         yield (
             each.where,
             f"{name} is stepped in each pass of the training loop and again at {other.where}",
-            (f"one of both: `{other.text}` behind the loop over batches, where its lengths are epochs"),
+            f"one of both: `{other.text}` behind the loop over batches, where its lengths are epochs",
+            "a scheduler that is stepped per batch and per epoch",
         )
     if isinstance(scheduler, ReduceLROnPlateau):
         yield _plateau(source, scheduler, sites[0])
@@ -204,6 +209,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
                 "optimizer: the first value of the schedule is never used"
             ),
             f"`{sites[0].text}` behind the loop over batches, after `optimizer.step()`",
+            "a scheduler that is stepped before the optimizer's first step",
         )
     if each is not None and batches is not None:
         yield _too_fast(scheduler, each, batches, source.epochs)
@@ -221,6 +227,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
                     "epoch: it does not get beyond its warmup"
                 ),
                 f"`{sites[0].text}` behind `optimizer.step()`, once a batch",
+                _ONE_CYCLE,
                 _SCHEDULE,
             )
 
@@ -241,6 +248,7 @@ def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Told
         f"`{sites[0].text}` comes {several(calls, 'time')} in {several(steps, 'step')}: {name} gets to {reached:.2g}, "
         f"and would be at {highest:.2g} after {several(rates.index(highest), 'call')}",
         f"`{sites[0].text}` behind `optimizer.step()`, once a batch, as its lengths are counted",
+        f"a rate below 1/{_FAR_FROM:g} of the highest that as many calls as steps give",
         _SCHEDULE,
     )
 
@@ -283,6 +291,7 @@ def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | 
         f"OneCycleLR has {several(int(scheduler.total_steps), 'step')}, and {several(steps, 'step')} of the loop leave "
         f"the rate at {rates[0]:.3g}: stepped once an epoch, it does not get beyond its warmup",
         "`scheduler.step()` behind `optimizer.step()`, once a batch",
+        _ONE_CYCLE,
         _SCHEDULE,
     )
 
@@ -300,12 +309,13 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
     elif each.often == "batch" and batches is not None:
         told = _too_fast(scheduler, site, batches, epochs)
         if told is not None:
-            where, measured = told[:2]
+            where, measured, _, limit = told[:4]
             said = measured.replace(f"`{site.text}` comes at each batch", f"{trainer} steps {name} at each batch")
             yield (
                 where,
                 said,
                 "lengths times len(loader); or, of Lightning, `{'scheduler': scheduler, 'interval': 'epoch'}`",
+                limit,
                 _SCHEDULE,
             )
     elif each.often == "epoch" and isinstance(scheduler, OneCycleLR) and epochs is not None:
@@ -316,6 +326,7 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
                 f"OneCycleLR of {several(total, 'step')} is stepped {several(epochs, 'time')}, as {trainer} does once "
                 "an epoch: it does not get beyond its warmup",
                 "`{'scheduler': scheduler, 'interval': 'step'}` as the lr_scheduler of configure_optimizers",
+                _ONE_CYCLE,
                 _SCHEDULE,
             )
 
@@ -326,7 +337,8 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
         told = (
             f"the cosine of {several(int(scheduler.T_max), 'step')} ends within an epoch of {batches}, and rises again"
         )
-        return _once_an_epoch(site, told, f"T_max={scheduler.T_max:g} * len(loader)")
+        limit = "stepped per batch with a length that ends within an epoch"
+        return _once_an_epoch(site, told, f"T_max={scheduler.T_max:g} * len(loader)", limit)
     left = 1.0
     if isinstance(scheduler, StepLR):
         left = float(scheduler.gamma) ** (batches // max(1, int(scheduler.step_size)))
@@ -339,9 +351,11 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
         if steps is None:
             return None
         told = f"after {several(steps, 'step')} of an epoch of {batches} the rate is below {_LEFT:.0%} of its highest"
-        return _once_an_epoch(site, told, "lengths times len(loader)")
+        limit = f"stepped per batch with {_LEFT:.0%} of the highest rate left within half an epoch"
+        return _once_an_epoch(site, told, "lengths times len(loader)", limit)
     told = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
-    return _once_an_epoch(site, told, "lengths times len(loader)")
+    limit = f"stepped per batch with {_GONE:g} of the rate left, or its last milestone passed, after an epoch"
+    return _once_an_epoch(site, told, "lengths times len(loader)", limit)
 
 
 def _gone_within(scheduler: Any, batches: int) -> int | None:
@@ -371,6 +385,7 @@ def _endless(scheduler: Any, site: Site, steps: int) -> Told | None:
         f"with `{site.text}` {name} takes the rate from {given[0]:g} to {rates[-1]:.3g} within "
         f"{several(len(rates), 'step')}, and on",
         "a factor that ends at 1, such as `lambda step: min(1.0, (step + 1) / 10)`",
+        f"a rate that grows {_GROWN:g} times to the end of training",
         _SCHEDULE,
     )
 
@@ -389,11 +404,12 @@ def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
             yield float(tried.optimizer.param_groups[0]["lr"])
 
 
-def _once_an_epoch(site: Site, told: str, other: str) -> Told:
+def _once_an_epoch(site: Site, told: str, other: str, limit: str) -> Told:
     return (
         site.where,
         f"`{site.text}` comes at each batch: {told}",
         f"`{site.text}` behind the loop over batches, once an epoch; or {other}",
+        limit,
         _SCHEDULE,
     )
 
@@ -425,6 +441,7 @@ def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, wat
         site.where,
         f"`{site.text}` with mode {scheduler.mode!r}: the rate is lowered while the metric gets better",
         f"`torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode={right!r})`",
+        "ReduceLROnPlateau in the wrong mode",
     )
 
 
@@ -445,11 +462,6 @@ def _batches(evidence: Evidence) -> int | None:
 CHECK = Check(
     codes=(_CODE, _SCHEDULE),
     question="Is the scheduler stepped as often as its lengths are meant, after the optimizer, with the right metric?",
-    threshold=f"stepped per batch and per epoch; before the optimizer's first step; per batch with lengths that end, "
-    f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; so seldom that the rate stays below 1/"
-    f"{_FAR_FROM:g} of the highest that as many calls as steps give; ReduceLROnPlateau in the wrong mode; "
-    f"never stepped; a rate that grows {_GROWN:g} times to the end of training; a factor counted from the first epoch "
-    "that multiplies the rate in each",
     run=_run,
     of_source=True,
     explains={_CODE: "optim.lr-schedule optim.lr-too-low", _SCHEDULE: "optim.lr-too-low"},

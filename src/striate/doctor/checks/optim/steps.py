@@ -87,8 +87,6 @@ def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
 NO_STEP = Check(
     codes=("optim.no-step",),
     question="Do the parameters move, where gradients come?",
-    threshold=f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner. Or another "
-    "optimizer of the loop steps and never has a gradient.",
     run=_find_no_step,
     explains="model.collapsed optim.lr-too-low fit.*",
 )
@@ -169,10 +167,6 @@ def _left_over(rows: Sequence[StepRow]) -> list[bool]:
 MISSING_ZERO_GRAD = Check(
     codes=("optim.missing-zero-grad",),
     question="Are gradients cleared after the optimizer's step?",
-    threshold=f"What the optimizer was given lies there unchanged (within {SAME:.0%}) when the next gradients come, "
-    "after each "
-    f"of its first {FEWEST} steps at least. Adding up gradients for several batches before a step is no fault. Or a "
-    "closure for L-BFGS that goes backward and clears none.",
     run=_find_zero_grad,
     explains="loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*",
 )
@@ -223,9 +217,6 @@ def _finding(found: FunctionCheck) -> Finding:
 GRADIENT_WRONG = Check(
     codes=("optim.gradient-wrong",),
     question="Do backward passes written by hand agree with measured slopes?",
-    threshold=f"A relative error above {TOLERANCE:g} of any of some entries, in float64, where right ones have less "
-    "than a "
-    "millionth. A function that passes its input on, or has no slope anywhere, may have any gradient: a note.",
     run=_find_gradient_wrong,
     explains="loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )
@@ -413,8 +404,6 @@ def _mix(replica: Replica, missing: Sequence[str], seed: int) -> None:
 PARAMETERS_MISSING = Check(
     codes=("optim.parameters-missing",),
     question="Does every parameter that gets gradients belong to an optimizer?",
-    threshold="In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they "
-    f"were trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
     run=_find_parameters_missing,
     explains="model.collapsed model.too-small optim.lr-too-low optim.no-step fit.*",
 )

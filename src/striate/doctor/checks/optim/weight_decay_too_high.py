@@ -285,12 +285,6 @@ def _projection(parameter: torch.Tensor) -> Any:
 WEIGHT_DECAY_TOO_HIGH = Check(
     codes=("optim.weight-decay-too-high",),
     question="Do weights shrink to nothing, and does the network learn if they do not?",
-    threshold=f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 "
-    "times "
-    "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower, or "
-    f"predictions go {LEARNED:.0%} of the way from a guess, and {GUESS:.0%} at most with it. "
-    f"Of SGD: lr · weight_decay / (1 − momentum) is above {PULLED:g}; of AdamW, lr · weight_decay, of more than "
-    f"{_ADAMWS:g}.",
     run=run,
     quick=False,
     explains="loss.degenerate model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high "
