@@ -63,6 +63,7 @@ def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) 
         measured=f"`{ast.unparse(node)}` is {what} of {several(batches, 'batch', 'batches')}: the "
         f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
         f"{samples}",
+        limit=f"a mean of batch means in which the last batch counts {EXCESS:.0%} of all more than its samples do",
         why="The samples of a short last batch count more than the others: the metric changes with the batch size, and "
         "with which samples come last.",
         remedy="add up over samples: `correct += (predicted == targets).sum().item()` and `total += len(targets)` in "
@@ -128,6 +129,7 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
         where=f"line {getattr(node, 'lineno', 0)}",
         measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, and "
         f"the roots are averaged: {told:.4g} in the trial, where the root of the mean of all squares is {true:.4g}",
+        limit=f"a mean of the batches' roots that is {_BELOW:.0%} below the root of all",
         why="A mean of roots is less than the root of the mean, the more so the more batches differ: it changes with "
         "the batch size and with the order of the data.",
         remedy="average the squares, and take the root behind it: `(total_squares / total).sqrt()`",
@@ -210,8 +212,6 @@ def _of_each(node: ast.AST) -> bool:
 BATCH_MEANS = Check(
     codes=("eval.batch-means",),
     question="Does each sample count the same in a metric?",
-    threshold=f"a mean of batch means in which the last batch counts {EXCESS:.0%} of all more than its samples do; or "
-    f"a mean of the batches' roots that is {_BELOW:.0%} below the root of all",
     run=_batch_means,
     of_source=True,
 )

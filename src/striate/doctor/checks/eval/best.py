@@ -41,6 +41,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=f"line {test.lineno}",
             measured=f"`{ast.unparse(test)}` takes a {kind} for the best yet",
+            limit="the higher of two losses or errors, or the lower of two shares, by their names, taken for the best",
             why="What is kept, and measured in the end, is the worst epoch, not the best.",
             remedy=f"compare the other way: `{_turned(test, sign)}`, and begin with "
             f"`float('{'inf' if sign == '<' else '-inf'}')`",
@@ -53,6 +54,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             where=f"line {node.lineno}",
             measured=f"`{name} = {ast.unparse(node)}` keeps no copy: the network's own tensors, which all later steps "
             "change",
+            limit="a `state_dict()` that is kept without a copy",
             why="What is loaded in the end is the last epoch, not the best.",
             remedy=f"`{name} = copy.deepcopy({ast.unparse(node)})`",
         )
@@ -70,6 +72,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             where=f"line {line}",
             measured=f"`{name}` watches `{monitor}` with {f'`{mode}`' if compares else f'mode {mode!r}'}: it takes the "
             f"{'highest' if low else 'lowest'} for the best",
+            limit="the mode of a callback is another than that of the metric it monitors, by its name",
             why="The rate is lowered because the metric gets better."
             if lowers
             else "What is kept, or ends the training, is the worst epoch, not the best.",
@@ -386,9 +389,6 @@ def _turns_round(node: ast.AST) -> bool:
 WORST_KEPT = Check(
     codes=("eval.worst-kept", "optim.scheduler-calls"),
     question="Is the epoch that is kept the best one?",
-    threshold="`if new > best: best = new`, or `best = max(new, best)`, of a loss or an error, or the other way round "
-    "of an accuracy or another share, by their names or by what the function returns that gives them, or its name; the "
-    "same of the mode of a callback and the metric that it monitors; or its `state_dict()` is kept without a copy",
     run=_worst_kept,
     of_source=True,
 )

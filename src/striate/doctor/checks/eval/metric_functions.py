@@ -21,11 +21,6 @@ from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import listed, several
 
-THRESHOLD = (
-    "a function for an accuracy that gives another share than that of the right ones, for few samples, for some that "
-    "are wrong, for some with labels of -100, which it knows of, or for rows of zeros with a one; one for an error "
-    "that is not 0, or for a score that is not 1, of predictions that are their targets"
-)
 _FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
 _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
 _SCORES = frozenset(["r2", "iou", "miou", "dice", "jaccard"])
@@ -126,6 +121,7 @@ def _untrue_accuracy(name: str, line: int, function: Callable[..., Any], *, padd
             why,
             "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by the "
             "number of labels that are given: `len(labels)`, not the size of usual batches",
+            "a function for an accuracy that gives another share than that of the right ones",
         )
     return None
 
@@ -154,6 +150,7 @@ def _right_zeros(evidence: Evidence, name: str, line: int, function: Callable[..
                 "Most of what is predicted are zeros, as most targets are: who knows nothing is nearly always right.",
                 "compare the largest output with the label: "
                 "`(predicted.argmax(1) == targets.argmax(1)).float().mean()`",
+                "a function for an accuracy that gives a share of right ones for rows of zeros, of targets with a one",
             )
     return None
 
@@ -191,6 +188,7 @@ def _untrue_of_right(
         "A perfect network would not be called so: shapes that broadcast, or sums over other axes, make another number "
         "of it.",
         "give both one shape, `predictions.reshape(targets.shape)`, and sum over the positions of each class",
+        "a function for an error that is not 0, or for a score that is not 1, of predictions that are their targets",
     )
 
 
@@ -219,13 +217,13 @@ def _right_predictions(evidence: Evidence) -> Iterator[tuple[torch.Tensor, torch
         yield targets, targets
 
 
-def _finding(line: int, measured: str, why: str, remedy: str) -> Finding:
+def _finding(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
     return Finding(
         code="eval.wrong-count",
         severity="error",
         where=f"line {line}",
         measured=measured,
-        threshold=THRESHOLD,
+        threshold=limit,
         why=why,
         remedy=remedy,
     )

@@ -45,6 +45,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where=f"the evaluation, line {line}",
             measured=f"{said}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
+            limit="with dropout or batch norm, a loop over validation data without gradients, and no `.eval()` before "
+            "it",
             why="Dropout goes on dropping, and batch norm takes its statistics from the batches that are evaluated: "
             "the accuracy is another than that of the network as it is used.",
             remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
@@ -58,6 +60,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=repeated[0].where,
             measured=f"`{repeated[0].text}` comes again and again, and no `.train()` after it: from the first "
             f"evaluation on {_listed(parts)} {'are' if parts[1:] else 'is'} in evaluation mode in training",
+            limit="with dropout or batch norm, `.eval()` again and again, and no `.train()` after it",
             why="Dropout drops nothing any more, and the running statistics of batch norm stay as they are.",
             remedy="`model.train()` at the beginning of each epoch.",
         )
@@ -314,8 +317,6 @@ def _without_gradients(node: ast.AST) -> bool:
 MODE = Check(
     codes=("eval.mode",),
     question="Is the network put into evaluation mode for evaluation, and back for training?",
-    threshold="with dropout or batch norm: `.eval()` somewhere, where there is a loop over validation data without "
-    "gradients, and in a function that evaluates, or before it in who calls it; `.train()` as often as `.eval()`",
     run=_run,
     of_source=True,
 )

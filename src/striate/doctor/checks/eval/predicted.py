@@ -39,6 +39,7 @@ def _axes(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=site.where,
             measured=f"`{site.text}` gives row and column of a peak, and the points of the data are (x, y)",
+            limit="the row of a peak before its column, where points are (x, y)",
             why="It compares x with y: the metric is wrong, whatever the network predicts.",
             remedy="the column first: `torch.stack([index % width, index // width], -1)`",
         )
@@ -49,6 +50,7 @@ def _axes(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=site.where,
             measured=f"`{site.text}` goes along axis 0: it gives k rows, and their labels are compared with a column",
+            limit="the nearest by scores of all with all along axis 0, whose labels are compared with a column",
             why="Each label asked for is compared with those found for all others: one of them is right by chance.",
             remedy="the nearest of each row, along axis 1: `scores.topk(k, dim=1)`",
         )
@@ -156,6 +158,7 @@ def _along(where: str, measured: str, compared: str, outputs: torch.Tensor, righ
         severity="error",
         where=where,
         measured=f"{measured}: outputs are {tuple(outputs.shape)}",
+        limit=f"argmax, max, topk or softmax along an axis of {compared}, where there is one of classes",
         why=f"It compares {compared} with each other instead of classes: the result is no prediction.",
         remedy=f"`{right}`",
     )
@@ -265,6 +268,7 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
             severity="warning",
             where=site.where,
             measured=f"`{site.text}`: `{text}` are probabilities already, and a sigmoid of 0 to 1 is 0.5 to 0.73",
+            limit="a sigmoid of what is a probability already",
             why="All predictions lie on one side of 0.5, and say nothing of how sure the network is.",
             remedy=f"`{text}` in place of `{site.text}`",
         )
@@ -287,6 +291,7 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
                 where=site.where,
                 measured=f"`{site.text}` shares 1 among {y.shape[1]} labels, of which samples have up to "
                 f"{int(y.sum(1).max())}, and the loss takes each output by itself",
+                limit="a softmax over labels of which samples have several",
                 why="Labels that are there at once take probability from each other: hardly one is above the limit.",
                 remedy=f"`torch.sigmoid({ast.unparse(given) if given is not None else 'logits'})`",
             )
@@ -395,6 +400,7 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
         severity="warning",
         where=f"line {node.lineno}",
         measured=f"`{ast.unparse(node)}`: {what}",
+        limit="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0",
         why="The metric asks another question than the one that the network was trained on.",
         remedy=f"`{ast.unparse(node.left)} > {better}`",
     )
@@ -403,18 +409,12 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
 WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
     question="Are predictions read from outputs along the axis of the classes?",
-    threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes "
-    "too, or argmax or softmax along an axis of one number, or along another than the last of what are some numbers of "
-    "that; the row of a peak before its column, where points are (x, y); the nearest by scores of all with all along "
-    "axis 0, whose labels are compared with a column",
     run=_axes,
     of_source=True,
 )
 THRESHOLD = Check(
     codes=("eval.threshold",),
     question="Can outputs lie on both sides of the limit that they are held against?",
-    threshold="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0; no sigmoid of "
-    "what is a probability already, and no softmax over labels of which samples have several",
     run=_threshold,
     of_source=True,
     explains="eval.wrong-count",

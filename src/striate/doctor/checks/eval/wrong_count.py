@@ -74,6 +74,7 @@ def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
                 "from it is of all epochs so far",
                 "What is printed for an epoch is the mean over this and all earlier ones.",
                 f"make `{name}` anew before the loop in line {loop.lineno}",
+                _BEGUN_ONCE,
             )
 
 
@@ -84,6 +85,7 @@ def _other_peak(evidence: Evidence) -> Iterator[Finding]:
             f"`{ast.unparse(node)}` has the peak of bytes, 255, for images whose largest value is 1",
             "All decibels are 48 too many.",
             "use the peak that the images have: `10 * torch.log10(1.0 / error)`",
+            "decibels with a peak of 255 of images up to 1",
         )
 
 
@@ -174,22 +176,25 @@ def _names_of(source: ScriptSource, node: ast.expr) -> set[str]:
     return names_in(node).union(*(names_in(one.iter) for one in each))
 
 
-def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
+def _finding(where: str, measured: str, why: str, remedy: str, limit: str) -> Finding:
     return WRONG_COUNT.finding(
         severity="error",
         where=where,
         measured=measured,
+        limit=limit,
         why=why,
         remedy=remedy,
     )
 
 
+_BEGUN_ONCE = "a count that begins before the epochs, and never anew"
+_OTHER_NUMBER = "a count over a loader's samples, divided by a number that is another than theirs"
 _COUNT_SAMPLES = "count the samples as well, `total += len(targets)`, and divide by `total`"
 
 
-def _no_share(node: ast.AST, measured: str, remedy: str = _COUNT_SAMPLES) -> Finding:
+def _no_share(node: ast.AST, measured: str, remedy: str = _COUNT_SAMPLES, limit: str = _OTHER_NUMBER) -> Finding:
     where = f"line {getattr(node, 'lineno', 0)}"
-    return _finding(where, measured, "What is printed as an accuracy is not one.", remedy)
+    return _finding(where, measured, "What is printed as an accuracy is not one.", remedy, limit)
 
 
 def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
@@ -218,6 +223,7 @@ def _with_padding(source: ScriptSource) -> Iterator[Finding]:
             f"`{ast.unparse(node)}` divides right predictions, counted where a mask holds, by all positions, those "
             "that fill rows up included",
             "divide by what the mask holds: `total += int(mask.sum())`",
+            "a count where a mask holds, divided by all positions",
         )
 
 
@@ -281,6 +287,7 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
         f"batch, by {several(samples, 'sample')}: {samples / batches:.0f} times too small",
         "What is printed as the mean is not it, and cannot be compared with that of training.",
         "add up sums, `reduction='sum'` or the mean times `len(targets)`, and divide by the samples",
+        "a sum of the batches' mean losses, divided by the samples",
     )
 
 
@@ -307,6 +314,7 @@ def _never_reset(source: ScriptSource) -> Iterator[Finding]:
                     "of all epochs so far",
                     "What is told for an epoch is the mean over this and all earlier ones.",
                     "`reset()` before each evaluation begins",
+                    _BEGUN_ONCE,
                 )
 
 
@@ -342,6 +350,7 @@ def _never_zeroed(source: ScriptSource) -> Iterator[Finding]:
                         "method sets it to zero between two validations",
                         "What is told for an epoch counts this and all earlier ones: it may pass 100 %.",
                         f"`self.{name} = 0` in `on_validation_epoch_start`",
+                        _BEGUN_ONCE,
                     )
 
 
@@ -396,6 +405,7 @@ def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
         "What is given as an accuracy is not one.",
         "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "
         "the number of labels",
+        f"what is given as an accuracy is {_LOGGED:.0%} or more from the true one",
     )
 
 
@@ -442,6 +452,7 @@ def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
             measured,
             "A perfect network would not be called so.",
             "divide by the number of samples that are counted: `(predicted[mask] == y[mask]).float().mean()`",
+            "an accuracy of a part of all samples that is the share of this part where all predictions are right",
         )
 
 
@@ -472,6 +483,7 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 f"`{found.text}` gives {right / number:.4g}: the count divided by {number}, {what}",
                 "What is printed as an accuracy is not one.",
                 _COUNT_SAMPLES,
+                _OTHER_NUMBER,
             )
             return
     known = asked_directly(evidence) if found.accuracies else None
@@ -519,12 +531,6 @@ def _of_parts(node: ast.expr) -> str:
 WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
     question="Is a count of right predictions divided by the number of samples?",
-    threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
-    "epochs and never anew, or where a mask holds, divided by all positions; a "
-    "sum of the batches' mean losses, divided by the samples; "
-    "what is returned as the accuracy of a part of all samples, by a mask, is the share that the part has where all "
-    f"predictions are right; decibels with a peak of 255 of images up to 1; what is "
-    f"printed, returned or logged as an accuracy, {_LOGGED:.0%} or more from the true one",
     run=_wrong_count,
     of_source=True,
 )

@@ -138,9 +138,8 @@ OVERFIT = Check(
     codes=("fit.overfit",),
     question="Are training samples predicted almost perfectly, and those of validation much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
-    f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and by three standard errors: some hundred real samples give a gap "
-    f"of 5 to 12 % to any good network, and below {_FAR:.0%} it is a note; validation does "
-    f"not get better by {_RISING:.0%} in three times the steps",
+    f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and three standard errors, and not better by {_RISING:.0%} in three "
+    f"times the steps; a note below {_FAR:.0%}",
     run=_find_overfit,
     quick=False,
 )
@@ -185,6 +184,9 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
         "the loss hardly falls "
         f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
         f"that they were not fitted to; {several(parameters, 'parameter')}",
+        limit=f"fewer than {_GOOD:.0%} of the training samples right (R² {_GOOD:g}), {_UNDERFIT_GAP:.0%} less than "
+        f"simple models get on samples left out, after {_EPOCHS} epochs in which the loss falls by less than "
+        f"{_FLAT:.0%} ({_MANY_EPOCHS}, with twice the gap, by {_SLOW:.0%}), and Adam without dropout no better",
         why="Even what it was trained with it cannot predict: it is too small or too simple for what there is to be "
         "known.",
         remedy=Remedy(
@@ -222,6 +224,8 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
         measured=f"the script makes {several(planned, 'step')} in all ({several(epochs, 'epoch')} of "
         f"{several(batches, 'batch', 'batches')}{accumulated}): the loss is {reached:.3g} by then, and {end:.3g} after "
         f"{len(trial.rows)}",
+        limit=f"the script's steps are over in the first quarter of the trial's, and its loss has then "
+        f"{_FAR_FROM_DONE:g} of a constant prediction's to fall",
         why="Training ends long before what these data teach is learned.",
         remedy=Remedy(
             "more steps: smaller batches, fewer batches for a step, more epochs",
@@ -288,13 +292,6 @@ def _forest(evidence: Evidence) -> float:
 UNDERFIT = Check(
     codes=("fit.underfit",),
     question="Does the training error stay high, though the data can be learned?",
-    threshold=f"fewer than {_GOOD:.0%} of the training samples right (R² below {_GOOD:g}) and {_UNDERFIT_GAP:.0%} "
-    "less than simple "
-    f"models (neighbors, trees, a linear one) get on samples left out, {_EPOCHS} epochs or more seen, the loss "
-    f"falling by less than {_FLAT:.0%} in the last eighth (after {_MANY_EPOCHS} epochs and with twice that gap, "
-    f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained. Or a script's steps "
-    f"are over in the first quarter of the trial's, and its loss has then {_FAR_FROM_DONE:g} of a constant "
-    "prediction's to fall",
     run=_find_unfinished,
     quick=False,
 )

@@ -63,6 +63,8 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
         f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the predictions are no "
         f"better than a guess{text}",
+        limit=f"{_FEWEST} steps or more whose loss falls by less than {_FALLEN:.0%}, with predictions no better than a "
+        "guess before and after",
         why="Training stagnates where the gradient is nearly zero, or points nowhere.",
         remedy=remedy,
     )
@@ -90,6 +92,8 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         where="training",
         measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
         f"with a tenth of the learning rate it is {low:.3g} after as many",
+        limit=f"a loss above {_HIGH:.0%} of a guess's that falls by less than {1 - _STEADY:.0%} from one half of the "
+        f"trial to the other, and below {_BETTER:.0%} of it at a tenth of the rate",
         why="At this rate the steps oscillate around the minimum: the loss that is left is their noise.",
         remedy=Remedy(
             "decay the rate: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
@@ -140,14 +144,6 @@ def _mean(losses: list[float]) -> float:
 PLATEAU = Check(
     codes=("fit.plateau",),
     question="Does the loss stay where it was, though weights move?",
-    threshold=f"{_FEWEST} steps or more, at the end as many as a second allows, whose loss falls by less than "
-    f"{_FALLEN:.0%}, "
-    "with predictions no better than a guess before and after: where anything is being learned, one of the two "
-    "moves; or, "
-    f"of a network that has learned (loss above {_HIGH:.0%} of a guess's, {_PLATEAU_RIGHT:.0%} right at most), a loss "
-    "that "
-    f"falls by less than {1 - _STEADY:.0%} from one half of the trial to the other, and below {_BETTER:.0%} of it "
-    "at a tenth of the rate",
     run=_find_plateau,
     quick=False,
 )
@@ -187,6 +183,10 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
     measured = (
         f"{several(best.count, 'sample')}, {several(steps, 'step')} of Adam on them alone without dropout: {best.text}"
     )
+    limit = (
+        f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
+        f"{_CANNOT_OVERFIT_BATCH_RIGHT:.0%} right (R² below {_EXPLAINED:g})"
+    )
     remedy = (
         "feed one batch again and again, and follow one sample through `forward`: find where its difference from the "
         "others is lost (a reshape that mixes samples, a pooling over everything, inputs that are multiplied by 0)"
@@ -196,11 +196,13 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
             f"; {share:.0%} of {several(evidence.train.count, 'sample')} have an input that comes with "
             "another target too"
         )
+        limit = f"{_CONTRADICTING:.0%} of the inputs come with several targets"
         remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
     yield CANNOT_OVERFIT_BATCH.finding(
         severity="warning",
         where="one batch",
         measured=measured,
+        limit=limit,
         why="What cannot be learned by heart in a handful cannot be learned at all: something is wrong before any "
         "tuning.",
         remedy=remedy,
@@ -281,10 +283,6 @@ def _contradicting(evidence: Evidence) -> float:
 CANNOT_OVERFIT_BATCH = Check(
     codes=("fit.cannot-overfit-batch",),
     question="Can a few samples not even be learned by heart?",
-    threshold=f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
-    f"{_CANNOT_OVERFIT_BATCH_RIGHT:.0%} right (R² below {_EXPLAINED:g}): a linear model can do better; or "
-    f"{_CONTRADICTING:.0%} of the "
-    "inputs come with several classes",
     run=_find_cannot_overfit_batch,
     quick=False,
 )

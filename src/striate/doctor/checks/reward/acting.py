@@ -254,7 +254,6 @@ def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
 NO_EXPLORATION = Check(
     codes=("reward.no-exploration",),
     question="Are some actions random, and fewer as training goes on?",
-    threshold=f"a share of random actions that is not 0, and not {CONSTANT:g} or more all the time",
     run=_explores,
     of_source=True,
     of_rewards=True,

@@ -104,7 +104,6 @@ def _bootstraps(evidence: Evidence, places: dict[str, Path]) -> Iterator[Finding
 BATCHES = Check(
     codes=("reward.terminal-lost", "reward.off-by-one", "reward.never-seen", "reward.scale"),
     question="Does nothing follow the end of an episode, and are transitions what they should be?",
-    threshold="a loss that does not depend on what follows the end of an episode",
     run=_run,
     of_rewards=True,
 )

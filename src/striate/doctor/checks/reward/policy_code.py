@@ -46,6 +46,7 @@ def _without_gradient(source: ScriptSource) -> Iterator[Finding]:
         severity="error",
         where=cut[0].where,
         measured=f"`{text}`: no log probability of the script keeps its graph",
+        limit="no log probability of the script keeps its graph",
         why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
         remedy=f"`{cut[0].text}` as it is where the loss is made of it; cut off only what an older policy gave",
     )
@@ -88,6 +89,7 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
             severity="error",
             where=f"line {node.lineno}",
             measured=f"`{ast.unparse(named[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without",
+            limit="no log probability of a loss keeps its graph",
             why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
             remedy="`log_prob = distribution.log_prob(actions)` of what the network gives now for the recorded "
             "observations, outside of torch.no_grad()",
@@ -137,6 +139,7 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
                 severity="error",
                 where=site.where,
                 measured=f"`{site.text}` takes for logits what `{called(made)}` gave",
+                limit="a distribution whose logits a softmax gave",
                 why="Probabilities squashed a second time differ by a factor of e at most: the policy is never sure.",
                 remedy=f"`{called(site.node)}(logits=…)` of the scores as they are, or `{called(site.node)}(probs=…)`",
             )
@@ -156,6 +159,7 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
                 where="the optimizer",
                 measured=f"{type(optimizer).__name__} has a rate of {rate:g}, and moves each weight by about as much "
                 "in each step",
+                limit=f"a rate of Adam from {_RATE:g} on",
                 why="Weights are of a size of 0.1 or so: a few steps make others of them, units saturate, and the "
                 "policy takes one action whatever it sees.",
                 remedy="a rate of 0.0003 to 0.003: `for group in optimizer.param_groups: group['lr'] = 3e-4`",
@@ -166,8 +170,6 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
 POLICY_CODE = Check(
     codes=("model.graph-detached", "model.double-softmax", "optim.lr-too-high"),
     question="Can a policy learn from what its actions brought?",
-    threshold="no log probability of the script, or of the loss, that keeps its graph; a distribution whose logits a "
-    f"softmax gave; of steps that are not made again, a rate of Adam from {_RATE:g} on",
     run=_run,
     of_source=True,
 )

@@ -24,7 +24,7 @@ from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.reward_code import environment_steps
 from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
-from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings, reward_values
+from striate.tasks.control.doctor import LARGEST, experience_findings, reward_values
 from striate.wording import several
 
 _FEWEST, _MOST, _DEEPEST = 40, 20_000, 2
@@ -283,8 +283,6 @@ def _ends(columns: Mapping[str, list[Any]], count: int) -> NDArray[np.bool_]:
 RECORDED = Check(
     codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
     question="Are rewards seen, of a usual size, and stored with the step that they belong to?",
-    threshold=f"a reward other than 0; their median {LARGEST:g} at most, also of a rollout that values are learned "
-    f"from as they are, one {SMALLEST:g} at least; the next observation is that of the next step",
     run=_run,
     of_source=True,
     of_rewards=True,

@@ -44,6 +44,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                     where=f"{Path(file).name}, line {call.lineno}",
                     measured=f"`{reward}` is stored at {min(beside)} beside the action, before `{ast.unparse(call)}` "
                     "brings what it was rewarded with: it is the reward of the action before",
+                    limit="a reward stored in the place of an action before the step that brings it, nowhere behind it",
                     why="Each action is learned by what another one brought.",
                     remedy=f"store `{reward}` below that line",
                 )
@@ -75,6 +76,7 @@ def _overwritten(evidence: Evidence) -> Iterator[Finding]:
                             where=f"{Path(file).name}, line {later.lineno}",
                             measured=f"`{own} = {following}` stands before `{ast.unparse(later)}`: each transition "
                             "leads from a state to itself, with the action of the one before",
+                            limit="an observation that is replaced by the next one before both are stored",
                             why="What an action changes is in no transition: nothing can be learned of it.",
                             remedy=f"`{own} = {following}` below that line",
                         )
@@ -112,8 +114,6 @@ def _is_set(statements: list[ast.stmt], name: str) -> bool:
 STORED_EARLY = Check(
     codes=("reward.off-by-one",),
     question="Is each action stored with the reward that it brought?",
-    threshold="a reward that is stored in the place of an action before the step that brings it, and nowhere behind "
-    "it; an observation that is replaced by the next one before both are stored",
     run=_run,
     of_source=True,
     of_rewards=True,

@@ -65,9 +65,7 @@ INPUT_BOUND = Check(
     codes=("speed.input-bound",),
     question="Does training wait for the loader most of the time?",
     threshold=f"{_SHARE:.0%} or more of the time of a step, its loading divided by the loader's workers, and "
-    f"{_SECONDS * 1000:g} "
-    "ms a batch: below that, handing out samples of small networks always takes longer than their step; a note where "
-    f"that is less than {_LOST:g} s in all epochs of the script",
+    f"{_SECONDS * 1000:g} ms a batch; a note where that is less than {_LOST:g} s in all epochs of the script",
     run=_find_input_bound,
 )
 

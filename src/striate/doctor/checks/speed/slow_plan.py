@@ -55,6 +55,7 @@ def _anomaly(evidence: Evidence) -> Finding:
         "torch looks for anomalies in each step" + (cost if times > 1.05 else ""),
         "It keeps the call stack of every operation and looks at every gradient; that is for finding a fault only.",
         "take out `torch.autograd.set_detect_anomaly(True)` and `detect_anomaly()`",
+        "any search for anomalies",
     )
 
 
@@ -74,6 +75,8 @@ def _single_precision(evidence: Evidence) -> Iterator[Finding]:
         f"fast, with the same loss ({trials['float64'].losses[0]:.5g} and {trials['float32'].losses[0]:.5g})",
         "Twice the memory is moved for digits that the noise of a batch hides.",
         "`model.float()`, and inputs as `x.float()`; leave out `torch.set_default_dtype(torch.float64)`",
+        f"{_DOUBLE_FASTER:g} times as fast in float32, timed in turns, where a step takes {_DOUBLE_SECONDS * 1000:g} "
+        "ms or more",
     )
 
 
@@ -99,6 +102,8 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
         f"a step takes: {table}; {chosen} is {times:.1f} times as fast, with the same loss within {_AGREE:.0%}",
         "The same network learns the same in less time.",
         _remedy(chosen, evidence.setup.device.type),
+        f"{_FASTER:g} times as fast, timed in turns, with a loss within {_AGREE:.0%}, where a step takes "
+        f"{_LONG * 1000:g} ms or more",
     )
 
 
@@ -154,11 +159,12 @@ def _each(value: Any, act: Any) -> Any:
     return value
 
 
-def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
+def _finding(where: str, measured: str, why: str, remedy: str, limit: str) -> Finding:
     return SLOW_PLAN.finding(
         severity="note",
         where=where,
         measured=measured,
+        limit=limit,
         why=why,
         remedy=remedy,
     )
@@ -167,10 +173,6 @@ def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
 SLOW_PLAN = Check(
     codes=("speed.slow-plan",),
     question="Is the same step much faster in another number format or layout, or without a search for anomalies?",
-    threshold=f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes "
-    f"{_DOUBLE_SECONDS * 1000:g} ms "
-    f"or more; {_FASTER:g} times with channels last or bfloat16 where a step takes {_LONG * 1000:g} ms or more (what "
-    f"is faster is not worth a change), its loss within {_AGREE:.0%}; any search for anomalies",
     run=_run,
     quick=False,
 )

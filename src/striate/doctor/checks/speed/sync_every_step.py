@@ -48,6 +48,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="note" if cheap else "warning",
         where="the training step",
         measured=text,
+        limit=f"{_FETCHED} numbers or more that one step wants in Python (a loss and an accuracy are two)"
+        if many
+        else f"half of the batch, {_ROWS} samples at least, gone through one by one"
+        if within
+        else f"{_SOME} numbers that one step wants in Python, or half of the batch gone through one by one, and a "
+        f"plain step {_SLOWER:g} times as fast",
         why="Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, "
         "samples cost a call of every operation each.",
         remedy=_remedy(by_one or (rows and not many)),
@@ -90,10 +96,6 @@ def _remedy(by_one: bool) -> str:
 SYNC_EVERY_STEP = Check(
     codes=("speed.sync-every-step",),
     question="Does a step stop again and again for numbers, or go through samples one by one?",
-    threshold=f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an "
-    "accuracy to "
-    f"print are two); or {_SOME} of them, or half of the batch ({_ROWS} samples at least) gone through one by one, if "
-    f"a plain step is {_SLOWER:g} times as fast",
     run=_run,
     quick=False,
 )
