@@ -20,13 +20,14 @@ from striate.records import Finding
 
 
 def asked(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
-    """What the check finds; each remedy is tried."""
+    """What the check finds; each remedy is tried, and each limit is a clause."""
     setup = make_setup(model, train, options.pop("val", None), **options)
     with state_preserved(setup):
         # So long that nothing is left out on busy cores; what is measured takes a fraction of it.
         found = list(check.run(Evidence(setup, Clock(120.0))))
     for finding in found:
         try_remedy(finding.remedy)
+        assert 0 < len(finding.threshold) <= 300, finding
     return found
 
 

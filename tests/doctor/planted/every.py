@@ -22,12 +22,14 @@ __all__ = ["FAULTS", "HEALTHY", "diagnosed", "is_named"]
 
 
 def diagnosed(case: Case) -> striate.Diagnosis:
-    """The diagnosis of a case, in which no check may have failed by itself, and every remedy can be typed."""
+    """The diagnosis of a case, in which no check may have failed by itself, and every remedy can be typed; each limit
+    is a clause."""
     found = striate.diagnose(case.model, case.train, case.val, **case.options)
     failed = {code: why for code, why in found.skipped.items() if "failed" in why}
     assert not failed, failed
     for finding in [*found.findings, *chain.from_iterable(found.follows.values())]:
         try_remedy(finding.remedy)
+        assert 0 < len(finding.threshold) <= 300, finding
     return found
 
 
