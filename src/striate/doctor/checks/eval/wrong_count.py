@@ -246,12 +246,15 @@ _BATCHES = re.compile("batch|loader")
 
 
 def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
-    """What is divided by what in `a / b` or `a /= b`, behind the node itself."""
+    """What is divided by what in `a / b`, `a / float(b)` or `a /= b`, behind the node itself."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        return node, node.left, node.right
-    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
-        return node, node.target, node.value
-    return None
+        above, below = node.left, node.right
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+        above, below = node.target, node.value
+    else:
+        return None
+    converted = isinstance(below, ast.Call) and called(below) in ("float", "int") and len(below.args) == 1
+    return node, above, below.args[0] if isinstance(below, ast.Call) and converted else below
 
 
 def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:

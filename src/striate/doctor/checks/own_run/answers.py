@@ -122,7 +122,8 @@ def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, pairs in _evaluations(run):
         if any(number.is_share(one.share) for one, said in pairs for number in said):
             continue
-        for place in range(min(len(said) for _, said in pairs)):
+        places = min(len(said) for _, said in pairs)
+        for place in (*range(places), *range(-places, 0)):  # the last steps may say something before it
             found = _proportion([(one.share, said[place]) for one, said in pairs])
             if found is not None:
                 one, said = pairs[-1]
