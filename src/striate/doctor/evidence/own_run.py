@@ -145,6 +145,10 @@ class OwnRun:
     """The parameters that optimizers hold, by id."""
     untouched: dict[int, tuple[nn.Parameter, float]] = field(default_factory=dict)
     """Those of them that had a gradient at none of the steps, each with the size of its weights at first."""
+    without: dict[int, set[int]] = field(default_factory=dict)
+    """By optimizer that had no gradient at any of its steps, the parameters that it holds, by id."""
+    reached: set[int] = field(default_factory=set)
+    """Those of them, by id, whose parameters had one when something had gone backward, before a step."""
     networks: dict[int, CalledNetwork] = field(default_factory=dict)
     """Those that its code called."""
     in_training: set[int] = field(default_factory=set)
@@ -165,12 +169,13 @@ class OwnRun:
 
 @dataclass
 class _Stepped:
-    """Some parameters of an optimizer; whether anything went backward since its last step, and whether their gradients
-    were cleared before that."""
+    """Some parameters of an optimizer; whether anything went backward since its last step, whether their gradients
+    were cleared before that, and whether what went backward last reached them."""
 
     parameters: list[nn.Parameter]
     went_backward: bool = False
     cleared: bool = False
+    reached: bool = False
 
 
 @dataclass
@@ -196,10 +201,15 @@ class Watcher:
         if id(optimizer) not in self.run.rates:
             self.run.held |= parameters_held(optimizer)
             self.run.untouched |= {id(p): (p, size_of(p)) for p in held if p.requires_grad}
+            self.run.without[id(optimizer)] = {id(p) for p in held if p.requires_grad}
             self.stepped[id(optimizer)] = _Stepped(held[:_MOST_PAIRS])
         elif self.stepped[id(optimizer)].went_backward:
             self.run.cleared.setdefault(id(optimizer), []).append(self.stepped[id(optimizer)].cleared)
         self.stepped[id(optimizer)].went_backward = self.stepped[id(optimizer)].cleared = False
+        if id(optimizer) in self.run.without and any(parameter.grad is not None for parameter in held):
+            del self.run.without[id(optimizer)]
+        elif id(optimizer) in self.run.without and self.stepped[id(optimizer)].reached:
+            self.run.reached.add(id(optimizer))
         if self.run.untouched:
             for parameter in held:
                 if parameter.grad is not None:
@@ -214,6 +224,9 @@ class Watcher:
 
     def backward(self, roots: Any) -> None:
         """To be called with what went backward."""
+        for key in self.run.without:
+            stepped = self.stepped[key]
+            stepped.reached = any(parameter.grad is not None for parameter in stepped.parameters)
         found = [roots] if isinstance(roots, torch.Tensor) else roots or ()
         values = [float(root.detach()) for root in found if isinstance(root, torch.Tensor) and root.numel() == 1]
         self.run.losses += [sum(values)] if values else []

@@ -136,6 +136,30 @@ def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
+def _cut_off(run: OwnRun) -> Iterator[tuple[str, str]]:
+    yield from _steps_without_gradient(run, reached=False)
+
+
+def _cleared_before_step(run: OwnRun) -> Iterator[tuple[str, str]]:
+    yield from _steps_without_gradient(run, reached=True)
+
+
+def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str, str]]:
+    if not run.ended and len(run.losses) < run.steps - 1:  # what went backward first was not seen
+        return  # others go backward later, perhaps
+    for key, held in run.without.items():
+        steps = len(run.rates[key])
+        for still in _never_changed(run, _LEAST_OF_ALL):
+            holds = any(id(parameter) in held for parameter in still.network.parameters())
+            learns = sum(call.learns for call in still.calls)
+            if steps >= _LEAST_OF_ALL and holds and learns >= _LEAST_OF_ALL and (key in run.reached) == reached:
+                yield (
+                    still.name,
+                    f"in {several(steps, 'step')} of its optimizer, and {several(learns, 'call')} with gradients, no "
+                    f"parameter of {still.name} {'keeps a gradient until the step' if reached else 'gets a gradient'}",
+                )
+
+
 def _never_changed(run: OwnRun, steps: int) -> Iterator[CalledNetwork]:
     for network in run.networks.values():
         if run.steps >= steps and _moved(network) <= _ROUNDED:
@@ -285,6 +309,23 @@ OF_NETWORKS = (
 OF_REWARDS = (
     _NOT_FINITE,
     _NEVER_CLEARED,
+    OwnRunCheck(
+        "model.graph-detached",
+        "error",
+        f"{_LEAST_OF_ALL} steps of an optimizer none of whose parameters gets a gradient, of a network that is called "
+        "with gradients and never changes",
+        "A policy that no gradient reaches acts as it was initialized.",
+        "let its loss go backward, and be made of what it gives: without `.detach()` or `torch.no_grad()` on the way",
+        _cut_off,
+    ),
+    OwnRunCheck(
+        "optim.no-step",
+        "error",
+        f"{_LEAST_OF_ALL} steps of an optimizer whose parameters get gradients and never have any at a step",
+        "Nothing is learned.",
+        "clear gradients before `loss.backward()`, not between it and `optimizer.step()`",
+        _cleared_before_step,
+    ),
     OwnRunCheck(
         "reward.target-stale",
         "error",
