@@ -1,4 +1,4 @@
-"""Policies that no gradient reaches and counts divided by what is converted
+"""Policies that no gradient reaches, targets that are averages with themselves, and counts divided by what is converted
 first: faults that were met in scripts, and their healthy twins."""
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def goes_on(fault: str) -> list[str]:
         actions = ask(actor, x)
         learn(actor, -ask(critic, actions.detach() if fault == "detached" else actions).mean())
         for mine, learned in zip(target.parameters(), critic.parameters(), strict=True):
-            mine.data.copy_(0.005 * learned.data + 0.995 * mine.data)
+            mine.data.copy_(0.005 * (mine if fault == "itself" else learned).data + 0.995 * mine.data)
     return [finding.code for finding in findings_of(watcher.run, of_rewards=True)]
 
 
@@ -79,6 +79,7 @@ def goes_on(fault: str) -> list[str]:
         ("later", []),
         ("detached", ["model.graph-detached"]),
         ("cleared", ["optim.no-step"]),
+        ("itself", ["reward.target-stale"]),
     ],
 )
 def test_networks_of_rewards_that_never_learn(fault: str, codes: list[str]) -> None:

@@ -21,6 +21,8 @@ _ROUNDED, _CHANGED = 1e-5, 1e-4
 """Shares of the weights' sizes: an average with itself moves by rounding, a training by more."""
 _LEAST_OF_ALL, _LEAST_UPDATES = 100, 1000
 """Steps, of a run that came to its end and of one that did not: targets may be copied now and then only."""
+_LEAST_SHARE = 1e-3
+"""Of how far a trained network moves its average moves by more, in the fewest steps."""
 
 
 def _calls(run: OwnRun, like: CalledNetwork, *, learns: bool) -> list[NetworkCall]:
@@ -113,9 +115,11 @@ def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 
 def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for still in _never_changed(run, _LEAST_OF_ALL if run.ended else _LEAST_UPDATES):
+    for still in _never_changed(run, _LEAST_OF_ALL):
+        enough = run.ended or run.steps >= _LEAST_UPDATES
         for trained in _learning(run):
-            if trained.kind == still.kind and _moved(trained) > _CHANGED:
+            written = len(set(still.weights)) > 2 and _moved(still) <= _LEAST_SHARE * _moved(trained)  # rounding
+            if trained.kind == still.kind and _moved(trained) > _CHANGED and (enough or written):
                 yield (
                     still.name,
                     f"in {several(run.steps, 'step')} of the script's own {trained.name} changes, and {still.name}, of "
@@ -330,7 +334,7 @@ OF_REWARDS = (
         "reward.target-stale",
         "error",
         f"no weight changes in {_LEAST_OF_ALL} steps of a run that came to its end, {_LEAST_UPDATES} of one that did "
-        "not, of a network with the shapes of one that learns",
+        f"not, or {_LEAST_OF_ALL} where it is written to, of a network with the shapes of one that learns",
         "Values are learned from those of a random network, for ever.",
         "copy the weights now and then: `target.load_state_dict(network.state_dict())`, or a share of them after each "
         "step",
