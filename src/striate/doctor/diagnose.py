@@ -74,12 +74,12 @@ def diagnose(
 def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
     """The same of a setup that is made."""
     clock = Clock(float(budget_seconds))
-    with state_preserved(setup), _threads_to_spare():
+    with state_preserved(setup), threads_to_spare():
         return examine(setup, clock)
 
 
 @contextmanager
-def _threads_to_spare() -> Iterator[None]:
+def threads_to_spare() -> Iterator[None]:
     """No more threads than other processes leave cores: those that wait for one another's cores make a step of a small
     network ten times as long."""
     before = torch.get_num_threads()

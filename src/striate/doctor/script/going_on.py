@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.utils.data import dataloader
 
+from striate.doctor.diagnose import threads_to_spare
 from striate.doctor.evidence.own_run import Enough, Watcher, number_of_weights
 from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import nothing_compiled
@@ -55,6 +56,7 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         stack.enter_context(forward_hooks_everywhere(watcher.enter, watcher.leave))
         stack.enter_context(_short_passes(watcher))
         stack.enter_context(nothing_compiled())
+        stack.enter_context(threads_to_spare())
         stack.enter_context(torch_functions(watcher.call))
         stack.enter_context(_nothing_written())
         stack.enter_context(_alarm(seconds + _GRACE))
