@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import (
     MultiStepLR,
     OneCycleLR,
     ReduceLROnPlateau,
+    SequentialLR,
     StepLR,
 )
 
@@ -42,13 +43,14 @@ Told = tuple[str, str, str, str] | tuple[str, str, str, str, str]
 """Where, what was measured, a remedy, the limit, and the code, if it is another than that of calls."""
 _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
-"""Of the rate after one epoch: nothing is learned from the second on."""
+"""Of the rate after one epoch: nothing is learned from the second on. 0.1 ** 3 is a little more."""
 _GROWN = 10.0
 _FAR_FROM = 5.0
 """Times that the highest rate of a schedule is above that which is reached."""
 _ONE_CYCLE = "OneCycleLR stepped once an epoch, of which it has less than half of its steps"
 _STILL = 10  # steps of the trial, in which a cycle would have moved
 _SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
+_FALLS = (StepLR, ExponentialLR, MultiStepLR)
 _KINDS = tuple(name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name.endswith("LR"))
 _LOOKED_AT = ("get_last_lr", "state_dict", "load_state_dict", "last_epoch", "get_lr")
 _RISING = ("acc", "score", "f1", "iou", "dice", "auc", "map", "psnr", "top1", "precision", "recall", "corr", "r2")
@@ -346,11 +348,14 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
         left = float(scheduler.gamma) ** batches
     elif isinstance(scheduler, MultiStepLR):
         left = float(scheduler.gamma) ** sum(count for step, count in scheduler.milestones.items() if step <= batches)
-    if left > _GONE and not (isinstance(scheduler, MultiStepLR) and max(scheduler.milestones) <= batches):
+    elif isinstance(scheduler, SequentialLR) and isinstance(scheduler._schedulers[-1], _FALLS) and epochs != 1:
+        rates = list(rates_of(scheduler, batches))
+        left = rates[-1] / max(rates) if rates and max(rates) > 0 else 1.0
+    if left > 1.001 * _GONE and not (isinstance(scheduler, MultiStepLR) and max(scheduler.milestones) <= batches):
         steps = _gone_within(scheduler, batches) if epochs is None or epochs > 2 else None
         if steps is None:
             return None
-        told = f"after {several(steps, 'step')} of an epoch of {batches} the rate is below {_LEFT:.0%} of its highest"
+        told = f"{several(steps, 'step')} into an epoch of {batches} the rate is {_LEFT:.0%} of its highest or less"
         limit = f"stepped per batch with {_LEFT:.0%} of the highest rate left within half an epoch"
         return _once_an_epoch(site, told, "lengths times len(loader)", limit)
     told = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
@@ -359,14 +364,14 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
 
 
 def _gone_within(scheduler: Any, batches: int) -> int | None:
-    """After how many steps of half an epoch a copy of the scheduler has taken the rate below LEFT of its highest;
+    """After how many steps of half an epoch a copy of the scheduler has taken the rate to LEFT of its highest;
     None where it has not, or where the rate is meant to rise again."""
     if isinstance(scheduler, _SWINGING):
         return None
     highest = float(scheduler.optimizer.param_groups[0]["lr"])
     for step, rate in enumerate(rates_of(scheduler, batches // 2), 1):
         highest = max(highest, rate)
-        if rate <= _LEFT * highest:
+        if rate <= 1.001 * _LEFT * highest:
             return step
     return None
 
