@@ -1,5 +1,4 @@
-"""Schedules in a row, averages that hardly move and noise that drowns points: faults that were met in scripts, and
-their healthy twins."""
+"""Schedules in a row and averages that hardly move: faults that were met in scripts, and their healthy twins."""
 
 from __future__ import annotations
 
@@ -9,10 +8,12 @@ import pytest
 import torch
 from asked import digits, perceptron
 from test_met_in_vision_scripts import read
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR
 
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
+from striate.doctor.checks.own_run import findings_of
+from striate.doctor.evidence.own_run import Watcher, number_of_weights
 
 STEPPED = """
 def train(loader, schedule):
@@ -32,3 +33,32 @@ def test_a_warmup_and_steps_down_that_come_with_each_batch(each: int, begins: in
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": optimizer}
     said = read(STEPPED, SCHEDULER_CALLS, model, train, names=names, **options)
     assert [one.code for one in said] == ["optim.lr-schedule"] * wrong
+
+
+@pytest.mark.parametrize(("decay", "each", "wrong"), [(0.9999, 20, True), (0.9, 20, False), (0.9999, 1, False)])
+def test_an_average_that_hardly_moves_until_the_end(decay: float, each: int, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model, average = nn.Linear(3, 1), nn.Linear(3, 1).requires_grad_(False)
+    average.load_state_dict(model.state_dict())
+    watcher = Watcher(float("inf"), {id(model): "model", id(average): "average"})
+    watcher.of(model).first = [parameter.detach().clone() for parameter in model.parameters()]
+    watcher.of(model).before = number_of_weights(model)
+    optimizer, x = torch.optim.SGD(model.parameters(), 0.05), torch.randn(32, 3)
+
+    def ask(network: nn.Module) -> Tensor:
+        watcher.enter(network, (x,))
+        output: Tensor = network(x)
+        watcher.leave(network, (x,), output)
+        return output
+
+    for step in range(120):
+        (ask(model) - x.sum(1, keepdim=True)).square().mean().backward()
+        watcher.stepping(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        for a, p in zip(average.parameters(), model.parameters(), strict=True):
+            a.lerp_(p.detach(), 1 - decay)
+        if step % each == each - 1:  # at each step, as a teacher
+            ask(average)
+    watcher.run.ended = True
+    assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * wrong

@@ -52,11 +52,12 @@ class NetworkCall:
 
 @dataclass
 class CalledNetwork:
-    """A network, its `name`, a number for its weights `before` the script went on (NaN where it was not seen yet) and
-    `after`, and its calls in order."""
+    """A network, its `name`, its parameters at `first`, before the script went on (none where it was not seen yet), a
+    number for them `before` (NaN) and `after`, and its calls in order."""
 
     network: nn.Module
     name: str
+    first: list[torch.Tensor] = field(default_factory=list)
     before: float = float("nan")
     after: float = float("nan")
     calls: list[NetworkCall] = field(default_factory=list)

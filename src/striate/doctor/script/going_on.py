@@ -47,6 +47,7 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         if next(network.parameters(), None) is not None:
             with suppress(Exception):  # weights that have no numbers
                 watcher.of(network).before = number_of_weights(network)
+                watcher.of(network).first = [parameter.detach().clone() for parameter in network.parameters()]
     with ExitStack() as stack:
         heard = _Heard(watcher)
         stack.enter_context(redirect_stdout(heard))

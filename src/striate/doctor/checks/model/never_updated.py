@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,13 +226,17 @@ def _only_freezes(loop: ast.AST | None) -> bool:
 
 def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor], model: nn.Module) -> float | None:
     """How much of the way to the network's weights a copy has gone since `before`, 0 to 1; None without a way."""
+    own = {_plain(name): tensor for name, tensor in model.named_parameters() if tensor.is_floating_point()}
+    return share_of_way((before[key], now[key], own[key]) for key in own if key in before and key in now)
+
+
+def share_of_way(found: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> float | None:
+    """How much of the way from where tensors began to where others are they have gone; None without a way."""
     moved = way = 0.0
-    for name, tensor in model.named_parameters():
-        key = _plain(name)
-        if key in before and key in now and tensor.is_floating_point():
-            moved += float((now[key].detach() - before[key]).double().square().sum())
-            way += float((tensor.detach() - before[key]).double().square().sum())
-    return float((moved / way) ** 0.5) if way > 0 else None
+    for began, now, end in ([tensor.detach().cpu().double() for tensor in tensors] for tensors in found):
+        moved += float((now - began).square().sum())
+        way += float((end - began).square().sum())
+    return (moved / way) ** 0.5 if way > 0 else None
 
 
 _TENSORS_OF = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict")

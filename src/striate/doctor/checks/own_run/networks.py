@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from striate.doctor.checks.model.never_updated import share_of_way
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun, size_of
 from striate.wording import listed_names, several
@@ -17,6 +18,8 @@ _FAR, _WIDER = 3.0, 3.0
 _UP, _STILL_UP = 3.0, 0.2
 _MOSTLY = 0.5
 _DOWN, _LATER = 0.03, 1 / 3
+_FOLLOWED = 0.25
+"""Of the way from first to last weights, at the end of training."""
 _ROUNDED, _CHANGED = 1e-5, 1e-4
 """Shares of the weights' sizes: an average with itself moves by rounding, a training by more."""
 _LEAST_OF_ALL, _LEAST_UPDATES = 100, 1000
@@ -93,13 +96,22 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
                 continue
             if not asked or not (run.ended or asked[0].steps < asked[-1].steps):
                 continue  # an average may begin later
-            if all(abs(number / trained.before - 1) <= _ROUNDED for number in copy.weights):
+            still = all(abs(number / trained.before - 1) <= _ROUNDED for number in copy.weights)
+            seldom = len({call.steps for call in asked}) <= _MOSTLY * run.steps  # else it is a teacher, in each step
+            share = _share_followed(trained, copy) if seldom and run.ended and not run.cut and not still else None
+            if still or (share is not None and share < _FOLLOWED):
+                gone = "still has the weights that it began with" if still else f"has gone {share:.1%} of the way to it"
                 yield (
                     copy.name,
                     f"in {several(run.steps, 'step')} of the script's own {trained.name} changes, and {copy.name}, the "
-                    f"only one that is asked without gradients ({several(len(asked), 'time')}), still has the weights "
-                    "that it began with",
+                    f"only one that is asked without gradients ({several(len(asked), 'time')}), {gone}",
                 )
+
+
+def _share_followed(trained: CalledNetwork, copy: CalledNetwork) -> float | None:
+    """How much of the way from the first weights of a network to its last ones a copy of them has gone."""
+    networks = (copy.network, trained.network)
+    return share_of_way(zip(trained.first, *(network.parameters() for network in networks), strict=True))
 
 
 def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -276,10 +288,11 @@ OF_NETWORKS = (
     OwnRunCheck(
         "model.evaluates-untrained",
         "error",
-        f"after {_FEW_STEPS} steps, of a network with the shapes of the trained one, which itself is never asked",
+        f"after {_FEW_STEPS} steps, or {_FOLLOWED:.0%} of the way at the end of all, of a network with the shapes of "
+        "the trained one, which itself is never asked",
         "What is evaluated is not what is trained.",
-        "write the average into the parameters, after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`; or "
-        "evaluate the trained network",
+        "write the average into the parameters, after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`, "
+        "with a decay that forgets the beginning within the training; or evaluate the trained network",
         _copy_never_changes,
     ),
     OwnRunCheck(
