@@ -1,4 +1,5 @@
-"""Schedules in a row and averages that hardly move: faults that were met in scripts, and their healthy twins."""
+"""Schedules in a row, averages that hardly move and noise that drowns points: faults that were met in scripts, and
+their healthy twins."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from asked import digits, perceptron
+from test_met_in_second_heads import asked_or_silent
 from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR
+from torch.utils.data import DataLoader, Dataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import Watcher, number_of_weights
@@ -62,3 +66,43 @@ def test_an_average_that_hardly_moves_until_the_end(decay: float, each: int, wro
             ask(average)
     watcher.run.ended = True
     assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * wrong
+
+
+class Points(Dataset[Any]):
+    """A set of points for each of two classes, a line or a ball, in another order with each draw, with noise."""
+
+    def __init__(self, noise: float, scale: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.labels = torch.arange(128) % 2
+        self.points = scale * torch.randn(128, 24, 3, generator=generator)
+        self.points[self.labels == 0, :, 1:] = 0
+        self.noise = noise
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        points = self.points[number][torch.randperm(24)]
+        return points + self.noise * torch.randn(24, 3), self.labels[number]
+
+
+class OfPoints(nn.Module):
+    """A network of sets of points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.each, self.last = nn.Sequential(nn.Linear(3, 32), nn.ReLU()), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.each(x).amax(1))
+
+
+@pytest.mark.parametrize(("noise", "scale", "drowned"), [(50.0, 1.0, True), (0.02, 1.0, False), (0.02, 5.0, False)])
+def test_noise_that_drowns_points(noise: float, scale: float, drowned: bool) -> None:
+    """Not where they are in another order with each draw, and larger than in validation."""
+    model = OfPoints()
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 0.01)}
+    train, val = DataLoader(Points(noise, scale), 32, shuffle=True), DataLoader(Points(0.0), 32)
+    said = asked_or_silent(AUGMENTATION, model, train, val=val, **options)
+    assert ["differ by" in one.measured for one in said] == [True] * drowned

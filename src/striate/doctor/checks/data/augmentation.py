@@ -24,6 +24,7 @@ from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult, related
 from striate.doctor.evidence.trial import Change
+from striate.doctor.evidence.way_gone import way_gone
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -61,6 +62,10 @@ _LESS_OF_A_QUANTITY = (
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
 training."""
+_FAR_APART = (
+    f"draws of a sample differ by more than {_NOISE:g} times the deviation of validation and {_MOSTLY:g} times that of "
+    "training"
+)
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -265,8 +270,10 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
 def _destroyed(evidence: Evidence) -> Finding | None:
     """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
-    if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not evidence.drawn_anew:
+    if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.drawn_anew:
         return None
+    if x.ndim == 3:
+        return _noisy_sets(evidence, x, plain)
     y = evidence.samples.y
     area = x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])
     if area < _CROPPED and x.shape[1] == plain.shape[1] and y is not None and y.ndim <= 2:
@@ -285,18 +292,35 @@ def _destroyed(evidence: Evidence) -> Finding | None:
     # Where noise is clamped to the range of the images, it is no larger than they are.
     clamped = abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2
     if x.shape[1:] == plain.shape[1:] and (noisy or clamped):
-        return _finding(
-            "loader",
-            f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
-            f"2), all values of training by {drawn:.3g} and of validation by {values:.3g}",
-            "No move or crop of an image changes it so much: what is added drowns it.",
-            "add less noise: a tenth of the standard deviation of the images, `x + 0.1 * x.std() * randn_like(x)`",
-            limit=f"draws of a sample differ by more than {_NOISE:g} times the deviation of validation and "
-            f"{_MOSTLY:g} times that of training, and values are half as like those beside them as in validation"
-            if noisy
-            else f"{_DRAWN_AWAY}, and that of validation is not",
-        )
+        far = f"{_FAR_APART}, and values are half as like those beside them as in validation"
+        return _told_of_noise(apart, drawn, values, far if noisy else f"{_DRAWN_AWAY}, and that of validation is not")
     return None
+
+
+def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Finding | None:
+    """Noise far above sets of points or vectors, of which the network learned nothing: as a set may be drawn in another
+    order, draws that differ are not enough."""
+    white = max(abs(_with_neighbor(x)), abs(_with_neighbor(x.transpose(1, 2))))
+    if not x.is_floating_point() or x.shape[1:] != plain.shape[1:] or white > _WHITE:
+        return None
+    apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
+    if apart <= max(_NOISE * values, _MOSTLY * drawn) or values <= 0:
+        return None
+    learned = way_gone(evidence.after)
+    if learned is None or learned >= _LEARNED:
+        return None
+    return _told_of_noise(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")
+
+
+def _told_of_noise(apart: float, drawn: float, values: float, limit: str) -> Finding:
+    return _finding(
+        "loader",
+        f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
+        f"2), all values of training by {drawn:.3g} and of validation by {values:.3g}",
+        "No move or crop of a sample changes it so much: what is added drowns it.",
+        _LESS_NOISE[1],
+        limit=limit,
+    )
 
 
 def _drowned(evidence: Evidence) -> Finding | None:
