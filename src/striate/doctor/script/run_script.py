@@ -45,6 +45,7 @@ from striate.doctor.script.training_loop import (
 from striate.doctor.script.validation_data import find_validation
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
+from striate.doctor.setup.preserved_state import outside_autocast
 from striate.doctor.setup.reached_objects import (
     parameters_held,
     reached_objects,
@@ -298,7 +299,7 @@ class _Catch:
                 Path(os.devnull).open("w") as nowhere,
                 redirect_stderr(nowhere),
                 _as_it_was(networks, optimizer),
-                torch.autocast("cpu", enabled=False, cache_enabled=False),
+                outside_autocast(),
             ):
                 self.found = _diagnosed(self, frames, optimizer)
         except StriateError as error:

@@ -59,6 +59,26 @@ def state_preserved(setup: TrainingSetup) -> Iterator[None]:
             _put_back(undo)
 
 
+@contextmanager
+def outside_autocast() -> Iterator[None]:
+    """Puts aside the autocast that the script is in: within one, even a disabled one, torch keeps what it cast of
+    weights, and trials would go on with what their weights were."""
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    depth = torch.autocast_increment_nesting() - 1
+    for _ in range(depth + 1):
+        torch.autocast_decrement_nesting()
+    for kind in kinds:
+        torch.set_autocast_enabled(kind, False)
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            torch.set_autocast_enabled(kind, True)
+        for _ in range(depth):
+            torch.autocast_increment_nesting()
+
+
 def _put_back(undo: list[Undo]) -> None:
     """All of it, also where some cannot be: then what was raised first is raised at the end."""
     failed: Exception | None = None
