@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from test_met_in_second_heads import asked_or_silent, stepped
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.setup.preserved_state import outside_autocast
 
 
@@ -24,3 +29,33 @@ def test_weights_that_change_are_cast_anew(within: bool) -> None:
         assert torch.is_autocast_enabled("cpu") == within
     assert bool(given[0].any())
     assert not bool(given[1].any())
+
+
+class ClipNet(nn.Module):
+    """Frames (N, T, D) to the last state of a recurrence; `mixing`: (N·T, D) is viewed as (T, N, D)."""
+
+    def __init__(self, mixing: bool) -> None:
+        super().__init__()
+        self.mixing, self.embed, self.score = mixing, nn.Linear(4, 8), nn.Linear(8, 3)
+        self.rnn = nn.GRU(8, 8, batch_first=not mixing)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        samples, times = clips.shape[:2]
+        h = self.embed(clips.flatten(0, 1))
+        out, _ = self.rnn(h.view(times, samples, -1) if self.mixing else h.view(samples, times, -1))
+        return self.score(out[-1] if self.mixing else out[:, -1])
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_what_a_generator_of_the_step_draws_is_no_blend(mixing: bool) -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        gain = 0.8 + 0.4 * torch.rand(len(batch[0]), 1, 1, generator=generator)
+        return stepped(model, functional.cross_entropy(model(gain * batch[0]), batch[1]), optimizer)
+
+    model, data = ClipNet(mixing), TensorDataset(torch.randn(64, 5, 4), torch.arange(64) % 3)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
+    said = asked_or_silent(BATCH_MIXING, model, DataLoader(data, 16), **options)
+    assert [one.code for one in said] == ["model.batch-mixing"] * mixing

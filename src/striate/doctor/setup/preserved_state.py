@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.doctor.setup.reached_objects import reached_objects, slots_of
+from striate.doctor.setup.reached_objects import RANDOM, reached_objects, slots_of
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import TRIALS, nothing_compiled, same_random_state
@@ -77,6 +77,16 @@ def outside_autocast() -> Iterator[None]:
             torch.set_autocast_enabled(kind, True)
         for _ in range(depth):
             torch.autocast_increment_nesting()
+
+
+@contextmanager
+def same_draws(*roots: object) -> Iterator[None]:
+    """Generators that can be reached from the roots are put back: what draws from them again draws the same."""
+    undo = list(_undoing([thing for thing in reached_objects(roots) if isinstance(thing, RANDOM)]))
+    try:
+        yield
+    finally:
+        _put_back(undo)
 
 
 def _put_back(undo: list[Undo]) -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 _MOST, _DEEPEST, _LONGEST = 20_000, 9, 256
 _PLAIN = (int, float, complex, str, bytes, type(None), type, types.ModuleType, np.generic)
-_RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _TRAINED = (nn.Module, Optimizer, LRScheduler)
 DATA = (DataLoader, Dataset, Sampler)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -68,7 +68,7 @@ def reached_values(names: Mapping[str, Any], deepest: int = 3) -> Iterator[Any]:
 
 
 def _parts(thing: object) -> Iterator[Any]:
-    if isinstance(thing, (torch.Tensor, np.ndarray, *_RANDOM)):
+    if isinstance(thing, (torch.Tensor, np.ndarray, *RANDOM)):
         return
     if isinstance(thing, types.FunctionType):
         yield from held_by(thing).values()

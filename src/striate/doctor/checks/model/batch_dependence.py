@@ -18,6 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.token_targets import goes_along_first_axis
 from striate.doctor.setup.batch import are_records, copied, main_tensor, size_of
+from striate.doctor.setup.preserved_state import same_draws
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding, Remedy
@@ -335,7 +336,13 @@ def _outputs_by_layer(evidence: Evidence, batch: Any, count: int) -> list[tuple[
         if tensor is not None and tensor.ndim and len(tensor) == count and tensor.is_floating_point():
             found.append((call.name, tensor.detach().cpu().double()))
 
-    with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls(replica.model, end=note):
+    with (
+        preserved(replica.model),
+        same_random_state(),
+        same_draws(replica.step, replica.model),
+        torch.no_grad(),
+        module_calls(replica.model, end=note),
+    ):
         torch.manual_seed(0)
         output_of(evidence.setup, replica, copied(batch), training=False)
     return found

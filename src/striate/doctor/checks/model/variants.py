@@ -16,6 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import copied, main_tensor, mapped, parts, size_of
+from striate.doctor.setup.preserved_state import same_draws
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -77,7 +78,13 @@ def question(
     def note(call: ModuleCall) -> None:
         given.append([tensor.detach().clone() for tensor in tensors_in(call.args)])
 
-    with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls({"": replica.model}, note):
+    with (
+        preserved(replica.model),
+        same_random_state(),
+        same_draws(replica.step, replica.model),
+        torch.no_grad(),
+        module_calls({"": replica.model}, note),
+    ):
         torch.manual_seed(seed)
         random.seed(seed)
         if "numpy.random" in sys.modules:  # the step may draw with any of the three
