@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_met_in_second_heads import asked_or_silent, stepped
+from test_met_in_second_heads import TwoHeads, asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.setup.preserved_state import outside_autocast
 
@@ -59,3 +60,20 @@ def test_what_a_generator_of_the_step_draws_is_no_blend(mixing: bool) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
     said = asked_or_silent(BATCH_MIXING, model, DataLoader(data, 16), **options)
     assert [one.code for one in said] == ["model.batch-mixing"] * mixing
+
+
+@pytest.mark.parametrize("mean", [0.0, 20.0])
+def test_outputs_that_stay_near_a_mean_of_0_are_no_matter_of_scale(mean: float) -> None:
+    torch.manual_seed(0)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        logits, size = model(batch[0])
+        loss = functional.cross_entropy(logits, batch[1]) + functional.mse_loss(size, batch[2])
+        return stepped(model, loss, optimizer)
+
+    model = TwoHeads(3)
+    nn.init.zeros_(model.second.weight)
+    data = TensorDataset(torch.randn(96, 1, 8, 8), torch.arange(96) % 3, mean + torch.randn(96))
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 1e-5), "step": step}
+    said = asked_or_silent(TARGET_SCALE, model, DataLoader(data, 32), **options)
+    assert [one.code for one in said] == ["data.target-scale"] * (mean > 0)

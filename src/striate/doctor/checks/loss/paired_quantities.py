@@ -32,6 +32,9 @@ _HUGE, _ALONG, _ASKED = 100.0, 0.3, 4
 """Times as large as its output is at first: a target beside which another is not learned; by how much its output then
 goes along with it less, in correlation; batches asked."""
 
+_STANDARD = 0.5
+"""Standardizing moves targets that are standardized by less, of few samples too."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -102,6 +105,8 @@ def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
         size = root_mean_square(pair.target)
         if size < FAR * root_mean_square(pair.output):
             continue
+        if root_mean_square(_to(pair.target, pair.target) - pair.target) < _STANDARD:
+            continue  # outputs near 0 are near their mean
         reached = root_mean_square(list(tensors_in(_given(evidence, evidence.trial.replica)))[pair.number])
         right, *others = _losses(evidence, pair)
         if others and size >= FAR * reached and right < _RIGHT * min(others):
