@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.setup.preserved_state import outside_autocast
@@ -77,3 +78,37 @@ def test_outputs_that_stay_near_a_mean_of_0_are_no_matter_of_scale(mean: float) 
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 1e-5), "step": step}
     said = asked_or_silent(TARGET_SCALE, model, DataLoader(data, 32), **options)
     assert [one.code for one in said] == ["data.target-scale"] * (mean > 0)
+
+
+class Denoiser(nn.Module):
+    """`wide`: numbers of a sample that it lets pass."""
+
+    def __init__(self, wide: int) -> None:
+        super().__init__()
+        self.down, self.up, self.level = nn.Linear(64, wide), nn.Linear(wide, 64), nn.Linear(1, wide)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        hidden = functional.relu(self.down(x.flatten(1)) + self.level(level))
+        return self.up(hidden).view_as(x)
+
+
+@pytest.mark.parametrize(
+    ("own", "told", "wide", "wrong"),
+    [(True, True, 96, True), (False, True, 96, False), (True, False, 96, False), (True, True, 16, False)],
+)
+def test_noise_added_in_place_is_asked_for(own: bool, told: bool, wide: int, wrong: bool) -> None:
+    """`own`: the target is the noisy picture; `told`: the level is that of its noise."""
+    torch.manual_seed(0)
+    clean = functional.interpolate(torch.randn(96, 1, 3, 3), size=(8, 8), mode="bilinear")
+    sigma = 0.3 + 0.7 * torch.rand(96, 1)
+    noisy = clean + sigma[..., None, None] * torch.randn_like(clean)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, level, y = batch
+        return stepped(model, functional.mse_loss(model(x, level), y), optimizer)
+
+    model = Denoiser(wide)
+    data = TensorDataset(noisy, sigma if told else torch.rand(96, 1), noisy if own else clean)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
+    said = asked_or_silent(TARGET_IN_INPUT, model, DataLoader(data, 32), **options)
+    assert [one.code for one in said] == ["data.target-in-input"] * wrong

@@ -45,6 +45,8 @@ DIFFERENCES = frozenset(name for name in SUMS if "sub" in name)
 DISTANCES = frozenset(["abs", "absolute", "square", "pow", "__pow__", "norm"])
 TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
 QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"])
+_LIKE_ANOTHER = ("view_as", "reshape_as", "expand_as", "type_as")
+"""Of their second tensor they take no numbers."""
 _ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _NORMAL = ("randn", "randn_like", "normal", "normal_")
 
@@ -230,7 +232,8 @@ class CallGraph:
         farthest = INPUT
         last_use = {INPUT: INPUT}
         for index in known:
-            for source in self.calls[index].inputs:
+            call = self.calls[index]
+            for source in call.inputs[:1] if call.name in _LIKE_ANOTHER else call.inputs:
                 last_use[source] = max(last_use.get(source, INPUT), index)
         reach = last_use[INPUT]
         for index in known:

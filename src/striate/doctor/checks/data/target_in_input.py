@@ -27,6 +27,8 @@ _FEWEST, _MOST_VALUES = 64, 4096
 _RELATED, _ROUGH = 0.2, 0.7
 """A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
 _SAME_TOKENS = f"{_SAME:.0%} of the targets that count, but padding, are the tokens given at the same position"
+_TOLD, _FEWEST_ROUGH = 0.9, 8
+"""A correlation of noise levels with second differences, and in how many samples."""
 _LINEAR = 1e-6
 """What may be left of a target's variance once an input is subtracted, scaled: rounding leaves a tenth of that."""
 _NEARLY, _OTHERS = 1e-3, 0.05
@@ -189,6 +191,15 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
         return
     if not all(call.target.shape == shown.shape and torch.equal(call.target, shown) for call in calls):
         return
+    if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
+        yield _finding(
+            "the loss compares outputs with the network's own input, number for number, and the network is told beside "
+            "it how much noise each sample has",
+            "what is without noise as the target, and noise added to a copy: `noisy = clean + sigma * noise`, not "
+            "`clean.add_(…)`",
+            limit="the loss is given the network's input, and the network is told how much noise each sample has",
+        )
+        return
     clean = [
         found.to(shown)
         for _, found in leaves(evidence.train.raw[0])
@@ -209,14 +220,32 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
+def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
+    """Whether the network is given one number a sample that goes along with how rough the sample is."""
+    rough = shown.double().diff(n=2, dim=-1).flatten(1).square().mean(1).sqrt().cpu()
+    beside = [
+        tensor.detach().double().flatten().cpu()
+        for _, tensor in leaves(list(evidence.first.arguments))
+        if len(shown) >= _FEWEST_ROUGH and tensor.ndim and len(tensor) == tensor.numel() == len(shown)
+    ]
+    found = (float(torch.corrcoef(torch.stack([rough, one]))[0, 1]) for one in beside if len(one.unique()) > 2)
+    return any(related > _TOLD for related in found)
+
+
+def _narrowest(evidence: Evidence) -> int:
+    """The fewest numbers that all that a network gives has to pass."""
+    graph, end = evidence.graph, evidence.graph.end
+    return 0 if end is None else min((math.prod(call.shape) for call in graph.bottlenecks(end)), default=0)
+
+
 def _left_whole(evidence: Evidence) -> Iterator[Finding]:
     """Pictures with a hole that is to be filled, of which nothing was cut out: the network is given the mask of the
     hole beside them, and the loss weighs errors by it."""
-    calls, graph = evidence.calls, evidence.graph
-    shown, narrow = calls.convolved, graph.end
-    if shown is None or shown.ndim != 4 or not calls.masks or narrow is None:
+    calls = evidence.calls
+    shown = calls.convolved
+    if shown is None or shown.ndim != 4 or not calls.masks:
         return
-    width = min((math.prod(call.shape) for call in graph.bottlenecks(narrow)), default=0)
+    width = _narrowest(evidence)
     columns = shown.cpu().double().transpose(0, 1).flatten(1).T
     for target in (*(call.target.cpu() for call in calls.losses), *calls.subtracted):
         fits = target.ndim == 4 and target.shape[::2] == shown.shape[::2] and target.shape[3] == shown.shape[3]
