@@ -65,7 +65,7 @@ def test_steps_take_no_cores_that_others_compute_on(monkeypatch: pytest.MonkeyPa
         torch.set_num_threads(4)
         for taken in (0.2, 0.9, 3.9):
             monkeypatch.setattr(diagnose, "current_load", lambda taken=taken: Load(4, taken, 0.1))
-            with diagnose._threads_to_spare():
+            with diagnose.threads_to_spare():
                 seen.append(torch.get_num_threads())
             assert torch.get_num_threads() == 4
     finally:
