@@ -21,7 +21,9 @@ _HIGH = frozenset((
     "acc", "accuracy", "f1", "iou", "miou", "dice", "auc", "auroc", "psnr", "ssim", "top1", "recall", "precision",
     "bleu", "rouge", "chrf", "meteor", "bertscore", "cider", "map50", "ndcg", "mrr", "kappa", "qwk", "mcc", "matthews",
     "jaccard", "concordance", "cindex", "harrell", "harrells", "spearman", "pearson", "kendall", "r2", "auprc", "aupr",
+    "pck", "pckh", "oks",
 ))  # fmt: skip
+_RIGHT = frozenset(("correct", "hits"))
 _NEGATIVE, _TRAINS = frozenset(("neg", "negative")), frozenset(("train", "training", "mixed", "half"))
 
 _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))
@@ -247,7 +249,8 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
         return None
     made, own = _made_of(source, one), _words(one)
     words = (_told(source, made) if isinstance(one, ast.Name) else set()) or _given_to(source, one)
-    words = (words or _telling(own | _words(other)) or _told(source, made, by_names=True)) | own & _NEGATIVE
+    words = words or _telling(own | _words(other)) or _told(source, made, by_names=True) or _share_right(source, made)
+    words |= own & _NEGATIVE
     low, high = bool(words & _LOW), bool(words & _HIGH)
     if low == high or low != greater or words & _NEGATIVE:
         return None
@@ -308,6 +311,19 @@ def _told(source: ScriptSource, made: list[ast.expr], *, by_names: bool = False)
     words = {word.removesuffix("es") if word.endswith("sses") else word for word in _words(returned[0])}
     calls = (part for part in (*ast.walk(returned[0]), made[0]) if by_names and isinstance(part, ast.Call))
     return _telling(words) or next(filter(None, (_telling(_names_of(source, call)) for call in calls)), set())
+
+
+def _share_right(source: ScriptSource, made: list[ast.expr]) -> set[str]:
+    """A word for what the user's function returns, or a name is given, where it is a number of hits, divided."""
+    values = list(made)
+    if len(made) == 1 and isinstance(made[0], ast.Call):
+        inside = [part for function in source.functions_of(made[0]) for part in ast.walk(function)]
+        values = [part.value for part in inside if isinstance(part, ast.Return) and part.value]
+    value = values[0] if len(values) == 1 else None
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
+        return set()
+    less = any(isinstance(part, ast.Sub) for part in ast.walk(value))  # `(total - hits) / total`
+    return {"accuracy"} if _words(value.left) & _RIGHT and not less else set()
 
 
 def _made_of(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
