@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from test_source_checks import SCRIPT, found, values
+from typing import Any
 
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from test_source_checks import SCRIPT, found, values
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.eval.best import WORST_KEPT
 
 RATED = """
@@ -33,3 +40,27 @@ def test_a_share_of_hits_is_best_where_it_is_highest(name: str, returned: str, s
         f"    {name} = rate(outputs, labels)\n    if {name} {sign} best:\n        best = {name}\n",
     )
     assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
+
+
+class Records(Dataset[Any]):
+    """Images that a list holds by name, brightened at random for training."""
+
+    def __init__(self, rows: slice, training: bool) -> None:
+        x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+        pairs = zip(x[rows], y[rows], strict=True)
+        self.records = [{"img": image, "label": label} for image, label in pairs]
+        self.training = training
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        image, label = self.records[place].values()
+        return image * (0.8 + 0.4 * torch.rand(()) if self.training else 1.0) + 0.3 * self.training, label
+
+
+@pytest.mark.parametrize("first", [100, 160])
+def test_records_by_name_that_are_held_for_training_and_validation(first: int) -> None:
+    train = DataLoader(Records(slice(160), True), 32, shuffle=True)
+    said = asked(LEAK, perceptron(), train, val=DataLoader(Records(slice(first, first + 60), False), 32))
+    assert [one.code for one in said] == ["data.leak"] * (first < 160)

@@ -57,6 +57,7 @@ def columns_of(data: Any) -> list[Any]:
 
 
 def _bytes(value: Any) -> int:
+    value = _listed(value)
     if isinstance(value, list | tuple):
         return sum(map(_bytes, value))
     return int(value.nbytes) if isinstance(value, _ARRAYS) else 0
@@ -65,6 +66,7 @@ def _bytes(value: Any) -> int:
 def _is_one_of_its_kind(value: Any, most: int) -> bool:
     """Whether it has an image of more than two values, or a file: what no two samples share by chance, as drawings of
     one color on another may."""
+    value = _listed(value)
     if isinstance(value, list | tuple):
         return any(_is_one_of_its_kind(part, most) for part in value)
     if isinstance(value, _ARRAYS):
@@ -75,11 +77,17 @@ def _is_one_of_its_kind(value: Any, most: int) -> bool:
 
 
 def _key(value: Any) -> Hashable:
+    value = _listed(value)
     if isinstance(value, list | tuple):
         return tuple(map(_key, value))
     if isinstance(value, _ARRAYS):
         return tuple(value.shape), str(value.dtype), hash(_plain(value).tobytes())
     return value if isinstance(value, Hashable) else id(value)
+
+
+def _listed(value: Any) -> Any:
+    """What a record by names holds, side by side; else the value itself."""
+    return list(value.values()) if isinstance(value, dict) else value
 
 
 def _plain(value: Any) -> Any:
