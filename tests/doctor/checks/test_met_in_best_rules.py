@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, perceptron
+from test_met_in_claims import Claims, of_claims
 from test_source_checks import SCRIPT, found, values
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.loss.broadcast import BROADCAST
 
 RATED = """
 def rate(outputs, labels):
@@ -64,3 +66,19 @@ def test_records_by_name_that_are_held_for_training_and_validation(first: int) -
     train = DataLoader(Records(slice(160), True), 32, shuffle=True)
     said = asked(LEAK, perceptron(), train, val=DataLoader(Records(slice(first, first + 60), False), 32))
     assert [one.code for one in said] == ["data.leak"] * (first < 160)
+
+
+class Offset(Claims):
+    """Outputs of one axis, to which the exposure is added as a column, or as it is."""
+
+    def __init__(self, column: bool) -> None:
+        super().__init__()
+        self.column = column
+
+    def forward(self, kinds: Tensor, numbers: Tensor, exposure: Tensor) -> Tensor:
+        return super().forward(kinds, numbers, exposure[:, None] if self.column else exposure)
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_an_offset_as_a_column_plus_one_number_of_each_sample(column: bool) -> None:
+    assert of_claims(BROADCAST, Offset(column)) == ["loss.broadcast"] * column

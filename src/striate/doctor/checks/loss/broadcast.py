@@ -39,15 +39,15 @@ def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _within_network(evidence: Evidence) -> Iterator[Finding]:
-    """A column of the network's to which it adds one number for each sample, so that its outputs are of all with all,
-    where each sample has one target."""
+    """A column of the network's to which it adds one number for each sample, or the other way round, so that its
+    outputs are of all with all, where each sample has one target."""
     outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
     if outputs is None or wanted is None or any(call.name in CLASS_LOSSES for call in evidence.calls.losses):
         return
     count, targets = len(wanted) if wanted.ndim else 0, tuple(wanted.shape)
-    added = ((count, 1), (count,)) in evidence.calls.sums
+    added = next((pair for pair in evidence.calls.sums if sorted(pair) == [(count,), (count, 1)]), None)
     if count > 1 and wanted.numel() == count and outputs.shape == (count, count) and added:
-        tried = f": the network adds {show_shape((count, 1))} to {show_shape((count,))}"
+        tried = f": the network adds {show_shape(added[0])} to {show_shape(added[1])}"
         remedy = "bring both into one shape in the network: `column.squeeze(1) + row`"
         yield _finding((count, count), targets, (count, count), tried, remedy)
 
