@@ -9,12 +9,13 @@ import torch
 from asked import asked, digits, perceptron
 from test_met_in_claims import Claims, of_claims
 from test_source_checks import SCRIPT, found, values
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.loss.broadcast import BROADCAST
+from striate.doctor.checks.optim.weight_decay_too_high import exchanged_with_momentum
 
 RATED = """
 def rate(outputs, labels):
@@ -82,3 +83,9 @@ class Offset(Claims):
 @pytest.mark.parametrize("column", [False, True])
 def test_an_offset_as_a_column_plus_one_number_of_each_sample(column: bool) -> None:
     assert of_claims(BROADCAST, Offset(column)) == ["loss.broadcast"] * column
+
+
+@pytest.mark.parametrize(("momentum", "decay", "named"), [(1e-4, 0.9, True), (0.9, 1e-4, False), (0.0, 0.9, False)])
+def test_momentum_and_decay_are_exchanged(momentum: float, decay: float, named: bool) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), 0.01, momentum=momentum, weight_decay=decay)
+    assert [one.code for one in exchanged_with_momentum(optimizer)] == ["optim.weight-decay-too-high"] * named

@@ -41,6 +41,8 @@ _WHY = "Every step pulls the weights towards zero by more than the data pull the
 _USUAL, _ADAMWS = 1e-3, 1.0
 """Up to here the rate is what is too large: of SGD, and of AdamW, whose usual decays are 0.01 to 0.1."""
 ADAMS_DECAY = 0.05
+MOMENTUMS, DECAYS = 0.5, 0.01
+"""Of SGD: what is a momentum rather than a decay, and the other way round."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,13 @@ class _Try:
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     """Where weights shrink and little is learned: train without what shrinks them."""
-    trial, own = evidence.trial, evidence.progress
+    trial = evidence.trial
     if evidence.setup.own_optimizer and evidence.setup.own_step:
         return
+    if exchanged := list(exchanged_with_momentum(trial.replica.optimizer)):
+        yield from exchanged
+        return
+    own = evidence.progress
     shrunk = _shrunk(trial)
     penalty = _penalty(evidence, shrunk) if shrunk < SHRUNK else None
     if penalty is not None:
@@ -142,6 +148,25 @@ def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
             "of 0.05 are usual, has rates a hundred times smaller.",
             remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 0.01 if decoupled else 1e-4}),
         )
+
+
+def exchanged_with_momentum(optimizer: Optimizer) -> Iterator[Finding]:
+    """A momentum as small as a decay is, beside a decay as large as a momentum: whatever the loss says."""
+    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
+        decay, momentum = float(group["weight_decay"]), float(group["momentum"])
+        if decay >= MOMENTUMS and 0 < momentum <= DECAYS:
+            yield WEIGHT_DECAY_TOO_HIGH.finding(
+                severity="warning",
+                where="the optimizer",
+                measured=f"SGD with weight_decay={decay:g} and momentum={momentum:g}: each is of the size of the other",
+                limit=f"a decay of {MOMENTUMS:g} or more beside a momentum above 0 of {DECAYS:g} at most",
+                why=_WHY,
+                remedy=Remedy(
+                    f"`weight_decay={momentum:g}, momentum={decay:g}`: the two are exchanged.",
+                    settings={"optim.weight_decay": momentum},
+                ),
+            )
+            return
 
 
 def _of_adam(optimizer: torch.optim.Adam) -> Iterator[Finding]:
