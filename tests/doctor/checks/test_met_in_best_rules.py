@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, perceptron
-from test_met_in_claims import Claims, of_claims
+from test_met_in_claims import Claims, of_claims, step
 from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.optim.weight_decay_too_high import exchanged_with_momentum
@@ -89,3 +90,32 @@ def test_an_offset_as_a_column_plus_one_number_of_each_sample(column: bool) -> N
 def test_momentum_and_decay_are_exchanged(momentum: float, decay: float, named: bool) -> None:
     optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), 0.01, momentum=momentum, weight_decay=decay)
     assert [one.code for one in exchanged_with_momentum(optimizer)] == ["optim.weight-decay-too-high"] * named
+
+
+class Rates(nn.Module):
+    """A rate for each row, and the logarithm of how much it counts for beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 1)
+
+    def forward(self, table: Tensor, offset: Tensor) -> Tensor:
+        return self.head(table).squeeze(1) + offset
+
+
+@pytest.mark.parametrize(
+    ("added", "of_today", "related", "wrong"),
+    [(0.5, True, True, True), (0.5, False, True, False), (1.0, True, True, True), (0.5, True, False, False)],
+)
+def test_a_column_is_the_logarithm_of_a_count_as_a_rate(
+    added: float, of_today: bool, related: bool, wrong: bool
+) -> None:
+    torch.manual_seed(0)
+    table, offset = torch.randn(320, 5), torch.randint(2, 8, (320,)).float().log()
+    counts = torch.poisson((0.7 * table[:, 1] * related + 1.5 + offset).exp())
+    history = (counts + added).log() - offset
+    table[:, 0] = history if of_today else history.roll(1)
+    table = (table - table.mean(0)) / table.std(0)
+    loader = DataLoader(TensorDataset(table, offset, counts), 32)
+    said = asked(TARGET_IN_INPUT, Rates(), loader, step=step)
+    assert [one.code for one in said] == ["data.target-in-input"] * wrong

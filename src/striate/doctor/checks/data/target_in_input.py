@@ -44,6 +44,8 @@ of which it has to tell more apart."""
 _MOST_COLUMNS, _LOOKED_AT = 60, 400
 _RANGES = 2.0
 """Times as large as of one column, but the least, the largest number of another is, but the largest."""
+_ADDED = (0.0, 0.5, 1.0)
+"""What is added to counts before their logarithm is taken."""
 _EXACT, _APART = 1e-5, 1e-3
 """Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
 float32, and that of columns and products without the target."""
@@ -370,13 +372,15 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
     few = len(wanted.unique()) < 20 and not (known[0][0].ndim == 2 and len(wanted.unique()) >= 2 and _columns(evidence))
     if few or values.shape[1] * 4 > len(values) * 100:
         raise NoEvidence("the targets take few values")
+    counted = wanted
     values, wanted = values - values.mean(0), wanted - wanted.mean()
     left = _left_by_each(values, wanted)
     place = int(left.argmin())
     if float(left[place]) > _LINEAR:
         if known[0][0].ndim == 2:
             found = list(_nearly_told(values, wanted, place, float(left[place]))) or list(_bands(values, wanted))
-            yield from found or list(_told_by_two(values, wanted)) or _classes_told(values, wanted)
+            found = found or list(_told_by_two(values, wanted)) or list(_logarithm_told(evidence, values, counted))
+            yield from found or _classes_told(values, wanted)
         return
     yield _finding(
         f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
@@ -491,6 +495,58 @@ def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding
                 "it too",
             )
             return
+
+
+def _logarithm_told(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[Finding]:
+    """A column that is the logarithm of the target, scaled, of a count with a half or 1 added; or of the target as a
+    rate, by an offset or an exposure that the network is given beside the table."""
+    columns = values.shape[1]
+    wide = _COLUMNS <= columns <= _MOST_COLUMNS and len(values) >= _ROWS * columns
+    if not wide or len(targets.unique()) < _ROWS or not _columns(evidence):
+        return
+    values = values / values.square().mean(0).sqrt().clamp(min=1e-300)
+    for added in _ADDED:
+        if not float(targets.min()) + added > 0:
+            continue
+        wanted = (targets + added).log()
+        wanted = wanted - wanted.mean()
+        for offset in (None, *_offsets(evidence, len(values))):
+            table, rest = (part if offset is None else _without(part, offset) for part in (values, wanted[:, None]))
+            left = _left_by_each(table, rest[:, 0])
+            place = int(left.argmin())
+            others = torch.cat([table[:, :place], table[:, place + 1 :]], 1)
+            told = float(left[place]) <= _LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
+            if not told or _left(others, rest[:, 0]) > 1 - _OTHERS:
+                continue  # nothing else has to do with it: a function that is to be learned
+            beside = "" if offset is None else " but for what the network is given beside them,"
+            yield _finding(
+                f"number {place} of the {columns} numbers of a row is the logarithm of the target"
+                f"{f' + {added:g}' if added else ''}, scaled,{beside} to all digits",
+                f"leave it out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a history "
+                "the target comes after its end: `series[i : i + n]` and `series[i + n]`",
+                limit=f"one column, with an offset or an exposure beside the table, leaves {_LINEAR:g} of the variance "
+                "of the target's logarithm, where others have to do with it too",
+            )
+            return
+
+
+def _offsets(evidence: Evidence, count: int) -> Iterator[torch.Tensor]:
+    """Inputs of one number a sample beside the table, as they are and as logarithms, less their means."""
+    inputs = [list(leaves(parts(batch)[0])) for batch in evidence.train.raw]
+    for place in range(min(map(len, inputs))):
+        beside = [one[place][1].detach().cpu().double() for one in inputs]
+        if any(part.ndim not in (1, 2) or part.numel() != len(part) for part in beside):
+            continue
+        offset = torch.cat([part.flatten() for part in beside])
+        if len(offset) == count and bool(offset.isfinite().all()) and float(offset.std()) > 0:
+            yield offset - offset.mean()
+            if float(offset.min()) > 0:
+                yield offset.log() - offset.log().mean()
+
+
+def _without(columns: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """What a number a sample (N,) leaves of columns (N, D), fitted to each of them."""
+    return columns - offset[:, None] * (offset @ columns / offset.square().sum())
 
 
 def _left_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
