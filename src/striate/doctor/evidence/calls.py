@@ -76,6 +76,18 @@ class LossCall:
     """Of the labels, of cross entropy."""
     slopes: list[float] = field(default_factory=list)
     """The gradients that came back to its value, added up: below zero where the step makes it larger."""
+    pulls: list[torch.Tensor] = field(default_factory=list)
+    """The same of a value that has a number for each target, as they came."""
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """How much each number of the target counts, by what a binary cross entropy is given as weights, and by what
+        the step multiplies values with that are not reduced."""
+        found = torch.ones_like(self.target, dtype=torch.float64)
+        if self.name.startswith("binary"):
+            found = found if self.weight is None else found * self.weight
+            found = found if self.pos_weight is None else torch.where(self.target == 1, found * self.pos_weight, found)
+        return found * sum(self.pulls) if self.pulls else found
 
 
 @dataclass(frozen=True)
@@ -309,3 +321,5 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
         )
         calls.losses.append(noted)
         on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))
+        if value.shape == target.shape and value.ndim:
+            on_gradient(value, lambda gradient: noted.pulls.append(gradient.detach().clone()))

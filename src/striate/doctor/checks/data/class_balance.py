@@ -15,6 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import need_all_data, need_targets
+from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
@@ -309,9 +310,13 @@ def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tenso
     """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
     is not known."""
     even = torch.ones(len(classes)).double()
-    for call in evidence.calls.losses:
-        if call.weight is not None and len(call.weight) > int(classes.max()) and bool((call.weight > 0).all()):
-            return call.weight.detach().cpu().double()[classes]
+    for place, call in enumerate(evidence.calls.losses):
+        alone = call.name not in CLASS_LOSSES and call.target.numel() == len(call.target)
+        given = None if alone else call.weight
+        if given is not None and len(given) > int(classes.max()) and bool((given > 0).all()):
+            return given.detach().cpu().double()[classes]
+        if (weights := _weights_of_samples(evidence, place, classes)) is not None:
+            return weights
     outputs = evidence.first.loss_outputs
     y = evidence.samples.y
     if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:
@@ -330,6 +335,26 @@ def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tenso
         return even
     norms = pull.detach().double().reshape(len(rows), -1).norm(dim=1).cpu()
     return norms / norms.mean() if bool((norms > 0).all()) and bool(torch.isfinite(norms).all()) else even
+
+
+_STEPS = 32
+"""Of which one has samples of a rare class, too."""
+
+
+def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -> torch.Tensor | None:
+    """How much samples of each class count on the mean in a loss that the step is the `place`-th to call, where it asks
+    for their labels and weighs each; None elsewhere."""
+    call = evidence.calls.losses[place]
+    asked, labels = call.target.flatten().cpu(), evidence.samples.labels
+    weighed = call.pulls or call.weight is not None or call.pos_weight is not None
+    if not weighed or len(asked) != len(call.target) or not torch.equal(asked.long(), labels[: len(asked)]):
+        return None
+    steps = watch_steps(evidence.setup, evidence.train.raw[:_STEPS], evidence.clock.until(0.05))
+    calls = [step.losses[place] for step in steps if len(step.losses) > place]
+    targets = torch.cat([call.target.flatten() for call in calls]).cpu()
+    weights = torch.cat([call.weights.flatten() for call in calls]).cpu()
+    found = torch.stack([weights[targets == k].mean() for k in classes])
+    return found if bool((found > 0).all()) else None
 
 
 def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
