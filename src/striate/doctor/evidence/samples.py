@@ -13,7 +13,7 @@ from torch.nn import functional
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.step_trace import StepTrace
-from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
+from striate.doctor.setup.batch import Path, fields_of, leaf, leaves, main_tensor, parts
 
 _FEWEST_NUMBERED = 20
 
@@ -218,7 +218,8 @@ def _listed(arguments: Sequence[Any]) -> list[Any]:
         return []
     args, kwargs = arguments
     whole = (*args, *kwargs.values())
-    return [own for part in whole for own in (part if hasattr(part, "_fields") else [part])]  # of named tuples each
+    named = [part if hasattr(part, "_fields") else (fields_of(part) or {"": part}).values() for part in whole]
+    return [own for parts_named in named for own in parts_named]
 
 
 def _place(batch: Any, wanted: torch.Tensor | None, *, same: bool = False, last: bool = False) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,10 +23,13 @@ _TRUE = {"gt", "truth", "target", "targets", "label", "labels"}
 
 def parts(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of (x, y, lengths), of a
-    dictionary by the usual names, as of a named tuple whose targets have one; of a tensor alone, the tensor twice:
-    what is to be reconstructed."""
+    dictionary or a data class by the usual names, as of a named tuple whose targets have one; of a tensor alone, the
+    tensor twice: what is to be reconstructed."""
     if isinstance(batch, Mapping):
         return _of_mapping(batch)
+    if (held := fields_of(batch)) is not None:
+        inputs, targets = _of_mapping(held)
+        return batch if inputs is held else inputs, batch if targets is held else targets
     if isinstance(batch, list | tuple):
         for number, name in enumerate(getattr(batch, "_fields", ())):
             if name.lower() in {"y", *_TRUE} and isinstance(batch[number], torch.Tensor):
@@ -36,6 +41,13 @@ def parts(batch: Any) -> tuple[Any, Any]:
             return (batch[0], batch[2]), batch[1]
         return (batch[0], batch[1]) if len(batch) == 2 else (tuple(batch[:-1]), batch[-1])
     return batch, batch
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """What an object of a data class has, by name; None of others."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type | nn.Module | Mapping):
+        return None
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _are_lengths(lengths: Any, rows: Any) -> bool:
@@ -83,6 +95,8 @@ def main_tensor(value: Any) -> torch.Tensor | None:
         if isinstance(value.get("logits"), torch.Tensor):
             return value["logits"]  # type: ignore[no-any-return]
         value = list(value.values())
+    if (held := fields_of(value)) is not None and not isinstance(held.get("logits"), torch.Tensor):
+        value = list(held.values())
     if isinstance(value, list | tuple):
         found = [tensor for part in value if (tensor := main_tensor(part)) is not None]
         fractions = [tensor for tensor in found if tensor.is_floating_point()] or found
@@ -93,28 +107,12 @@ def main_tensor(value: Any) -> torch.Tensor | None:
 
 def placed(value: Any, device: torch.device) -> Any:
     """The batch with its tensors on `device`."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, Mapping):
-        return type(value)({key: placed(part, device) for key, part in value.items()})  # type: ignore[call-arg]
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(placed(part, device) for part in value))
-    if isinstance(value, list | tuple):
-        return type(value)(placed(part, device) for part in value)
-    return value
+    return mapped(value, lambda _, tensor: tensor.to(device))
 
 
 def copied(value: Any) -> Any:
     """The batch with tensors of its own: a step may write into them."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
-    if isinstance(value, Mapping):
-        return type(value)({key: copied(part) for key, part in value.items()})  # type: ignore[call-arg]
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(copied(part) for part in value))
-    if isinstance(value, list | tuple):
-        return type(value)(copied(part) for part in value)
-    return value
+    return mapped(value, lambda _, tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad))
 
 
 def size_of(batch: Any) -> int:
@@ -149,6 +147,8 @@ def leaves(batch: Any, path: Path = ()) -> Iterator[tuple[Path, torch.Tensor]]:
     elif isinstance(batch, list | tuple):
         for number, part in enumerate(batch):
             yield from leaves(part, (*path, number))
+    elif (held := fields_of(batch)) is not None:
+        yield from leaves(held, path)
 
 
 def leaf(batch: Any, path: Path) -> torch.Tensor | None:
@@ -166,6 +166,10 @@ def mapped(batch: Any, change: Callable[[Path, torch.Tensor], torch.Tensor], pat
         return type(batch)(*(mapped(part, change, (*path, n)) for n, part in enumerate(batch)))
     if isinstance(batch, list | tuple):
         return type(batch)(mapped(part, change, (*path, n)) for n, part in enumerate(batch))
+    if (held := fields_of(batch)) is not None:
+        batch = copy.copy(batch)
+        for name, part in held.items():
+            object.__setattr__(batch, name, mapped(part, change, (*path, name)))  # one may be frozen
     return batch
 
 
