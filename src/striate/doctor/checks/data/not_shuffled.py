@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -35,9 +36,11 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         targets, numbers = numbers, numbers.unique(dim=0, return_inverse=True)[1]
     if is_class and not evidence.train.whole and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0:
         measured = f"the first {several(len(targets), 'sample is', 'samples are')} all of one class"
-        yield _told(evidence, measured, "error", f"the first {_ONE_CLASS} samples or more of one class")
+        yield _told(
+            _in_a_batch(evidence, targets), measured, "error", f"the first {_ONE_CLASS} samples or more of one class"
+        )
         return
-    stretch = max(WINDOW, int(evidence.train.largest))
+    stretch = max(WINDOW, _in_a_batch(evidence, targets))
     if len(targets) < max(_FEWEST, 2 * stretch):
         return
     between = between_stretches(targets, stretch)
@@ -61,7 +64,13 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     better = better if gain is None else f"shuffled batches learn better by {GAIN:g}"
     limit = f"{ALIKE:g} {_BETWEEN}" if between >= ALIKE else f"{LIKE:g} {_BETWEEN}; and {better}"
     measured = f"{told}{between:.2f} of the variance of the {what} lies between them{words}"
-    yield _told(evidence, measured, severity, limit)
+    yield _told(_in_a_batch(evidence, targets), measured, severity, limit)
+
+
+def _in_a_batch(evidence: Evidence, targets: torch.Tensor) -> int:
+    """How many samples a batch has at most; of graphs, whose nodes lie in a row, how many targets on the mean."""
+    alike = len(targets) == evidence.train.count
+    return int(evidence.train.largest) if alike else math.ceil(len(targets) / len(evidence.train.raw))
 
 
 def _numbers(evidence: Evidence) -> tuple[torch.Tensor, str]:
@@ -148,7 +157,7 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
     )
 
 
-def _told(evidence: Evidence, measured: str, severity: str, limit: str) -> Finding:
+def _told(batch: int, measured: str, severity: str, limit: str) -> Finding:
     return NOT_SHUFFLED.finding(
         severity="error" if severity == "error" else "warning",
         where="training loader",
@@ -156,7 +165,7 @@ def _told(evidence: Evidence, measured: str, severity: str, limit: str) -> Findi
         limit=limit,
         why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
         "sees one class at a time.",
-        remedy=f"`DataLoader(dataset, batch_size={evidence.train.largest}, shuffle=True)`; where files are read one "
+        remedy=f"`DataLoader(dataset, batch_size={batch}, shuffle=True)`; where files are read one "
         "after the other, mix their samples in a buffer, or shuffle the list once before.",
     )
 
