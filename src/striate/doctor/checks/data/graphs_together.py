@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -41,16 +42,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where="what makes batches of graphs",
             measured=f"in a batch of {graphs:,} graphs with {nodes:,} nodes in all, the {max(edges.shape):,} edges lie "
             f"between the first {int(edges.max()) + 1:,} nodes, and the network takes nodes by these numbers",
-            why="Each graph numbers its nodes from 0: without moving the numbers on, all edges end at nodes of the "
-            "first graphs, and the others have none.",
+            why="Each graph numbers its nodes from 0: unless these are moved on by all nodes before, edges end at "
+            "nodes of the first graphs, and the others have none.",
             remedy="add the count of all nodes before: `edges.append(graph_edges + offset); offset += graph_nodes`",
         )
         return
 
 
 def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
-    """Batches that the loader makes of some graphs, with edges that are those of each, one behind the other; how many
-    graphs and nodes these are."""
+    """Batches that the loader makes of some graphs, with the edges of each, one behind the other, of which half or more
+    are moved on by another number than that of the nodes before; how many graphs and nodes these are."""
     train = evidence.setup.train
     data: Any = getattr(train, "dataset", None)
     if not isinstance(train, DataLoader) or isinstance(data, IterableDataset) or data is None:
@@ -65,18 +66,26 @@ def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]
             if len(edges) < max(_FEWEST, len(known)):
                 continue
             axis = 1 if first.shape[0] == 2 else 0
-            together = next((part for part in parts if _is(part, edges, axis)), None)
             sizes = _nodes(known, edges, axis)
-            if together is not None and sizes and any(len(part) == sum(sizes) for part in parts if part.ndim):
-                yield batch, together, len(sizes), sum(sizes)
+            if not sizes or not any(len(part) == sum(sizes) for part in parts if part.ndim):
+                continue
+            for part in parts:
+                moved = zip(_moved(part, edges, axis), accumulate(sizes, initial=0), strict=False)
+                if 2 * sum(by != before for by, before in moved) >= len(sizes):
+                    yield batch, part, len(sizes), sum(sizes)
 
 
-def _is(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> bool:
-    """Whether a part of a batch is the edges of graphs, one behind the other, as they came."""
+def _moved(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> list[int]:
+    """By how much the numbers of each graph are moved on in a part of a batch that has the edges of all, one behind the
+    other; nothing where it is something else."""
     with suppress(RuntimeError):  # of several shapes
         joined, found = torch.cat(edges, axis).long(), part.cpu().long()
-        return torch.equal(found, joined) or torch.equal(found, joined.T)
-    return False
+        found = found.T if found.ndim == 2 and found.shape != joined.shape else found
+        if found.shape == joined.shape:
+            each = (found - joined).split([ends.shape[axis] for ends in edges], axis)
+            if all(bool((by == by[0, 0]).all()) for by in each):
+                return [int(by[0, 0]) for by in each]
+    return []
 
 
 def _nodes(items: list[Any], edges: list[torch.Tensor], axis: int) -> list[int]:
@@ -150,8 +159,9 @@ def _taken_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
 GRAPHS_TOGETHER = Check(
     codes=("data.scrambled",),
     question="Are the edges of each graph in a batch between its own nodes?",
-    threshold=f"{_FEWEST} graphs or more whose edges are those of each as it numbers its nodes by itself, or lie "
-    "within as many nodes as the largest graph has, half of all at most; and the network takes nodes by these numbers",
+    threshold=f"{_FEWEST} graphs or more, of which half have edges that are moved on by another number than that of "
+    "the nodes before, or whose edges lie within as many nodes as the largest graph has, half of all at most; and the "
+    "network takes nodes by these numbers",
     run=_run,
     explains="data.labels-random data.target-in-input model.batch-mixing optim.lr-too-low fit.*",
 )
