@@ -234,6 +234,7 @@ def test_samples_are_the_same_by_their_paths_wherever_others_are_missing():
     ("fields", "got"),
     [
         ({"classes": ("a", "c")}, "other classes: a, b in runs/a, a, c in runs/b"),
+        ({"classes": ("a", "c"), "names": "label=kind"}, "other classes"),
         ({"classes": ("a", "b", "c")}, "other classes: a, b in runs/a, a, b, c in runs/b"),
         ({"task": Regress}, "the task classify, runs/b the task regress"),
         ({"samples": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 are in both"),
@@ -246,6 +247,8 @@ def test_other_data_are_refused(fields, got):
         compare_predictions([run(right), run(right, "runs/b", **fields)], "test")
     assert got in refused.value.got
     command = "striate train mnist5k --config runs/b/config.yaml --data.split_seed 0 --out runs/b-same-data"
+    if "names" in fields:  # those of b's data, which the data of a do not take
+        command = command.replace("--data.split", "--data.names '' --data.split")
     each = "striate eval runs/a; striate eval runs/b"
     apart = "task" in fields or len(fields.get("classes", "ab")) != 2  # a network has its number of outputs
     assert refused.value.remedy.endswith(each if apart else command)

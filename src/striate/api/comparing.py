@@ -114,6 +114,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             costs=costs,
             images=config.data.channels is not None,
             made=made,
+            names=config.data.names or "",
         )
     found, paths, images = _asked_now(run, config, split, read)
     task = task_of_run(found.task, str(run.path))
@@ -133,6 +134,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
         costs=costs,
         images=images,
         made=made,
+        names=config.data.names or "",
     )
 
 

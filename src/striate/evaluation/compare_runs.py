@@ -28,7 +28,7 @@ class RunPredictions:
     (N, H, W), or whatever `task` predicts. `value` is the headline metric of the split, `costs` the content of its
     metrics.json (may be empty), `model` and `source` of the data as in its configuration, `splits` the options that
     split them so, `images` whether the samples are images. `made`: the task, where its class alone cannot measure
-    predictions.
+    predictions. `names`: what columns or arrays are called in its data.
     """
 
     path: str
@@ -45,6 +45,7 @@ class RunPredictions:
     costs: Mapping[str, Any]
     images: bool
     made: Task | None = None
+    names: str = ""
 
     def rows(self) -> Rows:
         """What each sample adds to the headline metric."""
@@ -123,9 +124,10 @@ def _pair(
 def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPredictions:
     """The other run's predictions in the first one's order. Raises DataError where they are for other samples."""
     config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
+    names = "" if first.names == other.names else f" --data.names {pasted(first.names)}"
     again = (
         "train both on the same data and splits, for example:"
-        f" striate train {pasted(first.source)} --config {config} {first.splits} --out {out}"
+        f" striate train {pasted(first.source)} --config {config}{names} {first.splits} --out {out}"
     )
 
     def refuse(got: str, expected: str, remedy: str = again) -> DataError:
