@@ -212,6 +212,18 @@ def test_a_link_that_leads_elsewhere_is_refused_and_no_quarantine_written(tmp_pa
     assert check(capsys, str(root), "--quarantine", "checked.csv")[0] == 0
 
 
+def test_links_to_folders_elsewhere_are_not_proposed_for_a_quarantine(tmp_path: Path, capsys) -> None:
+    root = write_clean(tmp_path / "set")
+    plant(root, ("leak",))
+    (tmp_path / "links").symlink_to(root)
+    assert "--quarantine" in check(capsys, str(tmp_path / "links"))[1]
+    (tmp_path / "links").unlink()
+    (tmp_path / "links").mkdir()
+    for split in root.iterdir():
+        (tmp_path / "links" / split.name).symlink_to(split)
+    assert "--quarantine" not in check(capsys, str(tmp_path / "links"))[1]
+
+
 def test_an_archive_is_checked_as_its_folder_is(tmp_path: Path, capsys) -> None:
     root = write_clean(tmp_path / "set")
     plant(root, ("leak", "blank", "hidden"))

@@ -33,6 +33,9 @@ def usual_quarantine(listing: Listing) -> Path | None:
     root = manifest_root(listing)
     if root is None or not os.access(root, os.W_OK):
         return None
+    folders = {(root / path).parent for path in listing.paths}
+    if not all(folder.resolve().is_relative_to(root.resolve()) for folder in folders):
+        return None  # linked from elsewhere, as _refuse_unnamed will say
     names = ("checked.csv", *(f"checked-{k}.csv" for k in range(2, 100)))
     return next((root / name for name in names if not (root / name).exists()), None)
 
