@@ -179,6 +179,8 @@ def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
             worst, best = min(shares, key=shares.__getitem__), max(shares.values())
             if best - shares[worst] < _WORSE or worst == max(shares):
                 continue
+            if any(weights[steps] == weights[worst] and share != shares[worst] for steps, share in shares.items()):
+                continue  # the same weights do not predict so differently: another network was compared
             at_end = [other for other in run.networks.values() if other is network or _asked_last(run, other)]
             if any(abs(other.after - weights[worst]) <= _SAME * abs(weights[worst]) for other in at_end):
                 yield (
