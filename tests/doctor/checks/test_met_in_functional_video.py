@@ -3,12 +3,40 @@ scripts, and their healthy twins."""
 
 from __future__ import annotations
 
+from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from asked import asked, digits, perceptron
+from test_met_in_second_heads import stepped
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
+from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher
+from striate.doctor.script.functional_weights import holding_trained_weights
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_dictionary_is_trained_in_place_of_the_network_s_own_weights(idle: bool) -> None:
+    model = perceptron()
+    if idle:
+        model.add_module("spare", nn.Linear(2, 2))
+        model.forward = lambda x: model[1:4](model[0](x))  # type: ignore[method-assign]
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    optimizer = torch.optim.Adam(params.values(), 1e-3)
+
+    def step(_: Any, batch: Any, optimizer: Any, __: Any) -> Tensor:
+        return stepped(model, functional.cross_entropy(functional_call(model, params, batch[0]), batch[1]), optimizer)
+
+    own = dict(model.named_parameters())
+    with holding_trained_weights(model, optimizer, {"params": params}):
+        assert all(p is params[name] for name, p in model.named_parameters())
+        found = asked(UNUSED_PARAMETERS, model, digits(), optimizer=optimizer, step=step)
+    assert [one.where for one in found] == ["spare"] * idle
+    assert all(p is own[name] for name, p in model.named_parameters())
 
 
 @pytest.mark.parametrize("teacher", [True, False])

@@ -31,6 +31,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.drawn_batches import weights_alone
+from striate.doctor.script.functional_weights import holding_trained_weights
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of
@@ -392,7 +393,8 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         task=_task(first),
         source=_source(loop, frames, tuple(catch.loads.values()), ungiven),
     )
-    diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
+    with holding_trained_weights(model, optimizer, loop.names):
+        diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
     others = tuple(setup.source.other_trainings()) if setup.source is not None else ()
     shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
