@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, perceptron
-from test_met_in_second_heads import stepped
+from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher
@@ -37,6 +39,23 @@ def test_a_dictionary_is_trained_in_place_of_the_network_s_own_weights(idle: boo
         found = asked(UNUSED_PARAMETERS, model, digits(), optimizer=optimizer, step=step)
     assert [one.where for one in found] == ["spare"] * idle
     assert all(p is own[name] for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_drawn_times_are_no_labels(classes: bool) -> None:
+    x = torch.randn(60, 1, 4, 4).repeat(4, 1, 1, 1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 16))
+    loader = DataLoader(TensorDataset(x, torch.randint(10, (240,))), 40)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, t = batch
+        if classes:
+            return stepped(model, functional.cross_entropy(model(x), t), optimizer)
+        return stepped(model, functional.mse_loss(model(x * t[:, None, None, None]), x.flatten(1)), optimizer)
+
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
+    found = asked_or_silent(LABEL_NOISE, model, loader, **options)
+    assert [one.code for one in found] == ["data.label-noise"] * classes
 
 
 @pytest.mark.parametrize("teacher", [True, False])

@@ -55,7 +55,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     if evidence.samples.maps is not None:
         return _of_maps(evidence, evidence.samples.maps, outputs)
     labels = evidence.samples.labels
-    _need_class_loss(evidence)
+    need_class_loss(evidence)
     need_targets(evidence)
     _need_no_entries(evidence)
     if are_tokens(evidence, labels):
@@ -71,7 +71,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     return ClassCounts(counted[0], counted[1] if len(counted) > 1 else None, outputs)
 
 
-def _need_class_loss(evidence: Evidence) -> None:
+def need_class_loss(evidence: Evidence) -> None:
     """Raise NoEvidence where the step's losses are all of quantities, as of a batch that has actions or ends of
     episodes among its tensors: its last one is no class."""
     losses = evidence.calls.losses

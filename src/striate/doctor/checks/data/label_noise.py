@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.class_balance import need_class_loss
 from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.answers import names_count
@@ -62,6 +63,7 @@ class _Doubt:
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
+    need_class_loss(evidence)
     torn = list(_torn(evidence))
     if torn:
         return torn

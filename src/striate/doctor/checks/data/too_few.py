@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.class_balance import need_class_loss
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
@@ -111,6 +112,7 @@ def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, i
     """Classes with too few different samples, and how many they have; none where the targets are no classes."""
     try:
         labels = evidence.samples.labels
+        need_class_loss(evidence)
         if are_tokens(evidence, labels):
             return []
         labels = labels[kept]
