@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
+from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher
 from striate.doctor.script.functional_weights import holding_trained_weights
@@ -39,6 +40,22 @@ def test_a_dictionary_is_trained_in_place_of_the_network_s_own_weights(idle: boo
         found = asked(UNUSED_PARAMETERS, model, digits(), optimizer=optimizer, step=step)
     assert [one.where for one in found] == ["spare"] * idle
     assert all(p is own[name] for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("decay", [0.02, 0.0001])
+def test_weights_are_decayed_by_hand(decay: float) -> None:
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = stepped(model, functional.cross_entropy(model(batch[0]), batch[1]), optimizer)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(1 - decay)
+        return loss
+
+    found = asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), optimizer=optimizer, step=step)
+    assert [one.where for one in found] == ["the training step"] * (decay > 0.01)
 
 
 @pytest.mark.parametrize("classes", [True, False])

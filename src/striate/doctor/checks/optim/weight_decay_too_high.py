@@ -33,6 +33,8 @@ ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
 PULLED = 0.015
 """Of the weights, in each step of SGD or AdamW. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
+_ALIKE = 1e-3
+"""Between numbers that weights are multiplied by."""
 GUESS, LEARNED = 0.1, 0.5
 """Of the way from a guess to right predictions, with a penalty that the loss consists of, and without its gradient."""
 _ADDED = "a penalty added to the loss"
@@ -72,7 +74,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         yield penalty
         return
     if own.share > SOME or not shrunk < SHRUNK:
-        yield from decay_of_optimizer(trial.replica.optimizer)
+        yield from _decay(evidence, shrunk)
         return
     for attempt in _tries(evidence):
         other = evidence.progress_of(evidence.variant(attempt.name, attempt.change))
@@ -90,7 +92,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
                 remedy=attempt.remedy,
             )
             return
-    yield from decay_of_optimizer(trial.replica.optimizer)
+    yield from _decay(evidence, shrunk)
 
 
 def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
@@ -118,6 +120,57 @@ def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
         why=_WHY,
         remedy=_LESS,
     )
+
+
+def _decay(evidence: Evidence, shrunk: float) -> Iterator[Finding]:
+    found = list(decay_of_optimizer(evidence.trial.replica.optimizer))
+    yield from found
+    if not found and shrunk < 1 and not evidence.setup.own_step:
+        yield from _by_hand(evidence)
+
+
+def _by_hand(evidence: Evidence) -> Iterator[Finding]:
+    """A step that multiplies weights by one number below 1, also where no gradient and no optimizer moves them."""
+    shares: list[set[float]] = []
+    change = Change(prepare=_without_gradient, wrap=lambda step: _noting_shares(step, shares))
+    trial = evidence.variant("no gradient and no weight decay", change, steps=2)
+    found = set[float]().union(*shares)
+    # A limit on norms shrinks them once.
+    if trial.error is not None or len(shares) < 2 or not all(shares) or max(found) - min(found) > _ALIKE:
+        return
+    if 1 - max(found) > PULLED:
+        yield WEIGHT_DECAY_TOO_HIGH.finding(
+            severity="warning",
+            where="the training step",
+            measured=f"with no gradient, each step multiplies weights by {max(found):.4g}: it takes "
+            f"{1 - max(found):.0%} of them",
+            limit=f"{PULLED:.1%} of the weights in a step",
+            why=_WHY,
+            remedy="Take the learning rate times the decay, as AdamW does: `p.mul_(1 - lr * weight_decay)`.",
+        )
+
+
+def _without_gradient(replica: Replica) -> None:
+    _without(replica)
+    for parameter in replica.model.parameters():
+        if parameter.requires_grad:
+            change_gradient(parameter, torch.zeros_like)
+
+
+def _noting_shares(step: Step, shares: list[set[float]]) -> Step:
+    """Notes of each step by which numbers it multiplies weights that it makes smaller."""
+
+    def noted(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
+        before = [(p, p.detach().clone()) for p in model.parameters() if p.ndim > 1 and p.requires_grad]
+        result = step(model, batch, optimizer, loss)
+        shares.append(set())
+        for parameter, old in before:
+            share = float(parameter.detach().norm() / old.norm())
+            if 0 < share < 1 - _ALIKE and torch.allclose(parameter.detach(), share * old, rtol=_ALIKE):
+                shares[-1].add(share)
+        return result
+
+    return noted
 
 
 def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
