@@ -3,6 +3,7 @@ scripts, and their healthy twins."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 from striate.doctor.checks.own_run import findings_of
-from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher
+from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher, number_of_weights
 from striate.doctor.script.functional_weights import holding_trained_weights
 
 
@@ -73,6 +74,27 @@ def test_drawn_times_are_no_labels(classes: bool) -> None:
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
     found = asked_or_silent(LABEL_NOISE, model, loader, **options)
     assert [one.code for one in found] == ["data.label-noise"] * classes
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bool) -> None:
+    model = nn.Linear(3, 4)
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(params.values(), 0.1)
+    watcher = Watcher(float("inf"), {id(model): "model"})
+    watcher.of(model).before = number_of_weights(model)
+    model.register_forward_pre_hook(watcher.enter)
+    model.register_forward_hook(watcher.leave)
+    apply = partial(functional_call, model, params)
+    for _ in range(3):
+        for _ in range(10):
+            apply(torch.randn(5, 3)).square().mean().backward()
+            watcher.stepping(optimizer)
+            optimizer.step()
+        with torch.no_grad():
+            (model if template else apply)(torch.randn(5, 3))
+    watcher.of(model).after = number_of_weights(model)
+    assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template
 
 
 @pytest.mark.parametrize("teacher", [True, False])

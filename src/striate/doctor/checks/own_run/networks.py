@@ -108,6 +108,26 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
+def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Networks whose calls with gradients have other weights than their own, and those without never."""
+    for network in _learning(run):
+        asked = [call for call in network.calls if not call.learns and call.steps > _FEW_STEPS]
+        seldom = len({call.steps for call in asked}) <= _MOSTLY * run.steps
+        if not asked or not seldom or not (run.ended or asked[0].steps < asked[-1].steps):
+            continue
+        given = [call.weights for call in network.calls if call.learns and call.steps > 1]
+        own = [network.after, *(call.weights for call in network.calls if not call.learns)]
+        still = all(abs(number / network.before - 1) <= _ROUNDED for number in own if number == number)
+        others = [abs(number / network.before - 1) > _CHANGED for number in given if number == number]
+        if network.before == network.before and still and others and all(others):
+            yield (
+                network.name,
+                f"in {several(run.steps, 'step')} of the script's own the calls of {network.name} with gradients are "
+                f"given other weights, which change, and all {several(len(asked), 'call')} without gradients run the "
+                "weights of its own, which it began with",
+            )
+
+
 def _share_followed(trained: CalledNetwork, copy: CalledNetwork) -> float | None:
     """How much of the way from the first weights of a network to its last ones a copy of them has gone."""
     networks = (copy.network, trained.network)
@@ -294,6 +314,14 @@ OF_NETWORKS = (
         "write the average into the parameters, after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`, "
         "with a decay that forgets the beginning within the training; or evaluate the trained network",
         _copy_never_changes,
+    ),
+    OwnRunCheck(
+        "model.evaluates-untrained",
+        "error",
+        f"after {_FEW_STEPS} steps, of a network that steps give other weights, and evaluation never",
+        "What is evaluated is not what is trained.",
+        "evaluate with the weights that are trained: `torch.func.functional_call(model, params, (x,))`",
+        _template_asked,
     ),
     OwnRunCheck(
         "model.mode",
