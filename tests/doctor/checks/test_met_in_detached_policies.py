@@ -28,7 +28,7 @@ def test_a_training_step_says_something_before_an_evaluation(scale: float) -> No
     """At the steps of one of them only: what an evaluation says is the last."""
     rights = {30: Rights([40], [100]), 60: Rights([80], [100]), 90: Rights([96], [100])}
     said = [(30, "loss 0.231 accuracy 0.9375"), *((at, f"test {scale * one.share:.4f}") for at, one in rights.items())]
-    run = OwnRun(compared=rights, said=said)
+    run = OwnRun(compared={0: rights}, said=said)
     assert [finding.code for finding in findings_of(run)] == ["eval.wrong-count"] * (scale != 1)
 
 

@@ -97,6 +97,15 @@ def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bo
     assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template
 
 
+@pytest.mark.parametrize("scale", [0.8, 1.0])
+def test_two_accuracies_are_counted_each_by_itself(scale: float) -> None:
+    shares = {30: (0.4, 0.7), 60: (0.8, 0.75), 90: (0.96, 0.9)}
+    compared = {line: {at: Rights([int(100 * s[line])], [100]) for at, s in shares.items()} for line in (0, 1)}
+    said = [(at, f"direction {scale * one:.4f} kind {scale * other:.4f}") for at, (one, other) in shares.items()]
+    found = findings_of(OwnRun(compared=compared, said=said))
+    assert [one.code for one in found] == ["eval.wrong-count"] * (scale != 1)
+
+
 @pytest.mark.parametrize("teacher", [True, False])
 def test_a_teacher_keeps_its_weights_while_another_network_is_compared(teacher: bool) -> None:
     rights = {at: Rights([right], [100]) for at, right in ((10, 20), (20, 60), (30, 90))}

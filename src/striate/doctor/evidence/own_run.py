@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.evidence.quality import classes_of
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.reached_objects import parameters_held
+from striate.doctor.setup.reached_objects import parameters_held, users_frame
 from striate.observe.tensors import tensors_in
 
 _OF_A_PASS = 0.4
@@ -157,8 +157,8 @@ class OwnRun:
     loaded: bool = False
     """Whether weights were loaded before."""
     passes: list[DataPass] = field(default_factory=list)
-    compared: dict[int, Rights] = field(default_factory=dict)
-    """Whole numbers that it compared without gradients, as predictions with targets, after how many steps."""
+    compared: dict[int, dict[int, Rights]] = field(default_factory=dict)
+    """Whole numbers that it compared without gradients, as predictions with targets, by line, after how many steps."""
     said: list[tuple[int, str]] = field(default_factory=list)
     """After how many steps it printed or logged what."""
     seconds: float = 0.0
@@ -244,7 +244,9 @@ class Watcher:
             one, other = args
             whole = all(isinstance(side, torch.Tensor) and not side.is_floating_point() for side in args)
             if whole and one.shape == other.shape == value.shape and value.ndim == 1 and len(value):
-                rights = self.run.compared.setdefault(self.run.steps, Rights())
+                frame = users_frame()
+                line = 0 if frame is None else frame.f_lineno
+                rights = self.run.compared.setdefault(line, {}).setdefault(self.run.steps, Rights())
                 rights.right.append(int(value.sum()))
                 rights.sizes.append(len(value))
         return value

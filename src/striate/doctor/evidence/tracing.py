@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import linecache
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from torch import nn
 
 from striate.doctor.evidence.call_graph import HEADS, INPUT, STRANGE, Call, CallGraph, Head, Stranger, TracedModule
 from striate.doctor.setup.batch import copied, main_tensor, parts
-from striate.doctor.setup.reached_objects import parameters_held, written_by_user
+from striate.doctor.setup.reached_objects import parameters_held, users_frame
 from striate.doctor.setup.replicas import Replica
 from striate.machine.memory import ran_out
 from striate.observe.module_calls import forward_hooks_everywhere, optimizer_steps
@@ -271,9 +269,7 @@ class _NotedLoss:
 def _users_line() -> str:
     """`net.py, line 12: z = self.encoder(x).detach()` of the innermost frame in code of the user's; empty where that
     cannot be told."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not written_by_user(frame.f_globals.get("__name__")):
-        frame = frame.f_back
+    frame = users_frame()
     if frame is None:
         return ""
     file, number = frame.f_code.co_filename, frame.f_lineno

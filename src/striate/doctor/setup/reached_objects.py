@@ -135,6 +135,14 @@ def _slots(kind: type) -> tuple[str, ...]:
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
+def users_frame() -> types.FrameType | None:
+    """The innermost frame in code of the user's."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and not written_by_user(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    return frame
+
+
 @functools.cache
 def written_by_user(module: str | None) -> bool:
     """Whether a module, by its name, is neither Python's nor an installed library's, nor striate's own."""

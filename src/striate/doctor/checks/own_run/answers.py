@@ -114,7 +114,7 @@ def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, Rights]]]:
     """By network, how many of its answers are right after how many steps; of what was compared, by the network."""
     for key, found in _answers(run, learns=False).items():
         yield key[0], {steps: one.rights for steps, one in found}
-    yield _ANY, run.compared
+    yield from ((_ANY, rights) for rights in run.compared.values())
 
 
 def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -170,11 +170,12 @@ def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
 def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
     if not run.ended:
         return
+    several_compared = len(run.compared) > 1  # of which what is kept may be the best of another
     for name, rights in _rights(run):
         for network in run.networks.values():
             weights = {call.steps: call.weights for call in reversed(network.calls) if not call.learns}
             shares = {steps: one.share for steps, one in rights.items() if steps in weights}
-            if (network.name != name and name != _ANY) or len(shares) < _FEW_TOLD:
+            if (several_compared if name == _ANY else network.name != name) or len(shares) < _FEW_TOLD:
                 continue
             worst, best = min(shares, key=shares.__getitem__), max(shares.values())
             if best - shares[worst] < _WORSE or worst == max(shares):
