@@ -156,7 +156,8 @@ def _other_pages(source: str, headers: Sequence[Header], config: DataConfig) -> 
         code="data.pages",
         severity="warning",
         where=source,
-        measured=f"{len(pages):,} of {several(len(headers), 'picture')} have several pages, up to {max(pages):,}",
+        measured=f"{len(pages):,} of {several(len(headers), 'picture')} {'has' if len(pages) == 1 else 'have'} "
+        f"several pages, up to {max(pages):,}",
         threshold="one page",
         why="Of each the first is read, and nothing of the others.",
         remedy=option_remedy(
