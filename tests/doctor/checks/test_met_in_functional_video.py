@@ -76,9 +76,12 @@ def test_drawn_times_are_no_labels(classes: bool) -> None:
     assert [one.code for one in found] == ["data.label-noise"] * classes
 
 
+@pytest.mark.parametrize("first", [1.0, 0.0])
 @pytest.mark.parametrize("template", [True, False])
-def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bool) -> None:
+def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bool, first: float) -> None:
     model = nn.Linear(3, 4)
+    for weights in model.parameters():
+        nn.init.constant_(weights, first)
     params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
     optimizer = torch.optim.SGD(params.values(), 0.1)
     watcher = Watcher(float("inf"), {id(model): "model"})
@@ -88,13 +91,14 @@ def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bo
     apply = partial(functional_call, model, params)
     for _ in range(3):
         for _ in range(10):
-            apply(torch.randn(5, 3)).square().mean().backward()
+            (apply(torch.randn(5, 3)) - 3).square().mean().backward()
             watcher.stepping(optimizer)
             optimizer.step()
         with torch.no_grad():
             (model if template else apply)(torch.randn(5, 3))
     watcher.of(model).after = number_of_weights(model)
     assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template
+    assert not watcher.run.failed
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.0])

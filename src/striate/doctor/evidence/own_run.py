@@ -166,6 +166,8 @@ class OwnRun:
     """Whether it came to its end."""
     cut: bool = False
     """Whether a pass over data was ended early."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """By code, why a check of it could not be made."""
 
 
 @dataclass

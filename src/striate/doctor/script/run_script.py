@@ -135,8 +135,13 @@ def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> S
     """A diagnosis with what the script has shown that went on."""
     before = found.diagnosis
     findings, follows = sort_out((*findings_of(run, of_rewards=of_rewards), *before.findings))
-    follows = dict(before.follows) | follows
-    diagnosis = replace(before, findings=findings, follows=follows, seconds=before.seconds + run.seconds)
+    diagnosis = replace(
+        before,
+        findings=findings,
+        follows=dict(before.follows) | follows,
+        skipped=dict(before.skipped) | run.failed,
+        seconds=before.seconds + run.seconds,
+    )
     further = f"{several(run.steps - 1, 'step')} further{', to its end' if run.ended else ''}"
     return replace(found, subject=f"{found.subject}, and {further}", diagnosis=diagnosis)
 

@@ -9,6 +9,12 @@ from striate.records import Finding
 
 
 def findings_of(run: OwnRun, *, of_rewards: bool = False) -> list[Finding]:
-    """What all such checks find, of each the first; `of_rewards`: of a script that learns from rewards."""
-    checks = OF_REWARDS if of_rewards else (*OF_ANSWERS, *OF_NETWORKS)
-    return [found for check in checks if (found := check.run(run)) is not None]
+    """What all such checks find, of each the first; `of_rewards`: of a script that learns from rewards. What fails is
+    noted in the run."""
+    found = list[Finding]()
+    for check in OF_REWARDS if of_rewards else (*OF_ANSWERS, *OF_NETWORKS):
+        try:
+            found += filter(None, [check.run(run)])
+        except Exception as error:  # a check that meets what nobody thought of leaves the others theirs
+            run.failed[check.code] = f"the check itself failed: {type(error).__name__}: {error}"
+    return found

@@ -96,7 +96,7 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
                 continue
             if not asked or not (run.ended or asked[0].steps < asked[-1].steps):
                 continue  # an average may begin later
-            still = all(abs(number / trained.before - 1) <= _ROUNDED for number in copy.weights)
+            still = all(_apart(number, trained.before) <= _ROUNDED for number in copy.weights)
             seldom = len({call.steps for call in asked}) <= _MOSTLY * run.steps  # else it is a teacher, in each step
             share = _share_followed(trained, copy) if seldom and run.ended and not run.cut and not still else None
             if still or (share is not None and share < _FOLLOWED):
@@ -117,8 +117,8 @@ def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
             continue
         given = [call.weights for call in network.calls if call.learns and call.steps > 1]
         own = [network.after, *(call.weights for call in network.calls if not call.learns)]
-        still = all(abs(number / network.before - 1) <= _ROUNDED for number in own if number == number)
-        others = [abs(number / network.before - 1) > _CHANGED for number in given if number == number]
+        still = all(_apart(number, network.before) <= _ROUNDED for number in own if number == number)
+        others = [_apart(number, network.before) > _CHANGED for number in given if number == number]
         if network.before == network.before and still and others and all(others):
             yield (
                 network.name,
@@ -205,7 +205,11 @@ def _never_changed(run: OwnRun, steps: int) -> Iterator[CalledNetwork]:
 def _moved(network: CalledNetwork) -> float:
     """How far the sum of its weights' sizes went at most, as a share."""
     first, *others = network.weights
-    return max((abs(number - first) for number in others), default=0.0) / max(abs(first), 1e-12)
+    return max((_apart(number, first) for number in others), default=0.0)
+
+
+def _apart(number: float, first: float) -> float:
+    return abs(number - first) / max(abs(first), 1e-12)
 
 
 def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
