@@ -105,6 +105,12 @@ def test_a_wrong_request_is_answered(capsys: pytest.CaptureFixture[str], words: 
     assert said in refused(capsys, *words)
 
 
+def test_a_file_that_looks_like_an_option_is_given_as_a_path(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-x.jpg").touch()
+    assert "remedy:   striate predict run ./-x.jpg\n" in refused(capsys, "predict", "run", "-x.jpg")
+
+
 def test_one_class_is_not_enough(capsys, photos) -> None:
     assert "one class" in refused(capsys, "train", str(photos(classes=1)))
 

@@ -320,6 +320,9 @@ def _corrected(text: str, words: list[str]) -> str | None:
     if value and re.match("-[^-]", value[0]):  # a value that looks like an option
         at = words.index(option)
         return shlex.join(["striate", *words[:at], f"{option}={value[0]}", *words[at + 2 :]])
+    file = next((word for word in words if word.startswith("-") and word in text and Path(word).exists()), None)
+    if file is not None:  # a file that looks like an option
+        return shlex.join(["striate", *(f"./{word}" if word == file else word for word in words)])
     wrong = re.search(r'(?:Unknown (?:option:|command)|Invalid value) "?([^\s"]+?)"?(?:\.| for )', text)
     near = re.search(r'Did you mean "?([\w-]+)"?\?', text)
     if wrong is None or near is None or not get_close_matches(wrong[1], [near[1]], cutoff=0.75):
