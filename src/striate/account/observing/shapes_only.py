@@ -52,7 +52,7 @@ def _same(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
 
 def _empty(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     plain = all(kwargs.get(name) is None for name in ("dtype", "layout", "device", "memory_format"))
-    return args[0].new_empty(args[0].shape) if plain and args[0].is_contiguous() else None
+    return _like(args[0]) if plain else None
 
 
 def _in_place(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:

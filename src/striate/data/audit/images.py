@@ -90,8 +90,7 @@ def find_turned(evidence: Evidence) -> Marked | None:
         severity="note",
         where=evidence.listing.source,
         measured=f"{len(ids):,} of {several(len(evidence.splits), 'picture')} {'is' if len(ids) == 1 else 'are'} "
-        f"turned by their EXIF: "
-        f"{some([evidence.named(i) for i in ids])}",
+        f"turned by their EXIF: {some([evidence.named(i) for i in ids])}",
         threshold="0 pictures",
         why="They are turned here, in training and in predict; many other programs show and read them lying.",
         remedy="Save them upright if other programs are to read them.",

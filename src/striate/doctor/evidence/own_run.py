@@ -146,10 +146,10 @@ class OwnRun:
     """The parameters that optimizers hold, by id."""
     untouched: dict[int, tuple[nn.Parameter, float]] = field(default_factory=dict)
     """Those of them that had a gradient at none of the steps, each with the size of its weights at first."""
-    without: dict[int, set[int]] = field(default_factory=dict)
-    """By optimizer that had no gradient at any of its steps, the parameters that it holds, by id."""
+    trained: dict[int, set[int]] = field(default_factory=dict)
+    """By optimizer, those that it holds."""
     reached: set[int] = field(default_factory=set)
-    """Those of them, by id, whose parameters had one when something had gone backward, before a step."""
+    """The optimizers, by id, whose parameters had a gradient when something had gone backward, before a step."""
     networks: dict[int, CalledNetwork] = field(default_factory=dict)
     """Those that its code called."""
     in_training: set[int] = field(default_factory=set)
@@ -200,24 +200,24 @@ class Watcher:
         """To be called before each step. Raises Enough once it is late."""
         self.end_if_late()
         self.run.steps += 1
-        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        if id(optimizer) not in self.run.rates:
+        key, held = id(optimizer), [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if key not in self.stepped:
             self.run.held |= parameters_held(optimizer)
-            self.run.untouched |= {id(p): (p, size_of(p)) for p in held if p.requires_grad}
-            self.run.without[id(optimizer)] = {id(p) for p in held if p.requires_grad}
-            self.stepped[id(optimizer)] = _Stepped(held[:_MOST_PAIRS])
-        elif self.stepped[id(optimizer)].went_backward:
-            self.run.cleared.setdefault(id(optimizer), []).append(self.stepped[id(optimizer)].cleared)
-        self.stepped[id(optimizer)].went_backward = self.stepped[id(optimizer)].cleared = False
-        if id(optimizer) in self.run.without and any(parameter.grad is not None for parameter in held):
-            del self.run.without[id(optimizer)]
-        elif id(optimizer) in self.run.without and self.stepped[id(optimizer)].reached:
-            self.run.reached.add(id(optimizer))
+            trained = {id(p): (p, size_of(p)) for p in held if p.requires_grad}
+            self.run.untouched |= trained
+            self.run.trained[key] = set(trained)
+            self.stepped[key] = _Stepped(held[:_MOST_PAIRS])
+        stepped = self.stepped[key]
+        if stepped.went_backward:
+            self.run.cleared.setdefault(key, []).append(stepped.cleared)
+        stepped.went_backward = stepped.cleared = False
+        if stepped.reached:
+            self.run.reached.add(key)
         if self.run.untouched:
             for parameter in held:
                 if parameter.grad is not None:
                     self.run.untouched.pop(id(parameter), None)
-        self.run.rates.setdefault(id(optimizer), []).append(float(optimizer.param_groups[0]["lr"]))
+        self.run.rates.setdefault(key, []).append(float(optimizer.param_groups[0]["lr"]))
 
     def backward_begins(self) -> None:
         """To be called before anything goes backward."""
@@ -227,8 +227,7 @@ class Watcher:
 
     def backward(self, roots: Any) -> None:
         """To be called with what went backward."""
-        for key in self.run.without:
-            stepped = self.stepped[key]
+        for stepped in self.stepped.values():
             stepped.reached = any(parameter.grad is not None for parameter in stepped.parameters)
         found = [roots] if isinstance(roots, torch.Tensor) else roots or ()
         values = [float(root.detach()) for root in found if isinstance(root, torch.Tensor) and root.numel() == 1]

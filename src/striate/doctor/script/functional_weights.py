@@ -26,7 +26,7 @@ def holding_trained_weights(model: nn.Module, optimizer: Optimizer, names: Mappi
     try:
         yield
     finally:
-        _put(model, own if trained else {})
+        _put(model, own)
 
 
 def _put(model: nn.Module, tensors: Mapping[str, Any]) -> None:

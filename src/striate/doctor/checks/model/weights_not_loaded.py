@@ -154,7 +154,7 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
                     where=site.where,
                     measured=f"`{site.text}` lets names differ, and what line {saved.node.lineno} saves there is a "
                     f"dictionary of {', '.join(map(repr, names[:6]))}, none of which is a tensor of a network",
-                    limit="a network is given the dictionary of all that was saved",
+                    limit="a network is given a whole checkpoint, not the weights in it",
                     why="None of them is taken, in silence: what is used from there on has other weights.",
                     remedy=f"the part that holds the weights: `torch.load(…)[{states[0]!r}]`, without `strict=False`",
                 )

@@ -183,7 +183,8 @@ def _cleared_before_step(run: OwnRun) -> Iterator[tuple[str, str]]:
 def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str, str]]:
     if not run.ended and len(run.losses) < run.steps - 1:  # what went backward first was not seen
         return  # others go backward later, perhaps
-    for key, held in run.without.items():
+    without = {key: held for key, held in run.trained.items() if held <= run.untouched.keys()}
+    for key, held in without.items():
         steps = len(run.rates[key])
         for still in _never_changed(run, _LEAST_OF_ALL):
             holds = any(id(parameter) in held for parameter in still.network.parameters())
