@@ -54,14 +54,14 @@ def doctor(
     json
         Print one JSON document on stdout, everything else on stderr.
     """
+    if data is not None and data.endswith(".py"):  # before anything is loaded that only the other process needs
+        return _examine_script(data, arguments, fields, config, seconds, training, html, as_json=json)
     from striate.api import write_diagnosis
     from striate.cli.output import print_note, print_result, results_only, stdout
     from striate.doctor.diagnosis import diagnosis_text
     from striate.visualize.picture_path import refuse_picture_path
     from striate.wording import filled
 
-    if data is not None and data.endswith(".py"):
-        return _examine_script(data, arguments, fields, config, seconds, training, html, as_json=json)
     if training != 1:
         from striate.errors import UsageError
 

@@ -20,6 +20,8 @@ _SHORTEST = 5
 """Tokens in a sequence: fewer whole numbers are columns of a table."""
 _FEW_CHANNELS = 4
 _FILTERS = 32
+_FOR_SHIFTS = 256
+"""Samples whose responses give the middle of each filter's: each has hundreds of places."""
 _LARGEST = 4.0
 """Standardized columns are cut off there, so that one odd row does not decide."""
 
@@ -97,9 +99,8 @@ def fit_describer(x: torch.Tensor) -> Describer:
     basis = _basis((flat - center) / scale) if flat.shape[1] > COMPONENTS else None
     shifts: tuple[torch.Tensor, ...] = ()
     if grid:
-        shifts = tuple(
-            predictions.transpose(0, 1).flatten(1).median(1).values for predictions in _predictions(_scaled(x))
-        )
+        some = _scaled(x[:: -(-len(x) // _FOR_SHIFTS)])
+        shifts = tuple(predictions.transpose(0, 1).flatten(1).median(1).values for predictions in _predictions(some))
     return Describer(grid, center, scale, basis, shifts, words)
 
 

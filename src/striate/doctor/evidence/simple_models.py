@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
 from striate.doctor.evidence.clock import Clock, NoEvidence
@@ -25,6 +26,9 @@ FEWEST = 24
 FOLDS = 5
 _TREES = 60
 _TABLE_COLUMNS = 40
+
+# Models are fitted by one thread (threadpool_limits(1)): matrices this small gain nothing by a second, which beside a
+# busy process doubles the time.
 
 Whole = NDArray[np.int64]
 
@@ -106,8 +110,9 @@ def consult(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
     x, y = x[rows], labels[rows].numpy().astype(np.int64)
     describer = fit_describer(x)
     views = _views(describer, x)
-    opinions = {name: _out_of_fold(name, views[_VIEW[name]], y, clock) for name in _VIEW if _VIEW[name] in views}
-    models = {name: _fitted(name, views[_VIEW[name]], y) for name in opinions}
+    with threadpool_limits(1):
+        opinions = {name: _out_of_fold(name, views[_VIEW[name]], y, clock) for name in _VIEW if _VIEW[name] in views}
+        models = {name: _fitted(name, views[_VIEW[name]], y) for name in opinions}
     return Reference(rows, y, opinions, describer, models)
 
 
@@ -224,7 +229,8 @@ def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
             asked = fold == held
             clock.need(0.0)
             # Of each fold its own mean is taken off: the mean of the others leans the other way.
-            prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
+            with threadpool_limits(1):
+                prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
             told[asked] = prediction - prediction.mean()
         centered = ranks - ranks.mean()
         scale = float(np.sqrt((told**2).sum() * (centered**2).sum()))
