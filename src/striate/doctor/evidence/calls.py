@@ -114,8 +114,8 @@ class StepCalls:
     sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other;
     `subtracted`: the latter, of maps; `sums`: the same shapes of one added to the other. `masks`: zeros and ones by
     which maps that are to be trained were multiplied, or picked from. `convolved`: what the first convolution was
-    given. `exp_of_exp`: whether `poisson_nll_loss` takes for logarithms what `exp` gave; `rates_below_zero`: whether it
-    takes for rates what is below zero."""
+    given. `log_rates`: whether `poisson_nll_loss` takes the network's numbers for logarithms; `exp_of_exp`: also what
+    `exp` gave; `rates_below_zero`: whether it takes for rates what is below zero."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -134,6 +134,7 @@ class StepCalls:
     sums: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     masks: list[torch.Tensor] = field(default_factory=list)
     convolved: torch.Tensor | None = None
+    log_rates: bool = False
     exp_of_exp: bool = False
     rates_below_zero: bool = False
     error: BaseException | None = None
@@ -228,6 +229,7 @@ class _Watcher:
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         if func is functional.poisson_nll_loss:
+            calls.log_rates |= kwargs["log_input"]
             calls.exp_of_exp |= kwargs["log_input"] and _is_of_exp(args[0])
             calls.rates_below_zero |= not kwargs["log_input"] and bool((args[0].detach() < 0).any())
         if func is functional.ctc_loss:

@@ -73,6 +73,7 @@ class Kept(Generic[Value]):
 
 
 _IGNORED = -100  # which cross entropy leaves out
+_MOST_LOG_RATE = 80.0  # to which e can be raised in float32
 
 STEPS = 160
 """Steps of the trial at most: what goes wrong in the optimization shows by then."""
@@ -378,9 +379,17 @@ class Evidence:
 
     def _predicted(self, replica: Replica, batches: Sequence[Any], *, training: bool = False) -> Predictions:
         until, blended = self.clock.until(0.04), self.blended
-        return predict(
-            self.setup, replica, batches, training=training, until=until, scale=self.target_scale, directly=blended
+        return self.as_quantities(
+            predict(
+                self.setup, replica, batches, training=training, until=until, scale=self.target_scale, directly=blended
+            )
         )
+
+    def as_quantities(self, predictions: Predictions) -> Predictions:
+        """In the unit of the targets, where the loss takes outputs for logarithms of rates."""
+        if not self.calls.log_rates or self.calls.exp_of_exp:
+            return predictions
+        return replace(predictions, outputs=predictions.outputs.clamp(max=_MOST_LOG_RATE).exp())
 
     @Kept
     def blended(self) -> bool:

@@ -94,7 +94,13 @@ def _what_comes_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, v
         return told
     if isinstance(bad, Exception):
         return f"raises {type(bad).__name__}: {one_line(str(bad))[:120]}"
-    return "takes it for another class" if math.isfinite(bad) and bad != 0 else ""
+    if not math.isfinite(bad) or bad == 0:
+        return ""
+    made = torch.randn(made.shape, generator=torch.Generator().manual_seed(0)).to(outputs.dtype)
+    odd, *others = (_loss(evidence, made, torch.full(shape, k, dtype=y.dtype)) for k in (value, *range(made.shape[1])))
+    # else a class of its own, as of ordered thresholds
+    taken = isinstance(odd, float) and any(math.isclose(odd, k, rel_tol=1e-5) for k in others if isinstance(k, float))
+    return "takes it for another class" if taken else ""
 
 
 def _loss(evidence: Evidence, outputs: torch.Tensor, targets: torch.Tensor) -> float | Exception:

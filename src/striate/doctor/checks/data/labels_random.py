@@ -334,18 +334,20 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _columns(evidence: Evidence) -> torch.Tensor:
-    """The target numbers (N, K) as float64: one a sample, or some of what is seen in images, such as a box or the
-    logits of a teacher. Raises NoEvidence."""
+    """The target numbers (N, K) as float64: one a sample, labels of which it may have several, or some of what is seen
+    in images, such as a box or the logits of a teacher. Raises NoEvidence."""
     try:
         return evidence.samples.values[:, None]
     except NoEvidence:
         y = evidence.samples.y
         few = y is not None and y.is_floating_point() and y.ndim == 2 and 1 < y.shape[1] <= _MOST_NUMBERS
-        if y is None or not few or not is_grid(evidence.samples.sole_inputs) or bool((y.std(0) <= 0).any()):
+        if y is None or not few or bool((y.std(0) <= 0).any()):
             raise
         if bool(((y.sum(1) - 1).abs() < 1e-3).all()):
             raise  # shares of classes
         if not bool(((y == 0) | (y == 1)).all()):
+            if not is_grid(evidence.samples.sole_inputs):
+                raise
             return y.double()
         common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # labels of which a sample may have several
         if not common.numel():

@@ -499,6 +499,8 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     chance = float((known.unique(return_counts=True)[1].double() / len(known)).square().sum())
     if best > chance + 0.3:
         return
+    if chance > 0.7:
+        raise NoEvidence("nearly all labels of a batch are the same")
     yield STEP_LABELS.finding(
         severity="error",
         where="the training step",

@@ -228,7 +228,8 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
     if trial.error is not None:
         raise NoEvidence(f"the usual step cannot be made: it raises {type(trial.error).__name__}")
     while True:
-        fit = fit_of(predict(setup, trial.replica, [batch], training=True, scale=evidence.target_scale))
+        found = predict(setup, trial.replica, [batch], training=True, scale=evidence.target_scale)
+        fit = fit_of(evidence.as_quantities(found))
         done = len(trial.rows)
         if _passes(fit) or done >= _MOST_STEPS or trial.error is not None:
             return trial, fit

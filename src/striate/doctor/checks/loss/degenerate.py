@@ -103,7 +103,7 @@ def _of_exchanged(evidence: Evidence) -> str | None:
     batch, trial = evidence.train.raw[0], evidence.trial
     moved, alike = _moved(evidence), _moved(evidence, alike=True)
     start = evidence.start_training.outputs
-    if moved is None or alike is None or _deviation(start) < 1e-4 * float(start.abs().mean()):
+    if moved is None or alike is None or _deviation(start) <= 1e-4 * float(start.abs().mean()):
         return None  # what is the same for all inputs is as wrong in any order
     said = []
     for trained in (None, trial):

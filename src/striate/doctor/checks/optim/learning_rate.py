@@ -51,9 +51,9 @@ FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
 FAR_LATER, _TENTH = 2.0, 0.1
 """Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
-LEAP = 10.0
-"""Times its first value: where the loss grew so much with such a rate, it is too high even if later steps come nearly
-as far."""
+LEAP, MUCH_FARTHER = 10.0, 0.3
+"""Times its first value: where the loss grew so much with such a rate, or the rate is even larger, it is too high even
+if later steps come nearly as far."""
 
 
 def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
@@ -82,7 +82,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             if as_written(evidence) > SOME:
                 return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
-            short = 0.0 if max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
+            farther = max(highest_rates(trial), default=0.0) >= MUCH_FARTHER
+            short = 0.0 if farther or max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
             enough = own.share + _MORE if _is_lowered(trial) else other.share - short if far else SOME
             if severity == "warning" and learned_later(evidence) > enough:
                 break

@@ -45,6 +45,8 @@ NEVER = 0.5
 STRAIGHT, HALF = 0.2, 0.5
 """Of the first half's gain, by which that of the second may differ: it grows in line; and the share of the full rate
 that it has to reach."""
+FALLS, DIVIDED = 3, 2.0
+"""Falls by one factor, and by what they divide the rate at least, that are meant to have epochs between them."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
 FLOOR, FLOOR_EARLY, SMOOTH = 0.2, 0.15, 0.1
@@ -72,6 +74,9 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     own = evidence.progress
     if own.share > SOME:
+        return
+    if (divided := _divided_within_epochs(evidence, shares)) is not None:
+        yield divided
         return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
     grows = last > ENDING and shares[-1] == max(shares) > GROWING * shares[0] > 0 and not own.share > 0
@@ -241,6 +246,26 @@ def _ends_early(
             limit += f"{FLOOR_EARLY:.0%} of the training is over"
             return _gone(f"{unit} {flat + 1} of {round(planned):,}", known[-1], limit)
     return None
+
+
+def _divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
+    """A rate that is divided by the same number every so many steps, which together are less than an epoch."""
+    made = len(evidence.trial.rows) / len(shares)
+    falls = [step for step, (before, now) in enumerate(pairwise(shares), 1) if now != before]
+    lengths = {after - before for before, after in pairwise(falls)}
+    ratios = [shares[step - 1] / max(shares[step], 1e-300) for step in falls]
+    if len(falls) < FALLS or len(lengths) > 1 or min(ratios) < DIVIDED or max(ratios) > 1.01 * min(ratios):
+        return None
+    every, epoch = made * lengths.pop(), steps_an_epoch(evidence)
+    if every >= epoch or shares[-1] > ENDING:
+        return None
+    return _gone(
+        f"step {falls[-1] + 1}, divided by {ratios[0]:.3g} after each {several(round(every), 'step')} of an epoch's "
+        f"{epoch:,.0f},",
+        shares[-1],
+        f"{FALLS} falls by one factor of {DIVIDED:g} or more, less than an epoch apart, to {ENDING:g} of the highest "
+        "rate or less, before much is learned",
+    )
 
 
 def _at_the_end(shares: Sequence[float], holds: Callable[[float], bool]) -> int:
