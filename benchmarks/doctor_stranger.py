@@ -1,23 +1,25 @@
 """How right the doctor is on training scripts that were written before its checks were read.
 
-Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development|published]
-[--names NAME …] [--kept benchmarks/results/doctor_first_met.jsonl]
+Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development|published|
+setups] [--names NAME …] [--kept benchmarks/results/doctor_first_met.jsonl]
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant
 one fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2
 test (the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, the newest
 sets with which the checks were mended; `all` leaves them out. `published`: benchmarks/doctor_published, the fault lists
 that five tools for Keras published, translated; `lists` names the items that a fault stands for, and a table counts
-them by list. An edit of the family `healthy` plants nothing. Each script is examined by `striate doctor` in a process
+them by list. `setups`: benchmarks/doctor_setups, whose functions `setup()` return what `striate.diagnose` is given. An
+edit of the family `healthy` plants nothing. Each script is examined by `striate doctor` in a process
 of its own; where nothing is found and the script trains in other loops too, these are examined as it says, with
 `--training 2` and 3. A fault is right where the first finding has one of its codes. Needs
-lightning and transformers for the scripts in their idiom. doctor_first_met.jsonl has the rows of sets as they were met
-first, before the checks were mended with them.
+lightning and transformers for the scripts in their idiom. doctor_first_met.jsonl and doctor_setups_first_met.jsonl have
+the rows of sets as they were met first, before the checks were mended with them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "doctor_scripts"
 DEVELOPMENT = ROOT / "benchmarks" / "doctor_scripts_dev"
 PUBLISHED = ROOT / "benchmarks" / "doctor_published"
+SETUPS = ROOT / "benchmarks" / "doctor_setups"
 _LOOPS = 3
 PARTS = ("train", "validation", "test")
 
@@ -45,7 +48,7 @@ def part_of(name: str) -> str:
 
 def scripts(folder: Path = FOLDER) -> dict[str, tuple[str, str, str, list[str]]]:
     """Of each case in a folder its part, family, text and right codes."""
-    fixed = {DEVELOPMENT: "development", PUBLISHED: "published"}.get(folder, "")
+    fixed = {DEVELOPMENT: "development", PUBLISHED: "published", SETUPS: "setups"}.get(folder, "")
     cases = {
         p.stem: (f"{fixed}-healthy" if fixed else "healthy", "healthy", p.read_text(), [])
         for p in sorted(folder.glob("*.py"))
@@ -62,8 +65,24 @@ def scripts(folder: Path = FOLDER) -> dict[str, tuple[str, str, str, list[str]]]
     return cases
 
 
-def examined(name: str, text: str, seconds: float, training: int = 1) -> dict[str, Any]:
-    """The document of the diagnosis, from a process that is forked: libraries are read once."""
+def given_to_diagnose(script: Path, seconds: float) -> int:
+    """Print the document of the diagnosis of what the function `setup` of a file returns."""
+    import striate
+
+    sys.path.insert(0, str(script.parent))
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[script.stem] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    print(json.dumps(striate.diagnose(**module.setup(), budget_seconds=seconds).to_json()))
+    return 0
+
+
+def examined(name: str, text: str, seconds: float, training: int = 1, *, whole: bool = True) -> dict[str, Any]:
+    """The document of the diagnosis, from a process that is forked: libraries are read once. `whole`: a script, else a
+    function that returns what `diagnose` is given."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "toydata.py").symlink_to(FOLDER / "toydata.py")
         script, answer = Path(folder) / f"{name.replace('-', '_')}.py", Path(folder) / "answer.json"
@@ -77,7 +96,8 @@ def examined(name: str, text: str, seconds: float, training: int = 1) -> dict[st
             with answer.open("w") as out, Path(os.devnull).open("w") as nowhere:
                 os.dup2(out.fileno(), 1)
                 os.dup2(nowhere.fileno(), 2)
-                code = program.main([script.name, "--json", "--seconds", str(seconds), "--training", str(training)])
+                asked = [script.name, "--json", "--seconds", str(seconds), "--training", str(training)]
+                code = program.main(asked) if whole else given_to_diagnose(script, seconds)
                 sys.stdout.flush()
                 os._exit(code)
         os.waitpid(child, 0)
@@ -104,7 +124,7 @@ def wilson(hits: int, count: int) -> str:
 def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> dict[str, Any]:
     """A row: what was found first, and whether that is right."""
     part, family, text, right = case
-    document = examined(name, text, seconds)
+    document = examined(name, text, seconds, whole=not part.startswith("setups"))
     findings = [(f["severity"], f["code"]) for f in document.get("findings", [])]
     loud = [code for severity, code in findings if severity != "note"]
     error = document["error"] if isinstance(document.get("error"), dict) else None
@@ -196,7 +216,9 @@ def by_list(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Examine, print each miss and the tables; `--out` keeps the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=[*PARTS, "rest", "healthy", "all", "development", "published"], default="all")
+    parser.add_argument(
+        "--part", choices=[*PARTS, "rest", "healthy", "all", "development", "published", "setups"], default="all"
+    )
     parser.add_argument("--names", nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument(
@@ -214,8 +236,9 @@ def main() -> None:
         "all": (*PARTS, "healthy"),
         "development": ("development", "development-healthy"),
         "published": ("published", "published-healthy"),
+        "setups": ("setups", "setups-healthy"),
     }.get(given.part, (given.part,))
-    cases = scripts() | scripts(DEVELOPMENT) | scripts(PUBLISHED)
+    cases = scripts() | scripts(DEVELOPMENT) | scripts(PUBLISHED) | scripts(SETUPS)
     rows = []
     if given.out and given.out.exists():
         rows = [json.loads(line) for line in given.out.read_text().splitlines()]
