@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from asked import asked, loop
+from asked import asked, digits, loop
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import StepLR
@@ -18,7 +18,10 @@ from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.learning import learning_of
+from striate.doctor.setup.training_setup import make_setup
 
 
 def rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
@@ -136,3 +139,21 @@ def test_outputs_that_are_all_zero_say_nothing_of_the_loss(zero: bool) -> None:
     loader = DataLoader(TensorDataset(x + 0.3 * torch.randn(x.shape), x), 32, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     assert asked(DEGENERATE, model, loader, loss=nn.MSELoss(), optimizer=optimizer, task="regress") == []
+
+
+def test_logits_of_gray_levels_are_judged_as_gray_levels() -> None:
+    x = (digits().dataset.tensors[0] - digits().dataset.tensors[0].min()) / 10  # most of them between 0 and 1
+    shares = x.clamp(0, 1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 64), nn.Unflatten(1, (1, 8, 8)))
+    setup = make_setup(
+        model,
+        DataLoader(TensorDataset(shares, shares), 32),
+        None,
+        loss=lambda outputs, wanted: functional.binary_cross_entropy_with_logits(outputs, wanted, reduction="sum") / 32,
+        optimizer=torch.optim.Adam(model.parameters(), lr=3e-3),
+        task="regress",
+    )
+    learned = learning_of(Evidence(setup, Clock(60.0)))
+    assert learned.shown
+    assert learned.text.startswith("R²")

@@ -73,6 +73,7 @@ class Kept(Generic[Value]):
 
 
 _IGNORED = -100  # which cross entropy leaves out
+_OF_LOGITS = "binary_cross_entropy_with_logits"
 _MOST_LOG_RATE = 80.0  # to which e can be raised in float32
 
 STEPS = 160
@@ -386,10 +387,15 @@ class Evidence:
         )
 
     def as_quantities(self, predictions: Predictions) -> Predictions:
-        """In the unit of the targets, where the loss takes outputs for logarithms of rates."""
-        if not self.calls.log_rates or self.calls.exp_of_exp:
-            return predictions
-        return replace(predictions, outputs=predictions.outputs.clamp(max=_MOST_LOG_RATE).exp())
+        """In the unit of the targets, where the loss takes outputs for logarithms of rates, or for logits of shares."""
+        outputs, targets = predictions.outputs, predictions.targets
+        if self.calls.log_rates and not self.calls.exp_of_exp:
+            return replace(predictions, outputs=outputs.clamp(max=_MOST_LOG_RATE).exp())
+        shares = targets is not None and targets.is_floating_point() and bool(((targets > 0) & (targets < 1)).any())
+        size = outputs[:1].numel()
+        if shares and any(call.name == _OF_LOGITS and call.input[:1].numel() == size for call in self.calls.losses):
+            return replace(predictions, outputs=outputs.sigmoid())
+        return predictions
 
     @Kept
     def blended(self) -> bool:
