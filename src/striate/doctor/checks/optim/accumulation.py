@@ -26,6 +26,7 @@ _STEPS, _MOST = 20, 640
 _SECONDS = 4.0
 _BETTER, _GAIN = 1.25, 0.1
 _WHOLE, _ROUNDED = 0.6, 0.02
+_SCALING = ("div_", "mul_", "_foreach_div_", "_foreach_mul_")
 _SCALED = 2.0**16
 """What a GradScaler begins with."""
 
@@ -94,8 +95,9 @@ def is_divided(evidence: Evidence, count: int) -> bool:
     terms = sum(float(call.value.float().mean()) for call in losses[: len(losses) // len(values)])
     if abs(values[0] * count - terms) < _ROUNDED * abs(terms):
         return True  # a sum of several losses
-    if evidence.setup.source is not None and _divides_by_a_name(evidence.setup.source):
-        return True  # a sum of losses not all of which are torch's
+    source = evidence.setup.source
+    if source is not None and (_divides_by_a_name(source) or _scales_gradients(source)):
+        return True  # a sum of losses not all of which are torch's, or gradients as they lie there
     part = abs(values[0] / known)
     part /= _SCALED if part > math.sqrt(_SCALED) else 1.0
     return part < _WHOLE and part < 2 / count + 1e-3
@@ -109,6 +111,16 @@ def _divides_by_a_name(source: ScriptSource) -> bool:
         if site.often == "batch" and isinstance(owner, ast.BinOp) and isinstance(owner.op, ast.Div):
             return isinstance(owner.right, ast.Name | ast.Attribute)
     return False
+
+
+def _scales_gradients(source: ScriptSource) -> bool:
+    """Whether code multiplies or divides gradients by something: `p.grad.div_(seen)`, `p.grad /= seen`."""
+    scaling = (
+        node
+        for node in source.nodes()
+        if called(node) in _SCALING or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div | ast.Mult))
+    )
+    return any(isinstance(part, ast.Attribute) and part.attr == "grad" for node in scaling for part in ast.walk(node))
 
 
 def _divide(replica: Replica, count: int) -> None:
@@ -152,6 +164,8 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
 
 def _undivided(source: ScriptSource) -> Iterator[Finding]:
     """A step once in `accum_steps` batches, where that number counts batches and does nothing else."""
+    if _scales_gradients(source):
+        return
     named = (node for node in source.nodes(ast.Name, ast.Attribute) if _ACCUMULATED.search(last_name(node)))
     if not all(_counts_batches(source, node) for node in named if isinstance(node.ctx, ast.Load)):  # type: ignore[attr-defined]
         return
