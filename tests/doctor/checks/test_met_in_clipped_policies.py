@@ -4,13 +4,18 @@ met in scripts, and their healthy twins."""
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from asked import asked
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.diagnose import examine_code
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -36,3 +41,23 @@ def test_gradients_that_are_divided_where_they_lie(divided: str) -> None:
     model = nn.Linear(2, 1)
     names = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "model": model, "accumulate": 4}
     assert of_training(ADDED_UP.format(divided=divided), names) == ["optim.accumulation"] * ("print" in divided)
+
+
+def windows(series: Tensor) -> Tensor:
+    return series.unfold(0, 24, 2).transpose(1, 2)
+
+
+@pytest.mark.parametrize("first_cut", [True, False])
+def test_windows_in_variables_that_were_cut_before_the_split(first_cut: bool) -> None:
+    series = torch.randn(900, 4, generator=torch.Generator().manual_seed(0))
+    train, valid = windows(series[:700]), windows(series[700:])
+    if first_cut:
+        cut = windows(series)[torch.randperm(439, generator=torch.Generator().manual_seed(1))]
+        train, valid = cut[:350], cut[350:]
+    text = "for x in loader:\n    pass\n"
+    source = ScriptSource({"train.py": ast.parse(text)}, {"train": train, "valid": valid}, ("train.py", 1, 2), 1)
+    loader = DataLoader(TensorDataset(train, train), 32)
+    said: list[Any] = []
+    with suppress(NoEvidence):
+        said = asked(WINDOWS_SHARED, nn.Linear(4, 4), loader, loss=nn.MSELoss(), task="regress", source=source)
+    assert [one.code for one in said] == ["data.leak"] * first_cut

@@ -192,10 +192,9 @@ def _images_shared(evidence: Evidence) -> Iterator[Finding]:
     """Images in variables named for training, or in the data set of the training loader, and in those named for
     validation, of scripts that ask no loader for validation."""
     names = evidence.source.names if evidence.setup.val is None else {}
-    for name, value in list(names.items()):
-        if _TRAINING.search(name.lower()) and _are_images(value):
-            for other, also in counterparts(name, names):
-                yield from _same_images(f"`{name}`", value, other, also)
+    for name, value, other, also in named_pairs(names):
+        if _are_images(value):
+            yield from _same_images(f"`{name}`", value, other, also)
     drawn = positions_drawn(evidence.setup.train) if names else None
     for column in [] if drawn is None else filter(_are_images, columns_of(drawn[0])):
         for other, also in _attributes_of(names):
@@ -301,6 +300,13 @@ def _shared(name: str, other: str, measured: str) -> Finding:
 def is_for_training(name: str) -> bool:
     """Whether a name says that it is an index or a mask of what is trained on."""
     return bool(_TRAINING.search(name.lower())) and any(word in name.lower() for word in _INDEX)
+
+
+def named_pairs(names: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Any]]:
+    """Variables named for training, each with those that have its name, but for validation or test."""
+    for name, value in list(names.items()):
+        if _TRAINING.search(name.lower()):
+            yield from ((name, value, *pair) for pair in counterparts(name, names))
 
 
 def counterparts(name: str, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.split_overlap import named_pairs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -29,11 +30,19 @@ change is motion."""
 _VALUES = 20
 """Different ones: of yes and no, as of ingredients, whole stretches agree by chance."""
 
+_BY_NUMBER = (
+    f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch that stands in training, and half as "
+    "many end with one"
+)
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    if (found := next(_of_variables(evidence), None)) is not None:
+        yield found
+        return
     exact = _exactly_shared(evidence.samples.x, evidence.val_samples.x)
     if exact is not None:
-        yield _finding(f"{exact} steps that stand in a training window, number for number")
+        yield _finding(f"{exact} steps that stand in a training window, number for number", limit=_BY_NUMBER)
         return
     train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
     if train.shape[1:] != val.shape[1:]:
@@ -59,11 +68,24 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _finding(measured: str) -> Finding:
+def _of_variables(evidence: Evidence) -> Iterator[Finding]:
+    """Windows (N, time, channels) in variables, of scripts that ask no loader for validation."""
+    source = None if evidence.setup.val is not None else evidence.setup.source
+    for name, value, other, also in () if source is None else named_pairs(source.names):
+        parts = [part for part in (value, also) if isinstance(part, torch.Tensor | np.ndarray) and part.ndim == 3]
+        if len(parts) == 2:
+            exact = _exactly_shared(*(torch.as_tensor(part).detach().cpu() for part in parts))
+            if exact is not None:
+                measured = f"{exact} steps that stand in a window of `{name}`, number for number"
+                yield _finding(measured, where=f"`{other}` and `{name}`", limit=_BY_NUMBER)
+
+
+def _finding(measured: str, where: str = "validation loader", limit: str = "") -> Finding:
     return WINDOWS_SHARED.finding(
         severity="error",
-        where="validation loader",
+        where=where,
         measured=measured,
+        limit=limit,
         why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
         "trained on.",
         remedy="split recordings (patients, days) first and cut windows from each side afterwards; of one long "
