@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from asked import asked
+from test_policy_sign import ACTOR_CRITIC, of_code
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -17,6 +18,15 @@ from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.diagnose import examine_code
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
+
+CLIPPED = "torch.max({sign}advantages * ratio, {sign}advantages * ratio.clamp(0.8, 1.2)).mean()"
+
+
+@pytest.mark.parametrize(("gain", "sign", "wrong"), [("", "", True), ("", "-", False), ("cost_", "", False)])
+def test_the_larger_of_two_losses_of_a_policy(gain: str, sign: str, wrong: bool) -> None:
+    term = CLIPPED.format(sign=sign).replace("advantages", f"{gain}advantages")
+    watched = "    with torch.no_grad():\n        divergence = (-log_ratio).mean()\n"
+    assert of_code(ACTOR_CRITIC.format(term=term) + watched) == ["loss.sign"] * wrong
 
 
 def of_training(text: str, names: dict[str, Any]) -> list[str]:

@@ -16,16 +16,20 @@ LOG_PROBABILITY = re.compile(
 )
 """Or how much likelier an action is than when it was chosen (Schulman et al. 2017)."""
 GAIN = re.compile(r"return|reward|adv|^[RG]$|^gae|^td|delta|discounted|^ret(s)?$")
+_COST = re.compile(r"cost")
 _KEEPS = frozenset(
-    ["mean", "sum", "stack", "cat", "append", "tensor", "squeeze", "view", "reshape", "flatten", "to", "min", "minimum"]
-)
+    ["mean", "sum", "stack", "cat", "append", "tensor", "squeeze", "view", "reshape", "flatten", "to", "min", "minimum",
+     "max", "maximum"]
+)  # fmt: skip
 _DEEPEST = 6
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     nodes = list(source.nodes())
-    if any(isinstance(n, ast.keyword) and n.arg == "maximize" for n in nodes) or any(_negated(n) for n in nodes):
+    if any(isinstance(n, ast.keyword) and n.arg == "maximize" for n in nodes):
+        return
+    if any(_negated(n) and not source.without_gradient(n) for n in nodes):  # where it has none it is only watched
         return
     for node in nodes:
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
@@ -33,7 +37,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if _is(node.left, LOG_PROBABILITY) + _is(node.right, LOG_PROBABILITY) != 1:
             continue
         gain = node.right if _is(node.left, LOG_PROBABILITY) else node.left
-        if _is(gain, GAIN) and _way(source, node, _DEEPEST) == 1:
+        if _is(gain, GAIN) and not _is(gain, _COST) and _way(source, node, _DEEPEST) == 1:
             yield POLICY_SIGN.finding(
                 severity="error",
                 where=f"line {node.lineno}",
