@@ -7,6 +7,7 @@ import ast
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import asked
@@ -18,6 +19,44 @@ from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.diagnose import examine_code
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
+
+STEPS, ENVIRONMENTS, GAMMA, LAMBDA = 64, 4, 0.97, 0.95
+
+
+def rollout(*, masked: bool = True, late: bool = False, ends: float = 0.1) -> dict[str, Any]:
+    """What a script has at its first step: observations, ends and values of each step, and generalized advantages.
+    `late`: observations are those after it."""
+    torch.manual_seed(0)
+    agent = nn.ModuleDict({"critic": nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))})
+    seen = torch.randn(STEPS + 1, ENVIRONMENTS, 3)
+    with torch.no_grad():
+        estimates = agent["critic"](seen)[..., 0]
+    dones = (torch.rand(STEPS, ENVIRONMENTS) < ends).float()
+    rewards, advantages, last = torch.rand(STEPS, ENVIRONMENTS), torch.zeros(STEPS, ENVIRONMENTS), torch.zeros(1)
+    for t in reversed(range(STEPS)):
+        going_on = 1 - dones[t] if masked else 1.0
+        delta = rewards[t] + GAMMA * estimates[t + 1] * going_on - estimates[t]
+        advantages[t] = last = delta + GAMMA * LAMBDA * going_on * last
+    return {
+        "agent": agent, "obs": seen[1:] if late else seen[:-1], "values": estimates[:-1], "rewards": rewards,
+        "dones": dones, "advantages": advantages, "reward": np.zeros(ENVIRONMENTS),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["advantages", "returns", "lists"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_returns_do_not_run_on_over_ends(masked: bool, kind: str) -> None:
+    names = rollout(masked=masked)
+    if kind != "advantages":
+        names["returns"] = names.pop("advantages") + names["values"]
+    if kind == "lists":
+        names |= {name: list(names[name]) for name in ("rewards", "values", "dones", "returns")}
+    assert of_code(ACTOR_CRITIC.format(term="x"), **names) == ["reward.terminal-lost"] * (not masked)
+
+
+def test_an_episode_without_an_end_has_none_to_mask() -> None:
+    assert of_code(ACTOR_CRITIC.format(term="x"), **rollout(masked=False, ends=0.0)) == []
+
 
 CLIPPED = "torch.max({sign}advantages * ratio, {sign}advantages * ratio.clamp(0.8, 1.2)).mean()"
 

@@ -10,12 +10,14 @@ from striate.doctor.checks.reward.bootstrap import ENDLESS, TARGET_STALE, TERMIN
 from striate.doctor.checks.reward.policy_code import POLICY_CODE
 from striate.doctor.checks.reward.policy_sign import POLICY_SIGN
 from striate.doctor.checks.reward.recorded import RECORDED
+from striate.doctor.checks.reward.rollouts import ROLLOUTS
 from striate.doctor.checks.reward.stored_early import STORED_EARLY
 
 CHECKS: tuple[Check, ...] = (
     BATCHES,
     RECORDED,
     STORED_EARLY,
+    ROLLOUTS,
     TERMINAL_LOST,
     TRUNCATED_TERMINAL,
     TARGET_STALE,

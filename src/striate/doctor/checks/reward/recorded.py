@@ -112,13 +112,13 @@ def _stores_several(source: ScriptSource) -> bool:
 def _rollout(names: Mapping[str, Any]) -> tuple[NDArray[np.float64], str] | None:
     """The rewards of a rollout and their place: beside as many observations, in one record or as variables."""
     for name, value in (("", names), *names.items()):
-        held = value if isinstance(value, Mapping) else _attributes(value)
+        held = value if isinstance(value, Mapping) else attributes(value)
         lengths = {str(key): _length(part) for key, part in held.items()}
-        seen = {length for key, length in lengths.items() if length and _fits("observations", key)}
+        seen = {length for key, length in lengths.items() if length and fits("observations", key)}
         for key, part in held.items():
-            if _fits("rewards", str(key)) and lengths[str(key)] in seen:
+            if fits("rewards", str(key)) and lengths[str(key)] in seen:
                 with suppress(ValueError, TypeError):
-                    rewards = np.array([_on_cpu(row) for row in part], np.float64).reshape(-1)
+                    rewards = np.array([on_cpu(row) for row in part], np.float64).reshape(-1)
                     if len(rewards) >= _FEWEST:
                         return rewards, f"`{key}`{name and f' of `{name}`'} at the first step"
     return None
@@ -128,7 +128,8 @@ def _length(part: Any) -> int:
     return len(part) if isinstance(part, list) or (isinstance(part, torch.Tensor | np.ndarray) and part.ndim) else 0
 
 
-def _on_cpu(part: Any) -> Any:
+def on_cpu(part: Any) -> Any:
+    """A tensor as an array; all else as it is."""
     return part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
 
 
@@ -175,7 +176,7 @@ def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
             if isinstance(part, deque | list) and len(part) >= _FEWEST:
                 made = _of_rows(part)
             else:
-                made = _of_columns(_attributes(part), part)
+                made = _of_columns(attributes(part), part)
             if made is not None:
                 return told, made
     return None
@@ -183,13 +184,14 @@ def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
 
 def _held(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
     """What an object holds, and what objects of the user's own hold that are in it."""
-    for own, part in _attributes(value).items():
+    for own, part in attributes(value).items():
         yield f"{name}.{own}", part
         if depth > 1 and written_by_user(type(part).__module__):
             yield from _held(f"{name}.{own}", part, depth - 1)
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def attributes(value: Any) -> dict[str, Any]:
+    """What an object holds by names."""
     return {} if isinstance(value, type | ModuleType) else dict(getattr(value, "__dict__", {}))
 
 
@@ -202,7 +204,7 @@ def _of_rows(rows: Sequence[Any]) -> Experience | None:
         fields = tuple(first)
     try:
         if fields is not None:
-            named = {what: next((f for f in fields if _fits(what, str(f))), None) for what in _FIELDS}
+            named = {what: next((f for f in fields if fits(what, str(f))), None) for what in _FIELDS}
             columns = {
                 what: [row[f] if isinstance(row, Mapping) else getattr(row, f) for row in last]
                 for what, f in named.items()
@@ -225,7 +227,8 @@ def _is_one_array(observations: Sequence[Any]) -> bool:
     return first.size > 1 and np.shares_memory(first, last)
 
 
-def _fits(what: str, name: str) -> bool:
+def fits(what: str, name: str) -> bool:
+    """Whether something of this kind may be called so."""
     following = bool(_FIELDS["following"].search(name.lower()))
     return following if what == "following" else not following and bool(_FIELDS[what].search(name.lower()))
 
@@ -233,7 +236,7 @@ def _fits(what: str, name: str) -> bool:
 def _of_columns(held: Mapping[str, Any], value: Any) -> Experience | None:
     """Of an object with an array for each part, filled up to a number that it holds."""
     arrays = {k: v for k, v in held.items() if hasattr(v, "shape") and getattr(v, "ndim", 0) >= 1 and len(v) >= _FEWEST}
-    named = {what: next((k for k in arrays if _fits(what, k)), None) for what in _FIELDS}
+    named = {what: next((k for k in arrays if fits(what, k)), None) for what in _FIELDS}
     if named["following"] is None or named["observations"] is None or named["rewards"] is None:
         return None
     most = len(arrays[str(named["rewards"])])

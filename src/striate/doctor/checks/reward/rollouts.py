@@ -1,0 +1,107 @@
+"""`reward.terminal-lost` of rollouts: what returns say that are kept beside rewards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.reward.recorded import attributes, fits, on_cpu
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.tasks.control.doctor import terminal_lost
+from striate.wording import several
+
+_FEWEST, _MOST = 40, 20_000
+"""Rewards, and rows that are looked at."""
+_FEWEST_ENDS = 3
+_EXACT, _SHOWN = 1e-3, 0.05
+"""Of the deviation: so far apart is the same, and so much would be missed."""
+_HALF = 0.5
+_KINDS = {
+    "returns": re.compile(r"^(returns?|rets?|rtgs?|rewards?_to_go)(_buf)?$"),
+    "values": re.compile(r"^(v|vals?|values?)(_buf)?$"),
+    "advantages": re.compile(r"^(advs?|advantages?|gaes?)(_buf)?$"),
+}
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    names = evidence.source.names
+    rollouts = [kept for held in (names, *names.values()) if (kept := _rollout(held))]
+    if not rollouts:
+        raise NoEvidence(f"no rollout of {_FEWEST} rewards or more is in reach at the first step")
+    for kept in rollouts:
+        yield from _over_ends(kept)
+
+
+def _rollout(held: Any) -> dict[str, Tensor]:
+    """The rows of a rollout in the order of time, of each kind what has most numbers, in the shape of rewards, (T,) or
+    (T, environments). Empty where there are no such rewards."""
+    found = dict[str, Tensor]()
+    for name, part in list((held if isinstance(held, Mapping) else attributes(held)).items()):
+        kind = _kind(str(name)) if isinstance(part, list | Tensor | np.ndarray) else ""
+        if not kind:
+            continue
+        with suppress(ValueError, TypeError, IndexError, RuntimeError):  # ragged, of objects, a single number
+            rows = part[:_MOST]
+            numbers = torch.as_tensor(np.array([on_cpu(row) for row in rows]))
+            if numbers.numel() > found.get(kind, torch.empty(0)).numel():
+                found[kind] = numbers
+    shape = found["rewards"].shape if "rewards" in found else torch.Size([0])
+    kept = dict[str, Tensor]()
+    for kind, numbers in found.items() if shape.numel() >= _FEWEST else ():
+        rows = numbers[: shape[0]]  # one more may be kept: what follows the last step
+        if rows.numel() == shape.numel():
+            kept[kind] = rows.reshape(shape).double()
+    return kept
+
+
+def _kind(name: str) -> str:
+    own = next((kind for kind, words in _KINDS.items() if words.search(name.lower())), "")
+    return own or next((kind for kind in ("rewards", "terminated", "going_on") if fits(kind, name)), "")
+
+
+def _over_ends(kept: dict[str, Tensor]) -> Iterator[Finding]:
+    """Returns less their rewards are the same sum of the next step's value and return everywhere, at ends, too."""
+    returns, ends = kept.get("returns"), kept.get("terminated", kept.get("going_on"))
+    if returns is None and {"advantages", "values"} <= kept.keys():
+        returns = kept["advantages"] + kept["values"]
+    if returns is None or ends is None:
+        return
+    marked = (ends == 0) if "terminated" not in kept else (ends != 0)
+    marked[[0, -1]] = False
+    near = marked[:-1] | marked[1:]  # an end is marked at the last step of an episode, or at the first of the next one
+    made = returns[:-1] - kept["rewards"][:-1]
+    later = torch.stack([part[1:] for part in (returns, kept.get("values")) if part is not None], -1)
+    if int(marked.sum()) < _FEWEST_ENDS or int((~near).sum()) < _FEWEST / 2 or not bool(later.isfinite().all()):
+        return
+    factors = torch.linalg.lstsq(later[~near], made[~near][:, None], driver="gelsd").solution[:, 0]
+    counted, deviation = later @ factors, float(made.std())
+    shown = (counted[near].abs() > _SHOWN * deviation).double().mean()
+    if float((made - counted).abs().max()) < _EXACT * deviation and float(shown) > _HALF:
+        yield terminal_lost(
+            "the rollout at the first step",
+            "its returns count what follows a step by the same factors everywhere, also at "
+            f"{several(int(marked.sum()), 'end')} of episodes that are marked in it",
+            threshold="returns less rewards are the same sum of the next value and return everywhere, also at "
+            f"{_FEWEST_ENDS} or more ends",
+            remedy="what comes from the step after times `1 - done`, the next value and the sum that is carried on: "
+            "`delta = reward + gamma * next_value * (1 - done) - value; "
+            "gae = delta + gamma * lam * (1 - done) * gae`",
+        )
+
+
+ROLLOUTS = Check(
+    codes=("reward.terminal-lost",),
+    question="Are the returns of a rollout those of its own steps?",
+    run=_run,
+    of_source=True,
+    of_rewards=True,
+)
