@@ -58,6 +58,11 @@ def test_an_episode_without_an_end_has_none_to_mask() -> None:
     assert of_code(ACTOR_CRITIC.format(term="x"), **rollout(masked=False, ends=0.0)) == []
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_observations_of_a_rollout_are_those_of_its_values(late: bool) -> None:
+    assert of_code(ACTOR_CRITIC.format(term="x"), **rollout(late=late)) == ["reward.off-by-one"] * late
+
+
 CLIPPED = "torch.max({sign}advantages * ratio, {sign}advantages * ratio.clamp(0.8, 1.2)).mean()"
 
 

@@ -1,7 +1,8 @@
-"""`reward.terminal-lost` of rollouts: what returns say that are kept beside rewards."""
+"""`reward.terminal-lost`, `reward.off-by-one` of rollouts: what values and returns say that are kept beside rewards."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -9,22 +10,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.recorded import attributes, fits, on_cpu
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_values
+from striate.models.preserved_state import same_random_state
+from striate.observe.tensors import tensors_in
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
 from striate.wording import several
 
-_FEWEST, _MOST = 40, 20_000
-"""Rewards, and rows that are looked at."""
+_FEWEST, _MOST, _ASKED = 40, 20_000, 256
+"""Rewards, rows that are looked at, and rows of them for which a network is asked."""
 _FEWEST_ENDS = 3
 _EXACT, _SHOWN = 1e-3, 0.05
 """Of the deviation: so far apart is the same, and so much would be missed."""
-_HALF = 0.5
+_MOSTLY, _HALF = 0.9, 0.5
 _KINDS = {
     "returns": re.compile(r"^(returns?|rets?|rtgs?|rewards?_to_go)(_buf)?$"),
     "values": re.compile(r"^(v|vals?|values?)(_buf)?$"),
@@ -37,20 +41,22 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     rollouts = [kept for held in (names, *names.values()) if (kept := _rollout(held))]
     if not rollouts:
         raise NoEvidence(f"no rollout of {_FEWEST} rewards or more is in reach at the first step")
+    networks = [value for value in reached_values(names) if isinstance(value, nn.Module)]
     for kept in rollouts:
         yield from _over_ends(kept)
+        yield from _of_the_step_before(kept, [part for one in networks for part in (one, *one.children())])
 
 
 def _rollout(held: Any) -> dict[str, Tensor]:
-    """The rows of a rollout in the order of time, of each kind what has most numbers, in the shape of rewards, (T,) or
-    (T, environments). Empty where there are no such rewards."""
+    """The rows of a rollout in the order of time, of each kind what has most numbers: all have the shape of rewards,
+    (T,) or (T, environments), but observations that and more. Empty where there are no such rewards."""
     found = dict[str, Tensor]()
     for name, part in list((held if isinstance(held, Mapping) else attributes(held)).items()):
         kind = _kind(str(name)) if isinstance(part, list | Tensor | np.ndarray) else ""
         if not kind:
             continue
         with suppress(ValueError, TypeError, IndexError, RuntimeError):  # ragged, of objects, a single number
-            rows = part[:_MOST]
+            rows = part[: _ASKED if kind == "observations" else _MOST]
             numbers = torch.as_tensor(np.array([on_cpu(row) for row in rows]))
             if numbers.numel() > found.get(kind, torch.empty(0)).numel():
                 found[kind] = numbers
@@ -58,14 +64,16 @@ def _rollout(held: Any) -> dict[str, Tensor]:
     kept = dict[str, Tensor]()
     for kind, numbers in found.items() if shape.numel() >= _FEWEST else ():
         rows = numbers[: shape[0]]  # one more may be kept: what follows the last step
-        if rows.numel() == shape.numel():
+        if kind == "observations":
+            kept |= {kind: rows} if rows.shape[1 : len(shape)] == shape[1:] else {}
+        elif rows.numel() == shape.numel():
             kept[kind] = rows.reshape(shape).double()
     return kept
 
 
 def _kind(name: str) -> str:
     own = next((kind for kind, words in _KINDS.items() if words.search(name.lower())), "")
-    return own or next((kind for kind in ("rewards", "terminated", "going_on") if fits(kind, name)), "")
+    return own or next((kind for kind in ("observations", "rewards", "terminated", "going_on") if fits(kind, name)), "")
 
 
 def _over_ends(kept: dict[str, Tensor]) -> Iterator[Finding]:
@@ -98,9 +106,51 @@ def _over_ends(kept: dict[str, Tensor]) -> Iterator[Finding]:
         )
 
 
+def _of_the_step_before(kept: dict[str, Tensor], networks: list[nn.Module]) -> Iterator[Finding]:
+    """Values are what a network gives for the observation that is kept one step before, and not for their own."""
+    observations, values = kept.get("observations"), kept.get("values")
+    if observations is None or values is None:
+        return
+    values = values[: len(observations)]
+    for network in dict.fromkeys(networks):
+        for given in _asked(network, observations, values):
+            own, before = _same(given, values), _same(given[:-1], values[1:])
+            if own > _HALF:
+                return
+            if before > _MOSTLY:
+                yield ROLLOUTS.finding(
+                    code="reward.off-by-one",
+                    severity="error",
+                    where="the rollout at the first step",
+                    measured=f"{before:.0%} of its values are what a network gives for the observation that is kept "
+                    f"one step before, {own:.0%} for their own",
+                    limit=f"{_MOSTLY:.0%} of the values are those of the observations before, and {_HALF:.0%} at most "
+                    "of their own",
+                    why="Beside each action stands the observation that it led to: the network learns what to do from "
+                    "what it could not have seen.",
+                    remedy="store the observation that the action was chosen by, before `env.step(action)` replaces it",
+                )
+                return
+
+
+def _asked(network: nn.Module, observations: Tensor, values: Tensor) -> list[Tensor]:
+    """What a copy of a network gives for observations, of the number of their values."""
+    parameter = next(network.parameters(), None)
+    with suppress(Exception), same_random_state(), torch.no_grad():  # it may be asked otherwise
+        rows = observations.flatten(0, values.ndim - 1)
+        rows = rows.to(parameter) if parameter is not None and rows.is_floating_point() else rows
+        given = tensors_in(copy.deepcopy(network).eval()(rows))
+        return [part.cpu().reshape(values.shape) for part in given if part.numel() == values.numel()]
+    return []
+
+
+def _same(one: Tensor, other: Tensor) -> float:
+    return float(((one - other).abs() <= _EXACT * other.std()).double().mean())
+
+
 ROLLOUTS = Check(
-    codes=("reward.terminal-lost",),
-    question="Are the returns of a rollout those of its own steps?",
+    codes=("reward.terminal-lost", "reward.off-by-one"),
+    question="Are the returns and values of a rollout those of its own steps?",
     run=_run,
     of_source=True,
     of_rewards=True,
