@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -34,7 +34,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield seeded
         return
     if not isinstance(sampler, DistributedSampler):
-        yield from _of_own_sampler(evidence, sampler)
+        yield from _of_own_sampler(evidence, "sampler")
+        yield from _of_own_sampler(evidence, "batch_sampler")
         return
     processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
     begins_others = "WORLD_SIZE" in os.environ or source.calls("init_process_group", "spawn")
@@ -55,25 +56,39 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _of_own_sampler(evidence: Evidence, sampler: Any) -> Iterator[Finding]:
-    """A sampler of the script's that draws by an epoch which nobody tells it."""
-    source = evidence.source
-    if not callable(getattr(sampler, "set_epoch", None)) or source.calls("set_epoch") or source.epochs == 1:
+def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
+    """A sampler of the script's, of samples or of batches, that draws by an epoch which nobody tells it."""
+    source, loader = evidence.source, cast(Any, evidence.setup.train)
+    sampler: Any = getattr(loader, name, None) if isinstance(loader, DataLoader) else None
+    if not _takes_epochs(sampler) or source.calls("set_epoch") or source.epochs == 1:
         return
-    one, other = (list(itertools.islice(sampler, _MOST)) for _ in range(2))
+    if _takes_epochs(loader) or source.library is not None:  # which tell it themselves
+        return
+    one, other = (list(itertools.islice(_drawn(sampler), _MOST)) for _ in range(2))
     if one != other or one == sorted(one):
         return
-    shown, there = len(set(one)), len(cast(Any, evidence.setup.train).dataset)
+    shown, there = len(set(one)), len(loader.dataset)
     only = f", {shown:,} of {several(there, 'sample')}" if shown < there else ""
     yield SAME_ORDER.finding(
         severity="warning",
-        where="the sampler of the training loader",
+        where=f"the {name.replace('_', ' ')} of the training loader",
         measured=f"{type(sampler).__name__} draws by its epoch, and no code calls its `set_epoch`: each epoch has the "
         f"order of the first{only}",
         limit="a sampler with a `set_epoch`, more than one epoch, and no call of it",
         why="Batches are the same ones in each epoch, and what they leave out is never shown.",
-        remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
+        remedy=f"`loader.{name}.set_epoch(epoch)` at the beginning of each epoch",
     )
+
+
+def _takes_epochs(thing: object) -> bool:
+    return callable(getattr(thing, "set_epoch", None))
+
+
+def _drawn(sampler: Iterable[Any]) -> Iterator[Any]:
+    """What a sampler draws, one by one, also of batches."""
+    for one in sampler:
+        numbers = one.tolist() if isinstance(one, torch.Tensor) else one
+        yield from numbers if isinstance(numbers, list | tuple) else (numbers,)
 
 
 def _seeded_in_each_step(evidence: Evidence) -> Finding | None:

@@ -1,0 +1,49 @@
+"""Metrics kept by objects, hooks that keep the best, labels that are not blended, and batches of the same classes:
+faults that were met in scripts, and their healthy twins."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from asked import digits, perceptron
+from test_met_in_vision_scripts import read
+from torch.utils.data import DataLoader, Sampler
+
+from striate.doctor.checks.data.same_order import SAME_ORDER
+
+LOOP = "for x, y in loader:\n    pass\n"
+
+
+class Balanced(Sampler[list[int]]):
+    """Batches of classes, drawn by the epoch."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(640, generator=torch.Generator().manual_seed(self.epoch))
+        return iter(order[:320].view(-1, 32).tolist())
+
+
+class OfEpochs(DataLoader[Any]):
+    """As Accelerate's, which tells its sampler the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "begun"), [(DataLoader, "pass"), (DataLoader, "sampler.set_epoch(epoch)"), (OfEpochs, "pass")]
+)
+def test_a_sampler_of_batches_is_told_its_epoch(kind: Any, begun: str) -> None:
+    loader = kind(digits().dataset, batch_sampler=Balanced())
+    text = f"for epoch in range(5):\n    {begun}\n{textwrap.indent(LOOP, '    ')}"
+    said = read(text, SAME_ORDER, perceptron(), loader)
+    assert ["320 of 640 samples" in one.measured for one in said] == [True] * (kind is DataLoader and begun == "pass")
