@@ -10,12 +10,33 @@ from typing import Any
 import pytest
 import torch
 from asked import digits, perceptron
+from test_met_in_second_heads import stepped
 from test_met_in_vision_scripts import read
+from test_step_labels import told
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 
 from striate.doctor.checks.data.same_order import SAME_ORDER
 
 LOOP = "for x, y in loader:\n    pass\n"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("blended", [False, True])
+def test_labels_as_shares_are_blended_with_their_inputs(blended: bool, smoothing: float) -> None:
+    def shares(y: Tensor) -> Tensor:
+        return (1 - smoothing) * functional.one_hot(y, 10) + smoothing / 10
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        part = 0.8 if float(torch.rand(())) > 0.5 else 0.2
+        target = part * shares(y) + (1 - part) * shares(y.flip(0) if blended else y)
+        outputs = model(part * x + (1 - part) * x.flip(0))
+        return stepped(model, (-target * functional.log_softmax(outputs, -1)).sum(-1).mean(), optimizer)
+
+    found = told(perceptron(), step)
+    assert ["labels alone" in one.measured for one in found] == [True] * (not blended)
 
 
 class Balanced(Sampler[list[int]]):

@@ -125,12 +125,18 @@ def _asks_for_labels(batch: Any, calls: StepCalls) -> bool:
     inputs, wanted = (main_tensor(part) for part in parts(batch))
     if inputs is None or wanted is None or wanted.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
         return False
-    asked = [call.target.cpu() for call in calls.losses if call.slopes]
-    return bool(asked) and all(_is_same(target, wanted.cpu()) for target in asked)
+    asked = [*(call.target.cpu() for call in calls.losses if call.slopes), *calls.soft]
+    return bool(asked) and all(_are_labels(target, wanted.cpu()) for target in asked)
 
 
-def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.double(), other.double())
+def _are_labels(target: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether a loss is given these labels, be it as shares of classes (N, K), smoothed perhaps."""
+    if target.shape == wanted.shape:
+        return torch.equal(target.double(), wanted.double())
+    if wanted.is_floating_point() or not target.is_floating_point() or target.shape[:-1] != wanted.shape:
+        return False
+    above = _above_smoothing(target)
+    return torch.equal(above.argmax(1), wanted) and bool(((above > _EVEN).sum(1) == 1).all())
 
 
 def _shares(batches: Sequence[Blended]) -> Iterator[tuple[float, float]]:
