@@ -18,8 +18,37 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 
 from striate.doctor.checks.data.same_order import SAME_ORDER
+from striate.doctor.checks.eval.best import WORST_KEPT
 
 LOOP = "for x, y in loader:\n    pass\n"
+KEEPER = """
+class CheckpointHook:
+    def __init__(self, save_best, rule):
+        self.save_best, self.rule, self.best = save_best, rule, None
+    def after_val_epoch(self, metrics):
+        score = {sign}metrics[self.save_best]
+        if self.best is None or (score < self.best if self.rule == "less" else score > self.best):
+            self.best = score
+hook = CheckpointHook("{metric}", "{rule}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("sign", "metric", "rule", "wrong"),
+    [
+        ("", "NME", "greater", True),
+        ("", "NME", "less", False),
+        ("", "PCK", "less", True),
+        ("-", "NME", "greater", False),
+        ("", "other", "less", False),
+    ],
+)
+def test_a_hook_looks_up_what_it_keeps_the_best_of(sign: str, metric: str, rule: str, wrong: bool) -> None:
+    text = KEEPER.format(sign=sign, metric=metric, rule=rule)
+    names: dict[str, Any] = {"__name__": "script"}
+    exec(text, names)
+    said = read(text + LOOP, WORST_KEPT, perceptron(), digits(), names=names)
+    assert [one.code for one in said] == ["eval.worst-kept"] * wrong
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

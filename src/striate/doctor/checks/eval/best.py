@@ -11,11 +11,11 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
 from striate.records import Finding
 
 _LOW = frozenset(
-    ("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid", "brier")
+    ("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid", "brier", "nme")
 )
 _HIGH = frozenset((
     "acc", "accuracy", "f1", "iou", "miou", "dice", "auc", "auroc", "psnr", "ssim", "top1", "recall", "precision",
@@ -28,6 +28,8 @@ _NEGATIVE, _TRAINS = frozenset(("neg", "negative")), frozenset(("train", "traini
 
 _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))
 """Functions that compare, of `operator`, numpy and torch."""
+_LOWER = {"min": "max", "lt": "gt", "less": "greater"}
+"""Modes that take the lowest for the best, each with its opposite."""
 
 
 def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
@@ -64,10 +66,10 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
     for name, monitor, mode, line in _kept_by_callback(source):
         words = _words_in(monitor)
         low, high = bool(words & _LOW), bool(words & _HIGH)
-        if low == high or words & _NEGATIVE or mode not in ("min", "max", "lt", "gt") or low == (mode in ("min", "lt")):
+        right = next((pair[not low] for pair in _LOWER.items() if mode in pair), mode)
+        if low == high or words & _NEGATIVE or mode == right:
             continue
         compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
-        right = ("lt" if low else "gt") if compares else "min" if low else "max"
         yield WORST_KEPT.finding(
             code="optim.scheduler-calls" if lowers else "eval.worst-kept",
             severity="error",
@@ -81,8 +83,8 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"`operator.{right}` where it is made"
             if compares
             else f"`{name}(monitor={monitor!r}, mode={right!r})`"
-            if monitor.isidentifier()
-            else f"`mode={right!r}` where it is made",
+            if monitor.isidentifier() and right in ("min", "max")
+            else f"`{'mode=' * (right in ('min', 'max'))}{right!r}` where it is made",
         )
         return
 
@@ -151,18 +153,33 @@ def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
 
 
 def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
-    """The same of objects of the script's own classes that hold a metric's name as `monitor`, something best, and a
-    function that compares, as `operator.lt`."""
+    """The same of objects of the script's own classes that hold a metric's name as `monitor`, or look it up, something
+    best, and a function that compares, as `operator.lt`, or the word "less" or "greater"."""
     for thing in reached_values(source.names):
-        held = getattr(thing, "__dict__", {})
-        monitor, name = held.get("monitor"), type(thing).__name__
-        if not isinstance(monitor, str) or not written_by_user(type(thing).__module__):
+        held, name = getattr(thing, "__dict__", {}), type(thing).__name__
+        if not any("best" in key for key in held) or not written_by_user(type(thing).__module__):
+            continue
+        keys = {"monitor"} if "monitor" in held else set(_looked_up(source, name))
+        watched = [held[key] for key in keys if isinstance(held.get(key), str)]
+        if len(watched) != 1:
             continue
         kinds = {getattr(value, "__name__", "") for value in held.values() if callable(value)}
-        mode = "lt" if kinds & _LESS else "gt" if kinds & _GREATER else ""
+        words = [value for value in held.values() if isinstance(value, str) and value in ("less", "greater")]
+        mode = "lt" if kinds & _LESS else "gt" if kinds & _GREATER else words[0] if len(words) == 1 else ""
         line = next((site.node.lineno for site in source.calls(name)), 0)
-        if mode and any("best" in key for key in held):
-            yield name, monitor, mode, line
+        if mode:
+            yield name, watched[0], mode, line
+
+
+def _looked_up(source: ScriptSource, name: str) -> Iterator[str]:
+    """Attributes by which methods of a class find a value: `metrics[self.save_best]`."""
+    owners = (owner for owner in source.nodes(ast.ClassDef) if owner.name == name)
+    for node in (node for owner in owners for node in ast.walk(owner)):
+        key = node.slice if isinstance(node, ast.Subscript) else None
+        key = argument(node, 0, "key") if isinstance(node, ast.Call) and called(node) == "get" else key
+        turned = _turns_round(source.parent(node) or node)
+        if isinstance(key, ast.Attribute) and ast.unparse(key.value) == "self" and not turned:
+            yield key.attr
 
 
 def _own_modes(source: ScriptSource) -> dict[str, str]:
