@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import digits, perceptron
@@ -19,8 +21,64 @@ from torch.utils.data import DataLoader, Sampler
 
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.eval.metric_functions import untrue_metrics
 
 LOOP = "for x, y in loader:\n    pass\n"
+CONFUSION = """
+class ConfusionMatrix:
+    def __init__(self, classes):
+        self.classes, self.counts = classes, np.zeros((classes, classes))
+    def update(self, predicted, labels):
+        places = self.classes * labels.numpy() + predicted.numpy()
+        self.counts += np.bincount(places, minlength=self.classes ** 2).reshape(self.counts.shape)
+    def compute(self):
+        both = np.diag(self.counts)
+        iu = both / (UNION)
+        return RETURNED
+def evaluate(model, loader, classes):
+    seen = ConfusionMatrix(classes)
+    for x, y in loader:
+        seen.update(model(x).argmax(1), y)
+    return seen.compute()
+evaluate(model, val_loader, classes=10)
+"""
+SUMS = "self.counts.sum(1) + self.counts.sum(0)"
+
+
+OF_MAPS = """
+class MeanIoU:
+    def __init__(self):
+        self.scores = []
+    def update(self, maps, labels):
+        both = (maps * labels).sum(0)
+        self.scores.append(both / (maps.sum(0) + labels.sum(0) - both))
+    def compute(self):
+        return {"iou": sum(self.scores).mean() / len(self.scores)}
+seen = MeanIoU()
+def evaluate():
+    pass
+"""
+
+
+def scores_said(text: str) -> list[str]:
+    names: dict[str, Any] = {"np": np, "val_loader": digits(), "model": perceptron()}
+    exec(text[: text.index("def evaluate")], names)
+    said = read(text + LOOP, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), val=digits(), names=names)
+    return [one.measured for one in said]
+
+
+@pytest.mark.parametrize("returned", ["both.sum() / self.counts.sum(), iu", "{'mean IoU': iu.mean()}", "1 - iu"])
+@pytest.mark.parametrize("union", [f"{SUMS} - both", SUMS])
+def test_an_object_for_a_score_is_asked_for_right_answers(union: str, returned: str) -> None:
+    """But not where it gives a loss."""
+    said = scores_said(CONFUSION.replace("UNION", union).replace("RETURNED", returned))
+    assert ["0.5" in one for one in said] == [True] * (union == SUMS and returned != "1 - iu")
+
+
+def test_right_answers_may_be_maps_of_zeros_and_ones() -> None:
+    assert not scores_said(OF_MAPS)
+
+
 KEEPER = """
 class CheckpointHook:
     def __init__(self, save_best, rule):

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ from striate.wording import listed, several
 
 _FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
 _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
-_SCORES = frozenset(["r2", "iou", "miou", "dice", "jaccard"])
+_SCORES = frozenset(["r2", "iou", "miou", "iu", "dice", "jaccard"])
+_NO_SCORES = frozenset(["loss", "std", "var"])
+_ADDS = ("update", "add", "add_batch", "accumulate", "__call__")
 _SURE, _IGNORED = 20.0, -100
 _MOST = 256
 _FEWEST_CLASSES = 4
@@ -34,17 +37,76 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
     """Functions of the script whose metric is wrong, of those that can be asked."""
     for node, function in _functions(evidence.source):
         name, line = node.name, node.lineno
-        words = set(re.split(r"[^a-z0-9]+", name.lower()))
-        found = None
+        words, found = _words(name), None
         if "acc" in name.lower() and "top" not in name.lower():
             found = _untrue_accuracy(name, line, function, padded=_knows_padding(evidence.source, node))
             if found is None and _is_used(evidence.source, name, function):
                 found = _right_zeros(evidence, name, line, function)
         elif words & (_ERRORS | _SCORES) and "loss" not in words:
             error = bool(words & _ERRORS) or ("r2" not in words and _taken_from_one(node))
-            found = _untrue_of_right(evidence, name, line, function, perfect=0.0 if error else 1.0)
+            found = _untrue_of_right(evidence, f"`{name}`", line, function, perfect=0.0 if error else 1.0)
         if found is not None:
             yield found
+    for said, line, function in _objects(evidence.source):
+        found = _untrue_of_right(evidence, said, line, function, perfect=1.0)
+        if found is not None:
+            yield found
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
+
+
+def _objects(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., Any]]]:
+    """Scores that objects of the script's give of all that they were given, as of a confusion matrix: how it is
+    called, the line, and a function of predictions and targets that asks a new object."""
+    for owner in source.nodes(ast.ClassDef):
+        written = [part for part in owner.body if isinstance(part, ast.FunctionDef)]
+        methods = [method for method in written if not meddles(source, method)]
+        adds = [method.name for method in methods if method.name in _ADDS and _needed(method) == 3]
+        opens = any(method.name == "__init__" and method not in methods for method in written)
+        make = _maker(source, owner) if adds and not opens else None
+        if make is None:
+            continue
+        for method in (method for method in methods if _needed(method) == 1):
+            for name, key in _scores_of(method):
+                said = f"`{name}` of `{owner.name}.{method.name}`"
+                yield said, method.lineno, _asking(make, adds[0], method.name, key)
+
+
+def _maker(source: ScriptSource, owner: ast.ClassDef) -> Callable[[], Any] | None:
+    """What makes an object of a class as the script does it; None where what that takes is not known."""
+    for site in source.calls(owner.name):
+        kind, given = source.value(site.node.func), [source.value(part) for part in site.node.args]
+        named = {word.arg or "": source.value(word.value) for word in site.node.keywords}
+        if isinstance(kind, type) and "" not in named and not any(v is None for v in (*given, *named.values())):
+            return partial(kind, *given, **named)
+    return None
+
+
+def _scores_of(method: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
+    """The scores among what a method returns, as they are called, each with its place or its key where it has one."""
+    returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return) and node.value is not None]
+    value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, Any]]()
+    if isinstance(value, ast.Tuple):
+        parts = [(ast.unparse(part), place) for place, part in enumerate(value.elts)]
+    elif isinstance(value, ast.Dict):
+        parts = [(str(key.value), key.value) for key in value.keys if isinstance(key, ast.Constant)]
+    elif value is not None and not _taken_from_one(method):
+        parts = [(f"{method.name}: {ast.unparse(value)}", None)]
+    yield from ((name, key) for name, key in parts if _words(name) & _SCORES and not _words(name) & _NO_SCORES)
+
+
+def _asking(make: Callable[[], Any], add: str, method: str, key: Any) -> Callable[[Any, Any], list[float]]:
+    def asked(predictions: Any, targets: Any) -> list[float]:
+        thing = make()
+        getattr(thing, add)(predictions, targets)
+        given = getattr(thing, method)
+        given = given() if callable(given) else given  # or it is a property
+        numbers: list[float] = torch.as_tensor(given if key is None else given[key]).double().flatten().tolist()
+        return numbers
+
+    return asked
 
 
 def _is_used(source: ScriptSource, name: str, function: Callable[..., Any]) -> bool:
@@ -69,10 +131,13 @@ def _functions(source: ScriptSource) -> Iterator[tuple[ast.FunctionDef, Callable
     """Functions of two things, predictions and targets, that change nothing."""
     for tree in source.trees.values():
         for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
-            needed = len(node.args.args) - len(node.args.defaults)
             function = source.names.get(node.name)
-            if needed == 2 and callable(function) and not meddles(source, node) and not _picks(node):
+            if _needed(node) == 2 and callable(function) and not meddles(source, node) and not _picks(node):
                 yield node, function
+
+
+def _needed(node: ast.FunctionDef) -> int:
+    return len(node.args.args) - len(node.args.defaults)
 
 
 def _picks(node: ast.FunctionDef) -> bool:
@@ -174,20 +239,23 @@ def _known_accuracies(padded: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor
 def _untrue_of_right(
     evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float
 ) -> Finding | None:
-    """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have."""
-    forms = list(_right_predictions(evidence))
-    answers = [given for form in forms if (given := _asked(function, *form))]
-    values = [value for given in answers for value in given]
+    """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have, in
+    either order."""
+    forms = [form for one, other in _right_predictions(evidence) for form in ((one, other), (other, one))]
+    answers = [(given, form) for form in forms if (given := _asked(function, *form))]
+    values = [value for given, _ in answers for value in given]
     if not values or any(_near(value, perfect) or (perfect and value > 1) for value in values):  # counts, above 1
         return None
-    said = listed([f"{value:.4g}" for value in answers[0][:4]])
-    shapes = " and ".join(str(tuple(part.shape)) for part in forms[0])
+    numbers, form = answers[0]
+    said = listed([f"{value:.4g}" for value in numbers[:4]])
+    shapes = " and ".join(str(tuple(part.shape)) for part in form)
     return _finding(
         line,
-        f"`{name}` gives {said} for predictions that are their targets, of shapes {shapes}",
-        "A perfect network would not be called so: shapes that broadcast, or sums over other axes, make another number "
-        "of it.",
-        "give both one shape, `predictions.reshape(targets.shape)`, and sum over the positions of each class",
+        f"{name} gives {said} for predictions that are their targets, of shapes {shapes}",
+        "A perfect network would not be called so: shapes that broadcast, sums over other axes, or a union that has "
+        "the intersection twice make another number of it.",
+        "give both one shape, `predictions.reshape(targets.shape)`, sum over the positions of each class, and take the "
+        "intersection off a union: `rows + columns - both`",
         "a function for an error that is not 0, or for a score that is not 1, of predictions that are their targets",
     )
 
@@ -210,11 +278,17 @@ def _right_predictions(evidence: Evidence) -> Iterator[tuple[torch.Tensor, torch
         yield targets.reshape(outputs.shape).to(outputs.dtype), targets
         if bool(((targets == 0) | (targets == 1)).all()):
             yield _SURE * (2 * targets.reshape(outputs.shape).to(outputs.dtype) - 1), targets
-    elif outputs.ndim == targets.ndim + 1 and not targets.is_floating_point() and int(targets.min()) >= 0:
+    elif (
+        outputs.ndim == targets.ndim + 1
+        and not targets.is_floating_point()
+        and torch.equal(targets.unique().long(), torch.arange(outputs.shape[1]))
+    ):  # the score of a class that is not there may be 0
         one_hot = torch.nn.functional.one_hot(targets.long(), outputs.shape[1]).movedim(-1, 1).float()
         yield _SURE * (2 * one_hot - 1), targets
         yield one_hot, targets
+        yield one_hot, one_hot
         yield targets, targets
+        yield targets.flatten(), targets.flatten()
 
 
 def _finding(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
