@@ -225,7 +225,7 @@ def checks_with_a_fuse(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     monkeypatch.setattr(module, "every_check", lambda: tuple(checks))
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("place", [0, 20, -1])
 def test_nothing_changes_when_a_check_raises(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     checks_with_a_fuse(monkeypatch, place)
@@ -237,7 +237,7 @@ def test_nothing_changes_when_a_check_raises(monkeypatch: pytest.MonkeyPatch, pl
     assert_unchanged(momentum_and_a_schedule(), look)
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("place", [0, 20, -1])
 def test_nothing_changes_when_a_check_is_interrupted(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     checks_with_a_fuse(monkeypatch, place)
@@ -266,7 +266,7 @@ def test_nothing_changes_when_something_raises(where: str, calls: int) -> None:
     assert_unchanged(setup, look)
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("where", PLACES)
 def test_what_always_raises_is_told(where: str) -> None:
     def look(setup: InUse) -> None:

@@ -128,7 +128,7 @@ def went_on(folder: Path, text: str, share: float = 0.25) -> list[str]:
     return codes
 
 
-@pytest.mark.parametrize("code", few_quick([*FAULTS], ["data.shift", "eval.wrong-count", "model.evaluates-untrained"]))
+@pytest.mark.parametrize("code", few_quick([*FAULTS], ["eval.wrong-count"]))
 def test_a_fault_shows_itself_in_the_script_s_own_run(code: str, tmp_path: Path) -> None:
     text = SCRIPT
     for old, new in FAULTS[code]:
@@ -153,7 +153,7 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize("write", few_quick(WRITES, WRITES[:2]))
+@pytest.mark.parametrize("write", few_quick(WRITES, WRITES[:1]))
 def test_nothing_is_written(write: str, tmp_path: Path) -> None:
     went_on(tmp_path, f"{SCRIPT}    {write}\n")
     assert [file.name for file in tmp_path.iterdir()] == ["train.py"]
