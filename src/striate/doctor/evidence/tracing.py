@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -135,15 +136,23 @@ class _Tracer:
             raise
         outputs = [args[0]] if name == "__setitem__" else list(tensors_in(result))
         if outputs or name in _ENDS:
-            call = self._note(name, given, outputs, needs, _options(args, kwargs))
+            call = self._note(name, given, outputs, needs, args, kwargs)
             if kept and call.from_batch:
                 self.found.heads.append(Head(call, kept[0], kept[1] if len(kept) > 1 else None))
         return result
 
     def _note(
-        self, name: str, given: list[torch.Tensor], outputs: list[torch.Tensor], needs: bool, options: dict[str, Any]
+        self,
+        name: str,
+        given: list[torch.Tensor],
+        outputs: list[torch.Tensor],
+        needs: bool,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Call:
         inputs, parameters = self._sources(given)
+        if any(isinstance(value, np.ndarray) and value.size > 1 for value in args[:1]):
+            inputs = (INPUT,)  # NumPy's functions are not seen: it may hang on the batch
         made_of = needs or any(i >= 0 and self.found.calls[i].gives_gradient for i in inputs)
         call = Call(
             len(self.found.calls),
@@ -154,7 +163,7 @@ class _Tracer:
             parameters,
             tuple(tuple(tensor.shape) for tensor in given),
             tuple(outputs[0].shape) if outputs else (),
-            options,
+            _options(args, kwargs),
             needs,
             any(tensor.requires_grad for tensor in outputs),
             any(i == INPUT or self.found.calls[i].from_batch for i in inputs),
