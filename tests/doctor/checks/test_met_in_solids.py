@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX
 
 
@@ -30,3 +31,29 @@ def test_softmax_of_what_comes_out_of_an_array(twice: bool) -> None:
     train = DataLoader(TensorDataset(torch.randn(96, 1, 8, 8), torch.arange(96) % 10), 32)
     found = asked(DOUBLE_SOFTMAX, model, train, **options)
     assert [one.code for one in found] == ["model.double-softmax"] * twice
+
+
+class Places(nn.Module):
+    """Places, times or points (N, …, C) or (N, …, C, H, W) to a convolution that wants channels first."""
+
+    def __init__(self, shape: tuple[int, ...], read: str, learned: bool = False) -> None:
+        super().__init__()
+        self.learned, self.clips, self.read = learned, len(shape) == 4, read
+        channels = shape[1]
+        kind = nn.Conv3d if self.clips else nn.Conv1d
+        self.before, self.first, self.last = nn.Linear(shape[-1], shape[-1]), kind(channels, 8, 1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x) if self.learned else x
+        x = x.transpose(1, 2) if self.read == "transpose" else x.reshape(len(x), x.shape[2], x.shape[1], *x.shape[3:])
+        return self.last(self.first((x - 0.1).contiguous()).relu().flatten(2).amax(2))
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 4, 4), (16, 3)])
+@pytest.mark.parametrize(("read", "learned"), [("reshape", False), ("reshape", True), ("transpose", False)])
+def test_another_axis_read_as_channels(read: str, learned: bool, shape: tuple[int, ...]) -> None:
+    """What weights have made may be cut into places."""
+    model = Places(shape, read, learned)
+    train = DataLoader(TensorDataset(torch.randn(64, *shape), torch.arange(64) % 2), 32)
+    found = asked(AXES_DEALT, model, train, optimizer=torch.optim.SGD(model.parameters(), 0.01))
+    assert [one.code for one in found] == ["data.scrambled"] * (read == "reshape" and not learned)

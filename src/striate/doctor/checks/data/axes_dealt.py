@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.models.preserved_state import same_random_state
@@ -18,6 +19,7 @@ from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
 
 _READ_ANEW = ("view", "reshape", "view_as", "reshape_as")
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _ITEMS = 4
 Shape = tuple[int, ...]
 
@@ -32,10 +34,26 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         way = exchanged_by_reading(call.given[0], call.shape)
         if way is None and any(head.call.inputs[:1] == (call.index,) for head in evidence.graph.heads):
             way = _of_scores(call.given[0], call.shape)
+        if way is None and _are_channels(evidence.graph, call):
+            way = _put_first(call.given[0], call.shape)
         if way is not None:
             yield _told(call.name, call.place, call.given[0], call.shape, way)
             return
     yield from _in_loader(evidence.setup.train)
+
+
+def _are_channels(graph: CallGraph, call: Call) -> bool:
+    """Whether a convolution takes the second axis of what a call gives for channels, and no weights come before."""
+    before = graph.before(call.index)
+    if any(product.index in before for product in graph.weights):
+        return False  # channels that are learned may be cut into places
+    awaiting = [call.index]
+    for at in awaiting:
+        behind = [graph.calls[index] for index in graph.behind[at]]
+        if any(one.name in _CONVOLUTIONS and one.inputs[0] == at for one in behind):
+            return True
+        awaiting += [one.index for one in behind if one.shape == call.shape and not graph.is_weights(one)]
+    return False
 
 
 def _in_loader(train: Any) -> Iterator[Finding]:
@@ -98,6 +116,15 @@ def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
         return "as if classes were put last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
     exchanged = _are_exchanged(given, made)
     return ("as if classes were put before positions", "x.transpose(1, 2)") if exchanged else None
+
+
+def _put_first(given: Shape, made: Shape) -> tuple[str, str] | None:
+    """Of what a convolution is given: its channels lay behind places or times."""
+    for axis in range(2, len(given)):
+        moved = (given[0], given[axis], *given[1:axis], *given[axis + 1 :])
+        if made == moved != given and given[axis] > 1 and math.prod(given[1:axis]) > 1:
+            return f"as if axis {axis} were put first", f"x.movedim({axis}, 1)"
+    return None
 
 
 def _of_maps(given: Shape, made: Shape) -> tuple[str, str] | None:
