@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from asked import asked, perceptron
-from test_met_in_second_heads import stepped
+from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX
 
 
@@ -57,3 +58,36 @@ def test_another_axis_read_as_channels(read: str, learned: bool, shape: tuple[in
     train = DataLoader(TensorDataset(torch.randn(64, *shape), torch.arange(64) % 2), 32)
     found = asked(AXES_DEALT, model, train, optimizer=torch.optim.SGD(model.parameters(), 0.01))
     assert [one.code for one in found] == ["data.scrambled"] * (read == "reshape" and not learned)
+
+
+@pytest.mark.parametrize("order", ["clouds", "points", "both", "back"])
+def test_clouds_that_are_shuffled_for_their_points(order: str) -> None:
+    """Known again though each is turned, brought into another shape, and like no cloud of the batch."""
+    x, y = torch.randn(96, 12, 3), torch.arange(96) % 3
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        clouds, labels = batch
+        index = torch.as_tensor(np.random.permutation(clouds.shape[order == "points"]))
+        clouds = clouds[:, index] if order == "points" else clouds[index]
+        labels = labels[index] if order == "both" else labels
+        turns = torch.linalg.qr(torch.as_tensor(np.random.randn(len(clouds), 3, 3)).float())[0]
+        outputs = model((clouds @ turns).transpose(1, 2))
+        outputs = outputs[index.argsort()] if order == "back" else outputs
+        return stepped(model, functional.cross_entropy(outputs, labels), optimizer)
+
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
+    said = asked_or_silent(STEP_LABELS, model, DataLoader(TensorDataset(x, y), 32), **options)
+    assert [one.code for one in said] == ["data.step-labels"] * (order == "clouds")
+
+
+def test_samples_and_labels_in_one_order_that_numpy_draws() -> None:
+    model = perceptron()
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        index = np.random.permutation(len(batch[0]))
+        return stepped(model, functional.cross_entropy(model(batch[0][index]), batch[1][index]), optimizer)
+
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
+    train = DataLoader(TensorDataset(torch.randn(96, 1, 8, 8), torch.arange(96) % 10), 32)
+    assert not asked_or_silent(STEP_LABELS, model, train, **options)

@@ -27,9 +27,10 @@ from striate.doctor.checks.data.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import every_way, left_roughly
 from striate.doctor.checks.data.parts_apart import parts_apart
+from striate.doctor.checks.data.rows_made_of import rows_made_of
 from striate.doctor.checks.data.shifted_places import MOVED, TOLD, left_when_shifted
 from striate.doctor.checks.data.turned_apart import turned_apart
-from striate.doctor.evidence.calls import LossCall, watch_calls
+from striate.doctor.evidence.calls import LossCall, StepCalls, watch_calls
 from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -469,33 +470,23 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
 
 def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     """Where the step itself makes inputs of the batch's: each call of the loss is given other samples' labels."""
-    inputs, wanted = (main_tensor(part) for part in parts(evidence.train.raw[0]))
-    first = evidence.first
-    shown = first.shown
-    if (
-        inputs is None
-        or wanted is None
-        or shown is None
-        or shown.shape != inputs.shape
-        or wanted.numel() != len(wanted)
-    ):
+    (inputs, wanted), calls = (main_tensor(part) for part in parts(evidence.train.raw[0])), evidence.calls
+    shown = calls.shown
+    if inputs is None or wanted is None or shown is None or len(shown) != len(inputs) or wanted.numel() != len(wanted):
         raise NoEvidence("the step gives the network other samples than the loader yields")
-    same = torch.equal(shown, inputs)
+    same = shown.shape == inputs.shape and torch.equal(shown, inputs)
     if (wanted.is_floating_point() and not same) or len(wanted) < 16 or not shown.is_floating_point():
         raise NoEvidence("the targets are no class numbers of a batch")
-    given = [call.target for call in evidence.calls.losses if call.target.numel() == wanted.numel()]
-    given, known = [target.flatten() for target in given], wanted.cpu().flatten()
-    if not given or (any(torch.equal(t, known) for t in given) and same):
+    known = wanted.cpu().flatten()
+    given = _labels(calls, known)
+    if not given or (same and any(torch.equal(target, known) for target in given)):
         return
-    if any(not torch.equal(t.sort().values, known.sort().values) for t in given):
-        return
-    one, other = (_standardized(t) for t in (shown, inputs))
-    apart, nearest = torch.cdist(one, other).topk(2, largest=False)
-    clear = apart[:, 0] < _CLEARLY * apart[:, 1]
+    sources, clear = _nearest(shown, inputs) if shown.shape == inputs.shape else (known, known < known)
     if clear.sum() < max(_FEWEST_CLEAR, len(clear) // 2):
-        raise NoEvidence("the step changes inputs so much that it is not seen which is which")
-    right = known[nearest[clear, 0]]
-    best = max(float((target[clear] == right).double().mean()) for target in given)
+        calls, sources = rows_made_of(evidence)
+        given, clear = _labels(calls, known), torch.ones(len(known), dtype=torch.bool)
+    right = known[sources[clear]]
+    best = max((float((target[clear] == right).double().mean()) for target in given), default=1.0)
     chance = float((known.unique(return_counts=True)[1].double() / len(known)).square().sum())
     if best > chance + 0.3:
         return
@@ -511,6 +502,19 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
         remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
         "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
     )
+
+
+def _labels(calls: StepCalls, known: torch.Tensor) -> list[torch.Tensor]:
+    """What losses are given, where it is the batch's labels in any order; nothing where one is given others."""
+    given = [call.target.cpu().flatten() for call in calls.losses if call.target.numel() == len(known)]
+    same = all(torch.equal(target.sort().values, known.sort().values) for target in given)
+    return given if same else []
+
+
+def _nearest(shown: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each row that the network is shown the sample that is most like it, and whether that is clear."""
+    apart, nearest = torch.cdist(_standardized(shown), _standardized(inputs)).topk(2, largest=False)
+    return nearest[:, 0], apart[:, 0] < _CLEARLY * apart[:, 1]
 
 
 def _standardized(samples: torch.Tensor) -> torch.Tensor:
