@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asked import asked, perceptron
+from asked import asked, digits, perceptron
 from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX
 
@@ -91,3 +92,11 @@ def test_samples_and_labels_in_one_order_that_numpy_draws() -> None:
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
     train = DataLoader(TensorDataset(torch.randn(96, 1, 8, 8), torch.arange(96) % 10), 32)
     assert not asked_or_silent(STEP_LABELS, model, train, **options)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_parts_of_a_split_in_a_dictionary(shared: bool) -> None:
+    x = torch.randn(100, 8)
+    names = {"data": {"train": x[:80], "val": x[-80:] if shared else x[80:]}}
+    said = asked_or_silent(SPLIT_OVERLAP, perceptron(), digits(), names=names)
+    assert [one.where for one in said] == ["data['train'] and data['val']"] * shared

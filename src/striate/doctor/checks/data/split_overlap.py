@@ -191,7 +191,7 @@ def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
 def _images_shared(evidence: Evidence) -> Iterator[Finding]:
     """Images in variables named for training, or in the data set of the training loader, and in those named for
     validation, of scripts that ask no loader for validation."""
-    names = evidence.source.names if evidence.setup.val is None else {}
+    names = _with_parts(evidence.source.names) if evidence.setup.val is None else {}
     for name, value, other, also in named_pairs(names):
         if _are_images(value):
             yield from _same_images(f"`{name}`", value, other, also)
@@ -200,6 +200,13 @@ def _images_shared(evidence: Evidence) -> Iterator[Finding]:
         for other, also in _attributes_of(names):
             if drawn is not None and _is_held_out(other) and _are_images(also):
                 yield from _same_images("the training data set", column[sorted(drawn[1])], other, also)
+
+
+def _with_parts(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables, and the arrays that dictionaries among them hold by a name."""
+    tables = [(name, value.items()) for name, value in list(names.items()) if isinstance(value, dict)]
+    held = ((f"{name}[{key!r}]", part) for name, parts in tables for key, part in parts if isinstance(key, str))
+    return dict(names) | {name: part for name, part in held if isinstance(part, torch.Tensor | np.ndarray)}
 
 
 def _attributes_of(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -228,7 +235,7 @@ def _same_images(name: str, value: Any, other: str, also: Any) -> Iterator[Findi
 def _memory_shared(evidence: Evidence) -> Iterator[Finding]:
     """Arrays named for training and for validation of which one is half or more of the other's memory, as
     `train, val = ids, ids[n:]` leaves them. A few numbers before validation may belong to both, as its context."""
-    names = evidence.source.names
+    names = _with_parts(evidence.source.names)
     for name, value in list(names.items()):
         ours = _memory(value) if _TRAINING.search(name.lower()) and not is_for_training(name) else None
         for other, also in counterparts(name, names) if ours is not None else ():
