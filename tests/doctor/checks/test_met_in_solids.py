@@ -3,6 +3,7 @@ healthy twins."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from asked import asked, digits, perceptron
 from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -18,6 +20,8 @@ from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX
+from striate.doctor.checks.own_run import findings_of
+from striate.doctor.evidence.own_run import Watcher, number_of_weights
 
 
 @pytest.mark.parametrize("twice", [True, False])
@@ -100,3 +104,26 @@ def test_parts_of_a_split_in_a_dictionary(shared: bool) -> None:
     names = {"data": {"train": x[:80], "val": x[-80:] if shared else x[80:]}}
     said = asked_or_silent(SPLIT_OVERLAP, perceptron(), digits(), names=names)
     assert [one.where for one in said] == ["data['train'] and data['val']"] * shared
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_weights_that_hardly_move_at_first(template: bool) -> None:
+    """As the rate rises."""
+    model = nn.Linear(3, 4)
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(params.values(), 1e-9)
+    watcher = Watcher(float("inf"), {id(model): "model"})
+    watcher.of(model).before = number_of_weights(model)
+    model.register_forward_pre_hook(watcher.enter)
+    model.register_forward_hook(watcher.leave)
+    apply = partial(functional_call, model, params)
+    for _ in range(3):
+        for _ in range(10):
+            (apply(torch.randn(5, 3)) - 3).square().mean().backward()
+            watcher.stepping(optimizer)
+            optimizer.step()
+            optimizer.param_groups[0]["lr"] *= 8 if watcher.run.steps < 10 else 1
+        with torch.no_grad():
+            (model if template else apply)(torch.randn(5, 3))
+    watcher.of(model).after = number_of_weights(model)
+    assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template

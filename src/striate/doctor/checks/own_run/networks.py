@@ -115,7 +115,7 @@ def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
         seldom = len({call.steps for call in asked}) <= _MOSTLY * run.steps
         if not asked or not seldom or not (run.ended or asked[0].steps < asked[-1].steps):
             continue
-        given = [call.weights for call in network.calls if call.learns and call.steps > 1]
+        given = [call.weights for call in network.calls if call.learns and call.steps > _FEW_STEPS]
         own = [network.after, *(call.weights for call in network.calls if not call.learns)]
         still = all(_apart(number, network.before) <= _ROUNDED for number in own if number == number)
         others = [_apart(number, network.before) > _CHANGED for number in given if number == number]
