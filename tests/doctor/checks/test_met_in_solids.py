@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from asked import asked, digits, perceptron
+from test_met_in_clouds import Divided
 from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import Watcher, number_of_weights
@@ -127,3 +129,20 @@ def test_weights_that_hardly_move_at_first(template: bool) -> None:
             (model if template else apply)(torch.randn(5, 3))
     watcher.of(model).after = number_of_weights(model)
     assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template
+
+
+@pytest.mark.parametrize("by_size", [False, True])
+def test_numbers_drawn_by_a_generator_are_no_others_in_the_batch(by_size: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        if not by_size:
+            x = x * torch.rand(len(x), 1, generator=generator) + torch.rand(len(x), 1, generator=generator)
+        return stepped(model, functional.cross_entropy(model(x), y), optimizer)
+
+    model = Divided(by_size)
+    options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "step": step}
+    train = DataLoader(TensorDataset(torch.randn(96, 8), torch.arange(96) % 4), 16)
+    said = asked_or_silent(BATCH_MIXING, model, train, **options)
+    assert [one.code for one in said] == ["model.batch-mixing"] * by_size

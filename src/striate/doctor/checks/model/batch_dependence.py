@@ -162,7 +162,7 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     if not free or not cut or len(one) != size:
         return  # what is in a batch depends on how many there are
     if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
-        yield from _alone(evidence, small, one, tolerance)
+        yield from _alone(evidence, small, given, one, tolerance)
     yield from _across(evidence)
     yield from _along_samples(evidence)
 
@@ -200,15 +200,19 @@ def _apart(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> float:
     return apart(difference[:, rows] if one.shape == (len(one), len(one)) else difference, one)
 
 
-def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) -> Iterator[Finding]:
+def _alone(
+    evidence: Evidence, batch: Any, given: list[torch.Tensor], one: torch.Tensor, tolerance: float
+) -> Iterator[Finding]:
     """Half of the batch against the whole: what depends on how many samples there are."""
     half = max(2, len(one) // 2)
     try:
-        fewer = asked(evidence, with_rows(batch, lambda tensor: tensor[:half]))
+        others, fewer = question(evidence, with_rows(batch, lambda tensor: tensor[:half]))
     except NoEvidence:
         return
     if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
         return
+    if any(b.ndim and len(b) == half and not torch.equal(a[:half], b) for a, b in zip(given, others, strict=False)):
+        return  # a generator of the step's own gives each other numbers
     far = deviations_apart(one[:half], fewer)
     if far > tolerance:
         yield _finding(
