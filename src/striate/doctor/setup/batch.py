@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
+from striate.doctor.setup.reached_objects import written_by_user
+
 _INPUTS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "data", "features", "signal", "signals")
 _TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "mask", "masks")
 
@@ -44,10 +46,14 @@ def parts(batch: Any) -> tuple[Any, Any]:
 
 
 def fields_of(value: Any) -> dict[str, Any] | None:
-    """What an object of a data class has, by name; None of others."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type | nn.Module | Mapping):
+    """What an object of a data class has, by name, and the tensors of one of the user's own class; None of others."""
+    if isinstance(value, type | nn.Module | Mapping | torch.Tensor | list | tuple):
         return None
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if not written_by_user(type(value).__module__) or not hasattr(value, "__dict__"):
+        return None
+    return {name: part for name, part in vars(value).items() if isinstance(part, torch.Tensor)} or None
 
 
 def _are_lengths(lengths: Any, rows: Any) -> bool:
