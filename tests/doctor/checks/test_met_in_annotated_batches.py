@@ -10,10 +10,11 @@ import torch
 from asked import asked
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.setup.batch import copied
 
 
@@ -56,3 +57,42 @@ def stepped(loss: Tensor, optimizer: Any) -> Tensor:
     loss.backward()
     optimizer.step()
     return loss.detach()
+
+
+class Rates(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kinds, self.head = nn.Embedding(40, 3), nn.Linear(7, 1)
+
+    def forward(self, kinds: Tensor, numbers: Tensor) -> Tensor:
+        rates: Tensor = self.head(torch.cat([self.kinds(kinds), numbers], 1)).squeeze(1)
+        return rates
+
+
+def counted(column: str = "") -> DataLoader[Any]:
+    """Counts beside kinds and four numbers, of which the last may come with each of those that are counted, or say
+    where none can be."""
+    torch.manual_seed(0)
+    kinds, numbers = torch.randint(0, 40, (320,)), torch.randn(320, 4)
+    counts = torch.poisson((numbers[:, 0] / 2 + 1).exp())
+    if column == "open":
+        counts = counts + 1
+        counts[::4] = 0
+        numbers[:, 3] = (counts > 0).float()
+    elif column == "cost":
+        numbers[:, 3] = (1 + counts * (1 + 0.1 * torch.rand(320))).log()
+    return DataLoader(TensorDataset(kinds, numbers, counts), 32)
+
+
+def step_of_counts(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+    *given, counts = batch
+    return stepped(functional.poisson_nll_loss(model(*given), counts), optimizer)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_embeddings_in_no_optimizer_where_the_loss_may_be_below_zero(whole: bool) -> None:
+    model = Rates()
+    optimizer = torch.optim.Adam((model if whole else model.head).parameters(), 0.02)
+    said = asked(PARAMETERS_MISSING, model, counted(), step=step_of_counts, optimizer=optimizer)
+    assert [(one.code, one.severity) for one in said] == [("optim.parameters-missing", "warning")] * (not whole)

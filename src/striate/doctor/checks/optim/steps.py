@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.optim.other_optimizers import without_gradients, without_optimizer
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
 from striate.doctor.evidence.rates import optimizer_line
@@ -348,17 +349,28 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     trial = evidence.trial
     sizes = {name: p.numel() for name, p in trial.replica.model.named_parameters()}
     matrices = [name for name in missing if trial.replica.originals[name].ndim > 1]
-    complete = evidence.variant("optimizer of all parameters", Change(prepare=lambda replica: _add(replica, missing)))
-    other, own = evidence.progress_of(complete), evidence.progress
-    trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
-    helps = other.beats(own, WORTH)
+    change = Change(prepare=lambda replica: _add(replica, missing))
+    try:
+        own = evidence.progress
+        other = evidence.progress_of(evidence.variant("optimizer of all parameters", change))
+    except NoEvidence as reason:
+        if isinstance(reason, OutOfTime) or evidence.setup.rivals:
+            raise
+        # As of a loss that may be below zero: by how much another one is better is not known.
+        helps, compared, before = False, "", "They do not look as initialized."
+        trained = not are_untrained(evidence.fresh.model, set(matrices))
+    else:
+        helps = other.beats(own, WORTH)
+        compared = f"; with them in it the loss after {several(other.steps, 'step')} is {other} instead of {own}"
+        before = "They were trained before: with their numbers in another order the network learns worse."
+        trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
     share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
     wanted = helps and evidence.setup.source is not None and _lets_some_learn(evidence.source)
     trained = trained and not wanted
     severity = "note" if trained or (not helps and not matrices) else ("error" if helps else "warning")
     meant = (
-        " They were trained before: with their numbers in another order the network learns worse. If they are to stay "
-        "as they are, say so with `requires_grad_(False)`; that saves their gradients, too."
+        f" {before} If they are to stay as they are, say so with `requires_grad_(False)`; that saves their gradients, "
+        "too."
         if trained
         else ""
     )
@@ -367,9 +379,7 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         severity=severity,  # type: ignore[arg-type]
         where=listed_names(missing),
         measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all numbers) get gradients, "
-        "are in no group of the "
-        f"optimizer and never move; with them in it the loss after {several(other.steps, 'step')} is {other} instead "
-        f"of {own}",
+        f"are in no group of the optimizer and never move{compared}",
         threshold="a gradient in the first step, and no change in the whole trial",
         why=f"They stay what they were at the start.{meant}",
         remedy=f"Give the optimizer all of them, after the network is complete: `{_of_all(trial)}`.",
