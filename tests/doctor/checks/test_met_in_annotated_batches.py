@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
@@ -96,3 +97,11 @@ def test_embeddings_in_no_optimizer_where_the_loss_may_be_below_zero(whole: bool
     optimizer = torch.optim.Adam((model if whole else model.head).parameters(), 0.02)
     said = asked(PARAMETERS_MISSING, model, counted(), step=step_of_counts, optimizer=optimizer)
     assert [(one.code, one.severity) for one in said] == [("optim.parameters-missing", "warning")] * (not whole)
+
+
+@pytest.mark.parametrize("column", ["", "open", "cost"])
+def test_a_column_that_comes_with_what_is_counted(column: str) -> None:
+    model = Rates()
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    said = asked(TARGET_IN_INPUT, model, counted(column), step=step_of_counts, optimizer=optimizer)
+    assert [one.code for one in said] == ["data.target-in-input"] * (column == "cost")

@@ -41,6 +41,8 @@ _FEWEST_BANDS, _FEWEST_OF_BAND = 4, 5
 _IN_ORDER, _UNORDERED, _TOLD_APART = 0.99, 0.9, 0.5
 """Share of pairs of samples that a column has in the order of their durations, that other columns may have at most, and
 of which it has to tell more apart."""
+_WITH_COUNTS = 0.85
+"""The same of counts above zero, of what each of those that are counted adds to."""
 _MOST_COLUMNS, _LOOKED_AT = 60, 400
 _RANGES = 2.0
 """Times as large as of one column, but the least, the largest number of another is, but the largest."""
@@ -380,7 +382,7 @@ def _numbers(evidence: Evidence) -> Iterator[Finding]:
         if known[0][0].ndim == 2:
             found = list(_nearly_told(values, wanted, place, float(left[place]))) or list(_bands(values, wanted))
             found = found or list(_told_by_two(values, wanted)) or list(_logarithm_told(evidence, values, counted))
-            yield from found or _classes_told(values, wanted)
+            yield from found or list(_classes_told(values, wanted)) or _counts_told(values, counted)
         return
     yield _finding(
         f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
@@ -437,32 +439,64 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
 
 def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
     """A column of a table that tells two classes apart without an error, by a limit, beside columns that do not."""
-    columns, kinds = values.shape[1], wanted.unique()
-    if len(kinds) != 2 or columns < _COLUMNS or len(values) < _ROWS * columns:
-        return
-    first = wanted == kinds[0]
-    if min(int(first.sum()), int((~first).sum())) < _FEWEST_OF_CLASS:
-        return
-    low, high = (values[rows].aminmax(dim=0) for rows in (first, ~first))
-    apart = (low.max < high.min) | (high.max < low.min)
-    if int(apart.sum()) != 1:
-        return
-    place = int(apart.int().argmax())
-    others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
-    others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
-    fitted = others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
-    limit = float(kinds.mean())
-    right = float(((fitted > limit) == (wanted > limit)).double().mean())
-    if right < 1 - _OTHERS:
+    told = _told_apart(values, wanted) if len(wanted.unique()) == 2 else None
+    if told is not None:
+        place, right = told
         yield _finding(
-            f"number {place} of the {columns} numbers of a row tells the two classes apart by a limit, without an "
-            f"error in {several(len(values), 'row')}; all others together (a linear model) are right in {right:.0%}",
+            f"number {place} of the {values.shape[1]} numbers of a row tells the two classes apart by a limit, without "
+            f"an error in {several(len(values), 'row')}; all others together (a linear model) are right in {right:.0%}",
             "ask when that column is known: what is only there once the class is, such as the last invoice of those "
             f"who left, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
             "warning",
             limit="one column alone tells two classes apart by a limit without an error, where all others are wrong in "
             f"{_OTHERS:.0%} or more",
         )
+
+
+def _counts_told(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Finding]:
+    """A column of a table that tells counts of zero from all others without an error, and has the others in order: what
+    each of those that are counted adds to, as a cost. Where nothing can be counted, as on closed days, is no order."""
+    whole = float(counts.min()) == 0 and len(counts.unique()) > 2 and bool((counts == counts.round()).all())
+    told = _told_apart(values, (counts > 0).double()) if whole else None
+    if told is None:
+        return
+    place, right = told
+    rows = (counts > 0).nonzero().flatten()[:_LOOKED_AT]
+    order = float(_in_order(values[rows][:, [place]], counts[rows]))
+    if order < _WITH_COUNTS:
+        return
+    yield _finding(
+        f"number {place} of the {values.shape[1]} numbers of a row tells targets of zero from all others by a limit, "
+        f"without an error in {several(len(values), 'row')}, where all other numbers together (a linear model) are "
+        f"right in {right:.0%}; and it has {order:.0%} of the pairs of the others in order",
+        "ask when that column is known: what comes with each of those that are counted, such as the cost of claims, is "
+        f"left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+        "warning",
+        limit=f"one column alone tells counts of zero from others without an error, and has {_WITH_COUNTS:.0%} of the "
+        f"pairs of those in order, where all others are wrong in {_OTHERS:.0%} or more",
+    )
+
+
+def _told_apart(values: torch.Tensor, wanted: torch.Tensor) -> tuple[int, float] | None:
+    """The only column of a table that tells two values of targets apart by a limit, without an error, and the share
+    that a linear model of all others has right, where that is wrong in some; None elsewhere."""
+    columns, kinds = values.shape[1], wanted.unique()
+    if len(kinds) != 2 or columns < _COLUMNS or len(values) < _ROWS * columns:
+        return None
+    first = wanted == kinds[0]
+    if min(int(first.sum()), int((~first).sum())) < _FEWEST_OF_CLASS:
+        return None
+    low, high = (values[rows].aminmax(dim=0) for rows in (first, ~first))
+    apart = (low.max < high.min) | (high.max < low.min)
+    if int(apart.sum()) != 1:
+        return None
+    place = int(apart.int().argmax())
+    others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
+    others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
+    fitted = others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
+    limit = float(kinds.mean())
+    right = float(((fitted > limit) == (wanted > limit)).double().mean())
+    return (place, right) if right < 1 - _OTHERS else None
 
 
 def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
