@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from asked import asked
+from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
@@ -105,3 +107,17 @@ def test_a_column_that_comes_with_what_is_counted(column: str) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     said = asked(TARGET_IN_INPUT, model, counted(column), step=step_of_counts, optimizer=optimizer)
     assert [one.code for one in said] == ["data.target-in-input"] * (column == "cost")
+
+
+@pytest.mark.parametrize(("made", "wrong"), [("mean()", True), ("sum()", False)])
+def test_means_of_batches_divided_by_the_samples_that_a_loop_counts(made: str, wrong: bool) -> None:
+    text = f"""
+def deviance(model, batches):
+    total, count = 0.0, 0
+    for x, y in batches:
+        total += (model(x) - y).abs().{made}.item()
+        count += y.size(0)
+    return total / count
+print(deviance(model, val_loader))
+"""
+    assert list(found(SCRIPT + text, values(), [WRONG_COUNT])) == ["eval.wrong-count"] * wrong

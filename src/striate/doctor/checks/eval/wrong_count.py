@@ -98,13 +98,16 @@ def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, 
 
 
 def _mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
-    """A sum of the batches' mean losses, divided by the samples."""
+    """A sum of the batches' mean losses, divided by the samples, also as the loop counts them."""
     for loop, _, known, samples, batches in _counted_loops(source):
-        for name, (kind, value) in added_in(loop).items():
+        added = added_in(loop)
+        counts = {name for name, (kind, value) in added.items() if kind == "sum" and _is_size_at_hand(value, loop)}
+        for name, (kind, value) in added.items():
             if kind != "sum" or not _is_mean_loss(source, value) or samples <= 4 * batches:
                 continue
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
-                if name in names_in(above) and source.is_number(below, samples, **known):
+                counted = isinstance(below, ast.Name) and below.id in counts
+                if name in names_in(above) and (counted or source.is_number(below, samples, **known)):
                     yield _of_mean_losses(node, value, batches, samples)
 
 
@@ -506,6 +509,15 @@ def _ones(loop: ast.For) -> set[str]:
         and isinstance(node.value, ast.Constant)
         and node.value.value == 1
     }
+
+
+def _is_size_at_hand(value: ast.expr, loop: ast.For) -> bool:
+    """Whether it is the number of samples of the batch that a loop goes over, as `len(y)`."""
+    sized = _SIZE.fullmatch(ast.unparse(value))
+    return sized is not None and next(filter(None, sized.groups())) in names_in(loop.target)
+
+
+_SIZE = re.compile(r"len\((\w+)\)|(\w+)\.size\((?:dim=)?0\)|(\w+)\.shape\[0\]")
 
 
 def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
