@@ -15,6 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.asked_as_read import asked_as_read
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.checks.data.made_small import made_otherwise
+from striate.doctor.checks.data.normalized_apart import LEAST, NEARER, normalized_apart
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
@@ -80,6 +81,11 @@ _FAR_OFF = (
 _COLUMN = (
     f"a column of a table {DEVIATIONS:g} of its deviations apart, and a loss of validation above the first one until "
     "that is undone"
+)
+
+_NUMBERS_APART = (
+    "two data sets of one class hold different numbers, and with those of training the samples of validation are the "
+    f"same but for their scale, and at most {NEARER:g} times as far from training as before, which is {LEAST:g} or more"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -156,7 +162,11 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         severity = "error" if fixed - own >= 2 * GAIN else "warning"
         yield _told(_compared(known, x) + words, severity, known, x, _MENDED)
         return
-    yield from list(_by_loss(evidence, known, x, tokens)) or _of_tables(evidence)
+    found = list(_by_loss(evidence, known, x, tokens)) or list(_of_tables(evidence))
+    yield from found
+    apart = "" if found else normalized_apart(evidence, known)
+    if apart:
+        yield _told(apart, "warning", known, x, _NUMBERS_APART)
 
 
 def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
