@@ -159,6 +159,14 @@ class CallGraph:
         return frozenset(name for call in self.calls for name in call.parameters)
 
     @cached_property
+    def used_by_loss(self) -> frozenset[str]:
+        """Names of parameters that the loss is made with: not of those that an average alone reads."""
+        if self.root is None:
+            return self.used
+        before = (self.calls[index] for index in self.before(self.root) if index >= 0)
+        return frozenset(name for call in before for name in call.parameters)
+
+    @cached_property
     def behind(self) -> tuple[tuple[int, ...], ...]:
         """By call: the calls that take its result."""
         found: list[list[int]] = [[] for _ in self.calls]

@@ -27,8 +27,8 @@ _QUIET = 1e-6
 _CLIP_AXES, _PIXELS, _FEWEST_FRAMES, _MOTION = 5, 64, 6, 3.0
 """Of a clip: axes of a batch, places that are compared, frames; and the size, in medians of all changes, beyond which a
 change is motion."""
-_VALUES = 20
-"""Different ones: of yes and no, as of ingredients, whole stretches agree by chance."""
+_VALUES, _MANY_VALUES = 20, 200
+"""Different ones, and those of short stretches: of yes and no, as of ingredients, whole stretches agree by chance."""
 
 _BY_NUMBER = (
     f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch that stands in training, and half as "
@@ -98,11 +98,11 @@ def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str
     many end with one: what comes behind the training data begins in them. Not of stretches that come again at the same
     place of another window, as periods do. None where few do."""
     windows = [_along_time(x) for x in (train, val) if x is not None and x.is_floating_point() and x.ndim in (2, 3)]
-    if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < 2 * _SHORTEST:
-        return None
-    if len(np.unique(windows[1][:_MOST])) < _VALUES:
+    if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < _SHORTEST:
         return None
     long = min(_STRETCH, windows[0].shape[1] // 2)
+    if len(np.unique(windows[1][:_MOST])) < (_VALUES if long >= _SHORTEST else _MANY_VALUES):
+        return None
     known: dict[bytes, set[int]] = {}
     again: set[bytes] = set()
     for window in windows[0][: max(_MOST, _NUMBERS // windows[0][0].size)]:

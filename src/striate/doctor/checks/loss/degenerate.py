@@ -32,7 +32,7 @@ from striate.wording import several
 
 _FALLEN = 0.2
 _FALLING = 0.8
-_BLIND = 0.3
+_BLIND = 0.1
 _BEHIND = 3.0
 _FLAT, _WORSE = 0.02, 1.2
 _PAIRS, _NARROWED = 60, 0.9
@@ -202,9 +202,12 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
 def _only_pulls(evidence: Evidence) -> str | None:
     """A loss of pairs of embeddings that pushes none apart, while embeddings become alike; where each is scored with
     each, the others are pushed."""
-    if any(of_each_with_each(call.input, call.target) for call in class_losses(evidence)):
+    asked = list(class_losses(evidence))
+    if any(of_each_with_each(call.input, call.target) for call in asked):
         return None
     try:
+        if any(call.input.shape[1:] == evidence.start_training.outputs.shape[1:] for call in asked):
+            return None  # scores of classes, of one batch at several weights perhaps
         pulled, pushed = evidence.pairs
         narrowed = _deviation(evidence.after_training.outputs) / max(_deviation(evidence.start_training.outputs), 1e-12)
     except NoEvidence:
@@ -290,8 +293,8 @@ _OF_FINITE: tuple[_Rule, ...] = (
     (
         _falls_alone,
         f"the loss falls below {_FALLEN:.0%}, {_BEHIND:g} times more than the predictions' own measure, and with "
-        f"targets of other samples to {_BLIND:.0%}; without targets, while outputs differ by {_FLAT:.0%} of what they "
-        "did at most",
+        f"targets of other samples to {_BLIND:.0%}, or to 1.5 times itself; without targets, while outputs differ by "
+        f"{_FLAT:.0%} of what they did at most",
     ),
     (_only_pulls, "each pair of embeddings is pulled together and none pushed apart, or each pushed"),
 )

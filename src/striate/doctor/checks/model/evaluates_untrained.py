@@ -52,7 +52,7 @@ def _read(evidence: Evidence) -> Iterator[Finding]:
 
 def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     """Weights that only evaluation uses, that no step changes, and that look untrained or are copies."""
-    only = evidence.predicting.used - evidence.graph.used
+    only = evidence.predicting.used - evidence.graph.used_by_loss
     parameters = dict(evidence.setup.model.named_parameters())
     names = [name for name in unmoved(evidence.trial) if name in only and parameters[name].ndim > 1]
     if not names or not (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
@@ -62,9 +62,10 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     yield CHECK.finding(
         severity="error",
         where=listed_names(layers),
-        measured=f"in evaluation mode the network uses {several(numbers, 'number')} of {listed_names(layers)} that no "
-        f"training step uses or changes: after {several(len(evidence.trial.rows), 'step')} they are what they were",
-        limit="weights that evaluation uses and training neither uses nor changes, as initialized or copied",
+        measured=f"in evaluation mode the network uses {several(numbers, 'number')} of {listed_names(layers)} that the "
+        f"loss of training does not use: after {several(len(evidence.trial.rows), 'step')} they are what they were",
+        limit="weights that evaluation uses, the loss of training does not, and no step changes, as initialized or "
+        "copied",
         why="What is evaluated has learned nothing, whatever is trained.",
         remedy=f"evaluate the layers that are trained; or, of an average, {_averaged('ema')}",
     )

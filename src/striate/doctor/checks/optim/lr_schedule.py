@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from itertools import pairwise, takewhile
 from typing import Any
 
@@ -55,9 +55,23 @@ less than that share of the highest rate: a curve that was meant for all of it, 
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    """Where the rate is nearly gone, not there yet, or grew beyond bounds: hold it."""
+    """Where the rate is nearly gone, not there yet, or grew beyond bounds."""
     if not rates_are_users(evidence):
         return
+    found = list(_of_trial(evidence))
+    rates = [row.rates for row in evidence.trial.rows if row.rates]
+    full = _full(evidence, rates) if rates else []
+    if found or len(rates) < 10 or max(full) <= 0:
+        yield from found
+        return
+    shares = [_share(rate, full) for rate in rates]
+    late = _gone_within_an_epoch(evidence, shares) or _divided_within_epochs(evidence, shares)
+    if late is not None:
+        yield late
+
+
+def _of_trial(evidence: Evidence) -> Iterator[Finding]:
+    """By what loops plan, or by a trial in which the rate is held."""
     trial = evidence.trial
     rates = [row.rates for row in trial.rows if row.rates]
     full = _full(evidence, rates) if rates else []
@@ -74,9 +88,6 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     own = evidence.progress
     if own.share > SOME:
-        return
-    if (divided := _divided_within_epochs(evidence, shares)) is not None:
-        yield divided
         return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
     grows = last > ENDING and shares[-1] == max(shares) > GROWING * shares[0] > 0 and not own.share > 0
@@ -248,6 +259,18 @@ def _ends_early(
     return None
 
 
+def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
+    """A rate that is gone for good in the first half of an epoch, where no loops tell how many there will be."""
+    train = evidence.setup.train
+    if _planned(evidence) or not isinstance(train, Sized):
+        return None
+    made, gone = len(evidence.trial.rows) / len(shares), len(shares) - _at_the_end(shares, lambda share: share <= GONE)
+    if not 0 < gone * made <= HALF * len(train) or len(shares) - gone < FALL_STEPS:
+        return None
+    limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over"
+    return _gone(f"step {gone + 1} on, of {len(train):,} in an epoch,", max(shares[gone:]), limit)
+
+
 def _divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     """A rate that is divided by the same number every so many steps, which together are less than an epoch."""
     made = len(evidence.trial.rows) / len(shares)
@@ -257,7 +280,7 @@ def _divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Findi
     if len(falls) < FALLS or len(lengths) > 1 or min(ratios) < DIVIDED or max(ratios) > 1.01 * min(ratios):
         return None
     every, epoch = made * lengths.pop(), steps_an_epoch(evidence)
-    if every >= epoch or shares[-1] > ENDING:
+    if every >= epoch or shares[-1] > ENDING or evidence.progress.share > SOME:
         return None
     return _gone(
         f"step {falls[-1] + 1}, divided by {ratios[0]:.3g} after each {several(round(every), 'step')} of an epoch's "
