@@ -225,13 +225,13 @@ def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
     found = {}
     for name, (model, numbers) in models.items():
         told = np.zeros(len(rows))
-        for held in range(FOLDS):
-            asked = fold == held
-            clock.need(0.0)
-            # Of each fold its own mean is taken off: the mean of the others leans the other way.
-            with threadpool_limits(1):
+        with threadpool_limits(1):
+            for held in range(FOLDS):
+                asked = fold == held
+                clock.need(0.0)
+                # Of each fold its own mean is taken off: the mean of the others leans the other way.
                 prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
-            told[asked] = prediction - prediction.mean()
+                told[asked] = prediction - prediction.mean()
         centered = ranks - ranks.mean()
         scale = float(np.sqrt((told**2).sum() * (centered**2).sum()))
         found[name] = float((told * centered).sum()) / scale if scale > 0 else 0.0

@@ -52,7 +52,8 @@ def _are_channels(graph: CallGraph, call: Call) -> bool:
         behind = [graph.calls[index] for index in graph.behind[at]]
         if any(one.name in _CONVOLUTIONS and one.inputs[0] == at for one in behind):
             return True
-        awaiting += [one.index for one in behind if one.shape == call.shape and not graph.is_weights(one)]
+        same = (one.index for one in behind if one.shape == call.shape and not graph.is_weights(one))
+        awaiting += [index for index in same if index not in awaiting]
     return False
 
 

@@ -236,17 +236,15 @@ def _memory_shared(evidence: Evidence) -> Iterator[Finding]:
     """Arrays named for training and for validation of which one is half or more of the other's memory, as
     `train, val = ids, ids[n:]` leaves them. A few numbers before validation may belong to both, as its context."""
     names = _with_parts(evidence.source.names)
-    for name, value in list(names.items()):
-        ours = _memory(value) if _TRAINING.search(name.lower()) and not is_for_training(name) else None
-        for other, also in counterparts(name, names) if ours is not None else ():
-            theirs = _memory(also)
-            if ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
-                continue
-            dealt = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
-            if _in_common(ours, theirs) >= len(theirs) / 2 and not dealt:
-                shared = _in_common(ours, theirs)
-                yield _shared(name, other, f"{shared / len(theirs):.0%} of `{other}` is a part of `{name}`, in memory")
-                return
+    for name, value, other, also in named_pairs(names):
+        ours, theirs = _memory(value), _memory(also)
+        if is_for_training(name) or ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
+            continue
+        dealt = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
+        if _in_common(ours, theirs) >= len(theirs) / 2 and not dealt:
+            shared = _in_common(ours, theirs)
+            yield _shared(name, other, f"{shared / len(theirs):.0%} of `{other}` is a part of `{name}`, in memory")
+            return
 
 
 def _in_common(one: range, other: range) -> int:

@@ -454,8 +454,8 @@ def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Findin
 
 
 def _counts_told(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Finding]:
-    """A column of a table that tells counts of zero from all others without an error, and has the others in order: what
-    each of those that are counted adds to, as a cost. Where nothing can be counted, as on closed days, is no order."""
+    """A column of a table that tells counts of zero from all others without an error, and has the others in order, as
+    the sum that was paid for claims has. A column of closed days tells zeros alone, and is let pass."""
     whole = float(counts.min()) == 0 and len(counts.unique()) > 2 and bool((counts == counts.round()).all())
     told = _told_apart(values, (counts > 0).double()) if whole else None
     if told is None:

@@ -481,7 +481,9 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     given = _labels(calls, known)
     if not given or (same and any(torch.equal(target, known) for target in given)):
         return
-    sources, clear = _nearest(shown, inputs) if shown.shape == inputs.shape else (known, known < known)
+    clear = torch.zeros(len(known), dtype=torch.bool)
+    if shown.shape == inputs.shape:
+        sources, clear = _nearest(shown, inputs)
     if clear.sum() < max(_FEWEST_CLEAR, len(clear) // 2):
         calls, sources = rows_made_of(evidence)
         given, clear = _labels(calls, known), torch.ones(len(known), dtype=torch.bool)

@@ -70,6 +70,13 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
         if low == high or words & _NEGATIVE or mode == right:
             continue
         compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
+        if compares:
+            remedy = f"`operator.{right}` where it is made"
+        elif mode not in ("min", "max"):
+            remedy = f"`{right!r}` where it is made"
+        else:
+            made = f"`{name}(monitor={monitor!r}, mode={right!r})`"
+            remedy = made if monitor.isidentifier() else f"`mode={right!r}` where it is made"
         yield WORST_KEPT.finding(
             code="optim.scheduler-calls" if lowers else "eval.worst-kept",
             severity="error",
@@ -80,11 +87,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             why="The rate is lowered because the metric gets better."
             if lowers
             else "What is kept, or ends the training, is the worst epoch, not the best.",
-            remedy=f"`operator.{right}` where it is made"
-            if compares
-            else f"`{name}(monitor={monitor!r}, mode={right!r})`"
-            if monitor.isidentifier() and right in ("min", "max")
-            else f"`{'mode=' * (right in ('min', 'max'))}{right!r}` where it is made",
+            remedy=remedy,
         )
         return
 

@@ -58,26 +58,21 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     """Where the rate is nearly gone, not there yet, or grew beyond bounds."""
     if not rates_are_users(evidence):
         return
-    found = list(_of_trial(evidence))
     rates = [row.rates for row in evidence.trial.rows if row.rates]
-    full = _full(evidence, rates) if rates else []
-    if found or len(rates) < 10 or max(full) <= 0:
-        yield from found
-        return
-    shares = [_share(rate, full) for rate in rates]
-    late = _gone_within_an_epoch(evidence, shares) or _divided_within_epochs(evidence, shares)
-    if late is not None:
-        yield late
-
-
-def _of_trial(evidence: Evidence) -> Iterator[Finding]:
-    """By what loops plan, or by a trial in which the rate is held."""
-    trial = evidence.trial
-    rates = [row.rates for row in trial.rows if row.rates]
     full = _full(evidence, rates) if rates else []
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
+    found = list(_of_trial(evidence, rates, full, shares))
+    late = None if found else _gone_within_an_epoch(evidence, shares) or _divided_within_epochs(evidence, shares)
+    yield from found if late is None else [late]
+
+
+def _of_trial(
+    evidence: Evidence, rates: Sequence[tuple[float, ...]], full: Sequence[float], shares: Sequence[float]
+) -> Iterator[Finding]:
+    """By what loops plan, or by a trial in which the rate is held."""
+    trial = evidence.trial
     planned = list(_planned_rates(evidence))
     ended = (
         _below_zero(planned) or _ends_early(evidence, shares, planned) or _still_rising(evidence, shares, rates, full)
@@ -268,7 +263,7 @@ def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Findin
     if not 0 < gone * made <= HALF * len(train) or len(shares) - gone < FALL_STEPS:
         return None
     limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over"
-    return _gone(f"step {gone + 1} on, of {len(train):,} in an epoch,", max(shares[gone:]), limit)
+    return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
 
 
 def _divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
