@@ -18,7 +18,7 @@ from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Unreadable
 from striate.data.normalize import Normalization
-from striate.errors import ModelError, RunError, StriateError, UsageError, reason_of
+from striate.errors import ModelError, RunError, StriateError, UsageError, pasted, reason_of
 from striate.exporting import formats
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.given import given_of
@@ -181,7 +181,7 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     kind = found()
     if not path.exists():
         near = get_close_matches(path.name, [one.name for one in path.parent.glob(f"*{path.suffix}")], 3, 0)
-        remedy = f"one of: {listed([str(path.parent / name) for name in near])}" if near else "striate export RUN"
+        remedy = f"one of: {listed([pasted(path.parent / name) for name in near])}" if near else "striate export RUN"
         raise RunError(str(path), "no such file", f"a file that striate export --format {kind.name} wrote", remedy)
     if path.suffix != kind.suffix:
         own = path.with_suffix(kind.suffix)

@@ -226,7 +226,9 @@ def open_run(path: Path) -> RunDirectory:
             raise RunError(str(path), f"{got}, in which there is a network", "a whole run directory", remedy)
         nearby = [str(p.parent) for p in Path("runs").glob("*/config.yaml")]
         nearby.sort(key=lambda name: (-SequenceMatcher(None, path.name, Path(name).name).ratio(), name))
-        remedy = f"one of: {listed(nearby, 5)}" if nearby else "striate train mnist5k --out runs/first"
+        remedy = (
+            f"one of: {listed(list(map(pasted, nearby)), 5)}" if nearby else "striate train mnist5k --out runs/first"
+        )
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
 

@@ -15,13 +15,21 @@ _WRITE = (
     ("wandb.sdk.wandb_run", "Run.log"),
     ("mlflow", "log_metric"),
     ("mlflow", "log_metrics"),
+    ("comet_ml.experiment", "CometExperiment.log_metric"),
+    ("comet_ml.experiment", "CometExperiment.log_metrics"),
+    ("neptune.handler", "Handler.log"),
+    ("neptune.handler", "Handler.append"),
+    ("neptune.handler", "Handler.extend"),
+    ("aim.sdk.run", "BasicRun.track"),
+    ("clearml.logger", "Logger.report_scalar"),
 )
 """By module, what writes down what is measured."""
 
 
 @contextmanager
 def logs_unwritten() -> Iterator[None]:
-    """While the body runs, what is given to TensorBoard, Weights & Biases or MLflow goes nowhere."""
+    """While the body runs, what is given to TensorBoard, Weights & Biases, MLflow, Comet, Neptune, Aim or ClearML goes
+    nowhere."""
     put_back: list[tuple[Any, str, Any]] = []
     for module, path in _WRITE:
         *owners, name = path.split(".")
