@@ -82,7 +82,7 @@ def test_labels_of_batches_of_one_class_are_in_no_other_order() -> None:
     x = rows(640)
     y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long() * 2
     order = y.argsort()
-    with pytest.raises(NoEvidence, match="nearly all labels"):
+    with pytest.raises(NoEvidence, match="all inputs or targets"):
         asked(STEP_LABELS, network(8, 4), DataLoader(TensorDataset(x[order], y[order]), 64), step=blending)
 
 

@@ -251,3 +251,59 @@ def background_is_class_zero_in_training_only(seed: int, fixed: bool = False) ->
         nn.CrossEntropyLoss(label_smoothing=0.05),
         lambda parameters: optim.AdamW(parameters, lr=3e-3, weight_decay=0.01),
     )
+
+
+@fault("data.step-labels", also=("fit.cannot-overfit-batch", "fit.underfit", "data.labels-random"))
+def pictures_mixed_in_one_order_labels_in_another(seed: int, fixed: bool = False) -> Case:
+    """The step blends pairs of pictures, and blends the labels of other pairs."""
+    data = digits(seed)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        x, y = batch
+        order = torch.randperm(len(x))
+        share = 0.9
+        mixed = share * x + (1 - share) * x[order]
+        one_hot = functional.one_hot(y, 10).float()
+        if not fixed:
+            mixed, one_hot = mixed[torch.randperm(len(x))], one_hot[torch.randperm(len(x))]
+        targets = share * one_hot + (1 - share) * one_hot[order]
+        optimizer.zero_grad()
+        value = loss(model(mixed), targets)
+        value.backward()
+        optimizer.step()
+        return value
+
+    torch.manual_seed(seed)
+    return Case(
+        small_cnn(1, 10),
+        batches(data.x, data.y, 50, seed),
+        plain(data.x_val, data.y_val),
+        nn.CrossEntropyLoss(),
+        lambda parameters: optim.AdamW(parameters, lr=3e-3),
+        step,
+    )
+
+
+@fault("data.step-labels", also=("fit.cannot-overfit-batch", "fit.underfit", "data.labels-random"))
+def labels_by_turns_of_views_one_after_the_other(seed: int, fixed: bool = False) -> Case:
+    """Two views of a batch are put together one behind the other, and the labels as pairs."""
+    data = digits(seed)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        x, y = batch
+        views = torch.cat([x + 0.1 * torch.randn_like(x) for _ in range(2)])
+        value = loss(model(views), y.repeat(2) if fixed else y.repeat_interleave(2))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value
+
+    torch.manual_seed(seed)
+    return Case(
+        small_cnn(1, 10),
+        batches(data.x, data.y, 50, seed),
+        plain(data.x_val, data.y_val),
+        nn.CrossEntropyLoss(),
+        lambda parameters: optim.AdamW(parameters, lr=3e-3),
+        step,
+    )

@@ -213,34 +213,3 @@ def noise_larger_than_the_code(seed: int, fixed: bool = False) -> Case:
         nn.CrossEntropyLoss(),
         optim.Adam(model.parameters(), lr=3e-3),
     )
-
-
-@fault("fit.cannot-overfit-batch", also=("fit.underfit", "data.labels-random"))
-def pictures_mixed_in_one_order_labels_in_another(seed: int, fixed: bool = False) -> Case:
-    """The step blends pairs of pictures, and blends the labels of other pairs."""
-    data = digits(seed)
-
-    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
-        x, y = batch
-        order = torch.randperm(len(x))
-        share = 0.9
-        mixed = share * x + (1 - share) * x[order]
-        one_hot = functional.one_hot(y, 10).float()
-        if not fixed:
-            mixed, one_hot = mixed[torch.randperm(len(x))], one_hot[torch.randperm(len(x))]
-        targets = share * one_hot + (1 - share) * one_hot[order]
-        optimizer.zero_grad()
-        value = loss(model(mixed), targets)
-        value.backward()
-        optimizer.step()
-        return value
-
-    torch.manual_seed(seed)
-    return Case(
-        small_cnn(1, 10),
-        batches(data.x, data.y, 50, seed),
-        plain(data.x_val, data.y_val),
-        nn.CrossEntropyLoss(),
-        lambda parameters: optim.AdamW(parameters, lr=3e-3),
-        step,
-    )

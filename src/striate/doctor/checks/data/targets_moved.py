@@ -27,10 +27,10 @@ from striate.doctor.checks.data.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import every_way, left_roughly
 from striate.doctor.checks.data.parts_apart import parts_apart
-from striate.doctor.checks.data.rows_made_of import rows_made_of
+from striate.doctor.checks.data.rows_asked_for import FEWEST_ASKED, MOST_RIGHT, rows_asked_for_others
 from striate.doctor.checks.data.shifted_places import MOVED, TOLD, left_when_shifted
 from striate.doctor.checks.data.turned_apart import turned_apart
-from striate.doctor.evidence.calls import LossCall, StepCalls, watch_calls
+from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -38,9 +38,9 @@ from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several, show_shape
 
-_SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
-_CLEARLY, _FEWEST_CLEAR = 0.5, 8
-"""Of the distance to the second nearest, that to the nearest: so an input is known again, and so many have to be."""
+_SAMPLES, _DRAWS = 24, 6
+_CLEARLY = 0.5
+"""Of the distance to the second nearest, that to the nearest: so an input is known again."""
 _TIE, _ALONE = 1e-6, 32
 """Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
 _FEWEST_BLENDED, _NAMED = 24, 0.6
@@ -461,69 +461,27 @@ def _blended(evidence: Evidence) -> Finding | None:
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
-    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence)
-    if found is not None:
-        yield found
-    else:
-        yield from _of_other_samples(evidence)
+    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _of_other_samples(evidence)
+    yield from [] if found is None else [found]
 
 
-def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
-    """Where the step itself makes inputs of the batch's: each call of the loss is given other samples' labels."""
-    (inputs, wanted), calls = (main_tensor(part) for part in parts(evidence.train.raw[0])), evidence.calls
-    shown = calls.shown
-    if inputs is None or wanted is None or shown is None or len(shown) != len(inputs) or wanted.numel() != len(wanted):
-        raise NoEvidence("the step gives the network other samples than the loader yields")
-    same = shown.shape == inputs.shape and torch.equal(shown, inputs)
-    if (wanted.is_floating_point() and not same) or len(wanted) < 16 or not shown.is_floating_point():
-        raise NoEvidence("the targets are no class numbers of a batch")
-    known = wanted.cpu().flatten()
-    given = _labels(calls, known)
-    if not given or (same and any(torch.equal(target, known) for target in given)):
-        return
-    clear = torch.zeros(len(known), dtype=torch.bool)
-    if shown.shape == inputs.shape:
-        sources, clear = _nearest(shown, inputs)
-    if clear.sum() < max(_FEWEST_CLEAR, len(clear) // 2):
-        calls, sources = rows_made_of(evidence)
-        given, clear = _labels(calls, known), torch.ones(len(known), dtype=torch.bool)
-    right = known[sources[clear]]
-    best = max((float((target[clear] == right).double().mean()) for target in given), default=1.0)
-    chance = float((known.unique(return_counts=True)[1].double() / len(known)).square().sum())
-    if best > chance + 0.3:
-        return
-    if chance > 0.7:
-        raise NoEvidence("nearly all labels of a batch are the same")
-    yield STEP_LABELS.finding(
+def _of_other_samples(evidence: Evidence) -> Finding | None:
+    wrong, asked, blended = rows_asked_for_others(evidence)
+    if wrong < FEWEST_ASKED or asked - wrong > MOST_RIGHT:
+        return None
+    return STEP_LABELS.finding(
         severity="error",
         where="the training step",
-        measured=f"the loss is given the labels of the batch in another order: {best:.0%} are those of the inputs that "
-        f"the network gets, by chance it would be {chance:.0%}",
-        limit="the batch's labels in another order, of which no more than chance and 30 % are right",
-        why="The network is asked for labels of other samples: there is nothing to learn.",
+        measured=f"of {wrong} of {several(asked, 'sample')} the label reaches outputs of inputs that nothing of the "
+        f"sample is in{': samples are blended, each with one other' if blended else ''}",
+        limit=f"labels that reach outputs of other samples, of {FEWEST_ASKED} samples asked or more and of all but "
+        f"{MOST_RIGHT}, by what an exchanged label and an exchanged input change",
+        why="Each blend is asked for the label of a sample that is not in it."
+        if blended
+        else "The network is asked for labels of other samples: there is nothing to learn.",
         remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
         "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
     )
-
-
-def _labels(calls: StepCalls, known: torch.Tensor) -> list[torch.Tensor]:
-    """What losses are given, where it is the batch's labels in any order; nothing where one is given others."""
-    given = [call.target.cpu().flatten() for call in calls.losses if call.target.numel() == len(known)]
-    same = all(torch.equal(target.sort().values, known.sort().values) for target in given)
-    return given if same else []
-
-
-def _nearest(shown: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row that the network is shown the sample that is most like it, and whether that is clear."""
-    apart, nearest = torch.cdist(_standardized(shown), _standardized(inputs)).topk(2, largest=False)
-    return nearest[:, 0], apart[:, 0] < _CLEARLY * apart[:, 1]
-
-
-def _standardized(samples: torch.Tensor) -> torch.Tensor:
-    """(N, at most _NUMBERS) float64, each sample of mean 0 and deviation 1: the step may scale them."""
-    flat = samples.detach().cpu().double().flatten(1)
-    flat = flat[:, :: -(-flat.shape[1] // _NUMBERS)]
-    return (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-12)
 
 
 LEFT_BEHIND = Check(

@@ -1,0 +1,166 @@
+"""Whose label each row of a batch is asked for: seen by whose gradient changes with a label, be the loss whatever it
+is."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.setup.batch import Path, altered, leaves, main_tensor, parts
+from striate.doctor.setup.replicas import Replica
+from striate.models.preserved_state import same_random_state
+from striate.observe.gradients import on_gradient
+from striate.observe.module_calls import ModuleCall, module_calls
+
+FEWEST_ASKED, MOST_RIGHT = 5, 1
+"""Samples of which something has to be seen, and of how many the label may reach rows that the sample is in."""
+_ASKED, _DRAWS, _FEWEST = 7, 4, 8
+_MOST, _CLEARLY, _AT_ALL = 0.8, 0.5, 1e-4
+"""Of the row that changes most."""
+
+
+@dataclass
+class _Rows:
+    """What the calls of the network in one step are given and give, and the gradients that come back, row by row."""
+
+    shown: list[torch.Tensor] = field(default_factory=list)
+    given: list[torch.Tensor] = field(default_factory=list)
+    gradients: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def note(self, call: ModuleCall) -> None:
+        shown, output = (main_tensor(part) for part in (list(call.args) + list(call.kwargs.values()), call.output))
+        if (
+            shown is None
+            or output is None
+            or not (output.requires_grad and output.ndim)
+            or output.shape[:1] != shown.shape[:1]
+        ):
+            return
+        number = len(self.shown)
+        self.shown.append(_by_row(shown))
+        self.given.append(_by_row(output))
+        on_gradient(output, lambda gradient: self.gradients.update({number: _by_row(gradient)}))
+
+    @property
+    def pulls(self) -> list[torch.Tensor]:
+        """The gradients of all calls that any came back to."""
+        return [self.gradients[number] for number in sorted(self.gradients)]
+
+
+def rows_asked_for_others(evidence: Evidence) -> tuple[int, int, bool]:
+    """Of how many samples the label reaches rows that nothing of the sample is in, of how many asked, and whether rows
+    are blends. Raises NoEvidence where a step cannot be repeated, or labels go into the network."""
+    batch = evidence.train.raw[0]
+    inputs, wanted = (main_tensor(part) for part in parts(batch))
+    places = {path: part for path, part in leaves(batch) if part is inputs or part is wanted}
+    if inputs is None or wanted is None or len(places) != 2 or not _FEWEST <= len(inputs) == len(wanted):
+        raise NoEvidence("the batch has no inputs with a target each")
+    shown_at, asked_at = sorted(places, key=lambda path: places[path] is wanted)
+    until, best = evidence.clock.until(0.1), (0, 0, False)
+    for draw in range(_DRAWS):
+        own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
+        if not own.pulls or any(_far(own.shown, again.shown)) or any(_far(own.pulls, again.pulls)):
+            raise NoEvidence("a step of the same batch is another one each time")
+        if draw:  # only what may be blended in some steps and not in others is looked at again
+            moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
+            if len(_changed(own.shown, moved.shown, len(inputs), _AT_ALL)) < 2:
+                continue
+        best = max(best, _wrong(evidence, batch, (shown_at, inputs), (asked_at, wanted), own, draw, until))
+        if best[0] >= FEWEST_ASKED or best[2]:
+            break
+    return best
+
+
+def _wrong(
+    evidence: Evidence,
+    batch: Any,
+    inputs: tuple[Path, torch.Tensor],
+    targets: tuple[Path, torch.Tensor],
+    own: _Rows,
+    draw: int,
+    until: float,
+) -> tuple[int, int, bool]:
+    count, judged, blends = len(inputs[1]), list[bool](), list[bool]()
+    for sample in torch.arange(0, count, max(1, count // _ASKED)).tolist()[:_ASKED]:
+        changed = list[_Rows]()
+        for path, values in (inputs, targets):
+            # The farthest: of a small change batch normalization makes one of all rows.
+            flat = _by_row(values)
+            other = int((flat - flat[sample]).norm(dim=1).argmax())
+            if torch.equal(values[other], values[sample]):
+                raise NoEvidence("all inputs or targets of a batch are the same")
+            put = partial(_exchanged, sample=sample, other=other)
+            changed.append(_rows(evidence, altered(batch, path, put), draw, until))
+        if any(_far(own.shown, changed[1].shown)) or any(_far(own.given, changed[1].given)):
+            raise NoEvidence("the network is given the labels")
+        shown = _changed(own.shown, changed[0].shown, count, _AT_ALL)
+        made_of = shown | _changed(own.given, changed[0].given, count, _CLEARLY)
+        reached = _changed(own.pulls, changed[1].pulls, count, _MOST)
+        exactly = _changed(own.pulls, changed[1].pulls, count, _AT_ALL)
+        if not made_of or not reached or len(reached) > max(2, count // 4):
+            continue
+        beside = len(made_of) > 1 and len(exactly) <= len(made_of) and bool(exactly - made_of)
+        judged.append(not made_of & reached or beside)
+        blends.append(len(shown) > 1)
+    blended = any(blends)
+    judged = [wrong for wrong, blend in zip(judged, blends, strict=True) if blend or not blended]
+    return sum(judged), len(judged), blended
+
+
+def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:
+    """What one step of a double does, with everything that is drawn as in any other step of this `draw`."""
+    rows, replicas = _Rows(), list[Replica]()
+
+    def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
+        torch.manual_seed(draw)
+        random.seed(draw)
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed(draw)
+        with module_calls({"": model}, end=rows.note):
+            return replicas[0].step(model, given, optimizer, replicas[0].loss)
+
+    with same_random_state():
+        trial = run_trial(evidence.setup, [batch], 1, until, Change(step=step, prepare=replicas.append), close=False)
+    if trial.error is not None:
+        raise NoEvidence(f"a step raises {type(trial.error).__name__}")
+    return rows
+
+
+def _exchanged(x: torch.Tensor, sample: int, other: int) -> torch.Tensor:
+    x = x.clone()
+    x[sample] = x[other]
+    return x
+
+
+def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> list[bool]:
+    """Of each pair, whether they differ by more than rounding does."""
+    if [part.shape for part in one] != [part.shape for part in other]:
+        raise NoEvidence("the step gives the network another number of rows")
+    return [float((a - b).norm()) > 1e-6 * float(a.norm()) for a, b in zip(one, other, strict=True)]
+
+
+def _changed(one: list[torch.Tensor], other: list[torch.Tensor], count: int, share: float) -> set[int]:
+    """Rows that change by more than `share` of the one that does most, but for a factor that all have in common; those
+    of several views or calls by the number that they have in each."""
+    _far(one, other)
+    most, found = 0.0, list[torch.Tensor]()
+    for a, b in zip(one, other, strict=True):
+        some = a.norm(dim=1) > 0
+        factor = ((a * b).sum(1) / a.square().sum(1))[some].median() if some.any() else 1.0
+        apart = (b - factor * a).norm(dim=1)
+        apart[apart < 1e-6 * a.norm(dim=1).max()] = 0
+        most = max(most, float(apart.max()))
+        found.append(apart)
+    return {row % count for apart in found for row in (apart > share * most).nonzero().flatten().tolist() if most}
+
+
+def _by_row(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu().double().reshape(len(tensor), -1)
