@@ -92,9 +92,11 @@ def test_labels_of_two_views_in_another_order(loss: Loss, interleaved: bool) -> 
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_quantities_of_other_samples(shuffled: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Loss) -> torch.Tensor:
         x, y = batch
-        order = torch.randperm(len(x))
+        order = torch.randperm(len(x), generator=generator)
         return update(loss(model(x[order])[:, 0], y if shuffled else y[order]), optimizer)
 
     x = rows()

@@ -15,6 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import Path, altered, leaves, main_tensor, parts
+from striate.doctor.setup.preserved_state import same_draws
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import same_random_state
 from striate.observe.gradients import on_gradient
@@ -124,7 +125,7 @@ def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:
         random.seed(draw)
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed(draw)
-        with module_calls({"": model}, end=rows.note):
+        with same_draws(replicas[0].step, model), module_calls({"": model}, end=rows.note):
             return replicas[0].step(model, given, optimizer, replicas[0].loss)
 
     with same_random_state():
