@@ -7,6 +7,7 @@ import random
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from striate.observe.module_calls import ModuleCall, module_calls
 
 FEWEST_ASKED, MOST_RIGHT = 5, 1
 """Samples of which something has to be seen, and of how many the label may reach rows that the sample is in."""
-_ASKED, _DRAWS, _FEWEST = 7, 4, 8
+_ASKED, _DRAWS, _FEWEST, _NUMBERS = 7, 4, 8, 4096
 _MOST, _CLEARLY, _AT_ALL = 0.8, 0.5, 1e-4
 """Of the row that changes most."""
 
@@ -37,18 +38,14 @@ class _Rows:
     gradients: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def note(self, call: ModuleCall) -> None:
-        shown, output = (main_tensor(part) for part in (list(call.args) + list(call.kwargs.values()), call.output))
-        if (
-            shown is None
-            or output is None
-            or not (output.requires_grad and output.ndim)
-            or output.shape[:1] != shown.shape[:1]
-        ):
+        shown, output = main_tensor([*call.args, *call.kwargs.values()]), main_tensor(call.output)
+        if shown is None or output is None or not output.requires_grad:
             return
         number = len(self.shown)
-        self.shown.append(_by_row(shown))
-        self.given.append(_by_row(output))
-        on_gradient(output, lambda gradient: self.gradients.update({number: _by_row(gradient)}))
+        if shown.ndim and shown.shape[:1] == output.shape[:1]:
+            self.shown.append(_by_row(shown))
+            self.given.append(_by_row(output))
+            on_gradient(output, lambda gradient: self.gradients.update({number: _by_row(gradient)}))
 
     @property
     def pulls(self) -> list[torch.Tensor]:
@@ -68,7 +65,9 @@ def rows_asked_for_others(evidence: Evidence) -> tuple[int, int, bool]:
     until, best = evidence.clock.until(0.1), (0, 0, False)
     for draw in range(_DRAWS):
         own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
-        if not own.pulls or any(_far(own.shown, again.shown)) or any(_far(own.pulls, again.pulls)):
+        if not own.pulls or any(len(rows) % len(inputs) for rows in own.shown):
+            raise NoEvidence("the network does not give as many rows as the batch has, once or several times")
+        if any(_far(own.shown, again.shown)) or any(_far(own.pulls, again.pulls)):
             raise NoEvidence("a step of the same batch is another one each time")
         if draw:  # only what may be blended in some steps and not in others is looked at again
             moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
@@ -132,6 +131,8 @@ def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:
         trial = run_trial(evidence.setup, [batch], 1, until, Change(step=step, prepare=replicas.append), close=False)
     if trial.error is not None:
         raise NoEvidence(f"a step raises {type(trial.error).__name__}")
+    if perf_counter() > until:
+        raise NoEvidence("a step takes too long to be repeated twenty times")
     return rows
 
 
@@ -164,4 +165,6 @@ def _changed(one: list[torch.Tensor], other: list[torch.Tensor], count: int, sha
 
 
 def _by_row(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().cpu().double().reshape(len(tensor), -1)
+    """(N, at most _NUMBERS) float64, evenly spaced over each row."""
+    flat = tensor.detach().reshape(len(tensor), -1)
+    return flat[:, :: -(-flat.shape[1] // _NUMBERS) or 1].cpu().double()
