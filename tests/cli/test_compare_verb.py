@@ -42,7 +42,10 @@ def test_a_run_without_kept_answers_is_asked(runs, tmp_path):
     asked = tmp_path / "one"
     shutil.copytree(runs / "one", asked)
     shutil.rmtree(asked / "predictions", ignore_errors=True)
+    (asked / "metrics.json").unlink()  # as of a run that was interrupted
     found = striate.compare([asked, runs / "one"])
+    assert any(f"{asked} is not finished" in note and "--resume" in note for note in found.notes)
+    assert not any(f"{runs / 'one'} is not finished" in note for note in found.notes)
     assert found.pairs[0].difference.differing == 0
     assert found.runs[0].value == found.runs[1].value
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.api.announcing import Announce
-from striate.api.networks import load
+from striate.api.networks import how_to_finish, load
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
@@ -167,6 +167,11 @@ def _names(paths: Sequence[str], ids: NDArray[np.int64]) -> NDArray[Any]:
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
     """What a reader of the figures should know."""
     notes = ["This compares these trained networks only: the same training with another seed gives other metrics."]
+    notes += [
+        f"{run.path} is not finished: its network is the one saved so far; to finish it: {remedy}"
+        for run in runs
+        if (remedy := how_to_finish(run)) is not None
+    ]
     if split == "val":
         notes.append(
             "Each run chose its epoch by the validation split: its validation metrics are slightly optimistic."
