@@ -118,6 +118,7 @@ for fold, (rows, others) in enumerate(folds.split(images)):
 def test_what_is_taken_from_one_is_a_loss(returned: str, right: bool) -> None:
     text = f"def soft_dice(out, y):\n    score = (out.argmax(1) == y).float().mean()\n    return {returned}\n"
     names = values()
+    names["val_loader"] = names["loader"]  # a score of classes is asked only where each occurs
     exec(text, names)
     assert list(found(text + SCRIPT, names, [WRONG_COUNT])) == ["eval.wrong-count"] * (not right)
 

@@ -61,7 +61,7 @@ def shares_of_right(evidence: Evidence) -> tuple[list[dict[str, float]], torch.T
     try:
         with preserved(model), same_random_state():
             outputs, labels = judge.predict(model, val.raw)
-            complete, forms = _is_complete(outputs, labels), _all_right(evidence, outputs, labels)
+            complete, forms = is_complete(outputs, labels), all_right(evidence, outputs, labels)
             if outputs.numel() > _MOST_NUMBERS:
                 raise NoEvidence("the outputs are too large")
             return [_shares(judge.judge(perfect, labels.clone()), complete) for perfect in forms], labels
@@ -74,14 +74,19 @@ def _shares(given: object, complete: bool) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in given.items() if isinstance(given, dict) else ():
         words = {word for word in re.split(r"[^a-z0-9@]+", str(name).lower()) if word}
-        plain = words & {"acc", "accuracy"} and not words & _OF_CLASSES
         numbers = list(numbers_of(value.item() if hasattr(value, "item") else value))
-        if len(numbers) == 1 and words & _SHARES and words <= _SHARES | _KINDS and (plain or complete):
+        if len(numbers) == 1 and is_share(words, complete):
             found[str(name)] = numbers[0] / 100 if numbers[0] > 1 + RIGHT else numbers[0]
     return found
 
 
-def _all_right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[torch.Tensor]:
+def is_share(words: set[str], complete: bool) -> bool:
+    """Whether the words of a name say that it is 1 where all is right; a mean over classes only where each is there."""
+    plain = words & {"acc", "accuracy"} and not words & _OF_CLASSES
+    return bool(words & _SHARES) and words <= _SHARES | _KINDS and bool(plain or complete)
+
+
+def all_right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[torch.Tensor]:
     """What a perfect network would give, in the forms that such outputs can have: class by class along either axis,
     at its own position or, as of a language model, at the one before."""
     if not outputs.is_floating_point():
@@ -89,7 +94,7 @@ def _all_right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) 
     if outputs.numel() == labels.numel():
         if (
             _is_binary(labels)
-            and _is_complete(outputs, labels)
+            and is_complete(outputs, labels)
             and any(call.name.startswith("binary_cross") for call in evidence.calls.losses)
         ):
             yield _SURE * (2 * labels.reshape(outputs.shape).to(outputs.dtype) - 1)
@@ -109,7 +114,7 @@ def _is_binary(labels: torch.Tensor) -> bool:
     return bool(((labels == 0) | (labels == 1)).all())
 
 
-def _is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
+def is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
     """Whether each class is somewhere, and each row of several ones and zeros has a one: a share of none is often
     called 0."""
     if outputs.numel() == labels.numel():

@@ -61,7 +61,7 @@ def evaluated(evidence: Evidence) -> Evaluated:
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("the validation data are more than were read")
-    for asked, function, given in _evaluations(evidence):
+    for asked, function, given in evaluations(evidence):
         right, sizes = _counted(evidence)
         evidence.clock.need(MOST_STEPS * len(sizes) * evidence.step_seconds)
         model = evidence.trial.replica.model
@@ -114,16 +114,28 @@ def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
 
 def named_accuracies(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
     """What is returned by a name that says accuracy, or is given such a name where it is called."""
+    return (tuple(numbers_of(value)) for name, value in _named(source, site, returned) if is_accuracy(name))
+
+
+def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[str, Any]]:
+    """What a call returns, each part by its key or by the name that it is given where it is called."""
     if isinstance(returned, dict):
-        yield from (tuple(numbers_of(value)) for name, value in returned.items() if is_accuracy(str(name)))
+        yield from ((str(name), value) for name, value in returned.items())
         return
     made = source.parent(site)
     target = made.targets[0] if isinstance(made, ast.Assign) else None
     several = isinstance(target, ast.Tuple) and isinstance(returned, tuple | list) and len(target.elts) == len(returned)
     pairs = zip(target.elts, returned, strict=True) if several else [(target, returned)]  # type: ignore[union-attr]
     for name, value in pairs:
-        if isinstance(name, ast.Name | ast.Attribute) and is_accuracy(ast.unparse(name)):
-            yield tuple(numbers_of(value))
+        if isinstance(name, ast.Name | ast.Attribute):
+            yield ast.unparse(name), value
+
+
+def named_numbers(source: ScriptSource, site: ast.Call, returned: Any, printed: str) -> list[tuple[str, float]]:
+    """Single numbers that a call returns or prints, each by its name."""
+    found = [(name, list(numbers_of(value))) for name, value in _named(source, site, returned)]
+    single = [(name, numbers[0]) for name, numbers in found if len(numbers) == 1]
+    return single + [(word[1], float(word[2])) for word in _NAMED_NUMBER.finditer(printed)]
 
 
 def _printed(text: str) -> Iterator[tuple[float, ...]]:
@@ -143,6 +155,7 @@ def is_accuracy(name: str) -> bool:
 
 _WORD = re.compile(r"\b(?:val_|test_)?(?:acc|accuracy)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NAMED_NUMBER = re.compile(r"\b([A-Za-z][A-Za-z0-9_@]*)\s*[:=]?\s*(-?\d+\.\d+)")
 _NEAR = 40
 
 
@@ -180,7 +193,7 @@ def validated_twice(source: ScriptSource, *names: str) -> None:
 _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")
 
 
-def _evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
+def evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
     """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known."""
     source = evidence.source
     for node in source.nodes():

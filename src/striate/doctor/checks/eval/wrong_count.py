@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.all_right import untrue_of_right
+from striate.doctor.checks.eval.all_right import RIGHT, untrue_of_right
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
 from striate.doctor.checks.eval.evaluation_loops import (
     added_in,
@@ -23,6 +23,7 @@ from striate.doctor.checks.eval.evaluation_loops import (
     size_of,
 )
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.checks.eval.signal_to_noise import peaks_of_bytes
@@ -56,12 +57,27 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     elif source.library is not None:
         yield from islice(chain(untrue_of_right(evidence), _logged_otherwise(evidence)), 1)
     else:
-        try:
-            yield from islice(chain(_part_of_all(evidence), _wrong_result(evidence)), 1)
-        except OutOfTime:
-            raise
-        except NoEvidence:  # its code was read
-            return
+        for ask in (_part_of_all, _wrong_result, _of_a_perfect_network):
+            try:
+                found = next(ask(evidence), None)
+            except OutOfTime:
+                raise
+            except NoEvidence:  # its code was read
+                continue
+            if found is not None:
+                yield found
+                return
+
+
+def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
+    for untrue in untrue_of_a_perfect_network(evidence):
+        yield _finding(
+            untrue.where,
+            f"`{untrue.text}` gives `{untrue.name}` {untrue.value:.4g} for a network whose predictions are all right",
+            "A perfect network would not be called so: what is printed is not the metric that its name says.",
+            "try it with predictions that are the labels: accuracies, F1, IoU and R² have to be 1, errors 0",
+            f"a score below {RIGHT}, or an error, of a network whose outputs are replaced by what the labels ask for",
+        )
 
 
 def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
@@ -527,7 +543,10 @@ def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, kn
 
 
 def _counts(value: ast.expr, loop: ast.For) -> bool:
-    """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop."""
+    """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop. A
+    quotient is a share of its batch, as an overlap is."""
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
+        return False
     inside = list(ast.walk(value))
     sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
     names = {_of_parts(owner) for node in sums if (owner := receiver_of(node)) is not None}

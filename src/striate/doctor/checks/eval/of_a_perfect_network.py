@@ -1,0 +1,132 @@
+"""What a script's own evaluation gives for a network that predicts all labels of validation right."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import io
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.eval.all_right import RIGHT, all_right, is_complete, is_share
+from striate.doctor.checks.eval.evaluated import MOST_STEPS, evaluations, named_numbers
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
+from striate.doctor.setup.batch import main_tensor, mapped, parts
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.module_calls import forward_hooks
+
+_ERRORS, _NO_ERRORS = frozenset(("mae", "rmse", "mse")), frozenset(("loss", "log", "train", "relative", "ratio"))
+_NOTHING = 1e-3
+"""Of the deviation of the targets: an error of no size."""
+
+
+@dataclass(frozen=True)
+class Untrue:
+    """A number that the call `text` gives by `name` for predictions that are all right."""
+
+    where: str
+    text: str
+    name: str
+    value: float
+
+
+def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
+    """Scores below 1, and errors above 0. Raises NoEvidence where predictions cannot be read from the outputs as they
+    are, or no function of the script evaluates the network."""
+    val = evidence.val
+    if not val.whole or not evidence.trial.rows:
+        raise NoEvidence("the validation data are more than were read")
+    found = evidence.predictions_of(evidence.trial, val.raw)
+    read = quality(found.outputs, found.targets)
+    if read is None or read.guesses:
+        raise NoEvidence("outputs are not labels in another form, or the network has not learned them")
+    wanted = [main_tensor(parts(batch)[1]) for batch in val.raw]
+    complete = all(one is not None and is_complete(outputs, one) for outputs, one in _pairs(found.outputs, wanted))
+    as_they_are = read.kind == "numbers" and read.loss < read.constant / 2
+    spread = float(found.targets.double().std()) if found.targets is not None else 0.0
+    for site, function, given in evaluations(evidence):
+        evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
+        untrue = partial(_is_untrue, complete=complete, largest=_NOTHING * spread if as_they_are else math.inf)
+        ask = partial(_asked, evidence, site, function, given)
+        for name, value in ask(0):
+            # Of sequences outputs may be of the position before.
+            if untrue(name, value) and all(untrue(*other) for other in ask(1) if other[0] == name):
+                yield Untrue(f"line {site.lineno}", ast.unparse(site), name, value)
+
+
+def _is_untrue(name: str, value: float, *, complete: bool, largest: float) -> bool:
+    """Whether a number that is called a score is below 1, or one that is called an error above `largest`."""
+    words = {word for word in re.split(r"[^a-z0-9@]+", name.lower()) if word}
+    if is_share(words, complete):
+        return (value / 100 if value > 1 + RIGHT else value) < RIGHT
+    return bool(words & _ERRORS) and not words & _NO_ERRORS and value > largest
+
+
+def _pairs(
+    outputs: torch.Tensor, wanted: list[torch.Tensor | None]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    sizes = [0 if one is None or not one.ndim else len(one) for one in wanted]
+    if sum(sizes) != len(outputs):
+        raise NoEvidence("the validation data take too long to predict")
+    return zip(outputs.split(sizes), wanted, strict=True)
+
+
+def _asked(
+    evidence: Evidence, site: ast.Call, function: Callable[..., Any], given: dict[str, Any], form: int
+) -> list[tuple[str, float]]:
+    """What the function gives by names, of a network whose outputs are put right batch by batch, in one of the forms
+    that they can have; nothing where they cannot be."""
+    model, latest, failed = evidence.trial.replica.model, list[Any](), list[bool]()
+
+    def put_right(_: nn.Module, __: Any, output: Any) -> Any:
+        outputs, labels = main_tensor(output), main_tensor(parts(latest[-1])[1]) if latest else None
+        right = None if outputs is None or labels is None else _right(evidence, outputs, labels, form)
+        failed.append(right is None)
+        return output if right is None else mapped(output, lambda _, part: right if part is outputs else part)
+
+    loader = evidence.setup.val
+    assert isinstance(loader, DataLoader), "evaluations are given one"
+    if loader.num_workers or loader.collate_fn is None:
+        return []
+    noted, collate = copy.copy(loader), loader.collate_fn
+
+    def noting(samples: list[Any]) -> Any:
+        latest.append(collate(samples))
+        return latest[-1]
+
+    noted.collate_fn = noting
+    others = {id(evidence.setup.model): model, id(loader): noted}
+    printed = io.StringIO()
+    try:
+        with (
+            preserved(model),
+            same_random_state(),
+            redirect_stdout(printed),
+            forward_hooks(after=[(model, put_right)]),
+        ):
+            returned = function(**{name: others.get(id(value), value) for name, value in given.items()})
+    except Exception:  # the user's function, which may need what is not there
+        return []
+    return [] if any(failed) or not failed else named_numbers(evidence.source, site, returned, printed.getvalue())
+
+
+def _right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor, form: int) -> torch.Tensor | None:
+    """What a perfect network would give in place of these outputs."""
+    labels, same = labels.to(outputs.device), outputs.numel() == labels.numel()
+    shares = bool(((outputs >= 0) & (outputs <= 1)).all())
+    known = next(islice(all_right(evidence, outputs, labels), form, None), None)
+    if known is not None:
+        return ((known > 0).to(outputs.dtype) if shares else known).reshape(outputs.shape)
+    return labels.reshape(outputs.shape).to(outputs.dtype) if same and labels.is_floating_point() and not form else None
