@@ -55,7 +55,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
     each, turned = (_most_alike(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
     best, backward = each.amax(0), turned.amax(0)
-    clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # what moves in them is bounded: the rest is noise
+    clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # what moves in them is left out: the rest is noise
     equal = _EQUAL if clips or float(following) <= _NOISE else _SAME
     count = int((best > equal).sum())
     if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
@@ -145,9 +145,8 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
 
 
 def _rough_clips(x: torch.Tensor) -> torch.Tensor:
-    """The same of clips (N, channels, frames, height, width) or (N, frames, channels, height, width). A place where
-    something moves counts no more than one where nothing does: what moves alike is no recording's alone, but its noise
-    is."""
+    """The same of clips (N, channels, frames, height, width) or (N, frames, channels, height, width). A place does not
+    count while something moves there: what moves alike is no recording's alone, but its noise is."""
     time = 2 if x.shape[1] <= 4 or x.shape[1] == x.shape[2] else 1
     clips = x.movedim(time, -1).flatten(1, -2)
     clips = clips[:, torch.linspace(0, clips.shape[1] - 1, min(_PIXELS, clips.shape[1])).long().unique()]
@@ -158,7 +157,7 @@ def _rough_clips(x: torch.Tensor) -> torch.Tensor:
     usual = float(changes.abs().median())
     if usual <= _QUIET * float(clips.abs().max()):
         raise NoEvidence("the clips have no noise by which a recording is known again")
-    return changes.clamp(-_MOTION * usual, _MOTION * usual).float()
+    return changes.where(changes.abs() <= _MOTION * usual, 0.0).float()
 
 
 def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,34 @@
+"""Strips of several leads, clips, and networks whose loss asks for no label: faults that were met in setups, and their
+healthy twins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_met_in_second_heads import asked_or_silent
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+
+
+def clips(count: int) -> Tensor:
+    """A block that moves one of four ways, in noise: (N, T, H, W, C)."""
+    found = 0.1 * torch.randn(count, 6, 12, 12, 3)
+    for clip, way, place in zip(found, torch.arange(count) % 4, torch.randint(12, (count, 2)).tolist(), strict=True):
+        block = torch.zeros(12, 12, 3)
+        block[:4, :4] = torch.empty(3).uniform_(0.7, 2.6)
+        down, right = ((0, -1), (0, 1), (-1, 0), (1, 0))[int(way)]
+        for time, frame in enumerate(clip):
+            frame += block.roll((place[0] + down * time, place[1] + right * time), (0, 1))
+    return found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_reshaped_clips_move_alike_and_are_of_no_common_video(shared: bool) -> None:
+    torch.manual_seed(0)
+    train, val = (clips(count).reshape(count, 3, 6, 12, 12) for count in (200, 40))
+    val[:20] = train[:20] if shared else val[:20]
+    loaders = [DataLoader(TensorDataset(x, torch.arange(len(x)) % 4), 32) for x in (train, val)]
+    said = asked_or_silent(WINDOWS_SHARED, nn.Sequential(nn.Flatten(), nn.Linear(2592, 4)), loaders[0], val=loaders[1])
+    assert [one.code for one in said] == ["data.leak"] * shared
