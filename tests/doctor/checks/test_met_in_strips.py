@@ -9,6 +9,7 @@ from test_met_in_second_heads import asked_or_silent
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.scrambled import SCRAMBLED
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 
 
@@ -32,3 +33,18 @@ def test_reshaped_clips_move_alike_and_are_of_no_common_video(shared: bool) -> N
     loaders = [DataLoader(TensorDataset(x, torch.arange(len(x)) % 4), 32) for x in (train, val)]
     said = asked_or_silent(WINDOWS_SHARED, nn.Sequential(nn.Flatten(), nn.Linear(2592, 4)), loaders[0], val=loaders[1])
     assert [one.code for one in said] == ["data.leak"] * shared
+
+
+@pytest.mark.parametrize("reshaped", [True, False])
+def test_leads_that_are_interleaved_in_noise(reshaped: bool) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(320) % 2
+    wave = torch.exp(-(((torch.arange(48.0) - 12 - 20 * torch.rand(320, 1)) / 5) ** 2)) * (2 * y[:, None] - 1)
+    x = wave[:, :, None] * torch.tensor([1.0, 0.6, -0.8, -0.5, 1.2]) + 0.5 * torch.randn(320, 48, 5)
+    x = x.reshape(320, 5, 48) if reshaped else x.transpose(1, 2).contiguous()
+    model = nn.Sequential(
+        nn.Conv1d(5, 8, 7, padding=3), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    adam = torch.optim.Adam(model.parameters(), 5e-3)
+    said = asked_or_silent(SCRAMBLED, model, DataLoader(TensorDataset(x, y), 32, shuffle=True), optimizer=adam)
+    assert [one.code for one in said] == ["data.scrambled"] * reshaped

@@ -81,6 +81,9 @@ _SAMPLES = 64
 _CLIPS, _SMOOTHER_FRAMES, _BY_CHANCE = 5, 0.95, 0.2
 """Axes; of frames by themselves; an accuracy that clips read anew may lose by chance."""
 _COLORS_LAST = (2, 3, 1)
+_SMOOTHER_SIGNALS, _FEWEST_SIGNALS, _TURNS = 0.97, 16, 10.0
+"""Of signals, which may be noise for the most part: enough where their channels take turns, by so many times more than
+chance has it."""
 _NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
 """Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
 is with the colors together, and how many standard errors that is."""
@@ -90,6 +93,11 @@ _SMOOTH_ANEW = (
 )
 _INTERLEAVED_COLORS = f"neighbors differ {INTERLEAVED:g} times as much once three colors lie side by side"
 _NOISY_COLORS = f"neighbors in noise differ less by {_ERRORS:g} standard errors once three colors lie side by side"
+_IN_TURNS = (
+    f"neighbors in {AGREE:.0%} of the signals differ less than {_SMOOTHER_SIGNALS:g} times as much with channels and "
+    "places dealt in the other order, as many numbers as there are channels come in turns, and the network learns no "
+    f"less; an error where it learns better by {GAIN:g}"
+)
 _ROWS_VIEWED = f"rows of the batch viewed for transposed, which learn better by {2 * GAIN:g}"
 
 
@@ -146,8 +154,11 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
         if clips and not _frames_smoother(x, other):
             continue
         middle = float(ratio.median())
-        if middle < SMOOTHER and float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0]):
+        agree = float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0])
+        if middle < SMOOTHER and agree:
             best, least = (middle, order, other), 2 * GAIN if exchanged else -GAIN
+        elif middle < _SMOOTHER_SIGNALS and agree and entrance.channels == 1 and _take_turns(x):
+            best, least, limit = (middle, order, other), 0.0, _IN_TURNS
     if best is None or float(rough.median()) <= 0:
         return
     gain, words = _tried(evidence, entrance, best[1])
@@ -182,6 +193,22 @@ def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
     error = float(gained.std()) / len(gained) ** 0.5
     certain = float(gained.mean()) > max(_SMOOTHER_BY, _ERRORS * error)
     return float((other / rough).median()) if certain else None
+
+
+def _take_turns(x: torch.Tensor) -> bool:
+    """Whether the channels of signals (N, C, T) take turns in their rows: how alike numbers side by side are depends on
+    their place modulo C, and not modulo others."""
+    if x.ndim != 3 or len(x) < _FEWEST_SIGNALS or x.shape[1] < 2 or x.shape[2] < 4:
+        return False
+    flat = x.flatten(1)
+    flat = (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-12)
+    products, channels = flat[:, :-1] * flat[:, 1:], x.shape[1]
+
+    def spread(period: int) -> float:
+        whole = products[:, : products.shape[1] // period * period]
+        return float(whole.unflatten(1, (-1, period)).mean((0, 1)).var())
+
+    return spread(channels) > _TURNS * max(spread(channels + 1), spread(2 * channels + 1))
 
 
 def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:
