@@ -7,10 +7,16 @@ import pytest
 import torch
 from test_met_in_second_heads import asked_or_silent
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.scrambled import SCRAMBLED
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.model.mode import MODE
 
 
 def clips(count: int) -> Tensor:
@@ -48,3 +54,48 @@ def test_leads_that_are_interleaved_in_noise(reshaped: bool) -> None:
     adam = torch.optim.Adam(model.parameters(), 5e-3)
     said = asked_or_silent(SCRAMBLED, model, DataLoader(TensorDataset(x, y), 32, shuffle=True), optimizer=adam)
     assert [one.code for one in said] == ["data.scrambled"] * reshaped
+
+
+def of_views(z: Tensor, _: Tensor) -> Tensor:
+    z = functional.normalize(z, dim=1)
+    return functional.cross_entropy(z @ z.roll(1, 0).T, torch.arange(len(z)))
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_classes_that_no_loss_asks_for(share: float, asks: bool) -> None:
+    torch.manual_seed(0)
+    y = (torch.arange(640) < 640 * share).long()
+    train = DataLoader(TensorDataset(torch.randn(640, 8), y), 64, shuffle=True)
+    model = nn.Linear(8, 2)
+    nn.init.zeros_(model.weight if asks else model.bias)  # one loss for all labels at first
+    loss = functional.cross_entropy if asks else of_views
+    said = [one.code for check in (MISSING_CLASS, IMBALANCE) for one in asked_or_silent(check, model, train, loss=loss)]
+    assert said == (["data.imbalance" if share else "data.missing-class"] if asks else [])
+
+
+class Denoiser(nn.Module):
+    """It draws the noise that it is to find, and gives the error of each sample; or an answer of its own."""
+
+    def __init__(self, errors: bool) -> None:
+        super().__init__()
+        self.errors = errors
+        self.layers = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.randn_like(x)
+        found: Tensor = self.layers(x + noise)
+        return (found - noise).square().mean(1) if self.errors else found.mean(1)
+
+
+@pytest.mark.parametrize("errors", [True, False])
+def test_a_network_that_gives_its_own_errors(errors: bool) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(320) % 5
+    train = DataLoader(TensorDataset(0.2 * torch.randn(320, 8) + y[:, None], y), 32, shuffle=True)
+    options = {"loss": lambda out, y: out.mean() if errors else (out - y).square().mean()}
+    model = Denoiser(errors)
+    options |= {"optimizer": torch.optim.Adam(model.parameters(), 1e-2)}
+    checks = (WRONG_FOR_TASK, SIGN, DEGENERATE, MODE)
+    said = [one.code for check in checks for one in asked_or_silent(check, model, train, **options)]
+    assert said == ([] if errors else ["loss.wrong-for-task", "model.mode"])

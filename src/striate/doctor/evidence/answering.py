@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 import torch
@@ -36,7 +37,7 @@ def predicts_targets(evidence: Evidence) -> bool:
         return False
     if wanted is inputs:
         return _reconstructs(evidence, targets)
-    if _given_to_network(evidence, targets):
+    if _given_to_network(evidence, targets) or _gives_losses(evidence, outputs):
         return False
     if not evidence.setup.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
@@ -58,6 +59,16 @@ def predicts_targets(evidence: Evidence) -> bool:
     if not classes:
         return targets.shape == outputs.shape or targets.numel() == outputs.numel()
     return outputs.ndim == 1 or (outputs.ndim > 1 and outputs.shape[1] in (1, classes))
+
+
+def _gives_losses(evidence: Evidence, outputs: torch.Tensor) -> bool:
+    """Whether the network gives one number a sample, whose mean or sum is the loss, and which no target changes: it is
+    the error of something that the network itself asks for, as a noise that it draws."""
+    loss, given = evidence.first.loss, outputs.detach().double()
+    if loss is None or outputs.numel() not in (1, len(outputs) if outputs.ndim else 1):
+        return False
+    is_loss = any(math.isclose(loss, float(one), rel_tol=1e-4) for one in (given.mean(), given.sum()))
+    return is_loss and not evidence.targets_matter
 
 
 def need_targets(evidence: Evidence) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import starmap
 from time import perf_counter, process_time
 from typing import Any, Generic, TypeVar
 
@@ -72,6 +73,12 @@ class Kept(Generic[Value]):
         return found
 
 
+def _are_equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one.to_dense(), other.to_dense())
+
+
 _IGNORED = -100  # which cross entropy leaves out
 _OF_LOGITS = "binary_cross_entropy_with_logits"
 _MOST_LOG_RATE = 80.0  # to which e can be raised in float32
@@ -135,17 +142,30 @@ class Evidence:
         """Whether the training data set gives another input each time that it is asked for a sample."""
         return drawn_anew(self.setup.train)
 
+    @Kept
+    def targets_matter(self) -> bool:
+        """Whether a step comes out otherwise with other targets; True, too, where that cannot be told."""
+        path = self.samples.y_path
+        return path is None or self._matters(path)
+
     def _matters(self, path: Path) -> bool:
-        """Whether the loss of a step is another where samples exchange what lies at a place of the batch; True, too,
-        where they have nothing to exchange."""
+        """Whether a step comes out otherwise where samples exchange what lies at a place of the batch, or have 0 or 1
+        there if all have the same; True, too, where that cannot be told."""
         batch = self.train.raw[0]
         values = leaf(batch, path)
-        if values is None or bool((values == values[:1]).all()):
+        if values is None or not values.ndim:
             return True
-        given = copied(batch), altered(batch, path, lambda values: values.roll(1, 0))
+        same = bool((values == values[:1]).all())
+        if same and self.setup.device.type == "cuda":  # a class without an output would end the process
+            return True
+        given = copied(batch), altered(batch, path, lambda one: (one == 0).to(one) if same else one.roll(1, 0))
         with same_random_state():
-            own, other = (run_trial(self.setup, [one], 1, self.clock.until(0.05), close=False).losses for one in given)
-        return not own or own != other
+            own, other = (run_trial(self.setup, [one], 1, self.clock.until(0.05), close=False) for one in given)
+        # A last layer that begins at zero gives one loss for all targets, but not one gradient.
+        left = (
+            [one for p in trial.replica.model.parameters() for one in (p.detach(), p.grad)] for trial in (own, other)
+        )
+        return not own.losses or own.losses != other.losses or not all(starmap(_are_equal, zip(*left, strict=True)))
 
     @Kept
     def val_samples(self) -> Samples:

@@ -86,6 +86,12 @@ def _need_no_entries(evidence: Evidence) -> None:
         raise NoEvidence("what stands for classes is looked up in a table, as the items of users are")
 
 
+def _need_asked(evidence: Evidence) -> None:
+    """Raise NoEvidence where nothing is learned from targets, as where views of an image are told from others."""
+    if not evidence.targets_matter:
+        raise NoEvidence("the loss is the same with other targets")
+
+
 def _outputs(evidence: Evidence) -> int | None:
     plain = evidence.samples.plain
     if plain is None:  # no loss of a name was called
@@ -162,6 +168,7 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     weighted, x = _weights_of_few(evidence.setup.train), evidence.samples.x
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others: classes are missing for that")
+    _need_asked(evidence)
     named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
     beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
@@ -280,6 +287,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     severity = imbalance_severity(ratio)
     if severity is None or int(counts[most]) < (_IMBALANCE_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
+    _need_asked(evidence)
     known, words = _recall(evidence, least)
     if known is not None and known >= _FOUND:
         severity = "note"

@@ -35,7 +35,7 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     whole = bool((call.target == call.target.round()).all()) and int(call.target.unique().numel()) > 2
     single = call.input.numel() == call.target.numel() == samples
     compared = call.name != "" and whole and call.target.numel() == samples
-    if kinds < 3 or not (single or compared):
+    if kinds < 3 or not (single or compared) or not evidence.targets_matter:
         return None
     return Wrong(
         "error",

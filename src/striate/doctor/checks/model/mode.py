@@ -218,7 +218,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         return
     call, (inputs, targets) = calls[0], parts(batch)
     drops = "dropout" in call.name
-    if not drops and (inputs is targets or _shown_targets(evidence, targets)):
+    if not drops and (inputs is targets or _shown_targets(evidence, targets) or not evidence.targets_matter):
         return  # parts of inputs without targets are hidden by chance, and asked for; a teacher tells some targets
     inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
     if isinstance(inside, _DROPOUT):
