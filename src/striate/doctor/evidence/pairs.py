@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
 _STEPS = 12
+_ROWS = 16
+"""Of a batch, by which the order of views is told."""
 _RANKING = (functional.margin_ranking_loss, functional.triplet_margin_loss)
 _LONG, _SHORT, _EVEN, _BANDS = 256, 32, 0.8, 64
 """Numbers of a signal at least, and of one of a few channels; how even the bands of noise are, their geometric mean
@@ -121,9 +123,8 @@ def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tenso
     ones, or those of a sample together, whichever are nearer to each other."""
     if views == 1 or len(x) != views * len(labels):
         return labels.repeat(views)
-    flat = x.flatten(1)
-    apart = float((flat[: len(labels)] - flat[len(labels) : 2 * len(labels)]).norm(dim=1).mean())
-    beside = float((flat[::views] - flat[1::views]).norm(dim=1).mean())
+    apart = float(far_apart(x[:_ROWS], x[len(labels) :][:_ROWS]).mean())
+    beside = float(far_apart(x[::views][:_ROWS], x[1::views][:_ROWS]).mean())
     return labels.repeat(views) if apart <= beside else labels.repeat_interleave(views)
 
 
