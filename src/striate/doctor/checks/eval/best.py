@@ -65,6 +65,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
         return
     for name, monitor, mode, line in _kept_by_callback(source):
         words = _words_in(monitor)
+        words = words if words & (_LOW | _HIGH | _NEGATIVE) else _logged(source, monitor)
         low, high = bool(words & _LOW), bool(words & _HIGH)
         right = next((pair[not low] for pair in _LOWER.items() if mode in pair), mode)
         if low == high or words & _NEGATIVE or mode == right:
@@ -83,13 +84,24 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             where=f"line {line}",
             measured=f"`{name}` watches `{monitor}` with {f'`{mode}`' if compares else f'mode {mode!r}'}: it takes the "
             f"{'highest' if low else 'lowest'} for the best",
-            limit="the mode of a callback is another than that of the metric it monitors, by its name",
+            limit="the mode of a callback is another than that of the metric it monitors, by its name or that of "
+            "what is logged",
             why="The rate is lowered because the metric gets better."
             if lowers
             else "What is kept, or ends the training, is the worst epoch, not the best.",
             remedy=remedy,
         )
         return
+
+
+def _logged(source: ScriptSource, monitor: str) -> set[str]:
+    """The words of the variables that a module logs by a name, as `self.log("val_r1", recall)`, and of what these are
+    made of; none where that is turned round."""
+    given = (site.node.args for site in source.calls("log"))
+    values = [args[1] for args in given if len(args) > 1 and source.value(args[0]) == monitor]
+    values = [value for value in values if isinstance(value, ast.Name | ast.Attribute)]
+    values += [made for value in values for made in _made_of(source, value)]
+    return set[str]() if any(map(_turns_round, values)) else set[str]().union(*map(_words, values))
 
 
 def _not_copied(source: ScriptSource) -> Iterator[tuple[str, ast.Call]]:
