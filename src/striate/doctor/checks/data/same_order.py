@@ -1,7 +1,8 @@
-"""`data.same-order`: does a sampler of several processes draw all samples, in another order each epoch?"""
+"""`data.same-order`: does a sampler draw all samples, in another order each epoch?"""
 
 from __future__ import annotations
 
+import ast
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from torch.utils.data.distributed import DistributedSampler
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.script_source import ScriptSource, called, last_name
+from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several
 
@@ -57,27 +60,60 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
-    """A sampler of the script's, of samples or of batches, that draws by an epoch which nobody tells it."""
+    """A sampler of the script's, of samples or of batches, that draws by an epoch which nobody tells it, or begins anew
+    from one seed."""
     source, loader = evidence.source, cast(Any, evidence.setup.train)
     sampler: Any = getattr(loader, name, None) if isinstance(loader, DataLoader) else None
-    if not _takes_epochs(sampler) or source.calls("set_epoch") or source.epochs == 1:
+    by_epoch = _takes_epochs(sampler)
+    if by_epoch and (source.calls("set_epoch") or source.epochs == 1):
         return
-    if _takes_epochs(loader) or source.library is not None:  # which tell it themselves
+    if by_epoch and (_takes_epochs(loader) or source.library is not None):  # which tell it themselves
         return
-    one, other = (list(itertools.islice(_drawn(sampler), _MOST)) for _ in range(2))
-    if one != other or one == sorted(one):
+    if not by_epoch and not _seeds_itself(source, sampler):
+        return
+    with same_random_state():
+        one, other = (list(itertools.islice(_drawn(sampler), _MOST)) for _ in range(2))
+    if one != other or one == sorted(one) or (not by_epoch and len(one) == _MOST):  # which may never end
         return
     shown, there = len(set(one)), len(loader.dataset)
     only = f", {shown:,} of {several(there, 'sample')}" if shown < there else ""
+    how = "draws by its epoch, and no code calls its `set_epoch`" if by_epoch else "takes its seed anew in `__iter__`"
     yield SAME_ORDER.finding(
         severity="warning",
         where=f"the {name.replace('_', ' ')} of the training loader",
-        measured=f"{type(sampler).__name__} draws by its epoch, and no code calls its `set_epoch`: each epoch has the "
-        f"order of the first{only}",
-        limit="a sampler with a `set_epoch`, more than one epoch, and no call of it",
+        measured=f"{type(sampler).__name__} {how}: each epoch has the order of the first{only}",
+        limit="more than one epoch, and a sampler that draws the same order twice: one with a `set_epoch` and no call "
+        "of it, or one that makes or seeds a generator in `__iter__`",
         why="Batches are the same ones in each epoch, and what they leave out is never shown.",
-        remedy=f"`loader.{name}.set_epoch(epoch)` at the beginning of each epoch",
+        remedy=f"`loader.{name}.set_epoch(epoch)` at the beginning of each epoch"
+        if by_epoch
+        else "one generator for all epochs, made in `__init__`: `self.rng = np.random.default_rng(seed)`",
     )
+
+
+_SEEDING = ("default_rng", "RandomState", "Random", "Generator", "manual_seed", "seed")
+
+
+def _seeds_itself(source: ScriptSource, sampler: Any) -> bool:
+    """Whether the `__iter__` of a script's sampler makes or seeds a generator, of several epochs, by what nothing but
+    its `__init__` sets, and no epoch, and the sampler is made once."""
+    kind = type(sampler).__name__
+    owner = next((node for node in source.nodes(ast.ClassDef) if node.name == kind), None)
+    if owner is None or (source.epochs or 1) == 1:
+        return False
+    own = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
+    drawing = list(ast.walk(own["__iter__"])) if "__iter__" in own else []
+    drawing += [part for node in drawing if called(node) in own for part in ast.walk(own[called(node)])]
+    read = {node.attr for node in drawing if isinstance(node, ast.Attribute)}
+    begun = set(ast.walk(own["__init__"])) if "__init__" in own else set()
+    inside = set(ast.walk(owner)) - begun
+    changed = any(
+        node.attr in read and isinstance(node.ctx, ast.Store) and (node in inside or ast.unparse(node.value) != "self")
+        for node in source.nodes(ast.Attribute)
+    )
+    by_epoch = any("epoch" in last_name(node) for node in drawing)
+    made_again = any(site.often != "once" or "epoch" in site.text for site in source.calls(kind))
+    return any(called(node) in _SEEDING for node in drawing) and not (changed or by_epoch or made_again)
 
 
 def _takes_epochs(thing: object) -> bool:
@@ -134,7 +170,7 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
 
 SAME_ORDER = Check(
     codes=("data.same-order",),
-    question="Does a sampler of several processes draw all samples, in another order each epoch?",
+    question="Does a sampler draw all samples, in another order each epoch?",
     run=_run,
     of_source=True,
     explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",
