@@ -4,14 +4,18 @@ healthy twins."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from asked import digits, perceptron
 from test_met_in_vision_scripts import read
-from torch.utils.data import DataLoader, Sampler
+from torch import nn
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from striate.doctor.checks.data.same_order import SAME_ORDER
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 
 
@@ -60,3 +64,21 @@ def test_a_sampler_begins_anew_from_its_seed(anew: bool, begun: str, wrong: bool
     loader = DataLoader(digits().dataset, 32, sampler=Halves(0, anew=anew))
     said = read(text, SAME_ORDER, perceptron(), loader)
     assert ["320 of 640 samples" in one.measured for one in said] == [True] * wrong
+
+
+CLEAN = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+COPIED = "    noisy = clean + 0.5 * torch.randn_like(clean)\n"
+IN_PLACE = "    noisy = clean.add_(0.5 * torch.randn_like(clean)).clamp_(-9, 9)\n"
+RENAMED = "    noise = torch.randn_like(clean)\n    noisy = clean\n    noisy += noise\n"
+SCALED = "    noisy = clean.div_(2)\n"
+
+
+@pytest.mark.parametrize(("made", "wrong"), [(IN_PLACE, True), (RENAMED, True), (COPIED, False), (SCALED, False)])
+def test_noise_that_is_added_in_place_is_in_the_target_too(made: str, wrong: bool) -> None:
+    drawing = f"def draw():\n    clean = data.clone()\n{made}    return noisy, clean\n"
+    names: dict[str, Any] = {"torch": torch, "data": CLEAN}
+    exec(drawing, names)
+    loader = DataLoader(TensorDataset(*names["draw"]()), 32)
+    text = f"{drawing}for x, y in loader:\n    pass\n"
+    said = read(text, TARGET_IN_INPUT, nn.Conv2d(1, 1, 3, padding=1), loader, loss=nn.MSELoss())
+    assert ["the same numbers in all batches" in one.measured for one in said] == [True] * wrong

@@ -47,7 +47,7 @@ def changed_by_asking(loader: Any) -> Changed | None:
         count = sum(not _equal(one, was) for part, kept in other for one, was in _each(part, kept, len(drawn[0])))
         for part, was in other:
             np.asarray(part)[...] = np.asarray(was)
-        return Changed(min(count, len(numbers)), len(numbers), all(map(_asks_for_input, samples)))
+        return Changed(min(count, len(numbers)), len(numbers), all(map(asks_for_input, samples)))
     return None
 
 
@@ -102,7 +102,8 @@ def _each(part: Array, was: Array, samples: int) -> Iterator[tuple[Array, Array]
     return zip(part, was, strict=True) if len(part) == samples else iter([(part, was)])
 
 
-def _asks_for_input(sample: Any) -> bool:
+def asks_for_input(sample: Any) -> bool:
+    """Whether input and target of a sample or a batch are two tensors, or one twice, of the same numbers."""
     inputs, wanted = (main_tensor(part) for part in parts(sample))
     beside = len(list(leaves(sample))) > 1  # one and the same tensor may stand there twice
     return beside and inputs is not None and wanted is not None and _equal(inputs, wanted)
