@@ -15,8 +15,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from striate.doctor.checks.data.same_order import SAME_ORDER
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.script.drawn_batches import Drawn
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,25 @@ def test_noise_that_is_added_in_place_is_in_the_target_too(made: str, wrong: boo
     text = f"{drawing}for x, y in loader:\n    pass\n"
     said = read(text, TARGET_IN_INPUT, nn.Conv2d(1, 1, 3, padding=1), loader, loss=nn.MSELoss())
     assert ["the same numbers in all batches" in one.measured for one in said] == [True] * wrong
+
+
+DRAWING = """
+def get_batch(split):
+    data = train_data if CHOSEN else val_data
+    clean = data[torch.randint(len(data), (8,))]
+    return clean + torch.randn_like(clean), clean
+def estimate():
+    return {split: net(get_batch(split)[0]) for split in ["train", "val"]}
+for x, y in loader:
+    net(get_batch("train")[0])
+"""
+
+
+@pytest.mark.parametrize(("chosen", "wrong"), [("split", True), ("split == 'train'", False)])
+def test_a_function_draws_training_samples_for_validation(chosen: str, wrong: bool) -> None:
+    text = DRAWING.replace("CHOSEN", chosen)
+    names: dict[str, Any] = {"torch": torch, "train_data": CLEAN[:64], "val_data": CLEAN[64:]}
+    exec(text.split("def estimate")[0], names)
+    train = Drawn(lambda: names["get_batch"]("train"))
+    said = read(text, SPLIT_OVERLAP, nn.Conv2d(1, 1, 3, padding=1), train, names=names, loss=nn.MSELoss())
+    assert ["the same batch for 'train' and for 'val'" in one.measured for one in said] == [True] * wrong

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -15,9 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
-from striate.doctor.evidence.reading import positions_drawn
-from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.evidence.reading import draws_again, positions_drawn
+from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.reached_objects import global_names, written_by_user
 from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several
 
@@ -34,6 +38,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         list(_positions_shared(evidence))
         or list(islice(_images_shared(evidence), 1))
         or list(_memory_shared(evidence))
+        or list(_drawn_alike(evidence))
         or list(_split_again(evidence.source))
     )
     found = found or list(_never_used(evidence))
@@ -85,6 +90,68 @@ def _divides(drawn: ast.AST, inside: list[ast.AST]) -> bool:
 
 
 _DRAWING = ("random_split", "randperm", "permutation", "train_test_split", "shuffle")
+
+
+def _drawn_alike(evidence: Evidence) -> Iterator[Finding]:
+    """A function of two data sets that draws the same batch for training and for validation by the same random
+    numbers."""
+    source = evidence.source
+    draws = not isinstance(evidence.setup.train, DataLoader) and draws_again(evidence.setup.train)
+    calls = [node for node in source.nodes(ast.Call) if node.args] if draws else []
+    calls = [node for node in calls if isinstance(source.value(node.func), types.FunctionType)]
+    for node in calls:
+        function, (given, *rest) = source.value(node.func), (source.value(part) for part in node.args)
+        if not isinstance(given, str) or not _TRAINING.search(given) or not _only_draws(source.functions_of(node)):
+            continue
+        used = global_names(function.__code__) | set(function.__code__.co_freevars)
+        held = {name: value for name, value in source.names.items() if name in used}
+        both = next((pair for pair in named_pairs(held) if pair[1] is not pair[3]), None)
+        others = {word for call in calls if called(call) == called(node) for word in _words_given(source, call)}
+        if both is None:
+            continue
+        for word in sorted(others & {*_OTHERS}):
+            with suppress(Exception):  # a function of the user's
+                one, again, other = (_drawn(function, name, rest) for name in (given, given, word))
+                if one and _equal(one, again) and _equal(one, other):
+                    yield SPLIT_OVERLAP.finding(
+                        severity="error",
+                        where=f"`{called(node)}`",
+                        measured=f"by the same random numbers `{called(node)}` gives the same batch for {given!r} and "
+                        f"for {word!r}, though it has `{both[0]}` and `{both[2]}`",
+                        limit="a function that has data of training and of validation draws one batch for both",
+                        why="What is measured on was trained on: the metric says nothing of new samples.",
+                        remedy=f"ask for the name itself: `data = {both[0]} if split == {given!r} else {both[2]}`",
+                    )
+                    return
+
+
+def _words_given(source: ScriptSource, call: ast.Call) -> set[str]:
+    """The first argument of a call, or what a loop around it gives that."""
+    first = call.args[0]
+    lists: list[ast.AST] = [first]
+    for around in source.around(call) if isinstance(first, ast.Name) else ():
+        loops = [around] if isinstance(around, ast.For) else getattr(around, "generators", [])
+        lists += [
+            part for loop in loops if ast.unparse(loop.target) == ast.unparse(first) for part in ast.walk(loop.iter)
+        ]
+    return {part.value for part in lists if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+def _only_draws(functions: list[Function]) -> bool:
+    """Whether a function is known, and neither goes over data nor learns."""
+    inside = [node for function in functions for node in ast.walk(function)]
+    return bool(inside) and not any(
+        isinstance(node, ast.For | ast.While) or called(node) in ("backward", "step") for node in inside
+    )
+
+
+def _drawn(function: types.FunctionType, name: str, rest: list[Any]) -> list[torch.Tensor]:
+    with same_random_state():
+        return [part.clone() for _, part in leaves(function(name, *rest))]
+
+
+def _equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
 def _never_used(evidence: Evidence) -> Iterator[Finding]:
