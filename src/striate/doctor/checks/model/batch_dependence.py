@@ -15,9 +15,9 @@ from striate.doctor.checks.model.variants import apart, asked, deviations_apart,
 from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.predictions import output_of
+from striate.doctor.evidence.predictions import are_blends, output_of
 from striate.doctor.evidence.token_targets import goes_along_first_axis
-from striate.doctor.setup.batch import are_records, copied, main_tensor, size_of
+from striate.doctor.setup.batch import are_records, copied, main_tensor, parts, size_of
 from striate.doctor.setup.preserved_state import same_draws
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -112,7 +112,7 @@ _PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "linear")
 _SEQUENCE = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
+def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterator[Finding]:
     batch = next((batch for batch in evidence.train.raw if size_of(batch) >= 3), None)
     if batch is None:
         raise NoEvidence("no batch has three samples")
@@ -126,20 +126,20 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     size, cut = min(size_of(batch), MOST), True
     small = with_rows(batch, lambda tensor: tensor[:size])
     try:
-        given, one = question(evidence, small)
+        given, one = question(evidence, small, directly=directly)
     except NoEvidence:  # by a mask of the positions, perhaps, that is laid over the samples
         if not any(_goes_along_axis_0(layer) for layer in evidence.fresh.model.modules()):
             raise
         size, small, cut = size_of(batch), batch, False
-        given, one = question(evidence, small)
+        given, one = question(evidence, small, directly=directly)
     kept = size // 2
     others, free = with_rows(small, lambda tensor: _replaced(tensor, kept)), True
     try:
-        changed, other = question(evidence, others)
+        changed, other = question(evidence, others, directly=directly)
     except NoEvidence:  # lengths may have to fall, as of sequences that are packed
         free = False
         others = with_rows(small, lambda tensor: _replaced(tensor, kept) if tensor.ndim > 1 else tensor)
-        changed, other = question(evidence, others)
+        changed, other = question(evidence, others, directly=directly)
     if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
         one, other = one.transpose(0, 1), other.transpose(0, 1)
     if one.shape != other.shape or not len(one) or len(one) % size:
@@ -148,21 +148,27 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     if len(rows) < len(one) // size:
         raise NoEvidence("the network does not give one prediction a sample, or one for each of its images")
     if len(one) == size and _blended(given, changed, kept):
-        raise NoEvidence("the step blends samples before the network gets them")
+        shown, inputs = main_tensor(given), main_tensor(parts(small)[0])
+        if directly or shown is None or inputs is None or not are_blends(shown.cpu(), inputs.cpu()):
+            raise NoEvidence("the step blends samples before the network gets them")
+        yield from _find_batch_mixing(evidence, directly=True)
+        return
     tolerance = _tolerance(evidence)
     far = _apart(one, other, rows)
     if one.ndim == 3 and one.shape[1] == size:  # as many times as samples: either may come first
         far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), [kept]))
     if far > tolerance:
-        place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one))
+        place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one), directly)
         layer = dict(evidence.fresh.model.named_modules()).get(place)
         if cut or _goes_along_axis_0(layer):  # of nodes of a graph, none can be left out either
             yield _mixes(place, layer, far, tolerance)
         return
     if not free or not cut or len(one) != size:
         return  # what is in a batch depends on how many there are
-    if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
-        yield from _alone(evidence, small, given, one, tolerance)
+    if torch.equal(
+        one, asked(evidence, small, seed=1, directly=directly)
+    ):  # random numbers would fall on other samples
+        yield from _alone(evidence, small, given, one, tolerance, directly)
     yield from _across(evidence)
     yield from _along_samples(evidence)
 
@@ -201,12 +207,12 @@ def _apart(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> float:
 
 
 def _alone(
-    evidence: Evidence, batch: Any, given: list[torch.Tensor], one: torch.Tensor, tolerance: float
+    evidence: Evidence, batch: Any, given: list[torch.Tensor], one: torch.Tensor, tolerance: float, directly: bool
 ) -> Iterator[Finding]:
     """Half of the batch against the whole: what depends on how many samples there are."""
     half = max(2, len(one) // 2)
     try:
-        others, fewer = question(evidence, with_rows(batch, lambda tensor: tensor[:half]))
+        others, fewer = question(evidence, with_rows(batch, lambda tensor: tensor[:half]), directly=directly)
     except NoEvidence:
         return
     if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
@@ -319,10 +325,10 @@ def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) ->
 
 
 def _first_that_mixes(
-    evidence: Evidence, batch: Any, others: Any, tolerance: float, rows: list[int], count: int
+    evidence: Evidence, batch: Any, others: Any, tolerance: float, rows: list[int], count: int, directly: bool
 ) -> str:
     """The innermost layer that is the first whose output for the kept sample differs; `` for the network itself."""
-    one, other = (_outputs_by_layer(evidence, given, count) for given in (batch, others))
+    one, other = (_outputs_by_layer(evidence, given, count, directly) for given in (batch, others))
     for (name, first), (again, second) in zip(one, other, strict=False):
         if name != again or first.shape != second.shape or first.ndim < 2:
             continue
@@ -331,7 +337,7 @@ def _first_that_mixes(
     return ""
 
 
-def _outputs_by_layer(evidence: Evidence, batch: Any, count: int) -> list[tuple[str, torch.Tensor]]:
+def _outputs_by_layer(evidence: Evidence, batch: Any, count: int, directly: bool) -> list[tuple[str, torch.Tensor]]:
     replica = evidence.fresh
     found: list[tuple[str, torch.Tensor]] = []
 
@@ -348,7 +354,7 @@ def _outputs_by_layer(evidence: Evidence, batch: Any, count: int) -> list[tuple[
         module_calls(replica.model, end=note),
     ):
         torch.manual_seed(0)
-        output_of(evidence.setup, replica, copied(batch), training=False)
+        output_of(evidence.setup, replica, copied(batch), training=False, directly=directly)
     return found
 
 

@@ -61,17 +61,19 @@ def said(remedy: Tried | None, words: str) -> str:
 FLAT = 1e-2
 
 
-def asked(evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None) -> torch.Tensor:
+def asked(
+    evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None, directly: bool = False
+) -> torch.Tensor:
     """The predictions of the network as it was given (or of another replica) to a batch, on the CPU. Raises NoEvidence
     where it cannot be asked."""
-    return question(evidence, batch, seed=seed, replica=replica)[1]
+    return question(evidence, batch, seed=seed, replica=replica, directly=directly)[1]
 
 
 def question(
-    evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None
+    evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None, directly: bool = False
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The tensors that the network is given for a batch, after what the step does to it, and its predictions. Raises
-    NoEvidence."""
+    """The tensors that the network is given for a batch, after what the step does to it or `directly` as it is, and its
+    predictions. Raises NoEvidence."""
     replica = replica or evidence.fresh
     given: list[list[torch.Tensor]] = []
 
@@ -89,7 +91,7 @@ def question(
         random.seed(seed)
         if "numpy.random" in sys.modules:  # the step may draw with any of the three
             sys.modules["numpy.random"].seed(seed)
-        outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
+        outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False, directly=directly))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
         raise NoEvidence("the network's outputs are not floating-point numbers")
     return given[0] if given else [], outputs.detach().cpu().double()

@@ -1,0 +1,66 @@
+"""Counts, margins, and attention beside blended samples: faults that were met in setups, and their healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from asked import asked
+from test_met_in_second_heads import asked_or_silent, stepped
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+
+
+def batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=torch.Generator().manual_seed(0))
+
+
+class Attending(nn.Module):
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attention(x, x, x)[0].mean(1))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_attention_along_samples_that_the_step_blends(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 6, 8), torch.arange(64) % 3
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        share, order = float(torch.rand(())), torch.randperm(len(batch[0]))
+        outputs = model(share * batch[0] + (1 - share) * batch[0][order])
+        return stepped(model, share * loss(outputs, batch[1]) + (1 - share) * loss(outputs, batch[1][order]), optimizer)
+
+    model = Attending(batch_first)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "loss": nn.CrossEntropyLoss(), "step": step}
+    said = asked(BATCH_MIXING, model, batches(x, y), **options)
+    assert [one.code for one in said] == ["model.batch-mixing"] * (not batch_first)
+    assert all("attention" in one.where for one in said)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.GRU(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][-1])
+
+
+def test_a_step_that_puts_time_first_blends_nothing() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 8, 8), torch.arange(64) % 3
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return stepped(model, loss(model(batch[0].transpose(0, 1)), batch[1]), optimizer)
+
+    model = TimeFirst()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "loss": nn.CrossEntropyLoss(), "step": step}
+    assert not asked_or_silent(BATCH_MIXING, model, batches(x, y), **options)
