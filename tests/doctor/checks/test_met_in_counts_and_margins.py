@@ -11,7 +11,12 @@ from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+
+X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
+RATES = (0.3 + X[:, 0]).exp()
+COUNTS = torch.poisson(RATES, generator=torch.Generator().manual_seed(0))
 
 
 def batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
@@ -64,3 +69,32 @@ def test_a_step_that_puts_time_first_blends_nothing() -> None:
     model = TimeFirst()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "loss": nn.CrossEntropyLoss(), "step": step}
     assert not asked_or_silent(BATCH_MIXING, model, batches(x, y), **options)
+
+
+class Column(nn.Module):
+    def __init__(self, squeezed: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.squeezed = squeezed
+
+    def forward(self, x: Tensor) -> Tensor:
+        column: Tensor = self.layers(x)
+        return column.squeeze(1) if self.squeezed else column
+
+
+class Flattened(nn.PoissonNLLLoss):
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(log_input.flatten(), target.flatten())
+
+
+@pytest.mark.parametrize(
+    ("squeezed", "loss", "wrong"),
+    [(False, nn.PoissonNLLLoss(), True), (True, nn.PoissonNLLLoss(), False), (False, Flattened(), False)],
+    ids=["column", "squeezed", "flattened by the loss"],
+)
+def test_a_column_against_numbers_of_which_torch_does_not_warn(squeezed: bool, loss: Any, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model = Column(squeezed)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "loss": loss, "task": "regress"}
+    said = asked(BROADCAST, model, batches(X, COUNTS), **options)
+    assert [one.code for one in said] == ["loss.broadcast"] * wrong

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.degenerate import same_in_any_order
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
@@ -70,7 +71,8 @@ def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
         return
     if broadcast is None or math.prod(broadcast) <= math.prod(outputs):
         return
-    if broadcast not in evidence.calls.shapes and not evidence.calls.sizes_differ:
+    seen = broadcast in evidence.calls.shapes or evidence.calls.sizes_differ
+    if not seen and same_in_any_order(evidence) is None:  # torch's losses compare within, some without a warning
         return
     same_shape = _with_shape(evidence, targets)
     fixed = evidence.variant("outputs in the shape of the targets", same_shape)

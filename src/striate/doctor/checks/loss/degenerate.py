@@ -98,7 +98,7 @@ def _no_gradient(evidence: Evidence) -> str | None:
     )
 
 
-def _of_exchanged(evidence: Evidence) -> str | None:
+def same_in_any_order(evidence: Evidence) -> str | None:
     """A loss that depends on the targets of a batch, and not on which of them belongs to which sample."""
     batch, trial = evidence.train.raw[0], evidence.trial
     moved, alike = _moved(evidence), _moved(evidence, alike=True)
@@ -286,7 +286,7 @@ _OF_FINITE: tuple[_Rule, ...] = (
     (always_zero, "a loss of zero throughout while predictions are a guess"),
     (likelihood_of_noise, "a flow's negative log likelihood of noise is below the noise's entropy"),
     (_no_gradient, "the gradient by the outputs is exactly zero in all steps looked at"),
-    (_of_exchanged, "the loss is the same with the targets in any order"),
+    (same_in_any_order, "the loss is the same with the targets in any order"),
     (_without_end, "the loss falls on below zero while predictions get worse"),
     _FALLS_ON,
     (_alike_for_less, "right answers cost more than one number in all outputs"),
