@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 
 X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
 RATES = (0.3 + X[:, 0]).exp()
@@ -98,3 +99,13 @@ def test_a_column_against_numbers_of_which_torch_does_not_warn(squeezed: bool, l
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "loss": loss, "task": "regress"}
     said = asked(BROADCAST, model, batches(X, COUNTS), **options)
     assert [one.code for one in said] == ["loss.broadcast"] * wrong
+
+
+@pytest.mark.parametrize(("kind", "decay"), [("Adam", 2000.0), ("RMSprop", 2000.0), ("Adam", 5e-4)])
+def test_decay_beside_a_loss_that_falls_below_zero(kind: str, decay: float) -> None:
+    torch.manual_seed(0)
+    model = Column(True)
+    optimizer = getattr(torch.optim, kind)(model.parameters(), 0.01, weight_decay=decay)
+    options: Any = {"optimizer": optimizer, "loss": nn.PoissonNLLLoss(), "task": "regress"}
+    said = asked(WEIGHT_DECAY_TOO_HIGH, model, batches(X, RATES), **options)
+    assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (decay > 1)

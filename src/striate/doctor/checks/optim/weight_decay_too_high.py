@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import OwnGradient, by_outputs_alone
@@ -67,59 +69,81 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if exchanged := list(exchanged_with_momentum(trial.replica.optimizer)):
         yield from exchanged
         return
-    own = evidence.progress
-    shrunk = _shrunk(trial)
-    penalty = _penalty(evidence, shrunk) if shrunk < SHRUNK else None
-    if penalty is not None:
-        yield penalty
+    own, shrunk = _progress(evidence, trial), _shrunk(trial)
+    if shrunk < SHRUNK and (found := _penalty(evidence, shrunk)):
+        yield found
         return
-    if own.share > SOME or not shrunk < SHRUNK:
+    if (own is not None and own.share > SOME) or not shrunk < SHRUNK:
         yield from _decay(evidence, shrunk)
         return
     for attempt in _tries(evidence):
-        other = evidence.progress_of(evidence.variant(attempt.name, attempt.change))
-        needed = 1.5 if own.share < LITTLE else 2.0
-        if other.beats(own, needed) and other.share >= max(own.share, 0.0) + GAIN:
-            yield Finding(
-                code="optim.weight-decay-too-high",
-                severity="error" if own.share < LITTLE else "warning",
-                where=attempt.where,
-                measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
-                f"{several(len(trial.rows), 'step')}; {attempt.how} the loss is {other} instead of {own}",
-                threshold=f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is "
-                "1.5 times lower",
-                why=_WHY,
-                remedy=attempt.remedy,
-            )
+        other = _progress(evidence, evidence.variant(attempt.name, attempt.change))
+        if own is None or other is None:
+            found = _by_predictions(evidence, shrunk, attempt)
+        else:
+            found = _by_loss(evidence, shrunk, attempt, own, other)
+        if found is not None:
+            yield found
             return
     yield from _decay(evidence, shrunk)
 
 
-def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
-    """Of a loss that falls as its penalty does, while predictions stay a guess: with what comes back through them alone
-    the network learns."""
+def _progress(evidence: Evidence, trial: Trial) -> Progress | None:
+    """None where the loss has no end to count from, as one that may fall below zero."""
     try:
-        own = way_gone(evidence.after_training, as_they_are=True)
-        if own is None or own > GUESS or not _pulled(evidence):
-            return None
-        trial = evidence.variant("gradient through the outputs alone", Change(prepare=by_outputs_alone))
-        other = evidence.in_training(trial.replica)
+        return evidence.progress_of(trial)
     except NoEvidence:
+        if trial.error is not None or evidence.setup.rivals:
+            raise
+    return None
+
+
+def _by_loss(evidence: Evidence, shrunk: float, attempt: _Try, own: Progress, other: Progress) -> Finding | None:
+    needed = 1.5 if own.share < LITTLE else 2.0
+    if not other.beats(own, needed) or other.share < max(own.share, 0.0) + GAIN:
         return None
-    if trial.error is not None or (way_gone(other, as_they_are=True) or 0.0) < LEARNED:
-        return None
-    return Finding(
-        code="optim.weight-decay-too-high",
-        severity="error",
-        where="the loss",
-        measured=f"{_ADDED} shrinks the weights to {shrunk:.2g} of their norm in {several(len(trial.rows), 'step')}, "
-        f"and {said_of(evidence.after_training, as_they_are=True)}; with what comes back through the outputs alone "
-        f"{said_of(other, as_they_are=True)}",
-        threshold=f"less than {SHRUNK:g} of the norm is left, predictions go {GUESS:.0%} of the way from a guess at "
-        f"most, and {LEARNED:.0%} without the penalty's gradient",
+    return WEIGHT_DECAY_TOO_HIGH.finding(
+        severity="error" if own.share < LITTLE else "warning",
+        where=attempt.where,
+        measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
+        f"{several(len(evidence.trial.rows), 'step')}; {attempt.how} the loss is {other} instead of {own}",
+        limit=f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is 1.5 times "
+        "lower",
         why=_WHY,
-        remedy=_LESS,
+        remedy=attempt.remedy,
     )
+
+
+def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
+    """Of a loss that falls as its penalty does: with what comes back through the outputs alone the network learns."""
+    how, name = "with what comes back through the outputs alone", "gradient through the outputs alone"
+    attempt = _Try(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
+    return _by_predictions(evidence, shrunk, attempt) if _pulled(evidence) else None
+
+
+def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding | None:
+    """Where predictions stay a guess, whatever the loss says, and the network learns without what shrinks weights."""
+    with suppress(NoEvidence):
+        known = evidence.after_training
+        own = way_gone(known, as_they_are=True)
+        if own is None or own > GUESS:
+            return None
+        trial = evidence.variant(attempt.name, attempt.change)
+        other = evidence.in_training(trial.replica)
+        if trial.error is not None or (way_gone(other, as_they_are=True) or 0.0) < LEARNED:
+            return None
+        return WEIGHT_DECAY_TOO_HIGH.finding(
+            severity="error",
+            where=attempt.where,
+            measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
+            f"{several(len(trial.rows), 'step')}, and {said_of(known, as_they_are=True)}; {attempt.how} "
+            f"{said_of(other, as_they_are=True)}",
+            limit=f"less than {SHRUNK:g} of the norm is left, predictions go {GUESS:.0%} of the way from a guess at "
+            f"most, and {LEARNED:.0%} without what shrinks the weights",
+            why=_WHY,
+            remedy=attempt.remedy,
+        )
+    return None
 
 
 def _decay(evidence: Evidence, shrunk: float) -> Iterator[Finding]:
