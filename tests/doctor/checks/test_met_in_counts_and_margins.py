@@ -11,6 +11,7 @@ from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
@@ -109,3 +110,46 @@ def test_decay_beside_a_loss_that_falls_below_zero(kind: str, decay: float) -> N
     options: Any = {"optimizer": optimizer, "loss": nn.PoissonNLLLoss(), "task": "regress"}
     said = asked(WEIGHT_DECAY_TOO_HIGH, model, batches(X, RATES), **options)
     assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (decay > 1)
+
+
+class Margin(nn.Module):
+    def forward(self, scores: Tensor, signs: Tensor) -> Tensor:
+        return (1 - signs * scores).clamp(min=0).square().mean()
+
+
+class Scores(nn.Module):
+    def __init__(self, blind: bool = False) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(4, 64), nn.Tanh()), nn.Linear(64, 1)
+        self.blind = blind
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.body(0 * x if self.blind else x))
+        return scores.squeeze(1)
+
+
+SIGNS = (X[:, 0] + X[:, 1] * X[:, 2]).sign()
+
+
+@pytest.mark.parametrize(
+    ("blind", "integers"), [(False, False), (False, True), pytest.param(True, False, marks=pytest.mark.slow)]
+)
+def test_scores_beyond_a_margin_are_right(blind: bool, integers: bool) -> None:
+    torch.manual_seed(0)
+    model, signs = Scores(blind), SIGNS.long() if integers else SIGNS
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "loss": Margin()}
+    said = asked(CANNOT_OVERFIT_BATCH, model, batches(X, signs), **options)
+    assert [one.code for one in said] == ["fit.cannot-overfit-batch"] * blind
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_strong_decay_of_the_weights_of_a_margin_alone(few: bool) -> None:
+    torch.manual_seed(0)
+    model = Scores()
+    groups = [
+        {"params": model.body.parameters(), "weight_decay": 1e-4 if few else 0.05},
+        {"params": model.head.parameters(), "weight_decay": 0.05},
+    ]
+    optimizer = torch.optim.SGD(groups, 0.05, momentum=0.9)
+    said = asked(WEIGHT_DECAY_TOO_HIGH, model, batches(X, SIGNS), optimizer=optimizer, loss=Margin())
+    assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (not few)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, run_trial
 from striate.doctor.setup.batch import altered, copied, leaves, main_tensor, mapped, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.observe.tensors import tensors_in
+
+if TYPE_CHECKING:
+    from striate.doctor.evidence.evidence import Evidence
 
 Answer = Callable[[int, torch.Tensor], torch.Tensor]
 """Of the number of a tensor among the outputs, and that tensor, what is to be in its place, of the same shape."""

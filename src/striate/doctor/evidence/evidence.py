@@ -26,6 +26,7 @@ from striate.doctor.evidence.reading import Batches, drawn_anew, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
 from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
 from striate.doctor.evidence.scored_pairs import Scored, scored_pairs
+from striate.doctor.evidence.signed_targets import wants_signs
 from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
@@ -407,8 +408,11 @@ class Evidence:
         )
 
     def as_quantities(self, predictions: Predictions) -> Predictions:
-        """In the unit of the targets, where the loss takes outputs for logarithms of rates, or for logits of shares."""
+        """In the unit of the targets, where the loss takes outputs for logarithms of rates, or for logits of shares;
+        with targets 0 and 1 where those of -1 and 1 ask for a sign."""
         outputs, targets = predictions.outputs, predictions.targets
+        if targets is not None and outputs.numel() == targets.numel() and self.wants_signs:
+            return replace(predictions, targets=(targets > 0).to(targets.dtype))
         if self.calls.log_rates and not self.calls.exp_of_exp:
             return replace(predictions, outputs=outputs.clamp(max=_MOST_LOG_RATE).exp())
         shares = targets is not None and targets.is_floating_point() and bool(((targets > 0) & (targets < 1)).any())
@@ -427,6 +431,11 @@ class Evidence:
     def target_scale(self) -> TargetScale | None:
         """By what the step scales quantities before the loss gets them."""
         return target_scale(self)
+
+    @Kept
+    def wants_signs(self) -> bool:
+        """Whether targets of -1 and 1 ask for the sign of a score."""
+        return wants_signs(self)
 
     def _some(self, batches: Sequence[Any], most: int = 2048) -> Sequence[Any]:
         chosen, count = [], 0

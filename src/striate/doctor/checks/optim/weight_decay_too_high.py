@@ -35,6 +35,8 @@ ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
 PULLED = 0.015
 """Of the weights, in each step of SGD or AdamW. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
+_FEW = 0.2
+"""Of the optimizer's numbers: a strong decay of these alone is meant, where the network learns."""
 _ALIKE = 1e-3
 """Between numbers that weights are multiplied by."""
 GUESS, LEARNED = 0.1, 0.5
@@ -147,10 +149,29 @@ def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding
 
 
 def _decay(evidence: Evidence, shrunk: float) -> Iterator[Finding]:
-    found = list(decay_of_optimizer(evidence.trial.replica.optimizer))
+    optimizer = evidence.trial.replica.optimizer
+    if _of_few(optimizer) and (way_gone(evidence.after_training) or 0.0) >= LEARNED:
+        return
+    found = list(decay_of_optimizer(optimizer))
     yield from found
     if not found and shrunk < 1 and not evidence.setup.own_step:
         yield from _by_hand(evidence)
+
+
+def _of_few(optimizer: Optimizer) -> bool:
+    """Whether a decay that strong is that of few numbers beside others, as of the weights of a margin."""
+    if not isinstance(optimizer, torch.optim.SGD | torch.optim.AdamW):
+        return False
+    groups = optimizer.param_groups
+    strong, every = (
+        sum(p.numel() for group in groups if _pull(group) > limit for p in group["params"]) for limit in (PULLED, -1.0)
+    )
+    return bool(0 < strong < _FEW * every)
+
+
+def _pull(group: dict[str, Any]) -> float:
+    """Which part of weights each step of SGD or AdamW takes."""
+    return float(group["lr"] * group["weight_decay"] / (1 - min(group.get("momentum", 0.0), 0.99)))
 
 
 def _by_hand(evidence: Evidence) -> Iterator[Finding]:
@@ -206,8 +227,7 @@ def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
     if not decoupled and not isinstance(optimizer, torch.optim.SGD):
         return
     groups = optimizer.param_groups
-    pulls = [(g["lr"] * g["weight_decay"] / (1 - min(g.get("momentum", 0.0), 0.99)), g) for g in groups]
-    pull, group = max(pulls, key=lambda pair: float(pair[0]))
+    pull, group = max(((_pull(group), group) for group in groups), key=lambda pair: pair[0])
     decay = float(group["weight_decay"])
     of_rate = decay <= _ADAMWS if decoupled else decay <= _USUAL and group["lr"] >= 1
     if pull > PULLED and not of_rate:
@@ -217,7 +237,7 @@ def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
             severity="warning",
             where="the optimizer",
             measured=f"weight_decay={decay:g} with lr={float(group['lr']):g}{with_momentum} takes "
-            f"{float(pull):.0%} of the weights in each step",
+            f"{pull:.0%} of the weights in each step",
             threshold=f"{PULLED:.1%} of the weights in a step",
             why=f"Steps of AdamW are about the rate long: weights above 1 / {decay:g} shrink whatever the gradient."
             if decoupled
