@@ -186,7 +186,8 @@ BROADCAST = Check(
     question="Are outputs and targets of different shapes compared all with all?",
     threshold="as many outputs as targets, and shapes that broadcast to more: exact, nothing is estimated",
     run=_find_broadcast,
-    explains="loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+    explains="data.step-labels loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low "
+    "fit.*",
 )
 
 
