@@ -17,7 +17,7 @@ from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 
 X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
-RATES = (0.3 + X[:, 0]).exp()
+RATES = (X[:, 0] - 0.5).exp()
 COUNTS = torch.poisson(RATES, generator=torch.Generator().manual_seed(0))
 
 

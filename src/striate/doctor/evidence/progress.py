@@ -150,8 +150,6 @@ def _constant_predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Itera
     else:
         return
     yield mean
-    if bool((mean > 0).all()):
-        yield mean.log()  # of a rate
     if bool(((targets >= 0) & (targets <= 1)).all()):
         inner = mean.clamp(1e-3, 1 - 1e-3)
         yield (inner / (1 - inner)).log()
