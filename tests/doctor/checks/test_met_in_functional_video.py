@@ -20,7 +20,7 @@ from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher, number_of_weights
-from striate.doctor.script.functional_weights import holding_trained_weights
+from striate.doctor.script.functional_weights import holding, weights_beside
 
 
 @pytest.mark.parametrize("idle", [True, False])
@@ -36,7 +36,7 @@ def test_a_dictionary_is_trained_in_place_of_the_network_s_own_weights(idle: boo
         return stepped(model, functional.cross_entropy(functional_call(model, params, batch[0]), batch[1]), optimizer)
 
     own = dict(model.named_parameters())
-    with holding_trained_weights(model, optimizer, {"params": params}):
+    with holding(model, weights_beside(model, optimizer, {"params": params})):
         assert all(p is params[name] for name, p in model.named_parameters())
         found = asked(UNUSED_PARAMETERS, model, digits(), optimizer=optimizer, step=step)
     assert [one.where for one in found] == ["spare"] * idle

@@ -31,7 +31,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.drawn_batches import weights_alone
-from striate.doctor.script.functional_weights import holding_trained_weights
+from striate.doctor.script.functional_weights import holding, weights_beside
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of
@@ -380,6 +380,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
             if name in buffers:
                 buffer.data.copy_(buffers[name])
     ungiven = _without_optimizer(catch, loop.names, model)
+    weights = weights_beside(model, optimizer, loop.names)
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         parameter.grad = None
     for parameter in model.parameters():
@@ -398,7 +399,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         task=_task(first),
         source=_source(loop, frames, tuple(catch.loads.values()), ungiven),
     )
-    with holding_trained_weights(model, optimizer, loop.names):
+    with holding(model, weights):
         diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
     others = tuple(setup.source.other_trainings()) if setup.source is not None else ()

@@ -251,7 +251,7 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     given = [p for group in trial.replica.optimizer.param_groups for p in group["params"]]
     if not held and len(missing) == sum(value is not None for value in gradients.values()):
         if any(row.steps for row in trial.rows):
-            yield _of_another_network(trial, missing, len(given))
+            yield _of_another_network(evidence, missing, len(given))
         return
     if len(trial.rows) >= FEWEST_TO_JUDGE:
         yield from _judged(evidence, missing)
@@ -332,7 +332,12 @@ def _lets_learn(node: ast.AST) -> bool:
     return not node.args or (isinstance(node.args[0], ast.Constant) and node.args[0].value is True)
 
 
-def _of_another_network(trial: Trial, missing: Sequence[str], given: int) -> Finding:
+def _of_another_network(evidence: Evidence, missing: Sequence[str], given: int) -> Finding:
+    own, source, line = dict(evidence.setup.model.named_parameters()), evidence.setup.source, _of_all(evidence.trial)
+    tables = {} if source is None else {name: v for name, v in source.names.items() if isinstance(v, dict)}
+    beside = next((n for n, v in tables.items() if v.keys() == own.keys() and all(v[k] is own[k] for k in v)), None)
+    if beside is not None:
+        line = line.replace("model.parameters()", f"list({beside}.values())")
     return Finding(
         code="optim.parameters-missing",
         severity="error",
@@ -341,7 +346,7 @@ def _of_another_network(trial: Trial, missing: Sequence[str], given: int) -> Fin
         f"{len(missing)}, which get gradients, never move",
         threshold="no parameter in common",
         why="The optimizer was made for another network, or for this one before it was replaced or copied.",
-        remedy=f"Make the optimizer last, of the network that is trained: `{_of_all(trial)}`.",
+        remedy=f"Make the optimizer last, of the network that is trained: `{line}`.",
     )
 
 

@@ -1,0 +1,48 @@
+"""Weights beside a network, rates of a millionth, and faults of clips and solids that were met in scripts; and their
+healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, digits, perceptron
+from test_met_in_second_heads import stepped
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional
+
+from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
+from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
+from striate.doctor.script.functional_weights import holding, weights_beside
+
+
+def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    inner = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    x, y = next(iter(digits()))
+    for weights in ({}, inner):
+        functional.cross_entropy(functional_call(model, weights, x), y).backward()
+    assert not weights_beside(model, optimizer, {"inner": inner})
+
+
+@pytest.mark.parametrize("of_network", [True, False])
+def test_an_optimizer_of_the_network_s_own_weights_beside_those_that_are_trained(of_network: bool) -> None:
+    model = perceptron()
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    names = {"rates": dict.fromkeys(params, 0.1), "average": {k: p.detach() for k, p in params.items()}, "own": params}
+    optimizer = torch.optim.Adam(model.parameters() if of_network else params.values(), 1e-3)
+
+    def step(_: Any, batch: Any, optimizer: Any, __: Any) -> Tensor:
+        return stepped(model, functional.cross_entropy(functional_call(model, params, batch[0]), batch[1]), optimizer)
+
+    step(model, next(iter(digits())), optimizer, None)
+    weights = weights_beside(model, optimizer, names)
+    assert weights is params
+    with holding(model, weights):
+        unused = asked(UNUSED_PARAMETERS, model, digits(most=128), optimizer=optimizer, step=step)
+        found = asked(PARAMETERS_MISSING, model, digits(most=128), optimizer=optimizer, step=step)
+    assert not unused
+    assert ["none of the 4 parameters" in one.measured for one in found] == [True] * of_network
