@@ -9,11 +9,13 @@ import pytest
 import torch
 from asked import asked, digits, perceptron
 from test_met_in_second_heads import stepped
-from torch import Tensor
+from test_met_in_survival import patients, sorted_cox
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
 from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
+from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.script.functional_weights import holding, weights_beside
 
@@ -46,3 +48,17 @@ def test_an_optimizer_of_the_network_s_own_weights_beside_those_that_are_trained
         found = asked(PARAMETERS_MISSING, model, digits(most=128), optimizer=optimizer, step=step)
     assert not unused
     assert ["none of the 4 parameters" in one.measured for one in found] == [True] * of_network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [1e-6, 1e-2])
+def test_a_rate_of_a_millionth_for_a_loss_without_a_known_chance(rate: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(model, sorted_cox(model(batch[0]).squeeze(1), *batch[1:]), optimizer)
+
+    options: Any = {"loss": functional.mse_loss, "optimizer": torch.optim.AdamW(model.parameters(), rate), "step": step}
+    found = asked(LR_TOO_LOW, model, patients(), **options)
+    assert [one.severity for one in found] == ["error"] * (rate < 1e-3)

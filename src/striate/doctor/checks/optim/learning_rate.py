@@ -298,8 +298,9 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     for factor in _factors_of_lr_too_low(trial, moved):
         higher = at_held_rates(evidence, [rate * factor for rate in rates]) if held else at_rate(evidence, factor)
         other = _from_chance(evidence, evidence.progress_of(higher), moved)
-        gain = TINY_GAIN if moved < TINY_MOVE and own.share < NOTHING else LR_TOO_LOW_GAIN
-        better = (gain == TINY_GAIN or other.beats(own, 1.5)) and other.share > own.share + gain
+        tiny = moved < TINY_MOVE and own.share < NOTHING
+        gain = TINY_GAIN if tiny else LR_TOO_LOW_GAIN
+        better = (tiny or other.beats(own, 1.5)) and other.share > own.share + gain
         if not better or (own.level - other.level) < gain * own.chance:
             continue
         needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
@@ -318,8 +319,10 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
             f"instead of {own}; as it "
             f"is, half of that takes about {_round(needed)} steps, {_round(needed / steps_an_epoch(evidence))} epochs. "
             f"A step moves the parameters by {moved:.1g} of their norm",
-            threshold=f"less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a "
-            f"higher rate that is 1.5 times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
+            threshold=f"less than {NOTHING if tiny else LR_TOO_LOW_LITTLE:.0%} of the way from chance "
+            f"({number(own.chance)}) to 0, and a higher rate that "
+            f"{f'gets {TINY_GAIN:.0%} farther' if tiny else 'is 1.5 times better'} and saves more than {EPOCHS} epochs "
+            f"and {STEPS:,} steps",
             why="Steps this small learn next to nothing in a sensible time.",
             remedy=rate_remedy(
                 f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`.", rates[0] * factor
@@ -340,12 +343,17 @@ def _peak(trial: Trial) -> Sequence[float]:
 
 def _from_chance(evidence: Evidence, own: Progress, moved: float | None) -> Progress:
     """How far a trial of tiny steps came from what a constant prediction gives, also where the network computes its
-    own loss: the first loss of such a one may be far above that. Longer steps that got down to it may soon learn."""
+    own loss: the first loss of such a one may be far above that. Longer steps that got down to it may soon learn. Where
+    that is not known, from the mean of the first quarter, which such steps hardly change: one batch's loss is another's
+    by chance."""
     losses = evidence.calls.losses
-    if moved is None or moved >= TINY_MOVE or own.chance != own.start or len(losses) != 1:
+    if moved is None or moved >= TINY_MOVE or own.chance != own.start:
         return own
-    chance = chance_of_call(losses[0], own.start, evidence.train.y)
-    return own if chance is None else replace(own, chance=min(chance, own.chance))
+    chance = chance_of_call(losses[0], own.start, evidence.train.y) if len(losses) == 1 else None
+    if chance is None:
+        quarter = evidence.trial.losses[: max(1, len(evidence.trial.losses) // 4)]
+        return replace(own, chance=sum(quarter) / len(quarter))
+    return replace(own, chance=min(chance, own.chance))
 
 
 def _move_at(trial: Trial, peak: Sequence[float]) -> float | None:
