@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
+from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.script.functional_weights import holding, weights_beside
@@ -62,3 +62,29 @@ def test_a_rate_of_a_millionth_for_a_loss_without_a_known_chance(rate: float) ->
     options: Any = {"loss": functional.mse_loss, "optimizer": torch.optim.AdamW(model.parameters(), rate), "step": step}
     found = asked(LR_TOO_LOW, model, patients(), **options)
     assert [one.severity for one in found] == ["error"] * (rate < 1e-3)
+
+
+class Stages(nn.Sequential):
+    """A small frozen stage, its batch norm in evaluation mode, or in that of the rest."""
+
+    def __init__(self, evaluates: bool) -> None:
+        super().__init__(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 32), nn.Linear(32, 10))
+        self.evaluates = evaluates
+        for part in (self[0], self[1]):
+            part.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        self[1].train(mode and not self.evaluates)
+        return self
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluates", [True, False])
+def test_a_small_stage_frozen_with_its_batch_norm(evaluates: bool) -> None:
+    torch.manual_seed(0)
+    model = Stages(evaluates)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-3)
+    found = asked(FROZEN_PARAMETERS, model, digits(), optimizer=optimizer)
+    assert [(one.severity, "20%" in one.threshold) for one in found] == [("error", False)] * evaluates

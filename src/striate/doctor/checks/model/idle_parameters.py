@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.mode import never_measured
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.other_networks import untrained_helpers
 from striate.doctor.checks.model.variants import said, tried
@@ -104,6 +105,8 @@ SHARE = 0.2
 MOST = 0.5
 """From this share on, random features are no design, also where a short trial cannot tell the difference."""
 
+LIMIT = f"less than {SHARE:.0%} frozen, or weights that were trained before"
+
 
 def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     model = evidence.setup.model
@@ -122,7 +125,8 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
             "error", list(frozen), f"no parameter of {several(len(frozen), 'weight')} requires a gradient", ""
         )
         return
-    if share < SHARE or not are_untrained(evidence.fresh.model, set(frozen)):
+    unmeasured = _unmeasured(evidence)
+    if (share < SHARE and not unmeasured) or not are_untrained(evidence.fresh.model, set(frozen)):
         return
     optimizer = evidence.setup.optimizer
     held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
@@ -134,9 +138,27 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their numbers, do not require a "
         "gradient, and look as they were initialized"
     )
-    loud = "warning" if declared else "error"
-    quiet = "warning" if share >= MOST else "note"
-    yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"))
+    loud = "warning" if declared and not unmeasured else "error"
+    quiet = "error" if unmeasured else "warning" if share >= MOST else "note"
+    limit = LIMIT
+    if unmeasured:
+        measured += f"; beside them, {listed_names(unmeasured)} use the mean 0 and the variance 1 they were made with"
+        limit = (
+            "no batch norm frozen in evaluation mode that never measured anything, beside frozen weights as initialized"
+        )
+    yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"), limit)
+
+
+def _unmeasured(evidence: Evidence) -> list[str]:
+    """Batch norm that is frozen and in evaluation mode, without having measured anything: no features were meant to be
+    random with it, however small a share of the weights they are of."""
+    return [
+        name
+        for name, part in evidence.fresh.model.named_modules()
+        if never_measured(part)
+        and evidence.first.modes.get(name) is False
+        and {p.requires_grad for p in part.parameters()} == {False}
+    ]
 
 
 def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
@@ -191,14 +213,14 @@ def _switch_without_effect(switched: dict[str, bool]) -> Finding:
     )
 
 
-def _finding(severity: str, names: list[str], measured: str, gain: str) -> Finding:
+def _finding(severity: str, names: list[str], measured: str, gain: str, limit: str = LIMIT) -> Finding:
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     return Finding(
         code=FROZEN_PARAMETERS_CODE,
         severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
         where=listed_names(layers),
         measured=f"{measured}{gain}",
-        threshold=f"less than {SHARE:.0%} frozen, or weights that were trained before",
+        threshold=limit,
         why="A layer that is frozen while it is still random keeps giving random features.",
         remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before the optimizer "
         "is made; or load trained weights into what is frozen.",
@@ -223,7 +245,7 @@ FROZEN_PARAMETERS = Check(
     run=_find_untrained_layers,
     quick=False,
     explains=(
-        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
+        "model.mode model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
         "optim.parameters-missing fit.*"
     ),
 )

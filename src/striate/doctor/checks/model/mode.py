@@ -46,7 +46,7 @@ def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.trial.rows
     told = [row.training for row in rows if row.training is not None]
     drops = {name for name, part in model.named_modules() if isinstance(part, _DROPOUT) and part.p > 0}
-    norms = {name for name, part in model.named_modules() if isinstance(part, _BATCH_NORM) and _never_measured(part)}
+    norms = {name for name, part in model.named_modules() if isinstance(part, _BATCH_NORM) and never_measured(part)}
     off = {name for name, mode in evidence.first.modes.items() if not mode}
     # Steps that call parts of the network tell by these in which mode it is.
     parts = (drops | norms) & evidence.first.modes.keys()
@@ -74,7 +74,7 @@ def left_in_evaluation(told: list[bool], batches: int) -> int:
     return first + 1 if left and len(told) - first >= _STAYS and 0 < first < batches - 1 else 0
 
 
-def _never_measured(part: nn.Module) -> bool:
+def never_measured(part: nn.Module) -> bool:
     """Whether a batch norm keeps running statistics and has the ones that it was made with."""
     mean, variance = getattr(part, "running_mean", None), getattr(part, "running_var", None)
     if not isinstance(mean, torch.Tensor) or not isinstance(variance, torch.Tensor):
@@ -134,7 +134,7 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
     ]
     planned = passes_planned(evidence)
-    stuck = [(name, part) for name, part in running if _never_measured(part) or _hardly_moves(part, planned)]
+    stuck = [(name, part) for name, part in running if never_measured(part) or _hardly_moves(part, planned)]
     if not stuck:
         return
     names = [name for name, _ in stuck]
