@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, perceptron
-from test_met_in_second_heads import stepped
+from test_met_in_second_heads import asked_or_silent, stepped
 from test_met_in_survival import patients, sorted_cox
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
@@ -88,3 +90,31 @@ def test_a_small_stage_frozen_with_its_batch_norm(evaluates: bool) -> None:
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-3)
     found = asked(FROZEN_PARAMETERS, model, digits(), optimizer=optimizer)
     assert [(one.severity, "20%" in one.threshold) for one in found] == [("error", False)] * evaluates
+
+
+def clips(count: int, seed: int) -> TensorDataset:
+    """Four frames of a bar that moves to the right, to the left, or stays."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, 3, (count,), generator=generator)
+    places = 3.5 + torch.arange(-1.5, 2)[None] * torch.tensor([1.0, -1.0, 0.0])[y][:, None]
+    x = torch.exp(-((torch.arange(8)[None, None] - places[..., None]) ** 2) / 2)[:, :, None, None].repeat(1, 1, 1, 8, 1)
+    return TensorDataset(x + 0.1 * torch.randn(x.shape, generator=generator), y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["kept", "exchanged"])
+def test_clips_that_the_step_mirrors(labels: str) -> None:
+    mirrored = torch.tensor([1, 0, 2] if labels == "exchanged" else [0, 1, 2])
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        flip = torch.rand(len(x)) < 0.5
+        x, y = torch.where(flip[:, None, None, None, None], x.flip(-1), x), torch.where(flip, mirrored[y], y)
+        return stepped(model, functional.cross_entropy(model(x), y), optimizer)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    loaders = DataLoader(clips(320, 0), 40, shuffle=True), DataLoader(clips(160, 1), 40)
+    found = asked_or_silent(AUGMENTATION, model, loaders[0], val=loaders[1], step=step, optimizer=optimizer)
+    assert ["look like class 1" in one.measured for one in found] == [True] * (labels == "kept")

@@ -18,7 +18,7 @@ from striate.doctor.checks.data.views_of_nothing import views_of_nothing
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.changed_by_asking import Changed
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import DRAWN
@@ -480,8 +480,15 @@ def _turned(
 
 
 def _confuses(evidence: Evidence, one: int, other: int) -> bool:
-    """Whether the trial's network takes some of validation of one class for the other."""
-    predicted, targets = evidence.after_val.predicted, evidence.after_val.targets
+    """Whether the trial's network takes some of validation of one class for the other, or of training where the step
+    cannot be given validation."""
+    try:
+        after = evidence.after_val
+    except NoEvidence as reason:
+        if isinstance(reason, OutOfTime):
+            raise
+        after = evidence.after
+    predicted, targets = after.predicted, after.targets
     if targets is None or predicted.ndim != 1:
         return False
     told = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
@@ -504,7 +511,7 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     shown = first.shown
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
-    if first.blended or not evidence.samples.plain or len(shown) != len(inputs):
+    if first.blended or not _asks_plainly(evidence) or len(shown) != len(inputs):
         if not evidence.drawn_anew:
             raise NoEvidence("the step gives the loss other targets than the loader yields")
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
@@ -536,6 +543,14 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     if [len(tensor) for tensor in kept] != list(sizes) or len({tensor.shape[1:] for tensor in kept}) != 1:
         raise NoEvidence("the network is not given one input a sample")
     return torch.cat(kept), evidence.samples.labels[: sum(sizes)], "step"
+
+
+def _asks_plainly(evidence: Evidence) -> bool:
+    """Whether the loss is given the labels that the loader yields, also where it is none of the setup's but torch's."""
+    plain, labels = evidence.samples.plain, main_tensor(parts(evidence.train.raw[0])[1])
+    if plain is not None or labels is None:
+        return bool(plain)
+    return any(torch.equal(call.target.cpu(), labels.cpu()) for call in evidence.calls.losses)
 
 
 AUGMENTATION = Check(
