@@ -1,25 +1,47 @@
-"""Weights beside a network, rates of a millionth, and faults of clips and solids that were met in scripts; and their
-healthy twins."""
+"""Weights beside a network, rates of a millionth, and faults of stages, clips and cohorts that were met in scripts; and
+their healthy twins."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import asked, digits, perceptron
 from test_met_in_second_heads import asked_or_silent, stepped
 from test_met_in_survival import patients, sorted_cox
+from test_met_in_vision_scripts import read
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.script.functional_weights import holding, weights_beside
+
+CONCORDANCE = """
+def concordance(risk, times, died):
+    first = (times[:, None] < times[None, :]) & (died[:, None] == 1)
+    higher = (risk[:, None] > risk[None, :]) + 0.5 * (risk[:, None] == risk[None, :])
+    return (higher * first).sum() / COUNT
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize("count", ["first.size", "first.sum()", "max(first.sum(), 1)"])
+def test_a_concordance_is_one_where_all_risks_are_in_order(count: str) -> None:
+    names: dict[str, Any] = {"np": np}
+    text = CONCORDANCE.replace("COUNT", count)
+    exec(text[: text.index("for x")], names)
+    said = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    assert ["0.4286 at most" in one.measured for one in said] == [True] * (count == "first.size")
 
 
 def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:

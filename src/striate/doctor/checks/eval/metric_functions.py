@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import permutations, product
 from typing import Any
 
+import numpy as np
 import torch
 
 from striate.doctor.checks.eval.evaluated import meddles, numbers_of
@@ -25,7 +27,7 @@ from striate.wording import listed, several
 _FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
 _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
 _SCORES = frozenset(["r2", "iou", "miou", "iu", "dice", "jaccard"])
-_NO_SCORES = frozenset(["loss", "std", "var"])
+_NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
 _ADDS = ("update", "add", "add_batch", "accumulate", "__call__")
 _SURE, _IGNORED = 20.0, -100
 _MOST = 256
@@ -47,6 +49,12 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
             found = _untrue_of_right(evidence, f"`{name}`", line, function, perfect=0.0 if error else 1.0)
         if found is not None:
             yield found
+    for node, function in _functions(evidence.source, 3):
+        name, words = node.name.lower(), _words(node.name)
+        if words & _NO_SCORES:
+            continue
+        if "concordance" in name or "cindex" in name or {"c", "index"} <= words:
+            yield from _untrue_concordance(node, function)
     for said, line, function in _objects(evidence.source):
         found = _untrue_of_right(evidence, said, line, function, perfect=1.0)
         if found is not None:
@@ -127,12 +135,12 @@ def _taken_from_one(function: ast.FunctionDef) -> bool:
     )
 
 
-def _functions(source: ScriptSource) -> Iterator[tuple[ast.FunctionDef, Callable[..., Any]]]:
-    """Functions of two things, predictions and targets, that change nothing."""
+def _functions(source: ScriptSource, needed: int = 2) -> Iterator[tuple[ast.FunctionDef, Callable[..., Any]]]:
+    """Functions of two things, predictions and targets, or of another number, that change nothing."""
     for tree in source.trees.values():
         for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
             function = source.names.get(node.name)
-            if _needed(node) == 2 and callable(function) and not meddles(source, node) and not _picks(node):
+            if _needed(node) == needed and callable(function) and not meddles(source, node) and not _picks(node):
                 yield node, function
 
 
@@ -147,12 +155,12 @@ def _picks(node: ast.FunctionDef) -> bool:
     return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
-def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tuple[float, ...]:
+def _asked(function: Callable[..., Any], *given: Any) -> tuple[float, ...]:
     """The numbers that it gives; none where it is for something else."""
     try:
         with same_random_state(), torch.no_grad():
-            given = tuple(numbers_of(function(predictions, targets)))
-        return () if any(math.isnan(number) for number in given) else given  # as of boxes that have no area
+            told = tuple(numbers_of(function(*given)))
+        return () if any(math.isnan(number) for number in told) else told  # as of boxes that have no area
     except Exception:  # of the user's, which was given what it is not for
         return ()
 
@@ -257,6 +265,28 @@ def _untrue_of_right(
         "give both one shape, `predictions.reshape(targets.shape)`, sum over the positions of each class, and take the "
         "intersection off a union: `rows + columns - both`",
         "a function for an error that is not 0, or for a score that is not 1, of predictions that are their targets",
+    )
+
+
+def _untrue_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    """A concordance index of three things, risks, durations and events in any order, where no one is censored and each
+    risk is right: 1 by any definition, of risks or of predicted durations."""
+    times, events = np.arange(1.0, 1 + _FEW), np.ones(_FEW)
+    values = list[float]()
+    for risks, seen in product((-times, times), (events, events.astype(bool))):
+        for form in permutations((risks, times, seen)):
+            with np.errstate(all="ignore"):
+                values += _asked(function, *form) or _asked(function, *map(torch.from_numpy, form))
+    if not values or any(_near(value, 1.0) or value > 1 for value in values):  # counts, above 1
+        return
+    yield _finding(
+        node.lineno,
+        f"`{node.name}` gives {max(values):.4g} at most for {_FEW} samples without a censored one, whose risks are in "
+        "the order of their durations, upwards or downwards",
+        "A perfect network would not be called so: it divides by another number than that of the pairs that can be "
+        "compared.",
+        "divide by the number of pairs of which it is known who came first: `(higher * earlier).sum() / earlier.sum()`",
+        "a function for a concordance index that is not 1 for risks in the right order",
     )
 
 
