@@ -119,3 +119,23 @@ def test_masks_of_a_perfect_network_have_an_overlap_of_one(told: str, wrong: boo
     train = DataLoader(TensorDataset(x[:64], y[:64]), 16)
     names = of(nn.Conv2d(1, 1, 1), train, val, nn.BCEWithLogitsLoss())
     assert codes(MASKS.format(told=told), "score = evaluate(model, val_loader)", names) == ["eval.wrong-count"] * wrong
+
+
+class TwoHeads(nn.Module):
+    """Masks, and how far they reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks, self.reach = nn.Conv2d(1, 1, 1), nn.Linear(64, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.masks(x), self.reach(x.flatten(1))
+
+
+def test_of_several_outputs_none_is_put_right_alone() -> None:
+    x = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = (x > 0.3).float()
+    loaders = (DataLoader(TensorDataset(x[a:b], y[a:b]), 16) for a, b in ((0, 64), (64, 96)))
+    names = of(TwoHeads(), *loaders, lambda out, y: nn.functional.binary_cross_entropy_with_logits(out[0], y))
+    told = MASKS.format(told="[1].gt(0)[:, :, None, None].expand_as(y)")
+    assert codes(told, "score = evaluate(model, val_loader)", names) == []

@@ -26,6 +26,7 @@ from striate.doctor.evidence.quality import quality
 from striate.doctor.setup.batch import main_tensor, mapped, parts
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import forward_hooks
+from striate.observe.tensors import tensors_in
 
 _ERRORS, _NO_ERRORS = frozenset(("mae", "rmse", "mse")), frozenset(("loss", "log", "train", "relative", "ratio"))
 _NOTHING = 1e-3
@@ -92,7 +93,10 @@ def _asked(
 
     def put_right(_: nn.Module, __: Any, output: Any) -> Any:
         outputs, labels = main_tensor(output), main_tensor(parts(latest[-1])[1]) if latest else None
-        right = None if outputs is None or labels is None else _right(evidence, outputs, labels, form)
+        alone = sum(bool(part.ndim) for part in tensors_in(output)) == 1  # what else there is would stay as it is
+        right = (
+            _right(evidence, outputs, labels, form) if outputs is not None and labels is not None and alone else None
+        )
         failed.append(right is None)
         return output if right is None else mapped(output, lambda _, part: right if part is outputs else part)
 
