@@ -47,7 +47,8 @@ def predicts_targets(evidence: Evidence) -> bool:
     compared = evidence.first.loss_targets
     if isinstance(compared, torch.Tensor) and 0 < compared.ndim <= outputs.ndim and len(compared) == len(targets):
         if compared.numel() == targets.numel():
-            return _told_apart(compared, targets) and _wants_classes(evidence, outputs, compared)
+            fits = _told_apart(compared, targets) and _wants_classes(evidence, outputs, compared)
+            return fits and (_asked_for(evidence, targets) or evidence.targets_matter)
         return _are_shares(compared) or compared[0].numel() == outputs[0].numel() == targets[0].numel()
     calls = [call for call in evidence.calls.losses if call.target.ndim]
     if calls:  # others may be of other outputs
@@ -59,6 +60,13 @@ def predicts_targets(evidence: Evidence) -> bool:
     if not classes:
         return targets.shape == outputs.shape or targets.numel() == outputs.numel()
     return outputs.ndim == 1 or (outputs.ndim > 1 and outputs.shape[1] in (1, classes))
+
+
+def _asked_for(evidence: Evidence, targets: torch.Tensor) -> bool:
+    """Whether one of torch's losses is given a number for each target."""
+    return any(
+        call.target.numel() == targets.numel() and _told_apart(call.target, targets) for call in evidence.calls.losses
+    )
 
 
 def _gives_losses(evidence: Evidence, outputs: torch.Tensor) -> bool:

@@ -19,7 +19,7 @@ from striate.doctor.evidence.changed_by_asking import Changed, changed_by_asking
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.counted import Counted, asked_for, counted_by
 from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
-from striate.doctor.evidence.pairs import Embeddings, embeddings_of, pairs_of
+from striate.doctor.evidence.pairs import Embeddings, Pulled, embeddings_of, pairs_of, pulled_by_class
 from striate.doctor.evidence.predictions import Predictions, are_blends, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, drawn_anew, read_batches
@@ -322,6 +322,11 @@ class Evidence:
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances between the inputs of pairs of embeddings that the loss pulls together, and pushes apart."""
         return pairs_of(self)
+
+    @Kept
+    def pulled_by_class(self) -> tuple[Pulled, Pulled]:
+        """How strongly the loss pulls together embeddings of one class, and of two."""
+        return pulled_by_class(self)
 
     @Kept
     def scored_pairs(self) -> list[tuple[Scored, Scored]]:

@@ -17,7 +17,6 @@ from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import neighbors
-from striate.doctor.evidence.pairs import pulled_by_class
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import altered, leaves, size_of
@@ -63,7 +62,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if min(len(pulled), len(pushed)) < _FEWEST:
         raise NoEvidence("no loss pulls some pairs of embeddings together and pushes others apart")
     nearer, error = _nearer(pulled, pushed)
-    if nearer > 0.5 - _ERRORS * error or _are_of_one_kind(evidence):
+    if nearer > 0.5 - _ERRORS * error or _are_of_one_kind(evidence) or _classes_brought_together(evidence):
         return
     yield CHECK.finding(
         severity="error",
@@ -183,7 +182,7 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     if evidence.trial.maximizes:
         return None
     with suppress(NoEvidence):
-        whole, of_terms = pulled_by_class(evidence)
+        whole, of_terms = evidence.pulled_by_class
         swapped = [pulled for pulled in of_terms if len(pulled) >= _RANKED and _ranks_apart(pulled)]
         if not swapped and _predicts(evidence):
             return None
@@ -211,6 +210,15 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             "apart the others: `negative = ~positive`",
         )
     return None
+
+
+def _classes_brought_together(evidence: Evidence) -> bool:
+    """Whether those of one class are pulled together more than others in each step: what looks alike and is pushed
+    apart is of another class, and hard to tell."""
+    with suppress(NoEvidence):
+        whole, _ = evidence.pulled_by_class
+        return any(len(one) >= _BATCHES and all(same > different for same, different in one) for one in whole)
+    return False
 
 
 def _drawn_above(evidence: Evidence) -> Finding | None:

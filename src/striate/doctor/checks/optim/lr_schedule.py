@@ -49,6 +49,8 @@ FALLS, DIVIDED = 3, 2.0
 """Falls by one factor, and by what they divide the rate at least, that are meant to have epochs between them."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
+MOST_OF_EPOCH = 0.85
+"""Of a training of one epoch a cosine comes down to GONE after nine tenths of it."""
 FLOOR, FLOOR_EARLY, SMOOTH = 0.2, 0.15, 0.1
 """A floor, of the highest rate, that is reached before so much of the training is over, by a fall whose last change is
 less than that share of the highest rate: a curve that was meant for all of it, not a step down."""
@@ -255,14 +257,17 @@ def _ends_early(
 
 
 def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
-    """A rate that is gone for good in the first half of an epoch, where no loops tell how many there will be."""
+    """A rate that is gone for good in the first half of an epoch, or comes down smoothly before most of it is over,
+    where no loops tell how many there will be: steps down are made at three quarters of one."""
     train = evidence.setup.train
     if _planned(evidence) or not isinstance(train, Sized):
         return None
     made, gone = len(evidence.trial.rows) / len(shares), len(shares) - _at_the_end(shares, lambda share: share <= GONE)
-    if not 0 < gone * made <= HALF * len(train) or len(shares) - gone < FALL_STEPS:
+    smooth = gone > 0 and shares[gone - 1] < SMOOTH
+    most = MOST_OF_EPOCH if smooth else HALF
+    if not 0 < gone * made <= most * len(train) or len(shares) - gone < FALL_STEPS:
         return None
-    limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over"
+    limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over, {MOST_OF_EPOCH:.0%} of a smooth fall"
     return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
 
 
