@@ -163,7 +163,7 @@ def test_logits_of_gray_levels_are_judged_as_gray_levels() -> None:
     assert learned.text.startswith("R²")
 
 
-@pytest.mark.parametrize(("planned", "found"), [(1, False), (0.4, True)])
+@pytest.mark.parametrize(("planned", "found"), [(1, False), (0.75, True), (0.4, True)])
 def test_a_rate_that_is_gone_within_an_epoch_is_meant_for_more(planned: float, found: bool) -> None:
     x = rows(3200)
     y = (x[:, 0] * x[:, 1] > 0).long()

@@ -17,6 +17,10 @@ from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.mode import MODE
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
 
 
 def clips(count: int) -> Tensor:
@@ -99,3 +103,26 @@ def test_a_network_that_gives_its_own_errors(errors: bool) -> None:
     checks = (WRONG_FOR_TASK, SIGN, DEGENERATE, MODE)
     said = [one.code for check in checks for one in asked_or_silent(check, model, train, **options)]
     assert said == ([] if errors else ["loss.wrong-for-task", "model.mode"])
+
+
+class Rebuilt(nn.Module):
+    """Rebuilds points by way of a noisy code, and gives them beside the points: two outputs, as there are classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.net(x + torch.randn_like(x)), x
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_outputs_are_no_classes_where_the_loss_uses_none(asks: bool) -> None:
+    def loss(outputs: tuple[Tensor, Tensor], y: Tensor) -> Tensor:
+        told, x = outputs
+        return functional.cross_entropy(told, y) if asks else functional.mse_loss(told, x)
+
+    torch.manual_seed(0)
+    x = torch.randn(200, 2)
+    data = DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), 25)
+    assert predicts_targets(Evidence(make_setup(Rebuilt(), data, None, loss=loss), Clock(20.0))) == asks

@@ -49,8 +49,9 @@ FALLS, DIVIDED = 3, 2.0
 """Falls by one factor, and by what they divide the rate at least, that are meant to have epochs between them."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
-MOST_OF_EPOCH = 0.85
-"""Of a training of one epoch a cosine comes down to GONE after nine tenths of it."""
+MOST_OF_EPOCH, FLAT = 0.85, 8
+"""Of a training of one epoch a cosine comes down to GONE after nine tenths of it; and steps without any change, which a
+rate that comes back has not."""
 FLOOR, FLOOR_EARLY, SMOOTH = 0.2, 0.15, 0.1
 """A floor, of the highest rate, that is reached before so much of the training is over, by a fall whose last change is
 less than that share of the highest rate: a curve that was meant for all of it, not a step down."""
@@ -265,7 +266,8 @@ def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Findin
     made, gone = len(evidence.trial.rows) / len(shares), len(shares) - _at_the_end(shares, lambda share: share <= GONE)
     smooth = gone > 0 and shares[gone - 1] < SMOOTH
     most = MOST_OF_EPOCH if smooth else HALF
-    if not 0 < gone * made <= most * len(train) or len(shares) - gone < FALL_STEPS:
+    stays = len(shares) - gone >= FALL_STEPS or _at_the_end(shares, lambda share: share == shares[-1]) >= FLAT
+    if not (0 < gone * made <= most * len(train) and stays):
         return None
     limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over, {MOST_OF_EPOCH:.0%} of a smooth fall"
     return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
