@@ -42,7 +42,7 @@ def smoothed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return -(soft * functional.log_softmax(logits, 1)).sum(1).mean()
 
 
-@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("other", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_second_permutation_for_the_labels_of_blends(other: bool) -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Loss) -> torch.Tensor:
         x, y = batch
