@@ -165,9 +165,8 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
         return
     if not free or not cut or len(one) != size:
         return  # what is in a batch depends on how many there are
-    if torch.equal(
-        one, asked(evidence, small, seed=1, directly=directly)
-    ):  # random numbers would fall on other samples
+    again = asked(evidence, small, seed=1, directly=directly)
+    if torch.equal(one, again):  # random numbers would fall on other samples
         yield from _alone(evidence, small, given, one, tolerance, directly)
     yield from _across(evidence)
     yield from _along_samples(evidence)
