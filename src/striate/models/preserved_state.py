@@ -139,6 +139,14 @@ def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
                 sys.modules["numpy.random"].seed()
 
 
+def seed_all(seed: int) -> None:
+    """Seed the generators of Python, of torch, and of NumPy where it is loaded: a step may draw with any of them."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(seed)
+
+
 def has_forward_of_its_own(module: nn.Module) -> bool:
     """Whether a part's forward was replaced on the object itself: what replaces it may hold the original, and a copy
     would run that."""

@@ -3,8 +3,6 @@ is."""
 
 from __future__ import annotations
 
-import random
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -18,7 +16,7 @@ from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import Path, altered, leaves, main_tensor, parts
 from striate.doctor.setup.preserved_state import same_draws
 from striate.doctor.setup.replicas import Replica
-from striate.models.preserved_state import same_random_state
+from striate.models.preserved_state import same_random_state, seed_all
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, module_calls
 
@@ -41,8 +39,8 @@ class _Rows:
         shown, output = main_tensor([*call.args, *call.kwargs.values()]), main_tensor(call.output)
         if shown is None or output is None or not output.requires_grad:
             return
-        number = len(self.shown)
         if shown.ndim and shown.shape[:1] == output.shape[:1]:
+            number = len(self.shown)
             self.shown.append(_by_row(shown))
             self.given.append(_by_row(output))
             on_gradient(output, lambda gradient: self.gradients.update({number: _by_row(gradient)}))
@@ -67,7 +65,7 @@ def rows_asked_for_others(evidence: Evidence) -> tuple[int, int, bool]:
         own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
         if not own.pulls or any(len(rows) % len(inputs) for rows in own.shown):
             raise NoEvidence("the network does not give as many rows as the batch has, once or several times")
-        if any(_far(own.shown, again.shown)) or any(_far(own.pulls, again.pulls)):
+        if _far(own.shown, again.shown) or _far(own.pulls, again.pulls):
             raise NoEvidence("a step of the same batch is another one each time")
         if draw:  # only what may be blended in some steps and not in others is looked at again
             moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
@@ -89,17 +87,17 @@ def _wrong(
     until: float,
 ) -> tuple[int, int, bool]:
     count, judged, blends = len(inputs[1]), list[bool](), list[bool]()
+    places = [(path, values, _by_row(values)) for path, values in (inputs, targets)]
     for sample in torch.arange(0, count, max(1, count // _ASKED)).tolist()[:_ASKED]:
         changed = list[_Rows]()
-        for path, values in (inputs, targets):
+        for path, values, flat in places:
             # The farthest: of a small change batch normalization makes one of all rows.
-            flat = _by_row(values)
             other = int((flat - flat[sample]).norm(dim=1).argmax())
             if torch.equal(values[other], values[sample]):
                 raise NoEvidence("all inputs or targets of a batch are the same")
             put = partial(_exchanged, sample=sample, other=other)
             changed.append(_rows(evidence, altered(batch, path, put), draw, until))
-        if any(_far(own.shown, changed[1].shown)) or any(_far(own.given, changed[1].given)):
+        if _far(own.shown, changed[1].shown) or _far(own.given, changed[1].given):
             raise NoEvidence("the network is given the labels")
         shown = _changed(own.shown, changed[0].shown, count, _AT_ALL)
         made_of = shown | _changed(own.given, changed[0].given, count, _CLEARLY)
@@ -120,10 +118,7 @@ def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:
     rows, replicas = _Rows(), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
-        torch.manual_seed(draw)
-        random.seed(draw)
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed(draw)
+        seed_all(draw)
         with same_draws(replicas[0].step, model), module_calls({"": model}, end=rows.note):
             return replicas[0].step(model, given, optimizer, replicas[0].loss)
 
@@ -142,11 +137,11 @@ def _exchanged(x: torch.Tensor, sample: int, other: int) -> torch.Tensor:
     return x
 
 
-def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> list[bool]:
-    """Of each pair, whether they differ by more than rounding does."""
+def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    """Whether any pair differs by more than rounding does. Raises NoEvidence where they have other shapes."""
     if [part.shape for part in one] != [part.shape for part in other]:
         raise NoEvidence("the step gives the network another number of rows")
-    return [float((a - b).norm()) > 1e-6 * float(a.norm()) for a, b in zip(one, other, strict=True)]
+    return any(float((a - b).norm()) > 1e-6 * float(a.norm()) for a, b in zip(one, other, strict=True))
 
 
 def _changed(one: list[torch.Tensor], other: list[torch.Tensor], count: int, share: float) -> set[int]:

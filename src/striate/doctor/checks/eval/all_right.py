@@ -73,11 +73,20 @@ def _shares(given: object, complete: bool) -> dict[str, float]:
     """Of what is returned the shares of right predictions, by name; percents as shares."""
     found: dict[str, float] = {}
     for name, value in given.items() if isinstance(given, dict) else ():
-        words = {word for word in re.split(r"[^a-z0-9@]+", str(name).lower()) if word}
         numbers = list(numbers_of(value.item() if hasattr(value, "item") else value))
-        if len(numbers) == 1 and is_share(words, complete):
-            found[str(name)] = numbers[0] / 100 if numbers[0] > 1 + RIGHT else numbers[0]
+        if len(numbers) == 1 and is_share(words_of(str(name)), complete):
+            found[str(name)] = as_share(numbers[0])
     return found
+
+
+def words_of(name: str) -> set[str]:
+    """The words of a metric's name, in small letters."""
+    return {word for word in re.split(r"[^a-z0-9@]+", name.lower()) if word}
+
+
+def as_share(number: float) -> float:
+    """A share as it is, or in percent."""
+    return number / 100 if number > 1 + RIGHT else number
 
 
 def is_share(words: set[str], complete: bool) -> bool:

@@ -65,18 +65,28 @@ def evaluated(evidence: Evidence) -> Evaluated:
         right, sizes = _counted(evidence)
         evidence.clock.need(MOST_STEPS * len(sizes) * evidence.step_seconds)
         model = evidence.trial.replica.model
-        put = {name: model if value is evidence.setup.model else value for name, value in given.items()}
-        printed = io.StringIO()
-        try:
-            with preserved(model), same_random_state(), redirect_stdout(printed):
-                returned = function(**put)
-        except Exception:  # the user's function, which may need what is not there
+        answered = answer_of(function, given, {id(evidence.setup.model): model}, model)
+        if answered is None:
             continue
+        returned, printed = answered
         numbers = tuple(numbers_of(returned))
-        named = (*named_accuracies(evidence.source, asked, returned), *_printed(printed.getvalue()))
+        named = (*named_accuracies(evidence.source, asked, returned), *_printed(printed))
         if numbers or named:
             return Evaluated(f"line {asked.lineno}", ast.unparse(asked), numbers, right, sizes, named)
     raise NoEvidence("no function of the script evaluates the network on the validation data")
+
+
+def answer_of(
+    function: Callable[..., Any], given: Mapping[str, Any], others: Mapping[int, Any], model: nn.Module
+) -> tuple[Any, str] | None:
+    """What a function returns and prints when arguments are exchanged, by their `id`, for `others`; None where it
+    raises."""
+    printed = io.StringIO()
+    try:
+        with preserved(model), same_random_state(), redirect_stdout(printed):
+            return function(**{name: others.get(id(value), value) for name, value in given.items()}), printed.getvalue()
+    except Exception:  # the user's function, which may need what is not there
+        return None
 
 
 def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -225,13 +235,19 @@ def meddles(source: ScriptSource, function: Function, besides: tuple[str, ...] =
     )
 
 
-def _counted(evidence: Evidence) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def predicted_by_batch(evidence: Evidence) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Outputs of the trial's network and targets of each batch of validation. Raises NoEvidence."""
     found = evidence.predictions_of(evidence.trial, evidence.val.raw)
     targets = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
-    sizes = tuple(0 if wanted is None or not wanted.ndim else len(wanted) for wanted in targets)
+    sizes = [0 if wanted is None or not wanted.ndim else len(wanted) for wanted in targets]
     if found.targets is None or len(found.outputs) != sum(sizes):
         raise NoEvidence("the validation data take too long to predict")
-    pairs = zip(found.outputs.split(list(sizes)), found.targets.split(list(sizes)), strict=True)
+    return list(zip(found.outputs.split(sizes), found.targets.split(sizes), strict=True))
+
+
+def _counted(evidence: Evidence) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    pairs = predicted_by_batch(evidence)
+    sizes = tuple(len(targets) for _, targets in pairs)
     shares = [accuracy_of(outputs, targets) for outputs, targets in pairs]
     if any(share is None for share in shares):
         raise NoEvidence("outputs and targets are not classes")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
-import io
 import math
-import re
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,13 +15,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.eval.all_right import RIGHT, all_right, is_complete, is_share
-from striate.doctor.checks.eval.evaluated import MOST_STEPS, evaluations, named_numbers
+from striate.doctor.checks.eval.all_right import RIGHT, all_right, as_share, is_complete, is_share, words_of
+from striate.doctor.checks.eval.evaluated import MOST_STEPS, answer_of, evaluations, named_numbers, predicted_by_batch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.setup.batch import main_tensor, mapped, parts
-from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import forward_hooks
 from striate.observe.tensors import tensors_in
 
@@ -49,17 +45,17 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("the validation data are more than were read")
-    found = evidence.predictions_of(evidence.trial, val.raw)
-    read = quality(found.outputs, found.targets)
+    batches = predicted_by_batch(evidence)
+    outputs, targets = (torch.cat(part) for part in zip(*batches, strict=True))
+    read = quality(outputs, targets)
     if read is None or read.guesses:
         raise NoEvidence("outputs are not labels in another form, or the network has not learned them")
-    wanted = [main_tensor(parts(batch)[1]) for batch in val.raw]
-    complete = all(one is not None and is_complete(outputs, one) for outputs, one in _pairs(found.outputs, wanted))
+    complete = all(is_complete(*batch) for batch in batches)
     as_they_are = read.kind == "numbers" and read.loss < read.constant / 2
-    spread = float(found.targets.double().std()) if found.targets is not None else 0.0
+    largest = _NOTHING * float(targets.double().std()) if as_they_are else math.inf
     for site, function, given in evaluations(evidence):
         evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
-        untrue = partial(_is_untrue, complete=complete, largest=_NOTHING * spread if as_they_are else math.inf)
+        untrue = partial(_is_untrue, complete=complete, largest=largest)
         ask = partial(_asked, evidence, site, function, given)
         for name, value in ask(0):
             # Of sequences outputs may be of the position before.
@@ -69,19 +65,10 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
 
 def _is_untrue(name: str, value: float, *, complete: bool, largest: float) -> bool:
     """Whether a number that is called a score is below 1, or one that is called an error above `largest`."""
-    words = {word for word in re.split(r"[^a-z0-9@]+", name.lower()) if word}
+    words = words_of(name)
     if is_share(words, complete):
-        return (value / 100 if value > 1 + RIGHT else value) < RIGHT
+        return as_share(value) < RIGHT
     return bool(words & _ERRORS) and not words & _NO_ERRORS and value > largest
-
-
-def _pairs(
-    outputs: torch.Tensor, wanted: list[torch.Tensor | None]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-    sizes = [0 if one is None or not one.ndim else len(one) for one in wanted]
-    if sum(sizes) != len(outputs):
-        raise NoEvidence("the validation data take too long to predict")
-    return zip(outputs.split(sizes), wanted, strict=True)
 
 
 def _asked(
@@ -92,11 +79,10 @@ def _asked(
     model, latest, failed = evidence.trial.replica.model, list[Any](), list[bool]()
 
     def put_right(_: nn.Module, __: Any, output: Any) -> Any:
-        outputs, labels = main_tensor(output), main_tensor(parts(latest[-1])[1]) if latest else None
+        outputs, labels, right = main_tensor(output), main_tensor(parts(latest[-1])[1]) if latest else None, None
         alone = sum(bool(part.ndim) for part in tensors_in(output)) == 1  # what else there is would stay as it is
-        right = (
-            _right(evidence, outputs, labels, form) if outputs is not None and labels is not None and alone else None
-        )
+        if alone and outputs is not None and labels is not None:
+            right = _right(evidence, outputs, labels, form)
         failed.append(right is None)
         return output if right is None else mapped(output, lambda _, part: right if part is outputs else part)
 
@@ -112,18 +98,9 @@ def _asked(
 
     noted.collate_fn = noting
     others = {id(evidence.setup.model): model, id(loader): noted}
-    printed = io.StringIO()
-    try:
-        with (
-            preserved(model),
-            same_random_state(),
-            redirect_stdout(printed),
-            forward_hooks(after=[(model, put_right)]),
-        ):
-            returned = function(**{name: others.get(id(value), value) for name, value in given.items()})
-    except Exception:  # the user's function, which may need what is not there
-        return []
-    return [] if any(failed) or not failed else named_numbers(evidence.source, site, returned, printed.getvalue())
+    with forward_hooks(after=[(model, put_right)]):
+        answered = answer_of(function, given, others, model)
+    return [] if answered is None or any(failed) or not failed else named_numbers(evidence.source, site, *answered)
 
 
 def _right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor, form: int) -> torch.Tensor | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +16,7 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import copied, main_tensor, mapped, parts, size_of
 from striate.doctor.setup.preserved_state import same_draws
 from striate.doctor.setup.replicas import Replica
-from striate.models.preserved_state import preserved, same_random_state
+from striate.models.preserved_state import preserved, same_random_state, seed_all
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
 from striate.wording import several
@@ -87,10 +85,7 @@ def question(
         torch.no_grad(),
         module_calls({"": replica.model}, note),
     ):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        if "numpy.random" in sys.modules:  # the step may draw with any of the three
-            sys.modules["numpy.random"].seed(seed)
+        seed_all(seed)
         outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False, directly=directly))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
         raise NoEvidence("the network's outputs are not floating-point numbers")
