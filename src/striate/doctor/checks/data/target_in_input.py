@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.noise_in_place import noise_in_both
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.call_graph import INPUT, SUMS
-from striate.doctor.evidence.changed_by_asking import asks_for_input
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
 from striate.doctor.evidence.partial_likelihood import durations_and_events, speaks_of
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
-from striate.doctor.setup.script_source import called, receiver_of
 from striate.records import Finding, Severity
 from striate.wording import several
 
@@ -52,7 +49,6 @@ _RANGES = 2.0
 """Times as large as of one column, but the least, the largest number of another is, but the largest."""
 _ADDED = (0.0, 0.5, 1.0)
 """What is added to counts before their logarithm is taken."""
-_CHANCE = re.compile(r"rand|normal(?!i)|bernoulli|poisson|uniform|dropout")
 _EXACT, _APART = 1e-5, 1e-3
 """Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
 float32, and that of columns and products without the target."""
@@ -89,48 +85,15 @@ def _spoiled(evidence: Evidence) -> Iterator[Finding]:
 def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
     """Inputs and targets that are the same numbers, since code adds noise in place and gives what it changed a second
     name."""
-    source = evidence.setup.source
-    if source is None or not all(map(asks_for_input, evidence.train.raw)):
-        return
-    for node in source.nodes(ast.Assign):
-        target, behind = node.targets[0], [part for part in ast.walk(source.scope_of(node)) if _is_behind(part, node)]
-        changes = [node.value] if _changed_in_place(node.value) else _changes(target, behind)
-        changed = _changed_in_place(node.value) or node.value
-        if not isinstance(target, ast.Name) or not isinstance(changed, ast.Name) or target.id == changed.id:
-            continue
-        names = {part.id for change in changes for part in ast.walk(change) if isinstance(part, ast.Name)}
-        made = [source.last_value(change, name) for change in changes for name in names - {target.id, changed.id}]
-        by_chance = any(part is not None and _CHANCE.search(ast.unparse(part)) for part in (*changes, *made))
-        used = {part.id for part in behind if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
-        if by_chance and {target.id, changed.id} <= used:
-            yield _finding(
-                f"input and target are the same numbers in all batches, and line {changes[0].lineno} adds chance to "
-                f"`{changed.id}` itself, of which `{target.id}` is another name",
-                f"add noise to a copy: `{target.id} = {changed.id} + noise`, or `{changed.id}.clone()` there",
-                limit="input and target are alike in all batches, and a tensor to which chance is added in place, as "
-                "`noisy = clean.add_(noise)`, is used by both names",
-            )
-            return
-
-
-def _is_behind(part: ast.AST, node: ast.stmt) -> bool:
-    return getattr(part, "lineno", 0) > node.lineno
-
-
-def _changes(target: ast.expr, behind: list[ast.AST]) -> list[ast.expr]:
-    """What changes a variable in place: `noisy += noise`, `noisy.add_(noise)`."""
-    own = ast.unparse(target)
-    added = [part.value for part in behind if isinstance(part, ast.AugAssign) and ast.unparse(part.target) == own]
-    alone = [part.value for part in behind if isinstance(part, ast.Expr)]
-    return added + [call for call in alone if (name := _changed_in_place(call)) is not None and name.id == own]
-
-
-def _changed_in_place(value: ast.expr) -> ast.Name | None:
-    """The variable that methods of torch change in place, `clean.add_(noise).clamp_(-1, 1)`; None elsewhere."""
-    owner = value
-    while isinstance(owner, ast.Call) and called(owner).endswith("_") and (inner := receiver_of(owner)) is not None:
-        owner = inner
-    return owner if isinstance(owner, ast.Name) and owner is not value else None
+    if (found := noise_in_both(evidence)) is not None:
+        line, changed, other = found
+        yield _finding(
+            f"input and target are the same numbers in all batches, and line {line} adds chance to `{changed}` itself, "
+            f"of which `{other}` is another name",
+            f"add noise to a copy: `{other} = {changed} + noise`, or `{changed}.clone()` there",
+            limit="input and target are alike in all batches, and a tensor to which chance is added in place, as "
+            "`noisy = clean.add_(noise)`, is used by both names",
+        )
 
 
 def _tokens(evidence: Evidence) -> Iterator[Finding]:
