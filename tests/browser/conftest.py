@@ -51,9 +51,10 @@ class Visit:
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """The browser, started once for all tests of a process."""
+    """The browser, started once for all tests of this folder; ended after them, since its event loop keeps all others
+    of its thread from running."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
     from playwright.sync_api import sync_playwright

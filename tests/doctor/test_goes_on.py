@@ -137,10 +137,6 @@ def test_a_fault_shows_itself_in_the_script_s_own_run(code: str, tmp_path: Path)
     assert went_on(tmp_path, text) == code.split()[:1]
 
 
-def test_a_script_without_a_fault_comes_to_its_end(tmp_path: Path) -> None:
-    assert went_on(tmp_path, SCRIPT) == []
-
-
 WRITES = [
     "open('left.txt', 'w').write('x')",
     "torch.save(model.state_dict(), 'left.pt')",
@@ -154,8 +150,8 @@ WRITES = [
 
 
 @pytest.mark.parametrize("write", few_quick(WRITES, WRITES[:1]))
-def test_nothing_is_written(write: str, tmp_path: Path) -> None:
-    went_on(tmp_path, f"{SCRIPT}    {write}\n")
+def test_a_script_without_a_fault_comes_to_its_end_and_writes_nothing(write: str, tmp_path: Path) -> None:
+    assert went_on(tmp_path, f"{SCRIPT}    {write}\n") == []
     assert [file.name for file in tmp_path.iterdir()] == ["train.py"]
 
 
