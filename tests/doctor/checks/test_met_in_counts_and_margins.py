@@ -15,6 +15,11 @@ from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.progress import chance_of
+from striate.doctor.setup.preserved_state import state_preserved
+from striate.doctor.setup.training_setup import make_setup
 
 X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
 RATES = (X[:, 0] - 0.5).exp()
@@ -153,3 +158,23 @@ def test_a_strong_decay_of_the_weights_of_a_margin_alone(few: bool) -> None:
     optimizer = torch.optim.SGD(groups, 0.05, momentum=0.9)
     said = asked(WEIGHT_DECAY_TOO_HIGH, model, batches(X, SIGNS), optimizer=optimizer, loss=Margin())
     assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (not few)
+
+
+def test_a_margin_loss_that_torch_refuses_of_other_shapes() -> None:
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, x[:, 0].sign()), 16)
+    (found,) = asked(BROADCAST, nn.Linear(8, 1), loader, loss=nn.SoftMarginLoss(), task="classify")
+    assert "the loss raises RuntimeError" in found.measured
+    assert "outputs.squeeze(1)" in found.remedy
+
+
+def test_the_best_constant_of_counts_is_a_logarithm() -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.poisson(torch.full((256, 1), 20.0), generator=generator)
+    loader = DataLoader(TensorDataset(torch.randn(256, 4, generator=generator), counts), 64)
+    setup = make_setup(nn.Linear(4, 1), loader, None, loss=nn.PoissonNLLLoss(), task="regress")
+    with state_preserved(setup):
+        trial = Evidence(setup, Clock(120.0)).trial
+        chance = chance_of(trial, counts)
+    mean = counts.mean()
+    assert chance == pytest.approx((mean - mean * mean.log()).item(), rel=1e-3)

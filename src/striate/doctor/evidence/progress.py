@@ -153,3 +153,5 @@ def _constant_predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Itera
     if bool(((targets >= 0) & (targets <= 1)).all()):
         inner = mean.clamp(1e-3, 1 - 1e-3)
         yield (inner / (1 - inner)).log()
+    elif bool((targets >= 0).all()):
+        yield mean.clamp_min(1e-3).log()  # a loss of counts takes logarithms

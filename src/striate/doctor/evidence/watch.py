@@ -56,8 +56,7 @@ class WatchedLoss:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         watch = self.watch
         assert watch is not None
-        if watch.phase in ("forward", "step"):
-            watch.phase = "loss"
+        watch.phase = "loss"
         value = self.loss(*args, **kwargs)
         watch.phase = "backward"
         with suppress(Exception):  # looking never raises into the user's step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
         return
     error = evidence.trial.error
     if error is not None and not evidence.trial.rows:
-        if evidence.trial.phase == "loss" and "size" in str(error):
+        if evidence.trial.phase == "loss" and re.search("size|broadcast shape", str(error)):
             text = f"; the loss raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
             yield _finding(outputs, targets, None, text, _remedy(outputs, targets))
         return
