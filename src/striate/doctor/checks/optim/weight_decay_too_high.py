@@ -72,13 +72,14 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         yield from exchanged
         return
     own, shrunk = _progress(evidence, trial), _shrunk(trial)
-    if shrunk < SHRUNK and (found := _penalty(evidence, shrunk)):
+    pulled = shrunk < SHRUNK and _pulled(evidence)
+    if pulled and (found := _penalty(evidence, shrunk)):
         yield found
         return
     if (own is not None and own.share > SOME) or not shrunk < SHRUNK:
         yield from _decay(evidence, shrunk)
         return
-    for attempt in _tries(evidence):
+    for attempt in _tries(evidence, pulled):
         other = _progress(evidence, evidence.variant(attempt.name, attempt.change))
         if own is None or other is None:
             found = _by_predictions(evidence, shrunk, attempt)
@@ -120,7 +121,7 @@ def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
     """Of a loss that falls as its penalty does: with what comes back through the outputs alone the network learns."""
     how, name = "with what comes back through the outputs alone", "gradient through the outputs alone"
     attempt = _Try(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
-    return _by_predictions(evidence, shrunk, attempt) if _pulled(evidence) else None
+    return _by_predictions(evidence, shrunk, attempt)
 
 
 def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding | None:
@@ -295,7 +296,7 @@ def _weaker(optimizer: Optimizer) -> str:
     return f"`{optimizer_line(optimizer, [rate], weight_decay=usual)}`, or none."
 
 
-def _tries(evidence: Evidence) -> Iterator[_Try]:
+def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
     strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.replica.optimizer.param_groups)
     if strongest > 0:
         yield _Try(
@@ -306,7 +307,7 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             Change(prepare=_without),
             Remedy(_weaker(evidence.trial.replica.optimizer), settings={"optim.weight_decay": 0.0}),
         )
-    if _pulled(evidence):
+    if pulled:
         own = OwnGradient()
         change = Change(prepare=own.prepare, around=own.around)
         yield _Try(
