@@ -157,7 +157,7 @@ def are_blends(shown: torch.Tensor, raw: torch.Tensor) -> bool:
     if shown.shape != raw.shape or raw.ndim < 3 or not raw.is_floating_point() or torch.equal(shown, raw):
         return False
     x, mixed = raw.double().flatten(1), shown.double().flatten(1)[:_MOST_ROWS]
-    if x.shape[1] <= 2 * len(x):
+    if x.shape[1] <= 2 * len(x) or not bool(x.isfinite().all() and mixed.isfinite().all()):
         return False
     shares = torch.linalg.lstsq(x.T, mixed.T).solution
     left = (x.T @ shares - mixed.T).square().mean().sqrt()
