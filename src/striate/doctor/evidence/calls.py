@@ -48,6 +48,7 @@ _LOG_SOFTMAX = (torch.log_softmax, functional.log_softmax, torch.Tensor.log_soft
 _PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 _DIFFERENCES = (torch.sub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__)
 _SUMS = (torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
+_MOVES = (torch.flip, torch.Tensor.flip, torch.rot90, torch.Tensor.rot90, torch.roll, torch.Tensor.roll)
 _CONVOLUTIONS = (torch.conv2d, functional.conv2d)
 _MOST_NUMBERS = 4_000_000
 _MAPS, _MOST_MAPS = 4, 8
@@ -115,7 +116,8 @@ class StepCalls:
     `subtracted`: the latter, of maps; `sums`: the same shapes of one added to the other. `masks`: zeros and ones by
     which maps that are to be trained were multiplied, or picked from. `convolved`: what the first convolution was
     given. `log_rates`: whether `poisson_nll_loss` takes the network's numbers for logarithms; `exp_of_exp`: also what
-    `exp` gave; `rates_below_zero`: whether it takes for rates what is below zero."""
+    `exp` gave; `rates_below_zero`: whether it takes for rates what is below zero. `moved_back`: whether what is to be
+    trained is mirrored, turned or rolled after the network's last call, as where inputs were before."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -137,6 +139,7 @@ class StepCalls:
     log_rates: bool = False
     exp_of_exp: bool = False
     rates_below_zero: bool = False
+    moved_back: bool = False
     error: BaseException | None = None
 
     @property
@@ -163,11 +166,16 @@ def watch_steps(setup: TrainingSetup, batches: Sequence[Any], until: float) -> l
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
         seen.append(calls := StepCalls())
+
+        def left_network(_: ModuleCall) -> None:
+            calls.shapes.clear()
+            calls.moved_back = False
+
         replica, watcher = replicas[0], _Watcher(calls)
         try:
             with (
                 optimizer_steps(optimizer, watcher.enter_optimizer, watcher.leave_optimizer),
-                module_calls({"": model}, begin=watcher.enter_network, end=lambda _: calls.shapes.clear()),
+                module_calls({"": model}, begin=watcher.enter_network, end=left_network),
                 warnings.catch_warnings(record=True) as said,
                 torch_functions(watcher.call),
             ):
@@ -224,6 +232,7 @@ class _Watcher:
                     _keep_map(calls.subtracted, other)
         if func in (*_PRODUCTS, torch.Tensor.__getitem__) and len(args) > 1:
             self._note_mask(*args[:2])
+        calls.moved_back |= func in _MOVES and args[0].requires_grad
         if func in _CONVOLUTIONS and calls.convolved is None and args:
             calls.convolved = args[0].detach().clone()
         if func in _LOSSES and len(calls.losses) < 64:

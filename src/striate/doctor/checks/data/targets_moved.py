@@ -336,7 +336,7 @@ def _by_position(evidence: Evidence) -> Finding | None:
     asked = None if path is None else leaf(batch, path)
     words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
     outputs = main_tensor(evidence.first.outputs)
-    if outputs is None or outputs.ndim < 3 or not outputs.is_floating_point():
+    if outputs is None or outputs.ndim < 3 or not outputs.is_floating_point() or evidence.calls.moved_back:
         return None
     outputs = outputs.detach().cpu()
     whole = [part.cpu() for part in words if part.ndim >= 2]

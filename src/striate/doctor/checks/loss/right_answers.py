@@ -23,7 +23,7 @@ def right_cost_more(evidence: Evidence) -> str | None:
     outputs, labels = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
     if outputs is None or labels is None or evidence.first.blended or not predicts_targets(evidence):
         return None
-    if evidence.trial.maximizes:
+    if evidence.trial.maximizes or evidence.calls.moved_back:
         return None
     likelihoods = [call for call in evidence.calls.losses if call.name in _LIKELIHOODS]
     if not any(_equal(call.target, labels) and call.input.numel() == outputs.numel() for call in likelihoods):
