@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING, BATCH_NORM_SMALL_BATCH
 from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
 from striate.doctor.checks.model.mode import MODE
-from striate.doctor.evidence.clock import NoEvidence
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
@@ -268,8 +267,7 @@ def test_samples_by_themselves(network: Any) -> None:
 
 
 def test_a_step_that_blends_samples_is_not_the_network() -> None:
-    with pytest.raises(NoEvidence, match="blends"):
-        asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=adam)
+    assert not asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=adam)
 
 
 @pytest.mark.each_nth(3)
