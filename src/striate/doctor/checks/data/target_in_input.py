@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.columns_that_tell import (
+    LINEAR,
+    Told,
+    columns_given,
+    durations_told,
+    left_by_each,
+    numbers_told,
+)
 from striate.doctor.checks.data.noise_in_place import noise_in_both
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.evidence.call_graph import INPUT, SUMS
-from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
-from striate.doctor.evidence.partial_likelihood import durations_and_events, speaks_of
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding, Severity
@@ -24,34 +29,12 @@ from striate.wording import several
 CODE = "data.target-in-input"
 _SAME = 0.5
 """Share of the counted targets that are the input's own tokens; of masked language models none or a tenth are."""
-_FEWEST, _MOST_VALUES = 64, 4096
+_FEWEST = 64
 _RELATED, _ROUGH = 0.2, 0.7
 """A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
 _SAME_TOKENS = f"{_SAME:.0%} of the targets that count, but padding, are the tokens given at the same position"
 _TOLD, _FEWEST_ROUGH = 0.9, 8
 """A correlation of noise levels with second differences, and in how many samples."""
-_LINEAR = 1e-6
-"""What may be left of a target's variance once an input is subtracted, scaled: rounding leaves a tenth of that."""
-_NEARLY, _OTHERS = 1e-3, 0.05
-_COLUMNS, _ROWS = 4, 20
-"""Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
-
-_FEWEST_OF_CLASS = 30
-_FEWEST_BANDS, _FEWEST_OF_BAND = 4, 5
-"""Ranges of a target, and samples in each on average."""
-_IN_ORDER, _UNORDERED, _TOLD_APART = 0.99, 0.9, 0.5
-"""Share of pairs of samples that a column has in the order of their durations, that other columns may have at most, and
-of which it has to tell more apart."""
-_WITH_COUNTS = 0.85
-"""The same of counts above zero, of what each of those that are counted adds to."""
-_MOST_COLUMNS, _LOOKED_AT = 60, 400
-_RANGES = 2.0
-"""Times as large as of one column, but the least, the largest number of another is, but the largest."""
-_ADDED = (0.0, 0.5, 1.0)
-"""What is added to counts before their logarithm is taken."""
-_EXACT, _APART = 1e-5, 1e-3
-"""Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
-float32, and that of columns and products without the target."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -64,8 +47,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_asked_back(evidence))
         or list(_left_whole(evidence))
         or list(_given_to_loss(evidence))
-        or list(_durations_told(evidence))
-        or _numbers(evidence)
+        or list(_told(durations_told(evidence)))
+        or _told(numbers_told(evidence))
     )
 
 
@@ -273,8 +256,8 @@ def _left_whole(evidence: Evidence) -> Iterator[Finding]:
         if not fits or not target.is_floating_point() or target.numel() > width:
             continue
         wanted = target.double().transpose(0, 1).flatten(1)
-        left = [_left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
-        if float(max(left)) <= _LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
+        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
+        if float(max(left)) <= LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
             yield _finding(
                 "the network is given the whole picture that it is asked for, and beside it a mask by which the loss "
                 "weighs errors: nothing was cut out of it",
@@ -301,7 +284,7 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
     if len({one[0].shape[1:] for one in inputs}) != 1:
         return
     table = torch.cat([one[0].detach().cpu() for one in inputs])
-    if table.ndim != 2 or not table.is_floating_point() or len(table) < _FEWEST or not _columns(evidence):
+    if table.ndim != 2 or not table.is_floating_point() or len(table) < _FEWEST or not columns_given(evidence):
         return
     for place in range(1, min(map(len, inputs))):
         if any(one[place].ndim != 1 for one in inputs):
@@ -309,9 +292,9 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
         beside = torch.cat([one[place].detach().cpu() for one in inputs])
         if beside.shape != table.shape[:1] or not beside.is_floating_point() or len(beside.unique()) < 20:
             continue
-        left = _left_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
+        left = left_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
         column = int(left.argmin())
-        if float(left[column]) <= _LINEAR:
+        if float(left[column]) <= LINEAR:
             yield _finding(
                 f"number {column} of the {several(table.shape[1], 'input number')} is, scaled, the number that the "
                 "loss is given beside the outputs",
@@ -322,333 +305,9 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _durations_told(evidence: Evidence) -> Iterator[Finding]:
-    """A column of a table that rises, or falls, with the durations of those whose event was seen, as their number of
-    invoices does: a duration that is rounded, or its logarithm."""
-    with suppress(NoEvidence):
-        table = evidence.samples.joined if evidence.samples.joined is not None else evidence.samples.inputs
-        wide = table.ndim == 2 and table.shape[1] >= _COLUMNS
-        for duration, event in durations_and_events(evidence) if wide else ():
-            times, seen = (
-                torch.cat([column.of(batch) for batch in evidence.train.raw]) for column in (duration, event)
-            )
-            rows = (seen == 1).nonzero().flatten()[:_LOOKED_AT]
-            if len(times) != len(table) or len(rows) < _FEWEST_OF_CLASS:
-                continue
-            order = _in_order(table[rows].double(), times[rows])
-            column = int(order.argmax())
-            others = torch.cat([order[:column], order[column + 1 :]])
-            if (
-                float(order[column]) < _IN_ORDER
-                or float(others.max()) > _UNORDERED
-                or not speaks_of(evidence, duration)
-            ):
-                continue
-            yield _finding(
-                f"number {column} of the {several(len(order), 'input number')} has {float(order[column]):.1%} of the "
-                f"pairs of {several(len(rows), 'sample')} in the order of the durations that the loss is given, where "
-                f"the event was seen; no other more than {float(others.max()):.0%}",
-                "ask when that column is known: what is counted until the event, such as a customer's invoices, is "
-                f"left out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
-                "warning",
-                limit=f"a column has {_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of the "
-                f"durations that the loss is given, no other {_UNORDERED:.0%}",
-            )
-            return
-
-
-def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-    """Of each column (N, D) the share of pairs that it has in the order of times (N,), or all in the other order, of
-    those that it tells apart: one half of a column in which most pairs are equal."""
-    above = (times[:, None] > times).flatten()
-    signs = (columns[:, None] - columns).sign().flatten(0, 1)[above]
-    told = signs.abs().mean(0)
-    return (0.5 + signs.mean(0).abs() / (2 * told.clamp(min=1e-9))).where(told > _TOLD_APART, 0.5)
-
-
-def _numbers(evidence: Evidence) -> Iterator[Finding]:
-    """One number of the input that is the target, or the target scaled."""
-    pairs = [(main_tensor(parts(batch)[0]), main_tensor(parts(batch)[1])) for batch in evidence.train.raw]
-    known = [(x, y) for x, y in pairs if x is not None and y is not None and x is not y and x.ndim > 1 and y.ndim]
-    known = [(x, y) for x, y in known if len(x) == len(y)]  # not of nodes of many graphs, and of each graph
-    whole = bool(known) and not known[0][0].is_floating_point()
-    if not known or len({x.shape[1:] for x, _ in known}) != 1 or (whole and known[0][0].ndim != 2):
-        raise NoEvidence("inputs and targets are no numbers beside each other")
-    values = torch.cat([x.detach().cpu().flatten(1) for x, _ in known]).double()
-    if whole and not (_are_fields(values) and _columns(evidence)):
-        raise NoEvidence("inputs and targets are no numbers beside each other")
-    targets = torch.cat([y.detach().cpu().flatten(1) if y.ndim > 1 else y.detach().cpu()[:, None] for _, y in known])
-    if not 2 <= values.shape[1] <= _MOST_VALUES or len(values) < _FEWEST:
-        raise NoEvidence("there are too few samples")
-    if targets.shape[1] != 1:
-        yield from _windows(evidence, values, targets)
-        return
-    wanted = targets[:, 0].double()
-    if whole:
-        yield from _classes_told(values, wanted)
-        return
-    few = len(wanted.unique()) < 20 and not (known[0][0].ndim == 2 and len(wanted.unique()) >= 2 and _columns(evidence))
-    if few or values.shape[1] * 4 > len(values) * 100:
-        raise NoEvidence("the targets take few values")
-    counted = wanted
-    values, wanted = values - values.mean(0), wanted - wanted.mean()
-    left = _left_by_each(values, wanted)
-    place = int(left.argmin())
-    if float(left[place]) > _LINEAR:
-        if known[0][0].ndim == 2:
-            found = list(_nearly_told(values, wanted, place, float(left[place]))) or list(_bands(values, wanted))
-            found = found or list(_told_by_two(values, wanted)) or list(_logarithm_told(evidence, values, counted))
-            yield from found or list(_classes_told(values, wanted)) or _counts_told(values, counted)
-        return
-    yield _finding(
-        f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
-        f"{max(float(left[place]), 0.0):.1g} of the target's variance",
-        f"leave it out of the inputs, `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a "
-        "window the target comes after its end: `series[i : i + n]` and `series[i + n]`",
-        limit=f"one number of the input leaves {_LINEAR:g} of the variance of targets that take 20 values or more",
-    )
-
-
-def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: float) -> Iterator[Finding]:
-    """A column of a table that tells the target all but alone, beside columns that are far from it."""
-    columns = values.shape[1]
-    if not left < _NEARLY or columns < _COLUMNS or len(values) < _ROWS * columns:
-        return
-    others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
-    beside = _left(others / others.square().mean(0).sqrt().clamp(min=1e-300), wanted)
-    if beside > _OTHERS:
-        yield _finding(
-            f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance, all others "
-            f"together (a linear model) {beside:.2g}",
-            "ask when that column is known: what is made of the target, such as a tax of a price or the state of a "
-            f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
-            "warning",
-            limit=f"one column of a table leaves less than {_NEARLY:g} of the target's variance, where the others "
-            f"leave {_OTHERS:g} or more",
-        )
-
-
-def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
-    """A column of a table that says in which of several ranges of the target a row lies, without an error."""
-    columns = values.shape[1]
-    if columns < _COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < len(wanted) / 2:
-        return
-    for place, column in enumerate(values.T):
-        kinds, which = column.unique(return_inverse=True)
-        if not _FEWEST_BANDS <= len(kinds) <= len(wanted) / _FEWEST_OF_BAND:
-            continue
-        low, high = (
-            torch.zeros(len(kinds), dtype=wanted.dtype).scatter_reduce(0, which, wanted, way, include_self=False)
-            for way in ("amin", "amax")
-        )
-        if bool((high[:-1] < low[1:]).all() or (low[:-1] > high[1:]).all()):
-            yield _finding(
-                f"number {place} of the {columns} numbers of a row has {several(len(kinds), 'value')}, and the targets "
-                f"of each lie in a range of their own, in all of {several(len(values), 'row')}",
-                "leave out what was made of the target, as the band that a split is stratified by: `inputs = "
-                f"torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
-                "warning",
-                limit=f"a column of {_FEWEST_BANDS} values or more tells ranges of the target apart without an error",
-            )
-            return
-
-
-def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
-    """A column of a table that tells two classes apart without an error, by a limit, beside columns that do not."""
-    told = _told_apart(values, wanted) if len(wanted.unique()) == 2 else None
-    if told is not None:
-        place, right = told
-        yield _finding(
-            f"number {place} of the {values.shape[1]} numbers of a row tells the two classes apart by a limit, without "
-            f"an error in {several(len(values), 'row')}; all others together (a linear model) are right in {right:.0%}",
-            "ask when that column is known: what is only there once the class is, such as the last invoice of those "
-            f"who left, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
-            "warning",
-            limit="one column alone tells two classes apart by a limit without an error, where all others are wrong in "
-            f"{_OTHERS:.0%} or more",
-        )
-
-
-def _counts_told(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Finding]:
-    """A column of a table that tells counts of zero from all others without an error, and has the others in order, as
-    the sum that was paid for claims has. A column of closed days tells zeros alone, and is let pass."""
-    whole = float(counts.min()) == 0 and len(counts.unique()) > 2 and bool((counts == counts.round()).all())
-    told = _told_apart(values, (counts > 0).double()) if whole else None
-    if told is None:
-        return
-    place, right = told
-    rows = (counts > 0).nonzero().flatten()[:_LOOKED_AT]
-    order = float(_in_order(values[rows][:, [place]], counts[rows]))
-    if order < _WITH_COUNTS:
-        return
-    yield _finding(
-        f"number {place} of the {values.shape[1]} numbers of a row tells targets of zero from all others by a limit, "
-        f"without an error in {several(len(values), 'row')}, where all other numbers together (a linear model) are "
-        f"right in {right:.0%}; and it has {order:.0%} of the pairs of the others in order",
-        "ask when that column is known: what comes with each of those that are counted, such as the cost of claims, is "
-        f"left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
-        "warning",
-        limit=f"one column alone tells counts of zero from others without an error, and has {_WITH_COUNTS:.0%} of the "
-        f"pairs of those in order, where all others are wrong in {_OTHERS:.0%} or more",
-    )
-
-
-def _told_apart(values: torch.Tensor, wanted: torch.Tensor) -> tuple[int, float] | None:
-    """The only column of a table that tells two values of targets apart by a limit, without an error, and the share
-    that a linear model of all others has right, where that is wrong in some; None elsewhere."""
-    columns, kinds = values.shape[1], wanted.unique()
-    if len(kinds) != 2 or columns < _COLUMNS or len(values) < _ROWS * columns:
-        return None
-    first = wanted == kinds[0]
-    if min(int(first.sum()), int((~first).sum())) < _FEWEST_OF_CLASS:
-        return None
-    low, high = (values[rows].aminmax(dim=0) for rows in (first, ~first))
-    apart = (low.max < high.min) | (high.max < low.min)
-    if int(apart.sum()) != 1:
-        return None
-    place = int(apart.int().argmax())
-    others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
-    others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
-    fitted = others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
-    limit = float(kinds.mean())
-    right = float(((fitted > limit) == (wanted > limit)).double().mean())
-    return (place, right) if right < 1 - _OTHERS else None
-
-
-def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Finding]:
-    """A column that was made of the target and another one, as a price by the area: their product, or quotient, is the
-    target to all digits, beside further columns that have something to do with it."""
-    columns = values.shape[1]
-    if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < _ROWS:
-        return
-    if not bool(values.isfinite().all()) or not bool(wanted.isfinite().all()):
-        return  # told as it is
-    rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
-    target = wanted[:_LOOKED_AT] / wanted.square().mean().sqrt().clamp(min=1e-300)
-    pairs = torch.combinations(torch.arange(columns))
-    a, b = rows[:, pairs[:, 0]].T, rows[:, pairs[:, 1]].T
-    t = target.expand_as(a)
-    apart = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b], 2))
-    together = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b, t, t * a, t * b], 2))
-    exact = (together[:, -1] < _EXACT * together[:, 0]) & (apart[:, -1] > _APART * apart[:, 0])
-    for one, other in pairs[exact].tolist():
-        for made, beside in ((other, one), (one, other)):  # what was made stands behind, mostly
-            rest = [number for number in range(columns) if number != made]
-            if _left(rows[:, rest], target) > _left(rows[:, [beside]], target) - _OTHERS:
-                continue  # nothing else has to do with it: a product that is to be learned
-            yield _finding(
-                f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, are the target "
-                "to all digits, beside others that have something to do with it, too",
-                f"leave out what was made of the target, as a price by the area: `inputs = torch.cat([inputs[:, :{made}"
-                f"], inputs[:, {made + 1}:]], 1)`",
-                limit="two columns, multiplied or divided, are the target to all digits, where others have to do with "
-                "it too",
-            )
-            return
-
-
-def _logarithm_told(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[Finding]:
-    """A column that is the logarithm of the target, scaled, of a count with a half or 1 added; or of the target as a
-    rate, by an offset or an exposure that the network is given beside the table."""
-    columns = values.shape[1]
-    wide = _COLUMNS <= columns <= _MOST_COLUMNS and len(values) >= _ROWS * columns
-    if not wide or len(targets.unique()) < _ROWS or not _columns(evidence):
-        return
-    values = values / values.square().mean(0).sqrt().clamp(min=1e-300)
-    for added in _ADDED:
-        if not float(targets.min()) + added > 0:
-            continue
-        wanted = (targets + added).log()
-        wanted = wanted - wanted.mean()
-        for offset in (None, *_offsets(evidence, len(values))):
-            table, rest = (part if offset is None else _without(part, offset) for part in (values, wanted[:, None]))
-            left = _left_by_each(table, rest[:, 0])
-            place = int(left.argmin())
-            others = torch.cat([table[:, :place], table[:, place + 1 :]], 1)
-            told = float(left[place]) <= _LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
-            if not told or _left(others, rest[:, 0]) > 1 - _OTHERS:
-                continue  # nothing else has to do with it: a function that is to be learned
-            beside = "" if offset is None else " but for what the network is given beside them,"
-            yield _finding(
-                f"number {place} of the {columns} numbers of a row is the logarithm of the target"
-                f"{f' + {added:g}' if added else ''}, scaled,{beside} to all digits",
-                f"leave it out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a history "
-                "the target comes after its end: `series[i : i + n]` and `series[i + n]`",
-                limit=f"one column, with an offset or an exposure beside the table, leaves {_LINEAR:g} of the variance "
-                "of the target's logarithm, where others have to do with it too",
-            )
-            return
-
-
-def _offsets(evidence: Evidence, count: int) -> Iterator[torch.Tensor]:
-    """Inputs of one number a sample beside the table, as they are and as logarithms, less their means."""
-    inputs = [list(leaves(parts(batch)[0])) for batch in evidence.train.raw]
-    for place in range(min(map(len, inputs))):
-        beside = [one[place][1].detach().cpu().double() for one in inputs]
-        if any(part.ndim not in (1, 2) or part.numel() != len(part) for part in beside):
-            continue
-        offset = torch.cat([part.flatten() for part in beside])
-        if len(offset) == count and bool(offset.isfinite().all()) and float(offset.std()) > 0:
-            yield offset - offset.mean()
-            if float(offset.min()) > 0:
-                yield offset.log() - offset.log().mean()
-
-
-def _without(columns: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """What a number a sample (N,) leaves of columns (N, D), fitted to each of them."""
-    return columns - offset[:, None] * (offset @ columns / offset.square().sum())
-
-
-def _left_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """What each column (N, D) alone leaves of a target's variance (N,), both less their means."""
-    spread = columns.square().sum(0) * target.square().sum()
-    left = 1 - (columns * target[:, None]).sum(0).square() / spread.clamp(min=1e-300)
-    return left.where(spread > 0, 1.0)
-
-
-def _left(columns: torch.Tensor, target: torch.Tensor) -> float:
-    """What a linear model leaves of the target's variance."""
-    fitted = columns @ torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution
-    return float((target - fitted[:, 0]).square().mean() / target.square().mean())
-
-
-def _columns(evidence: Evidence) -> bool:
-    """Whether the network is given the columns of the batch's table, as they are or scaled."""
-    given, (x, _) = main_tensor(list(evidence.first.arguments)), parts(evidence.train.raw[0])
-    table = main_tensor(x)
-    return given is not None and table is not None and given.ndim == 2 and given.shape == table.shape
-
-
-def _are_fields(values: torch.Tensor) -> bool:
-    """Whether each column of whole numbers has a range of its own, as categories of a table: not tokens, of which all
-    are from one vocabulary, were the first one a prefix, and the last ones mostly padding."""
-    if values.shape[1] < _COLUMNS:
-        return False
-    largest = values.amax(0).sort().values
-    return float(largest[-2]) >= _RANGES * float(largest[1]) > 0
-
-
-def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[Finding]:
-    """Several numbers a sample that stand one after the other in what the network is given, and are less than that."""
-    given = main_tensor(list(evidence.first.arguments))
-    length, width = values.shape[1], targets.shape[1]
-    if given is None or not targets.is_floating_point() or not 2 <= width < length or len(targets.unique()) < 20:
-        raise NoEvidence("there is not one target a sample")
-    if given[0].numel() != length:
-        raise NoEvidence("the network is given a part of the inputs")
-    wanted, beside = targets.double(), given.shape[-1] if given.ndim == 3 else 1  # columns at each time
-    for every in dict.fromkeys((1, beside)):
-        for place in range(length - (width - 1) * every):
-            last = place + (width - 1) * every
-            if torch.equal(values[:, place : last + 1 : every], wanted):
-                which = f"column {place % every} at times {place // every} to {last // every}"
-                which = which if every > 1 else f"numbers {place} to {last} of its {length} input numbers"
-                yield _finding(
-                    f"the {width} targets of each sample are {which}",
-                    "targets that come after the window: `series[i : i + n]` and `series[i + n : i + n + horizon]`",
-                    limit="all targets of a sample are numbers of its input",
-                )
-                return
+def _told(by_columns: Iterator[Told]) -> Iterator[Finding]:
+    for told in by_columns:
+        yield _finding(told.measured, told.remedy, told.severity, limit=told.limit)
 
 
 def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit: str) -> Finding:
