@@ -118,9 +118,9 @@ def test_labels_look_random_to_a_network_whose_numbers_are_dropped() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scale", "normalizes"), [(1e-4, False), (1.0, False), (1e-4, True)])
+@pytest.mark.parametrize(("scale", "normalizes"), [(1e-4, False), (1.0, False), (1e-3, True)])
 def test_columns_that_hardly_vary_where_a_loss_has_no_end(scale: float, normalizes: bool) -> None:
-    """Of counts: what is learned is their mean, as from zeros."""
+    """Of counts: what is learned is their mean, as from zeros. A running variance comes from 1 to 1e-6 in 160 steps."""
     torch.manual_seed(0)
     x = torch.randn(480, 8)
     counts = torch.poisson((1.5 + x[:, :4].sum(1) / 2).exp())
