@@ -1,4 +1,4 @@
-"""`data.leak` in a search for neighbors: samples that are compared with all, themselves among them."""
+"""`eval.wrong-count` in a search for neighbors: samples that are compared with all, themselves among them."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _finding(product: ast.expr) -> Finding:
 
 
 FINDS_ITSELF = Check(
-    codes=("data.leak",),
+    codes=("eval.wrong-count",),
     question="Is each sample left out where its nearest neighbor is looked up?",
     threshold="scores of a set of samples with itself, whose largest or smallest are looked up among labels, and "
     "nothing that covers the diagonal or passes over the first",
