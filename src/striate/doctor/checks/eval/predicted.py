@@ -254,24 +254,37 @@ def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
     """Sigmoids of what a sigmoid or a softmax gave, or of what is called a probability, where a prediction is made."""
-    for site in source.calls("sigmoid", "expit"):
-        owner = receiver_of(site.node)
-        given = site.node.args[0] if site.node.args else owner
+    for where, node, given in _sigmoids(source):
         if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
             continue
         # Nothing is called where it is a name.
         named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
-        if not named and not (isinstance(given, ast.Name) and _is_squashed(source, site.node, given)):
+        if not named and not (isinstance(given, ast.Name) and _is_squashed(source, node, given)):
             continue
-        text = ast.unparse(given)
+        text, sigmoid = ast.unparse(given), ast.unparse(node)
         yield THRESHOLD.finding(
             severity="warning",
-            where=site.where,
-            measured=f"`{site.text}`: `{text}` are probabilities already, and a sigmoid of 0 to 1 is 0.5 to 0.73",
+            where=where,
+            measured=f"`{sigmoid}`: `{text}` are probabilities already, and a sigmoid of 0 to 1 is 0.5 to 0.73",
             limit="a sigmoid of what is a probability already",
             why="All predictions lie on one side of 0.5, and say nothing of how sure the network is.",
-            remedy=f"`{text}` in place of `{site.text}`",
+            remedy=f"`{text}` in place of `{sigmoid}`",
         )
+
+
+def _sigmoids(source: ScriptSource) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
+    """Where a sigmoid is taken, also one that is written out, `1 / (1 + np.exp(-x))`; the expression, and what it is
+    of."""
+    for site in source.calls("sigmoid", "expit"):
+        yield site.where, site.node, site.node.args[0] if site.node.args else receiver_of(site.node)
+    for node in source.nodes(ast.BinOp):
+        match node:
+            case ast.BinOp(
+                ast.Constant(1),
+                ast.Div(),
+                ast.BinOp(ast.Constant(1), ast.Add(), ast.Call(_, [ast.UnaryOp(ast.USub(), given)]) as power),
+            ) if called(power) == "exp":
+                yield f"line {node.lineno}", node, given
 
 
 def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
@@ -297,13 +310,17 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _is_squashed(source: ScriptSource, node: ast.Call, name: ast.Name) -> bool:
-    """Whether the argument `name` of a call holds what a sigmoid or softmax gave: in its own function, or, of a
-    parameter, in each call of that function."""
+def _is_squashed(source: ScriptSource, node: ast.expr, name: ast.Name) -> bool:
+    """Whether the argument `name` of a sigmoid holds what a sigmoid or softmax gave: in its own function, or, of a
+    parameter, in a call of that function, where no other is given what another call made, and no condition decides."""
     here = _origins(source, source.scope_of(node), name, None, _DEEPEST)
-    given = [here] if here else _given(source, node, name.id)
-    made = [part for one in given for part in one]
-    return bool(given) and all(given) and node not in made and {*map(called, made)} <= _SQUASHING.keys()
+    by_callers = here in ([], [node])  # `p = sigmoid(p)`
+    given = _given(source, node, name.id) if by_callers else [here]
+    squashed = [one for one in given if one and {*map(called, one)} <= _SQUASHING.keys()]
+    others = [part for one in given if one not in squashed for part in one if isinstance(part, ast.Call)]
+    if by_callers and any(isinstance(part, ast.If | ast.IfExp) for part in source.around(node)):
+        return False
+    return bool(squashed) and not others and not any(node in one for one in squashed)
 
 
 def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:

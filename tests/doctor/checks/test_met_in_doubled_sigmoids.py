@@ -1,0 +1,42 @@
+"""Sigmoids written out, splits that a loop only names, counts of all epochs, and scores named where they are printed:
+faults that were met in scripts, and their healthy twins."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from test_source_checks import SCRIPT, found, values
+
+from striate.doctor.checks.eval.predicted import THRESHOLD
+
+SCORED = """
+def infer(loader):
+    outputs = []
+    for x, _ in loader:
+        outputs.append(model(x){squashed})
+    return torch.cat(outputs).numpy()
+def score(y, p, raw=False):
+    {given}
+    return ((p > 0.5) == y).mean()
+held, kept = infer(val_loader), np.zeros((9, 3))
+print(score(labels, held), score(labels[rows], {other}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("squashed", "given", "other", "wrong"),
+    [
+        (".sigmoid()", "p = 1 / (1 + np.exp(-p))", "kept[rows]", True),
+        (".sigmoid()", "p = torch.sigmoid(p)", "kept[rows]", True),
+        ("", "p = 1 / (1 + np.exp(-p))", "kept[rows]", False),
+        (".sigmoid()", "pass", "kept[rows]", False),
+        (".sigmoid()", "p = 1 / (1 + np.exp(-p)) if raw else p", "kept[rows]", False),
+        (".sigmoid()", "p = torch.sigmoid(p) if raw else p", "held", False),
+        (".sigmoid()", "p = 1 / (1 + np.exp(-p))", "model(x).numpy()", False),  # it is called with logits, too
+        (".sigmoid()", "p = torch.sigmoid(p) if raw else torch.softmax(p, 1)", "kept[rows]", False),
+    ],
+)
+def test_a_sigmoid_that_is_written_out_is_one(squashed: str, given: str, other: str, wrong: bool) -> None:
+    text = SCRIPT + textwrap.dedent(SCORED.format(squashed=squashed, given=given, other=other))
+    assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * wrong
