@@ -8,6 +8,7 @@ import textwrap
 import pytest
 from test_source_checks import SCRIPT, found, values
 
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.predicted import THRESHOLD
 
 SCORED = """
@@ -40,3 +41,37 @@ print(score(labels, held), score(labels[rows], {other}))
 def test_a_sigmoid_that_is_written_out_is_one(squashed: str, given: str, other: str, wrong: bool) -> None:
     text = SCRIPT + textwrap.dedent(SCORED.format(squashed=squashed, given=given, other=other))
     assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * wrong
+
+
+SPLITS = """
+def get_batch(split):
+    x, y = parts[split]
+    return x[:8], y[:8]
+@torch.no_grad()
+def estimate():
+    out = {{}}
+    for split in {names}:
+        reference = get_batch("train")[0].mean()
+        x, y = {asked}
+        value = (model(x - reference).argmax(1) == y).float().mean()
+        {kept}
+    return out
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "wrong"),
+    [
+        ('get_batch("train")', "out[split] = value", True),
+        ("get_batch(split)", "out[split] = value", False),  # it has less than the mean of training samples
+        ('parts["train"]', 'out[f"{split}_acc"] = value', True),
+        ('get_batch("train" if split == "train" else "val")', "out[split] = value", False),
+        ('get_batch("train")', 'print(f"{split}: {value}")', True),
+        ('get_batch("train")', 'out["train"] = value', False),
+    ],
+)
+def test_a_loop_over_splits_asks_for_each(asked: str, kept: str, wrong: bool) -> None:
+    splits = "('train', 'val')" if "get" in asked else "parts"
+    text = SCRIPT + textwrap.dedent(SPLITS.format(asked=asked, kept=kept, names=splits))
+    names = values() | {"parts": {"train": None, "val": None}}
+    assert list(found(text, names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * wrong

@@ -20,7 +20,7 @@ from striate.doctor.evidence.held_samples import columns_of
 from striate.doctor.evidence.reading import draws_again, positions_drawn
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several
@@ -40,6 +40,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_memory_shared(evidence))
         or list(_drawn_alike(evidence))
         or list(_split_again(evidence.source))
+        or list(_asked_whatever_the_name(evidence.source))
     )
     found = found or list(_never_used(evidence))
     yield from found or _never_read(evidence)
@@ -152,6 +153,54 @@ def _drawn(function: types.FunctionType, name: str, rest: list[Any]) -> list[tor
 
 def _equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def _asked_whatever_the_name(source: ScriptSource) -> Iterator[Finding]:
+    """A loop over names of splits that evaluates batches of training for each, and keeps the result under the name:
+    `for split in ("train", "val"): out[split] = loss(get_batch("train"))`."""
+    for loop in source.nodes(ast.For):
+        named, name = source.value(loop.iter), last_name(loop.target)
+        words = [word for word in named if isinstance(word, str)] if isinstance(named, list | tuple | dict) else []
+        training = [word for word in words if _TRAINING.search(word)]
+        if len(training) != 1 or not {*words} & {*_OTHERS}:
+            continue
+        inside = [part for line in loop.body for part in ast.walk(line)]
+        uses = [part for part in inside if isinstance(part, ast.Name) and part.id == name]
+        if not uses or not all(_is_only_a_name(source, use) for use in uses):
+            continue
+        asked = [source.parent(part) for part in inside if isinstance(part, ast.Constant) and part.value in words]
+        known = [
+            one
+            for one in asked
+            if (isinstance(one, ast.Call) and source.functions_of(one))
+            or (isinstance(one, ast.Subscript) and isinstance(one.ctx, ast.Load))
+        ]
+        functions = [
+            function for part in inside if isinstance(part, ast.Call) for function in source.functions_of(part)
+        ]
+        reached = [*inside, *(part for function in functions for part in ast.walk(function))]
+        evaluates = any(source.runs_network(part) and source.without_gradient(part) for part in reached)
+        if evaluates and known and all(repr(training[0]) in ast.unparse(one) for one in known):
+            text = ast.unparse(known[0])
+            yield SPLIT_OVERLAP.finding(
+                severity="warning",
+                where=f"line {known[0].lineno}",
+                measured=f"`{text}` is asked in a loop over `{ast.unparse(loop.iter)}`, whatever `{name}` is, and what "
+                "is measured is kept or printed under each of these names",
+                limit="a loop over names of splits evaluates batches of training for each of them",
+                why="What is measured on was trained on: the metric says nothing of new samples.",
+                remedy=f"`{text.replace(repr(training[0]), name)}`",
+            )
+            return
+
+
+def _is_only_a_name(source: ScriptSource, use: ast.AST) -> bool:
+    """Whether it is what something is kept or printed under: `out[f"{split}/loss"] = …`."""
+    owner = source.parent(use)
+    while isinstance(owner, ast.FormattedValue | ast.JoinedStr):
+        owner = source.parent(owner)
+    kept = isinstance(owner, ast.Subscript) and isinstance(owner.ctx, ast.Store)
+    return kept or (owner is not None and called(owner) == "print")
 
 
 def _never_used(evidence: Evidence) -> Iterator[Finding]:
