@@ -10,6 +10,8 @@ from test_source_checks import SCRIPT, found, values
 
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.predicted import THRESHOLD
+from striate.doctor.checks.own_run import findings_of
+from striate.doctor.evidence.own_run import OwnRun, Rights
 
 SCORED = """
 def infer(loader):
@@ -75,3 +77,17 @@ def test_a_loop_over_splits_asks_for_each(asked: str, kept: str, wrong: bool) ->
     text = SCRIPT + textwrap.dedent(SPLITS.format(asked=asked, kept=kept, names=splits))
     names = values() | {"parts": {"train": None, "val": None}}
     assert list(found(text, names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * wrong
+
+
+@pytest.mark.parametrize(("said", "wrong"), [("so far", True), ("each", False), ("both", False)])
+def test_an_accuracy_of_all_evaluations_so_far(said: str, wrong: bool) -> None:
+    right = {30: 40, 60: 80, 90: 96}
+    so_far = {30: 0.4, 60: 0.6, 90: 0.72}
+    shown = {"so far": "accuracy {0:.3f}", "each": "accuracy {1:.3f}", "both": "running {0:.3f}, accuracy {1:.3f}"}[
+        said
+    ]
+    run = OwnRun(
+        compared={0: {at: Rights([count], [100]) for at, count in right.items()}},
+        said=[(at, shown.format(so_far[at], count / 100)) for at, count in right.items()],
+    )
+    assert [one.code for one in findings_of(run)] == ["eval.wrong-count"] * wrong

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -134,6 +135,22 @@ def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
+def _of_all_so_far(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Accuracies that are those of all evaluations up to then: counts that are not set to zero between them."""
+    for name, pairs in _evaluations(run):
+        so_far = list(accumulate((one for one, _ in pairs), lambda a, b: Rights(a.right + b.right, a.sizes + b.sizes)))
+        others = [one for one, said in pairs if not any(number.is_share(one.share) for number in said)]
+        places = min(len(said) for _, said in pairs)
+        for place in (*range(places), *range(-places, 0)) if len(others) >= 2 else ():
+            if all(said[place].is_share(both.share) for (_, said), both in zip(pairs, so_far, strict=True)):
+                one, said = pairs[-1]
+                yield (
+                    "the evaluation",
+                    f"{_told_right(name, one)}, and the script says {said[place].number:g}, which is the share of all "
+                    f"{several(len(pairs), 'evaluation')} so far",
+                )
+
+
 def _told_right(name: str, one: Rights) -> str:
     return f"{name} predicts {sum(one.right)} of {several(sum(one.sizes), 'sample')} right, {one.share:.4g}"
 
@@ -224,6 +241,15 @@ OF_ANSWERS = (
         "divide by the number of samples that were evaluated: `right / len(loader.dataset)`, and begin the count anew "
         "for each evaluation",
         _said_otherwise,
+    ),
+    OwnRunCheck(
+        "eval.wrong-count",
+        "error",
+        f"in at least {_FEW_TOLD} evaluations what is said is the accuracy of all of them up to then, and in two of "
+        "them no true accuracy is said",
+        "What is told for an epoch is the mean over this and all earlier ones.",
+        "set the counts to zero before each evaluation: `self.right, self.seen = 0, 0`",
+        _of_all_so_far,
     ),
     OwnRunCheck(
         "eval.worst-kept",
