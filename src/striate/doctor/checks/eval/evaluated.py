@@ -142,10 +142,22 @@ def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tupl
 
 
 def named_numbers(source: ScriptSource, site: ast.Call, returned: Any, printed: str) -> list[tuple[str, float]]:
-    """Single numbers that a call returns or prints, each by its name."""
+    """Single numbers that a call returns or prints, each by its name, or by what it is called where it is printed."""
     found = [(name, list(numbers_of(value))) for name, value in _named(source, site, returned)]
+    found += [(label, list(numbers_of(returned))) for label in _labels(source, site)]
     single = [(name, numbers[0]) for name, numbers in found if len(numbers) == 1]
     return single + [(word[1], float(word[2])) for word in _NAMED_NUMBER.finditer(printed)]
+
+
+def _labels(source: ScriptSource, site: ast.Call) -> Iterator[str]:
+    """What stands in f-strings before that which a call gives: `mean IoU` of `f"loss {x}, mean IoU {score:.3f}"`."""
+    for node in (part for part in ast.walk(source.scope_of(site)) if isinstance(part, ast.JoinedStr)):
+        for place, part in enumerate(node.values):
+            shown = part.value if isinstance(part, ast.FormattedValue) else None
+            held = source.last_value(node, shown.id) if isinstance(shown, ast.Name) else shown
+            if held is site and "loss" not in ast.unparse(shown or site).lower():
+                before = (one.value if isinstance(one, ast.Constant) else "n" for one in node.values[:place])
+                yield re.split(r"[^\w\s@-]", "".join(map(str, before)).rstrip(" :="))[-1].strip()
 
 
 def _printed(text: str) -> Iterator[tuple[float, ...]]:
