@@ -1,0 +1,70 @@
+"""Captions sorted without their images, frozen encoders, classes put together otherwise: faults that were met, and
+their healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from asked import asked
+from test_met_in_second_heads import asked_or_silent, stepped
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.loss.degenerate import DEGENERATE
+
+WORDS = 8
+
+
+class Teller(nn.Module):
+    """Says the next word (N, T, WORDS) of images and of words so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.words, self.said = nn.Linear(12, 8), nn.Embedding(WORDS, 8), nn.Linear(8, WORDS)
+
+    def forward(self, images: Tensor, words: Tensor) -> Tensor:
+        return self.said((self.seen(images)[:, None] + self.words(words)).tanh())
+
+
+def captions() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(3, 7, (96,), generator=generator)
+    words = torch.randint(1, WORDS, (96, 6), generator=generator)
+    images = functional.one_hot(words, WORDS).float().flatten(1)[:, :12] + torch.randn(96, 12, generator=generator)
+    return DataLoader(TensorDataset(images, words * (torch.arange(6) < lengths[:, None]), lengths), 32)
+
+
+def said(check: Any, order: str = "both", reduction: str = "mean") -> list[str]:
+    torch.manual_seed(0)
+    model = Teller()
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        images, words, lengths = batch
+        lengths, index = lengths.sort(descending=True)
+        wrong = index.roll(1) if order == "half" else index
+        images = images if order == "captions" else torch.cat([images[index[:16]], images[wrong[16:]]])
+        scores, asked = model(images, words[index][:, :-1]), words[index][:, 1:]
+        loss = functional.cross_entropy(scores.flatten(0, 1), asked.flatten(), ignore_index=0, reduction=reduction)
+        return stepped(model, loss / (lengths - 1).sum() if reduction == "sum" else loss, optimizer)
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
+    return [one.code for one in asked_or_silent(check, model, captions(), **options)]
+
+
+def test_a_sum_that_is_divided_by_the_number_of_words() -> None:
+    """Lengths have no order that matters: they are not what is asked for."""
+    assert not said(DEGENERATE, reduction="sum")
+
+
+def test_a_loss_of_what_targets_are_together() -> None:
+    x = torch.randn(96, 12, generator=torch.Generator().manual_seed(0))
+    model = nn.Linear(12, 1)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(model, (model(batch[0]).mean() - batch[1].float().mean()) ** 2, optimizer)
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
+    (finding,) = asked(DEGENERATE, model, DataLoader(TensorDataset(x, x[:, :1] + 3), 32), **options)
+    assert finding.code == "loss.degenerate"
