@@ -3,16 +3,20 @@ their healthy twins."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
+import pytest
 import torch
 from asked import asked
 from test_met_in_second_heads import asked_or_silent, stepped
+from test_source_checks import found, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
 
 WORDS = 8
 
@@ -68,3 +72,24 @@ def test_a_loss_of_what_targets_are_together() -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
     (finding,) = asked(DEGENERATE, model, DataLoader(TensorDataset(x, x[:, :1] + 3), 32), **options)
     assert finding.code == "loss.degenerate"
+
+
+@pytest.mark.parametrize("case", ["frozen", "trained", "for now", "pretrained"])
+def test_a_frozen_encoder_that_the_optimizer_holds(case: str) -> None:
+    text = textwrap.dedent("""
+        for x, y in loader:
+            outputs = model(encoder(x))
+            criterion(outputs, y).backward()
+            torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *model.parameters()], 5.0)
+            optimizer.step()
+        """)
+    if case == "for now":
+        text += "for epoch in range(9):\n    for p in encoder.parameters():\n        p.requires_grad = epoch > 3\n"
+    names = values()
+    encoder = nn.Linear(10, 10).requires_grad_(case == "trained")
+    if case == "pretrained":
+        encoder.weight.data += 3 * torch.eye(10)
+    names["encoder"] = encoder
+    parameters = [*encoder.parameters(), *names["model"].parameters()]
+    names["optimizer"] = torch.optim.SGD(parameters, lr=0.1)
+    assert list(found(text, names, [FROZEN_PARAMETERS])) == ["model.frozen-parameters"] * (case == "frozen")

@@ -171,7 +171,7 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
             return is_harmless(source, outer, file, runs, depth)
         call = source.parent(outer)
         if outer.attr == "parameters" and call is not None:
-            return _only_freezes(source.parent(call))
+            return _only_freezes(source.parent(call)) or _are_clipped(source, call)
         if outer.attr == "state_dict" and call is not None:  # its tensors are the network's own
             taker = source.parent(call)
             taker = source.parent(taker) if isinstance(taker, ast.Dict) else taker
@@ -222,6 +222,13 @@ def _only_freezes(loop: ast.AST | None) -> bool:
             changed.append(node.value.func)
     names = [part.attr.removesuffix("_") for part in changed if isinstance(part, ast.Attribute)]
     return len(names) == len(loop.body) and set(names) == {"requires_grad"}
+
+
+def _are_clipped(source: ScriptSource, parameters: ast.AST) -> bool:
+    """Whether parameters are given to what changes gradients alone."""
+    statement = next((part for part in source.around(parameters) if isinstance(part, ast.stmt)), None)
+    value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+    return value is not None and called(value) in ("clip_grad_norm_", "clip_grad_value_")
 
 
 def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor], model: nn.Module) -> float | None:

@@ -12,7 +12,7 @@ from striate.doctor.checks.model.never_updated import is_harmless, networks_by_n
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
-from striate.doctor.setup.script_source import Loop, Site
+from striate.doctor.setup.script_source import Loop, ScriptSource, Site
 
 _DEEPEST = 4
 _SETTING = ("train", "eval", "parameters", "named_parameters", "state_dict", "zero_grad", "modules")
@@ -47,24 +47,39 @@ def evaluated_instead(evidence: Evidence) -> Iterator[tuple[str, str, str]]:
 
 
 def _left_alone(evidence: Evidence) -> Iterator[tuple[str, nn.Module, list[Site]]]:
-    """Networks that have no parameter in common with the one that is trained or with an optimizer, and that the
-    function of the training loop runs and does not change; with where it does."""
+    """Networks that have no parameter in common with the one that is trained, nor with an optimizer unless it stays
+    frozen, and that the function of the training loop runs and does not change; with where it does."""
     source, scope, optimizer = evidence.source, _scope(evidence), evidence.setup.optimizer
     if scope is None or evidence.setup.rivals:
         return
     own = {id(parameter) for parameter in evidence.setup.model.parameters()}
-    own |= parameters_held(*reached_optimizers(source.names))
-    own |= parameters_held(optimizer) if isinstance(optimizer, Optimizer) else set()
+    held = parameters_held(*reached_optimizers(source.names))
+    held |= parameters_held(optimizer) if isinstance(optimizer, Optimizer) else set()
+    switched = _is_switched(source)
     for name, thing in networks_by_name(source):
-        parameters = {id(parameter) for parameter in thing.parameters()}
-        if not parameters or parameters & own:
+        parameters = {id(p): p for p in thing.parameters()}
+        trained = {key for key in held & parameters.keys() if switched or parameters[key].requires_grad}
+        if not parameters or trained or parameters.keys() & own:
             continue
-        held = name not in source.names  # by an object, whose methods may change it
         reads = list(reads_of(source, name, scope))
-        reads += list(reads_of(source, name)) if reads and held else []
+        if reads and name not in source.names:  # held by an object, whose methods may change it
+            reads += reads_of(source, name)
         runs: list[Site] = []
         if reads and all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads) and runs:
             yield name, thing, runs
+
+
+def _is_switched(source: ScriptSource) -> bool:
+    """Whether a loop of the script says which parameters require a gradient: what is frozen may be trained later."""
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+            if isinstance(node, ast.Attribute) and node.attr == ("requires_grad" if stored else "requires_grad_"):
+                loop = next(iter(source.loops_of(node)), None)
+                over = isinstance(loop, ast.For) and "parameters()" in ast.unparse(loop.iter)
+                if source.often(loop if loop is not None and over else node, file) != "once":
+                    return True
+    return False
 
 
 def _scope(evidence: Evidence) -> ast.AST | None:
