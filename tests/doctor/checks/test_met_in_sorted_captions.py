@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.causes import sort_out
+from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
 
@@ -93,3 +96,9 @@ def test_a_frozen_encoder_that_the_optimizer_holds(case: str) -> None:
     parameters = [*encoder.parameters(), *names["model"].parameters()]
     names["optimizer"] = torch.optim.SGD(parameters, lr=0.1)
     assert list(found(text, names, [FROZEN_PARAMETERS])) == ["model.frozen-parameters"] * (case == "frozen")
+
+
+def test_labels_of_other_samples_explain_what_augmentation_seems_to_hide() -> None:
+    given = {"severity": "error", "where": "", "measured": "", "limit": "", "why": "", "remedy": ""}
+    roots, _ = sort_out([AUGMENTATION.finding(**given), STEP_LABELS.finding(**given)])  # type: ignore[arg-type]
+    assert [one.code for one in roots] == ["data.step-labels"]
