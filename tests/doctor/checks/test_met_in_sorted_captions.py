@@ -60,6 +60,12 @@ def said(check: Any, order: str = "both", reduction: str = "mean") -> list[str]:
     return [one.code for one in asked_or_silent(check, model, captions(), **options)]
 
 
+@pytest.mark.parametrize("order", ["captions", "both", "half"])
+def test_captions_that_are_sorted_without_their_images(order: str) -> None:
+    """But not where half of the pairs are right: the others may be there to be told apart."""
+    assert said(STEP_LABELS, order) == ["data.step-labels"] * (order == "captions")
+
+
 def test_a_sum_that_is_divided_by_the_number_of_words() -> None:
     """Lengths have no order that matters: they are not what is asked for."""
     assert not said(DEGENERATE, reduction="sum")

@@ -1,5 +1,5 @@
 """Whose label each row of a batch is asked for: seen by whose gradient changes with a label, be the loss whatever it
-is."""
+is; and whether rows of the network are made of inputs of one sample."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.setup.batch import Path, altered, leaves, main_tensor, parts
+from striate.doctor.setup.batch import Path, altered, leaves, main_tensor, parts, size_of
 from striate.doctor.setup.preserved_state import same_draws
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import same_random_state, seed_all
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.tensors import tensors_in
 
 FEWEST_ASKED, MOST_RIGHT = 5, 1
 """Samples of which something has to be seen, and of how many the label may reach rows that the sample is in."""
-_ASKED, _DRAWS, _FEWEST, _NUMBERS = 7, 4, 8, 4096
+_ASKED, _PAIRED, _DRAWS, _FEWEST, _NUMBERS = 7, 12, 4, 8, 4096
 _MOST, _CLEARLY, _AT_ALL = 0.8, 0.5, 1e-4
 """Of the row that changes most."""
 
@@ -111,6 +112,37 @@ def _wrong(
     blended = any(blends)
     judged = [wrong for wrong, blend in zip(judged, blends, strict=True) if blend or not blended]
     return sum(judged), len(judged), blended
+
+
+def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
+    """Of how many samples two inputs, as an image and its caption, go into different rows of the network, each into one
+    alone, and how many were looked at: none where they go into no call together."""
+    batch, wrong, asked = evidence.train.raw[0], 0, 0
+    count = size_of(batch)
+    inputs = [(path, part) for path, part in leaves(batch) if part.ndim > 1 and len(part) == count]
+    given = [tensor for tensor in tensors_in(evidence.first.arguments) if tensor.ndim]
+    if count < _FEWEST or len(inputs) != 2 or len(given) < 2:
+        return 0, 0
+    until = evidence.clock.until(0.1)
+    own, again = (_rows(evidence, batch, 0, until).given for _ in range(2))
+    if any(len(rows) != count for rows in own) or _far(own, again):
+        return 0, 0
+    for sample in torch.arange(0, count, max(1, count // _PAIRED)).tolist()[:_PAIRED]:
+        reached = list[list[set[int]]]()
+        for path, values in inputs:
+            flat = _by_row(values)
+            other = int((flat - flat[sample]).norm(dim=1).argmax())
+            put = partial(_exchanged, sample=sample, other=other)
+            moved = _rows(evidence, altered(batch, path, put), 0, until).given
+            reached.append([_changed([a], [b], count, _CLEARLY) for a, b in zip(own, moved, strict=True)])
+        both = [pair for pair in zip(*reached, strict=True) if all(pair)]
+        if not both:
+            break
+        asked += 1
+        wrong += all(len(one) == len(other) == 1 and one != other for one, other in both)
+        if asked - wrong > MOST_RIGHT:
+            break
+    return wrong, asked
 
 
 def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:

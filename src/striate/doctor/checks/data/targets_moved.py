@@ -27,7 +27,12 @@ from striate.doctor.checks.data.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved_roughly import every_way, left_roughly
 from striate.doctor.checks.data.parts_apart import parts_apart
-from striate.doctor.checks.data.rows_asked_for import FEWEST_ASKED, MOST_RIGHT, rows_asked_for_others
+from striate.doctor.checks.data.rows_asked_for import (
+    FEWEST_ASKED,
+    MOST_RIGHT,
+    rows_asked_for_others,
+    rows_of_two_samples,
+)
 from striate.doctor.checks.data.shifted_places import MOVED, TOLD, left_when_shifted
 from striate.doctor.checks.data.turned_apart import turned_apart
 from striate.doctor.evidence.calls import LossCall, watch_calls
@@ -461,8 +466,27 @@ def _blended(evidence: Evidence) -> Finding | None:
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
-    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _of_other_samples(evidence)
+    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _put_together(evidence)
+    found = found or _of_other_samples(evidence)
     yield from [] if found is None else [found]
+
+
+def _put_together(evidence: Evidence) -> Finding | None:
+    with suppress(NoEvidence):
+        wrong, asked = rows_of_two_samples(evidence)
+        if wrong >= FEWEST_ASKED and asked - wrong <= MOST_RIGHT:
+            return STEP_LABELS.finding(
+                severity="error",
+                where="the training step",
+                measured=f"of {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows of "
+                "the network's outputs: each row is made of two samples",
+                limit=f"two inputs that never go into the same row, of {FEWEST_ASKED} samples or more and of all but "
+                f"{MOST_RIGHT}, by the outputs that an exchanged input changes",
+                why="The network is shown one sample beside what belongs to another: there is nothing to learn of it.",
+                remedy="take all parts of a batch by one index: `index = lengths.argsort(descending=True); x, y = "
+                "x[index], y[index]`",
+            )
+    return None
 
 
 def _of_other_samples(evidence: Evidence) -> Finding | None:
