@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import asked
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.label_numbers import Told, regrouped
 from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
@@ -108,3 +110,16 @@ def test_labels_of_other_samples_explain_what_augmentation_seems_to_hide() -> No
     given = {"severity": "error", "where": "", "measured": "", "limit": "", "why": "", "remedy": ""}
     roots, _ = sort_out([AUGMENTATION.finding(**given), STEP_LABELS.finding(**given)])  # type: ignore[arg-type]
     assert [one.code for one in roots] == ["data.step-labels"]
+
+
+@pytest.mark.parametrize("case", ["same", "by two", "weak", "one for all"])
+def test_classes_that_validation_puts_together_of_others(case: str) -> None:
+    """Of ten digits five classes: by what is left over after five, or by halves."""
+    digits = np.arange(300) % 10
+    told, labels = digits % 5, digits // 2 if case == "by two" else digits % 5
+    if case == "weak":
+        told = np.random.default_rng(0).integers(0, 5, 300)
+    elif case == "one for all":
+        told = np.where(np.arange(300) % 7 > 0, 3, 1)
+    finding = regrouped(Told("the network", digits % 5, digits % 5, told, labels))
+    assert (finding is not None) == (case == "by two")

@@ -21,7 +21,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import altered
 from striate.errors import one_line
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import listed, several
 
 LABEL_RANGE_THRESHOLD = (
     "0 to K − 1 of K outputs, 0 or 1 of one; values that the loss leaves out (`ignore_index`) are let pass"
@@ -170,6 +170,8 @@ LABEL_RANGE = Check(
 
 MOST_AS, OWN, KNOWN, MENDED = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
+_AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
+"""Of the samples of a class that are right by chance, and how many these are; of training, predicted right."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
     f"two classes or more, {MOST_AS:.0%} of each taken for another one in validation, {OWN:.0%} of that at most for "
@@ -204,8 +206,12 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
         if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
             raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
         renumbering = renumbered(told)
-        if renumbering is not None and not _inputs_explain(evidence, told):
+        if renumbering is not None and not _inputs_explain(evidence, told, _SEEN_AS_OTHERS):
             yield renumbering
+            return
+        regrouping = regrouped(told) if evidence.samples.maps is None else None
+        if regrouping is not None and not _inputs_explain(evidence, told, ("",)):
+            yield regrouping
             return
 
 
@@ -213,13 +219,13 @@ _SEEN_AS_OTHERS = ("channels", "scale", "light", "shown", "cropped")
 """Beginnings of corrections without which classes may look like others; a turned image may be one of another class."""
 
 
-def _inputs_explain(evidence: Evidence, told: Told) -> bool:
-    """Whether validation is predicted as well as training once its inputs are put right in one way: colors that are
-    exchanged, or images that are smaller, look like classes that are renumbered."""
+def _inputs_explain(evidence: Evidence, told: Told, ways: tuple[str, ...]) -> bool:
+    """Whether validation is predicted as well as training once its inputs are put right in one way that begins so:
+    colors that are exchanged, or images that are smaller, look like classes that are renumbered."""
     val, trained = evidence.val_samples, float((told.train == told.train_labels).mean())
     with suppress(NoEvidence):
         for way in corrections(evidence.samples.inputs, val.inputs):
-            if val.x_path is None or not way.what.startswith(_SEEN_AS_OTHERS):
+            if val.x_path is None or not way.what.startswith(ways):
                 continue
             if told.model:
                 right = evidence.reference.ask(way.undo(val.inputs[: len(told.val)]), told.model) == told.val_labels
@@ -378,6 +384,30 @@ def renumbered(told: Told) -> Finding | None:
         f"validation with its classes renumbered: {shown}",
         LABEL_MAP_LIMIT,
     )
+
+
+def regrouped(told: Told) -> Finding | None:
+    """That samples of several classes are in validation, but under other labels, as where its classes are put together
+    of others; None where they are not."""
+    trained, labels = float((told.train == told.train_labels).mean()), np.unique(told.val_labels)
+    counts = {int(label): _own_and_by_chance(told, label) for label in labels}
+    avoided = [k for k, (own, chance) in counts.items() if chance >= _BY_CHANCE and own <= _AVOIDED * chance]
+    if trained < _SURE or len(avoided) < max(2, len(labels) / 3):
+        return None
+    own, by_chance = (sum(counts[k][i] for k in avoided) for i in (0, 1))
+    return _mapped(
+        f"{told.name} predicts {trained:.2f} of training and {float((told.val == told.val_labels).mean()):.2f} of "
+        f"validation right; of the classes {listed([str(k) for k in avoided])} it finds samples, but {own:.0f} "
+        f"under their labels, where {by_chance:.0f} would be by chance",
+        f"two classes or more, and a third of them, of which {_AVOIDED:.0%} of what is right by chance is right in "
+        f"validation at most, {_BY_CHANCE} samples or more, and {_SURE:.0%} of training is right",
+    )
+
+
+def _own_and_by_chance(told: Told, label: int) -> tuple[float, float]:
+    """How many samples of a validation class are predicted as it, and how many would be of any samples."""
+    predicted = told.val[told.val_labels == label] == label
+    return float(predicted.sum()), len(predicted) * float((told.val == label).mean())
 
 
 def _mapped(measured: str, limit: str) -> Finding:
