@@ -96,23 +96,15 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         if (masks := turned_apart(evidence, every_way(_MOVES))) is not None:
             yield _of_masks(*masks)
             return
-    data = getattr(evidence.setup.train, "dataset", None)
-    if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be asked for a sample twice")
+    drawn = _drawn(evidence.setup.train)
     left, moved, flips = Counter[str](), Counter[str](), defaultdict[str, list[tuple[Any, Any]]](list)
-    drawn, maps = list[list[Any]](), _Maps()
-    for number in range(min(_SAMPLES, len(data))):
-        try:
-            draws = [default_convert(data[number]) for _ in range(_DRAWS)]
-        except Exception as error:  # a data set of the user's
-            raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
-        images = [main_tensor(parts(draw)[0]) for draw in draws]
-        first = images[0]
-        if first is None or first.ndim != 3:
-            raise NoEvidence("the samples are no images")
-        drawn.append(draws)
+    maps = _Maps()
+    for draws in drawn:
         maps.note(draws[0])
-        for image, draw in zip(images[1:], draws[1:], strict=True):
+    for draws in drawn:
+        first, *images = (main_tensor(parts(draw)[0]) for draw in draws)
+        assert first is not None
+        for image, draw in zip(images, draws[1:], strict=True):
             way = None if image is None else _flipped(first, image)
             if way is None or image is None:
                 continue
@@ -126,9 +118,13 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     roughly = None if still else left_roughly(drawn, _MOVES)
     if roughly is not None:
         still, left[roughly[0]], moved[roughly[0]] = [roughly[0]], *roughly[1:]
-    if not still and (turned := corners_exchanged(drawn)) >= _FEWEST_LEFT:
-        yield _of_corners(turned)
-        return
+    if not still and corners_exchanged(drawn, drawn) >= _FEWEST_LEFT:
+        known = drawn
+        with suppress(NoEvidence):
+            known = _drawn(evidence.setup.val)
+        if (turned := corners_exchanged(drawn, known)) >= _FEWEST_LEFT:
+            yield _of_corners(turned)
+            return
     if not still:
         with suppress(NoEvidence):
             found = exchanged_sides(evidence, flips[_SIDES])
@@ -148,6 +144,23 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
     )
+
+
+def _drawn(loader: Any) -> list[list[Any]]:
+    """Several draws of each of some samples with an image. Raises NoEvidence where there are none."""
+    data = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        raise NoEvidence("the data set cannot be asked for a sample twice")
+    drawn = list[list[Any]]()
+    for number in range(min(_SAMPLES, len(data))):
+        try:
+            drawn.append([default_convert(data[number]) for _ in range(_DRAWS)])
+        except Exception as error:  # a data set of the user's
+            raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
+        first = main_tensor(parts(drawn[-1][0])[0])
+        if first is None or first.ndim != 3:
+            raise NoEvidence("the samples are no images")
+    return drawn
 
 
 def _of_the_held(changed: int, asked: int) -> Finding:
