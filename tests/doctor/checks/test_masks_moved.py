@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from striate.doctor.checks.data.moved_roughly import left_roughly
-from striate.doctor.checks.data.targets_moved import _MOVES, _Maps, _targets_stay
+from striate.doctor.checks.data.targets_moved import _MOVES, _Samples, _targets_stay
 
 SIZE = 24
 
@@ -49,7 +49,7 @@ def test_masks_of_images_that_are_enlarged_too(together: bool, flips: bool) -> N
 def test_a_map_of_fewer_pixels_goes_along(follows: bool) -> None:
     image, heat = torch.rand(3, 16, 16), torch.rand(2, 8, 8)
     flipped = {"image": image.flip(-1), "map": heat.flip(-1) if follows else heat}
-    maps = _Maps()
+    maps = _Samples()
     maps.note({"image": image, "map": heat})
     assert _targets_stay({"image": image, "map": heat}, flipped, image, "left and right exchanged", maps) is None
     maps.note({"image": image, "map": heat + 1})

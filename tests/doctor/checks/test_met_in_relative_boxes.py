@@ -43,6 +43,10 @@ class Mirrored(Dataset[Any]):
         low, high = corners[:2], corners[2:]
         if self.kind == "two points" and drawn.random() < 0.5:  # of an arrow to the left
             return image, corners[[2, 1, 0, 3]]
+        if self.kind == "shares":
+            return image, torch.rand(4, generator=torch.Generator().manual_seed(number)).softmax(0)
+        if self.kind == "with weights":
+            return image, {"box_weights": torch.tensor([1.0, 0.5]), "boxes": corners}
         by_center = self.kind in ("centers", "of one size")
         return image, torch.cat([(low + high) / 2, high - low]) if by_center else corners
 
@@ -54,6 +58,9 @@ class Mirrored(Dataset[Any]):
         ("corners", "both edges", ""),
         ("corners", "no exchange", "right edge"),
         ("two points", "no exchange", ""),
+        ("shares", "", ""),
+        ("with weights", "both edges", ""),
+        ("with weights", "", "box or points"),
         ("centers", "both edges", ""),
     ],
 )

@@ -98,9 +98,9 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
             return
     drawn = _drawn(evidence.setup.train)
     left, moved, flips = Counter[str](), Counter[str](), defaultdict[str, list[tuple[Any, Any]]](list)
-    maps = _Maps()
+    samples = _Samples()
     for draws in drawn:
-        maps.note(draws[0])
+        samples.note(draws[0])
     for draws in drawn:
         first, *images = (main_tensor(parts(draw)[0]) for draw in draws)
         assert first is not None
@@ -109,7 +109,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
             if way is None or image is None:
                 continue
             flips[way].append((draws[0], draw))
-            told = _targets_stay(draws[0], draw, first, way, maps)
+            told = _targets_stay(draws[0], draw, first, way, samples)
             if told:
                 left[way] += 1
             elif told is not None:
@@ -295,17 +295,21 @@ def _moves_otherwise(before: torch.Tensor, after: torch.Tensor, image: torch.Ten
 
 
 @dataclass
-class _Maps:
-    """Where samples have tensors that differ from sample to sample. `first`: those of the first one."""
+class _Samples:
+    """Where samples have tensors that differ from sample to sample, or are no corners in some. `first`: those of the
+    first one."""
 
     first: dict[Path, torch.Tensor] = field(default_factory=dict)
     differing: set[Path] = field(default_factory=set)
+    no_corners: set[Path] = field(default_factory=set)
 
     def note(self, sample: Any) -> None:
         for path, tensor in leaves(sample):
             known = self.first.setdefault(path, tensor)
             if known.shape != tensor.shape or not torch.equal(known, tensor):
                 self.differing.add(path)
+            if tensor.numel() and not _in_order(tensor):
+                self.no_corners.add(path)
 
     def is_smaller(self, path: Path, tensor: torch.Tensor, image: torch.Tensor) -> bool:
         """Whether it is a map of the image with fewer pixels, as a heat map, that says something of this sample."""
@@ -313,39 +317,45 @@ class _Maps:
         return path in self.differing and high * width == wide * height and _SMALLEST <= high < height
 
 
-def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, maps: _Maps) -> bool | None:
+def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, samples: _Samples) -> bool | None:
     """Whether what has a place in the image is equal in two draws that are moved, or a map moves in another way; None
     where nothing has a place, or where it looks the same when moved."""
-    move = _MOVES[way]
+    move, stays = _MOVES[way], None
     pairs = list(zip(leaves(one), leaves(other), strict=False))
     for (path, before), (_, after) in pairs:
         if before is image or before.shape != after.shape or torch.equal(before, image):
             continue
-        if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or maps.is_smaller(path, before, image)):
-            if not torch.equal(before, move(before)):
+        if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or samples.is_smaller(path, before, image)):
+            if stays is None and not torch.equal(before, move(before)):
                 # Contours that are drawn into it afterwards need not lie where those of the other one are moved to.
                 return torch.equal(before, after) or _moves_otherwise(before, after, image, way)
-        elif before.is_floating_point() and _is_place(path, before, image):
-            return torch.equal(before, after)
-    return None
+        elif before.is_floating_point() and _is_place(path, before, image, samples):
+            if not torch.equal(before, after):
+                return False  # what stays beside it are weights of points, or areas of boxes
+            stays = True
+    return stays
 
 
-def _is_place(path: tuple[Any, ...], target: torch.Tensor, image: torch.Tensor) -> bool:
-    """Whether numbers are corners of boxes or points: by their key, or as corners in order and within the image."""
+def _is_place(path: Path, target: torch.Tensor, image: torch.Tensor, samples: _Samples) -> bool:
+    """Whether numbers are corners of boxes or points: by their key, or as corners in order and within the image, as
+    they are in all samples."""
     key = str(path[-1]).lower()
     if any(word in key for word in ("box", "point", "joint", "landmark")):
         center = (target.max() + target.min()) / 2
         return bool((target - center).abs().max() > 0)
-    if target.shape[-1:] != (4,) or not target.numel():
+    if path in samples.no_corners or not _in_order(target):
         return False
     corners = target.reshape(-1, 4)
-    ordered = bool((corners[:, :2] < corners[:, 2:]).all()) and bool((corners >= 0).all())
     width = 1.0 if float(corners.max()) <= 1 else float(image.shape[-1])
-    return (
-        ordered
-        and bool((corners <= max(image.shape)).all())
-        and bool(((corners[:, 0] + corners[:, 2] - width).abs() > 1e-3 * width).any())
+    return bool((corners <= max(image.shape)).all()) and bool(
+        ((corners[:, 0] + corners[:, 2] - width).abs() > 1e-3 * width).any()
     )
+
+
+def _in_order(target: torch.Tensor) -> bool:
+    """Whether all rows of four may be corners of boxes."""
+    rows = target.reshape(-1, 4) if target.shape[-1:] == (4,) else target.new_empty(0, 4)
+    return bool(len(rows)) and bool((rows[:, :2] < rows[:, 2:]).all()) and bool((rows >= 0).all())
 
 
 def _by_position(evidence: Evidence) -> Finding | None:
