@@ -62,6 +62,7 @@ class Mirrored(Dataset[Any]):
         ("with weights", "both edges", ""),
         ("with weights", "", "box or points"),
         ("centers", "both edges", ""),
+        ("centers", "other axis", "ridge regression"),
     ],
 )
 def test_targets_of_mirrored_images(kind: str, moves: str, measured: str) -> None:

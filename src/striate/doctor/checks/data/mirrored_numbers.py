@@ -30,7 +30,7 @@ def kept_when_mirrored(
     for path in _numbers_of(flips[0][0]) if flips else ():
         pairs = [(leaf(one, path), leaf(other, path)) for one, other in flips]
         known = [(a.flatten(), b.flatten()) for a, b in pairs if a is not None and b is not None and a.shape == b.shape]
-        if sum(torch.equal(a, b) for a, b in known) < _PAIRS:
+        if sum(bool((a == b).any()) for a, b in known) < _PAIRS:
             continue
         try:
             samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
@@ -41,7 +41,8 @@ def kept_when_mirrored(
             continue
         numbers = [(float(a[told[0]]), float(b[told[0]])) for a, b in known]
         same = sum(a == b for a, b in numbers if a)
-        if same >= max(_PAIRS, _OFTEN * len(known)):
+        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _only_along(samples, told[0], axis)
+        if sure and same >= max(_PAIRS, _OFTEN * len(known)):
             return (same, *told[1:])
     return None
 
@@ -64,6 +65,18 @@ def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | 
             if told[0] >= _TOLD and told[1] <= _TURNED:
                 return (place, *told)
     return None
+
+
+def _only_along(samples: Samples, place: int, axis: int) -> bool:
+    """Whether a number of the target turns round along one axis and stays along the other, also by how far pictures are
+    from their mean. Where others move, it may rightly stay: mirrored parts of other colors look as if it did not."""
+    x = samples.inputs[:_MOST].float()
+    assert samples.y is not None
+    y = samples.y[:_MOST].reshape(len(x), -1)[:, place].double()
+    return all(
+        _correlations(shown, y, axis)[1] <= _TURNED and _correlations(shown, y, -3 - axis)[1] >= -_TURNED
+        for shown in (x, (x - x.mean(0)).abs())
+    )
 
 
 def _correlations(x: torch.Tensor, y: torch.Tensor, axis: int) -> tuple[float, float]:
