@@ -172,3 +172,22 @@ def test_clips_whose_time_was_reshaped_to_the_front(way: str) -> None:
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 3e-3)}
     said = read(LOOP, SCRAMBLED, model, DataLoader(TensorDataset(clips[:, :, None], labels), 16), **options)
     assert [one.code for one in said] == ["data.scrambled"] * (way == "dealt")
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_clips_whose_colors_were_reshaped_to_the_front(dealt: bool) -> None:
+    """Of a network that takes all frames for channels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 2
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+    row, column = (4 + 4 * torch.rand(2, 96, 1, 1, 1, generator=generator)).unbind(0)
+    across = column + (1.0 - 2 * labels)[:, None, None, None] * torch.arange(-2.5, 3.0)[:, None, None]
+    frames = (-((rows - row).square() + (columns - across).square()) / 8).exp()  # (N, T, H, W)
+    clips = frames[..., None] * (0.4 + torch.rand(96, 1, 1, 1, 3, generator=generator))
+    clips = clips + 0.05 * torch.randn(clips.shape, generator=generator)
+    clips = clips.reshape(96, 3, 6, 12, 12) if dealt else clips.permute(0, 4, 1, 2, 3)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(1, 2), nn.Conv2d(18, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 3e-3)}
+    said = read(LOOP, SCRAMBLED, model, DataLoader(TensorDataset(clips.contiguous(), labels), 16), **options)
+    assert [one.code for one in said] == ["data.scrambled"] * dealt

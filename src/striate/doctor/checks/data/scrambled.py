@@ -127,9 +127,15 @@ def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) 
 
 
 def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
-    """Clips (N, T, C, H, W) whose frames the first layer sees one by one: their time is looked at as well."""
-    if given is not None and given.ndim == _CLIPS and torch.equal(given.detach().cpu().flatten(0, 1), entrance.x):
-        yield from _dealt_at(evidence, Entrance("", given.detach().cpu().float(), 2), given)
+    """Clips (N, T, C, H, W) whose frames the first layer sees one by one, and clips, (N, C, T, H, W) too, of which it
+    sees all frames as channels: their time is looked at as well."""
+    if given is None or given.ndim != _CLIPS:
+        return
+    x = given.detach().cpu().float()
+    as_channels = torch.equal(x.flatten(1, 2), entrance.x)
+    if as_channels or torch.equal(x.flatten(0, 1), entrance.x):
+        channels = 1 if as_channels and x.shape[1] in (1, _COLORS) else 2
+        yield from _dealt_at(evidence, Entrance("", x, channels), given)
 
 
 def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
@@ -139,7 +145,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     rough = roughness(x, entrance.channels)
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
-    clips = x.ndim == _CLIPS and entrance.channels == 2
+    clips = x.ndim == _CLIPS and not entrance.name
     least, limit = -GAIN, _SMOOTH_ANEW
     if (noisy := _colors_in_noise(x, rough)) is not None:
         yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
@@ -151,7 +157,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
         exchanged = float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL
         if exchanged and x.ndim > 3:
             continue
-        if clips and not _frames_smoother(x, other):
+        if clips and not _frames_smoother(x, other, entrance.channels):
             continue
         middle = float(ratio.median())
         agree = float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0])
@@ -175,10 +181,10 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
 
 
-def _frames_smoother(x: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether frames of clips (N, T, C, H, W) are smoother in another order, each by itself: of images that have
-    nothing to do with each other, what is taken for time may become smoother, but no image does."""
-    own, new = (roughness(part.flatten(0, 1), 1) for part in (x, other))
+def _frames_smoother(x: torch.Tensor, other: torch.Tensor, channels: int) -> bool:
+    """Whether frames of clips, (N, T, C, H, W) or (N, C, T, H, W), are smoother in another order, each by itself: of
+    images that have nothing to do with each other, what is taken for time may become smoother, but no image does."""
+    own, new = (roughness(part.movedim(channels, 2).flatten(0, 1), 1) for part in (x, other))
     ratio = new / own.clamp_min(1e-12)
     return float(ratio.median()) < _SMOOTHER_FRAMES and float((ratio < 1).double().mean()) >= AGREE
 
