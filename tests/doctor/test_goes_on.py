@@ -178,7 +178,7 @@ def test_it_goes_on_as_it_would_have(tmp_path: Path) -> None:
         subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path).stderr.splitlines()[-1]
         for command in (
             [sys.executable, "train.py"],
-            [sys.executable, "-m", "striate.doctor", "train.py", "--seconds", "10"],
+            [sys.executable, "-m", "striate.doctor", "train.py", "--seconds", "20"],
         )
     )
     assert alone.startswith("[1.")

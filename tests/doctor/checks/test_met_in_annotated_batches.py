@@ -113,6 +113,13 @@ def test_a_column_that_comes_with_what_is_counted(column: str) -> None:
     assert [one.code for one in said] == ["data.target-in-input"] * (column == "cost")
 
 
+def test_class_numbers_are_no_counts() -> None:
+    """A column that tells the first class from all others, and has these in order, as petals tell irises."""
+    kinds, numbers = torch.arange(320) % 4, torch.randn(320, 4)
+    numbers[:, 0] = kinds + 0.4 * torch.rand(320)
+    assert not asked(TARGET_IN_INPUT, nn.Linear(4, 4), DataLoader(TensorDataset(numbers, kinds), 32, shuffle=True))
+
+
 @pytest.mark.parametrize(("made", "wrong"), [("mean()", True), ("sum()", False)])
 def test_means_of_batches_divided_by_the_samples_that_a_loop_counts(made: str, wrong: bool) -> None:
     text = f"""

@@ -11,6 +11,7 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.partial_likelihood import durations_and_events, speaks_of
+from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Severity
 from striate.wording import several
@@ -126,7 +127,8 @@ def numbers_told(evidence: Evidence) -> Iterator[Told]:
         if known[0][0].ndim == 2:
             found = list(_nearly_told(values, wanted, place, float(left[place]))) or list(_bands(values, wanted))
             found = found or list(_told_by_two(values, wanted)) or list(_logarithm_told(evidence, values, counted))
-            yield from found or list(_classes_told(values, wanted)) or _counts_told(values, counted)
+            found = found or list(_classes_told(values, wanted))
+            yield from found or ([] if any(class_losses(evidence)) else _counts_told(values, counted))
         return
     yield Told(
         f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "

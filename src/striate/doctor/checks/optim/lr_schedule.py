@@ -267,7 +267,7 @@ def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Findin
     smooth = gone > 0 and shares[gone - 1] < SMOOTH
     most = MOST_OF_EPOCH if smooth else HALF
     stays = len(shares) - gone >= FALL_STEPS or _at_the_end(shares, lambda share: share == shares[-1]) >= FLAT
-    if not (0 < gone * made <= most * len(train) and stays):
+    if not (0 < gone < len(shares) and gone * made <= most * len(train) and stays):
         return None
     limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over, {MOST_OF_EPOCH:.0%} of a smooth fall"
     return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
