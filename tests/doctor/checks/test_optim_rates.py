@@ -267,5 +267,5 @@ def test_a_cosine_over_the_whole_training_is_sound() -> None:
 def test_a_rate_that_never_changes_is_not_gone_where_the_trial_ends_early() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-    optimizer = torch.optim.SGD(model.parameters(), 100.0)
-    assert not asked(LR_SCHEDULE, model, digits(4), optimizer=optimizer, loss=nn.CrossEntropyLoss())
+    optimizer = torch.optim.SGD(model.parameters(), 1e4)
+    assert not asked(LR_SCHEDULE, model, digits(8), optimizer=optimizer, loss=nn.CrossEntropyLoss())
