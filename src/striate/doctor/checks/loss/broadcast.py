@@ -212,7 +212,7 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Sub) or not _is_measured(source, node):
                 continue
-            named = all(isinstance(side, ast.Name) for side in (node.left, node.right))  # not `x[:, None] - x`
+            named = _is_named(node.left) and _is_named(node.right)  # not `x[:, None] - x`
             sides = [source.value(node.left), source.value(node.right)]
             if named and all(isinstance(side, torch.Tensor) and side.is_floating_point() for side in sides):
                 shapes = [tuple(side.shape) for side in sides]
@@ -227,6 +227,13 @@ def _losses_made(source: ScriptSource) -> Iterator[ast.Call]:
     for node in source.nodes():
         if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
             yield node
+
+
+def _is_named(node: ast.expr) -> bool:
+    """Whether it is a variable, or rows of one that another says."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name):
+        node = node.value
+    return isinstance(node, ast.Name)
 
 
 def _is_measured(source: ScriptSource, node: ast.AST) -> bool:
