@@ -139,7 +139,7 @@ class OwnRun:
     losses: list[float] = field(default_factory=list)
     """What went backward."""
     rates: dict[int, list[float]] = field(default_factory=dict)
-    """By optimizer, step by step; those of its first group."""
+    """By optimizer, step by step; the highest of its groups."""
     cleared: dict[int, list[bool]] = field(default_factory=dict)
     """By optimizer, whether gradients were cleared between two steps."""
     held: set[int] = field(default_factory=set)
@@ -217,7 +217,7 @@ class Watcher:
             for parameter in held:
                 if parameter.grad is not None:
                     self.run.untouched.pop(id(parameter), None)
-        self.run.rates.setdefault(key, []).append(float(optimizer.param_groups[0]["lr"]))
+        self.run.rates.setdefault(key, []).append(max(float(group["lr"]) for group in optimizer.param_groups))
 
     def backward_begins(self) -> None:
         """To be called before anything goes backward."""

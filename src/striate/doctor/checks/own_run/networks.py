@@ -248,21 +248,24 @@ def _stays(run: OwnRun, parameter: nn.Parameter) -> bool:
 
 
 def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for rates in run.rates.values() if run.ended and not run.cut else ():
+    over = run.ended and not run.cut
+    for rates in run.rates.values():
         rising = all(one <= other for one, other in pairwise(rates))
         tail = rates[-max(2, int(_STILL_UP * len(rates))) :]
-        if len(rates) >= _MANY_STEPS and rising and rates[-1] >= _UP * rates[0] and tail[0] < rates[-1]:
+        if over and len(rates) >= _MANY_STEPS and rising and rates[-1] >= _UP * rates[0] and tail[0] < rates[-1]:
             yield (
                 "the learning rate's schedule",
                 f"in all {several(len(rates), 'step')} of the script's own the rate rises, from {rates[0]:.3g} to "
                 f"{rates[-1]:.3g}, and it ends there",
             )
-        top, begin = max(rates, default=0.0), int(_LATER * len(rates))
-        if len(rates) >= _MANY_STEPS and 0 < max(rates[begin:]) <= _DOWN * top:
+        top, begin = max(rates), int(_LATER * len(rates))
+        left = max(rates[begin:])
+        enough = len(rates) >= _MANY_STEPS if over else left == 0 and len(rates) >= _LEAST_OF_ALL
+        if enough and left <= _DOWN * top and top > 0:
             yield (
                 "the learning rate's schedule",
                 f"of {several(len(rates), 'step')} of the script's own all from step {begin + 1} on have at most "
-                f"{max(rates[begin:]) / top:.2%} of the highest rate",
+                f"{left / top:.2%} of the highest rate",
             )
 
 
@@ -289,6 +292,17 @@ _NEVER_CLEARED = OwnRunCheck(
     "Each step is made with gradients of batches that it was made with before.",
     "call `optimizer.zero_grad()` once a step, before `loss.backward()`",
     _never_cleared,
+)
+_RATE_GONE = OwnRunCheck(
+    "optim.lr-schedule",
+    "warning",
+    f"of a script that came to its end: a rate that rises {_UP:g} times and to the last step, or one of at most "
+    f"{_DOWN:.0%} of the highest in the last two thirds; of one that did not, a rate of 0 in those of {_LEAST_OF_ALL} "
+    "steps or more",
+    "The schedule is made for a training of another length, or counts in other units than steps.",
+    "give the schedule the number of its own steps: `len(loader) * epochs` where it steps with each batch, "
+    "`epochs` where with each epoch, and count updates where it is set for each update",
+    _rate_still_rises,
 )
 OF_NETWORKS = (
     _NOT_FINITE,
@@ -345,20 +359,12 @@ OF_NETWORKS = (
         "parameters of the network that is called",
         _nothing_moves,
     ),
-    OwnRunCheck(
-        "optim.lr-schedule",
-        "warning",
-        f"of a script that came to its end: a rate that rises {_UP:g} times and to the last step, or one of at most "
-        f"{_DOWN:.0%} of the highest in the last two thirds",
-        "The schedule is made for a training of another length, or counts in other units than steps.",
-        "give the schedule the number of its own steps: `len(loader) * epochs` where it steps with each batch, "
-        "`epochs` where with each epoch",
-        _rate_still_rises,
-    ),
+    _RATE_GONE,
 )
 OF_REWARDS = (
     _NOT_FINITE,
     _NEVER_CLEARED,
+    _RATE_GONE,
     OwnRunCheck(
         "model.graph-detached",
         "error",
