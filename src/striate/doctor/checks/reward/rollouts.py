@@ -93,7 +93,8 @@ def _over_ends(kept: dict[str, Tensor]) -> Iterator[Finding]:
     factors = torch.linalg.lstsq(later[~near], made[~near][:, None], driver="gelsd").solution[:, 0]
     counted, deviation = later @ factors, float(made.std())
     shown = (counted[near].abs() > _SHOWN * deviation).double().mean()
-    if float((made - counted).abs().max()) < _EXACT * deviation and float(shown) > _HALF:
+    goes_on = (made - counted).abs() < _EXACT * deviation
+    if bool(goes_on.all()) and float(shown) > _HALF:
         yield terminal_lost(
             "the rollout at the first step",
             "its returns count what follows a step by the same factors everywhere, also at "
@@ -104,6 +105,35 @@ def _over_ends(kept: dict[str, Tensor]) -> Iterator[Finding]:
             "`delta = reward + gamma * next_value * (1 - done) - value; "
             "gae = delta + gamma * lam * (1 - done) * gae`",
         )
+    first, last = marked[:-1] & ~marked[1:], marked[1:] & ~marked[:-1]
+    if bool(goes_on[~near].all()) and _mostly(goes_on[last]) and _mostly(~goes_on[first]) and _begin(kept, first, last):
+        yield terminal_lost(
+            "the rollout at the first step",
+            f"its returns count what follows the last step of {several(int(last.sum()), 'episode')}, and not what "
+            "follows the first step of the next one, where the end is marked",
+            threshold=f"observations leap to {_MOSTLY:.0%} of the marked steps, and returns less rewards are the same "
+            f"sum of the next value and return in {_MOSTLY:.0%} of the steps before them, and not in them",
+            remedy="what follows step t times `1 - dones[t + 1]`, where `dones[t]` tells that observation t is the "
+            "first of an episode",
+        )
+
+
+def _begin(kept: dict[str, Tensor], first: Tensor, last: Tensor) -> bool:
+    """Whether marked steps are the first of their episodes: observations change farther on the way to them than between
+    others, and on the way from them as usual."""
+    seen = kept.get("observations", torch.empty(0))
+    if seen.ndim <= first.ndim:
+        return False
+    far = seen.double().diff(dim=0).flatten(first.ndim).norm(dim=-1)
+    first, last = first[: len(far)], last[: len(far)]
+    if int(last.sum()) < _FEWEST_ENDS or not bool((usual := far[~first & ~last]).numel()):
+        return False
+    leaps = far > usual.quantile(_MOSTLY)
+    return _mostly(leaps[last]) and float(leaps[first].double().mean()) <= _HALF
+
+
+def _mostly(holds: Tensor) -> bool:
+    return bool(holds.double().mean() > _MOSTLY)  # not of none
 
 
 def _of_the_step_before(kept: dict[str, Tensor], networks: list[nn.Module]) -> Iterator[Finding]:
