@@ -163,6 +163,21 @@ def test_logits_of_gray_levels_are_judged_as_gray_levels() -> None:
     assert learned.text.startswith("R²")
 
 
+@pytest.mark.parametrize("told_apart", [True, False])
+def test_a_rare_class_that_is_found_is_learned(told_apart: bool) -> None:
+    """Weights of classes let so much be taken for the rare one that to name the other always is right as often."""
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 64, 1, 8, 8, generator=generator)
+    masks = ((x if told_apart else noise)[:, 0] > 2).long()
+    torch.manual_seed(0)
+    model = nn.Conv2d(1, 2, 1)
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([0.03, 1.0]))
+    options: Any = {"loss": loss, "optimizer": torch.optim.Adam(model.parameters(), lr=0.05), "task": "segment"}
+    learned = learning_of(Evidence(make_setup(model, DataLoader(TensorDataset(x, masks), 16), **options), Clock(60.0)))
+    assert ("each class counted alike" in learned.text) is told_apart
+    assert learned.shown is told_apart
+
+
 @pytest.mark.parametrize(("planned", "found"), [(1, False), (0.75, True), (0.4, True)])
 def test_a_rate_that_is_gone_within_an_epoch_is_meant_for_more(planned: float, found: bool) -> None:
     x = rows(3200)

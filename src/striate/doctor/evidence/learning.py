@@ -12,6 +12,7 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.evidence.way_gone import said_of, way_gone
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.errors import StriateError, one_line
 from striate.wording import several
@@ -20,6 +21,8 @@ FARTHER = 0.03
 """Of the way from chance to a loss of zero: the noise of a quarter of the trial is less."""
 _PART = 0.2
 """Of the network's numbers."""
+_RARE, _FEWEST = 0.25, 30
+"""Of the way from a guess to right predictions, each class counted alike; labels of each."""
 ERRORS = 3.0
 """Standard errors between the first and the last losses, where it is not known what chance gives."""
 
@@ -62,6 +65,8 @@ def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
     found = quality(predictions.outputs, predictions.targets)
     if found is None:
         return None
+    if found.accuracy is not None and found.guesses and _rare_ones_found(predictions):
+        return True, found.accuracy, said_of(predictions)
     if found.accuracy is not None:
         return not found.guesses, found.accuracy, f"{found.accuracy:.0%} of the training samples are right"
     explained = 1 - found.loss / max(found.constant, 1e-12)
@@ -72,6 +77,16 @@ def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
         explained,
         f"the cross entropy is {found.loss:.3g}, that of a guess {found.constant:.3g},",
     )
+
+
+def _rare_ones_found(predictions: Predictions) -> bool:
+    """Whether classes are told apart though one is so common that to name it always is right as often, as where most of
+    a mask is background."""
+    labels = predictions.targets
+    if labels is None or labels.is_floating_point():
+        return False
+    counts = labels[labels >= 0].unique(return_counts=True)[1]
+    return bool((counts >= _FEWEST).all()) and (way_gone(predictions) or 0.0) >= _RARE
 
 
 def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | None) -> Learning:
