@@ -82,3 +82,21 @@ def test_targets_of_mirrored_images(kind: str, moves: str, measured: str) -> Non
     said = asked_or_silent(LEFT_BEHIND, model, train, val=val, optimizer=optimizer, step=step)
     assert [one.code for one in said] == ["data.targets-left-behind"] * bool(measured)
     assert all(measured in one.measured for one in said)
+
+
+def test_rows_of_all_boxes_of_a_batch_belong_to_no_image_by_their_number() -> None:
+    def collated(batch: list[Any]) -> tuple[Tensor, Tensor]:
+        images, boxes = (torch.stack(part) for part in zip(*batch, strict=True))
+        return images, torch.cat([boxes, boxes[:1]])
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = (model(batch[0]) - batch[1][:-1]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    train, val = (DataLoader(Mirrored("corners", "both edges", f), 24, collate_fn=collated) for f in (True, False))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(SIZE * SIZE, 4))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert not asked_or_silent(LEFT_BEHIND, model, train, val=val, optimizer=optimizer, step=step)
