@@ -48,7 +48,7 @@ class Column:
 def durations_and_events(evidence: Evidence) -> list[tuple[Column, Column]]:
     """Pairs of numbers of which one takes many values and the other is yes or no, in the first batch."""
     batch = evidence.train.raw[0]
-    columns = [(column, column.of(batch)) for column in _beside(evidence)]
+    columns = [(column, column.of(batch)) for column in columns_beside(evidence)]
     events = [column for column, told in columns if _is_yes_or_no(told) and int(told.sum()) >= _FEWEST_EVENTS]
     durations = [column for column, told in columns if len(told.unique()) >= _FEWEST_DURATIONS]
     return [(duration, event) for duration in durations for event in events]
@@ -58,7 +58,8 @@ def _is_yes_or_no(told: torch.Tensor) -> bool:
     return bool(((told == 0) | (told == 1)).all()) and len(told.unique()) == 2
 
 
-def _beside(evidence: Evidence) -> Iterator[Column]:
+def columns_beside(evidence: Evidence) -> Iterator[Column]:
+    """The numbers of each sample of the first batch that the network is not given."""
     shown = [tensor.detach().cpu() for _, tensor in leaves(list(evidence.first.arguments))]
     for path, tensor in leaves(evidence.train.raw[0]):
         small = 0 < tensor.ndim < 3 and len(tensor) >= _FEWEST_ROWS and 0 < tensor[0].numel() <= _MOST_BESIDE

@@ -11,6 +11,7 @@ from torch.nn import functional
 from striate.doctor.evidence.answers import Answer, loss_of, outputs_shown
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.partial_likelihood import columns_beside
 from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import main_tensor, parts, size_of
@@ -21,7 +22,7 @@ _FASTER = 5.0
 """Each ten times larger output takes the loss so many times farther down: in line with it at least."""
 _FAR = 1e4
 """A loss below zero by so many times its first size: logarithms of densities do not come there."""
-_COLUMNS = 4
+_COLUMNS, _DRAWN = 4, 4
 _SIGNS = (1.0, -1.0)
 _NOTHING, _SURE = 1e-5, 12.0
 _GRID = tuple(number / 8 for number in range(-16, 17))
@@ -62,6 +63,39 @@ def _with_large_output(evidence: Evidence) -> str | None:
                 )
                 return f"the loss falls without end with {words} alike for all samples: {told}"
     return None
+
+
+def falls_all_ways(evidence: Evidence) -> str | None:
+    """A loss of a batch's targets that is never above zero and falls without end whichever way the outputs grow: what
+    is bounded is the other one, as a log-likelihood is by zero. None where a number of a sample below zero, as a
+    return, may have turned it round."""
+    losses = evidence.trial.losses
+    if evidence.setup.rivals or evidence.trial.maximizes or not losses or not losses[-1] < losses[0] < 0:
+        return None
+    if max(losses) >= 0 or _fed_back(evidence) or not evidence.targets_matter:
+        return None
+    if any(bool((column.of(evidence.train.raw[0]) < 0).any()) for column in columns_beside(evidence)):
+        return None
+    told = list[str]()
+    for draw in range(_DRAWN):
+        for sign in _SIGNS:
+            found = [loss_of(evidence, _drawn(draw, sign * size)) for size in _SIZES]
+            if not all(map(math.isfinite, found)) or not found[2] < found[1] < min(found[0], 0.0):
+                return None
+            if found[1] - found[2] < _FASTER * (found[0] - found[1]):
+                return None
+            told = [f"{loss:.3g}" for loss in found]
+    return (
+        f"with random outputs of deviations {', '.join(f'{size:g}' for size in _SIZES)} it is {', '.join(told)}, and "
+        f"falls as far in each of {several(2 * _DRAWN, 'direction')}"
+    )
+
+
+def _drawn(draw: int, size: float) -> Answer:
+    def answer(number: int, tensor: torch.Tensor) -> torch.Tensor:
+        return size * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(10 * draw + number))
+
+    return answer
 
 
 def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str, tuple[float, ...]]]:

@@ -12,6 +12,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.distances_as_scores import DEVIATIONS, distances_asked
+from striate.doctor.checks.loss.endless import falls_all_ways
 from striate.doctor.checks.loss.paired_quantities import wanted_least
 from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
 from striate.doctor.diagnosis import Picture
@@ -56,7 +57,7 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
         return
-    reads = (_unlikely, _worse, _of_distances, _dearer, _added, _wanted_least)
+    reads = (_unlikely, _worse, _bounded_above, _of_distances, _dearer, _added, _wanted_least)
     yield from islice(chain.from_iterable(read(evidence) for read in reads), 1)
 
 
@@ -72,6 +73,20 @@ def _unlikely(evidence: Evidence) -> Iterator[Finding]:
                 limit=f"a gradient that is Cox's partial likelihood's turned round (cosine -{SAME:g})",
                 why="The likelihood is made small: who leaves last gets the highest risk.",
                 remedy="put the minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
+            )
+
+
+def _bounded_above(evidence: Evidence) -> Iterator[Finding]:
+    with suppress(NoEvidence):
+        if (measured := falls_all_ways(evidence)) is not None:
+            yield SIGN.finding(
+                severity="error",
+                where="the loss",
+                measured=measured,
+                limit="a loss below zero in all steps that falls without end whichever way the outputs grow",
+                why="A loss is bounded below, by that of right answers: this one is bounded above, as a log-likelihood "
+                "is, and each step makes what was observed less likely.",
+                remedy="put the minus before it: `return -loglik.mean()`",
             )
 
 
