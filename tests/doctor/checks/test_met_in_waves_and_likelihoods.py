@@ -1,7 +1,9 @@
-"""Likelihoods that are minimized, and their twins."""
+"""Likelihoods that are minimized, batches of the same samples; and their twins."""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.script.iterated_loop import same_numbers
 
 
 def hazards(outputs: Tensor, bins: Tensor, events: Tensor) -> Tensor:
@@ -20,6 +23,17 @@ def hazards(outputs: Tensor, bins: Tensor, events: Tensor) -> Tensor:
     earlier = (torch.arange(outputs.shape[1]) < bins[:, None]).float()
     last = torch.where(events == 1, died.gather(1, bins[:, None])[:, 0], passed.gather(1, bins[:, None])[:, 0])
     return ((passed * earlier).sum(1) + last).mean()
+
+
+def hazard_step(loss: Any) -> Any:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), *batch[1:])
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return step
 
 
 def returns(outputs: Tensor, actions: Tensor, gains: Tensor) -> Tensor:
@@ -39,17 +53,25 @@ def test_a_likelihood_is_made_large(loss: Any, beside: tuple[float, float], wron
     generator = torch.Generator().manual_seed(0)
     x, bins = torch.randn(256, 5, generator=generator), torch.randint(6, (256,), generator=generator)
     numbers = torch.tensor(beside)[torch.randint(2, (256,), generator=generator)]
-
-    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
-        x, bins, numbers = batch
-        optimizer.zero_grad()
-        value: Tensor = loss(model(x), bins, numbers)
-        value.backward()
-        optimizer.step()
-        return value.detach()
-
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 6))
-    options = {"loss": functional.mse_loss, "optimizer": torch.optim.SGD(model.parameters(), 0.05), "step": step}
+    options = {
+        "loss": functional.mse_loss,
+        "optimizer": torch.optim.SGD(model.parameters(), 0.05),
+        "step": hazard_step(loss),
+    }
     found = asked(SIGN, model, DataLoader(TensorDataset(x, bins, numbers), 64), **options)
     assert ["in each of 8 directions" in one.measured for one in found] == [True] * wrong
+
+
+@pytest.mark.parametrize(("stride", "size", "same"), [(0, 8, 4), (8, 8, 0), (0, 32, 0)])
+def test_batches_of_a_pass_have_other_samples(stride: int, size: int, same: int) -> None:
+    """One batch of all there are is the same in any order."""
+
+    def batches() -> Iterator[Tensor]:
+        order = torch.randperm(32)
+        yield from (order[stride * number :][:size] for number in range(4))
+
+    loop = ast.parse("for index in batches():\n    model(X[index])").body[0]
+    assert isinstance(loop, ast.For)
+    assert same_numbers(loop, {"batches": batches}) == same

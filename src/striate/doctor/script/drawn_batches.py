@@ -46,6 +46,8 @@ class Drawn:
         """The step where parts whose gradients are added up are drawn each by itself, not the one given batch again."""
         self.by_chance = False
         """Whether a function of the script's that draws makes random numbers."""
+        self.alike = 0
+        """Batches of a pass, where all are of the same samples, and those of the next pass of others."""
         self.drawn_once = drawn_once
         """The call that would give other samples each time, and stands in front of the loop."""
 

@@ -26,7 +26,7 @@ from striate.observe.tensors import tensors_in
 
 _BESIDE = "__striate_beside_"
 _KINDS = (list, tuple, dict)
-_MOST = 20_000
+_MOST, _SEVERAL = 20_000, 3
 """Batches of numbers of samples: a call may yield them without an end."""
 
 
@@ -228,6 +228,17 @@ def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
             if isinstance(part.target, ast.Name) and part.target.id in taken and isinstance(listed, ast.Name):
                 found |= {id(listed)} if listed.id == numbers else set()
     return found
+
+
+def same_numbers(loop: ast.For, names: dict[str, Any]) -> int:
+    """How many batches of numbers of samples a pass has that are all the same, several of them; 0 where they differ, or
+    the next pass has the same samples, as where each batch is all there are."""
+    given = unwrapped(loop.iter)[0]
+    values = _numbers(given, names)
+    if len(values) < _SEVERAL or not all(np.array_equal(part, values[0]) for part in values):
+        return 0
+    others = _numbers(given, names)
+    return len(values) if others and set(others[0].tolist()) != set(values[0].tolist()) else 0
 
 
 def numbers_like(loop: ast.For, names: dict[str, Any]) -> Any:

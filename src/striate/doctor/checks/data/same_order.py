@@ -128,8 +128,19 @@ def _drawn(sampler: Iterable[Any]) -> Iterator[Any]:
 
 
 def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
-    """Batches that are all the same one, since random numbers begin anew before each is drawn."""
+    """Batches that are all the same one, since random numbers begin anew before each is drawn, or since what yields
+    them takes the same samples each time."""
     batches = evidence.train.raw
+    if again := getattr(evidence.setup.train, "alike", 0):
+        return SAME_ORDER.finding(
+            severity="error",
+            where="the training loop",
+            measured=f"each of the {several(again, 'batch', 'batches')} of a pass has the same samples, and those of "
+            "the next pass others",
+            limit=f"{_ALIKE} batches or more of numbers of samples in a pass, all alike, and others in the next",
+            why="Each pass shows the network one batch alone, again and again.",
+            remedy="take the samples from where each batch begins: `yield order[start : start + size]`",
+        )
     sites = [site for site in evidence.source.calls("manual_seed", "seed", "seed_everything") if site.often == "batch"]
     if len(batches) < _ALIKE or not (sites or getattr(evidence.setup.train, "by_chance", False)):
         return None
