@@ -1,4 +1,4 @@
-"""Likelihoods that are minimized, batches of the same samples; and their twins."""
+"""Likelihoods that are minimized, columns that are centered alone, batches of the same samples; and their twins."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.script.iterated_loop import same_numbers
 
@@ -62,6 +63,24 @@ def test_a_likelihood_is_made_large(loss: Any, beside: tuple[float, float], wron
     }
     found = asked(SIGN, model, DataLoader(TensorDataset(x, bins, numbers), 64), **options)
     assert ["in each of 8 directions" in one.measured for one in found] == [True] * wrong
+
+
+@pytest.mark.parametrize(("deviation", "wrong"), [(12_000.0, True), (1.0, False)])
+def test_a_column_that_drowns_the_others_in_a_loss_of_its_own(deviation: float, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(512, 5, generator=generator)
+    bins = (x[:, 0].sign() * 2 + 3).long()
+    x[:, 4] *= deviation
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 6))
+    options = {
+        "loss": functional.mse_loss,
+        "optimizer": torch.optim.SGD(model.parameters(), 0.1),
+        "step": hazard_step(lambda *given: -hazards(*given)),
+    }
+    loader = DataLoader(TensorDataset(x, bins, torch.randint(2, (512,), generator=generator).float()), 64)
+    found = asked(NOT_NORMALIZED, model, loader, **options)
+    assert ["loss" in one.measured for one in found] == [True] * wrong
 
 
 @pytest.mark.parametrize(("stride", "size", "same"), [(0, 8, 4), (8, 8, 0), (0, 32, 0)])

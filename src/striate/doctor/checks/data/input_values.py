@@ -16,7 +16,7 @@ from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, 
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.loss.no_density import is_flow
 from striate.doctor.checks.model.unit_outputs import SATURATED
-from striate.doctor.evidence.answering import are_of_batch
+from striate.doctor.evidence.answering import are_of_batch, predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -280,10 +280,11 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     own, fixed = own or 0.0, fixed or 0.0
     gain = f"{GAIN:g} more right after as many steps"
     if by_loss := fixed - own < GAIN:
-        endless = known and not evidence.setup.rivals and min(evidence.trial.losses, default=0.0) < 0
-        gain = "a loss lower by more than it varies, and zeros in their place none"
-        gain = gain if endless else f"a loss {BETTER:g} times lower where next to nothing was learned"
-        by_loss = _sees_nothing(evidence, scales, place, trial) if endless else _far_better(evidence, trial)
+        endless = min(evidence.trial.losses, default=0.0) < 0 or not predicts_targets(evidence)
+        by_zeros = known and not evidence.setup.rivals and endless
+        gain = "a loss lower by more than it varies, and zeros in their place nearly none"
+        gain = gain if by_zeros else f"a loss {BETTER:g} times lower where next to nothing was learned"
+        by_loss = _sees_nothing(evidence, scales, place, trial) if by_zeros else _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
         far_off = list(_starts_far_off(evidence, scales, trial)) if known else []
         yield from far_off or _unseen(evidence, scales, given, answered=known)
@@ -464,12 +465,12 @@ def _far_better(evidence: Evidence, trial: Trial) -> bool:
 
 
 def _sees_nothing(evidence: Evidence, scales: _Scales, place: str, trial: Trial) -> bool:
-    """Of a loss without an end: whether the network comes as far with zeros as with its inputs, and with standardized
-    ones much further."""
+    """Of a loss without an end, or of outputs that are no predictions: whether the network comes nearly as far with
+    zeros as with its inputs, and with standardized ones much further."""
     zeros = replace(scales, deviation=torch.full_like(scales.deviation, math.inf))
     blind = _trial_with(evidence, zeros, place, "zeros")
     gain, spread = blind.level() - trial.level(), statistics.pstdev(blind.losses[-10:] or [0.0])
-    return gain > spread and blind.level() - evidence.trial.level() < LITTLE * gain
+    return gain > spread and blind.level() - evidence.trial.level() < GAIN * gain
 
 
 def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
