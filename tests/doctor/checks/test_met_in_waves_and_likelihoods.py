@@ -1,4 +1,5 @@
-"""Likelihoods that are minimized, columns that are centered alone, batches of the same samples; and their twins."""
+"""Likelihoods that are minimized, columns that are centered alone, batches of the same samples,
+waves sorted without their labels; and their twins."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ import torch
 from asked import asked
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.collated_apart import collated_apart
 from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.script.iterated_loop import same_numbers
@@ -94,3 +97,36 @@ def test_batches_of_a_pass_have_other_samples(stride: int, size: int, same: int)
     loop = ast.parse("for index in batches():\n    model(X[index])").body[0]
     assert isinstance(loop, ast.For)
     assert same_numbers(loop, {"batches": batches}) == same
+
+
+def apart(batch: list[Any]) -> Any:
+    return pad_sequence(sorted((wave for wave, _ in batch), key=len), batch_first=True), torch.tensor(
+        [label for _, label in batch]
+    )
+
+
+def put_back(batch: list[Any]) -> Any:
+    order = torch.tensor([len(wave) for wave, _ in batch]).argsort()
+    waves = pad_sequence([batch[row][0] for row in order.tolist()], batch_first=True)
+    return waves, order.argsort(), torch.tensor([label for _, label in batch])
+
+
+def blended(batch: list[Any]) -> Any:
+    waves, labels = together(batch)
+    other = torch.randperm(len(labels))
+    return 0.6 * waves + 0.4 * waves[other], 0.6 * labels + 0.4 * labels[other]
+
+
+def together(batch: list[Any]) -> Any:
+    batch = sorted(batch, key=lambda item: len(item[0]))
+    return pad_sequence([wave for wave, _ in batch], batch_first=True), torch.tensor([label for _, label in batch])
+
+
+@pytest.mark.parametrize(("collate", "wrong"), [(apart, True), (together, False), (blended, False), (put_back, False)])
+def test_a_collate_function_keeps_labels_beside_their_inputs(collate: Any, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randperm(40, generator=generator) + 20
+    waves = [torch.randn(int(length), generator=generator) for length in lengths]
+    loader = DataLoader([(wave, number % 3) for number, wave in enumerate(waves)], 8, collate_fn=collate)
+    found, _ = collated_apart(loader) or (0, 0)
+    assert (found >= 12) if wrong else not found

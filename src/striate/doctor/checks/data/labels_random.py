@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.as_held import labels_fit_as_held
+from striate.doctor.checks.data.collated_apart import collated_apart
 from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.sources_apart import unrelated_sequences
 from striate.doctor.evidence.answering import need_targets
@@ -39,6 +40,7 @@ SLIGHT = 0.05
 """Part of what there is to gain over chance; less is met now and then by one of several models."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
+_FEWEST_APART = 6
 _FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 16, 2
 _TO_GAIN, _FEWEST_RANKED = 0.3, 10
 _COMMON = 0.35
@@ -64,6 +66,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             return [noise]
     if (sequences := _sequences(evidence)) is not None:
         return [sequences]
+    if (apart := _apart(evidence)) is not None:
+        return [apart]
     return _of_samples(evidence)
 
 
@@ -100,6 +104,24 @@ def _sequences(evidence: Evidence) -> Finding | None:
         why="The translation lies beside another sentence: all that can be learned is what targets look like.",
         remedy="Keep each source and its target in one pair, and sort or shuffle pairs: `pairs = sorted(zip(sources, "
         "targets), key=lambda pair: len(pair[0]))`.",
+    )
+
+
+def _apart(evidence: Evidence) -> Finding | None:
+    """Inputs and labels in different rows of the batches that the loader's collate function makes, where the network
+    knows no more of validation than chance: a step may put them together again."""
+    wrong, known = collated_apart(evidence.setup.train) or (0, 0)
+    if wrong < _FEWEST_APART or _better_than_chance(_val(evidence)):
+        return None
+    return LABELS_RANDOM.finding(
+        severity="error",
+        where="the collate function",
+        measured=f"of {wrong} of {several(known, 'sample')} the input is in another row of the batch than the label",
+        limit=f"{_FEWEST_APART} samples whose input and label change one other row of a batch each, and a network "
+        "no better than chance at validation",
+        why=_WHY,
+        remedy="sort or shuffle the samples, not one part of them: `batch = sorted(batch, key=lambda item: "
+        "len(item[0]), reverse=True)`",
     )
 
 
