@@ -282,6 +282,7 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
     made, own = _made_of(source, one), _words(one)
     words = (_told(source, made) if isinstance(one, ast.Name) else set()) or _given_to(source, one)
     words = words or _telling(own | _words(other)) or _told(source, made, by_names=True) or _share_right(source, made)
+    words = words or (_of_sum(made[0]) if len(made) == 1 else set())
     words |= own & _NEGATIVE
     low, high = bool(words & _LOW), bool(words & _HIGH)
     if low == high or low != greater or words & _NEGATIVE:
@@ -356,6 +357,18 @@ def _share_right(source: ScriptSource, made: list[ast.expr]) -> set[str]:
         return set()
     less = any(isinstance(part, ast.Sub) for part in ast.walk(value))  # `(total - hits) / total`
     return {"accuracy"} if _words(value.left) & _RIGHT and not less else set()
+
+
+def _of_sum(value: ast.expr) -> set[str]:
+    """The words of all that is added up, `(accuracy + 2 * iou) / 3`; none where one of them does not tell."""
+    if not isinstance(value, ast.BinOp):
+        return _telling(_words(value)) if isinstance(value, ast.Name | ast.Attribute | ast.Subscript) else set()
+    if isinstance(value.op, ast.Add):
+        one, other = _of_sum(value.left), _of_sum(value.right)
+        return one | other if one and other else set()
+    if isinstance(value.op, ast.Mult | ast.Div) and isinstance(value.right, ast.Constant):
+        return _of_sum(value.left)
+    return _of_sum(value.right) if isinstance(value.op, ast.Mult) and isinstance(value.left, ast.Constant) else set()
 
 
 def _made_of(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
