@@ -54,12 +54,20 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         # A branch that begins with zeros bends once it is trained.
         later = _bend(evidence, evidence.trial.replica)
         straight = later is not None and later < AFFINE and evidence.trial.error is None
+        straight = straight and not _kept_at_zero(evidence, chain)
     if straight:
         yield _finding(evidence, chain, apart)
     elif len(chain) > 2 and _only_linear(graph, graph.output):
         yield _finding(evidence, chain, None)
     else:
         yield from _part(evidence, graph, graph.output)
+
+
+def _kept_at_zero(evidence: Evidence, chain: list[Call]) -> bool:
+    """Whether weights are all zero after the trial as well, so that nothing gets to what bends."""
+    ended = dict(evidence.trial.replica.model.named_parameters())
+    weights = (ended[name] for call in chain for name in call.parameters if name in ended)
+    return any(weight.ndim > 1 and not bool(weight.any()) for weight in weights)
 
 
 def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
