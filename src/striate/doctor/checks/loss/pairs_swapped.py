@@ -12,14 +12,14 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.drawn_above import BELONGING, drawn_above
 from striate.doctor.checks.loss.far_mates import RIGHT, WRONG, nearest_mates
-from striate.doctor.evidence.answers import asks_for, loss_of_batch
+from striate.doctor.evidence.answers import asks_for, loss_of, loss_of_batch, outputs_shown
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.token_targets import class_losses
-from striate.doctor.setup.batch import altered, leaves, size_of
+from striate.doctor.setup.batch import altered, leaves, main_tensor, parts, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -37,10 +37,16 @@ _SOON, _BETTER = 0.01, 0.05
 _MATES, _ROUNDED, _EVEN = 0.25, 0.01, 0.05
 """Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
 nearly all."""
+_TIMES = 2.0
+"""What embeddings by class cost more than the same ones in another order."""
 _ERRORS = 3.3
 """Standard errors below an even chance: of 2,000 healthy setups one, were inputs by chance."""
 
 _OF_OTHERS = "It pulls views of different samples together: nothing is learned that belongs to one of them."
+_BY_LABEL = (
+    "pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push apart the others: "
+    "`negative = ~positive`"
+)
 _ONE_ORDER = (
     "one order of views where they are joined and where the loss looks for the mate: "
     "`x = torch.cat([first, second])` and `target = torch.arange(2 * n).roll(n)`"
@@ -53,7 +59,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield own
         return
     apart = (
-        _other_views(evidence) or _other_mates(evidence) or _classes_driven_apart(evidence) or _drawn_above(evidence)
+        _other_views(evidence)
+        or _other_mates(evidence)
+        or _classes_driven_apart(evidence)
+        or _content_with_mixed(evidence)
+        or _drawn_above(evidence)
     )
     if apart is not None:
         yield apart
@@ -206,8 +216,39 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             limit=f"the gradient drives embeddings of one class apart and pulls together others, in each of {_BATCHES} "
             f"steps or more, or a ranking loss alone in {_RANKED}",
             why="Positive and negative are exchanged: what is alike ends far apart.",
-            remedy="pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push "
-            "apart the others: `negative = ~positive`",
+            remedy=_BY_LABEL,
+        )
+    return None
+
+
+def _content_with_mixed(evidence: Evidence) -> Finding | None:
+    """Embeddings beside class numbers of which the loss asks nothing in most steps, though it is larger where all of
+    one class are the same than where those of several classes are."""
+    batch, losses = evidence.train.raw[0], evidence.trial.losses
+    nothing = losses.count(0.0)
+    labels = main_tensor(parts(batch)[1])
+    if nothing <= len(losses) / 2 or next(class_losses(evidence), None) is not None:
+        return None
+    if labels is None or labels.ndim != 1 or labels.is_floating_point() or len(labels.unique()) == len(labels):
+        return None
+    first = (labels[:, None] == labels).long().argmax(1).cpu()
+    others = first[torch.randperm(len(first), generator=torch.Generator().manual_seed(0))]
+    with suppress(NoEvidence):
+        if [tensor.shape[:-1] for tensor in outputs_shown(evidence)] != [labels.shape]:
+            return None
+        right = loss_of(evidence, lambda _, tensor: tensor[first])
+        mixed = loss_of(evidence, lambda _, tensor: tensor[others])
+        if not right > _TIMES * max(mixed, *losses):
+            return None
+        return CHECK.finding(
+            severity="error",
+            where="the loss",
+            measured=f"it is 0 in {nothing} of {several(len(losses), 'step')}; with embeddings that are the same for "
+            f"all samples of a class it is {right:.3g}, and {mixed:.3g} with those of samples of other classes",
+            limit=f"a loss of 0 in most steps, and {_TIMES:g} times larger with the same embeddings for each class "
+            "than with these in another order",
+            why="Positive and negative are exchanged: what is alike ends far apart.",
+            remedy=_BY_LABEL,
         )
     return None
 
