@@ -49,7 +49,7 @@ def pytest_collection_finish() -> None:
 
 CHECKS = Path(__file__).parent / "doctor" / "checks"
 EACH_NTH_OF_CHECKS = (
-    4  # of each file: they take a quarter of all the time, and much of it tries a rule in one more form
+    6  # of each file: they take a quarter of all the time, and much of it tries a rule in one more form
 )
 
 

@@ -116,7 +116,10 @@ def test_the_data_of_the_run_may_be_named(here: Path) -> None:
     assert all(one.key != "run" for one in sources(None))
 
 
-def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_start_follow_pause_go_on_and_end(
+    trainings: Trainings, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP_SECONDS", "0.03")  # it is not over before it is looked at, on a busy machine too
     name = trainings.start(request())
     assert name == "digits-1"
     begun = wait_for(trainings, name, lambda known: known["epochs_done"] >= 2)
