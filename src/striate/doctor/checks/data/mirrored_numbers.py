@@ -57,9 +57,9 @@ def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | 
     with what a model that was made of half of the samples says of the other half: as they are, and mirrored along an
     axis. None where no number does; a yes or no is none, nor are rows of all boxes of a batch."""
     x, y = samples.inputs[:_MOST].float(), samples.y
-    if y is not None and len(y) != len(samples.inputs):
+    if x.ndim != 4 or len(x) < _FEWEST or y is None or len(y) != len(samples.inputs):
         return None
-    if x.ndim != 4 or len(x) < _FEWEST or y is None or not y.is_floating_point() or y[0].numel() > _NUMBERS:
+    if not y.is_floating_point() or y[0].numel() > _NUMBERS:
         return None
     for place, column in enumerate(y[:_MOST].reshape(len(x), -1).double().T):
         if len(column.unique()) > 2:

@@ -92,8 +92,7 @@ def _wrong(
     for sample in torch.arange(0, count, max(1, count // _ASKED)).tolist()[:_ASKED]:
         changed = list[_Rows]()
         for path, values, flat in places:
-            # The farthest: of a small change batch normalization makes one of all rows.
-            other = int((flat - flat[sample]).norm(dim=1).argmax())
+            other = _farthest(flat, sample)
             if torch.equal(values[other], values[sample]):
                 raise NoEvidence("all inputs or targets of a batch are the same")
             put = partial(_exchanged, sample=sample, other=other)
@@ -127,12 +126,11 @@ def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
     own, again = (_rows(evidence, batch, 0, until).given for _ in range(2))
     if any(len(rows) != count for rows in own) or _far(own, again):
         return 0, 0
+    places = [(path, _by_row(values)) for path, values in inputs]
     for sample in torch.arange(0, count, max(1, count // _PAIRED)).tolist()[:_PAIRED]:
         reached = list[list[set[int]]]()
-        for path, values in inputs:
-            flat = _by_row(values)
-            other = int((flat - flat[sample]).norm(dim=1).argmax())
-            put = partial(_exchanged, sample=sample, other=other)
+        for path, flat in places:
+            put = partial(_exchanged, sample=sample, other=_farthest(flat, sample))
             moved = _rows(evidence, altered(batch, path, put), 0, until).given
             reached.append([_changed([a], [b], count, _CLEARLY) for a, b in zip(own, moved, strict=True)])
         both = [pair for pair in zip(*reached, strict=True) if all(pair)]
@@ -167,6 +165,11 @@ def _exchanged(x: torch.Tensor, sample: int, other: int) -> torch.Tensor:
     x = x.clone()
     x[sample] = x[other]
     return x
+
+
+def _farthest(flat: torch.Tensor, sample: int) -> int:
+    """The sample of (N, numbers) least like this one: of a small change batch normalization makes one of all rows."""
+    return int((flat - flat[sample]).norm(dim=1).argmax())
 
 
 def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:

@@ -360,7 +360,7 @@ def _share_right(source: ScriptSource, made: list[ast.expr]) -> set[str]:
 
 
 def _of_sum(value: ast.expr) -> set[str]:
-    """The words of all that is added up, `(accuracy + 2 * iou) / 3`; none where one of them does not tell."""
+    """What the names of all terms of a sum, as `(accuracy + 2 * iou) / 3`, say of it; empty where one says nothing."""
     if not isinstance(value, ast.BinOp):
         return _telling(_words(value)) if isinstance(value, ast.Name | ast.Attribute | ast.Subscript) else set()
     if isinstance(value.op, ast.Add):
