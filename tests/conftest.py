@@ -47,23 +47,41 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-CHECKS = Path(__file__).parent / "doctor" / "checks"
-EACH_NTH_OF_CHECKS = (
-    6  # of each file: they take a quarter of all the time, and much of it tries a rule in one more form
-)
+QUICK_OF_EACH_FILE = {
+    "doctor/checks": 8,
+    **dict.fromkeys(
+        (
+            "account",
+            "cli",
+            "data",
+            "extending",
+            "lab",
+            "models",
+            "security",
+            "studies",
+            "tasks",
+            "training",
+            "visualize",
+        ),
+        2,
+    ),
+}
+"""Of the tests of a file in these rooms the first and each n-th after it are quick: much of the time goes into trying a
+rule in one more form."""
+ROOMS = {Path(__file__).parent / name: nth for name, nth in QUICK_OF_EACH_FILE.items()}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the cases of a test that says `pytest.mark.each_nth(n)` the first and each n-th after it stay quick, the
-    others are slow; so of those of a file of the doctor's checks."""
+    others are slow; so of those of a file of the rooms above."""
     seen: Counter[object] = Counter()
     for item in items:
         if item.get_closest_marker("slow"):
             continue
         mark, test = item.get_closest_marker("each_nth"), item.nodeid.partition("[")[0]
         counted = [(test, mark.args[0])] if mark else []
-        counted += [(str(item.path), EACH_NTH_OF_CHECKS)] if CHECKS in item.path.parents else []
+        counted += [(str(item.path), ROOMS[folder]) for folder in item.path.parents if folder in ROOMS]
         if any(seen[key] % nth for key, nth in counted):
             item.add_marker(pytest.mark.slow)
         seen.update(key for key, _ in counted)
