@@ -110,8 +110,8 @@ EXAMINE = """
 import json, sys
 from pathlib import Path
 from striate.doctor.diagnosis import Diagnosis
-from striate.doctor.script import run_script
-run_script.diagnose_setup = lambda *_: Diagnosis(())
+from striate.doctor.script import examined_step, run_script
+examined_step.diagnose_setup = lambda *_: Diagnosis(())
 run_script._GOES_ON = float(sys.argv.pop(1))
 found = run_script.diagnose_script(Path("train.py"))
 print(json.dumps([finding.code for finding in found.diagnosis.findings]))

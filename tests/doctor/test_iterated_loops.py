@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script import training_loop
 from striate.doctor.script.drawn_batches import drawing, weights_alone
+from striate.doctor.script.examined_step import Weights
 from striate.doctor.script.iterated_loop import number_batches
-from striate.doctor.script.run_script import RATE_TEST, Weights
+from striate.doctor.script.run_script import RATE_TEST
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
 from striate.doctor.setup.recorded_iterators import takes_others
 from striate.doctor.setup.replicas import make_replica

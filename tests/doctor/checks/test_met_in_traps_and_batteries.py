@@ -26,7 +26,7 @@ from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.script.run_script import _Catch, _model
+from striate.doctor.script.examined_step import Caught, model_of
 
 
 class Density(nn.Module):
@@ -48,12 +48,12 @@ class Density(nn.Module):
 def test_what_keeps_the_parts_that_run_in_a_list_is_the_network(listed: bool) -> None:
     density, other = Density(listed), Density(listed=False)
     density.log_prob(torch.ones(2, 4)).sum().backward()
-    catch = _Catch(60, modules={number: (part, {}) for number, part in enumerate(density.parts)})
+    catch = Caught(60, modules={number: (part, {}) for number, part in enumerate(density.parts)})
     optimizer = torch.optim.SGD(density.parameters(), lr=0.1)
-    assert _model(catch, {"density": density, "other": other}, optimizer) is density
+    assert model_of(catch, {"density": density, "other": other}, optimizer) is density
     other.scale.grad = torch.ones(4)
     optimizer = torch.optim.SGD([other.scale], lr=0.1)
-    assert _model(catch, {"other": other}, optimizer) in density.parts
+    assert model_of(catch, {"other": other}, optimizer) in density.parts
 
 
 @pytest.mark.parametrize(("length", "right"), [(200, True), (16, False)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import gc
 import os
 import re
@@ -13,9 +12,7 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from pathlib import Path
-from time import perf_counter
 from typing import Any, cast
 
 import torch
@@ -26,64 +23,29 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.own_run import findings_of
-from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
-from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
-from striate.doctor.evidence.reading import read_batches
-from striate.doctor.script.drawn_batches import weights_alone
-from striate.doctor.script.functional_weights import holding, weights_beside
+from striate.doctor.script.examined_step import Caught, ScriptDiagnosis, examine_step, running_names
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
-from striate.doctor.script.library_loop import NoStep, find_library_loop
-from striate.doctor.script.loop_syntax import syntax_of
 from striate.doctor.script.training_loop import (
-    TrainingLoop,
     called_from,
     find_loop,
-    loop_around,
-    passes_over,
     user_frames,
 )
-from striate.doctor.script.validation_data import find_validation
-from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
+from striate.doctor.setup.loaded_weights import watched_loads
 from striate.doctor.setup.preserved_state import outside_autocast
 from striate.doctor.setup.reached_objects import (
-    parameters_held,
-    reached_objects,
-    reached_optimizers,
-    reached_values,
     written_by_user,
 )
-from striate.doctor.setup.reward_code import is_environment, learns_values
-from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.training_setup import make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.models.preserved_state import same_random_state
 from striate.observe.module_calls import forward_hooks_everywhere
-from striate.tasks.every import TASKS
-from striate.tasks.registry import task_class
-from striate.wording import ordinal, several, show_shape
+from striate.wording import several
 
 _PATIENCE = 64
 """Backward passes without any step of an optimizer: then that is what is diagnosed."""
-_MOST_FILES = 100
 _LEAST = 0.5  # seconds
 _GOES_ON, _PLAYS_ON, _AT_MOST = 0.25, 0.5, 1.1
 """Of the budget: so long a script goes on after its diagnosis, one that plays an environment, and so long both take."""
-
-
-@dataclass
-class ScriptDiagnosis:
-    """What a script trains, in words, and its diagnosis. `elsewhere`: file and line of other loops that train,
-    which were not looked at."""
-
-    subject: str
-    diagnosis: Diagnosis
-    elsewhere: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The diagnosis as a JSON object, with the subject and the trainings that were not looked at."""
-        return {"subject": self.subject, "elsewhere": list(self.elsewhere)} | self.diagnosis.to_json()
 
 
 def diagnose_script(
@@ -162,7 +124,7 @@ def _of_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis 
             return None
         own.__dict__.update(frames[-1].f_globals)
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            found = _diagnosed(catch, frames, None)
+            found = examine_step(catch, frames, None)
     except Exception:  # what failed once may fail anywhere
         return None
     finally:
@@ -218,25 +180,18 @@ RATE_TEST = re.compile(r"(^|_)(lr|rates?)_?(find|range|test|sweep)|find_(best_|g
 
 
 @dataclass
-class _Catch:
-    """What is seen of a script from outside. `backwards`: how many backward passes. `modules`: the outermost ones that
-    ran, with their buffers before. `depth`: how many modules are running. `over`: whether enough was seen.
-    `stop`: what ends each further step. `loops`: those in which steps were made, until it is number `training`.
-    `loads`: weights that were read into networks. `plays`: whether it plays an environment. `own_run`: who watches a
-    script that goes on, until `after` is closed."""
+class _Catch(Caught):
+    """Watches a script from outside. `backwards`: how many backward passes. `depth`: how many modules are running.
+    `over`: whether enough was seen. `stop`: what ends each further step. `loops`: those in which steps were made,
+    until it is number `training`. `own_run`: who watches a script that goes on, until `after` is closed."""
 
-    seconds: float
-    training: int = 1
     loops: list[object] = field(default_factory=list)
     backwards: int = 0
-    modules: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=dict)
     depth: int = 0
     found: ScriptDiagnosis | None = None
     failed: StriateError | None = None
     over: bool = False
     stop: Any = None
-    loads: dict[int, LoadedWeights] = field(default_factory=dict)
-    plays: bool = False
     own_run: Watcher | None = None
     after: ExitStack = field(default_factory=ExitStack)
 
@@ -307,7 +262,7 @@ class _Catch:
                 _as_it_was(networks, optimizer),
                 outside_autocast(),
             ):
-                self.found = _diagnosed(self, frames, optimizer)
+                self.found = examine_step(self, frames, optimizer)
         except StriateError as error:
             self.failed = error
         except Exception as error:  # a fault of the diagnosis is none of the script
@@ -319,7 +274,7 @@ class _Catch:
             )
         seconds = 0.0 if optimizer is None or self.found is None else self._goes_on(self.found)
         if optimizer is not None and seconds > 0:
-            named = {id(value): name for name, value in _names(frames).items() if isinstance(value, nn.Module)}
+            named = {id(value): name for name, value in running_names(frames).items() if isinstance(value, nn.Module)}
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
             self.own_run.run.loaded = bool(self.loads)
             self.own_run.stepping(optimizer)
@@ -353,237 +308,3 @@ def _as_it_was(networks: Sequence[nn.Module], optimizer: Optimizer | None) -> It
             parameter.grad = gradient
         for buffer, value in buffers:
             buffer.data.copy_(value)  # without a trace: a graph that awaits backward may have it
-
-
-def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
-    played = _playing(catch, frames)
-    if played is not None:
-        catch.plays = True
-        return played
-    try:
-        loop, val = find_library_loop() or (find_loop(frames), None)
-    except NoStep as reason:
-        return _by_code(catch, frames, optimizer, str(reason))
-    if loop is None:
-        return _by_code(catch, frames, optimizer)
-    if optimizer is None:
-        optimizer = next((v for v in loop.names.values() if isinstance(v, Optimizer)), None)
-    model = loop.model or _of_weights(loop.names) or _model(catch, loop.names, optimizer)
-    parameters = list(model.parameters())
-    if parameters and all(parameter.is_meta for parameter in parameters):
-        why = "the network is on the device `meta`, without numbers, and what is trained in its place is in no variable"
-        return _by_code(catch, frames, optimizer, why)
-    if optimizer is None:
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    for module, buffers in catch.modules.values():
-        for name, buffer in module.named_buffers():
-            if name in buffers:
-                buffer.data.copy_(buffers[name])
-    ungiven = _without_optimizer(catch, loop.names, model)
-    weights = weights_beside(model, optimizer, loop.names)
-    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-        parameter.grad = None
-    for parameter in model.parameters():
-        parameter.grad = None
-    loss = loop.names.get(loop.loss)
-    first = read_batches(cast(Any, loop.batches), perf_counter(), "train").raw[0]
-    inputs, targets = (main_tensor(part) for part in parts(first))
-    val = find_validation(loop, frames, inputs, targets) if val is None else val
-    setup = make_setup(
-        model,
-        loop.batches,
-        val,
-        loss=loss,
-        optimizer=optimizer,
-        step=loop.step,
-        task=_task(first),
-        source=_source(loop, frames, tuple(catch.loads.values()), ungiven),
-    )
-    with holding(model, weights):
-        diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
-    group = optimizer.param_groups[0]
-    others = tuple(setup.source.other_trainings()) if setup.source is not None else ()
-    shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
-    nth = "its first optimizer step" if catch.training == 1 else f"the first step of its {ordinal(catch.training)} loop"
-    subject = (
-        f"{type(model).__name__} in the loop at {loop.where}{shape}, {type(optimizer).__name__} at lr {group['lr']:g}"
-        f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until {nth}"
-    )
-    return ScriptDiagnosis(subject, diagnosis, others)
-
-
-def _playing(catch: _Catch, frames: list[Any]) -> ScriptDiagnosis | None:
-    """Of a script that plays an environment, or learns values of what follows, what its code and its replay buffer say:
-    a copy of its step would play on in the environment of the script itself. None for other scripts."""
-    names, place = _names(frames), loop_around(frames)
-    if place is None:
-        return None
-    plays = any(is_environment(value) for value in reached_values(names))
-    ungiven = _without_optimizer(catch, names) if plays else ()
-    source = ScriptSource(_trees(frames), names, place, None, _running(frames, place), without_optimizer=ungiven)
-    if not plays and not learns_values(source):
-        return None
-    where = f"{Path(place[0]).name}, line {place[1]}"
-    does = "plays an environment" if plays else "learns values of what follows"
-    subject = f"the loop at {where}, which {does}; run as it is until its first optimizer step"
-    return ScriptDiagnosis(subject, examine_rewards(source))
-
-
-def _by_code(
-    catch: _Catch,
-    frames: list[Any],
-    optimizer: Optimizer | None,
-    why: str = "where the loop takes its batches from is not found; a loop such as `for x, y in loader:` is examined "
-    "by steps",
-) -> ScriptDiagnosis:
-    """Of a loop whose batches are not found, what its code says. Raises UsageError where none of it is the user's."""
-    if not frames:
-        raise UsageError(
-            "script",
-            "the loop that trains is in no code of the script's",
-            "a loop such as `for x, y in loader:`",
-            "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
-        )
-    names = _names(frames)
-    place = loop_around(frames) or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
-    model: nn.Module = nn.Identity()
-    with suppress(UsageError):  # of networks that are no modules only the code is there
-        model = _model(catch, names, optimizer)
-    source = ScriptSource(_trees(frames), names, place, None, loads=tuple(catch.loads.values()))
-    where = f"{Path(place[0]).name}, line {place[1]}"
-    subject = f"the training at {where}, of which only the code was read; run as it is until its first step"
-    return ScriptDiagnosis(subject, examine_code(source, model, why), tuple(source.other_trainings()))
-
-
-def _names(frames: list[Any]) -> dict[str, Any]:
-    """The variables of the functions that are running, the innermost last."""
-    names: dict[str, Any] = {}
-    for frame in reversed(frames):
-        names |= frame.f_globals | frame.f_locals
-    return names
-
-
-def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
-    """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own; or of
-    the same ones, of which one is meant for another network."""
-    held = [parameters_held(found) for found in reached_optimizers(loop.names)]
-    apart = any(not one & other or one == other for one, other in combinations(held, 2))
-    return source is not None and apart and sum(s.often == "batch" for s in source.calls("backward")) > 1
-
-
-def _without_optimizer(catch: _Catch, names: dict[str, Any], *examined: nn.Module) -> tuple[nn.Module, ...]:
-    """Networks beside those that are examined that have gradients, all of whose parameters no optimizer holds."""
-    taken = parameters_held(*reached_optimizers(names)) | {id(p) for model in examined for p in model.parameters()}
-    return tuple(
-        module
-        for module, _ in catch.modules.values()
-        if any(p.grad is not None for p in module.parameters()) and taken.isdisjoint(map(id, module.parameters()))
-    )
-
-
-def _source(
-    loop: TrainingLoop,
-    frames: list[Any],
-    loads: tuple[LoadedWeights, ...],
-    without_optimizer: tuple[nn.Module, ...] = (),
-) -> ScriptSource | None:
-    """The user's files, and the variables of the functions that are running; None where none of them runs."""
-    if not frames:
-        return None
-    names = _names(frames)
-    file, first, last = loop.place or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
-    calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
-    place, library = (file, first, last), loop.library
-    epochs = passes_over(loop, frames) if library is None else library.epochs
-    return ScriptSource(
-        *(_trees(frames), names, place, epochs, _running(frames, place)),
-        *(loads, calling, library, without_optimizer, loop.steps),
-    )
-
-
-def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[str, int]]:
-    """File and first line of the functions that the loop was in the middle of."""
-    file, first, last = place
-    running = set[tuple[str, int]]()
-    for frame in frames:
-        if frame.f_code.co_filename == file and first <= frame.f_lineno <= last:
-            break
-        running.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
-    return frozenset(running)
-
-
-def _trees(frames: list[Any]) -> dict[str, ast.Module]:
-    """The syntax of the user's files."""
-    files = {frame.f_code.co_filename for frame in frames}
-    modules = list(sys.modules.items())
-    files |= {
-        str(module.__file__) for name, module in modules if getattr(module, "__file__", None) and written_by_user(name)
-    }
-    trees = dict[str, ast.Module]()
-    for file in sorted(file for file in files if file.endswith(".py"))[:_MOST_FILES]:
-        with suppress(OSError, SyntaxError, ValueError):
-            trees[file] = syntax_of(file)
-    return trees
-
-
-class Weights(nn.Module):
-    """Tensors that a script multiplies by itself, as parameters."""
-
-    def __init__(self, found: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self._parameters.update(found)  # type: ignore[arg-type]
-
-
-def _of_weights(names: dict[str, Any]) -> nn.Module | None:
-    """The weights of a script that has no module."""
-    found = weights_alone(names)
-    return Weights(found) if found else None
-
-
-def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) -> nn.Module:
-    """Of the outermost modules that ran the one with most of the optimizer's parameters; a module that holds them all,
-    whose parts are called one by one, where the script has one."""
-    held = set() if optimizer is None else parameters_held(optimizer)
-    ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
-    named = [value for value in reached_values(names) if isinstance(value, nn.Module)]
-    within = {id(part) for value in named for part in value.modules()}
-    ran = [module for module in ran if id(module) in within] or ran  # not that of a training before
-
-    moved = {id(p) for module in (*ran, *named) for p in module.parameters() if p.grad is not None}
-    if moved and not moved & held:  # none of what the optimizer holds has a gradient: what has one is meant
-        held = moved
-
-    def share(module: nn.Module) -> int:
-        own = {id(p) for p in module.parameters()}
-        return len(own & held) if held else len(own)
-
-    best = max(ran, key=share, default=None)
-    whole = max(named, key=share, default=None)
-    # The optimizer may hold parameters of another network than the one that runs: that is a fault, and to be seen. It
-    # is not another one that keeps what runs in a list.
-    if best is None or (
-        whole is not None
-        and share(whole) > share(best)
-        and (share(best) > 0 or any(part is best for part in reached_objects([whole])))
-    ):
-        best = whole
-    if best is None:
-        raise UsageError(
-            "script", "no module ran before the first step", "a network that is an nn.Module", "class Net(nn.Module)"
-        )
-    return best
-
-
-def _task(batch: Any) -> str:
-    """The first task of such targets: numbers where they are fractions other than 0 and 1, and no shares of classes."""
-    targets = main_tensor(parts(batch)[1])
-    wanted, dense = "labels", targets is not None and targets.ndim == 3 and not targets.is_floating_point()
-    if targets is not None and targets.is_floating_point():
-        shares = targets.ndim == 2 and bool(((targets.sum(1) - 1).abs() < 1e-3).all())
-        wanted = "labels" if shares or bool(((targets == 0) | (targets == 1)).all()) else "numbers"
-    known = {name: task_class(name).diagnosed_as for name in TASKS}
-    return next(
-        name
-        for name, found in known.items()
-        if found is not None and found.targets == wanted and dense is (found.unlabeled is not None)
-    )
