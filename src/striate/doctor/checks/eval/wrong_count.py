@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.all_right import RIGHT, untrue_of_right
+from striate.doctor.checks.eval.begun_once import begun_once
 from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
 from striate.doctor.checks.eval.evaluation_loops import (
     added_in,
@@ -41,8 +42,6 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     read = chain(
         _of_all_epochs(evidence),
-        _never_reset(source),
-        _never_zeroed(source),
         _mean_losses_divided(source),
         _count_divided(source),
         _by_whole_batches(source),
@@ -81,17 +80,8 @@ def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
-    for loop, loader, _ in evaluation_loops(evidence.source):
-        name = None if loader is evidence.setup.train else _never_emptied(evidence.source, loop)
-        if name is not None:
-            yield _finding(
-                f"line {loop.lineno}",
-                f"`{name}` is made once, before the epochs, and each evaluation adds to it: what is computed "
-                "from it is of all epochs so far",
-                "What is printed for an epoch is the mean over this and all earlier ones.",
-                f"make `{name}` anew before the loop in line {loop.lineno}",
-                _BEGUN_ONCE,
-            )
+    for count in begun_once(evidence):
+        yield _finding(f"line {count.line}", count.measured, count.why, count.remedy, _BEGUN_ONCE)
 
 
 def _other_peak(evidence: Evidence) -> Iterator[Finding]:
@@ -313,88 +303,6 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
     )
 
 
-def _never_reset(source: ScriptSource) -> Iterator[Finding]:
-    """A metric of the script's own class that can be reset, is updated in evaluation, and never is reset."""
-    if (source.epochs or 0) < 2:
-        return
-    for tree in source.trees.values():
-        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            methods = {part.name for part in owner.body if isinstance(part, ast.FunctionDef)}
-            if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
-                continue
-            resets = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "reset"]
-            resets = [
-                node for node in resets if owner not in source.around(node) or not called(source.parent(node) or node)
-            ]
-            made = source.calls(owner.name)
-            if not resets and made and all(site.often == "once" for site in made):
-                assigned = source.parent(made[0].node)
-                name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
-                yield _finding(
-                    f"line {made[0].node.lineno}",
-                    f"`{name}` is made once, before the epochs, and nothing calls its `reset()`: what it computes is "
-                    "of all epochs so far",
-                    "What is told for an epoch is the mean over this and all earlier ones.",
-                    "`reset()` before each evaluation begins",
-                    _BEGUN_ONCE,
-                )
-
-
-def _never_zeroed(source: ScriptSource) -> Iterator[Finding]:
-    """A count of right predictions that a library's hook adds to in each validation, and divides, and that nothing
-    sets to zero between two of them."""
-    if source.library is None or (source.epochs or 2) < 2:
-        return
-    for tree in source.trees.values():
-        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            methods = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
-            step, end = methods.get("validation_step"), methods.get("on_validation_epoch_end")
-            if step is None or end is None:
-                continue
-            added = {
-                part.target.attr: part
-                for part in ast.walk(step)
-                if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and _is_own(part.target)
-                if isinstance(part.target, ast.Attribute)
-            }
-            divided = {
-                part.attr
-                for node in ast.walk(end)
-                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
-                for part in ast.walk(node)
-                if isinstance(part, ast.Attribute) and _is_own(part)
-            }
-            for name in added.keys() & divided:
-                if not any(_sets(method, name) for key, method in methods.items() if key not in _ONCE):
-                    yield _finding(
-                        f"line {added[name].lineno}",
-                        f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, and no "
-                        "method sets it to zero between two validations",
-                        "What is told for an epoch counts this and all earlier ones: it may pass 100 %.",
-                        f"`self.{name} = 0` in `on_validation_epoch_start`",
-                        _BEGUN_ONCE,
-                    )
-
-
-_ONCE = ("__init__", "setup", "configure_model", "prepare_data", "on_fit_start", "on_train_start",
-         "on_sanity_check_start", "on_sanity_check_end")  # fmt: skip
-"""Methods that a library calls once."""
-
-
-def _is_own(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-
-
-def _sets(method: ast.FunctionDef, name: str) -> bool:
-    """Whether a method gives an attribute another value, or calls something of it as a statement: `self.n.zero_()`."""
-    changed = [target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets]
-    changed += [
-        node.value.func for node in ast.walk(method) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ]
-    parts = (part for node in changed for part in ast.walk(node))
-    return any(isinstance(part, ast.Attribute) and part.attr == name for part in parts)
-
-
 def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
     """What a library logs as an accuracy, where it is another than the share of predictions that are right."""
     numbers, predicted, targets = logged(evidence)
@@ -429,42 +337,6 @@ def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
         "the number of labels",
         f"what is given as an accuracy is {_LOGGED:.0%} or more from the true one",
     )
-
-
-def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
-    """What a loop over data adds to in each pass of a loop around it that never makes it anew, though what stands
-    behind uses it."""
-    around = source.loops_of(loop)
-    if not around:
-        return None
-    epochs = around[-1]
-    inside = list(ast.walk(epochs))
-    added = [node.target for node in inside if isinstance(node, ast.AugAssign)]
-    anew = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n not in added}
-    emptied = {
-        ast.unparse(receiver_of(node) or node)
-        for node in inside
-        if isinstance(node, ast.Call) and called(node) in ("clear", "reset")
-    }
-    for name, (_, value) in added_in(loop, "extend").items():
-        if isinstance(value, ast.Constant) or name in anew | emptied:
-            continue
-        for node in after_loop(source, loop, name):
-            if getattr(node, "lineno", 0) <= (epochs.end_lineno or 0) and any(
-                isinstance(part, ast.Name) and part.id == name and not isinstance(source.parent(part), ast.Subscript)
-                for computed in _computed_from(node)
-                for part in ast.walk(computed)
-            ):
-                return name
-    return None
-
-
-def _computed_from(node: ast.AST) -> list[ast.expr]:
-    """What a quotient or a call computes something of."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        return [node.left]
-    calls = isinstance(node, ast.Call) and called(node) not in ("print", "len", "append", "extend", "plot", "save")
-    return list(node.args) if isinstance(node, ast.Call) and calls else []
 
 
 def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
