@@ -16,9 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script import training_loop
-from striate.doctor.script.drawn_batches import drawing, weights_alone
+from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.script.examined_step import Weights
 from striate.doctor.script.iterated_loop import number_batches
+from striate.doctor.script.network_calls import weights_alone
 from striate.doctor.script.run_script import RATE_TEST
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
 from striate.doctor.setup.recorded_iterators import takes_others

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler, default_collate
 
 from striate.doctor.checks.every import every_check
-from striate.doctor.script import drawn_batches, training_loop
+from striate.doctor.script import drawn_batches, network_calls, training_loop
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup
@@ -332,7 +332,8 @@ def test_batches_that_a_method_of_the_network_is_given_are_drawn(monkeypatch: py
             return nn.functional.mse_loss(self(x), y)
 
     names = {"self": Fitted(3, 1), "x": torch.randn(64, 3), "y": torch.randn(64, 1), "order": torch.randperm(64)}
-    monkeypatch.setattr(drawn_batches, "written_by_user", lambda name: name == __name__)
+    for module in (drawn_batches, network_calls):
+        monkeypatch.setattr(module, "written_by_user", lambda name: name == __name__)
     text = "for i in range(0, 64, 16):\n    take = order[i : i + 16]\n    self.train_on_batch(x[take], y[take])"
     loop = ast.parse(text).body[0]
     assert isinstance(loop, ast.For)

@@ -42,7 +42,7 @@ from striate.doctor.evidence.functions import check_function
 from striate.doctor.evidence.learning import is_a_part
 from striate.doctor.evidence.padding import rows_of
 from striate.doctor.evidence.pairs import _stacked, far_apart
-from striate.doctor.script import drawn_batches
+from striate.doctor.script import drawn_batches, network_calls
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.script_source import ScriptSource
@@ -278,7 +278,8 @@ def test_a_function_that_draws_by_chance_is_told_from_one_that_gives_a_grid(chan
 
 
 def test_a_function_that_holds_the_network_is_given_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawn_batches, "written_by_user", lambda name: name == __name__)
+    for module in (drawn_batches, network_calls):
+        monkeypatch.setattr(module, "written_by_user", lambda name: name == __name__)
     model, x = perceptron(), torch.randn(64, 1, 8, 8)
 
     def draw() -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import inspect
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,8 +14,22 @@ from torch.utils.data import Dataset
 
 from striate.doctor.script.iterated_loop import are_numbers, number_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
+from striate.doctor.script.network_calls import (
+    TAKEN,
+    asking_nodes,
+    computes,
+    held_value,
+    is_batch,
+    is_plain_tensor,
+    is_rows,
+    is_taken,
+    of_network,
+    place_of_call,
+    trains,
+    uses_weights,
+)
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.script_source import called, definition_of, says_no_gradient, variable_of
+from striate.doctor.setup.script_source import variable_of
 from striate.observe.tensors import tensors_in
 
 DRAWN = 40
@@ -24,7 +37,6 @@ _FEW = 16
 """A tensor of fewer rows is no data set."""
 _PASSED_OVER = 100
 """Batches in a row that a loop may pass over."""
-_TAKEN = "__striate_taken_"
 _DONE = "__striate_done__"
 
 
@@ -76,12 +88,12 @@ def drawing(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset
 
 
 def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> Drawing | None:
-    place = _place_of_call(loop, names, running)
+    place = place_of_call(loop, names, running)
     if place is None:  # of weights without a module the first use
-        uses = (n for n, statement in enumerate(loop.body) if _uses_weights(statement, names))
+        uses = (n for n, statement in enumerate(loop.body) if uses_weights(statement, names))
         place = next(uses, 0)
     before, rest = loop.body[:place], loop.body[place:]
-    if any(_trains(node) for statement in before for node in ast.walk(statement)):
+    if any(trains(node) for statement in before for node in ast.walk(statement)):
         return None
     wanted = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
@@ -91,7 +103,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     except Exception:  # the user's statements, which may need what is not there
         return None
     numbers = _numbers_of_samples(loop)  # which are not inputs
-    chosen = [name for name in made if _is_plain_tensor(world.get(name)) and name not in numbers]
+    chosen = [name for name in made if is_plain_tensor(world.get(name)) and name not in numbers]
     whole = not chosen
     if whole:  # a tuple or a dictionary, of which a function draws all tensors
         chosen = [name for name in made if is_batch(world.get(name))][:1]
@@ -110,11 +122,6 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
         return drawn[chosen[0]] if whole else tuple(drawn[name] for name in chosen)
 
     return place, chosen, draw, loop
-
-
-def _trains(node: ast.AST) -> bool:
-    method = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
-    return method in ("step", "backward")
 
 
 def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
@@ -185,7 +192,7 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | 
             continue
         kept = [number for number, part in enumerate(target.elts) if ast.unparse(part) != "_"]
         chosen = [part.id for part in (target.elts[number] for number in kept) if isinstance(part, ast.Name)]
-        if len(chosen) != len(kept) or not all(_is_plain_tensor(names.get(name)) for name in chosen):
+        if len(chosen) != len(kept) or not all(is_plain_tensor(names.get(name)) for name in chosen):
             continue
         call = node.value
 
@@ -194,7 +201,7 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | 
             return tuple(drawn[number] for number in kept)
 
         drawn = value_of(call, names)
-        if kept and isinstance(drawn, tuple) and all(map(_is_plain_tensor, drawn)):
+        if kept and isinstance(drawn, tuple) and all(map(is_plain_tensor, drawn)):
             target.elts = [target.elts[number] for number in kept]
             node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
@@ -222,7 +229,7 @@ def draws_for_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
     """Whether a loop within the body draws these tensors anew, as for each of several backward passes of a step."""
     inner = [part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For)]
     named = {node.id for part in inner for node in ast.walk(part) if isinstance(node, ast.Name)}
-    if chosen[0].startswith(_TAKEN):  # where it was drawn as the network is called
+    if chosen[0].startswith(TAKEN):  # where it was drawn as the network is called
         return chosen[0] in named
     stored = (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Assign))
     given = (target for node in stored for target in node.targets if isinstance(target, ast.Tuple))
@@ -272,15 +279,15 @@ def never_drawn(
         for node in (ast.walk(statement) if isinstance(statement, ast.FunctionDef) else walk(statement))
     ]  # fmt: skip
     stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    asking = _asking(loop)
+    asking = asking_nodes(loop)
     given = [
         part.id
         for node in inside
-        if isinstance(node, ast.Call) and _of_network(node.func, names) and id(node) not in asking
+        if isinstance(node, ast.Call) and of_network(node.func, names) and id(node) not in asking
         for part in [*node.args, *(word.value for word in node.keywords)]
         if isinstance(part, ast.Name)
     ]
-    shown = next((name for name in given if name not in stored and _is_plain_tensor(names.get(name))), "")
+    shown = next((name for name in given if name not in stored and is_plain_tensor(names.get(name))), "")
     rows = len(names[shown]) if shown else 0
     if rows < 2:
         return None
@@ -290,7 +297,7 @@ def never_drawn(
         value = names.get(name)
         if name == shown or name in stored or not isinstance(value, torch.Tensor):
             continue
-        if _is_plain_tensor(value) and len(value) == rows:
+        if is_plain_tensor(value) and len(value) == rows:
             chosen.append(name)
 
     def draw() -> tuple[torch.Tensor, ...]:
@@ -311,7 +318,7 @@ def with_attributes_named(
             value, text = value_of(node, names), ast.unparse(node)
             if not isinstance(node.ctx, ast.Load):
                 stored.add(text)
-            elif _is_plain_tensor(value) and len(value) >= _FEW:
+            elif is_plain_tensor(value) and len(value) >= _FEW:
                 held.setdefault((node.value.id, len(value)), {})[text] = value
     together = (parts for parts in held.values() if len(parts) > 1 and not stored & set(parts))
     naming = _Naming({text: tensor for parts in together for text, tensor in parts.items()})
@@ -326,7 +333,7 @@ class _Naming(ast.NodeTransformer):
         self.tensors = tensors
 
     def name(self, text: str) -> str:
-        return _TAKEN + text.replace(".", "_")
+        return TAKEN + text.replace(".", "_")
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         text = ast.unparse(node)
@@ -340,13 +347,13 @@ def _taken_before(
 ) -> ast.For | ast.While | None:
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
     network is given nothing of the kind."""
-    place = _place_of_call(loop, names, running) or 0
+    place = place_of_call(loop, names, running) or 0
     made_in = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     taking = _Taking(names, running, made_in)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    calls = [call for call in calls if _computes(call, names, running)]
-    given = any(_is_taken(part) for call in calls for part in (*call.args, *(word.value for word in call.keywords)))
+    calls = [call for call in calls if computes(call, names, running)]
+    given = any(is_taken(part) for call in calls for part in (*call.args, *(word.value for word in call.keywords)))
     if not given and not (taking.found and number_batches(loop, names)):
         return None
     taken = list[ast.stmt]()
@@ -376,9 +383,9 @@ class _Taking(ast.NodeTransformer):
         self.found: dict[str, tuple[list[str], ast.expr]] = {}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        whole = _held(node.value, self.names)
-        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_numbers(_held(node.slice, self.names))
-        if not sliced or not isinstance(node.ctx, ast.Load) or not _is_rows(whole) or len(whole) < _FEW:
+        whole = held_value(node.value, self.names)
+        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_numbers(held_value(node.slice, self.names))
+        if not sliced or not isinstance(node.ctx, ast.Load) or not is_rows(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
         if not isinstance(whole, np.ndarray):
             return ast.copy_location(self._named(node, 1)[0], node)
@@ -387,7 +394,7 @@ class _Taking(ast.NodeTransformer):
         return ast.copy_location(ast.parse(f"{ast.unparse(name)}.numpy(force=True)", mode="eval").body, node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _computes(node, self.names, self.running):
+        if computes(node, self.names, self.running):
             node.args = [own for part in node.args for own in self._drawn(part)]
             for word in node.keywords:
                 word.value = self._drawn(word.value)[0]
@@ -398,9 +405,9 @@ class _Taking(ast.NodeTransformer):
         if not isinstance(call, ast.Call) or not self._is_drawing(call, isinstance(part, ast.Starred)):
             return [part]
         value = value_of(call, self.names)
-        if isinstance(part, ast.Starred) and isinstance(value, tuple) and all(map(_is_plain_tensor, value)):
+        if isinstance(part, ast.Starred) and isinstance(value, tuple) and all(map(is_plain_tensor, value)):
             return self._named(call, len(value))
-        return self._named(call, 1) if call is part and (_is_plain_tensor(value) or is_batch(value)) else [part]
+        return self._named(call, 1) if call is part and (is_plain_tensor(value) or is_batch(value)) else [part]
 
     def _is_drawing(self, call: ast.Call, several: bool) -> bool:
         """Whether a function of the user's makes tensors of none; `several` of them also of those that stay the same
@@ -414,152 +421,5 @@ class _Taking(ast.NodeTransformer):
 
     def _named(self, node: ast.expr, parts: int) -> list[ast.expr]:
         count = sum(len(names) for names, _ in self.found.values())
-        new = [f"{_TAKEN}{count + number}" for number in range(parts)]
+        new = [f"{TAKEN}{count + number}" for number in range(parts)]
         return [name_of(name) for name in self.found.setdefault(ast.unparse(node), (new, node))[0]]
-
-
-def _place_of_call(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> int | None:
-    """The first statement of the body that calls the network to train it, or with what statements before it have
-    made, as a teacher; not one that evaluates on other data."""
-    made, asking = set[str](), _asking(loop)
-    evaluates: int | None = None
-    for number, statement in enumerate(loop.body):
-        calls = list(_network_calls(statement, names, running))
-        nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-        if any(id(call) not in asking and not _only_asks(call, names) for call in calls):
-            return number
-        if calls and made & {node.id for node in nodes}:
-            return number
-        evaluates = number if calls and evaluates is None else evaluates
-        stored = (node.id for node in nodes if isinstance(node.ctx, ast.Store))
-        made |= {name for name in stored if _is_rows(names.get(name)) or is_batch(names.get(name))}
-    return evaluates
-
-
-def _asking(tree: ast.AST) -> set[int]:
-    """By identity the nodes of blocks without gradients, and of those that put a network into evaluation mode and make
-    no step."""
-    found = set[int]()
-    for node in ast.walk(tree):
-        asks = isinstance(node, ast.With) and says_no_gradient(item.context_expr for item in node.items)
-        if isinstance(node, ast.If):
-            inside = [part for statement in node.body for part in ast.walk(statement)]
-            asks = any(called(part) == "eval" for part in inside) and not any(map(_trains, inside))
-        if asks and isinstance(node, ast.With | ast.If):
-            found |= {id(part) for statement in node.body for part in ast.walk(statement)}
-    return found
-
-
-def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
-    """Whether a function of the user's that is called computes without gradients, or in evaluation mode."""
-    function = value_of(call.func, names) if isinstance(call.func, ast.Name | ast.Attribute) else None
-    if not isinstance(function, types.FunctionType | types.MethodType):
-        return False
-    tree = definition_of(function)
-    if not isinstance(tree, ast.FunctionDef) or any(map(_trains, ast.walk(tree))):
-        return False
-    sets_mode = any(called(node) == "eval" for node in ast.walk(tree))
-    asking = _asking(tree)
-    return sets_mode or says_no_gradient(tree.decorator_list) or any(id(node) in asking for node in ast.walk(tree))
-
-
-def _computes(call: ast.Call, names: dict[str, Any], running: frozenset[str]) -> bool:
-    """Whether a call is of a network, of a function that calls it, or of one that is given it and does not only
-    evaluate: `diffusion_loss(model, *get_batch("train"))`."""
-    if called(call) in running or _of_network(call.func, names):
-        return True
-    return any(_is_network(part, names) for part in call.args) and not _only_asks(call, names)
-
-
-def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:
-    """Calls of a network in a statement, of a function that is given one, or of one that calls it."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Call):
-            given = any(_is_network(part, names) for part in (node.func, *node.args))
-            rows = any(_has_rows(part, names) for part in node.args)
-            if given or (rows and (called(node) in running or _of_network(node.func, names))):
-                yield node
-
-
-def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors that variables or their dictionaries hold and that gradients are asked for, where no variable holds a
-    network with numbers: one on the device `meta` has none."""
-    modules = (value for value in names.values() if isinstance(value, torch.nn.Module))
-    if any(not parameter.is_meta for module in modules for parameter in module.parameters()):
-        return {}
-    return {
-        f"{name}.{key}" if key else name: value
-        for name, held in names.items()
-        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
-        if isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
-    }
-
-
-def _uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
-    known = {name.partition(".")[0] for name in weights_alone(names)}
-    return any(isinstance(node, ast.Name) and node.id in known for node in walk(statement))
-
-
-def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an argument is a batch, a tensor or an array of NumPy, or taken out of one."""
-    if _is_taken(node):
-        return True
-    value = _held(node.value if isinstance(node, ast.Subscript) else node, names)
-    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and (_is_rows(value) or is_batch(value))
-
-
-def _held(node: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of an expression that calls nothing; None of another one, which would run the user's code."""
-    return None if any(isinstance(part, ast.Call) for part in ast.walk(node)) else value_of(node, names)
-
-
-def _is_taken(node: ast.expr) -> bool:
-    """Whether it stands for what was taken out of a tensor or an array."""
-    return any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for part in ast.walk(node))
-
-
-def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
-    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
-    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
-
-
-def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an expression is a network with parameters, or a method of the user's of one, or of an object that uses
-    one, `trainer.loss(x, y)`, or a function of the user's that has one by a name of its own: `loss_of(x, y)`."""
-    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
-    known = [value]
-    if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
-        known = [value.__self__, *_used_by(value)]
-    if isinstance(value, types.FunctionType) and written_by_user(value.__module__):
-        closure = inspect.getclosurevars(value)
-        known = [*closure.nonlocals.values(), *closure.globals.values()]
-    return any(isinstance(one, torch.nn.Module) and any(True for _ in one.parameters()) for one in known)
-
-
-def _used_by(method: types.MethodType) -> list[Any]:
-    """What the attributes are worth that a method, and those of the same object that it calls, may ask for."""
-    owner, found = method.__self__, dict[str, Any]()
-    waiting: list[Any] = [method.__func__]
-    while waiting:
-        code = getattr(waiting.pop(), "__code__", None)
-        for name in (global_names(code) if code is not None else set[str]()) - found.keys():
-            found[name] = getattr(owner, "__dict__", {}).get(name)
-            waiting.append(getattr(type(owner), name, None))
-    return list(found.values())
-
-
-def is_batch(value: Any) -> bool:
-    """A tuple with names, or a dictionary, of nothing but tensors of one length."""
-    tensors = value if isinstance(value, tuple) and hasattr(value, "_fields") else ()
-    tensors = tuple(value.values()) if isinstance(value, dict) else tensors
-    return len(tensors) > 1 and all(map(_is_plain_tensor, tensors)) and len({len(part) for part in tensors}) == 1
-
-
-def _is_rows(value: Any) -> bool:
-    array = isinstance(value, np.ndarray) and value.ndim > 0 and value.dtype.kind in "biuf"
-    return array or _is_plain_tensor(value)
-
-
-def _is_plain_tensor(value: Any) -> bool:
-    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided  # the links of a graph are no samples
-    return dense and value.ndim > 0 and not value.requires_grad

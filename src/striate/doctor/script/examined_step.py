@@ -18,10 +18,10 @@ from torch.optim import Optimizer
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
-from striate.doctor.script.drawn_batches import weights_alone
 from striate.doctor.script.functional_weights import holding, weights_beside
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of
+from striate.doctor.script.network_calls import weights_alone
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, loop_around, passes_over
 from striate.doctor.script.validation_data import find_validation
 from striate.doctor.setup.batch import main_tensor, parts

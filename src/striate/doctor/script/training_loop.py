@@ -22,7 +22,6 @@ from striate.doctor.script.drawn_batches import (
     drawing,
     drawn_once,
     draws_for_parts,
-    is_batch,
     never_drawn,
     with_attributes_named,
 )
@@ -46,6 +45,7 @@ from striate.doctor.script.loop_syntax import (
     value_of,
     walk,
 )
+from striate.doctor.script.network_calls import is_batch
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in

@@ -1,0 +1,172 @@
+"""Where the statements of a loop call the network, and with what."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.doctor.script.loop_syntax import value_of, walk
+from striate.doctor.setup.reached_objects import global_names, written_by_user
+from striate.doctor.setup.script_source import called, definition_of, says_no_gradient
+
+TAKEN = "__striate_taken_"
+"""What names begin with that stand for what is taken out of a tensor."""
+
+
+def place_of_call(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> int | None:
+    """The first statement of the body that calls the network to train it, or with what statements before it have
+    made, as a teacher; not one that evaluates on other data."""
+    made, asking = set[str](), asking_nodes(loop)
+    evaluates: int | None = None
+    for number, statement in enumerate(loop.body):
+        calls = list(_network_calls(statement, names, running))
+        nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+        if any(id(call) not in asking and not _only_asks(call, names) for call in calls):
+            return number
+        if calls and made & {node.id for node in nodes}:
+            return number
+        evaluates = number if calls and evaluates is None else evaluates
+        stored = (node.id for node in nodes if isinstance(node.ctx, ast.Store))
+        made |= {name for name in stored if is_rows(names.get(name)) or is_batch(names.get(name))}
+    return evaluates
+
+
+def trains(node: ast.AST) -> bool:
+    """Whether it calls `step` or `backward`."""
+    method = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+    return method in ("step", "backward")
+
+
+def asking_nodes(tree: ast.AST) -> set[int]:
+    """By identity the nodes of blocks without gradients, and of those that put a network into evaluation mode and make
+    no step."""
+    found = set[int]()
+    for node in ast.walk(tree):
+        asks = isinstance(node, ast.With) and says_no_gradient(item.context_expr for item in node.items)
+        if isinstance(node, ast.If):
+            inside = [part for statement in node.body for part in ast.walk(statement)]
+            asks = any(called(part) == "eval" for part in inside) and not any(map(trains, inside))
+        if asks and isinstance(node, ast.With | ast.If):
+            found |= {id(part) for statement in node.body for part in ast.walk(statement)}
+    return found
+
+
+def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
+    """Whether a function of the user's that is called computes without gradients, or in evaluation mode."""
+    function = value_of(call.func, names) if isinstance(call.func, ast.Name | ast.Attribute) else None
+    if not isinstance(function, types.FunctionType | types.MethodType):
+        return False
+    tree = definition_of(function)
+    if not isinstance(tree, ast.FunctionDef) or any(map(trains, ast.walk(tree))):
+        return False
+    sets_mode = any(called(node) == "eval" for node in ast.walk(tree))
+    asking = asking_nodes(tree)
+    return sets_mode or says_no_gradient(tree.decorator_list) or any(id(node) in asking for node in ast.walk(tree))
+
+
+def computes(call: ast.Call, names: dict[str, Any], running: frozenset[str]) -> bool:
+    """Whether a call is of a network, of a function that calls it, or of one that is given it and does not only
+    evaluate: `diffusion_loss(model, *get_batch("train"))`."""
+    if called(call) in running or of_network(call.func, names):
+        return True
+    return any(_is_network(part, names) for part in call.args) and not _only_asks(call, names)
+
+
+def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:
+    """Calls of a network in a statement, of a function that is given one, or of one that calls it."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call):
+            given = any(_is_network(part, names) for part in (node.func, *node.args))
+            rows = any(_has_rows(part, names) for part in node.args)
+            if given or (rows and (called(node) in running or of_network(node.func, names))):
+                yield node
+
+
+def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors that variables or their dictionaries hold and that gradients are asked for, where no variable holds a
+    network with numbers: one on the device `meta` has none."""
+    modules = (value for value in names.values() if isinstance(value, torch.nn.Module))
+    if any(not parameter.is_meta for module in modules for parameter in module.parameters()):
+        return {}
+    return {
+        f"{name}.{key}" if key else name: value
+        for name, held in names.items()
+        for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+        if isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
+    }
+
+
+def uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
+    known = {name.partition(".")[0] for name in weights_alone(names)}
+    return any(isinstance(node, ast.Name) and node.id in known for node in walk(statement))
+
+
+def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an argument is a batch, a tensor or an array of NumPy, or taken out of one."""
+    if is_taken(node):
+        return True
+    value = held_value(node.value if isinstance(node, ast.Subscript) else node, names)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and (is_rows(value) or is_batch(value))
+
+
+def held_value(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of an expression that calls nothing; None of another one, which would run the user's code."""
+    return None if any(isinstance(part, ast.Call) for part in ast.walk(node)) else value_of(node, names)
+
+
+def is_taken(node: ast.expr) -> bool:
+    """Whether it stands for what was taken out of a tensor or an array."""
+    return any(isinstance(part, ast.Name) and part.id.startswith(TAKEN) for part in ast.walk(node))
+
+
+def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+
+
+def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an expression is a network with parameters, or a method of the user's of one, or of an object that uses
+    one, `trainer.loss(x, y)`, or a function of the user's that has one by a name of its own: `loss_of(x, y)`."""
+    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    known = [value]
+    if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
+        known = [value.__self__, *_used_by(value)]
+    if isinstance(value, types.FunctionType) and written_by_user(value.__module__):
+        closure = inspect.getclosurevars(value)
+        known = [*closure.nonlocals.values(), *closure.globals.values()]
+    return any(isinstance(one, torch.nn.Module) and any(True for _ in one.parameters()) for one in known)
+
+
+def _used_by(method: types.MethodType) -> list[Any]:
+    """What the attributes are worth that a method, and those of the same object that it calls, may ask for."""
+    owner, found = method.__self__, dict[str, Any]()
+    waiting: list[Any] = [method.__func__]
+    while waiting:
+        code = getattr(waiting.pop(), "__code__", None)
+        for name in (global_names(code) if code is not None else set[str]()) - found.keys():
+            found[name] = getattr(owner, "__dict__", {}).get(name)
+            waiting.append(getattr(type(owner), name, None))
+    return list(found.values())
+
+
+def is_batch(value: Any) -> bool:
+    """A tuple with names, or a dictionary, of nothing but tensors of one length."""
+    tensors = value if isinstance(value, tuple) and hasattr(value, "_fields") else ()
+    tensors = tuple(value.values()) if isinstance(value, dict) else tensors
+    return len(tensors) > 1 and all(map(is_plain_tensor, tensors)) and len({len(part) for part in tensors}) == 1
+
+
+def is_rows(value: Any) -> bool:
+    array = isinstance(value, np.ndarray) and value.ndim > 0 and value.dtype.kind in "biuf"
+    return array or is_plain_tensor(value)
+
+
+def is_plain_tensor(value: Any) -> bool:
+    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided  # the links of a graph are no samples
+    return dense and value.ndim > 0 and not value.requires_grad
