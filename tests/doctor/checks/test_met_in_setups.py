@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.label_numbers import LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.targets_moved import STEP_LABELS
+from striate.doctor.checks.data.step_labels import STEP_LABELS
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.degenerate import DEGENERATE

@@ -27,9 +27,10 @@ from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.step_labels import STEP_LABELS
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, STEP_LABELS
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.data.too_few import TOO_FEW
 from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 
