@@ -198,7 +198,7 @@ _ALL_BUT_EQUAL, _MOST_OF_THEM = 0.05, 0.6
 _FROM = f"a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples, an error from {LEAK_GRAVE:.0%}"
 _EQUAL = (
     f"{_FROM}; of tables, whose rows may agree by chance, {TABLE:.0%} and three times chance; a note of token "
-    "sequences that training repeats half as often"
+    "sequences, and drawings in one color, that training repeats half as often"
 )
 _PAIRS_EQUAL = (
     f"{TABLE:.0%} of validation's pairs, as of users and items, and training has at most a tenth as many twice; an "
@@ -242,7 +242,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         _draw(evidence, x[pair], known[where[pair]])
         how = f"equal to a training sample, number for number{_first(useful, where)}"
         found = _told(count, len(x), how, LEAK_GRAVE, _EQUAL)
-        yield replace(found, severity="note") if _of_short_texts(known, count / len(x)) else found
+        yield replace(found, severity="note") if _alike_by_chance(known, count / len(x)) else found
         return
     yield from list(_held(evidence, x)) or _near(evidence, x, known, useful)
 
@@ -341,12 +341,21 @@ def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Ite
     yield _told(count, len(x), how, LEAK_GRAVE, _PAIRS_EQUAL)
 
 
-def _of_short_texts(known: torch.Tensor, share: float) -> bool:
-    """Whether samples are sequences of whole numbers, as of words, that training repeats at least half as often: short
-    sentences are said twice."""
+def _alike_by_chance(known: torch.Tensor, share: float) -> bool:
+    """Whether samples are sequences of whole numbers, as of words, or drawings in one color, that training repeats at
+    least half as often: short sentences are said twice, and signs are written twice."""
+    known = known[~bare_samples(known)]
     first = copies_in(known)
     repeated = float((torch.bincount(first)[first] > 1).double().mean())
-    return _of_whole_numbers(known) and repeated > share / 2
+    return (_of_whole_numbers(known) or _in_one_color(known)) and repeated > share / 2
+
+
+def _in_one_color(x: torch.Tensor) -> bool:
+    """Whether each channel of each image (N, C, H, W) has two values at most."""
+    if x.ndim != 4:
+        return False
+    flat = x.flatten(2)
+    return bool(((flat == flat.amin(2, keepdim=True)) | (flat == flat.amax(2, keepdim=True))).all())
 
 
 def _of_whole_numbers(x: torch.Tensor) -> bool:
