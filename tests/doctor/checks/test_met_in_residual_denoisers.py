@@ -9,9 +9,11 @@ import pytest
 import torch
 from test_met_in_second_heads import asked_or_silent
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 
 
 class Denoiser(nn.Module):
@@ -26,6 +28,39 @@ class Denoiser(nn.Module):
         if self.inside and self.training:
             x = x + 0.3 * torch.randn_like(x)
         return x - self.net(x)
+
+
+def gratings(count: int) -> Tensor:
+    """Smooth pictures (N, 1, 8, 8)."""
+    phases = 6 * torch.rand(count, 1, 1, generator=torch.Generator().manual_seed(0))
+    return (phases + torch.linspace(0, 4, 8) * torch.ones(8, 1)).sin()[:, None]
+
+
+def restored(check: Any, sigma: float, model: nn.Module) -> list[Any]:
+    """What is said of a step that adds noise to pictures, of which the batches have nothing else."""
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        (clean,) = batch
+        noisy = clean + sigma * torch.randn_like(clean) if sigma else clean
+        optimizer.zero_grad()
+        value = functional.mse_loss(net(noisy), clean)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.001), "step": step}
+    options["val"] = DataLoader(TensorDataset(gratings(32)), 16)
+    return asked_or_silent(check, model, DataLoader(TensorDataset(gratings(96)), 16), **options)
+
+
+@pytest.mark.parametrize(("sigma", "inside"), [(0.0, False), (0.0, True), (0.3, False)])
+def test_what_is_to_be_restored_is_not_given_as_it_is(sigma: float, inside: bool) -> None:
+    said = restored(TARGET_IN_INPUT, sigma, Denoiser(inside))
+    assert ["with its input" in one.measured for one in said] == [True] * (not sigma and not inside)
+
+
+def test_an_autoencoder_may_be_given_what_it_is_asked_for() -> None:
+    assert restored(TARGET_IN_INPUT, 0.0, nn.Conv2d(1, 1, 3, padding=1)) == []
 
 
 @pytest.mark.parametrize("kind", ["one color", "two colors", "copied"])

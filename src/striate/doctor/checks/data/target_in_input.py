@@ -18,7 +18,7 @@ from striate.doctor.checks.data.columns_that_tell import (
 )
 from striate.doctor.checks.data.noise_in_place import noise_in_both
 from striate.doctor.checks.data.scrambled import roughness
-from striate.doctor.evidence.call_graph import INPUT, SUMS
+from striate.doctor.evidence.call_graph import INPUT, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
@@ -173,26 +173,33 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
     """Targets that are the inputs, of a network that adds its input to what it computes: nothing is left to compute."""
     for batch in evidence.train.raw:
         x, y = (main_tensor(part) for part in parts(batch))
-        if x is None or y is None or x is y or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
+        if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
             return
-    graph = evidence.predicting
-    last = None if graph.end is None else graph.origin(graph.end)
-    if last is None or last.name not in SUMS or not any(i == INPUT or graph.origin(i) is None for i in last.inputs):
+        if x is y and not _asks_for_given(evidence):
+            return
+    last = _adds_input(evidence.predicting)
+    if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
         return
     yield _finding(
         f"the targets are the inputs, number for number, and the network's last step is `{last.name.strip('_')}` with "
         "its input",
-        "what is to be restored as the target, the input as it came: `return clean + sigma * noise, clean`",
+        "what is to be restored as the target, the input as it came: `clean` and `clean + sigma * noise`",
         limit="all inputs are their targets, and the network adds its input to its output",
     )
 
 
+def _adds_input(graph: CallGraph) -> Call | None:
+    """The last call of a network, where it adds or subtracts its input."""
+    last = None if graph.end is None else graph.origin(graph.end)
+    if last is None or last.name not in SUMS or not any(i == INPUT or graph.origin(i) is None for i in last.inputs):
+        return None
+    return last
+
+
 def _asked_back(evidence: Evidence) -> Iterator[Finding]:
     """Targets that are the network's input, noise and all, where the batch holds what is without."""
-    shown, calls = evidence.calls.shown, evidence.calls.losses
-    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not calls:
-        return
-    if not all(call.target.shape == shown.shape and torch.equal(call.target, shown) for call in calls):
+    shown = evidence.calls.shown
+    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _asks_for_given(evidence):
         return
     if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
         yield _finding(
@@ -221,6 +228,12 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
                 limit="the loss is given the network's input, and the batch holds the same without noise",
             )
             return
+
+
+def _asks_for_given(evidence: Evidence) -> bool:
+    """Whether all of torch's losses in a step ask for what the network is given, number for number."""
+    shown, calls = evidence.calls.shown, evidence.calls.losses
+    return bool(calls) and all(shown is not None and torch.equal(call.target, shown) for call in calls)
 
 
 def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
