@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 
@@ -61,6 +62,12 @@ def test_what_is_to_be_restored_is_not_given_as_it_is(sigma: float, inside: bool
 
 def test_an_autoencoder_may_be_given_what_it_is_asked_for() -> None:
     assert restored(TARGET_IN_INPUT, 0.0, nn.Conv2d(1, 1, 3, padding=1)) == []
+
+
+@pytest.mark.parametrize("sigma", [1.0, 30.0])
+def test_of_what_drowns_in_noise_nothing_can_be_restored(sigma: float) -> None:
+    said = restored(AUGMENTATION, sigma, Denoiser())
+    assert ["to be restored" in one.threshold for one in said] == [True] * (sigma > 1)
 
 
 @pytest.mark.parametrize("kind", ["one color", "two colors", "copied"])

@@ -25,7 +25,7 @@ from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.way_gone import way_gone
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import altered, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
@@ -48,6 +48,9 @@ _SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
 """Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
 _OF_NOISE = 0.95
 """Of the variance of what is drawn: what is another with each draw."""
+_LEFT_OF_NOISE = 0.05
+"""Of a sample's deviation: where noise is taken off again, what rounding leaves."""
+_TO_RESTORE = " and are to be restored, the square root of how many each has"
 _DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of what is shown is another with each draw, each value by itself"
 _LESS_NOISE = (
     "What is added drowns the sample.",
@@ -324,14 +327,15 @@ def _told_of_noise(apart: float, drawn: float, values: float, limit: str) -> Fin
 
 
 def _drowned(evidence: Evidence) -> Finding | None:
-    """Noise that the step adds to inputs, far above them; not where something like them is to be made of it."""
+    """Noise that the step adds to inputs, far above them; where something like them is to be made of it, so far that
+    all numbers of a sample together tell nothing."""
     inputs, targets = parts(evidence.train.raw[0])
     plain, wanted, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
     if plain is None or wanted is None or given is None or plain.ndim < 3:
         return None
-    if given.shape != plain.shape or wanted.shape[1:] == plain.shape[1:]:
+    restores, bytes_read = wanted.shape[1:] == plain.shape[1:], not plain.is_floating_point()
+    if given.shape != plain.shape or (restores and bytes_read):
         return None
-    bytes_read = not plain.is_floating_point()
     plain, given = plain.double(), given.detach().cpu().double()
     values, apart = float(plain.std()), float(given.std())
     smooth, white = _with_neighbor(plain), _with_neighbor(given)
@@ -347,16 +351,30 @@ def _drowned(evidence: Evidence) -> Finding | None:
             *_LESS_NOISE,
             limit=f"{_DRAWN_AWAY}, of samples whose values are like those beside them",
         )
-    if bytes_read or not apart > _NOISE * values > 0:
+    least, times = (float(given.flatten(1).std(1).min()), plain[0].numel() ** 0.5) if restores else (apart, _NOISE)
+    if bytes_read or not least > times * values > 0 or (restores and not _is_added(evidence)):
         return None
     return _finding(
         "step",
         f"the network is given values that differ by {apart:.3g}, each by itself, of samples whose values differ by "
         f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
         *_LESS_NOISE,
-        limit=f"{_NOISE:g} times the deviation of samples whose values are like those beside them, and no value is "
-        "like the one beside it",
+        limit=f"{times:.3g} times the deviation of samples whose values are like those beside them"
+        f"{_TO_RESTORE if restores else ''}, and no value is like the one beside it",
     )
+
+
+def _is_added(evidence: Evidence) -> bool:
+    """Whether the network is given a sample and what does not depend on it: of a blank one that alone, as noise."""
+    batch = evidence.train.raw[0]
+    plain, path = main_tensor(parts(batch)[0]), evidence.samples.x_path
+    if plain is None or path is None:
+        return False
+    blank = altered(batch, path, torch.zeros_like)
+    full, noise = (main_tensor(question(evidence, one, seed=0)[0]) for one in (batch, blank))
+    if full is None or noise is None or full.shape != plain.shape:
+        return False
+    return torch.allclose((full - noise).cpu().double(), plain.double(), atol=_LEFT_OF_NOISE * float(plain.std()))
 
 
 def _share_drawn(evidence: Evidence) -> float:
