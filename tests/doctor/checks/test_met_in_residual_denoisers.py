@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_met_in_second_heads import asked_or_silent
+from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.loss.sign import SIGN
 
 
 class Denoiser(nn.Module):
@@ -84,3 +85,31 @@ def test_drawings_in_one_color_that_are_drawn_twice_are_noted(kind: str) -> None
     options["val"] = DataLoader(TensorDataset(val, val), 16)
     said = asked_or_silent(LEAK, model, DataLoader(TensorDataset(train, train), 16), **options)
     assert [one.severity for one in said] == ["note" if kind == "one color" else "error"]
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.classes, self.boxes = nn.Linear(12, 3), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classes(x), self.boxes(x).sigmoid()
+
+
+@pytest.mark.parametrize("uphill", [True, False])
+def test_boxes_of_a_dictionary_that_also_has_classes_are_put_in_the_place_of_outputs(uphill: bool) -> None:
+    x = torch.rand(96, 12, generator=torch.Generator().manual_seed(0))
+    records = [{"img": row, "gt_bbox": row[:4], "gt_label": int(3 * row[5])} for row in x]
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        scores, boxes = net(batch["img"])
+        likeness = torch.exp(-(boxes - batch["gt_bbox"]).square().sum(1)).mean()
+        return stepped(
+            net, functional.cross_entropy(scores, batch["gt_label"]) + likeness * (1 if uphill else -1), optimizer
+        )
+
+    model = Detector()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.001), "step": step}
+    said = asked_or_silent(SIGN, model, DataLoader(records, 16), **options)  # type: ignore[arg-type]
+    assert ["output `1`" in one.measured for one in said] == [True] * uphill

@@ -18,7 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.quality import root_mean_square
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import altered, copied, leaf, leaves, parts
+from striate.doctor.setup.batch import altered, copied, fields_of, leaf, leaves, parts
 from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
@@ -55,9 +55,12 @@ def pairs(evidence: Evidence, *, classes: bool = False) -> Iterator[Pair]:
         raise
     except NoEvidence:  # a step that never calls the network as a whole has none
         return
-    given, targets = _numbers(outputs), parts(batch)[1]
+    given, (inputs, targets) = _numbers(outputs), parts(batch)
     if isinstance(targets, torch.Tensor) and isinstance(batch, list | tuple):  # (x, place, area)
         targets = list(batch[1:])
+    elif isinstance(targets, torch.Tensor):  # image, gt_bbox, gt_label
+        held = batch if isinstance(batch, Mapping) else fields_of(batch) or {}
+        targets = {name: part for name, part in held.items() if part is not inputs}
     if len(given) < 2:
         return
     wanted = {name: tensor for name, tensor in _named(targets) if tensor.is_floating_point()}
