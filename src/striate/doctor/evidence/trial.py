@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +16,7 @@ from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.watch import StepRow, Watch, WatchedLoss
 from striate.doctor.setup.batch import copied
 from striate.doctor.setup.preserved_state import same_values
-from striate.doctor.setup.replicas import Replica, make_replica
+from striate.doctor.setup.replicas import Replica, give_step_hooks, make_replica
 from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.machine.memory import ran_out
 from striate.models.preserved_state import preserved
@@ -162,9 +162,9 @@ def wait_for(model: nn.Module) -> None:
 
 def _changed(replica: Replica, change: Change) -> Replica:
     if change.optimizer is not None:
-        replica = Replica(
-            replica.model, change.optimizer(replica.model), replica.loss, replica.step, replica.names, replica.originals
-        )
+        other = change.optimizer(replica.model)
+        give_step_hooks(replica.optimizer, other, lambda hook: hook)  # they belong to the loop, as `zero_grad` may
+        replica = replace(replica, optimizer=other)
     if change.prepare is not None:
         change.prepare(replica)
     return replica

@@ -36,6 +36,7 @@ from striate.models.preserved_state import copying_explained
 from striate.observe.tensors import tensors_in
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _DEEPEST = 4
 _MOST_FRAMES = 100_000
 """Of Python's stack while objects are copied: chains of some thousand need several frames for each link."""
@@ -81,7 +82,8 @@ def make_replica(setup: TrainingSetup) -> Replica:
     Raises ModelError where the network cannot be copied.
     """
     memo: dict[int, Any] = {}
-    for thing in reached_objects((setup.step, setup.loss)):
+    reached = reached_objects((setup.step, setup.loss))
+    for thing in reached:
         if isinstance(thing, _SHARED) or _is_one_of_all(thing):  # data are read only, and too large for copies
             memo[id(thing)] = thing
         elif isinstance(thing, RecordedIterator):
@@ -98,6 +100,9 @@ def make_replica(setup: TrainingSetup) -> Replica:
             for key, hook in list((table or {}).items()):
                 cast("dict[Any, Any]", table)[key] = rebind(hook)
     _copy_gradient_hooks(setup.model, model, rebind)
+    for thing in (given, *reached):
+        if isinstance(thing, Optimizer):
+            give_step_hooks(thing, memo.get(id(thing)), rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     return Replica(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
 
@@ -127,6 +132,13 @@ def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
         if name not in vars(replica) and not callable(value):
             setattr(replica, name, copy.deepcopy(value, memo))
     return replica
+
+
+def give_step_hooks(optimizer: Optimizer, other: object, change: Callable[[Any], Any]) -> None:
+    """Have another one call what `change` makes of an optimizer's hooks around its steps: copying leaves them out."""
+    for name in _STEP_HOOKS if isinstance(other, Optimizer) else ():
+        for key, hook in list(getattr(optimizer, name, {}).items()):
+            getattr(other, name, {})[key] = change(hook)
 
 
 def _copy_gradient_hooks(original: nn.Module, replica: nn.Module, rebind: Callable[[Any], Any]) -> None:
