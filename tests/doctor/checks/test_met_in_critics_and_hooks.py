@@ -3,15 +3,19 @@ twins."""
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pytest
 import torch
 from asked import asked, digits, perceptron
+from test_reward_checks import SCRIPT, values
 from torch import Tensor, nn
 
 from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD
+from striate.doctor.diagnose import examine_rewards
 from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
 LOSS = nn.CrossEntropyLoss()
@@ -61,3 +65,19 @@ def test_hooks_work_on_copies_in_trials_with_another_optimizer_too() -> None:
         trial = run_trial(setup, list(train)[:1], 1, float("inf"), change)
         assert trial.losses == [3.0]
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("critic", "with_gradients", "stale"), [(True, True, False), (True, False, True), (False, True, True)]
+)
+def test_a_critic_with_gradients_that_no_optimizer_holds_is_no_target_network(
+    critic: bool, with_gradients: bool, stale: bool
+) -> None:
+    """Though a copy of the trained network that is asked with gradients is one."""
+    names = values(**({"target": nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 1))} if critic else {}))
+    head, _, _ = SCRIPT.rpartition("    if step % 500")
+    networks = (names["target"],) * with_gradients
+    source = ScriptSource({"t.py": ast.parse(head)}, names, ("t.py", 4, 22), None, without_optimizer=networks)
+    said = [one.code for one in examine_rewards(source).findings]
+    assert ("reward.target-stale" in said) == stale
+    assert ("optim.parameters-missing" in said) == (critic and with_gradients)

@@ -68,15 +68,20 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
+def left_out(source: ScriptSource) -> Iterator[nn.Module]:
+    """Networks with weights as initialized that get gradients, and that no optimizer holds."""
+    for module in source.without_optimizer:
+        weights = {name for name, p in module.named_parameters() if p.ndim > 1}
+        if weights and are_untrained(module, weights):
+            yield module
+
+
 def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
     """A network with weights as initialized that the loop trains along, and no optimizer holds."""
     if (found := _given_to_another(source)) is not None:
         yield found
         return
-    for module in source.without_optimizer:
-        weights = {name for name, p in module.named_parameters() if p.ndim > 1}
-        if not weights or not are_untrained(module, weights):
-            continue
+    for module in left_out(source):
         name = next((name for name, value in source.names.items() if value is module), type(module).__name__)
         count = len(list(module.parameters()))
         yield Finding(

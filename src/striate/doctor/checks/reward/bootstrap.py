@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.other_optimizers import left_out
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.reward_code import (
     Bootstrap,
     bootstraps,
@@ -86,6 +89,8 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
                 continue
             if value is evidence.setup.model or any(id(parameter) in trained for parameter in value.parameters()):
                 continue
+            if _is_left_out(source, value):
+                continue
             name = _last(function)
             called_so = {name} | _named_in_loops(source, name)
             tensors = _places(list(value.parameters()))
@@ -102,6 +107,13 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
                 "loop",
             )
             return
+
+
+def _is_left_out(source: ScriptSource, network: nn.Module) -> bool:
+    """Whether a network that gets gradients is one that optimizers lack: they hold none of its shapes."""
+    held = (group["params"] for optimizer in reached_optimizers(source.names) for group in optimizer.param_groups)
+    shapes = Counter(p.shape for p in network.parameters()) - Counter(p.shape for params in held for p in params)
+    return bool(shapes) and any(network is module for module in left_out(source))
 
 
 def _named_in_loops(source: ScriptSource, name: str) -> set[str]:
