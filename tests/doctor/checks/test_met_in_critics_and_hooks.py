@@ -4,16 +4,23 @@ twins."""
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from asked import asked, digits, perceptron
+from asked import asked, digits, loop, perceptron
 from test_reward_checks import SCRIPT, values
 from torch import Tensor, nn
 
+import striate.doctor
+from striate.doctor.checks.model.last_layer import _given
 from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD
+from striate.doctor.checks.optim.weight_decay_too_high import _pulled
 from striate.doctor.diagnose import examine_rewards
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
@@ -81,3 +88,27 @@ def test_a_critic_with_gradients_that_no_optimizer_holds_is_no_target_network(
     said = [one.code for one in examine_rewards(source).findings]
     assert ("reward.target-stale" in said) == stale
     assert ("optim.parameters-missing" in said) == (critic and with_gradients)
+
+
+def test_who_asks_for_a_trial_again_is_given_what_was_noted_in_it() -> None:
+    model = perceptron(16)
+
+    def penalized(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return loop(model, batch, optimizer, lambda *given: loss(*given) + model[1].weight.square().sum())
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    evidence = Evidence(
+        make_setup(model, digits(most=64), step=penalized, optimizer=optimizer, loss=LOSS), Clock(120.0)
+    )
+    assert [_pulled(evidence), _pulled(evidence)] == [True, True]
+    linear = next(call for call in evidence.graph.calls if call.name == "linear")
+    given = [_given(evidence, linear, place) for place in (0, 1, 1, 3)]
+    assert [None if one is None else tuple(one.shape) for one in given] == [(32, 64), (16, 64), (16, 64), None]
+
+
+def test_what_a_trial_is_made_for_is_read_of_it() -> None:
+    """Not of what the caller's own functions noted, which stays empty where the trial was made before."""
+    files = list(Path(striate.doctor.__file__).parent.rglob("*.py"))
+    texts = [text for text in map(Path.read_text, files) if re.search(r"^ +evidence\.variant\(", text, re.MULTILINE)]
+    lines = [node for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr)]
+    assert not [text for text in map(ast.unparse, lines) if text.startswith("evidence.variant(")]

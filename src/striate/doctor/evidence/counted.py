@@ -71,7 +71,9 @@ def counted_by(evidence: Evidence) -> Counted:
 
         return watched
 
-    trial = evidence.variant("with outputs watched", Change(prepare=replicas.append, wrap=wrap), steps=_STEPS)
+    change = Change(prepare=replicas.append, wrap=wrap, notes=(steps, shown))
+    trial = evidence.variant("with outputs watched", change, steps=_STEPS)
+    steps, shown = trial.notes
     if isinstance(trial.error, NoEvidence):
         raise trial.error
     every = zip(steps, shown, strict=True)

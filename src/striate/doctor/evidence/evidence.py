@@ -251,7 +251,8 @@ class Evidence:
         return STEPS if self.trial.diverged else max(len(self.trial.rows), 1)
 
     def variant(self, name: str, change: Change, *, batches: Sequence[Any] | None = None, steps: int = 0) -> Trial:
-        """A trial with a change, on the same batches (or others) and for as many steps (or `steps`); kept by `name`.
+        """A trial with a change, on the same batches (or others) and for as many steps (or `steps`); kept by `name`,
+        with what was noted.
 
         Raises OutOfTime where it cannot be had any more.
         """

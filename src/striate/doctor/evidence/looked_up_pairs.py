@@ -55,8 +55,7 @@ def looked_up_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
         return watched
 
     steps = min(len(evidence.train.raw), _MOST_STEPS)
-    evidence.variant("with tables watched", Change(wrap=wrap), steps=steps)
-    return list(found.values())
+    return list(evidence.variant("with tables watched", Change(wrap=wrap, notes=found), steps=steps).notes.values())
 
 
 def _noted(noted: list[_LookedUp], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -147,8 +147,9 @@ def embeddings_of(evidence: Evidence, *, every: bool = False) -> list[Embeddings
         return watched
 
     name = f"with {'all outputs' if every else 'embeddings'} watched"
-    evidence.variant(name, Change(prepare=replicas.append, wrap=wrap), steps=_STEPS)
-    return steps
+    change = Change(prepare=replicas.append, wrap=wrap, notes=steps)
+    found: list[Embeddings] = evidence.variant(name, change, steps=_STEPS).notes
+    return found
 
 
 def _is_about_pairs(evidence: Evidence) -> bool:

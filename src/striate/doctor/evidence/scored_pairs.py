@@ -80,9 +80,10 @@ def scored_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
     if evidence.setup.rivals or sum(numbers.ndim == 1 for numbers in evidence.first.given) < 3:
         return []
     watched = _Watched()
-    change = Change(prepare=watched.replicas.append, wrap=watched.wrap)
-    evidence.variant("with scores of pairs watched", change, steps=min(len(evidence.train.raw), _MOST_STEPS))
-    return [both for one, other in combinations(watched.found.values(), 2) for both in _in_common(one, other)]
+    change = Change(prepare=watched.replicas.append, wrap=watched.wrap, notes=watched.found)
+    steps = min(len(evidence.train.raw), _MOST_STEPS)
+    found: dict[Any, Scored] = evidence.variant("with scores of pairs watched", change, steps=steps).notes
+    return [both for one, other in combinations(found.values(), 2) for both in _in_common(one, other)]
 
 
 def held_in_common(users: torch.Tensor, items: torch.Tensor) -> tuple[int, float]:

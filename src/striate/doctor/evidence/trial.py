@@ -36,7 +36,8 @@ LATER = 30
 class Change:
     """What a trial does otherwise than the setup. `optimizer`: makes another one. `loss`, `step`: others. `wrap`,
     `around`: make another step, another loss of the replica's own. `prepare`: is given the replica before the first
-    step and may change it."""
+    step and may change it. `notes`: where these write down what they see; to be read of the trial, which another one of
+    the same name may have filled."""
 
     optimizer: Callable[[nn.Module], Optimizer] | None = None
     loss: Any = None
@@ -44,6 +45,7 @@ class Change:
     wrap: Callable[[Step], Step] | None = None
     around: Callable[[Any], Any] | None = None
     prepare: Callable[[Replica], None] | None = None
+    notes: Any = None
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Trial:
     """A finished trial. `double`: as it is after it. `first`: the watched first step; `later`: step LATER, or nothing
     where there were fewer. `changed`: names of parameters of the network that the first steps changed. `error`,
     `phase`: what ended it. `astray`: whether the step changed the user's own network (put back since), not the one it
-    was given."""
+    was given. `notes`: of the change that was made."""
 
     replica: Replica
     step: Step
@@ -63,6 +65,7 @@ class Trial:
     error: BaseException | None = None
     phase: str = ""
     astray: bool = False
+    notes: Any = None
 
     @property
     def losses(self) -> list[float]:
@@ -103,7 +106,8 @@ def run_trial(
     replica = _changed(make_replica(setup), change)
     step = change.step or replica.step
     loss = change.loss or replica.loss
-    trial = Trial(replica, change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss)
+    step, loss = change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss
+    trial = Trial(replica, step, loss, notes=change.notes)
     before = _values(replica.originals)
     torch.manual_seed(0)
     go_on(trial, batches, steps, until, close=close)

@@ -555,8 +555,8 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
 
     steps: list[Any] = []
     batches = evidence.train.raw[:_BATCHES]
-    change = Change(step=lambda *given: steps[0](*given), prepare=prepare)
-    evidence.variant("inputs of the network", change, batches=batches, steps=len(batches))
+    change = Change(step=lambda *given: steps[0](*given), prepare=prepare, notes=kept)
+    kept = evidence.variant("inputs of the network", change, batches=batches, steps=len(batches)).notes
     sizes = evidence.train.sizes[: len(kept)]
     if [len(tensor) for tensor in kept] != list(sizes) or len({tensor.shape[1:] for tensor in kept}) != 1:
         raise NoEvidence("the network is not given one input a sample")

@@ -232,7 +232,9 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
 
         return watched
 
-    trial = evidence.variant("with copies watched", Change(prepare=prepare, wrap=wrap))
+    change = Change(prepare=prepare, wrap=wrap, notes=(kept, statistics, ran))
+    trial = evidence.variant("with copies watched", change)
+    kept, statistics, ran = trial.notes
     averages = [found for found, _ in kept if _updated_by_epoch(evidence, found)]
     by_epoch = {id(part) for average in averages for part in average.modules()}
     named = {id(found) for found, _ in copies(trial.replica)}  # a pure function gives a new one in its stead

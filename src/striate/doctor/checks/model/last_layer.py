@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -363,14 +364,15 @@ def _is_error(graph: CallGraph, call: Call) -> bool:
 
 def _given(evidence: Evidence, call: Call, place: int) -> torch.Tensor | None:
     """One of the two tensors that a call is given in the first step."""
-    given: list[torch.Tensor] = []
+    given: list[tuple[Any, ...]] = []
 
     def noted(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given.extend(tensor.detach().cpu() for tensor in args[place : place + 1] if isinstance(tensor, torch.Tensor))
+        given.append(tuple(one.detach().cpu() if isinstance(one, torch.Tensor) else None for one in args))
         return func(*args, **kwargs)
 
-    evidence.variant(f"{named(call)}, number {call.ordinal}, watched", replaced((call,), noted), steps=1)
-    return given[0] if given else None
+    change = replace(replaced((call,), noted), notes=given)
+    found = evidence.variant(f"{named(call)}, number {call.ordinal}, watched", change, steps=1).notes
+    return found[0][place] if found and place < len(found[0]) else None
 
 
 def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, threshold: str, why: str) -> Finding:

@@ -103,8 +103,9 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
 
         return watched
 
-    change = Change(prepare=lambda replica: known.extend(averages(replica)), wrap=wrap)
+    change = Change(prepare=lambda replica: known.extend(averages(replica)), wrap=wrap, notes=shares)
     trial = evidence.variant("averages watched", change)
+    shares = trial.notes
     late = sorted(shares[len(shares) // 2 :])
     share = late[len(late) // 2] if late else 0.0
     if trial.error is not None or len(shares) < _STEPS or share < _LEFT:
@@ -217,8 +218,8 @@ def _watched(
         replica.optimizer.register_step_pre_hook(begin)
         replica.optimizer.register_step_post_hook(end)
 
-    evidence.variant(name, Change(prepare=prepare), steps=steps)
-    return shares
+    found: list[float] = evidence.variant(name, Change(prepare=prepare, notes=shares), steps=steps).notes
+    return found
 
 
 def _to_float32(replica: Replica) -> None:

@@ -178,8 +178,9 @@ def _pull(group: dict[str, Any]) -> float:
 def _by_hand(evidence: Evidence) -> Iterator[Finding]:
     """A step that multiplies weights by one number below 1, also where no gradient and no optimizer moves them."""
     shares: list[set[float]] = []
-    change = Change(prepare=_without_gradient, wrap=lambda step: _noting_shares(step, shares))
+    change = Change(prepare=_without_gradient, wrap=lambda step: _noting_shares(step, shares), notes=shares)
     trial = evidence.variant("no gradient and no weight decay", change, steps=2)
+    shares = trial.notes
     found = set[float]().union(*shares)
     # A limit on norms shrinks them once.
     if trial.error is not None or len(shares) < 2 or not all(shares) or max(found) - min(found) > _ALIKE:
@@ -377,7 +378,7 @@ def _pulled(evidence: Evidence) -> bool:
             if parameter.ndim > 1 and parameter.requires_grad:
                 on_gradient(parameter, _cosine(parameter, along))
 
-    evidence.variant("gradients along the weights", Change(prepare=listen), steps=2)
+    along = evidence.variant("gradients along the weights", Change(prepare=listen, notes=along), steps=2).notes
     return bool(along) and sorted(along)[len(along) // 2] > ALONG
 
 
