@@ -155,8 +155,9 @@ class ScriptSource:
         """Whether an expression is a call of a network."""
         if not isinstance(node, ast.Call):
             return False
-        if isinstance(self.value(node.func), nn.Module):
-            return not type(self.value(node.func)).__module__.startswith("torch.nn.modules.loss")
+        value = self._value_called(node)
+        if isinstance(value, nn.Module):
+            return not type(value).__module__.startswith("torch.nn.modules.loss")
         return isinstance(node.func, ast.Name) and node.func.id in _OWN_NAMES
 
     def predictions_in(self, scope: ast.AST, *, passed_on: bool = True) -> set[str]:
@@ -437,12 +438,17 @@ class ScriptSource:
                     found[node] = known[place]
         return found
 
-    def _held_value(self, call: ast.Call) -> Any:
-        value, function = self.value(call.func), call.func
-        if value is None and isinstance(function, ast.Name):
-            given = self.last_value(call, function.id)
+    def _value_called(self, call: ast.Call) -> Any:
+        """What is called, also by another name that its function gave it: `network = model`."""
+        value = self.value(call.func)
+        if value is None and isinstance(call.func, ast.Name):
+            given = self.last_value(call, call.func.id)
             value = self.value(given) if isinstance(given, ast.Name) else None
-        elif value is None and isinstance(function, ast.Attribute) and ast.unparse(function.value) == "self":
+        return value
+
+    def _held_value(self, call: ast.Call) -> Any:
+        value, function = self._value_called(call), call.func
+        if value is None and isinstance(function, ast.Attribute) and ast.unparse(function.value) == "self":
             kind = next((part.name for part in self.around(call) if isinstance(part, ast.ClassDef)), "")
             owner = next((one for one in self.names.values() if type(one).__name__ == kind), None)
             value = vars(owner).get(function.attr) if hasattr(owner, "__dict__") else None
