@@ -45,7 +45,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _are_channels(graph: CallGraph, call: Call) -> bool:
     """Whether a convolution takes the second axis of what a call gives for channels, and no weights come before."""
     before = graph.before(call.index)
-    if any(product.index in before for product in graph.weights):
+    learned = (one.index for one in graph.weights if one.parameters or one.gives_gradient)  # no rotation, say
+    if any(index in before for index in learned):
         return False  # channels that are learned may be cut into places
     awaiting = [call.index]
     for at in awaiting:
