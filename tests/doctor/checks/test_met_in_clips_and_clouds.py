@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from asked import asked
+from test_met_in_second_heads import stepped
 from test_source_checks import found, values
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.augmentation import _given
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
 from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
 
 VALIDATED = """
 def validate(network, batches):
@@ -51,3 +60,47 @@ def test_what_is_turned_by_drawn_numbers_is_not_learned(read: str, learned: bool
     model, train = Points(read, learned), DataLoader(TensorDataset(torch.randn(64, 16, 3), torch.arange(64) % 2), 32)
     said = asked(AXES_DEALT, model, train, optimizer=torch.optim.SGD(model.parameters(), 0.01))
     assert [one.code for one in said] == ["data.scrambled"] * (read == "reshape" and not learned)
+
+
+class Clips(nn.Module):
+    """Frames (N, T, D) to the last state of a recurrence; `mixing`: (N·T, D) is viewed as (T, N, D)."""
+
+    def __init__(self, mixing: bool) -> None:
+        super().__init__()
+        self.mixing, self.embed, self.score = mixing, nn.Linear(16, 8), nn.Linear(8, 3)
+        self.rnn = nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        (n, t), frames = clips.shape[:2], self.embed(clips.flatten(0, 1))
+        out, _ = self.rnn(frames.view(t, n, -1).transpose(0, 1) if self.mixing else frames.view(n, t, -1))
+        return self.score(out[:, -1])
+
+
+def clips() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.randn(64, 5, 16), torch.arange(64) % 3), 16)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_a_layer_with_batch_first_may_be_given_frames_of_others(mixing: bool) -> None:
+    remedies = [str(one.remedy) for one in asked(BATCH_MIXING, Clips(mixing), clips(), loss=nn.CrossEntropyLoss())]
+    assert ["x.view(n, t, -1)" in remedy and "batch_first" not in remedy for remedy in remedies] == [True] * mixing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blends", [False, True])
+def test_blends_of_clips_are_not_asked_for_the_label_of_one(blends: bool) -> None:
+    """Though the step gives the loss the labels as they come, and then those of the other clips."""
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        (x, y), order = batch, torch.randperm(len(batch[0]))
+        outputs = model(0.7 * x + 0.3 * x[order] if blends else x + 0.1 * torch.randn_like(x))
+        loss = functional.cross_entropy(outputs, y)
+        return stepped(model, 0.7 * loss + 0.3 * functional.cross_entropy(outputs, y[order]), optimizer)
+
+    model = Clips(mixing=False)
+    setup = make_setup(model, clips(), optimizer=torch.optim.SGD(model.parameters(), 0.1), step=step)
+    try:
+        place = _given(Evidence(setup, Clock(20.0)))[2]
+    except NoEvidence:
+        place = None
+    assert place == (None if blends else "step")

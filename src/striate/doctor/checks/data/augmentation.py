@@ -529,7 +529,7 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     shown = first.shown
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
-    if first.blended or not _asks_plainly(evidence) or len(shown) != len(inputs):
+    if first.blended or evidence.blended or not _asks_plainly(evidence) or len(shown) != len(inputs):
         if not evidence.drawn_anew:
             raise NoEvidence("the step gives the loss other targets than the loader yields")
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"

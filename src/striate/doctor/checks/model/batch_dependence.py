@@ -308,10 +308,12 @@ def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) ->
     if isinstance(layer, _BATCH_NORM):
         severity = "warning"
         fix = f"Let {place} keep running statistics: `track_running_stats=True`; nothing puts it into training mode."
-    elif isinstance(layer, _SEQUENCE):
+    elif _goes_along_axis_0(layer):
         fix = (
             f"`{type(layer).__name__}(…, batch_first=True)` for {place}: as it is, it takes the samples for a sequence."
         )
+    elif isinstance(layer, _SEQUENCE):
+        fix = f"Look at what {place} is given: of frames (N * T, …) `x.view(n, t, -1)`, not `x.view(t, n, -1)`."
     return _finding(
         severity,
         place or "the network",
