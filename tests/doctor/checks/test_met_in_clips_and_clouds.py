@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from asked import asked
+from asked import asked, digits, perceptron
 from test_met_in_second_heads import stepped
 from test_source_checks import found, values
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.augmentation import _given
 from striate.doctor.checks.data.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.erased import erased_by_step
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.evidence.clock import Clock, NoEvidence
@@ -104,3 +105,19 @@ def test_blends_of_clips_are_not_asked_for_the_label_of_one(blends: bool) -> Non
     except NoEvidence:
         place = None
     assert place == (None if blends else "step")
+
+
+@pytest.mark.parametrize(("kept", "anew", "wrong"), [(2, True, True), (6, True, False), (2, False, False)])
+def test_a_step_masks_less_than_nearly_all(kept: int, anew: bool, wrong: bool) -> None:
+    """What lies at the same places in each step is no augmentation."""
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        top, left = (torch.randint(0, 9 - kept, (2,)) if anew else torch.tensor([0, 6])).tolist()
+        shown = torch.zeros_like(batch[0])
+        shown[..., top : top + kept, left : left + kept] = batch[0][..., top : top + kept, left : left + kept]
+        return stepped(model, functional.cross_entropy(model(shown), batch[1]), optimizer)
+
+    model = perceptron()
+    setup = make_setup(model, digits(most=256), optimizer=torch.optim.SGD(model.parameters(), 1e-3), step=step)
+    said = erased_by_step(Evidence(setup, Clock(20.0)))
+    assert (said is not None) == wrong

@@ -12,7 +12,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.as_held import labels_fit_as_held
 from striate.doctor.checks.data.color_orders import colors_exchanged
-from striate.doctor.checks.data.erased import erased
+from striate.doctor.checks.data.erased import erased, erased_by_step
 from striate.doctor.checks.data.exchanged import EXCHANGED, TAKEN, exchanged, moved_back
 from striate.doctor.checks.data.views_of_nothing import views_of_nothing
 from striate.doctor.checks.model.variants import question
@@ -77,7 +77,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield _piling_up(changed)
         return
     views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
-    views = views or erased(evidence) or _drowned(evidence) or _other_with_each_draw(evidence)
+    views = (
+        views or erased(evidence) or erased_by_step(evidence) or _drowned(evidence) or _other_with_each_draw(evidence)
+    )
     if views is not None:
         yield views
         return

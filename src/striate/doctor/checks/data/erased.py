@@ -8,14 +8,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from striate.doctor.checks.model.variants import question
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN
-from striate.doctor.setup.batch import leaves
+from striate.doctor.evidence.way_gone import way_gone
+from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 
 _ERASED, _LEFT = 0.7, 0.5
 """Of a sample as it is drawn, that is one number; of the rest of it as it is held, what is left."""
+_BY_STEP, _LEARNED, _DRAWS = 0.9, 0.15, 4
+"""Of a sample as a step gives it to the network, that is one number; of the way to right predictions; of one batch."""
 
 
 def erased(evidence: Evidence) -> Finding | None:
@@ -42,14 +47,51 @@ def erased(evidence: Evidence) -> Finding | None:
     now, least = float(shares.median()), float(shares.quantile(0.1))
     if least < _ERASED or 1 - now > _LEFT * (1 - before):
         return None
+    return _told(
+        "the augmentation of training inputs",
+        f"{now:.0%} of a training image is one and the same number, and {before:.0%} of it as the data set holds it",
+        f"less than {_ERASED:.0%}, or more than {_LEFT:.0%} of the rest",
+    )
+
+
+def erased_by_step(evidence: Evidence) -> Finding | None:
+    """What a step gives the network is nearly all one number, but for other places with each draw, though the loader
+    yields far more; none where the trial learned, or where targets are not asked for, as what is masked may be."""
+    batch, first = evidence.train.raw[0], evidence.first.shown
+    plain = main_tensor(parts(batch)[0])
+    if plain is None or first is None or plain.ndim < 3 or not plain.is_floating_point() or first.shape != plain.shape:
+        return None
+    before, now = (_of_one_number(part.detach().cpu()) for part in (plain, first))
+    whole, masked = float(before.median()), float(now.median())
+    if float(now.quantile(0.1)) < _BY_STEP or 1 - masked > _LEFT * (1 - whole):
+        return None
+    try:
+        draws = [main_tensor(question(evidence, batch, seed=number)[0]) for number in range(_DRAWS)]
+        learned = way_gone(evidence.after) if predicts_targets(evidence) else None
+    except NoEvidence:
+        return None
+    shown = [part.cpu().flatten(1) for part in draws if part is not None and part.shape == plain.shape]
+    if learned is None or learned >= _LEARNED or len(shown) < _DRAWS:
+        return None
+    left = torch.stack([part != part.mode(1, keepdim=True).values for part in shown])
+    if float(left.all(0).sum()) >= _LEFT * float(left.any(0).sum()):
+        return None  # the same places: it is no augmentation
+    return _told(
+        "the augmentation of training inputs, in the training step",
+        f"{masked:.0%} of a sample is one and the same number as the network is given it, and {whole:.0%} of it as the "
+        "loader yields it; what is left lies elsewhere with each draw, and the trial's network learned nothing",
+        f"less than {_BY_STEP:.0%}, or more than {_LEFT:.0%} of the rest, or a network that learns",
+    )
+
+
+def _told(where: str, measured: str, threshold: str) -> Finding:
     return Finding(
         code="data.augmentation",
         severity="error",
-        where="the augmentation of training inputs",
-        measured=f"{now:.0%} of a training image is one and the same number, and {before:.0%} of it as the data set "
-        "holds it",
-        threshold=f"less than {_ERASED:.0%}, or more than {_LEFT:.0%} of the rest",
-        why="What is left of an image hardly shows what it is: a person could not tell it either.",
+        where=where,
+        measured=measured,
+        threshold=threshold,
+        why="What is left of a sample hardly shows what it is: a person could not tell it either.",
         remedy="erase less: a tenth to a third of the area",
     )
 
