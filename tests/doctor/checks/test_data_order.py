@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED, between_stretches
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED, reread, roughness
 from striate.doctor.evidence.clock import NoEvidence

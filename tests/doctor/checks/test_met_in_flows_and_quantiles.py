@@ -11,7 +11,7 @@ from asked import asked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.no_density import likelihood_of_noise

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.blends import blended_batches, swapped_shares
 from striate.doctor.checks.data.class_balance import IMBALANCE
-from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.predicted import THRESHOLD

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
-from striate.doctor.checks.data.input_values import NOT_NORMALIZED
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT

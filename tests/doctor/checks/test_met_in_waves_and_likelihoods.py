@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.collated_apart import collated_apart
-from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.script.iterated_loop import same_numbers
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.exchanged import moved_back
 from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
-from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.best import WORST_KEPT

@@ -12,10 +12,11 @@ from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_N
 from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
 from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.held_out_labels import HELD_OUT_LABELS
-from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE, NOT_NORMALIZED
+from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.preferred_both_ways import PREFERRED_BOTH_WAYS
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
