@@ -24,6 +24,9 @@ def rows_of(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
     for rows in (most, *(most // parts for parts in _PARTS)):  # of a batch, or of the first part of one
         if target.ndim == 1 and rows and any(len(target) == rows * length for length in lengths):
             return target.reshape(rows, -1)
+    for _, _, tokens in token_inputs(evidence):  # (positions, samples), of which the loss asks for all but the first
+        if target.ndim == 1 and target.numel() == tokens[1:].numel():
+            return target.reshape(-1, tokens.shape[1]).T
     return None
 
 
