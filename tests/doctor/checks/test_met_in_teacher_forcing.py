@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
+from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 
@@ -74,3 +75,19 @@ def test_what_fills_columns_up_may_be_left_out(ignored: int) -> None:
 def test_what_fills_columns_up_counts_for_nothing(ignored: int) -> None:
     said = asked_or_silent(PADDING_COUNTED, Translator(), batches(), **translating(ignored))
     assert [one.code for one in said] == ["loss.padding-counted"] * (ignored == -100)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_outputs_of_several_lengths_are_no_refusal(refused: bool) -> None:
+    network = nn.Sequential(nn.Embedding(WORDS, 8), nn.Linear(8, WORDS))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(model, functional.cross_entropy(model(batch).flatten(0, 1), batch.flatten()), optimizer)
+
+    def collate(rows: list[Tensor]) -> Tensor:
+        return pad_sequence(rows, batch_first=True)
+
+    asked = [row.float() for row in sentences(5, 5)] if refused else sentences(5, 5, 64) + sentences(7, 7, 64)
+    train, val = (DataLoader(part, 32, collate_fn=collate) for part in (sentences(6, 6), asked))  # type: ignore[arg-type]
+    said = asked_or_silent(SHIFT, network, train, val=val, step=step)
+    assert [one.code for one in said] == ["data.shift"] * refused

@@ -21,6 +21,10 @@ from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 
 
+class Refused(NoEvidence):
+    """The network, or the step, raised an error for a batch."""
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, or scaled as the step scales them, and the
@@ -128,7 +132,7 @@ def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: b
         try:
             return call(replica.model, parts(placed(batch, setup.device))[0])
         except Exception as error:
-            raise NoEvidence(f"the network raised {type(error).__name__} when asked") from None
+            raise Refused(f"the network raised {type(error).__name__} when asked") from None
     caught: list[Any] = []
     with _stopping_after_forward(replica.model, caught, training):
         try:
@@ -137,7 +141,7 @@ def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: b
         except _Enough:
             pass
         except Exception as error:
-            raise NoEvidence(f"the step raised {type(error).__name__} when asked") from None
+            raise Refused(f"the step raised {type(error).__name__} when asked") from None
     if not caught:
         raise NoEvidence("the step does not call the network as a whole")
     return caught[0]

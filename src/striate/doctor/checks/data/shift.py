@@ -23,7 +23,7 @@ from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness, noise
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import labeled_samples
-from striate.doctor.evidence.predictions import Predictions, predict
+from striate.doctor.evidence.predictions import Predictions, Refused, predict
 from striate.doctor.evidence.quality import classes_of, quality
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import class_numbers, gathered
@@ -449,9 +449,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
         return ""
     try:
         _ = evidence.start_val
-    except OutOfTime:
-        raise
-    except NoEvidence as reason:
+    except Refused as reason:
         source = evidence.setup.source
         if source is not None and source.library is None and x.ndim != known.ndim:
             raise NoEvidence("what is named for validation is for another network") from None
