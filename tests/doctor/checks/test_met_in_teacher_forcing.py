@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.evidence.reading import shared_positions
 
 WORDS = 12
 
@@ -91,3 +92,13 @@ def test_outputs_of_several_lengths_are_no_refusal(refused: bool) -> None:
     train, val = (DataLoader(part, 32, collate_fn=collate) for part in (sentences(6, 6), asked))  # type: ignore[arg-type]
     said = asked_or_silent(SHIFT, network, train, val=val, step=step)
     assert [one.code for one in said] == ["data.shift"] * refused
+
+
+@pytest.mark.parametrize("cut_again", [True, False])
+def test_one_list_that_is_cut_in_two_orders(cut_again: bool) -> None:
+    pairs = [(f"{number}", ["word"]) for number in range(40)]
+    order = pairs[::-1] if cut_again else pairs
+    train, val = DataLoader(pairs[10:], 4), DataLoader(order[:10], 4)  # type: ignore[arg-type]
+    assert shared_positions(train, val) == (10 * cut_again, 10)
+    few = [("cat",), ("dog",), ("fish",)] * 10
+    assert shared_positions(DataLoader(few), DataLoader(few[:10])) is None  # type: ignore[arg-type]

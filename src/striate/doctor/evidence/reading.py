@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from time import perf_counter
+from types import NoneType
 from typing import Any, cast
 
 import torch
@@ -163,12 +164,23 @@ def _length(loader: Iterable[Any]) -> int | None:
 
 
 def shared_positions(train: Any, val: Any) -> tuple[int, int] | None:
-    """How many positions of validation are also drawn for training, and how many validation has; None where that cannot
-    be told, or the two draw from different data sets."""
+    """How many positions of validation are also drawn for training, and how many validation has; of two lists, how many
+    samples that are one object. None where that cannot be told, or the two draw from different data sets."""
     one, other = positions_drawn(train), positions_drawn(val)
-    if one is None or other is None or one[0] is not other[0]:
+    if one is None or other is None:
         return None
-    return len(other[1] & one[1]), len(other[1])
+    known, asked = one[1], other[1]
+    if one[0] is not other[0]:
+        known, asked = _objects_drawn(*one), _objects_drawn(*other)
+    return (len(asked & known), len(asked)) if asked else None
+
+
+def _objects_drawn(data: Any, chosen: set[int]) -> set[int]:
+    """What Python knows the samples of a list by; none where it holds the same ones again and again, as numbers, words
+    and what is drawn out of a few cases may be one object by chance."""
+    samples = [data[number] for number in chosen] if type(data) is list else []
+    found = {id(sample) for sample in samples if not isinstance(sample, str | bytes | int | float | NoneType)}
+    return found if len(found) >= len(samples) / 2 else set()
 
 
 def positions_drawn(loader: Any) -> tuple[Any, set[int]] | None:

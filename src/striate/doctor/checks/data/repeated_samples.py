@@ -214,7 +214,8 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     shared = shared_positions(evidence.setup.train, evidence.setup.val)
     if shared is not None and shared[0] >= max(LEAK_FEWEST, LEAK_SHARE * shared[1]):
         count, total = shared
-        yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE, _FROM)
+        how = "the same positions of the same data set as training samples, or the same objects in a list"
+        yield _told(count, total, how, LEAK_GRAVE, _FROM)
         return
     looked_up = _looked_up(evidence) or _kept_for_each(evidence)
     if looked_up is not None:
