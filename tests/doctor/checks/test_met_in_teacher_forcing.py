@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.evidence.reading import shared_positions
@@ -76,6 +77,13 @@ def test_what_fills_columns_up_may_be_left_out(ignored: int) -> None:
 def test_what_fills_columns_up_counts_for_nothing(ignored: int) -> None:
     said = asked_or_silent(PADDING_COUNTED, Translator(), batches(), **translating(ignored))
     assert [one.code for one in said] == ["loss.padding-counted"] * (ignored == -100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("behind", "after", "wrong"), [(0, False, True), (1, False, False), (0, True, False)])
+def test_a_decoder_is_fed_the_word_before(behind: int, after: bool, wrong: bool) -> None:
+    said = asked_or_silent(TARGET_IN_INPUT, Translator(behind, after=after), batches(), **translating())
+    assert [one.code for one in said] == ["data.target-in-input"] * wrong
 
 
 @pytest.mark.parametrize("refused", [True, False])

@@ -18,6 +18,7 @@ from striate.doctor.checks.data.columns_that_tell import (
 )
 from striate.doctor.checks.data.noise_in_place import noise_in_both
 from striate.doctor.checks.data.scrambled import roughness
+from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
 from striate.doctor.evidence.call_graph import INPUT, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
@@ -32,6 +33,8 @@ _SAME = 0.5
 _FEWEST = 64
 _RELATED, _ROUGH = 0.2, 0.7
 """A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
+_PLACES = 6
+"""At which outputs are looked at: a decoder may be given its own words at some."""
 _SAME_TOKENS = f"{_SAME:.0%} of the targets that count, but padding, are the tokens given at the same position"
 _TOLD, _FEWEST_ROUGH = 0.9, 8
 """A correlation of noise levels with second differences, and in how many samples."""
@@ -43,6 +46,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_noise_in_both(evidence))
         or list(_tokens(evidence))
         or list(_words_given(evidence))
+        or list(_fed_back(evidence))
         or list(_passed_on(evidence))
         or list(_asked_back(evidence))
         or list(_left_whole(evidence))
@@ -135,6 +139,59 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
             limit=_SAME_TOKENS,
         )
         return
+
+
+def _fed_back(evidence: Evidence) -> Iterator[Finding]:
+    """Targets of positions that are the words which a decoder is given there, one position after the other, beside what
+    else it is given."""
+    calls, losses = evidence.calls, list(class_losses(evidence))
+    if not losses:
+        return
+    wanted = torch.cat([call.target.detach().cpu().flatten() for call in losses])
+    for kept in (calls.entries, [one.flatten() for one in calls.looked_up if 1 in one.shape]):
+        samples = len(kept[-1]) if kept else 1
+        steps = wanted.numel() // samples
+        beside = bool(calls.looked_up) or len(kept) > steps or calls.convolved is not None
+        if samples * steps != wanted.numel() or not 1 < steps <= len(kept) or not beside:
+            continue
+        if any(len(one) != samples for one in kept[-steps:]):
+            continue
+        given = torch.stack(kept[-steps:])
+        for target in (wanted.reshape(steps, samples), wanted.reshape(samples, steps).T):
+            counted = (target != losses[0].ignored) & _no_padding(target.T).T
+            counted[1:] &= target[1:] != target[:-1]
+            same = (given == target)[counted]
+            if len(same) < _FEWEST or len(target[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
+                continue
+            if _moves_with_own(evidence, target):
+                yield _finding(
+                    f"{float(same.float().mean()):.0%} of the targets that count are a word that the network looks up "
+                    "in that very step, and outputs change with it",
+                    "feed the word before the one that is asked for: `word = target[t - 1]` for `target[t]`",
+                    limit=f"{_SAME_TOKENS}, and change the outputs there",
+                )
+                return
+
+
+def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
+    """Whether outputs at a position move with what is asked for there and later (positions, samples): what is looked
+    up after an output was made says nothing of it."""
+    for batch, path, tokens in token_inputs(evidence):
+        for axis, rows in enumerate((tokens, tokens.T)):
+            first = len(rows) - len(target)
+            if rows.shape[1] != target.shape[1] or first < 0 or not torch.equal(rows[first:], target):
+                continue
+            for place in range(min(len(target), _PLACES)):
+
+                def others(given: torch.Tensor, axis: int = axis, at: int = first + place) -> torch.Tensor:
+                    placed = given.movedim(axis, 0)
+                    return torch.cat([placed[:at], placed[at:].roll(1, 1)]).movedim(0, axis)
+
+                moved, scale = outputs_moved(evidence, batch, path, others)
+                moved = moved.movedim(axis, 0)
+                if len(moved) == len(target) and float(moved[place].max()) > CHANGED * scale:
+                    return True
+    return False
 
 
 def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:

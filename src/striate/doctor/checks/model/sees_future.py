@@ -78,11 +78,16 @@ def outputs_moved(
 
 
 def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
-    """The outputs as (samples, positions, classes). Raises NoEvidence where they have no axis of positions."""
+    """The outputs as (samples, positions, classes), or (positions, samples, classes) where tokens lie like that. Raises
+    NoEvidence where they have no axis of positions."""
     tokens = leaf(batch, path)
     assert tokens is not None
     samples, positions = tokens.shape
-    if outputs.ndim >= 2 and outputs.shape[:2] in ((samples, positions), (samples, positions - 1)):
+    if outputs.ndim >= 2 and outputs.shape[:2] in (
+        (samples, positions),
+        (samples, positions - 1),
+        (samples - 1, positions),
+    ):
         return outputs.flatten(2).double()
     if outputs.ndim == 3 and (outputs.shape[0], outputs.shape[2]) == (samples, positions):
         return outputs.transpose(1, 2).double()
