@@ -15,9 +15,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.blends import blended_batches, swapped_shares
+from striate.doctor.checks.data.judges import Judge
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.shift import _best, _Judge
+from striate.doctor.checks.data.shift import _best
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
@@ -97,7 +98,7 @@ def test_what_helps_training_inputs_too_undoes_nothing(gained: float, told: bool
     ways = [way for way in corrections(torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16)) if "cropped" in way.what]
     plain = torch.zeros(300)
     plain[:100] = 1
-    judge = _Judge("the network", 0.6, lambda _: plain + 0.3 * (plain == 0), lambda _: gained)
+    judge = Judge("the network", 0.6, lambda _: plain + 0.3 * (plain == 0), lambda _: gained)
     assert (_best(judge, plain, ways) is not None) is told
 
 

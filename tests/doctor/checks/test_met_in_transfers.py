@@ -19,7 +19,7 @@ from test_reward_checks import values as played
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
-from striate.doctor.checks.data.shift import _smoothness_apart
+from striate.doctor.checks.data.prepared_apart import smoothness_apart
 from striate.doctor.evidence.reading import shared_positions
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import find_validation
@@ -169,4 +169,4 @@ def test_validation_without_the_noise_of_augmentation_is_not_filtered_otherwise(
     known = torch.stack([train[number][0] for number in range(60)])
     val = images[60:] if noise else nn.functional.avg_pool2d(images[60:], 5, 1, 2)
     evidence: Any = SimpleNamespace(drawn_anew=True, setup=SimpleNamespace(train=DataLoader(train, 20)))
-    assert bool(_smoothness_apart(evidence, known, val)) is apart
+    assert bool(smoothness_apart(evidence, known, val)) is apart

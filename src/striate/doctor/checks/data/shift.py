@@ -6,53 +6,55 @@ import ast
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.asked_as_read import asked_as_read
+from striate.doctor.checks.data.judges import AT_ONCE, Judge, judges, some_batches
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.checks.data.made_small import made_otherwise
 from striate.doctor.checks.data.normalized_apart import LEAST, NEARER, normalized_apart
-from striate.doctor.checks.data.scrambled import roughness
+from striate.doctor.checks.data.prepared_apart import (
+    CHANCE,
+    FAR,
+    MOST,
+    OUTSIDE,
+    SCALED,
+    TOKENS,
+    compared,
+    deviations_apart,
+    far_apart,
+    figures_of,
+    scaled_apart,
+    smoothness_apart,
+    tokens_apart,
+)
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
-from striate.doctor.evidence.describing import is_grid
-from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness, noise
+from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.held_samples import labeled_samples
-from striate.doctor.evidence.predictions import Predictions, Refused, predict
-from striate.doctor.evidence.quality import classes_of, quality
-from striate.doctor.evidence.reading import Batches
-from striate.doctor.evidence.samples import class_numbers, gathered
+from striate.doctor.evidence.predictions import Refused, predict
+from striate.doctor.evidence.quality import classes_of
+from striate.doctor.evidence.samples import gathered
 from striate.doctor.evidence.trial import Change, evaluated_loss
-from striate.doctor.setup.batch import Path, altered, main_tensor, parts
+from striate.doctor.setup.batch import Path, altered
 from striate.doctor.setup.script_source import called
-from striate.models.preserved_state import same_random_state
 from striate.records import Finding
-from striate.wording import show_shape
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
-FAR, SCALED = 0.5, 3.0
 LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE, WIDER = 4.0, 3.0, 10.0
 BEHIND = 0.12
-_MOST, _AT_ONCE = 512, 128
-_FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
 _JITTER = 2.0
 """Times the usual distance between draws of a sample."""
 _SMOOTHED = 0.3
 _MOVES = ("exchanged", "turned by half", "turned by a quarter")
 _CLEARER, _FEWEST_MOVED = 0.05, 3
 """A correlation; pairs of draws of which one is moved."""
-TOKENS, CHANCE = 0.1, 4.0
 _SURE = 0.5
 """Of training, predicted right, from which on a flip is believed: of fewer several ways to look at it may be."""
-_BY_NEAREST = "the trial's network, by the nearest training sample"
-OUTSIDE = 0.02
-"""Of the training images, on either side."""
 _REFUSED = "validation inputs of another shape or kind, which the network does not take"
 _MADE_SMALL = "inputs, made smaller than their targets in one fixed way in training, are in another one in validation"
 _MENDED = (
@@ -88,20 +90,6 @@ _NUMBERS_APART = (
     f"same but for their scale, and at most {NEARER:g} times as far from training as before, which is {LEAST:g} or more"
 )
 
-Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Someone who predicts validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
-    prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data; `gained`: how
-    much higher that is with its inputs changed."""
-
-    name: str
-    train: float
-    right: Ask
-    gained: Callable[[Correction], float] = lambda _: 0.0
-
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
@@ -112,7 +100,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         return
     refused = _refused(evidence, x, known)
     if refused:
-        yield _told(_compared(known, x) + refused, "error", known, x, _REFUSED)
+        yield _told(compared(known, x) + refused, "error", known, x, _REFUSED)
         return
     if _prepared_by_step(evidence, known, x):
         raise NoEvidence("the step prepares training inputs, and validation inputs are prepared already")
@@ -120,8 +108,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if unprepared is not None:
         yield unprepared
         return
-    tokens = _tokens_apart(known, x)
-    for judge in _judges(evidence, known, x):
+    tokens = tokens_apart(known, x)
+    for judge in judges(evidence, known, x):
         try:
             plain = judge.right(None)
         except OutOfTime:
@@ -139,7 +127,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         best = _best(judge, plain, _unexplained(evidence, known, x))
         if best is None:
             behind = judge.train - float(plain.mean()) >= max(BEHIND, 3 * float(plain.std()) / len(plain) ** 0.5)
-            other = _smoothness_apart(evidence, known, x) if behind else ""
+            other = smoothness_apart(evidence, known, x) if behind else ""
             if other:
                 words = (
                     f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation "
@@ -160,7 +148,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         if drawn is not None:
             evidence.pictures["data.shift"] = drawn
         severity = "error" if fixed - own >= 2 * GAIN else "warning"
-        yield _told(_compared(known, x) + words, severity, known, x, _MENDED)
+        yield _told(compared(known, x) + words, severity, known, x, _MENDED)
         return
     found = list(_by_loss(evidence, known, x, tokens)) or list(_of_tables(evidence))
     yield from found
@@ -175,20 +163,20 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     if shown is None or not shown.is_floating_point() or y is None or y.is_floating_point() or len(y) != len(x):
         return None
     given = shown.detach().cpu().float()
-    alike = given.shape[1:] == x.shape[1:] and not _far_apart(known, x)
-    if evidence.setup.source is None or not alike or not _far_apart(given, x):
+    alike = given.shape[1:] == x.shape[1:] and not far_apart(known, x)
+    if evidence.setup.source is None or not alike or not far_apart(given, x):
         return None
     site = asked_as_read(evidence)
     if site is None:
         return None
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = (x[:_MOST] if change is None else change(x[:_MOST])).to(shown.dtype)
-        found = predict(evidence.setup, evidence.trial.replica, asked.split(_AT_ONCE), directly=True)
-        classes = classes_of(found.outputs, y[:_MOST])
+        asked = (x[:MOST] if change is None else change(x[:MOST])).to(shown.dtype)
+        found = predict(evidence.setup, evidence.trial.replica, asked.split(AT_ONCE), directly=True)
+        classes = classes_of(found.outputs, y[:MOST])
         if classes is None:
             raise NoEvidence("it is not known when a prediction is right")
-        return (classes == y[:_MOST]).double().reshape(len(classes), -1).mean(1)
+        return (classes == y[:MOST]).double().reshape(len(classes), -1).mean(1)
 
     try:
         plain = right(None)
@@ -197,12 +185,12 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     except NoEvidence:
         return None
     ways = [way for way in corrections(given, x) if way.what.startswith("scale")]
-    best = _best(_Judge("", 1.0, right), plain, ways)
+    best = _best(Judge("", 1.0, right), plain, ways)
     if best is None:
         return None
     words = (
-        f"the step gives the network {_figures(given)}, and `{site.text}` ({site.where}) gives it {_figures(x)}, as "
-        f"they are read: the trial's network predicts {float(plain.mean()):.2f} of validation right, {best[1]:.2f} "
+        f"the step gives the network {figures_of(given)}, and `{site.text}` ({site.where}) gives it {figures_of(x)}, "
+        f"as they are read: the trial's network predicts {float(plain.mean()):.2f} of validation right, {best[1]:.2f} "
         "where they are prepared as in training"
     )
     severity = "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning"
@@ -214,7 +202,7 @@ def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     given = evidence.first.shown
     if given is None or not given.is_floating_point() or given.shape[1:] != x.shape[1:]:
         return False
-    return _far_apart(known, x) and not _far_apart(given.detach().cpu(), x)
+    return far_apart(known, x) and not far_apart(given.detach().cpu(), x)
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:
@@ -270,7 +258,7 @@ def _drawn(evidence: Evidence, way: Correction) -> bool:
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: str) -> Iterable[Finding]:
     """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
     loss of validation that falls to that of training once they are put right."""
-    path, batches = evidence.val_samples.x_path, _some(evidence.val)
+    path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
     own, val = evidence.after.loss, evidence.after_val.loss
     by_step = own != own  # the loss is of more than outputs and targets
     ask = _by_step(evidence) if by_step else _by_predictions(evidence)
@@ -280,8 +268,8 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
         return
-    apart = by_step or _far_apart(known, x)
-    least = LOSS_MENDED if _scaled(known, x) else LOSS
+    apart = by_step or far_apart(known, x)
+    least = LOSS_MENDED if scaled_apart(known, x) else LOSS
     if path is None or not apart or not own > 0 or not (val > least * own or val != val):
         return
     if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
@@ -297,18 +285,18 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
-            yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
+            yield _told(f"{compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
             return
-    deviations = 0.0 if prepared else _deviations_apart(known, x)
+    deviations = 0.0 if prepared else deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{_compared(known, x)}: the means are {deviations:.2g} deviations apart{words}"
+        said = f"{compared(known, x)}: the means are {deviations:.2g} deviations apart{words}"
         yield _told(said, "error", known, x, _FAR_OFF)
         return
-    wider = 0.0 if prepared or not _scaled(known, x) else float(x.double().std() / known.double().std())
+    wider = 0.0 if prepared or not scaled_apart(known, x) else float(x.double().std() / known.double().std())
     if wider > WIDER and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{_compared(known, x)}: the deviation is {wider:.2g} times as large{words}"
+        said = f"{compared(known, x)}: the deviation is {wider:.2g} times as large{words}"
         yield _told(said, "error", known, x, _FAR_OFF)
 
 
@@ -316,7 +304,7 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
     """Of each table that the network is given, also beside others, a column far from where it was in training, where
     the loss of validation, which may be below zero, is above the first one, and comes near that of training once that
     is put right."""
-    train, batches, start = evidence.samples, _some(evidence.val), evidence.trial.losses[0]
+    train, batches, start = evidence.samples, some_batches(evidence.val), evidence.trial.losses[0]
     shown = evidence.train.raw[: len(batches)]
     for path in dict.fromkeys((train.x_path, *train.joined_paths)):
         known, x = (gathered(part.raw, path) for part in (evidence.train, evidence.val))
@@ -363,80 +351,6 @@ def _by_step(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
     return lambda batches: evaluated_loss(trial, batches, evidence.clock.until(0.1))
 
 
-def _smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> str:
-    """How much smoother or rougher half of the validation images are than nearly all of training: enlarged, blurred,
-    or compressed; `` where they are not, and where draws of a training image differ by as much, or by noise that would
-    make validation as rough."""
-    if not (is_grid(known) and is_grid(x) and known.ndim == x.ndim == 4 and known.shape[1:] == x.shape[1:]):
-        return ""
-    train, val = (roughness(part[:_MOST].double(), 1) for part in (known, x))
-    low, high = torch.quantile(train, torch.tensor([OUTSIDE, 1 - OUTSIDE]).to(train)).tolist()
-    middle = float(val.median())
-    if low <= middle <= high:
-        return ""
-    usual = float(train.median())
-    gap = abs(math.log(middle / usual))
-    with suppress(NoEvidence):
-        pairs = drawn_twice(evidence)
-        for one, other in pairs:
-            drawn = roughness(torch.stack([one, other]).double(), 1).log()
-            if float(drawn.diff().abs()) > gap / 2:
-                return ""
-        like = x[:_MOST].double()
-        like = like + noise(pairs) * torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).double()
-        if abs(math.log(float(roughness(like, 1).median()) / usual)) < gap / 2:
-            return ""
-    return (
-        f"neighboring pixels of half of the validation images differ by {'less' if middle < low else 'more'} than "
-        f"{middle:.2g} deviations of the image, those of {1 - OUTSIDE:.0%} of the training images by "
-        f"{'more' if middle < low else 'less'} than {low if middle < low else high:.2g}: they were resized, cut or "
-        "filtered otherwise"
-    )
-
-
-def _deviations_apart(known: torch.Tensor, x: torch.Tensor) -> float:
-    """How far the means of all numbers are from each other, in deviations of training."""
-    gap = abs(float(known.double().mean()) - float(x.double().mean()))
-    return gap / max(float(known.double().std()), 1e-12)
-
-
-def _far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether mean or deviation of all numbers are far from those of training."""
-    if x.shape[1:] != known.shape[1:]:
-        return False
-    one, other = float(known.double().std()), float(x.double().std())
-    apart = abs(float(known.double().mean()) - float(x.double().mean())) > FAR * max(one, 1e-12)
-    return apart or not 1 / (1 + FAR) < other / max(one, 1e-12) < 1 + FAR
-
-
-def _scaled(known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether the deviation of all numbers is several times that of training, or a fraction of it: what normalization
-    makes of pixels, and samples by chance hardly are."""
-    one, other = float(known.double().std()), float(x.double().std())
-    return min(one, other) > 0 and max(one, other) > SCALED * min(one, other)
-
-
-def _tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
-    """How many pairs of neighboring tokens validation has that training has not, where that is more than chance; ``
-    elsewhere, and where inputs are no tokens."""
-    whole = all(part.ndim == 2 and part.dtype in (torch.int64, torch.int32) for part in (known, x))
-    if not whole or min(int(known.min()), int(x.min())) < 0 or min(known.shape[1], x.shape[1]) < 2 or len(known) < 2:
-        return ""
-    size = max(int(known.max()), int(x.max())) + 1
-    if not _FEWEST_TOKENS <= size <= _MOST_TOKENS:
-        return ""
-    pairs = [(part[:, :-1].long() * size + part[:, 1:].long()).flatten() for part in (known, x)]
-    half = len(pairs[0]) // 2
-    new = float((~torch.isin(pairs[1], pairs[0])).double().mean())
-    by_chance = float((~torch.isin(pairs[0][half:], pairs[0][:half])).double().mean())
-    if new < max(TOKENS, CHANCE * by_chance):
-        return ""
-    return (
-        f"{new:.0%} of the pairs of neighboring tokens in validation are none of training's, {by_chance:.0%} of those "
-        "in one half of training none of the other's"
-    )
-
-
 def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
     """What the network raises for validation inputs of another shape or kind; `` where it takes them. Raises NoEvidence
     where it doesn't take such of other axes, which a script has under a name of validation: they are those of another
@@ -457,143 +371,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
     return ""
 
 
-def _compared(known: torch.Tensor, x: torch.Tensor) -> str:
-    return f"training: {_figures(known)}; validation: {_figures(x)}"
-
-
-def _figures(x: torch.Tensor) -> str:
-    numbers = x.double()
-    return (
-        f"{show_shape(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}, mean {float(numbers.mean()):.3g}, "
-        f"deviation {float(numbers.std(correction=0)):.3g}, {float(numbers.min()):.3g} to {float(numbers.max()):.3g}"
-    )
-
-
-def _judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[_Judge]:
-    """The trial's network; and, where it has not learned enough, the best simple model; or what the data set holds."""
-    network = _network(evidence)
-    if network is not None:
-        yield network
-    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:]:
-        try:
-            reference, labels = evidence.reference, evidence.val_samples.labels[:_MOST].numpy()
-        except NoEvidence:
-            held = _by_held(evidence, known, x)
-            if held is not None:
-                yield held
-            return
-        name = reference.best[0]
-
-        def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-            asked = x[:_MOST] if change is None else change(x[:_MOST])
-            return torch.from_numpy(reference.ask(asked, name) == labels).double()
-
-        yield _Judge(f"a simple model ({name})", reference.accuracy(name), right)
-        nearest = _nearest(evidence)
-        if nearest is not None:
-            yield nearest
-
-
-def _nearest(evidence: Evidence) -> _Judge | None:
-    """The trial's network as one that embeds: whether the nearest training sample has the label of a sample."""
-    gallery, labels = evidence.after.outputs, class_numbers(evidence.after.targets)
-    path, batches = evidence.val_samples.x_path, _some(evidence.val)
-    if gallery.ndim != 2 or labels is None or labels.shape != gallery.shape[:1]:
-        return None
-    apart = torch.cdist(gallery.float(), gallery.float()).fill_diagonal_(math.inf)
-    trained = float((labels[apart.argmin(1)] == labels).double().mean())
-
-    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        found = evidence.predictions_of(evidence.trial, asked)
-        wanted = class_numbers(found.targets)
-        if wanted is None or found.outputs.shape[1:] != gallery.shape[1:]:
-            raise NoEvidence("it is not known when a prediction is right")
-        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
-
-    return _Judge(_BY_NEAREST, trained, right)
-
-
-def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> _Judge | None:
-    """The same where the loss asks for no label, as that of triplets: by what the data set gives for numbers of
-    samples, and the labels that it holds beside these."""
-    held, wanted = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
-    if held is None or wanted is None or len(wanted) != len(x):
-        return None
-    data, labels = evidence.setup.train.dataset, held[1]  # type: ignore[attr-defined]
-    rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:_MOST]
-    with same_random_state():
-        drawn = [main_tensor(parts(data[number])[0]) for number in rows.tolist()]
-    alike = [one for one in drawn if one is not None and one.shape == known.shape[1:]]
-    if len(alike) < len(rows) or _far_apart(known, torch.stack(alike)):
-        return None
-
-    def embedded(samples: torch.Tensor) -> torch.Tensor:
-        batches = samples.to(known.dtype).split(_AT_ONCE)
-        return predict(evidence.setup, evidence.trial.replica, batches, directly=True).outputs.float()
-
-    labels, places = labels[rows], embedded(torch.stack(alike))
-    if places.ndim != 2:
-        return None
-    apart = torch.cdist(places, places).fill_diagonal_(math.inf)
-
-    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = embedded(x[:_MOST] if change is None else change(x[:_MOST]))
-        return (labels[torch.cdist(asked, places).argmin(1)] == wanted[:_MOST]).double()
-
-    return _Judge(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
-
-
-def _network(evidence: Evidence) -> _Judge | None:
-    try:
-        trained = float(_right(evidence.after).mean())
-    except NoEvidence:
-        return None
-    path = evidence.val_samples.x_path
-    batches = _some(evidence.val)
-
-    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        return _right(evidence.predictions_of(evidence.trial, asked).in_unit_of(evidence.after))
-
-    def gained(way: Correction) -> float:
-        place, shown = evidence.samples.x_path, _some(evidence.train)
-        if place is None:
-            return 0.0
-        asked = [shown, [altered(batch, place, way.undo) for batch in shown]]
-        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in asked)
-        return fixed - plain
-
-    return _Judge("the trial's network", trained, right, gained)
-
-
-def _some(read: Batches) -> list[Any]:
-    batches: list[Any] = []
-    count = 0
-    for batch, size in zip(read.raw, read.sizes, strict=True):
-        if count < _MOST:
-            batches.append(batch)
-            count += size
-    return batches
-
-
-def _right(predictions: Predictions) -> torch.Tensor:
-    """Of each sample whether its prediction is right, or how much better it is than the constant one: at most 1."""
-    targets, outputs = predictions.targets, predictions.outputs
-    known = quality(outputs, targets)
-    if known is None or targets is None:
-        raise NoEvidence("it is not known when a prediction is right")
-    if known.accuracy is not None:
-        predicted = predictions.predicted
-        return (predicted == targets.reshape(predicted.shape).long()).double().reshape(len(predicted), -1).mean(1)
-    if known.kind != "numbers" or outputs.numel() != targets.numel():
-        raise NoEvidence("it is not known when a prediction is right")
-    wanted = targets.double().reshape(len(targets), -1)
-    error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
-    return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)
-
-
-def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
+def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
     """The way that makes most of validation right, where that is no chance."""
     best: tuple[Correction, float] | None = None
     for way in ways:
