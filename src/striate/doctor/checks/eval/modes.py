@@ -15,6 +15,7 @@ from striate.wording import listed_names
 
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+_BRANCHES = (ast.If, ast.For, ast.While, ast.Try)
 _EVALUATION = ("val", "test", "dev", "eval", "holdout")
 
 
@@ -32,11 +33,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     evaluating, training = _modes(source, evidence.setup.model)
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
     if not evaluating and loop is None and training and source.library is None:
-        loop = _run_without_gradients(source) or _switched(source) or _evaluated_at_once(source)
+        loop = _run_without_gradients(source) or _switched(source) or next(_evaluated_at_once(source), None)
     said = "no code calls `.eval()`"
     if loop is None and source.library is None:
         loop, said = (
-            _left_in_training(source, evaluating, evidence.setup.model),
+            _left_in_training(source, evaluating, evidence.setup.model)
+            or _still_training(source, evaluating, training),
             "nothing calls `.eval()` here or before it",
         )
     if loop is not None:
@@ -184,19 +186,43 @@ def _runs(source: ScriptSource, node: ast.AST) -> bool:
     return source.runs_network(node) or any(map(source.runs_network, (part for f in within for part in ast.walk(f))))
 
 
-def _evaluated_at_once(source: ScriptSource) -> ast.With | None:
-    """A network run without gradients outside of any loop over batches, as on all nodes of a graph, whose outputs the
-    next lines measure by what is named for validation or test."""
+def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
+    """Networks run without gradients outside of any loop over batches, as on all nodes of a graph, whose outputs the
+    next lines, also behind a condition, measure by what is named for validation or test."""
     for node in source.nodes(ast.With):
         if not _without_gradients(node):
             continue
         given = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
         names = {part.targets[0].id.lower() for part in given if isinstance(part.targets[0], ast.Name)}
-        beside = getattr(source.parent(node), "body", [])
-        for part in (*node.body, *(beside[beside.index(node) + 1 :] if node in beside else [])):
-            words = _words(part)
-            if names & words and any(part in _EVALUATION for name in words for part in name.split("_")):
-                return node
+        lines: list[ast.AST] = [*node.body]
+        within: ast.AST = node
+        for around in source.around(node):
+            beside = getattr(around, "body", [])
+            lines += beside[beside.index(within) + 1 :] if within in beside else []
+            within = around
+            if not isinstance(around, ast.If):
+                break
+        measured = (words for words in map(_words, lines) if names & words)
+        if any(part in _EVALUATION for words in measured for name in words for part in name.split("_")):
+            yield node
+
+
+def _still_training(source: ScriptSource, evaluating: list[Site], training: list[Site]) -> ast.With | None:
+    """A network that a function puts into training mode and then evaluates at once, where nothing ends that mode."""
+    ends = {part for site in evaluating for part in (site.node, *source.around(site.node))}
+    for node in _evaluated_at_once(source):
+        scope, around = source.scope_of(node), list(source.around(node))
+        calls = [part for part in ast.walk(scope) if isinstance(part, ast.Call)]
+        run = {ast.unparse(part.func) for part in calls if node in source.around(part) and source.runs_network(part)}
+        put = [
+            site.node.lineno < node.lineno
+            and source.scope_of(site.node) is scope
+            and all(part in around for part in source.around(site.node) if isinstance(part, _BRANCHES))
+            for site in training
+            if (receiver := receiver_of(site.node)) is not None and ast.unparse(receiver) in run
+        ]
+        if any(put) and scope not in ends and not any(ends.intersection(source.functions_of(part)) for part in calls):
+            return node
     return None
 
 
