@@ -123,6 +123,12 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     if (normalized := _normalized_along_samples(evidence)) is not None:
         yield normalized
         return
+    labels = main_tensor(parts(evidence.train.raw[0])[1])
+    if labels is not None and labels.ndim == 2 and not labels.is_floating_point() and len(labels) < labels.numel():
+        found = next(_across(evidence, labels.numel(), "position", int(labels.max())), None)
+        if found is not None:
+            yield found
+            return
     size, cut = min(size_of(batch), MOST), True
     small = with_rows(batch, lambda tensor: tensor[:size])
     try:
@@ -168,7 +174,7 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     again = asked(evidence, small, seed=1, directly=directly)
     if torch.equal(one, again):  # random numbers would fall on other samples
         yield from _alone(evidence, small, given, one, tolerance, directly)
-    yield from _across(evidence)
+    yield from _across(evidence, evidence.train.sizes[0], "sample")
     yield from _along_samples(evidence)
 
 
@@ -231,21 +237,20 @@ def _alone(
         )
 
 
-def _across(evidence: Evidence) -> Iterator[Finding]:
-    """A softmax over the samples where one over the classes was meant."""
+def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Iterator[Finding]:
+    """A softmax over the samples, or over all their positions in a row, where one over classes up to the highest label
+    was meant."""
     if not evidence.setup.classifies:
         return
     graph = evidence.graph
-    size = evidence.train.sizes[0]
     for head in last_heads(graph, SCORES[1:]):
         axis = head.call.option(1, "dim")
         shape = head.outputs.shape
-        if axis in (0, -len(shape)) and len(shape) == 2 and shape[0] == size != shape[1] and shape[1] > 1:
+        if axis in (0, -len(shape)) and len(shape) == 2 and shape[0] == rows != shape[1] > max(1, highest):
             yield _finding(
                 "error",
                 named(head.call),
-                f"{head.call.name} goes over axis 0, the {several(size, 'sample')}, of what has the shape "
-                f"{tuple(shape)}",
+                f"{head.call.name} goes over axis 0, the {several(rows, what)}, of what has the shape {tuple(shape)}",
                 0.0,
                 f"`{head.call.name}(x, dim=1)`.",
             )
