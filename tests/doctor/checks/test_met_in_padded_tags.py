@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from asked import loop
 from test_met_in_graphs_and_mosaics import Graph
+from test_met_in_second_heads import asked_or_silent
 from test_source_checks import found, values
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.loss.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
+
+CHECKS = (PADDING_COUNTED, IGNORED_CLASS, BATCH_MIXING)
 
 OF_ALL_NODES = """
 class Graph(torch.nn.Module):
@@ -42,3 +53,32 @@ def test_a_function_that_trains_and_validates_switches_modes_though_another_does
     names = values() | {"model": Graph()}
     names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
     assert list(found(text, names, [MODE])) == ["eval.mode"] * (switched == "never")
+
+
+class Tagger(nn.Module):
+    """Logarithms of probabilities of five tags for each position, all in a row."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.out, self.axis = nn.Embedding(20, 16), nn.Linear(16, 5), axis
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out(self.embed(tokens)).flatten(0, 1).log_softmax(self.axis)
+
+
+@pytest.mark.parametrize(("axis", "filler"), [(1, -1), (1, 0), (0, -1)])
+def test_tags_of_positions_that_a_loss_of_its_own_takes_in_a_row(axis: int, filler: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, 20, (128, 10), generator=generator)
+    known = torch.arange(10) < torch.randint(3, 11, (128, 1), generator=generator)
+    data = DataLoader(TensorDataset(tokens * known, torch.where(known, tokens % 5, filler)), 16)
+
+    def loss(outputs: Tensor, tags: Tensor) -> Tensor:
+        tags = tags.flatten()
+        mask = (tags >= 0).float()
+        return -(outputs[range(len(tags)), tags % 5] * mask).sum() / mask.sum()
+
+    step: Any = lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)  # noqa: E731
+    said = [one.code for check in CHECKS for one in asked_or_silent(check, Tagger(axis), data, step=step)]
+    assert said == ["loss.padding-counted"] * (filler == 0) + ["model.batch-mixing"] * (axis == 0)

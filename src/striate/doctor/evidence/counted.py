@@ -66,7 +66,7 @@ def counted_by(evidence: Evidence) -> Counted:
                 raise NoEvidence("the targets are not one tensor")
             steps.append([])
             shown.append(targets.detach().cpu())
-            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, len(targets))):
+            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, targets)):
                 return step(model, batch, *given)
 
         return watched
@@ -86,15 +86,20 @@ def counted_by(evidence: Evidence) -> Counted:
     return Counted(samples, tuple(y for _, y in found), fitting if len(fitting) == len(found) else None)
 
 
-def _note(sizes: list[torch.Tensor], call: ModuleCall, count: int) -> None:
-    """Add the size of each gradient that comes back to outputs of so many samples."""
+def _note(sizes: list[torch.Tensor], call: ModuleCall, targets: torch.Tensor) -> None:
+    """Add the size of each gradient that comes back to outputs of so many samples, or of all their positions in a
+    row."""
     for output in tensors_in(call.output):
-        if output.requires_grad and output.is_floating_point() and output.ndim and len(output) == count:
+        if not output.requires_grad or not output.is_floating_point() or not output.ndim:
+            continue
+        whole = targets.ndim == 2 == output.ndim and not targets.is_floating_point()
+        shape = (*targets.shape, *output.shape[1:]) if whole and len(output) == targets.numel() else output.shape
+        if shape[0] == len(targets):
             place = len(sizes)
-            sizes.append(torch.zeros(output.shape))
+            sizes.append(torch.zeros(shape))
 
             def back(gradient: torch.Tensor, place: int = place) -> None:
-                sizes[place] = sizes[place] + gradient.detach().float().abs().cpu()
+                sizes[place] = sizes[place] + gradient.detach().float().abs().cpu().reshape(sizes[place].shape)
 
             on_gradient(output, back)
 
