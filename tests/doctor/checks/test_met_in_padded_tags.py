@@ -10,9 +10,11 @@ from asked import loop
 from test_met_in_graphs_and_mosaics import Graph
 from test_met_in_second_heads import asked_or_silent
 from test_source_checks import found, values
+from test_source_of_validation import codes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
@@ -82,3 +84,40 @@ def test_tags_of_positions_that_a_loss_of_its_own_takes_in_a_row(axis: int, fill
     step: Any = lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)  # noqa: E731
     said = [one.code for check in CHECKS for one in asked_or_silent(check, Tagger(axis), data, step=step)]
     assert said == ["loss.padding-counted"] * (filler == 0) + ["model.batch-mixing"] * (axis == 0)
+
+
+NUMBERED = """
+class Corpus:
+    def __init__(self, train_words):
+        self.vocab = self.build_vocab(train_words)
+
+    @staticmethod
+    def build_vocab(words):
+        return {word: number for number, word in enumerate(dict.fromkeys(words))}
+
+    def load(self, words, tags):
+        vocab = self.build_vocab(words)
+        return [vocab.get(word, 0) for word in words], tags
+
+corpus = Corpus(train_raw[0])
+train, val = (corpus.load(*raw) for raw in (train_raw, val_raw))
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ("corpus", "corpus", True),
+        ("*raw) for raw in (train_raw, val_raw)", "*raw) for raw in raws", False),
+        ("self.build_vocab(words)", "self.vocab", False),
+        ("vocab = self.build_vocab(words)", "vocab = self.vocab or self.build_vocab(words)", False),
+        ("        vocab = ", "        if self.vocab:\n            return words\n        vocab = ", False),
+        ("[vocab.get(word, 0) for word in words]", "len(vocab)", False),
+        ("dict.fromkeys(words)", "sorted(set(words))", False),
+        ("build_vocab", "make_scales", False),
+    ],
+)
+def test_a_method_that_numbers_the_words_of_each_part_anew(old: str, new: str, wrong: bool) -> None:
+    assert codes(NUMBERED.replace(old, new), values(), FITTED_ANEW) == ["data.shift"] * wrong

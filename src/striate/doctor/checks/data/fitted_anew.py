@@ -21,9 +21,12 @@ _VOCABULARY = re.compile(
     r"|scal|standard|normali)",
     re.IGNORECASE,
 )
+_OF_WORDS = re.compile(r"vocab|word_?index|dictionary", re.IGNORECASE)
+_SORTING = ("sorted", "sort", "unique")
 _LABELS = re.compile(r"binari[sz]|label|target|class|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
 _IN_ORDER_OF_APPEARANCE = ("factorize",)
 """Functions of pandas that number names as they come."""
+_CHOOSING = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler)
 _PICTURES = ("tsne", "umap", "mds")
 """What is fitted to be looked at."""
 
@@ -73,28 +76,68 @@ def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding
 
 
 def _numbered(source: ScriptSource, site: Site) -> list[str]:
-    """What a call numbers: its first argument, or the column that it is a method of; of labels in a function, numbered
-    as they appear in what it is given, what each of its calls gives it."""
+    """What a call numbers: its first argument, or the column that it is a method of; in a function that numbers what it
+    is given (of columns, those of labels that are numbered as they appear), what each of its calls gives it."""
     call = site.node
     in_order = called(call) in _IN_ORDER_OF_APPEARANCE
     numbered = call.args[0] if call.args else receiver_of(call) if in_order else None
     if numbered is None:
         return []
-    return (list(_given_by_callers(source, call, numbered)) if in_order else []) or [ast.unparse(numbered)]
+    own = ast.unparse(numbered)
+    told = _words(own) & (_OTHERS | _TRAINING) or not _OF_WORDS.search(called(call)) or _sorts(source, called(call))
+    return ([] if told and not in_order else list(_given_by_callers(source, call, numbered, in_order))) or [own]
 
 
-def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr) -> Iterator[str]:
+def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, in_order: bool) -> Iterator[str]:
     function = source.function_of(call)
     inside = list(takewhile(lambda part: part is not function, source.around(call)))
     statement = next((part for part in inside if isinstance(part, ast.stmt)), call)
-    chosen = any(isinstance(part, ast.If | ast.IfExp | ast.BoolOp) for part in inside)  # where no codes are given
-    if function is None or chosen or not _LABELS.search(ast.unparse(statement)):
+    chosen = any(isinstance(part, _CHOOSING) for part in inside)  # where no codes are given
+    if function is None or chosen or (in_order and not _LABELS.search(ast.unparse(statement))):
+        return
+    if not in_order and (_ends_before(function, call) or _only_told(function, statement)):
         return
     while isinstance(numbered, ast.Attribute | ast.Subscript):
         numbered = numbered.value
-    for other in source.calls_of(function):
-        given = source.arguments(function, other.node)
-        yield from (ast.unparse(value) for name, value in given if name == ast.unparse(numbered))
+    parameters = [part.arg for part in function.args.args]
+    for other in source.calls_of(function) if ast.unparse(numbered) in parameters else ():
+        spread = [given.value for given in other.node.args if isinstance(given, ast.Starred)]
+        given = [value for name, value in source.arguments(function, other.node) if name == ast.unparse(numbered)]
+        for value in given or spread[:1]:
+            yield from _each_of(source, value)
+
+
+def _sorts(source: ScriptSource, name: str) -> bool:
+    """Whether what builds sorts: of classes that all parts have, the order is the same."""
+    made = (node for node in source.nodes() if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name)
+    return any(called(part) in _SORTING for node in made for part in ast.walk(node) if isinstance(part, ast.Call))
+
+
+def _ends_before(function: ast.AST, call: ast.Call) -> bool:
+    """Whether a function may end before a call, as where it is given a vocabulary."""
+    return any(isinstance(part, ast.Return) and part.lineno < call.lineno for part in ast.walk(function))
+
+
+def _only_told(function: ast.AST, statement: ast.AST) -> bool:
+    """Whether only the size is asked of what a statement gives a name, as to print it."""
+    names = {ast.unparse(target) for target in getattr(statement, "targets", [])}
+    nodes = list(ast.walk(function))
+    sized = [part.args[0] for part in nodes if isinstance(part, ast.Call) and called(part) == "len" and part.args]
+    used = [
+        part for part in nodes if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id in names
+    ]
+    return bool(used) and all(part in sized for part in used)
+
+
+def _each_of(source: ScriptSource, value: ast.expr) -> Iterator[str]:
+    """What is given, or, of a variable that goes over what is listed, each of these: `for part in (train, val)`."""
+    for around in source.around(value):
+        for each in [around, *getattr(around, "generators", [])]:
+            over = getattr(each, "iter", None)
+            if isinstance(over, ast.List | ast.Tuple) and ast.unparse(each.target) == ast.unparse(value):
+                yield from map(ast.unparse, over.elts)
+                return
+    yield ast.unparse(value)
 
 
 def _is_sorted(call: ast.Call) -> bool:
