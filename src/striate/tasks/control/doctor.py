@@ -78,9 +78,10 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
     paid = np.abs(rewards[rewards != 0])
     if len(rewards) >= FEWEST_STEPS and not len(paid):
         yield _never_seen(where, f"all rewards of {several(len(rewards), 'step')} are 0")
-    # A price for each step is tiny by intent, beside a goal that pays more.
+    # A price for each step is tiny by intent, beside a goal that pays more, which may not have been met yet.
+    least = 0.0 if len(rewards) and rewards.min() == rewards.max() < 0 else SMALLEST
     size = 1.0 if not len(paid) else float(np.median(paid)) if np.median(paid) > LARGEST else float(paid.max())
-    if not SMALLEST <= size <= LARGEST:
+    if not least <= size <= LARGEST:
         what, told = ("huge", "their median is") if size > 1 else ("tiny", "the largest is")
         yield Finding(
             code="reward.scale",

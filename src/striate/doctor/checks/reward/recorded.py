@@ -154,9 +154,9 @@ def _is_large(source: ScriptSource, part: ast.expr) -> bool:
 
 
 def _end_by_limit(found: Experience) -> bool:
-    """Whether the episodes that end unmarked, in a buffer that does not say which were cut off, are as long as one
-    another and none is longer: a limit ended them, and values go on behind it. Where other ends are marked, most of
-    them need be: a new episode that happens to begin where the last one ended is not told from it."""
+    """Whether most episodes that end unmarked, in a buffer that does not say which were cut off, are as long as one
+    another: a limit ended them, and values go on behind it. A new episode that happens to begin where the last one
+    ended is not told from it, so that a length may be twice the limit; where no end is marked there is no other."""
     seen, after = (part.reshape(len(part), -1) for part in (found.observations, found.following))
     ends = np.flatnonzero((seen[1:] != after[:-1]).any(1) | found.ends[:-1])
     lengths = np.diff(ends, prepend=-1)
@@ -164,7 +164,8 @@ def _end_by_limit(found: Experience) -> bool:
     if found.truncated is not None or not len(unmarked):
         return False
     limit = np.bincount(unmarked).argmax()
-    return bool((unmarked == lengths.max()).all() or (found.ends.any() and (unmarked == limit).mean() > _BY_LIMIT))
+    usual = (unmarked == limit).mean() > _BY_LIMIT
+    return bool(usual and (found.ends.any() or (unmarked % limit == 0).all()))
 
 
 def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:

@@ -1,0 +1,41 @@
+"""Candidates that are ranked, episodes that a limit ends, and shares that are dropped: faults that were met in scripts,
+and their healthy twins."""
+
+from __future__ import annotations
+
+import ast
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from striate.doctor.checks.reward.recorded import recorded
+from striate.doctor.diagnose import examine_rewards
+from striate.doctor.setup.script_source import ScriptSource
+from striate.tasks.control.doctor import reward_values
+
+
+def grid(limit: int, others: int) -> list[Any]:
+    """Transitions of episodes of `limit` steps, each third one of `others`; the second begins where the first ended."""
+    rows, chance, place = list[Any](), random.Random(0), np.zeros(2)
+    for episode in range(8):
+        place = place if episode == 1 else np.array([chance.random(), episode])
+        for _ in range(others if episode % 3 == 2 else limit):
+            rows.append((place, 0, 0.1, place + 1, False))
+            place = place + 1
+    return rows
+
+
+@pytest.mark.parametrize(("others", "lost"), [(20, False), (13, True)])
+def test_two_episodes_that_a_limit_ended_may_look_like_one(others: int, lost: bool) -> None:
+    names = {"memory": grid(20, others)}
+    assert recorded(names) is not None
+    source = ScriptSource({"train.py": ast.parse("for t in x:\n    pass\n")}, names, ("train.py", 1, 2), None)
+    told = [finding.code for finding in examine_rewards(source).findings]
+    assert told.count("reward.terminal-lost") == lost
+
+
+@pytest.mark.parametrize(("rewards", "tiny"), [([-0.01] * 99, False), ([-0.01] * 98 + [0.01], True)])
+def test_a_goal_may_not_have_been_met_yet(rewards: list[float], tiny: bool) -> None:
+    assert [one.code for one in reward_values(np.array(rewards), "here")] == ["reward.scale"] * tiny
