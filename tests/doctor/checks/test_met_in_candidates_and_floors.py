@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from test_of_a_perfect_network import codes, of
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.diagnose import examine_rewards
@@ -39,3 +43,30 @@ def test_two_episodes_that_a_limit_ended_may_look_like_one(others: int, lost: bo
 @pytest.mark.parametrize(("rewards", "tiny"), [([-0.01] * 99, False), ([-0.01] * 98 + [0.01], True)])
 def test_a_goal_may_not_have_been_met_yet(rewards: list[float], tiny: bool) -> None:
     assert [one.code for one in reward_values(np.array(rewards), "here")] == ["reward.scale"] * tiny
+
+
+RANKS = """
+def evaluate(net, data):
+    found = []
+    with torch.no_grad():
+        for x, y in data:
+            items = 10 + torch.arange(len(x))
+            best = torch.topk(net(x).flatten(), 2).indices
+            found.append(float(10 + int(y.argmax()) in ({of}).tolist()))
+    return {{"{name}": sum(found) / len(found)}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("best", "name", "wrong"),
+    [("items[best]", "HR@2", False), ("best", "HR@2", True), ("best", "share", False)],
+)
+def test_a_perfect_network_finds_the_right_candidate(best: str, name: str, wrong: bool) -> None:
+    x = torch.randn(320, 6, generator=torch.Generator().manual_seed(0))
+    scores = x[:, :1].reshape(40, 8)
+    y = (scores == scores.amax(1, keepdim=True)).float().reshape(320, 1)
+    parts = (TensorDataset(x[a:b], y[a:b]) for a, b in ((0, 160), (160, 320)))
+    loaders = [DataLoader(part, size) for part, size in zip(parts, (16, 8), strict=True)]
+    names = of(nn.Linear(6, 1), *loaders, nn.BCEWithLogitsLoss(pos_weight=torch.tensor(7.0)))
+    text = RANKS.format(of=best, name=name)
+    assert codes(text, "found = evaluate(model, val_loader)", names) == ["eval.wrong-count"] * wrong

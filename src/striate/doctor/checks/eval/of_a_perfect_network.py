@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,10 @@ from striate.observe.module_calls import forward_hooks
 from striate.observe.tensors import tensors_in
 
 _ERRORS, _NO_ERRORS = frozenset(("mae", "rmse", "mse")), frozenset(("loss", "log", "train", "relative", "ratio"))
+_RANKED = re.compile(
+    r"((val|valid|test|eval|mean|avg)[ _])?(hr|ndcg|mrr|hit[ _](rate|ratio))[ _]?(@|at)?[ _]?\d*", re.IGNORECASE
+)
+"""Scores of a list of candidates that are 1 where the only right one comes first."""
 _NOTHING, _LEARNED = 1e-3, 0.25
 """Of the deviation of the targets: an error of no size; of the way from a guess to right predictions."""
 
@@ -54,11 +59,12 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
     if read is None or (read.guesses and (way_gone(Predictions(outputs, targets, read.loss)) or 0) < _LEARNED):
         raise NoEvidence("outputs are not labels in another form, or the network has not learned them")
     complete = all(is_complete(*batch) for batch in batches)
+    candidates = read.kind == "labels" and all(int((wanted == 1).sum()) == 1 for _, wanted in batches)
     as_they_are = read.kind == "numbers" and read.loss < read.constant / 2
     largest = _NOTHING * float(targets.double().std()) if as_they_are else math.inf
     for site, function, given in evaluations(evidence):
         evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
-        untrue = partial(_is_untrue, complete=complete, largest=largest)
+        untrue = partial(_is_untrue, complete=complete, largest=largest, candidates=candidates)
         ask = partial(_asked, evidence, site, function, given)
         for name, value in ask(0):
             # Of sequences outputs may be of the position before.
@@ -66,9 +72,12 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
                 yield Untrue(f"line {site.lineno}", ast.unparse(site), name, value)
 
 
-def _is_untrue(name: str, value: float, *, complete: bool, largest: float) -> bool:
-    """Whether a number that is called a score is below 1, or one that is called an error above `largest`."""
+def _is_untrue(name: str, value: float, *, complete: bool, largest: float, candidates: bool) -> bool:
+    """Whether a number that is called a score is below 1, or one that is called an error above `largest`. `candidates`:
+    each batch has one right sample."""
     words = words_of(name)
+    if candidates and _RANKED.fullmatch(name):
+        return 0 <= value < RIGHT
     if is_share(words, complete):
         return as_share(value) < RIGHT
     return bool(words & _ERRORS) and not words & _NO_ERRORS and value > largest

@@ -74,7 +74,7 @@ def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
             untrue.where,
             f"`{untrue.text}` gives `{untrue.name}` {untrue.value:.4g} for a network whose predictions are all right",
             "A perfect network would not be called so: what is printed is not the metric that its name says.",
-            "try it with predictions that are the labels: accuracies, F1, IoU and Dice have to be 1, errors 0",
+            "try it with predictions that are the labels: accuracies, F1, IoU, Dice, hit rates have to be 1, errors 0",
             f"a score below {RIGHT}, or an error, of a network whose outputs are replaced by what the labels ask for",
         )
 
