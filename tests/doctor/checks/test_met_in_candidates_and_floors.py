@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import digits
+from test_cosine_scores import adam
+from test_met_in_vision_scripts import read
 from test_of_a_perfect_network import codes, of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
@@ -70,3 +74,24 @@ def test_a_perfect_network_finds_the_right_candidate(best: str, name: str, wrong
     names = of(nn.Linear(6, 1), *loaders, nn.BCEWithLogitsLoss(pos_weight=torch.tensor(7.0)))
     text = RANKS.format(of=best, name=name)
     assert codes(text, "found = evaluate(model, val_loader)", names) == ["eval.wrong-count"] * wrong
+
+
+class Residual(nn.Module):
+    """Much of it may be dropped without harm."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.side, self.dropout, self.head = nn.Linear(64, 64), nn.Dropout(p), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = x.flatten(1)
+        return self.head(x + 0.01 * self.dropout(self.side(x)))
+
+
+@pytest.mark.parametrize(
+    ("given", "p", "wrong"),
+    [("1 - dropout", 0.9, True), ("p=keep_prob", 0.8, True), ("dropout", 0.9, False), ("1 - keep_prob", 0.9, False)],
+)
+def test_names_tell_the_share_to_keep(given: str, p: float, wrong: bool) -> None:
+    text = f"dropout = nn.Dropout({given})\nfor x, y in loader:\n    pass\n"
+    assert len(read(text, DROPOUT_TOO_HIGH, Residual(p), digits(), optimizer=adam)) == wrong

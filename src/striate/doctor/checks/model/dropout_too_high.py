@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
+
+from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
@@ -13,6 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import replaced
+from striate.doctor.setup.script_source import ScriptSource, argument, called, last_name
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -39,16 +43,18 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     worst = max(strong, key=_dropped)
     share = _dropped(worst)
     gain = _gain(evidence, tuple(strong))
-    if share < CERTAIN and (gain is None or not gain[0]):
+    better = gain is not None and gain[0]
+    kept = "" if evidence.setup.source is None else _share_kept(evidence.setup.source)
+    if not better and not kept and (share < CERTAIN or (gain is not None and share < 1)):
         return
-    if gain is not None and not gain[0] and share < 1:
-        return
+    least = f"{MILD:g} gives a loss {BETTER:g} times smaller"
     yield Finding(
         code=CODE,
-        severity="error" if share >= CERTAIN and gain is not None and gain[0] else "warning",
+        severity="error" if share >= CERTAIN and better else "warning",
         where=named(worst),
-        measured=f"{share:.0%} of the numbers are dropped in training{gain[1] if gain else ''}",
-        threshold=f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
+        measured=f"{share:.0%} of the numbers are dropped in training{kept and f', by `{kept}`'}"
+        f"{gain[1] if gain else ''}",
+        threshold=f"0.5 is usual; from {LIKELY:g} on, if {'it is named the share to keep' if kept else least}",
         why="The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, "
         "and noisy: training is slow, or stands still.",
         remedy=Remedy(
@@ -66,6 +72,20 @@ def _dropped(call: Call) -> float:
     default = call.name not in ("alpha_dropout", "feature_alpha_dropout")
     on = call.option(2, "training", call.options.get("train", default))
     return float(share) if on and isinstance(share, int | float) else 0.0
+
+
+def _share_kept(source: ScriptSource) -> str:
+    """Where dropout is given what names call the share to keep, `nn.Dropout(1 - dropout)`; empty where it is not."""
+    for node in (node for node in source.nodes() if isinstance(node, ast.Call)):
+        name = called(node)
+        if name not in _DROPOUTS and not ("Dropout" in name and hasattr(nn, name)):
+            continue
+        given = argument(node, int(name in _DROPOUTS), "p")
+        rest = given if isinstance(given, ast.BinOp) and isinstance(given.op, ast.Sub) else None
+        kept = rest is not None and ast.unparse(rest.left) in ("1", "1.0") and "drop" in last_name(rest.right).lower()
+        if kept or (given is not None and "keep" in last_name(given).lower()):
+            return ast.unparse(node)
+    return ""
 
 
 def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
