@@ -17,6 +17,7 @@ from test_of_a_perfect_network import codes, of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.diagnose import examine_rewards
@@ -95,3 +96,37 @@ class Residual(nn.Module):
 def test_names_tell_the_share_to_keep(given: str, p: float, wrong: bool) -> None:
     text = f"dropout = nn.Dropout({given})\nfor x, y in loader:\n    pass\n"
     assert len(read(text, DROPOUT_TOO_HIGH, Residual(p), digits(), optimizer=adam)) == wrong
+
+
+class Liked(nn.Module):
+    """How much users like items, by both alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(40, 1), nn.Embedding(30, 1)
+
+    def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        liked: torch.Tensor = self.users(users) + self.items(items)
+        return liked.squeeze(1)
+
+
+def liked_step(model: Any, batch: Any, optimizer: Any, _: Any) -> torch.Tensor:
+    users, items, labels = batch
+    optimizer.zero_grad()
+    loss = nn.functional.binary_cross_entropy_with_logits(model(users, items), labels.float())
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+@pytest.mark.parametrize(("turned", "codes"), [(True, ["data.labels-random"]), (False, [])])
+def test_labels_of_ids_say_the_opposite_of_validation(turned: bool, codes: list[str]) -> None:
+    torch.manual_seed(0)
+    users, items = torch.randint(40, (600,)), torch.randint(30, (600,))
+    labels = (users * 7 % 40 < 20).long()
+    train = DataLoader(TensorDataset(users[:400], items[:400], (labels[:400] - int(turned)).abs()), 16)
+    val = DataLoader(TensorDataset(users[400:], items[400:], labels[400:]), 50)
+    model = Liked()
+    options: Any = {"val": val, "step": liked_step, "optimizer": torch.optim.Adam(model.parameters(), 0.1)}
+    said = read("for x in loader:\n    pass\n", LABELS_RANDOM, model, train, **options)
+    assert [one.code for one in said] == codes

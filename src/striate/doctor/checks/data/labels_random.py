@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import rankdata
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.as_held import labels_fit_as_held
@@ -32,6 +33,7 @@ from striate.doctor.evidence.samples import Samples, class_numbers, gathered
 from striate.doctor.evidence.simple_models import Reference, answers_belong, are_of_others, belonging, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaves, main_tensor, parts
+from striate.observe.tensors import tensors_in
 from striate.records import Finding
 from striate.wording import several
 
@@ -43,6 +45,8 @@ LEAST_NUMBERS = 0.25
 _FEWEST_APART = 6
 _FEWEST, _FEWEST_MAPS, _MOST_NUMBERS, _ASKED_FOR = 60, 20, 16, 2
 _TO_GAIN, _FEWEST_RANKED = 0.3, 10
+_TURNED, _SURELY = 0.35, 5.0
+"""Area under the ROC curve of the wrong way round, and standard errors."""
 _COMMON = 0.35
 """How far from half of the samples a label may have to be asked about."""
 _ASKED, _KNOWN = 1000, 0.4
@@ -156,6 +160,9 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _classes(evidence: Evidence) -> Iterable[Finding]:
+    if (turned := _turned_in_validation(evidence)) is not None:
+        yield turned
+        return
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
     torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
     if torn is not None:
@@ -186,6 +193,41 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         why=_WHY,
         remedy=_REMEDY,
     )
+
+
+def _turned_in_validation(evidence: Evidence) -> Finding | None:
+    """Labels of ids that say the opposite of those of validation: a network is right about samples of training that it
+    was not trained on, and gets validation the wrong way round."""
+    given = list(tensors_in(parts(evidence.train.raw[0])[0]))
+    if any(part.ndim != 1 or part.is_floating_point() for part in given):
+        return None
+    area, sigmas = _area(_val(evidence))
+    held = _held_out(evidence) if area < _TURNED and sigmas < -_SURELY else None
+    if held is None:
+        return None
+    trial = evidence.variant("held out", Change(), batches=held[0])
+    own, sure = _area(evidence.predictions_of(trial, held[1]))
+    if own < 1 - _TURNED or sure < _SURELY:
+        return None
+    return LABELS_RANDOM.finding(
+        severity="error",
+        where="training labels",
+        measured=f"samples labeled 1 get a higher output than others in {area:.0%} of the pairs of validation, and in "
+        f"{own:.0%} of training samples that the network was not trained on",
+        limit=f"of ids, less than {_TURNED:.0%} in validation by {_SURELY:g} standard errors, and more than "
+        f"{1 - _TURNED:.0%} in training",
+        why="What the network learns from training is the opposite of what validation asks for.",
+        remedy=_REMEDY,
+    )
+
+
+def _area(predictions: Predictions | None) -> tuple[float, float]:
+    """The area under the ROC curve of single outputs for labels of 0 and 1, and its distance from chance in standard
+    errors; chance where outputs are no such thing."""
+    labels = None if predictions is None else class_numbers(predictions.targets)
+    if predictions is None or labels is None or predictions.outputs.numel() != len(labels):
+        return 0.5, 0.0
+    return _rank_sum(predictions.outputs.flatten().double(), labels == 1)
 
 
 def _at_chance(reference: Reference) -> list[str] | None:
@@ -477,14 +519,16 @@ def _ranks(predictions: Predictions) -> float:
         return 0.0
     outputs = torch.cat([-outputs, outputs], 1) if outputs.shape[1] == 1 else outputs
     outputs = outputs - outputs.mean(1, keepdim=True)
-    found = [0.0]
-    for column, wanted in zip(outputs.T, (labels == k for k in range(outputs.shape[1])), strict=True):
-        few, rest = int(wanted.sum()), int((~wanted).sum())
-        if min(few, rest) >= _FEWEST_RANKED:
-            ranks = column.argsort().argsort().double() + 1
-            error = math.sqrt(few * rest * (few + rest + 1) / 12)
-            found.append((float(ranks[wanted].sum()) - few * (few + rest + 1) / 2) / error)
-    return max(found)
+    return max(0.0, *(_rank_sum(column, labels == k)[1] for k, column in enumerate(outputs.T)))
+
+
+def _rank_sum(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:
+    """The share of pairs whose wanted sample has the higher output, and its distance from a half in standard errors."""
+    few, rest = int(wanted.sum()), int((~wanted).sum())
+    if min(few, rest) < _FEWEST_RANKED:
+        return 0.5, 0.0
+    above = float(rankdata(outputs.numpy())[wanted.numpy()].sum()) - few * (few + 1) / 2
+    return above / (few * rest), (above - few * rest / 2) / math.sqrt(few * rest * (few + rest + 1) / 12)
 
 
 def _network(evidence: Evidence, graphs: bool = False, ranked: bool = False) -> str | None:
