@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from striate.data.annotations.masks import IGNORED
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.all_right import RIGHT, untrue_of_right
 from striate.doctor.checks.eval.begun_once import begun_once
@@ -30,6 +31,7 @@ from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.checks.eval.signal_to_noise import peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaf, leaves
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
@@ -307,18 +309,24 @@ def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
     """What a library logs as an accuracy, where it is another than the share of predictions that are right."""
     numbers, predicted, targets = logged(evidence)
     named = {name: value for name, value in numbers.items() if is_accuracy(name)}
-    if _is_right([(value,) for value in named.values()], predicted, targets):
+    if _is_right(evidence, [(value,) for value in named.values()], predicted, targets):
         return
     name, value = next(iter(named.items()))
     yield _no_accuracy("validation", f"`{name}` is {value:.4g}", predicted == targets)
 
 
-def _is_right(named: Iterable[tuple[float, ...]], predicted: torch.Tensor, targets: torch.Tensor) -> bool:
+def _is_right(
+    evidence: Evidence, named: Iterable[tuple[float, ...]], predicted: torch.Tensor, targets: torch.Tensor
+) -> bool:
     """Whether one number of those that are to be an accuracy is one, as a share, in percent or as a count, of all
-    samples or in the mean of the classes; also where there is none, or hardly a prediction is right."""
-    right = predicted == targets
-    recalls = [float(right[targets == label].float().mean()) for label in targets.unique()]
-    true = (float(right.float().mean()), sum(recalls) / len(recalls))
+    samples, of those that the loss does not ignore, or in the mean of the classes; also where there is none, or hardly
+    a prediction is right."""
+    right, true = predicted == targets, list[float]()
+    ignored = torch.tensor([IGNORED, *(call.ignored for call in class_losses(evidence))])
+    counted = (targets >= 0) & ~torch.isin(targets, ignored)
+    for part in (torch.ones_like(counted), counted):
+        recalls = [float(right[part & (targets == label)].float().mean()) for label in targets[part].unique()]
+        true += [float(right[part].float().mean()), sum(recalls) / max(len(recalls), 1)]
     scales = (1.0, 100.0, float(len(targets)))
     # Of `430/450 (95.6%)` the 450 is what the count is of.
     said = [number for numbers in named for number in numbers if len(numbers) == 1 or number != len(targets)]
@@ -381,7 +389,7 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
             )
             return
     known = asked_directly(evidence) if found.accuracies else None
-    if known is not None and not _is_right(found.accuracies, *known):
+    if known is not None and not _is_right(evidence, found.accuracies, *known):
         numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
         yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", known[0] == known[1])
 
