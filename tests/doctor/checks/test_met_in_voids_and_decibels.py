@@ -3,11 +3,16 @@ scripts, and their healthy twins."""
 
 from __future__ import annotations
 
+import ast
+import math
 import pytest
 import torch
 from test_of_a_perfect_network import codes, of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.eval.signal_to_noise import doubled
+from striate.doctor.setup.script_source import ScriptSource
 
 VOIDS = """
 def evaluate(net, data):
@@ -32,3 +37,34 @@ def test_an_accuracy_may_leave_out_what_the_loss_ignores(counted: str, wrong: bo
     )
     text = VOIDS.format(counted=counted.replace("2", str(void)))
     assert codes(text, "score = evaluate(model, val_loader)", names) == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("formula", "wrong"),
+    [
+        ("20 * torch.log10(1 / mse)", True),
+        ("20 * math.log10(mse)", True),
+        ("20 * torch.log10(peak / F.mse_loss(x, y))", True),
+        ("20 * torch.log10(1 / torch.mean((x - y) ** 2))", True),
+        ("20 * torch.log10(x ** 2)", False),
+        ("10 * torch.log10(1 / mse)", False),
+        ("20 * torch.log10(peak) - 10 * torch.log10(mse)", False),
+        ("20 * torch.log10(1 / mse.sqrt())", False),
+        ("20 * torch.log10(1 / rmse)", False),
+        ("psnr(mse)", True),
+        ("psnr(rmse)", False),
+    ],
+)
+def test_decibels_of_squares_rise_by_ten(formula: str, wrong: bool) -> None:
+    text = f"""
+def psnr(error):
+    return 20 * torch.log10(1 / error)
+
+for x, y in loader:
+    mse = F.mse_loss(model(x), y)
+    rmse = mse.sqrt()
+    print({formula})
+"""
+    text = text if "psnr" in formula else text[text.index("for") :]
+    source = ScriptSource({"s.py": ast.parse(text)}, {"torch": torch, "math": math}, ("s.py", 2, 3), 5)
+    assert len(list(doubled(source))) == wrong

@@ -1,9 +1,15 @@
-"""Decibels, `10 * log10(peak ** 2 / error)`, with the peak of bytes for images that have none above 1."""
+"""Decibels, `10 * log10(peak ** 2 / error)`, with the peak of bytes for images that have none above 1, or with 20 for
+squared errors."""
 
 from __future__ import annotations
 
 import ast
+import math
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+
+import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -13,6 +19,12 @@ from striate.doctor.setup.script_source import Function, ScriptSource, Site, cal
 _OF_BYTES = (255, 255**2)
 _OF_SHARES = 1.01
 """The largest value of images between 0 and 1, with what rounding adds."""
+_SQUARED = re.compile(r"(?<!r)mse|mean_squared_error| - .*(square\(|pow\(2\)|\*\* 2\b)", re.IGNORECASE)
+_ROOT = re.compile(r"sqrt|norm|root|rmse|0\.5", re.IGNORECASE)
+_TEN_TIMES, _ROUNDED = (0.1, 0.01), 0.01
+"""Squared errors, between which there are 10 dB."""
+_PURE = ("log10", "log", "clamp", "clip", "max", "maximum", "tensor", "float", "item", "mean", "pow", "square")
+"""Functions that may be called twice."""
 
 
 def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
@@ -34,6 +46,42 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
         given = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
         if peaks and not given and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):
             yield whole
+
+
+def doubled(source: ScriptSource) -> Iterator[ast.expr]:
+    """Formulas of decibels that give 20 for a squared error that is a tenth of another."""
+    for site in source.calls("log10"):
+        whole = _whole(source, site)
+        errors = [part for part in ast.walk(whole) if isinstance(part, ast.Name | ast.Call) and part is not site.node]
+        error = next((part for part in errors if _is_squared(source, part)), None)
+        if error is not None and not _ROOT.search(ast.unparse(whole)):
+            one, other = (_value(source, whole, error, number) for number in _TEN_TIMES)
+            if math.isclose(abs(other - one), 20, abs_tol=_ROUNDED):
+                yield whole
+
+
+def _is_squared(source: ScriptSource, error: ast.Name | ast.Call) -> bool:
+    """Whether it is a squared error: called one, made as one, or given as one to the function around."""
+    made = [error, source.last_value(error, ast.unparse(error))]
+    function = source.function_of(error)
+    if made[1] is None and function is not None:
+        calls = [site.node for site in source.calls_of(function)]
+        given = (pair for call in calls for pair in source.arguments(function, call))
+        made += [value for name, value in given if name == ast.unparse(error)]
+    texts = [ast.unparse(part) for part in made if part is not None]
+    return any(map(_SQUARED.search, texts)) and not any(map(_ROOT.search, texts))
+
+
+def _value(source: ScriptSource, formula: ast.expr, error: ast.expr, number: float) -> float:
+    """What a formula gives with a number as the error, and 1 for variables that are not known; NaN where it fails."""
+    name = error.id if isinstance(error, ast.Name) else "error_"
+    text = ast.unparse(formula).replace(ast.unparse(error), name)
+    unknown = {part.id: 1.0 for part in ast.walk(formula) if isinstance(part, ast.Name)}
+    if any(isinstance(part, ast.Call) and called(part) not in _PURE for part in ast.walk(ast.parse(text))):
+        return math.nan
+    with suppress(Exception):  # of the user's formula
+        return float(eval(text, {**unknown, **source.names, name: torch.tensor(number, dtype=torch.float64)}))
+    return math.nan
 
 
 def _whole(source: ScriptSource, site: Site) -> ast.expr:

@@ -28,7 +28,7 @@ from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
-from striate.doctor.checks.eval.signal_to_noise import peaks_of_bytes
+from striate.doctor.checks.eval.signal_to_noise import doubled, peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
@@ -51,6 +51,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         _with_padding(source),
         untrue_metrics(evidence),
         _other_peak(evidence),
+        _doubled(source),
     )
     found = next(read, None)
     if found is not None:
@@ -94,6 +95,17 @@ def _other_peak(evidence: Evidence) -> Iterator[Finding]:
             "All decibels are 48 too many.",
             "use the peak that the images have: `10 * torch.log10(1.0 / error)`",
             "decibels with a peak of 255 of images up to 1",
+        )
+
+
+def _doubled(source: ScriptSource) -> Iterator[Finding]:
+    for node in doubled(source):
+        yield _finding(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` is given squared errors, and gives 20 decibels for one that is a tenth of another",
+            "All decibels are twice what they should be.",
+            "take 10 times the logarithm of squares, `10 * torch.log10(1.0 / mse)`; 20 belongs to their root",
+            "decibels that rise by 20 where a squared error falls to a tenth",
         )
 
 
