@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import ast
 import math
+from typing import Any
+
 import pytest
 import torch
+from test_met_in_residual_denoisers import gratings
+from test_met_in_second_heads import asked_or_silent, stepped
 from test_of_a_perfect_network import codes, of
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.signal_to_noise import doubled
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -68,3 +74,16 @@ for x, y in loader:
     text = text if "psnr" in formula else text[text.index("for") :]
     source = ScriptSource({"s.py": ast.parse(text)}, {"torch": torch, "math": math}, ("s.py", 2, 3), 5)
     assert len(list(doubled(source))) == wrong
+
+
+@pytest.mark.parametrize("kind", ["forgotten", "given", "none made"])
+def test_a_noisy_copy_of_which_nothing_is_made(kind: str) -> None:
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        (clean,) = batch
+        noisy = clean if kind == "none made" else clean + 0.3 / 0.5 * torch.randn(clean.shape)
+        return stepped(model, functional.mse_loss(model(noisy if kind == "given" else clean), clean), optimizer)
+
+    model = nn.Conv2d(1, 1, 3, padding=1)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.001), "step": step}
+    said = asked_or_silent(TARGET_IN_INPUT, model, DataLoader(TensorDataset(gratings(64)), 16), **options)
+    assert ["a noisy copy" in one.measured for one in said] == [True] * (kind == "forgotten")

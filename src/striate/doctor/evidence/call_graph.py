@@ -48,7 +48,7 @@ QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"]
 _LIKE_ANOTHER = ("view_as", "reshape_as", "expand_as", "type_as")
 """Of their second tensor they take no numbers."""
 _ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
-_NORMAL = ("randn", "randn_like", "normal", "normal_")
+NORMAL = ("randn", "randn_like", "normal", "normal_")
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class CallGraph:
         for call, either_way in errors:
             for output, target in (call.inputs, call.inputs[::-1])[: 1 + either_way] if len(call.inputs) == 2 else ():
                 made = self.origin(target)
-                if made is None or made.name not in _NORMAL or (either_way and not self._is_trained(output, made)):
+                if made is None or made.name not in NORMAL or (either_way and not self._is_trained(output, made)):
                     continue
                 yield call, output, made
 

@@ -19,7 +19,7 @@ from striate.doctor.checks.data.columns_that_tell import (
 from striate.doctor.checks.data.noise_in_place import noise_in_both
 from striate.doctor.checks.data.scrambled import roughness
 from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
-from striate.doctor.evidence.call_graph import INPUT, SUMS, Call, CallGraph
+from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
@@ -258,6 +258,14 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
     shown = evidence.calls.shown
     if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _asks_for_given(evidence):
         return
+    if _noisy_for_nothing(evidence.graph, shown.shape):
+        yield _finding(
+            "the loss compares outputs with the network's own input, number for number, and the step makes a noisy "
+            "copy of the batch of which it makes nothing",
+            "the noisy copy as the network's input: `criterion(model(noisy), clean)`",
+            limit="the loss is given the network's input, and nothing is made of the batch and the noise added to it",
+        )
+        return
     if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
         yield _finding(
             "the loss compares outputs with the network's own input, number for number, and the network is told beside "
@@ -285,6 +293,18 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
                 limit="the loss is given the network's input, and the batch holds the same without noise",
             )
             return
+
+
+def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
+    """Whether a step adds noise to a batch of this shape, and makes nothing of the sum."""
+    return any(
+        call.name in SUMS
+        and call.from_batch
+        and call.shape == tuple(shape)
+        and not graph.behind[call.index]
+        and any(index >= 0 and graph.calls[index].name in NORMAL for index in graph.before(call.index))
+        for call in graph.calls
+    )
 
 
 def _asks_for_given(evidence: Evidence) -> bool:
