@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from asked import digits
 from test_met_in_residual_denoisers import gratings
 from test_met_in_second_heads import asked_or_silent, stepped
 from test_of_a_perfect_network import codes, of
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.signal_to_noise import doubled
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.setup.script_source import ScriptSource
 
 VOIDS = """
@@ -87,3 +89,41 @@ def test_a_noisy_copy_of_which_nothing_is_made(kind: str) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.001), "step": step}
     said = asked_or_silent(TARGET_IN_INPUT, model, DataLoader(TensorDataset(gratings(64)), 16), **options)
     assert ["a noisy copy" in one.measured for one in said] == [True] * (kind == "forgotten")
+
+
+class Probed(nn.Module):
+    """Embeddings of length 1, and scores of a probe that does not shape them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16))
+        self.probe = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.body(x)
+        return functional.normalize(h, dim=1), self.probe(h.detach())
+
+
+def supervised(z: Tensor, positive: Tensor) -> Tensor:
+    own = torch.eye(len(z)).bool()
+    log_shares = (5 * z @ z.T).masked_fill(own, -1e9).log_softmax(1)
+    positive = positive & ~own
+    return -((log_shares * positive).sum(1) / positive.sum(1).clamp(min=1)).mean()
+
+
+@pytest.mark.parametrize("kind", ["swapped", "right", "without labels"])
+def test_classes_are_pulled_together_beside_a_probe(kind: str) -> None:
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        z, scores = model(x)
+        if kind == "without labels":  # all are to lie apart, those that look alike too
+            embedding = (-2 * torch.pdist(z).square()).exp().mean().log()
+        else:
+            embedding = supervised(z, (y[:, None] == y) ^ (kind == "swapped"))
+        return stepped(model, embedding + functional.cross_entropy(scores, y), optimizer)
+
+    model = Probed()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.003), "step": step}
+    said = asked_or_silent(PAIRS_SWAPPED, model, digits(), **options)
+    assert [one.code for one in said] == ["loss.pairs-swapped"] * (kind == "swapped")

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.drawn_above import BELONGING, drawn_above
@@ -202,7 +203,10 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             if len(pulled) >= _BATCHES
             and (
                 all(same < 0 < different for same, different in pulled)
-                or (not_classes and (_others_nearer(pulled) or _unlearned(evidence, pulled)))
+                or (
+                    (_others_nearer(pulled) or _unlearned(evidence, pulled))
+                    and (not_classes or _costs_more_by_class(evidence))
+                )
             )
         ]
         if not swapped or not asks_for(evidence, lambda numbers: numbers.roll(1, 0)):
@@ -219,6 +223,30 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             remedy=_BY_LABEL,
         )
     return None
+
+
+def _costs_more_by_class(evidence: Evidence) -> bool:
+    """Whether the loss is larger with embeddings that are alike within a class than with these in another order, where
+    scores that a cross entropy asks for beside them are all alike."""
+    labels = main_tensor(parts(evidence.train.raw[0])[1])
+    assert labels is not None, "the gradient was told apart by them"
+    scores = {call.input.shape for call in class_losses(evidence)}
+    generator = torch.Generator().manual_seed(0)
+    first = (labels[:, None] == labels).long().argmax(1).cpu()
+    others = first[torch.randperm(len(first), generator=generator)]
+
+    def loss(rows: torch.Tensor) -> float:
+        def answer(_: int, given: torch.Tensor) -> torch.Tensor:
+            drawn = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
+            alike = functional.normalize(drawn.flatten(1))[rows] * given.flatten(1).norm(dim=1).mean()
+            return torch.zeros_like(given) if given.shape in scores else alike.reshape(given.shape)
+
+        return loss_of(evidence, answer)
+
+    with suppress(NoEvidence):
+        right, mixed = loss(first), loss(others)
+        return right > mixed + _CLEARLY * abs(mixed)
+    return False
 
 
 def _content_with_mixed(evidence: Evidence) -> Finding | None:
