@@ -9,7 +9,8 @@ import pytest
 import torch
 from asked import asked
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
@@ -181,3 +182,24 @@ def test_a_size_is_not_zoomed(closest: int, wrong: bool) -> None:
     with suppress(NoEvidence):  # for classes, where nothing is found
         said = [f.measured for f in asked(AUGMENTATION, model, train, val=val, loss=nn.MSELoss(), task="regress")]
     assert ["correlate" in text for text in said] == [True] * wrong
+
+
+class Alike(Drawn):
+    """Labeled by whether both halves are equally bright, which no part of them tells."""
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        x, y = super().__getitem__(number)
+        return x, (y[0] == y[1]).long()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "wrong"), [(2, True), (14, False)])
+def test_a_collate_function_crops(size: int, wrong: bool) -> None:
+    def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        x, y = default_collate(samples)
+        return functional.interpolate(torch.stack([cropped(one, size) for one in x]), 16), y
+
+    held = Alike(lambda x: x)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    train, val = DataLoader(held, 32, collate_fn=collate), DataLoader(held, 32)
+    assert [f.severity for f in asked(AUGMENTATION, model, train, val=val)] == ["error"] * wrong

@@ -254,3 +254,18 @@ def drawn_anew(loader: Any) -> bool:
         one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))
         for one, other in pairs
     )
+
+
+def collated_anew(loader: Any) -> bool:
+    """Whether the loader's own collate function makes other inputs of the same samples each time."""
+    data = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        return False
+    if loader.collate_fn.__module__.startswith("torch."):
+        return False
+    try:
+        samples = [data[number] for number in range(min(DRAWN, len(data)))]
+        one, other = (main_tensor(parts(loader.collate_fn(list(samples)))[0]) for _ in range(2))
+    except Exception:  # a data set and a function of the user's
+        return False
+    return one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))

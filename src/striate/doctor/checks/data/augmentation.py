@@ -21,7 +21,7 @@ from striate.doctor.evidence.changed_by_asking import Changed
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
-from striate.doctor.evidence.reading import DRAWN
+from striate.doctor.evidence.reading import DRAWN, collated_anew
 from striate.doctor.evidence.simple_models import Reference, Whole, are_of_others, consult, related
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.way_gone import way_gone
@@ -464,7 +464,7 @@ def _of_a_move(place: str, words: str, measured: str, limit: str) -> Finding:
 def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
     """Whether samples are drawn anew each time, and why that is not known."""
     try:
-        return evidence.drawn_anew, None
+        return evidence.drawn_anew or collated_anew(evidence.setup.train), None
     except NoEvidence as reason:
         return False, reason
 
