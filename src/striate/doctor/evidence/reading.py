@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from time import perf_counter
 from types import NoneType
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch.utils.data import (
@@ -250,22 +250,28 @@ def drawn_anew(loader: Any) -> bool:
         pairs = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(DRAWN, len(data)))]
     except Exception as error:  # a data set of the user's
         raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
-    return any(
-        one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))
-        for one, other in pairs
-    )
+    return any(_differ(one, other) for one, other in pairs)
+
+
+def has_own_collate(loader: Any) -> TypeGuard[DataLoader[Any]]:
+    """Whether a loader asks a data set for samples by number, and makes batches by a function that is not torch's."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return False
+    return not loader.collate_fn.__module__.startswith("torch.")
 
 
 def collated_anew(loader: Any) -> bool:
     """Whether the loader's own collate function makes other inputs of the same samples each time."""
-    data = getattr(loader, "dataset", None)
-    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
+    if not has_own_collate(loader):
         return False
-    if loader.collate_fn.__module__.startswith("torch."):
-        return False
+    data: Any = loader.dataset
     try:
         samples = [data[number] for number in range(min(DRAWN, len(data)))]
         one, other = (main_tensor(parts(loader.collate_fn(list(samples)))[0]) for _ in range(2))
     except Exception:  # a data set and a function of the user's
         return False
+    return _differ(one, other)
+
+
+def _differ(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     return one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))

@@ -76,9 +76,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if changed is not None and not changed.same:
         yield _piling_up(changed)
         return
-    views = _views_that_are_one(evidence) or views_of_nothing(evidence) or colors_exchanged(evidence)
     views = (
-        views or erased(evidence) or erased_by_step(evidence) or _drowned(evidence) or _other_with_each_draw(evidence)
+        _views_that_are_one(evidence)
+        or views_of_nothing(evidence)
+        or colors_exchanged(evidence)
+        or erased(evidence)
+        or erased_by_step(evidence)
+        or _drowned(evidence)
+        or _other_with_each_draw(evidence)
     )
     if views is not None:
         yield views

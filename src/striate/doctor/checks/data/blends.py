@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import default_collate
 
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import has_own_collate
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.models.preserved_state import same_random_state
 
@@ -69,10 +70,10 @@ def blended_by_loader(evidence: Evidence) -> list[Blended]:
     """The same of batches that the loader's own collate function blends: what it makes of samples that the data set
     gives, beside these."""
     loader, until = evidence.setup.train, evidence.clock.until(0.04)
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+    if not has_own_collate(loader) or loader.batch_size is None:
         return []
     shares = main_tensor(parts(evidence.train.raw[0])[1])
-    if loader.collate_fn.__module__.startswith("torch.") or shares is None or shares.ndim != 2:
+    if shares is None or shares.ndim != 2:
         return []
     found, data = list[Blended](), loader.dataset
     with suppress(Exception), same_random_state():  # a data set and a function of the user's

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
+from striate.doctor.evidence.reading import has_own_collate
 from striate.doctor.setup.batch import leaves
 from striate.models.preserved_state import same_random_state, seed_all
 
@@ -19,9 +20,7 @@ def collated_apart(loader: Any) -> tuple[int, int] | None:
     """Of how many samples input and label reach different rows of a batch, each one alone, and of how many that is
     known, by the rows that change with either; None where that cannot be asked, or an order to put them back goes along
     with the batch."""
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-        return None
-    if loader.collate_fn.__module__.startswith("torch."):
+    if not has_own_collate(loader):
         return None
     try:
         with same_random_state():

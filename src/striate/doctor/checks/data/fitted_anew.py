@@ -130,7 +130,7 @@ def _only_told(function: ast.AST, statement: ast.AST) -> bool:
 
 
 def _each_of(source: ScriptSource, value: ast.expr) -> Iterator[str]:
-    """What is given, or, of a variable that goes over what is listed, each of these: `for part in (train, val)`."""
+    """The value that is given; of the variable of a loop such as `for part in (train, val)`, each element."""
     for around in source.around(value):
         for each in [around, *getattr(around, "generators", [])]:
             over = getattr(each, "iter", None)

@@ -155,8 +155,8 @@ def _is_large(source: ScriptSource, part: ast.expr) -> bool:
 
 def _end_by_limit(found: Experience) -> bool:
     """Whether most episodes that end unmarked, in a buffer that does not say which were cut off, are as long as one
-    another: a limit ended them, and values go on behind it. A new episode that happens to begin where the last one
-    ended is not told from it, so that a length may be twice the limit; where no end is marked there is no other."""
+    another: a limit ended them, and values go on behind it. Where a new episode happens to begin where the last one
+    ended, the two look like one: where no end is marked, each length has to be a multiple of the limit."""
     seen, after = (part.reshape(len(part), -1) for part in (found.observations, found.following))
     ends = np.flatnonzero((seen[1:] != after[:-1]).any(1) | found.ends[:-1])
     lengths = np.diff(ends, prepend=-1)
