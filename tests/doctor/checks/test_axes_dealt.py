@@ -11,7 +11,7 @@ from asked import asked, digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.inputs.axes_dealt import AXES_DEALT
 
 
 class Reading(nn.Module):

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 from asked import asked, digits, perceptron
 
-from striate.doctor.checks.data.copied_first import COPIED_FIRST
+from striate.doctor.checks.data.splits.copied_first import COPIED_FIRST
 from striate.doctor.setup.script_source import ScriptSource
 
 EXPAND = """

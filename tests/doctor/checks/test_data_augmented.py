@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
 from striate.doctor.evidence.clock import NoEvidence
 

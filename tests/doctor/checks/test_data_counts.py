@@ -11,10 +11,10 @@ from asked import asked, digits, loop, perceptron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
-from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE
-from striate.doctor.checks.data.label_numbers import LABEL_RANGE
-from striate.doctor.checks.data.too_few import TOO_FEW
+from striate.doctor.checks.data.inputs.input_values import CONSTANT_IMAGES, NOT_FINITE
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.labels.label_numbers import LABEL_RANGE
+from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.recorded_iterators import RecordedIterator
 

@@ -10,8 +10,8 @@ from asked import asked, digits, perceptron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.label_noise import LABEL_NOISE
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.label_noise import LABEL_NOISE
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.simple_models import consult
 

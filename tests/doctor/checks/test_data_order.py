@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.inputs.scrambled import MIXED_UP, SCRAMBLED, reread, roughness
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED, between_stretches
-from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED, reread, roughness
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.batch import dealt_anew
 

@@ -13,11 +13,11 @@ from asked import digits as loader_of_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
-from striate.doctor.checks.data.class_balance import IMBALANCE
-from striate.doctor.checks.data.label_numbers import LABEL_MAP
-from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.too_few import TOO_FEW
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE
+from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.labels.too_few import TOO_FEW
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.data.splits.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 
 Loss = Any
 

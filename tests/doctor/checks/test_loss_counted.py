@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.step_labels import STEP_LABELS
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS

@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from striate.doctor.checks.data.moved_roughly import left_roughly
-from striate.doctor.checks.data.targets_moved import _MOVES, _Samples, _targets_stay
+from striate.doctor.checks.data.moved.moved_roughly import left_roughly
+from striate.doctor.checks.data.moved.targets_moved import _MOVES, _Samples, _targets_stay
 
 SIZE = 24
 

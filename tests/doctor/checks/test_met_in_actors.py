@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
-from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.model.evaluates_untrained import READ
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 

@@ -12,8 +12,8 @@ from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.optim.weight_decay_too_high import exchanged_with_momentum

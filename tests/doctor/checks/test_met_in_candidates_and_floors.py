@@ -17,7 +17,7 @@ from test_of_a_perfect_network import codes, of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.diagnose import examine_rewards

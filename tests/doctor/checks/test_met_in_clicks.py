@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.class_balance import IMBALANCE
-from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
+from striate.doctor.checks.data.inputs.graphs_together import GRAPHS_TOGETHER
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.setup.batch import altered, copied, leaf, leaves, main_tensor, parts
 

@@ -15,7 +15,7 @@ from test_policy_sign import ACTOR_CRITIC, of_code
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.diagnose import examine_code
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource

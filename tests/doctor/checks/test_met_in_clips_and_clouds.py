@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.augmentation import _given
-from striate.doctor.checks.data.axes_dealt import AXES_DEALT
-from striate.doctor.checks.data.erased import erased_by_step
+from striate.doctor.checks.data.augmentation.erased import erased_by_step
+from striate.doctor.checks.data.augmentation.given import given_to_network
+from striate.doctor.checks.data.inputs.axes_dealt import AXES_DEALT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.evidence.clock import Clock, NoEvidence
@@ -101,7 +101,7 @@ def test_blends_of_clips_are_not_asked_for_the_label_of_one(blends: bool) -> Non
     model = Clips(mixing=False)
     setup = make_setup(model, clips(), optimizer=torch.optim.SGD(model.parameters(), 0.1), step=step)
     try:
-        place = _given(Evidence(setup, Clock(20.0)))[2]
+        place = given_to_network(Evidence(setup, Clock(20.0))).place
     except NoEvidence:
         place = None
     assert place == (None if blends else "step")

@@ -11,7 +11,7 @@ from test_source_checks import found, values
 from torch import Tensor, nn
 from torch.nn import functional
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.few_counted import few_counted
 from striate.doctor.evidence.clock import Clock, NoEvidence

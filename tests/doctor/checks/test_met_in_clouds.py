@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.causes import sort_out
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.script.drawn_batches import drawing

@@ -15,10 +15,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
-from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
+from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
+from striate.doctor.checks.data.splits.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.modes import MODE as EVAL_MODE
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.as_held import labels_fit_as_held
-from striate.doctor.checks.data.axes_dealt import _of_scores
+from striate.doctor.checks.data.inputs.axes_dealt import _of_scores
+from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.script.library_loop import _of_lightning

@@ -17,11 +17,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.sign import SIGN

@@ -15,7 +15,7 @@ from test_source_checks import SCRIPT, found, values
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.evaluated import named_numbers
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.own_run import findings_of

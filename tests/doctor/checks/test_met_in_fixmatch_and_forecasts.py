@@ -14,9 +14,9 @@ from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.blends import _share_of_inputs
-from striate.doctor.checks.data.color_orders import _KEPT, _order
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.color_orders import _KEPT, _order
+from striate.doctor.checks.data.labels.blends import _share_of_inputs
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.evaluates_untrained import _are_kept_anew

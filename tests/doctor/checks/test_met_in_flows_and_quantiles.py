@@ -11,8 +11,8 @@ from asked import asked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.no_density import likelihood_of_noise
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK

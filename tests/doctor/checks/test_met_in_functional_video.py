@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.label_noise import LABEL_NOISE
+from striate.doctor.checks.data.labels.label_noise import LABEL_NOISE
 from striate.doctor.checks.model.idle_parameters import UNUSED_PARAMETERS
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 from striate.doctor.checks.own_run import findings_of

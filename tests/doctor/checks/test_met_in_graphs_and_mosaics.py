@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS

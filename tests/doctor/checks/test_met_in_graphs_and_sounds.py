@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from striate.doctor.checks.data.graphs_together import GRAPHS_TOGETHER
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.inputs.graphs_together import GRAPHS_TOGETHER
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.evidence.clock import NoEvidence
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
-from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
+from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED

@@ -17,9 +17,9 @@ from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
-from striate.doctor.checks.data.folds import SHARED_NETWORK
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.splits.folds import SHARED_NETWORK
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import WRONG_AXIS

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.evaluated import asked_directly
 from striate.doctor.checks.eval.modes import MODE

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.script.drawn_batches import Drawn
 

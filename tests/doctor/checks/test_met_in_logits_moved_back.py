@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.step_labels import STEP_LABELS
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.loss.sign import SIGN
 
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW

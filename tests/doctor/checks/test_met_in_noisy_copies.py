@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.setup.preserved_state import outside_autocast
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.script.training_loop import find_loop
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.blends import blended_batches, swapped_shares
-from striate.doctor.checks.data.class_balance import IMBALANCE
-from striate.doctor.checks.data.label_numbers import LABEL_MAP
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.labels.blends import blended_batches, swapped_shares
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE
+from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED

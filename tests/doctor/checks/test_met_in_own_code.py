@@ -13,7 +13,7 @@ from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.model.evaluates_untrained import _are_chosen
 from striate.doctor.checks.optim.lr_schedule import _ends_early

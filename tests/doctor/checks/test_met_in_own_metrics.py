@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.shifted_tags import SHIFTED_TAGS
+from striate.doctor.checks.data.labels.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.eval.all_right import untrue_of_right
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.moved_roughly import left_roughly
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.targets_moved import _MOVES
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.moved.moved_roughly import left_roughly
+from striate.doctor.checks.data.moved.targets_moved import _MOVES
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.evidence.clock import NoEvidence
 

@@ -14,7 +14,7 @@ from test_source_of_validation import codes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.term_scales import TERM_SCALES
 from striate.doctor.evidence.clock import NoEvidence

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.evidence.clock import NoEvidence

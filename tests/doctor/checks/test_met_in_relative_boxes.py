@@ -12,7 +12,7 @@ from test_met_in_second_heads import asked_or_silent
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 
 SIZE = 16
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.sign import SIGN
 
 

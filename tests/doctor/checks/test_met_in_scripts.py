@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from striate.doctor.checks.data.label_numbers import LABEL_MAP
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
-from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.shifted_twice import SHIFTED_TWICE
+from striate.doctor.checks.data.splits.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED

@@ -16,9 +16,9 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.class_balance import IMBALANCE
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
+from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.endless import constant_without_end
 from striate.doctor.checks.model.mode import MODE

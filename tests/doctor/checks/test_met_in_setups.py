@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.label_numbers import LABEL_RANGE
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.step_labels import STEP_LABELS
-from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.labels.label_numbers import LABEL_RANGE
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED

@@ -16,9 +16,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.axes_dealt import _of_scores
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.inputs.axes_dealt import _of_scores
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.metric_functions import _picks
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED

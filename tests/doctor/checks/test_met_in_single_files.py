@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.blends import blended_batches, swapped_shares
-from striate.doctor.checks.data.judges import Judge
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.shift import _best
+from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
+from striate.doctor.checks.data.labels.blends import blended_batches, swapped_shares
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.shift.judges import Judge
+from striate.doctor.checks.data.shift.shift import _best
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR
 from torch.utils.data import DataLoader, Dataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import Watcher, number_of_weights

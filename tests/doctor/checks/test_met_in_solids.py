@@ -17,9 +17,9 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.axes_dealt import AXES_DEALT
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.inputs.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX
 from striate.doctor.checks.own_run import findings_of

@@ -17,9 +17,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.causes import sort_out
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.label_numbers import Told, regrouped
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.labels.label_numbers import Told, regrouped
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
-from striate.doctor.checks.data.scrambled import SCRAMBLED
-from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK

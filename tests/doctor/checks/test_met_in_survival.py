@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
-from striate.doctor.checks.data.label_noise import LABEL_NOISE
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.labels.label_noise import LABEL_NOISE
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH

@@ -19,7 +19,7 @@ from test_reward_checks import values as played
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
-from striate.doctor.checks.data.prepared_apart import smoothness_apart
+from striate.doctor.checks.data.shift.prepared_apart import smoothness_apart
 from striate.doctor.evidence.reading import shared_positions
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import find_validation

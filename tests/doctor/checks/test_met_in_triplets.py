@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.every import every_check
 from striate.doctor.checks.model.evaluates_untrained import READ
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.diagnose import examine_code
 from striate.doctor.script.drawn_batches import Drawing, drawing, draws_for_parts
 from striate.doctor.script.iterated_loop import taken_in_groups

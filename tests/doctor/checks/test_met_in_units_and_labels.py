@@ -17,10 +17,10 @@ from test_reward_checks import values as played
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.label_noise import LABEL_NOISE
-from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.labels.label_noise import LABEL_NOISE
+from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.fit.generalization import OVERFIT
 from striate.doctor.checks.loss.broadcast import BROADCAST_OF_VARIABLES
 from striate.doctor.evidence.clock import NoEvidence

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from striate.doctor.checks.data.keypoints import points_are_across_first
+from striate.doctor.checks.data.targets.keypoints import points_are_across_first
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking

@@ -19,14 +19,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.repeated_samples import DUPLICATES
-from striate.doctor.checks.data.shift import SHIFT, _prepared_by_step
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
-from striate.doctor.checks.data.step_labels import _number_rows
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
-from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.labels.step_labels import _number_rows
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.shift.shift import SHIFT, _prepared_by_step
+from striate.doctor.checks.data.splits.repeated_samples import DUPLICATES
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.degenerate import DEGENERATE

@@ -19,12 +19,12 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
-from striate.doctor.checks.data.augmentation import AUGMENTATION
-from striate.doctor.checks.data.folds import SHARED_NETWORK
-from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
+from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.checks.data.shifted_tables import SHIFTED_TABLES
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
+from striate.doctor.checks.data.splits.folds import SHARED_NETWORK
+from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD

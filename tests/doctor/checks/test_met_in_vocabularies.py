@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.axes_dealt import AXES_DEALT
-from striate.doctor.checks.data.label_numbers import LABEL_MAP
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.inputs.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.evidence.quality import classes_of
 
 

@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.collated_apart import collated_apart
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.labels.collated_apart import rows_apart
 from striate.doctor.checks.loss.sign import SIGN
 from striate.doctor.script.iterated_loop import same_numbers
 
@@ -128,5 +128,5 @@ def test_a_collate_function_keeps_labels_beside_their_inputs(collate: Any, wrong
     lengths = torch.randperm(40, generator=generator) + 20
     waves = [torch.randn(int(length), generator=generator) for length in lengths]
     loader = DataLoader([(wave, number % 3) for number, wave in enumerate(waves)], 8, collate_fn=collate)
-    found, _ = collated_apart(loader) or (0, 0)
+    found, _ = rows_apart(loader) or (0, 0)
     assert (found >= 12) if wrong else not found

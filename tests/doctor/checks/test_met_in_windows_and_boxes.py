@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.repeated_samples import LEAK
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.data.splits.repeated_samples import LEAK
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD

@@ -20,11 +20,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.exchanged import moved_back
-from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
-from striate.doctor.checks.data.not_normalized import NOT_NORMALIZED
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.augmentation.exchanged import moved_back
+from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.loss.added_scores import score_added

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from remedies_tried import try_remedy
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
-from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence

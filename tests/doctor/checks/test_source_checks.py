@@ -17,7 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 from quick import few_quick
 from remedies_tried import try_remedy
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE

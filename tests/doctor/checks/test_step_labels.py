@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.data.step_labels import STEP_LABELS
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 

@@ -18,10 +18,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.class_balance import MISSING_CLASS
-from striate.doctor.checks.data.shift import SHIFT
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.labels.class_balance import MISSING_CLASS
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.sign import SIGN

@@ -10,7 +10,7 @@ from asked import asked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.evidence.clock import NoEvidence
 
 WINDOW, HOP, RECORDINGS = 96, 32, 24

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.step_labels import STEP_LABELS
-from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.model.sees_future import CHECK as SEES_FUTURE
 from striate.doctor.evidence.clock import NoEvidence
 

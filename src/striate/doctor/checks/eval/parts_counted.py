@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.doctor.checks.data.held_out_labels import parts_held_out
+from striate.doctor.checks.data.splits.held_out_labels import parts_held_out
 from striate.doctor.checks.eval.evaluated import MOST_STEPS, is_accuracy, meddles, named_accuracies
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence

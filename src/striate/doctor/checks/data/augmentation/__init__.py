@@ -1,0 +1,1 @@
+"""What does augmentation leave of the inputs?"""

@@ -1,0 +1,140 @@
+"""Augmentation that puts the colors of images into another order: by a flip along the wrong axis, or though the targets
+tell colors apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+
+import torch
+from torch.nn.functional import one_hot
+
+from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.pairs import inputs_embedded
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.records import Finding
+from striate.wording import several
+
+_COLORS, _TOLD, _OFTEN = 3, 0.05, 0.1
+"""Channels; of correlation, by which a draw is more like another with other colors; of draws."""
+_KEPT, _TURNED = (0, 1, 2), (2, 1, 0)
+_OF_A_BATCH, _LEVELS, _FEWEST, _MOST_TARGETS = 4, 4, 100, 64
+"""Samples; of a color; samples of validation, numbers of a target."""
+_NUMBERS, _STRENGTHS = 100_000, (1.0, 10.0, 100.0)
+_EXPLAINED, _LOST = 0.2, 0.4
+"""Of the variance of a target, by how often which color is in an image; of that, what is lost without their order."""
+
+
+def colors_exchanged(evidence: Evidence) -> Finding | None:
+    """Color images that come with their colors in another order now and then, in the loader or in the step."""
+    place, orders = "loader", Counter(_order(pair) for pair in _color_images(evidence))
+    if orders.total() == orders[_KEPT] and evidence.first.shown is not None:
+        place, orders = "step", Counter(_order(pair) for pair in _changed_in_step(evidence))
+    turned, count = orders.total() - orders[_KEPT], orders.total()
+    if turned <= _OFTEN * count or len(orders) == 1:
+        return None
+    if set(orders) <= {_KEPT, _TURNED} and place == "loader":
+        return told(
+            place,
+            f"{turned} of {several(count, 'training image')} that were drawn twice have their first and last color "
+            "exchanged in one of the two draws",
+            why="A flip along axis 0 of an image of colors × height × width turns its colors round, not its places.",
+            remedy="`image.flip(-1)` for left and right, `image.flip(-2)` for up and down",
+            threshold=f"{_OFTEN:.0%} of the draws have first and last color exchanged",
+            severity="warning",
+        )
+    known = _told_by_colors(evidence)
+    if known is None:
+        return None
+    return told(
+        place,
+        f"{turned} of {several(count, 'image')} have their colors in another order, {len(orders)} orders in all; how "
+        f"often which color is in an image explains {known[0]:.0%} of a target of validation, and {known[1]:.0%} where "
+        "the order is not known",
+        why="The targets tell colors apart, and augmentation makes one color of another: what is asked is not to be "
+        "seen.",
+        remedy="leave out what deals the channels anew, such as `x[:, torch.randperm(3)]`; or vary brightness alone",
+        threshold=f"colors in several orders, and how often which color occurs explains {_EXPLAINED:.0%} of a target "
+        f"of validation, and {_LOST:.0%} less without the order",
+    )
+
+
+def _color_images(evidence: Evidence) -> list[Pair]:
+    try:
+        return [pair for pair in drawn_twice(evidence) if len(pair[0]) == _COLORS]
+    except NoEvidence:
+        return []
+
+
+def _changed_in_step(evidence: Evidence) -> list[Pair]:
+    """Some images as they come and as the network is given them in a few steps; none where the first ones come as they
+    are."""
+    raw = evidence.train.raw
+    own, shown = main_tensor(parts(raw[0])[0]), evidence.first.shown
+    if own is None or shown is None or own.shape != shown.shape or own.ndim != 4 or torch.equal(own, shown.to(own)):
+        return []
+    found = list[Pair]()
+    for number, given in enumerate(inputs_embedded(evidence)):
+        own = main_tensor(parts(raw[number % len(raw)])[0])
+        if own is not None and given and given[0].shape == own.shape and own.shape[1] == _COLORS:
+            found += images(list(zip(own.cpu(), given[0], strict=True))[:_OF_A_BATCH])
+    return found
+
+
+def _order(pair: Pair) -> tuple[int, ...]:
+    """The order of colors in which the second image is like the first, wherever it is shifted to and flipped; that of
+    the first where no other one is clearly more like it."""
+    one, other = pair
+    moved = [image for move in (_as_it_is, *MOVES.values()) if (image := move(other)).shape == one.shape]
+    found = {order: max(likeness(one, image[list(order)]) for image in moved) for order in permutations(range(_COLORS))}
+    best = max(found, key=lambda order: found[order])
+    return best if found[best] > ALIKE and found[best] > found[_KEPT] + _TOLD else _KEPT
+
+
+def _as_it_is(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def _told_by_colors(evidence: Evidence) -> tuple[float, float] | None:
+    """What the colors of validation's images explain of the target that they explain best, and what they do without
+    their order; None where that is little, or about as much."""
+    x, y = evidence.val_samples.x, evidence.val_samples.y
+    if x is None or y is None or x.ndim != 4 or x.shape[1] != _COLORS or len(x) < _FEWEST or y.ndim > 2:
+        return None
+    if not y.is_floating_point() and y.numel() == len(y):
+        y = one_hot((y.flatten().long() - y.min()).clamp(max=_MOST_TARGETS))
+    y = y.reshape(len(y), -1).double()
+    if y.shape[1] > _MOST_TARGETS:
+        return None
+    known = _explained(_shares(x), y)
+    unordered = torch.stack([_shares(x[:, list(order)]) for order in permutations(range(_COLORS))]).mean(0)
+    best = int(known.argmax())
+    told, without = float(known[best]), float(_explained(unordered, y)[best])
+    return (told, without) if told >= _EXPLAINED and without <= (1 - _LOST) * told else None
+
+
+def _shares(x: torch.Tensor) -> torch.Tensor:
+    """(N, colors) the roots of the shares of an image's pixels that have each of some colors."""
+    values = x.float().flatten()
+    low, high = values[:: -(-len(values) // _NUMBERS)].quantile(torch.tensor([0.005, 0.995])).tolist()
+    levels = ((x.float() - low) / max(high - low, 1e-12) * _LEVELS).long().clamp(0, _LEVELS - 1)
+    colors = ((levels[:, 0] * _LEVELS + levels[:, 1]) * _LEVELS + levels[:, 2]).flatten(1)
+    counts = torch.zeros(len(x), _LEVELS**_COLORS).scatter_add(1, colors, torch.ones(colors.shape))
+    roots: torch.Tensor = (counts / colors.shape[1]).sqrt().double()
+    return roots
+
+
+def _explained(known: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(targets,) the share of their variance that a ridge regression, fitted to other samples, explains."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), RidgeCV(_STRENGTHS))
+    told = torch.as_tensor(cross_val_predict(model, known.numpy(), y.numpy())).reshape(y.shape)
+    missed = (told - y).square().mean(0) / y.var(0, correction=0).clamp_min(1e-12)
+    return torch.clamp_min(1 - missed, 0)

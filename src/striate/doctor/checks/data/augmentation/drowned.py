@@ -1,0 +1,184 @@
+"""Noise that drowns samples: added by the loader, or by the training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.model.variants import question
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import DRAWN
+from striate.doctor.evidence.way_gone import way_gone
+from striate.doctor.setup.batch import altered, main_tensor, parts
+from striate.records import Finding
+
+_LEARNED = 0.15
+"""Of the way to right predictions, or above chance: what shows that something is left."""
+_SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
+"""Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
+_NOISE, _MOSTLY = 3.0, 0.95
+"""Of the deviation of validation's values: moves, crops and flips stay below once; of that of training."""
+_OF_NOISE = 0.95
+"""Of the variance of what is drawn: what is another with each draw."""
+_LEFT_OF_NOISE = 0.05
+"""Of a sample's deviation: where noise is taken off again, what rounding leaves."""
+_TO_RESTORE = " and are to be restored, the square root of how many each has"
+_DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of what is shown is another with each draw, each value by itself"
+_FAR_APART = (
+    f"draws of a sample differ by more than {_NOISE:g} times the deviation of validation and {_MOSTLY:g} times that of "
+    "training"
+)
+
+
+def drowned_beside_validation(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Finding | None:
+    """Noise that the loader adds, far above what samples of validation are; of sets of points or vectors (N, points,
+    numbers) only where the network learned nothing. Raises NoEvidence where what is drawn is not known."""
+    if x.shape[1:] != plain.shape[1:]:
+        return None
+    if x.ndim == 3:
+        return _noisy_sets(evidence, x, plain)
+    apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
+    white, smooth = _with_neighbor(x), _with_neighbor(plain)
+    # Else it is the scale of validation that differs, not noise that hides all: that leaves no value like its neighbor.
+    noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
+    if noisy:
+        return _told_of_draws(
+            apart, drawn, values, f"{_FAR_APART}, and values are half as like those beside them as in validation"
+        )
+    # Where noise is clamped to the range of the images, it is no larger than they are.
+    if abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2:
+        return _told_of_draws(apart, drawn, values, f"{_DRAWN_AWAY}, and that of validation is not")
+    return None
+
+
+def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Finding | None:
+    """Noise far above sets of points or vectors, of which the network learned nothing: as a set may be drawn in another
+    order, draws that differ are not enough."""
+    white = max(abs(_with_neighbor(x)), abs(_with_neighbor(x.transpose(1, 2))))
+    if not x.is_floating_point() or white > _WHITE:
+        return None
+    apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
+    if apart <= max(_NOISE * values, _MOSTLY * drawn) or values <= 0:
+        return None
+    learned = way_gone(evidence.after)
+    if learned is None or learned >= _LEARNED:
+        return None
+    return _told_of_draws(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")
+
+
+def _told_of_draws(apart: float, drawn: float, values: float, threshold: str) -> Finding:
+    return _told(
+        "loader",
+        f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
+        f"2), all values of training by {drawn:.3g} and of validation by {values:.3g}",
+        threshold,
+        "No move or crop of a sample changes it so much: what is added drowns it.",
+    )
+
+
+def drowned_by_step(evidence: Evidence) -> Finding | None:
+    """Noise that the step adds to inputs, far above them; where something like them is to be made of it, so far that
+    all numbers of a sample together tell nothing."""
+    inputs, targets = parts(evidence.train.raw[0])
+    plain, wanted, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
+    if plain is None or wanted is None or given is None or plain.ndim < 3:
+        return None
+    restores, bytes_read = wanted.shape[1:] == plain.shape[1:], not plain.is_floating_point()
+    if given.shape != plain.shape or (restores and bytes_read):
+        return None
+    plain, given = plain.double(), given.detach().cpu().double()
+    values, apart = float(plain.std()), float(given.std())
+    smooth, white = _with_neighbor(plain), _with_neighbor(given)
+    # What is moved, turned or scaled keeps its neighbors alike.
+    if not (smooth > _SMOOTH and abs(white) < _WHITE):
+        return None
+    if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
+        return _told(
+            "step",
+            f"the network is given values of which {_OF_NOISE:.0%} of the variance and more is another with each draw, "
+            f"each by itself, of samples whose values are like those beside them (correlation {smooth:.2f}, as given "
+            f"{white:.2f})",
+            f"{_DRAWN_AWAY}, of samples whose values are like those beside them",
+        )
+    least, times = (float(given.flatten(1).std(1).min()), plain[0].numel() ** 0.5) if restores else (apart, _NOISE)
+    if bytes_read or not least > times * values > 0 or (restores and not _is_added(evidence)):
+        return None
+    return _told(
+        "step",
+        f"the network is given values that differ by {apart:.3g}, each by itself, of samples whose values differ by "
+        f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
+        f"{times:.3g} times the deviation of samples whose values are like those beside them"
+        f"{_TO_RESTORE if restores else ''}, and no value is like the one beside it",
+    )
+
+
+def _is_added(evidence: Evidence) -> bool:
+    """Whether the network is given a sample and what does not depend on it: of a blank one that alone, as noise."""
+    batch = evidence.train.raw[0]
+    plain, path = main_tensor(parts(batch)[0]), evidence.samples.x_path
+    if plain is None or path is None:
+        return False
+    blank = altered(batch, path, torch.zeros_like)
+    full, noise = (main_tensor(question(evidence, one, seed=0)[0]) for one in (batch, blank))
+    if full is None or noise is None or full.shape != plain.shape:
+        return False
+    return torch.allclose((full - noise).cpu().double(), plain.double(), atol=_LEFT_OF_NOISE * float(plain.std()))
+
+
+def _share_drawn(evidence: Evidence) -> float:
+    """The share of the variance of what the step gives the network that is another when it is given the batch again."""
+    one, other = (main_tensor(question(evidence, evidence.train.raw[0], seed=seed)[0]) for seed in (0, 1))
+    if one is None or other is None or one.shape != other.shape:
+        return 0.0
+    return float((one - other).double().var() / (2 * one.double().var()))
+
+
+def drowned_when_drawn(evidence: Evidence) -> Finding | None:
+    """Samples of which next to nothing stays when they are drawn again, each value by itself, as under noise; where
+    there is no validation to show what they were."""
+    if evidence.setup.val is not None:
+        return None
+    x = evidence.samples.sole_inputs
+    if x.ndim < 3 or not x.is_floating_point() or not evidence.drawn_anew:
+        return None
+    drawn, apart, white = float(x.double().std()), _between_draws(evidence), _with_neighbor(x.double())
+    if apart**2 < _OF_NOISE * drawn**2 or abs(white) > _WHITE:
+        return None
+    best = evidence.reference.best[0]
+    if evidence.reference.accuracy(best) - evidence.reference.by_chance(best) > _LEARNED:
+        return None  # what is drawn is no noise to them
+    return _told(
+        "loader",
+        f"a sample drawn again differs by {apart:.3g} in each value by itself, where all values differ by {drawn:.3g}: "
+        "next to nothing of it stays",
+        _DRAWN_AWAY,
+    )
+
+
+def _with_neighbor(x: torch.Tensor) -> float:
+    """The correlation of values with those beside them along the last axis."""
+    pairs = torch.stack([x[..., :-1].flatten(), x[..., 1:].flatten()])
+    return float(torch.corrcoef(pairs)[0, 1]) if pairs.shape[1] > 1 else 0.0
+
+
+def _between_draws(evidence: Evidence) -> float:
+    """The deviation of a sample's numbers over draws: that of what augmentation adds."""
+    data: Any = evidence.setup.train.dataset  # type: ignore[attr-defined]
+    found = []
+    for number in range(min(DRAWN, len(data))):
+        one, other = (main_tensor(parts(data[number])[0]) for _ in range(2))
+        if one is not None and other is not None and one.shape == other.shape:
+            found.append((one.double() - other.double()).square().mean() / 2)
+    return float(torch.stack(found).mean().sqrt()) if found else 0.0
+
+
+def _told(place: str, measured: str, threshold: str, why: str = "What is added drowns the sample.") -> Finding:
+    return told(
+        place,
+        measured,
+        why=why,
+        remedy="add less noise: a tenth of the standard deviation of the samples, `x + 0.1 * x.std() * randn_like(x)`",
+        threshold=threshold,
+    )

@@ -1,0 +1,106 @@
+"""Samples of which augmentation leaves next to nothing, beside what their data set holds of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.model.variants import question
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import DRAWN
+from striate.doctor.evidence.way_gone import way_gone
+from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.records import Finding
+
+_ERASED, _LEFT = 0.7, 0.5
+"""Of a sample as it is drawn, that is one number; of the rest of it as it is held, what is left."""
+_BY_STEP, _LEARNED, _DRAWS = 0.9, 0.15, 4
+"""Of a sample as a step gives it to the network, that is one number; of the way to right predictions; of one batch."""
+
+
+def erased(evidence: Evidence) -> Finding | None:
+    """Images most of which is one number in each draw, and far less as the data set holds them; none where another part
+    of the sample is whole, as what is masked is to be filled in."""
+    train = evidence.setup.train
+    data: Any = getattr(train, "dataset", None)
+    if not isinstance(train, DataLoader) or not hasattr(data, "__dict__"):
+        return None
+    try:
+        if not evidence.drawn_anew:
+            return None
+    except NoEvidence:
+        return None
+    draws = [[part for _, part in leaves(data[number]) if part.ndim == 3] for number in range(min(DRAWN, len(data)))]
+    shapes = {part.shape for parts in draws for part in parts}
+    arrays = [value[:DRAWN] for value in vars(data).values() if _is_array(value, len(data), shapes)]
+    held = [part.detach().cpu() if isinstance(part, torch.Tensor) else torch.tensor(part) for part in arrays]
+    if len(held) != 1 or len(shapes) != 1:
+        return None
+    drawn = torch.stack([part for parts in draws for part in parts])
+    shares = _of_one_number(drawn)
+    before = float(_of_one_number(held[0]).median())
+    now, least = float(shares.median()), float(shares.quantile(0.1))
+    if least < _ERASED or 1 - now > _LEFT * (1 - before):
+        return None
+    return _told(
+        "loader",
+        f"{now:.0%} of a training image is one and the same number, and {before:.0%} of it as the data set holds it",
+        f"less than {_ERASED:.0%}, or more than {_LEFT:.0%} of the rest",
+    )
+
+
+def erased_by_step(evidence: Evidence) -> Finding | None:
+    """What a step gives the network is nearly all one number, but for other places with each draw, though the loader
+    yields far more; none where the trial learned, or where targets are not asked for, as what is masked may be."""
+    batch, first = evidence.train.raw[0], evidence.first.shown
+    plain = main_tensor(parts(batch)[0])
+    if plain is None or first is None or plain.ndim < 3 or not plain.is_floating_point() or first.shape != plain.shape:
+        return None
+    before, now = (_of_one_number(part.detach().cpu()) for part in (plain, first))
+    whole, masked = float(before.median()), float(now.median())
+    if float(now.quantile(0.1)) < _BY_STEP or 1 - masked > _LEFT * (1 - whole):
+        return None
+    try:
+        draws = [main_tensor(question(evidence, batch, seed=number)[0]) for number in range(_DRAWS)]
+        learned = way_gone(evidence.after) if predicts_targets(evidence) else None
+    except NoEvidence:
+        return None
+    shown = [part.cpu().flatten(1) for part in draws if part is not None and part.shape == plain.shape]
+    if learned is None or learned >= _LEARNED or len(shown) < _DRAWS:
+        return None
+    left = torch.stack([part != part.mode(1, keepdim=True).values for part in shown])
+    if float(left.all(0).sum()) >= _LEFT * float(left.any(0).sum()):
+        return None  # the same places: it is no augmentation
+    return _told(
+        "step",
+        f"{masked:.0%} of a sample is one and the same number as the network is given it, and {whole:.0%} of it as the "
+        "loader yields it; what is left lies elsewhere with each draw, and the trial's network learned nothing",
+        f"less than {_BY_STEP:.0%}, or more than {_LEFT:.0%} of the rest, or a network that learns",
+    )
+
+
+def _told(place: str, measured: str, threshold: str) -> Finding:
+    return told(
+        place,
+        measured,
+        threshold=threshold,
+        why="What is left of a sample hardly shows what it is: a person could not tell it either.",
+        remedy="erase less: a tenth to a third of the area",
+    )
+
+
+def _is_array(value: object, length: int, shapes: set[torch.Size]) -> bool:
+    fits = isinstance(value, torch.Tensor | np.ndarray) and len(value.shape) in (3, 4) and len(value) == length
+    return fits and any(int(np.prod(value.shape[1:])) == shape.numel() for shape in shapes)  # type: ignore[attr-defined]
+
+
+def _of_one_number(images: torch.Tensor) -> torch.Tensor:
+    """(N,) the share of each image's values that are its most frequent one."""
+    flat = images.flatten(1)
+    return (flat == flat.mode(1, keepdim=True).values).double().mean(1)

@@ -1,0 +1,191 @@
+"""Flips and turns of training images that make what one class looks like into another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import torch
+
+from striate.doctor.checks.data.augmentation.given import Given
+from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.simple_models import Reference, Whole, consult
+from striate.records import Finding
+
+_EXCHANGED, _TELLS = 0.4, 0.75
+"""Of a class that is taken for another one; of validation that a simple model tells."""
+_MORE, _SHARE = 0.1, 0.05
+"""Of correlation, above that of the draws as they are; of pairs of draws."""
+_TAKEN, _BACK, _CONFUSED, _ELSEWHERE, _FEWEST = 0.15, 0.7, 0.06, 0.6, 24
+"""Of training samples of a class that look like another one; of these, that look like their own once they are moved;
+of validation, that is confused at most; of training samples of other classes, told as they are, since else training
+and validation differ in more than moves; samples of a class."""
+
+_OFTEN, _SELDOM, _ASKED = 0.25, 0.08, 1000
+"""Of a class that is taken for another one in training, and in validation; samples that are asked about."""
+_FEWEST_IN_CLASS = 12
+_WHY = "Augmentation makes samples of one class into those of another, and leaves their labels."
+
+
+def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain: Reference) -> Finding | None:
+    """What `plain`, of validation, and `shown`, of what the network is given, tell of two classes."""
+    turned = _taken_for_each_other(given, shown, plain)
+    if turned is not None and _confuses(evidence, *turned[:2]):
+        one, other, share = turned
+        return told(
+            given.place,
+            f"{share:.0%} of the training samples of class {one}, as they are shown, look like class {other} of "
+            f"validation, and as many of class {other} like class {one}, to a simple model that confuses "
+            f"{_SELDOM:.0%} of them at most in validation",
+            why=_WHY,
+            remedy="leave out the change that exchanges the two, such as a turn or a flip; or change the label with it",
+            threshold=f"{_OFTEN:.0%} of each of two classes, as shown, look like the other one",
+        )
+    if (swapped := _exchanged(evidence, plain, given)) is None:
+        return None
+    words, one, other = swapped
+    return _of_a_move(
+        given.place,
+        words,
+        f"some of the training images are {words}; once validation is, simple models take {_EXCHANGED:.0%} or more "
+        f"of class {one} for class {other}, and of {other} for {one}",
+        f"{_EXCHANGED:.0%} of each of two classes look like the other one once validation is flipped or turned as "
+        "training is",
+    )
+
+
+def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
+    """As `classes_exchanged`, of samples of which no second draw can be compared."""
+    val = evidence.val_samples
+    if given.inputs.shape[1:] != val.sole_inputs.shape[1:] or given.inputs.ndim != 4:
+        return None
+    plain = consult(val.sole_inputs, val.labels, evidence.clock)
+    swapped = moved_back(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
+    if swapped is None:
+        return None
+    words, one, other = swapped
+    return _of_a_move(
+        given.place,
+        words,
+        f"{_TAKEN:.0%} or more of the training samples of class {one} look like class {other} of validation to "
+        f"a simple model, and of {other} like {one}; {words}, they look like their own",
+        f"{_TAKEN:.0%} of each of two classes, as shown, look like the other one until they are flipped or turned back",
+    )
+
+
+def _of_a_move(place: str, words: str, measured: str, threshold: str) -> Finding:
+    return told(
+        place,
+        measured,
+        why=_WHY,
+        remedy=f"leave out the change: images {words} are of another class here",
+        threshold=threshold,
+        severity="warning",
+    )
+
+
+def _exchanged(evidence: Evidence, plain: Reference, given: Given) -> tuple[str, int, int] | None:
+    """A move of training images, and two classes each of which is often taken for the other one once validation is
+    moved so, by the simple models that tell validation apart."""
+    x, labels = evidence.val_samples.sole_inputs, plain.labels
+    models = [name for name in plain.opinions if plain.accuracy(name) >= _TELLS]
+    if x.ndim != 4 or not models:
+        return None
+    own = evidence.samples.sole_inputs
+    changed = images(list(zip(own, given.inputs, strict=False)))
+    for words in _moves_between(drawn_twice(evidence) if given.place == "loader" else changed):
+        told = [plain.ask(MOVES[words](x[plain.rows]), name) for name in models]
+        for one, other in combinations(sorted(set(labels.tolist())), 2):
+            ways = [(labels == a, b) for a, b in ((one, other), (other, one))]
+            taken = [min(float((said[of] == b).mean()) for of, b in ways) for said in told]
+            if sum(taken) / len(taken) >= _EXCHANGED:
+                return words, one, other
+    return None
+
+
+def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> tuple[str, int, int] | None:
+    """A move, and two classes: many training samples (N, C, H, W) of each look like the other one, to the model that
+    tells validation apart, and like their own once they are moved so."""
+    name = plain.best[0]
+    if shown.ndim != 4 or plain.accuracy(name) < _TELLS:
+        return None
+    known, own = plain.opinions[name].predictions, labels.numpy()
+    told, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
+    for words, move in _moves(square=shown.shape[-1] == shown.shape[-2]):
+        again = plain.ask(move(shown), name)
+        for pair in combinations(classes, 2):
+            if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
+                (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
+            ):
+                others = (own != pair[0]) & (own != pair[1])
+                if not others.any() or (told[others] == own[others]).mean() >= _ELSEWHERE:
+                    return words, *pair
+    return None
+
+
+def _goes_and_comes(one: int, other: int, own: Whole, told: Whole, again: Whole) -> bool:
+    of = own == one
+    taken = of & (told == other)
+    enough = of.sum() >= _FEWEST and taken.sum() >= _TAKEN * of.sum()
+    return bool(enough and (again[taken] == one).mean() >= _BACK)
+
+
+def _moves(*, square: bool) -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+    """Those that leave an image its shape."""
+    return [(words, move) for words, move in MOVES.items() if square or words != "turned by a quarter"]
+
+
+def _moves_between(pairs: list[Pair]) -> Iterator[str]:
+    """The moves that lie between two draws of the same sample, wherever it is shifted to as well."""
+    square = all(one.shape[-1] == one.shape[-2] for one, _ in pairs)
+    for words, move in _moves(square=square):
+        found = 0
+        for one, other in pairs:
+            there = likeness(one, move(other))
+            found += there > ALIKE and there > likeness(one, other) + _MORE
+        if found > _SHARE * len(pairs):
+            yield words
+
+
+def _taken_for_each_other(given: Given, shown: Reference, plain: Reference) -> tuple[int, int, float] | None:
+    """Two classes some of each of which are taken for the other in training, by a model of validation that tells them
+    apart, and by one of training: where validation numbers classes otherwise, training tells them apart."""
+    name, mine = plain.best[0], shown.best[0]
+    if plain.accuracy(name) < _TELLS:
+        return None
+    looks = plain.ask(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
+    known = plain.opinions[name].predictions, plain.labels
+    own = shown.opinions[mine].predictions, shown.labels
+    classes = sorted(set(plain.labels.tolist()))
+    for one, other in combinations(classes, 2):
+        ways = [(one, other), (other, one)]
+        shares = [_taken(looks, a, b) for a, b in ways]
+        confused = max(_taken(own, a, b) for a, b in ways) >= _OFTEN
+        if confused and min(shares) >= _OFTEN and max(_taken(known, a, b) for a, b in ways) <= _SELDOM:
+            return one, other, min(shares)
+    return None
+
+
+def _confuses(evidence: Evidence, one: int, other: int) -> bool:
+    """Whether the trial's network takes some of validation of one class for the other, or of training where the step
+    cannot be given validation."""
+    try:
+        after = evidence.after_val
+    except NoEvidence as reason:
+        if isinstance(reason, OutOfTime):
+            raise
+        after = evidence.after
+    predicted, targets = after.predicted, after.targets
+    if targets is None or predicted.ndim != 1:
+        return False
+    said = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
+    return max(_taken(said, one, other), _taken(said, other, one)) >= _OFTEN
+
+
+def _taken(said: tuple[Whole, Whole], label: int, other: int) -> float:
+    """The share of samples of a class that is taken for another one, of predictions and labels."""
+    found = said[0][said[1] == label]
+    return float((found == other).mean()) if len(found) >= _FEWEST_IN_CLASS else 0.0

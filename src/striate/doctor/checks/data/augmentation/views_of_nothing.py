@@ -1,0 +1,37 @@
+"""Views that the step makes of each sample, to be compared with each other, in which next to nothing is left of it."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.loss.far_mates import WRONG, nearest_mates
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.pairs import inputs_embedded
+from striate.records import Finding
+
+_LEFT = 0.8
+"""Of a view, that is one and the same number: what is cut out of it is less."""
+
+
+def views_of_nothing(evidence: Evidence) -> Finding | None:
+    """Views of which most is one number, and that are no nearer to the other view of their sample than to others."""
+    try:
+        found = nearest_mates(evidence)
+        steps = [torch.cat(inputs).flatten(1) for inputs in inputs_embedded(evidence) if inputs]
+    except NoEvidence:
+        return None
+    if found is None or not steps or max(found.asked, found.best) > WRONG:
+        return None
+    same = torch.cat([(x == x.mode(1, keepdim=True).values).double().mean(1) for x in steps]).median()
+    if float(same) < _LEFT:
+        return None
+    return told(
+        "step",
+        f"{float(same):.0%} of a view is one and the same number, and views are nearer to the other view of "
+        f"their sample than to others in {max(found.asked, found.best):.0%} of comparisons: by chance",
+        threshold=f"less than {_LEFT:.0%}, or {WRONG:.0%} of comparisons",
+        why="What is left of the views has nothing in common by which they could be told to be of one sample.",
+        remedy="cut out less, and what is meant: `images * ~hole` keeps what is not in the hole",
+    )

@@ -1,0 +1,1 @@
+"""Are inputs such that a network can learn from them?"""

@@ -1,0 +1,385 @@
+"""`data.scrambled`: numbers that were dealt to the wrong places, as by `view` where `permute` was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.inputs.input_values import blank_samples
+from striate.doctor.checks.data.labels.labels_random import SLIGHT
+from striate.doctor.checks.data.looking import picture_of, score
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import channels_first, is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import main_tensor, parts, size_of
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
+from striate.observe.interventions import change_inputs
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.torch_calls import torch_functions
+from striate.records import Finding
+from striate.wording import several
+
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """`name` of the first such layer; None where it is a function. `x`: what it
+    was given (N, …). `channels`: the axis that is no place: 1, or the last one of a recurrent layer."""
+
+    name: str | None
+    x: torch.Tensor
+    channels: int
+
+
+def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any) -> Entrance:
+    """Ask the replica about a batch and look at its first such layer. Raises NoEvidence where it has none."""
+    caught: list[Entrance] = []
+    layers = {
+        name: part for name, part in replica.model.named_modules() if isinstance(part, _CONVOLUTIONS | nn.RNNBase)
+    }
+
+    def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # The first convolution may be called as a function, not by a module.
+        if not caught and getattr(func, "__name__", "") in ("conv1d", "conv2d", "conv3d") and args:
+            caught.append(Entrance(None, args[0].detach().cpu().float().clone(), 1))
+        return func(*args, **kwargs)
+
+    with module_calls(layers, lambda call: _catch(call, caught)), torch_functions(around):
+        predict(setup, replica, [batch])
+    if caught:
+        return caught[0]
+    raise NoEvidence("no layer of the network sees places side by side")
+
+
+def _catch(call: ModuleCall, caught: list[Entrance]) -> None:
+    name, part, args = call.name, call.module, call.args
+    if caught or not args or not isinstance(args[0], torch.Tensor):
+        return
+    x = args[0].detach().cpu().float()
+    if isinstance(part, nn.RNNBase):
+        x = x if part.batch_first else x.transpose(0, 1)
+        caught.append(Entrance(name, x.clone(), x.ndim - 1))
+    else:
+        caught.append(Entrance(name, x.clone(), 1))
+
+
+SMOOTHER, SMOOTHER_IN_ALL = 0.8, 0.9
+AGREE = 0.9
+GAIN = 0.05
+INTERLEAVED, _COLORS = 0.7, 3
+_SAMPLES = 64
+_CLIPS, _SMOOTHER_FRAMES, _BY_CHANCE = 5, 0.95, 0.2
+"""Axes; of frames by themselves; an accuracy that clips read anew may lose by chance."""
+_COLORS_LAST = (2, 3, 1)
+_SMOOTHER_SIGNALS, _FEWEST_SIGNALS, _TURNS = 0.97, 16, 10.0
+"""Of signals, which may be noise for the most part: enough where their channels take turns, by so many times more than
+chance has it."""
+_NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
+"""Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
+is with the colors together, and how many standard errors that is."""
+_SMOOTH_ANEW = (
+    f"neighbors differ less than {SMOOTHER:g} times as much when the numbers are dealt to the axes in another order, "
+    f"in {AGREE:.0%} of the samples; an error where the network then learns better by {GAIN:g}"
+)
+_INTERLEAVED_COLORS = f"neighbors differ {INTERLEAVED:g} times as much once three colors lie side by side"
+_NOISY_COLORS = f"neighbors in noise differ less by {_ERRORS:g} standard errors once three colors lie side by side"
+_IN_TURNS = (
+    f"neighbors in {AGREE:.0%} of the signals differ less than {_SMOOTHER_SIGNALS:g} times as much with channels and "
+    "places dealt in the other order, as many numbers as there are channels come in turns, and the network learns no "
+    f"less; an error where it learns better by {GAIN:g}"
+)
+_ROWS_VIEWED = f"rows of the batch viewed for transposed, which learn better by {2 * GAIN:g}"
+
+
+def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
+    given = main_tensor(list(evidence.first.arguments))
+    entrance = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0])
+    size = size_of(evidence.train.raw[0])
+    if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
+        raise NoEvidence("the first layer goes along the samples")
+    dealt = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
+    yield from dealt or _viewed(evidence, entrance, given)
+
+
+def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
+    """Rows (N, places, numbers) that are given as (N, numbers, places) without being transposed, as points are, which
+    lie in no order."""
+    came, x = main_tensor(parts(evidence.train.raw[0])[0]), entrance.x
+    if came is None or given is None or x.ndim != 3 or came.shape != x.transpose(1, 2).shape:
+        return
+    if came.shape[1] == came.shape[2] or not torch.equal(came.detach().cpu().float().reshape(x.shape), x):
+        return
+    whole = torch.equal(given.detach().cpu(), x)
+    gain, words = _tried(evidence, Entrance("", x, 1) if whole else entrance, (2, 1))
+    if gain is not None and gain >= 2 * GAIN:
+        rough, other = (float(roughness(part, 1).median()) for part in (x, reread(x, (2, 1))))
+        yield _told(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
+
+
+def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
+    """Clips (N, T, C, H, W) whose frames the first layer sees one by one, and clips, (N, C, T, H, W) too, of which it
+    sees all frames as channels: their time is looked at as well."""
+    if given is None or given.ndim != _CLIPS:
+        return
+    x = given.detach().cpu().float()
+    as_channels = torch.equal(x.flatten(1, 2), entrance.x)
+    if as_channels or torch.equal(x.flatten(0, 1), entrance.x):
+        channels = 1 if as_channels and x.shape[1] in (1, _COLORS) else 2
+        yield from _dealt_at(evidence, Entrance("", x, channels), given)
+
+
+def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
+    x = entrance.x[:_SAMPLES]
+    if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
+        raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
+    rough = roughness(x, entrance.channels)
+    everywhere = roughness(x, None).clamp_min(1e-12)
+    best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
+    clips = x.ndim == _CLIPS and not entrance.name
+    least, limit = -GAIN, _SMOOTH_ANEW
+    if (noisy := _colors_in_noise(x, rough)) is not None:
+        yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
+        return
+    for order, other in _orders(x):
+        ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
+        # Exchanged axes, each as smooth as before, are no scramble, if the network does not learn far more: rows of an
+        # image may be its channels.
+        exchanged = float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL
+        if exchanged and x.ndim > 3:
+            continue
+        if clips and not _frames_smoother(x, other, entrance.channels):
+            continue
+        middle = float(ratio.median())
+        agree = float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0])
+        if middle < SMOOTHER and agree:
+            best, least = (middle, order, other), 2 * GAIN if exchanged else -GAIN
+        elif middle < _SMOOTHER_SIGNALS and agree and entrance.channels == 1 and _take_turns(x):
+            best, least, limit = (middle, order, other), 0.0, _IN_TURNS
+    if best is None or float(rough.median()) <= 0:
+        return
+    gain, words = _tried(evidence, entrance, best[1])
+    if clips and gain is not None and -_BY_CHANCE < gain < GAIN:
+        gain, words = None, ""  # what a few steps show is chance: no frame of a proper clip becomes smoother
+    if (gain if gain is not None else 0.0) < least:
+        if best[0] > INTERLEAVED or x.ndim != 4 or x.shape[best[1][-1]] != _COLORS or best[1][-1] != 1:
+            return
+        # What a few steps show is chance: the colors of each pixel lie side by side.
+        gain, words, limit = None, "", _INTERLEAVED_COLORS
+    drawn = picture_of("As the network sees it, and in another order", [x[0], best[2][0]], ["as it is", "read anew"])
+    if drawn is not None:
+        evidence.pictures["data.scrambled"] = drawn
+    yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
+
+
+def _frames_smoother(x: torch.Tensor, other: torch.Tensor, channels: int) -> bool:
+    """Whether frames of clips, (N, T, C, H, W) or (N, C, T, H, W), are smoother in another order, each by itself: of
+    images that have nothing to do with each other, what is taken for time may become smoother, but no image does."""
+    own, new = (roughness(part.movedim(channels, 2).flatten(0, 1), 1) for part in (x, other))
+    ratio = new / own.clamp_min(1e-12)
+    return float(ratio.median()) < _SMOOTHER_FRAMES and float((ratio < 1).double().mean()) >= AGREE
+
+
+def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
+    """How rough pictures are that are mostly noise, with the colors of each pixel put together, as a share; None where
+    that makes them no smoother beyond chance."""
+    if x.ndim != 4 or x.shape[1] != _COLORS or float(rough.median()) < _NOISY:
+        return None
+    other = roughness(reread(x, _COLORS_LAST), 1)
+    gained = rough - other
+    error = float(gained.std()) / len(gained) ** 0.5
+    certain = float(gained.mean()) > max(_SMOOTHER_BY, _ERRORS * error)
+    return float((other / rough).median()) if certain else None
+
+
+def _take_turns(x: torch.Tensor) -> bool:
+    """Whether the channels of signals (N, C, T) take turns in their rows: how alike numbers side by side are depends on
+    their place modulo C, and not modulo others."""
+    if x.ndim != 3 or len(x) < _FEWEST_SIGNALS or x.shape[1] < 2 or x.shape[2] < 4:
+        return False
+    flat = x.flatten(1)
+    flat = (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-12)
+    products, channels = flat[:, :-1] * flat[:, 1:], x.shape[1]
+
+    def spread(period: int) -> float:
+        whole = products[:, : products.shape[1] // period * period]
+        return float(whole.unflatten(1, (-1, period)).mean((0, 1)).var())
+
+    return spread(channels) > _TURNS * max(spread(channels + 1), spread(2 * channels + 1))
+
+
+def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:
+    """(N,) of grids (N, …): the mean difference of neighbors along all axes but that of channels (None:
+    all), in standard deviations of all."""
+    found = torch.zeros(len(x))
+    axes = [axis for axis in range(1, x.ndim) if axis != channels and x.shape[axis] > 1]
+    for axis in axes:
+        found += x.diff(dim=axis).abs().flatten(1).mean(1) / len(axes)
+    return found / x.flatten(1).std(1, correction=0).clamp_min(1e-12)
+
+
+def _orders(x: torch.Tensor) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
+    """The same numbers, read as lying in memory in other orders of the axes, and then put in the order they have."""
+    own = tuple(range(1, x.ndim))
+    seen = [x]
+    for order in permutations(own):
+        if order == own:
+            continue
+        other = reread(x, order)
+        if not any(torch.equal(other, known) for known in seen):
+            seen.append(other)
+            yield order, other
+
+
+def reread(x: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
+    """Take (N, …) for what was viewed in its shape, though it lay in memory with the axes in `order`."""
+    back = [0, *(order.index(axis) + 1 for axis in range(1, x.ndim))]
+    return x.reshape(len(x), *(x.shape[axis] for axis in order)).permute(back).contiguous()
+
+
+def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tuple[float | None, str]:
+    """How much better the trial learns with the places put right, and that in words."""
+    if entrance.name is None:  # a function, whose input cannot be changed
+        return None, ""
+
+    def prepare(replica: Replica) -> None:
+        def read_anew(args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return reread(args[0], order), *args[1:]
+
+        assert entrance.name is not None
+        change_inputs(replica.model.get_submodule(entrance.name), read_anew)
+
+    try:
+        trial = evidence.variant(f"reread {order}", Change(prepare=prepare))
+        own, other = score(evidence.after), score(evidence.predictions_of(trial, evidence.train.raw[:40]))
+    except NoEvidence:
+        return None, ""
+    if trial.error is not None or own is None or other is None:
+        return None, ""
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
+    words = f"; read so, the {measure} after {several(len(trial.rows), 'step')} is {other:.2f} instead of {own:.2f}"
+    return other - own, words
+
+
+def _told(
+    entrance: Entrance,
+    given: torch.Tensor | None,
+    order: tuple[int, ...],
+    rough: float,
+    ratio: float,
+    gain: float | None,
+    words: str,
+    limit: str,
+) -> Finding:
+    shape = tuple(entrance.x.shape[1:])
+    lying = tuple(entrance.x.shape[axis] for axis in order)
+    inside = given is not None and tuple(given.shape[1:]) != shape
+    back = ", ".join(["0", *(str(order.index(axis) + 1) for axis in range(1, entrance.x.ndim))])
+    before = f"`x = x.permute({back})`"
+    whole = f"`x = x.reshape(-1, {', '.join(map(str, lying))}).permute({back})`"
+    return SCRAMBLED.finding(
+        severity="error" if gain is not None and gain >= GAIN else "warning",
+        where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
+        measured=f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
+        f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
+        limit=limit,
+        why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
+        "anew, so that what lay side by side lies far apart.",
+        remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
+        f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is fixed by {whole}.",
+    )
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+SCRAMBLED = Check(
+    codes=("data.scrambled",),
+    question="Do numbers lie beside those that belong beside them?",
+    run=_find_scrambled,
+    explains="data.augmentation data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+)
+
+
+ALIKE, APART, SIGMAS = 0.05, 20.0, 3.0
+_MOST, _FEWEST = 512, 60
+MIXED_UP_THRESHOLD = (
+    f"neighbors within a sample are correlated by less than {ALIKE:g}, samples differ in their mean {APART:g} times as "
+    f"much as such neighbors would make them, and no simple model is better than chance by {SIGMAS:g} standard errors"
+)
+
+
+def _find_mixed_up(evidence: Evidence) -> Iterable[Finding]:
+    samples = evidence.samples
+    x = samples.sole_inputs
+    if not is_grid(x) or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
+        raise NoEvidence("the inputs have no places side by side")
+    x = channels_first(x[~blank_samples(samples)][:_MOST]).float()
+    if len(x) < _FEWEST:
+        raise NoEvidence("there are too few samples that show anything")
+    alike, apart = neighbors_alike(x), means_apart(x)
+    if alike >= ALIKE or apart < APART or _learned(evidence):
+        return
+    drawn = picture_of("Samples as they come", list(x[:4]), ["sample"] * 4)
+    if drawn is not None:
+        evidence.pictures["data.scrambled"] = drawn
+    yield MIXED_UP.finding(
+        severity="error",
+        where="inputs of the network",
+        measured=f"within a sample neighbors are correlated by {alike:.2f}, as in noise, but samples differ in their "
+        f"mean {apart:.0f} times as much as noise would; simple models are no better than chance",
+        why="So it looks where each sample holds one place of very many samples: `reshape` keeps the order in "
+        "memory, and does not bring the axis of samples to the front.",
+        remedy="Of an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not "
+        "`x.reshape(N, …)`; then look at a few samples.",
+    )
+
+
+def neighbors_alike(x: torch.Tensor) -> float:
+    """The largest correlation along an axis of space between neighbors in grids (N, C, …), means of samples apart."""
+    centered = x - x.flatten(2).mean(2).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    found = [0.0]
+    for axis in range(2, x.ndim):
+        if x.shape[axis] < 2:
+            continue
+        one, other = centered.narrow(axis, 0, x.shape[axis] - 1), centered.narrow(axis, 1, x.shape[axis] - 1)
+        scale = float((one.square().sum() * other.square().sum()).sqrt())
+        found.append(abs(float((one * other).sum())) / scale if scale > 0 else 1.0)
+    return max(found)
+
+
+def means_apart(x: torch.Tensor) -> float:
+    """How many times the variance of samples' means is that of means of as many independent numbers."""
+    flat = x[:, 0].flatten(1).double()
+    within = float(flat.var(1).mean())
+    return float(flat.mean(1).var()) * flat.shape[1] / within if within > 0 else 0.0
+
+
+def _learned(evidence: Evidence) -> bool:
+    reference = evidence.reference
+    for name in reference.best:
+        chance = reference.by_chance(name)
+        error = (chance * (1 - chance) / len(reference.labels)) ** 0.5
+        if reference.accuracy(name) - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)):
+            return True
+    return False
+
+
+MIXED_UP = Check(
+    codes=("data.scrambled",),
+    question="Is a sample one sample?",
+    threshold=MIXED_UP_THRESHOLD,
+    run=_find_mixed_up,
+    quick=False,
+    explains="data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+)

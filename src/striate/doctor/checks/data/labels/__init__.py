@@ -1,0 +1,1 @@
+"""Are the labels right, in number, and those of their inputs?"""

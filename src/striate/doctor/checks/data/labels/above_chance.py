@@ -1,0 +1,148 @@
+"""Does the network know more than chance of samples that it was not trained on?"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+from scipy.stats import rankdata
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import copies_in
+from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.samples import class_numbers
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import dealt_anew, main_tensor, parts
+from striate.wording import several
+
+SIGMAS, _OF_WORDS = 3.0, 2.0
+"""Standard errors, and of words and graphs."""
+MOST_NUMBERS, _FEWEST_RANKED = 16, 10
+NOTHING_TO_LEARN = (
+    "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
+    "chance."
+)
+
+
+def in_validation(evidence: Evidence) -> Predictions | None:
+    try:
+        return evidence.after_val
+    except NoEvidence:
+        return None
+
+
+def better_than_chance(predictions: Predictions | None) -> bool:
+    """Whether predictions about samples that were not trained on have to do with their targets."""
+    return predictions is not None and (_sigmas(predictions) or 0.0) >= SIGMAS
+
+
+def _sigmas(predictions: Predictions) -> float | None:
+    """By how many standard errors the predictions are better than chance; None where that is not known."""
+    targets = predictions.targets
+    if targets is None or not bool(torch.isfinite(predictions.outputs).all()):
+        return None
+    if targets.ndim == 2 and (numbers := class_numbers(targets)) is not None:  # one-hot, or shares of classes
+        targets = numbers
+        predictions = replace(predictions, targets=targets)
+    try:
+        predicted = predictions.predicted.flatten()
+        wanted = targets.flatten().long()
+    except NoEvidence:
+        return _correlation(predictions.outputs, targets)
+    size = int(max(predicted.max(), wanted.max())) + 1
+    if int(wanted.min()) < 0:
+        return None
+    said, are = (torch.bincount(part, minlength=size).double() / len(part) for part in (predicted, wanted))
+    chance = float((said * are).sum())
+    got = float((predicted == wanted).double().mean())
+    return (got - chance) / max(math.sqrt(chance * (1 - chance) / len(wanted)), 0.5 / len(wanted))
+
+
+def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+    if outputs.shape == targets.shape and 1 < targets[:1].numel() <= MOST_NUMBERS and len(targets) > 2:
+        pairs = zip(outputs.flatten(1).double().T, targets.flatten(1).double().T, strict=True)
+        related_to = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
+        return max((value for value in related_to if value == value), default=0.0) * math.sqrt(len(targets))
+    if targets.numel() != len(targets) or len(outputs) != len(targets) or len(targets) < 3:
+        return None
+    wanted = targets.flatten().double()
+    columns = outputs.reshape(len(outputs), -1).double().T
+    found = [
+        float(torch.corrcoef(torch.stack([column, wanted]))[0, 1]) for column in columns if float(column.std()) > 0
+    ]
+    return max((value for value in found if value == value), default=0.0) * math.sqrt(len(wanted))
+
+
+def _ranks(predictions: Predictions) -> float:
+    """By how many standard errors samples of a class, of any, have higher outputs for it than others have: by the rank
+    sum of Wilcoxon (1945), which shows what is known of a rare class that is never predicted."""
+    outputs, labels = predictions.outputs, class_numbers(predictions.targets)
+    outputs = outputs.reshape(len(outputs), -1).double()
+    if labels is None or len(labels) != len(outputs):
+        return 0.0
+    outputs = torch.cat([-outputs, outputs], 1) if outputs.shape[1] == 1 else outputs
+    outputs = outputs - outputs.mean(1, keepdim=True)
+    return max(0.0, *(rank_sum(column, labels == k)[1] for k, column in enumerate(outputs.T)))
+
+
+def rank_sum(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:
+    """The share of pairs whose wanted sample has the higher output, and its distance from a half in standard errors."""
+    few, rest = int(wanted.sum()), int((~wanted).sum())
+    if min(few, rest) < _FEWEST_RANKED:
+        return 0.5, 0.0
+    above = float(rankdata(outputs.numpy())[wanted.numpy()].sum()) - few * (few + 1) / 2
+    return above / (few * rest), (above - few * rest / 2) / math.sqrt(few * rest * (few + rest + 1) / 12)
+
+
+def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool = False) -> str | None:
+    """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
+    where it is better than chance or cannot be asked: networks may see more than simple models. Of `graphs` and of
+    words it has to have learned those that it was trained on. `ranked`: its outputs are asked, not classes alone."""
+    held = held_out(evidence)
+    if held is None:
+        return None
+    train, asked = held
+    change = Change(
+        optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    )
+    sigmas, steps, fitted = [], 0, False
+    given = main_tensor(parts(evidence.train.raw[0])[0])
+    words = graphs or (given is not None and not given.is_floating_point())  # of whose order simple models see nothing
+    enough = _OF_WORDS if words else SIGMAS
+    for name, wanted in (("held out", Change()), ("held out, Adam", change)):
+        trial = evidence.variant(name, wanted, batches=train)
+        predictions = None if trial.error is not None else evidence.predictions_of(trial, asked)
+        found = None if predictions is None else _sigmas(predictions)
+        if predictions is None or found is None:
+            continue
+        found = max(found, _ranks(predictions)) if ranked else found
+        sigmas.append(found)
+        if found >= enough:
+            return None
+        steps = max(steps, len(trial.rows))
+        fitted = fitted or better_than_chance(evidence.predictions_of(trial, train))
+    if not sigmas:
+        return None
+    if words and not fitted:
+        raise NoEvidence(f"the network has not learned its training samples either in {several(steps, 'step')}")
+    return f"is {max(sigmas):.1f} standard errors better than chance on samples held out"
+
+
+def _once(evidence: Evidence) -> torch.Tensor | None:
+    with suppress(NoEvidence):
+        first = copies_in(evidence.samples.sole_inputs)
+        return torch.nonzero(first == torch.arange(len(first))).flatten()
+    return None
+
+
+def held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
+    """Batches to train on and others to ask about, each sample once, though a loop drew it twice; as they came where
+    their tensors have several lengths."""
+    batches = dealt_anew(evidence.train.raw, _once(evidence)) or list(evidence.train.raw)
+    if len(batches) < 4:
+        return None
+    cut = max(1, round(0.7 * len(batches)))
+    return batches[:cut], batches[cut:]

@@ -1,0 +1,237 @@
+"""Labels that are wrong for a good part of the samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.inputs.input_values import bare_samples
+from striate.doctor.checks.data.labels.class_balance import need_class_loss
+from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.evidence.answers import names_count
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import copies_in
+from striate.doctor.evidence.simple_models import Reference
+from striate.doctor.setup.script_source import last_name
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+NOISE, SURELY = 0.12, 0.08
+AGREE = 0.7
+LEARNED = 0.3
+"""Least advantage over chance of the models, as a share of what there is to gain."""
+FLAT, FLATTER = 0.45, 0.75
+ONE_CLASS, ONE_CLASS_SURELY = 0.3, 0.2
+TORN = 0.03
+_FEWEST = 30
+_FEWEST_IN_CLASS = 15
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """What two models agree on. `agree`: the share of samples on which they do. `sure`: which samples they are surest
+    of. `predictions`: what they say. `wrong`: the share of those with another label, `all_wrong` of all on which they
+    agree."""
+
+    names: tuple[str, str]
+    agree: float
+    both: NDArray[np.bool_]
+    certainty: NDArray[np.float64]
+    sure: NDArray[np.bool_]
+    predictions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    wrong: float
+    all_wrong: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether doubts are about as many among the surest quarter as among all: where classes merely overlap, they
+        grow rarer the farther a sample lies from the other class."""
+        order = np.flatnonzero(self.both)[np.argsort(-self.certainty[self.both], kind="stable")]
+        surest = order[: max(len(order) // 4, 1)]
+        share = float((self.labels[surest] != self.predictions[surest]).mean())
+        slack = 1.28 * (max(share * (1 - share), 0.01) / len(surest)) ** 0.5
+        return self.wrong >= FLAT * self.all_wrong and share + slack >= FLATTER * self.all_wrong
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    need_class_loss(evidence)
+    torn = list(_torn(evidence))
+    if torn:
+        return torn
+    reference = evidence.reference
+    doubt = _doubt(reference)
+    if doubt is None:
+        return []
+    low = _lower_bound(doubt.wrong, int(doubt.sure.sum()))
+    everywhere = doubt.wrong >= NOISE and low >= SURELY and doubt.flat
+    pair = None if everywhere else _one_class(doubt)
+    if not everywhere and pair is None:
+        return []
+    if _knows_better(evidence, reference, doubt):
+        return []
+    _draw(evidence, reference, doubt)
+    told = _told(doubt, pair)
+    return [replace(told, severity="note") if _on_purpose(evidence) else told]
+
+
+_NOISY = re.compile(r"nois(y|e)_?(rate|labels?|targets?|y)$|^(y|labels?|targets?)_?nois(y|e)|^noisy$", re.IGNORECASE)
+
+
+def _on_purpose(evidence: Evidence) -> bool:
+    """Whether the script's own names say that it makes labels wrong, to learn from them all the same."""
+    source = evidence.setup.source
+    nodes = source.nodes() if source is not None else ()
+    return any(_NOISY.search(last_name(node)) for node in nodes)
+
+
+def _doubt(reference: Reference) -> _Doubt | None:
+    """The opinion of the two most accurate models; None where they agree too rarely to be believed."""
+    if len(reference.best) < 2:
+        return None
+    one, other = reference.best[:2]
+    first, second = reference.opinions[one], reference.opinions[other]
+    both = first.predictions == second.predictions
+    chance = reference.by_chance(one)
+    if both.mean() < AGREE or reference.accuracy(one) - chance < LEARNED * (1 - chance):
+        return None
+    certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
+    sure = np.zeros(len(both), bool)
+    for predicted in np.unique(first.predictions[both]):
+        mine = np.flatnonzero(both & (first.predictions == predicted))
+        # By class: one class may be harder than the others, and noisy alone.
+        sure[mine[np.argsort(-certainty[mine], kind="stable")[: (len(mine) + 1) // 2]]] = True
+    if sure.sum() < _FEWEST:
+        return None
+    different = first.predictions != reference.labels
+    wrong, all_wrong = float(different[sure].mean()), float(different[both].mean())
+    return _Doubt(
+        (one, other), float(both.mean()), both, certainty, sure, first.predictions, reference.labels, wrong, all_wrong
+    )
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(values), 1)
+
+
+def _lower_bound(share: float, count: int, z: float = 2.576) -> float:
+    """The lower end of Wilson's interval, at 99 %."""
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    return float(middle - half)
+
+
+def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
+    """The class of which so many samples have another label, where the other classes are clean."""
+    worst: tuple[int, float] | None = None
+    rest = []
+    for predicted in np.unique(doubt.predictions[doubt.sure]):
+        mine = doubt.sure & (doubt.predictions == predicted)
+        share = float((doubt.labels[mine] != predicted).mean())
+        count = int(mine.sum())
+        surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
+        if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
+            worst = (int(predicted), share)
+        rest.append(share)
+    return worst if worst is not None and float(np.median(rest)) < NOISE / 2 else None
+
+
+def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bool:
+    """Whether the network, which may see more than simple models, predicts the labels that they doubt, and
+    validation better than they do."""
+    try:
+        told, val = evidence.after, evidence.after_val
+        predicted = told.predicted.flatten().numpy()
+        accuracy = val.accuracy
+    except NoEvidence:
+        return False
+    rows = reference.rows.numpy()
+    asked = doubt.sure & (doubt.predictions != doubt.labels) & (rows < len(predicted))
+    if not asked.any():
+        return False
+    keeps = float((predicted[rows[asked]] == doubt.labels[asked]).mean())
+    return keeps > 0.5 and accuracy > reference.accuracy(doubt.names[0]) + 0.05
+
+
+def _torn(evidence: Evidence) -> Iterable[Finding]:
+    """Images, not rows of tables, that are there several times with different labels."""
+    samples = evidence.samples
+    x, labels = samples.sole_inputs, samples.labels
+    if not is_grid(x):
+        return
+    keep = ~bare_samples(x)
+    x, labels = x[keep], labels[keep]
+    if not len(x):
+        return
+    first = copies_in(x)
+    counts: dict[int, set[int]] = {}
+    for home, label in zip(first.tolist(), labels.tolist(), strict=True):
+        counts.setdefault(home, set()).add(label)
+    odd = [home for home, found in counts.items() if len(found) > 1]
+    share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
+    if len(odd) < 3 or share < TORN or not names_count(evidence):
+        return
+    yield LABEL_NOISE.finding(
+        severity="error" if share >= 0.2 else "warning",
+        where="training labels",
+        measured=f"{several(len(odd), 'image occurs', 'images occur')} with two labels or more, {share:.0%} of the "
+        "samples; the first are of "
+        "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
+        limit=f"{TORN:.0%} of the images occur with two labels",
+        why="At most one of the labels is right, and the network is pulled both ways.",
+        remedy=Remedy(
+            "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+            command=("data", "check", "DATA"),
+        ),
+    )
+
+
+def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
+    rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))[:6]
+    images = list(evidence.samples.inputs[reference.rows[torch.from_numpy(rows)]])
+    words = [f"label {doubt.labels[row]}, like {doubt.predictions[row]}" for row in rows]
+    drawn = picture_of("Labels in doubt", images, words)
+    if drawn is not None:
+        evidence.pictures["data.label-noise"] = drawn
+
+
+def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
+    rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))
+    shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.predictions[row]}" for row in rows[:3])
+    where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"
+    return LABEL_NOISE.finding(
+        severity="warning",
+        where="training labels",
+        measured=f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. "
+        "Judged by "
+        f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
+        f"{doubt.agree:.0%} of all",
+        limit=f"two simple models of different kinds agree on {AGREE:.0%} of samples that neither was fitted to, and "
+        f"of the half that they are surest of {NOISE:.0%} have another label (surely {SURELY:.0%}; or {ONE_CLASS:.0%} "
+        "of one class)",
+        why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
+        remedy=Remedy(
+            "Look at the samples that the network is surest about and the label denies (`striate data check DATA "
+            "--labels` "
+            "lists them), and correct or leave them out. Until then: stop early, "
+            "`CrossEntropyLoss(label_smoothing=0.1)`, and measure on labels that were checked.",
+            command=("data", "check", "DATA", "--labels"),
+        ),
+    )
+
+
+LABEL_NOISE = Check(
+    codes=("data.label-noise",),
+    question="Do labels say what samples clearly show?",
+    run=_run,
+    quick=False,
+    explains="fit.*",
+)

@@ -1,0 +1,369 @@
+"""Labels or target numbers that have nothing to do with the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.inputs.input_values import bare_samples
+from striate.doctor.checks.data.labels.above_chance import (
+    MOST_NUMBERS,
+    NOTHING_TO_LEARN,
+    SIGMAS,
+    better_than_chance,
+    held_out,
+    in_validation,
+    network_on_held_out,
+    rank_sum,
+)
+from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
+from striate.doctor.checks.data.labels.collated_apart import collated_apart
+from striate.doctor.checks.data.labels.maps_apart import maps_apart
+from striate.doctor.checks.data.labels.noise_apart import noise_apart
+from striate.doctor.checks.data.labels.sources_apart import sources_apart
+from striate.doctor.evidence.answering import need_targets
+from striate.doctor.evidence.answers import names_count
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.graph_batches import graphs_described
+from striate.doctor.evidence.held_samples import FEWEST_IN_CLASS, labeled_samples
+from striate.doctor.evidence.nearness import copies_in
+from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.samples import Samples, class_numbers, gathered
+from striate.doctor.evidence.simple_models import Reference, are_of_others, consult, related
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import leaves, parts
+from striate.observe.tensors import tensors_in
+from striate.records import Finding
+from striate.wording import several
+
+_OF_SEVERAL = 4.5
+"""Standard errors, where there are several targets."""
+SLIGHT = 0.05
+"""Part of what there is to gain over chance; less is met now and then by one of several models."""
+LEAST = 0.12
+LEAST_NUMBERS = 0.25
+_FEWEST, _ASKED_FOR, _TO_GAIN = 60, 2, 0.3
+_TURNED, _SURELY = 0.35, 5.0
+"""Area under the ROC curve of the wrong way round, and standard errors."""
+_COMMON = 0.35
+"""How far from half of the samples a label may have to be asked about."""
+_ASKED, _KNOWN = 1000, 0.4
+"""Samples; of what there is to gain over chance, what models of validation know of it."""
+_AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to"
+_REMEDY = (
+    "Look at ten samples beside their targets. Usual reasons: one of x and y was shuffled or sorted alone (`p = "
+    "torch.randperm(len(x)); x, y = x[p], y[p]`, both), they are drawn with different numbers (`i = "
+    "torch.randint(len(x), (32,)); x[i], y[i]`, one `i`), files and labels come from lists in different orders (take "
+    "the label from the file's own row or folder), a join on the wrong column."
+)
+
+
+def _run(evidence: Evidence) -> Iterable[Finding]:
+    with suppress(NoEvidence):
+        if (noise := noise_apart(evidence)) is not None:
+            return [noise]
+    if (sequences := sources_apart(evidence)) is not None:
+        return [sequences]
+    if (apart := collated_apart(evidence)) is not None:
+        return [apart]
+    return _of_samples(evidence)
+
+
+def _of_samples(evidence: Evidence) -> Iterable[Finding]:
+    if evidence.samples.maps is not None:
+        return maps_apart(evidence, evidence.samples.maps)
+    if not evidence.samples.alone and (linked := _linked(evidence.train.raw)) is not None:
+        return _of_held(evidence, *linked, where="training labels", how="of images that pairs call the same")
+    need_targets(evidence)
+    try:
+        labels = evidence.samples.labels
+    except NoEvidence:
+        held = labeled_samples(evidence.setup.train)
+        return _numbers(evidence) if held is None else _of_held(evidence, *held)
+    if len(labels) < _FEWEST:
+        raise NoEvidence(
+            f"{several(len(labels), 'sample is', 'samples are')} too few to tell labels at random from hard ones"
+        )
+    return _classes(evidence)
+
+
+def _classes(evidence: Evidence) -> Iterable[Finding]:
+    if (turned := _turned_in_validation(evidence)) is not None:
+        yield turned
+        return
+    graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
+    torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
+    if torn is not None:
+        if not labels_fit_as_held(evidence):
+            yield torn
+        return
+    if better_than_chance(in_validation(evidence)):
+        return
+    labels = evidence.samples.labels
+    rows = _evened(labels) if graphs is None else None
+    if rows is not None:
+        reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
+    else:
+        reference = evidence.reference if graphs is None else consult(graphs, labels, evidence.clock)
+    said = _at_chance(reference)
+    if said is None:
+        return
+    network = network_on_held_out(evidence, graphs is not None, ranked=rows is not None)
+    if network is None or labels_fit_as_held(evidence):
+        return
+    yield LABELS_RANDOM.finding(
+        severity="error",
+        where="training labels",
+        measured=f"accuracy on samples that a model was not fitted to, {len(reference.labels):,} in all"
+        f"{', as many of the commonest class as of the next' if rows is not None else ''}: {', '.join(said)}; the "
+        f"network {network}",
+        limit=f"{_AT_CHANCE}, though {LEAST:g} of accuracy would have shown, nor is the network",
+        why=NOTHING_TO_LEARN,
+        remedy=_REMEDY,
+    )
+
+
+def _turned_in_validation(evidence: Evidence) -> Finding | None:
+    """Labels of ids that say the opposite of those of validation: a network is right about samples of training that it
+    was not trained on, and gets validation the wrong way round."""
+    given = list(tensors_in(parts(evidence.train.raw[0])[0]))
+    if any(part.ndim != 1 or part.is_floating_point() for part in given):
+        return None
+    area, sigmas = _area(in_validation(evidence))
+    held = held_out(evidence) if area < _TURNED and sigmas < -_SURELY else None
+    if held is None:
+        return None
+    trial = evidence.variant("held out", Change(), batches=held[0])
+    own, sure = _area(evidence.predictions_of(trial, held[1]))
+    if own < 1 - _TURNED or sure < _SURELY:
+        return None
+    return LABELS_RANDOM.finding(
+        severity="error",
+        where="training labels",
+        measured=f"samples labeled 1 get a higher output than others in {area:.0%} of the pairs of validation, and in "
+        f"{own:.0%} of training samples that the network was not trained on",
+        limit=f"of ids, less than {_TURNED:.0%} in validation by {_SURELY:g} standard errors, and more than "
+        f"{1 - _TURNED:.0%} in training",
+        why="What the network learns from training is the opposite of what validation asks for.",
+        remedy=_REMEDY,
+    )
+
+
+def _area(predictions: Predictions | None) -> tuple[float, float]:
+    """The area under the ROC curve of single outputs for labels of 0 and 1, and its distance from chance in standard
+    errors; chance where outputs are no such thing."""
+    labels = None if predictions is None else class_numbers(predictions.targets)
+    if predictions is None or labels is None or predictions.outputs.numel() != len(labels):
+        return 0.5, 0.0
+    return rank_sum(predictions.outputs.flatten().double(), labels == 1)
+
+
+def _at_chance(reference: Reference) -> list[str] | None:
+    """What simple models know of labels, and what chance does, in words; None where one is better, or may be. Raises
+    NoEvidence where that would hardly show."""
+    said, count = [], len(reference.labels)
+    for name in reference.best:
+        chance, got = reference.by_chance(name), reference.accuracy(name)
+        error = (chance * (1 - chance) / count) ** 0.5
+        if 1 - chance < _TO_GAIN:
+            raise NoEvidence("nearly all samples are of one class: better than chance would hardly show")
+        if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
+            return None
+        said.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    return said
+
+
+def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
+    (N,): parts of classes; None of other batches, and where images are others in each pair."""
+    pictures, answers = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
+    if len(pictures) != 2 or len(answers) != 1:
+        return None
+    one, other, told = (gathered(batches, path) for path in (*pictures, *answers))
+    if one is None or other is None or told is None or one.shape != other.shape:
+        return None
+    if sorted(told.unique().tolist()) != [0, 1]:
+        return None
+    images = torch.cat([one, other])
+    first, count = copies_in(images), len(one)
+    for value in (1, 0):  # some call 1 what is different
+        same = (told == value).nonzero().flatten()
+        links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
+        parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
+        rows = first.unique()
+        numbers, sizes = parts_of[rows].unique(return_inverse=True, return_counts=True)[1:]
+        kept = sizes[numbers] >= FEWEST_IN_CLASS
+        if int(kept.sum()) >= max(_FEWEST, len(rows) // 2) and int(sizes.max()) < len(rows) // 2:
+            return images[rows[kept]].float(), numbers[kept].unique(return_inverse=True)[1]
+    return None
+
+
+def _of_held(
+    evidence: Evidence,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    where: str = "the labels of the training data set",
+    how: str = "by which it chooses what goes together",
+) -> Iterable[Finding]:
+    said = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
+    if said is not None:
+        yield LABELS_RANDOM.finding(
+            severity="error",
+            where=where,
+            measured=f"classes {how}: accuracy on samples that a model was not fitted to, "
+            f"{len(labels[:_ASKED]):,} in all: {', '.join(said)}",
+            limit=f"{_AT_CHANCE}, though {LEAST:g} of accuracy would have shown",
+            why=NOTHING_TO_LEARN,
+            remedy=_REMEDY,
+        )
+
+
+def _evened(labels: torch.Tensor) -> torch.Tensor | None:
+    """Rows with no more of the commonest class than of the next, where nearly all are of that class: better than chance
+    would hardly show. None elsewhere."""
+    counts = torch.bincount(labels[labels >= 0])
+    if len(counts) < 2 or 1 - float((counts / counts.sum()).square().sum()) >= _TO_GAIN:
+        return None
+    most = int(counts.argmax())
+    order = torch.randperm(int(counts[most]), generator=torch.Generator().manual_seed(0))
+    chosen = torch.nonzero(labels == most).flatten()[order[: int(counts.sort().values[-2])]]
+    return torch.cat([chosen, torch.nonzero((labels >= 0) & (labels != most)).flatten()]).sort().values
+
+
+def _copies(evidence: Evidence) -> Finding | None:
+    """Images that are drawn several times, with a label that has nothing to do with the one before."""
+    x, labels = evidence.samples.sole_inputs, evidence.samples.labels
+    if not is_grid(x):
+        return None
+    first = copies_in(x)
+    again = (first >= 0) & (first != torch.arange(len(x))) & ~bare_samples(x)
+    count = int(again.sum())
+    if count < _FEWEST:
+        return None
+    shares = torch.bincount(labels).double() / len(labels)
+    chance = float(shares.square().sum())
+    same = float((labels[again] == labels[first[again]]).double().mean())
+    if 1 - chance < _TO_GAIN or same > chance + max(SIGMAS * (chance * (1 - chance) / count) ** 0.5, SLIGHT):
+        return None
+    if not names_count(evidence):
+        return None
+    return LABELS_RANDOM.finding(
+        severity="error",
+        where="training labels",
+        measured=f"{several(count, 'image comes', 'images come')} again, with the same label in {same:.0%} of the "
+        f"cases; by chance {chance:.0%}",
+        limit=f"{_FEWEST} images come again, with the same label as often as by chance",
+        why=NOTHING_TO_LEARN,
+        remedy=_REMEDY,
+    )
+
+
+def _even_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels, of two classes of which one is rare as many of each."""
+    x, labels = samples.sole_inputs, samples.labels
+    rows = _evened(labels)
+    return (x, labels) if rows is None else (x[rows], labels[rows])
+
+
+def _beside_validation(evidence: Evidence) -> Finding | None:
+    """Labels that have nothing to do with what models of validation, which know its labels well, see in the inputs."""
+    x, labels = _even_part(evidence.samples)
+    x, labels = x[:_ASKED], labels[:_ASKED]
+    try:
+        known_x, known_labels = _even_part(evidence.val_samples)
+        if min(len(known_labels), len(labels)) < _FEWEST or x.shape[1:] != known_x.shape[1:]:
+            return None
+        reference = consult(known_x, known_labels, evidence.clock)
+    except NoEvidence:
+        return None
+    name = reference.best[0]
+    known, chance = reference.accuracy(name), reference.by_chance(name)
+    if known - chance < _KNOWN * (1 - chance) or not are_of_others(reference, x, labels):
+        return None
+    return LABELS_RANDOM.finding(
+        severity="error",
+        where="training labels",
+        measured=f"a simple model ({name}) of validation tells {known:.0%} of its labels, each from others, and sees "
+        f"the same things in {several(len(x), 'training sample')}; their labels go with these no more than by chance",
+        limit=f"a model that knows {_KNOWN:.0%} of what there is to know of validation sees as clear things in "
+        "training samples, with which their labels do not go",
+        why=NOTHING_TO_LEARN,
+        remedy=_REMEDY,
+    )
+
+
+def _numbers(evidence: Evidence) -> Iterable[Finding]:
+    columns = _columns(evidence)
+    asked = evidence.first.loss_targets is not None or evidence.calls.losses
+    if not asked and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
+        raise NoEvidence("which tensors of a batch are targets is not known: the loss is none of torch's")
+    if len(columns) < _FEWEST:
+        raise NoEvidence(
+            f"{several(len(columns), 'sample is', 'samples are')} too few to tell targets at random from hard ones"
+        )
+    if better_than_chance(in_validation(evidence)):
+        return
+    certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
+    for values in columns.T[:_ASKED_FOR]:
+        found = related(evidence.samples.sole_inputs, values, evidence.clock)
+        error = found.count**-0.5
+        if max(found.models.values()) >= min(certain * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
+            return
+    network = network_on_held_out(evidence)
+    if network is None:
+        return
+    said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
+    which = "targets" if columns.shape[1] == 1 else f"second of {columns.shape[1]} targets"
+    yield LABELS_RANDOM.finding(
+        severity="error",
+        where="training targets",
+        measured=f"correlation with the {which} of samples that a model was not fitted to, {found.count:,} in all: "
+        f"{said} (chance: 0 ± {error:.2f}); the network {network}",
+        limit=f"{_AT_CHANCE}, though {LEAST_NUMBERS:g} of correlation would have shown, nor is the network",
+        why=NOTHING_TO_LEARN,
+        remedy=_REMEDY,
+    )
+
+
+def _columns(evidence: Evidence) -> torch.Tensor:
+    """The target numbers (N, K) as float64: one a sample, labels of which it may have several, or some of what is seen
+    in images, such as a box or the logits of a teacher. Raises NoEvidence."""
+    try:
+        return evidence.samples.values[:, None]
+    except NoEvidence:
+        y = evidence.samples.y
+        few = y is not None and y.is_floating_point() and y.ndim == 2 and 1 < y.shape[1] <= MOST_NUMBERS
+        if y is None or not few or bool((y.std(0) <= 0).any()):
+            raise
+        if bool(((y.sum(1) - 1).abs() < 1e-3).all()):
+            raise  # shares of classes
+        if not bool(((y == 0) | (y == 1)).all()):
+            if not is_grid(evidence.samples.sole_inputs):
+                raise
+            return y.double()
+        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # labels of which a sample may have several
+        if not common.numel():
+            raise
+        return common.double()
+
+
+LABELS_RANDOM = Check(
+    codes=("data.labels-random",),
+    question="Have the targets anything to do with the inputs?",
+    run=_run,
+    quick=False,
+    explains=(
+        "data.label-noise data.shift loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low fit.*"
+    ),
+)

@@ -1,0 +1,221 @@
+"""`data.step-labels`: does the step give the loss the labels of the inputs that the network gets?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels.blends import (
+    blended_batches,
+    blended_by_loader,
+    left_unblended,
+    partners_named,
+    swapped_shares,
+)
+from striate.doctor.checks.data.labels.rows_asked_for import (
+    FEWEST_ASKED,
+    MOST_RIGHT,
+    rows_asked_for_others,
+    rows_of_two_samples,
+)
+from striate.doctor.evidence.calls import LossCall, watch_calls
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
+from striate.records import Finding
+from striate.wording import several, show_shape
+
+_FEWEST_LEFT = 3
+"""Steps with a blend whose labels are those of one sample alone."""
+_TIE, _ALONE = 1e-6, 32
+"""Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
+_FEWEST_BLENDED, _NAMED = 24, 0.6
+"""Samples whose partner in a blend is known again, and of how many of them it has to be the one of the second label."""
+_LESS = 0.4
+"""Of a blend: the other sample is more than half of it."""
+
+
+def _step_labels(evidence: Evidence) -> Iterator[Finding]:
+    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _put_together(evidence)
+    found = found or _of_other_samples(evidence)
+    yield from [] if found is None else [found]
+
+
+def _by_position(evidence: Evidence) -> Finding | None:
+    """Outputs of positions, (N, T, C) or (N, C, …), that the step brings into another order than their targets."""
+    path, batch = evidence.asked_path, evidence.train.raw[0]
+    asked = None if path is None else leaf(batch, path)
+    words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
+    outputs = main_tensor(evidence.first.outputs)
+    if outputs is None or outputs.ndim < 3 or not outputs.is_floating_point() or evidence.calls.moved_back:
+        return None
+    outputs = outputs.detach().cpu()
+    whole = [part.cpu() for part in words if part.ndim >= 2]
+    shifted = [part for tokens in whole if tokens.ndim == 2 for part in (tokens[:, 1:], tokens[:, :-1])]
+    for call, wanted in product(evidence.calls.losses, [*whole, *shifted]):
+        right = _right_places(outputs, wanted, call)
+        wrong = right is not None and right < 0.5
+        if wrong:
+            return STEP_LABELS.finding(
+                severity="error",
+                where="the training step",
+                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
+                "flattened in different orders: the loss compares outputs of one position with the target of another",
+                limit="outputs and targets of positions that are flattened in different orders",
+                why="Most targets are those of other positions or samples: little can be learned.",
+                remedy="give the classes axis 1 and flatten nothing: `loss(outputs.permute(0, 2, 1), targets)` of "
+                "outputs (N, T, C), `loss(outputs, targets)` of outputs (N, C, T) or (N, C, H, W)",
+            )
+    return None
+
+
+def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
+    """The share of the numbers that a loss compares with the target of their own position, known by their values; None
+    where outputs or targets are changed on the way."""
+    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
+    if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
+        return None
+    given = call.input.cpu().movedim(1, -1).float()  # outputs of autocast may have been cast on the way
+    values, order = outputs.float().flatten().sort()
+    shown, places = given.flatten().sort()
+    if given.shape[-1] != outputs.shape[axis] or not torch.allclose(values, shown, rtol=1e-3, atol=1e-5):
+        return None
+    number = torch.arange(wanted.numel()).reshape(wanted.shape)
+    home = number.unsqueeze(axis).expand_as(outputs).flatten()
+    found = torch.empty(len(home), dtype=torch.long)
+    found[places] = home[order]
+    apart = values.diff() > _TIE * float(values.abs().max())  # equal numbers may be anywhere
+    alone = torch.zeros(len(home), dtype=torch.bool)
+    alone[places[1:-1]] = apart[1:] & apart[:-1]
+    if int(alone.sum()) < _ALONE:
+        return None
+    target, lying = call.target.cpu().flatten(), number
+    if not torch.equal(wanted.flatten(), target):
+        if wanted.ndim != 2 or not torch.equal(wanted.T.flatten(), target):
+            return None
+        lying = number.T
+    right = found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]
+    return float(right.flatten()[alone].double().mean())
+
+
+def _never_changing(evidence: Evidence) -> Finding | None:
+    """Targets that are the same for two batches whose labels differ, and could be labels of a third."""
+    raw = evidence.train.raw
+    labels = [wanted for batch in raw if (wanted := main_tensor(parts(batch)[1])) is not None]
+    if len(raw) < 2 or len(labels) < len(raw) or labels[0].is_floating_point() or torch.equal(labels[0], labels[1]):
+        return None
+    known, used = torch.cat([wanted.flatten() for wanted in labels]).cpu(), evidence.calls.losses
+    for call in used:
+        if call.target.shape != labels[0].shape or call.target.is_floating_point() or len(call.target.unique()) < 2:
+            continue
+        if not bool(torch.isin(call.target.cpu(), known).all()) or _number_rows(call.target):
+            continue
+        again = watch_calls(evidence.setup, raw[1], evidence.clock.until(0.05)).losses
+        if len(again) == len(used) and all(torch.equal(a.target, b.target) for a, b in zip(used, again, strict=True)):
+            return STEP_LABELS.finding(
+                severity="error",
+                where="the training step",
+                measured=f"the loss is given the same {several(len(call.target), 'label')} for two batches whose own "
+                "labels differ",
+                limit="the same labels for two batches whose own differ",
+                why="The network is asked for labels of other samples: there is nothing to learn.",
+                remedy="give the loss the labels of the batch that the network gets, by the name that the loop gives "
+                "them",
+            )
+    return None
+
+
+def _number_rows(target: torch.Tensor) -> bool:
+    """Whether targets are 0, 1, 2, …: each row's own partner, not labels."""
+    return target.ndim == 1 and torch.equal(target.cpu(), torch.arange(len(target), dtype=target.dtype))
+
+
+def _blended(evidence: Evidence) -> Finding | None:
+    collated = blended_by_loader(evidence)
+    batches = collated or blended_batches(evidence)
+    shares, (right, total) = swapped_shares(batches), partners_named(batches)
+    if shares is not None:
+        inputs, labels = shares
+        measured = (
+            f"samples are blended: what the network is shown is {inputs:.0%} the batch as it came, and its labels "
+            f"count {labels:.0%}; so it is exchanged in several steps"
+        )
+        limit = "inputs that are mostly one sample, in several steps, and labels that count the other one more"
+        why = "Each input is mostly asked for the label of the sample that it has least of."
+    elif total >= _FEWEST_BLENDED and right < _NAMED * total:
+        measured = (
+            f"samples are blended, each with one other: of {total:,} of another class {right:,} have that class as "
+            "their second label"
+        )
+        limit = f"the second label is that of the partner in less than {_NAMED:.0%} of the blended samples"
+        why = "Each input is asked for the label of a sample that is not in it."
+    else:
+        alone = [] if total else left_unblended(evidence)
+        mostly = [own for own in alone if own < _LESS]
+        if len(alone) < _FEWEST_LEFT or len(mostly) < 2 or max(alone) < 1 - _LESS:
+            return None
+        measured = (
+            f"samples are blended: what the network is shown is {mostly[0]:.0%} the batch as it came, and less than "
+            f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, and the loss is given its labels alone"
+        )
+        limit = f"less than {_LESS:.0%} of a blend is the sample whose label alone counts, in two steps or more"
+        why = "Each input is asked for the labels of the sample that it has least of, as often as not."
+    return STEP_LABELS.finding(
+        severity="error",
+        where="the collate function" if collated else "the training step",
+        measured=measured,
+        limit=limit,
+        why=why,
+        remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
+        "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`, with one index for both",
+    )
+
+
+def _put_together(evidence: Evidence) -> Finding | None:
+    with suppress(NoEvidence):
+        wrong, asked = rows_of_two_samples(evidence)
+        if wrong >= FEWEST_ASKED and asked - wrong <= MOST_RIGHT:
+            return STEP_LABELS.finding(
+                severity="error",
+                where="the training step",
+                measured=f"of {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows of "
+                "the network's outputs: each row is made of two samples",
+                limit=f"two inputs that never go into the same row, of {FEWEST_ASKED} samples or more and of all but "
+                f"{MOST_RIGHT}, by the outputs that an exchanged input changes",
+                why="The network is shown one sample beside what belongs to another: there is nothing to learn of it.",
+                remedy="take all parts of a batch by one index: `index = lengths.argsort(descending=True); x, y = "
+                "x[index], y[index]`",
+            )
+    return None
+
+
+def _of_other_samples(evidence: Evidence) -> Finding | None:
+    wrong, asked, blended = rows_asked_for_others(evidence)
+    if wrong < FEWEST_ASKED or asked - wrong > MOST_RIGHT:
+        return None
+    return STEP_LABELS.finding(
+        severity="error",
+        where="the training step",
+        measured=f"of {wrong} of {several(asked, 'sample')} the label reaches outputs of inputs that nothing of the "
+        f"sample is in{': samples are blended, each with one other' if blended else ''}",
+        limit=f"labels that reach outputs of other samples, of {FEWEST_ASKED} samples asked or more and of all but "
+        f"{MOST_RIGHT}, by what an exchanged label and an exchanged input change",
+        why="Each blend is asked for the label of a sample that is not in it."
+        if blended
+        else "The network is asked for labels of other samples: there is nothing to learn.",
+        remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
+        "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
+    )
+
+
+STEP_LABELS = Check(
+    codes=("data.step-labels",),
+    question="Does the step give the loss the labels of the inputs that the network gets?",
+    run=_step_labels,
+    explains="data.augmentation data.labels-random data.label-noise loss.initial-off optim.lr-too-high "
+    "optim.lr-too-low fit.*",
+)

@@ -1,0 +1,130 @@
+"""`data.too-few`: too few different samples to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels.class_balance import need_class_loss
+from striate.doctor.checks.data.looking import are_tokens
+from striate.doctor.evidence.answering import need_all_data
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import (
+    columns_dealt,
+    first_of_each,
+)
+from striate.doctor.evidence.reading import positions_drawn
+from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
+from striate.models.preserved_state import same_random_state
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
+FEW_DRAWN, OFTEN = 100, 8
+_PASSES, _LEFT_OUT = 3, 0.25
+_DRAWN_OFTEN = f"{FEW_DRAWN} samples or fewer, each drawn {OFTEN} times or more, in batches that are smaller"
+
+
+def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
+    if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
+        return
+    need_all_data(evidence)
+    x, y = evidence.samples.inputs, evidence.samples.y
+    if y is not None and len(y) != len(x):
+        raise NoEvidence("the inputs have other lengths than the targets, as nodes of many graphs have")
+    kept = first_of_each(x)
+    drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
+    if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):
+        yield _too_few(f"{len(kept)} different training samples in {len(x):,} that were drawn", _DRAWN_OFTEN)
+        return
+    if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
+        kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
+    dealt = deals_by_own(evidence.setup.train)
+    if dealt and len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept) and (said := _never_dealt(evidence, len(kept))):
+        yield TOO_FEW.finding(
+            severity="error",
+            where="the sampler of the training loader",
+            measured=said,
+            limit=f"a sampler that draws the same in {_PASSES} passes, {FEW_DRAWN} samples or fewer, and "
+            f"{_LEFT_OUT:.0%} of the data set at most",
+            why="All others are never trained on, and these few are learned by heart.",
+            remedy="let the sampler draw from all numbers, as `pool[torch.randperm(len(pool))[:k]]`",
+        )
+        return
+    given = dealt or _is_probe(evidence)
+    scarce = [] if given else _scarce_classes(evidence, kept)
+    if scarce:
+        named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
+        more = f" and {len(scarce) - 6} more" if len(scarce) > 6 else ""
+        limit = f"fewer than {FEW} different samples of a class"
+        got = f"{several(len(scarce), 'class has', 'classes have')} fewer than {FEW} different samples: {named}{more}"
+    elif len(kept) < FEW_ROWS:
+        again = f", {len(x):,} with copies" if len(x) > len(kept) else ""
+        limit = f"fewer than {FEW_ROWS} different samples"
+        got = f"{several(len(kept), 'different training sample')} in all{again}"
+    else:
+        return
+    yield _too_few(got, limit)
+
+
+def _never_dealt(evidence: Evidence, distinct: int) -> str:
+    """How many samples a sampler of the user's own draws in several passes, where it leaves most out in all of them."""
+    drawn = set[int]()
+    for seed in range(_PASSES):
+        with same_random_state():
+            torch.manual_seed(seed)
+            found = positions_drawn(evidence.setup.train)
+        drawn |= set() if found is None else found[1]
+    length = evidence.train.length or 0
+    held = getattr(evidence.setup.train.batch_sampler, "__dict__", {}).values()  # type: ignore[attr-defined]
+    chosen = any(hasattr(value, "__len__") and len(value) == len(drawn) for value in held)  # to train with these alone
+    if not drawn or chosen or len(drawn) > min(distinct, _LEFT_OUT * length):
+        return ""
+    return f"the sampler draws {len(drawn)} of {several(length, 'sample')}, the same ones in {_PASSES} passes"
+
+
+def _is_probe(evidence: Evidence) -> bool:
+    """Whether one layer alone is trained, as in a linear probe of the features of a network."""
+    return sum(parameter.ndim > 1 for parameter in evidence.setup.model.parameters()) == 1
+
+
+def _too_few(measured: str, limit: str) -> Finding:
+    return TOO_FEW.finding(
+        severity="warning",
+        where="training loader",
+        measured=measured,
+        limit=limit,
+        why="So few can be told apart by anything, also by what has nothing to do with the class.",
+        remedy=Remedy(
+            "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
+            "other data "
+            "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
+            advice="more samples: a few dozen of each class to begin with",
+        ),
+    )
+
+
+def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, int]]:
+    """Classes with too few different samples, and how many they have; none where the targets are no classes."""
+    try:
+        labels = evidence.samples.labels
+        need_class_loss(evidence)
+        if are_tokens(evidence, labels):
+            return []
+        labels = labels[kept]
+    except NoEvidence:
+        return []
+    counts = torch.bincount(labels[labels >= 0])
+    return [(int(k), int(counts[k])) for k in ((counts > 0) & (counts < FEW)).nonzero().flatten()]
+
+
+TOO_FEW = Check(
+    codes=("data.too-few",),
+    question="Are there samples enough to learn from?",
+    run=_find_too_few,
+    explains="data.label-noise fit.overfit",
+)

@@ -1,0 +1,1 @@
+"""Do targets move with their inputs?"""

@@ -1,0 +1,88 @@
+"""Inputs that the training step mirrors, and targets with a place that it leaves where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import torch
+
+from striate.doctor.checks.data.moved.mirrored_numbers import turns_round
+from striate.doctor.evidence.calls import StepCalls, watch_steps
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.wording import several
+
+_BATCHES, _DRAWS, _FEWEST, _OFTEN = 2, 6, 8, 0.9
+_LIKE = 0.3
+"""Of the distance to an image as it is: so near to the mirrored one, it is that, with noise or other colors."""
+_WAYS = {-1: "mirror", -2: "put upside down"}
+
+Draw = tuple[torch.Tensor, torch.Tensor]
+
+
+def left_by_step(evidence: Evidence) -> str | None:
+    """Words for the samples that some steps mirror while they leave maps of their size, or numbers that turn round with
+    pictures, as they were; None where targets move along, or nothing is mirrored. Steps of the same batch are compared
+    with each other."""
+    drawn = list(_drawn(evidence))
+    for axis, way in _WAYS.items():
+        left, mirrored, mapped = 0, 0, False
+        for (before, wanted), (shown, given) in drawn:
+            turned = _nearer(shown, before.flip(axis), before)
+            mapped = wanted.shape[-2:] == before.shape[-2:]
+            if mapped:
+                turned &= ~_same(wanted, wanted.flip(axis))
+            mirrored += int(turned.sum())
+            left += int((turned & _same(given, wanted)).sum())
+        if left < max(_FEWEST, _OFTEN * mirrored):
+            continue
+        told = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} have"
+        if mapped:
+            return f"{told} the same map as before for a target"
+        with suppress(NoEvidence):
+            found = turns_round(evidence.val_samples, axis)
+            if found is not None:
+                return (
+                    f"{told} the same numbers as before for a target; what a ridge regression says of new pictures "
+                    f"correlates by {found[1]:.2f} with one of them, of mirrored ones by {found[2]:.2f}"
+                )
+    return None
+
+
+def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
+    """What the first of several steps of a batch shows the network and gives the loss, and what each later one does."""
+    if _draw(evidence.calls) is None:
+        return
+    for batch in evidence.train.raw[:_BATCHES]:
+        seen = watch_steps(evidence.setup, [batch] * _DRAWS, evidence.clock.until(0.1))
+        if any(calls.moved_back for calls in seen):  # outputs are compared where their targets lie
+            return
+        draws = [draw for calls in seen if (draw := _draw(calls)) is not None]
+        if len(draws) < _DRAWS:
+            return
+        first = draws[0]
+        for other in draws[1:]:
+            if all(one.shape == another.shape for one, another in zip(first, other, strict=True)):
+                yield first, other
+
+
+def _draw(calls: StepCalls) -> Draw | None:
+    """Images (N, C, H, W) and targets (N, …) that are no classes; None where the step has others."""
+    shown = None if calls.shown is None else calls.shown.cpu()
+    if shown is None or shown.ndim != 4:
+        return None
+    wanted = (call.target for call in calls.losses if call.target.ndim and len(call.target) == len(shown))
+    given = next((target for target in wanted if target.ndim > 1 or target.is_floating_point()), None)
+    return None if given is None else (shown, given.cpu())
+
+
+def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+    """Of each image whether it is another one that was moved, and not that as it was."""
+    to_moved, to_still = ((shown.double() - other.double()).flatten(1).norm(dim=1) for other in (moved, still))
+    nearer: torch.Tensor = (to_moved < _LIKE * to_still) & (to_still > 0)
+    return nearer
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one == other).reshape(len(one), -1).all(1)

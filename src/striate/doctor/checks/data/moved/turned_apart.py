@@ -1,0 +1,49 @@
+"""Masks that fit their images once they are flipped or turned: one of both was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from striate.doctor.checks.data.moved.moved_roughly import Move
+from striate.doctor.evidence.describing import channels_first
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.samples import Samples
+from striate.doctor.evidence.simple_models import belonging, told_apart
+
+_MORE, _TIMES = 0.1, 2.0
+"""Of variance between classes, above that of random pairings; and times as much as with masks as they lie."""
+_FEWEST, _MOST = 20, 96
+
+
+def turned_apart(evidence: Evidence, moves: Mapping[str, Move]) -> tuple[str, str] | None:
+    """Of training or validation where masks fit better moved, and how much; None where they lie as their images do."""
+    return _turned(evidence.samples, moves) or _turned(evidence.val_samples, moves)
+
+
+def _turned(samples: Samples, moves: Mapping[str, Move]) -> tuple[str, str] | None:
+    maps = _masks(samples)
+    x = channels_first(samples.x) if samples.x is not None else None
+    if maps is None or x is None or len(x) < _FEWEST or x.ndim != 4 or x.shape[2:] != maps.shape[1:]:
+        return None
+    x, maps = x[:_MOST].float(), maps[:_MOST]
+    moved = {way: m for way, move in moves.items() if (m := move(maps)).shape == maps.shape}
+    as_they_lie, *fits = told_apart(x, [maps, *moved.values()])
+    best, way = max(zip(fits, moved, strict=True))
+    needed = max(_MORE, _TIMES * as_they_lie)
+    if best <= needed or best - max(belonging(x, moved[way])[1], default=best) <= needed:
+        return None
+    return f"{'training' if samples.name == 'train' else 'validation'} masks", (
+        f"with {way}, they tell {best:.2f} of the variance of brightness or texture of pixels; as they lie, "
+        f"{as_they_lie:.2f}"
+    )
+
+
+def _masks(samples: Samples) -> torch.Tensor | None:
+    """The class numbers of pixels (N, H, W), also of 0 and 1 as numbers with a point."""
+    if samples.maps is not None:
+        return samples.maps
+    y = samples.y
+    two = y is not None and y.ndim == 4 and y.shape[1] == 1 and bool(((y == 0) | (y == 1)).all())
+    return y[:, 0].long() if y is not None and two else None

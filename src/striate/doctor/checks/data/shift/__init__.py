@@ -1,0 +1,1 @@
+"""Is validation prepared as training is?"""

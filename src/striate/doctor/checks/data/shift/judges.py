@@ -1,0 +1,163 @@
+"""Who tells how much of validation is predicted right: the trial's network, a simple model, the nearest sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.data.shift.prepared_apart import MOST, far_apart
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.corrections import Correction
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.held_samples import labeled_samples
+from striate.doctor.evidence.predictions import Predictions, predict
+from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.samples import class_numbers
+from striate.doctor.setup.batch import altered, main_tensor, parts
+from striate.models.preserved_state import same_random_state
+
+AT_ONCE = 128
+_BY_NEAREST = "the trial's network, by the nearest training sample"
+
+Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Someone who predicts validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
+    prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data; `gained`: how
+    much higher that is with its inputs changed."""
+
+    name: str
+    train: float
+    right: Ask
+    gained: Callable[[Correction], float] = lambda _: 0.0
+
+
+def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Judge]:
+    """The trial's network; and, where it has not learned enough, the best simple model; or what the data set holds."""
+    network = _network(evidence)
+    if network is not None:
+        yield network
+    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:]:
+        try:
+            reference, labels = evidence.reference, evidence.val_samples.labels[:MOST].numpy()
+        except NoEvidence:
+            held = _by_held(evidence, known, x)
+            if held is not None:
+                yield held
+            return
+        name = reference.best[0]
+
+        def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+            asked = x[:MOST] if change is None else change(x[:MOST])
+            return torch.from_numpy(reference.ask(asked, name) == labels).double()
+
+        yield Judge(f"a simple model ({name})", reference.accuracy(name), right)
+        nearest = _nearest(evidence)
+        if nearest is not None:
+            yield nearest
+
+
+def _nearest(evidence: Evidence) -> Judge | None:
+    """The trial's network as one that embeds: whether the nearest training sample has the label of a sample."""
+    gallery, labels = evidence.after.outputs, class_numbers(evidence.after.targets)
+    path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
+    if gallery.ndim != 2 or labels is None or labels.shape != gallery.shape[:1]:
+        return None
+    apart = torch.cdist(gallery.float(), gallery.float()).fill_diagonal_(math.inf)
+    trained = float((labels[apart.argmin(1)] == labels).double().mean())
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        found = evidence.predictions_of(evidence.trial, asked)
+        wanted = class_numbers(found.targets)
+        if wanted is None or found.outputs.shape[1:] != gallery.shape[1:]:
+            raise NoEvidence("it is not known when a prediction is right")
+        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
+
+    return Judge(_BY_NEAREST, trained, right)
+
+
+def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge | None:
+    """The same where the loss asks for no label, as that of triplets: by what the data set gives for numbers of
+    samples, and the labels that it holds beside these."""
+    held, wanted = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
+    if held is None or wanted is None or len(wanted) != len(x):
+        return None
+    data, labels = evidence.setup.train.dataset, held[1]  # type: ignore[attr-defined]
+    rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
+    with same_random_state():
+        drawn = [main_tensor(parts(data[number])[0]) for number in rows.tolist()]
+    alike = [one for one in drawn if one is not None and one.shape == known.shape[1:]]
+    if len(alike) < len(rows) or far_apart(known, torch.stack(alike)):
+        return None
+
+    def embedded(samples: torch.Tensor) -> torch.Tensor:
+        batches = samples.to(known.dtype).split(AT_ONCE)
+        return predict(evidence.setup, evidence.trial.replica, batches, directly=True).outputs.float()
+
+    labels, places = labels[rows], embedded(torch.stack(alike))
+    if places.ndim != 2:
+        return None
+    apart = torch.cdist(places, places).fill_diagonal_(math.inf)
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = embedded(x[:MOST] if change is None else change(x[:MOST]))
+        return (labels[torch.cdist(asked, places).argmin(1)] == wanted[:MOST]).double()
+
+    return Judge(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
+
+
+def _network(evidence: Evidence) -> Judge | None:
+    try:
+        trained = float(_right(evidence.after).mean())
+    except NoEvidence:
+        return None
+    path = evidence.val_samples.x_path
+    batches = some_batches(evidence.val)
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        return _right(evidence.predictions_of(evidence.trial, asked).in_unit_of(evidence.after))
+
+    def gained(way: Correction) -> float:
+        place, shown = evidence.samples.x_path, some_batches(evidence.train)
+        if place is None:
+            return 0.0
+        asked = [shown, [altered(batch, place, way.undo) for batch in shown]]
+        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in asked)
+        return fixed - plain
+
+    return Judge("the trial's network", trained, right, gained)
+
+
+def some_batches(read: Batches) -> list[Any]:
+    batches: list[Any] = []
+    count = 0
+    for batch, size in zip(read.raw, read.sizes, strict=True):
+        if count < MOST:
+            batches.append(batch)
+            count += size
+    return batches
+
+
+def _right(predictions: Predictions) -> torch.Tensor:
+    """Of each sample whether its prediction is right, or how much better it is than the constant one: at most 1."""
+    targets, outputs = predictions.targets, predictions.outputs
+    known = quality(outputs, targets)
+    if known is None or targets is None:
+        raise NoEvidence("it is not known when a prediction is right")
+    if known.accuracy is not None:
+        predicted = predictions.predicted
+        return (predicted == targets.reshape(predicted.shape).long()).double().reshape(len(predicted), -1).mean(1)
+    if known.kind != "numbers" or outputs.numel() != targets.numel():
+        raise NoEvidence("it is not known when a prediction is right")
+    wanted = targets.double().reshape(len(targets), -1)
+    error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
+    return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)

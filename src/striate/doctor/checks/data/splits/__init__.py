@@ -1,0 +1,1 @@
+"""Are training and validation apart?"""

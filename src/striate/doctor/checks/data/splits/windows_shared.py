@@ -1,0 +1,182 @@
+"""`data.leak` of signals and clips: are stretches of validation windows in training windows, too?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.splits.split_overlap import named_pairs
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.wording import several
+
+_SHARE, _FEWEST, _MOST = 0.2, 5, 64
+_TRAINING, _NUMBERS = 4000, 400_000
+"""Windows of training that are searched at most, and numbers in them."""
+_STRETCH, _LONGEST, _SHORTEST = 24, 64, 12
+_EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
+_SAME, _SOME_NOISE = 0.99, -0.3
+"""Where less of the signals is noise, they have to be the same."""
+_QUIET = 1e-6
+_CLIP_AXES, _PIXELS, _FEWEST_FRAMES, _MOTION = 5, 64, 6, 3.0
+"""Of a clip: axes of a batch, places that are compared, frames; and the size, in medians of all changes, beyond which a
+change is motion."""
+_VALUES, _MANY_VALUES = 20, 200
+"""Different ones, and those of short stretches: of yes and no, as of ingredients, whole stretches agree by chance."""
+
+_BY_NUMBER = (
+    f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch that stands in training, and half as "
+    "many end with one"
+)
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    if (found := next(_of_variables(evidence), None)) is not None:
+        yield found
+        return
+    exact = _exactly_shared(evidence.samples.x, evidence.val_samples.x)
+    if exact is not None:
+        yield _finding(f"{exact} steps that stand in a training window, number for number", limit=_BY_NUMBER)
+        return
+    train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
+    if train.shape[1:] != val.shape[1:]:
+        raise NoEvidence("windows of training and validation have different shapes")
+    following = (val[:, :, 1:] * val[:, :, :-1]).sum() / val.square().sum().clamp(min=_QUIET)
+    if float(following) > _SOME_NOISE:
+        raise NoEvidence("the signals have no noise by which a recording is known again")
+    some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
+    stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST, val.shape[2] // 2)
+    ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
+    each, turned = (_most_alike(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
+    best, backward = each.amax(0), turned.amax(0)
+    clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # what moves in them is left out: the rest is noise
+    equal = _EQUAL if clips or float(following) <= _NOISE else _SAME
+    count = int((best > equal).sum())
+    if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
+        return  # what is alike backward as well has a form in common, and no moment
+    if int((each > equal).sum(1).min()) < count / 4:
+        return  # what is forecast follows on what was trained on
+    yield _finding(
+        f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a training "
+        f"window has, too: what is noise in both correlates by {float(best[best > equal].median()):.2f}"
+    )
+
+
+def _of_variables(evidence: Evidence) -> Iterator[Finding]:
+    """Windows (N, time, channels) in variables, of scripts that ask no loader for validation."""
+    source = None if evidence.setup.val is not None else evidence.setup.source
+    for name, value, other, also in () if source is None else named_pairs(source.names):
+        parts = [part for part in (value, also) if isinstance(part, torch.Tensor | np.ndarray) and part.ndim == 3]
+        if len(parts) == 2:
+            exact = _exactly_shared(*(torch.as_tensor(part).detach().cpu() for part in parts))
+            if exact is not None:
+                measured = f"{exact} steps that stand in a window of `{name}`, number for number"
+                yield _finding(measured, where=f"`{other}` and `{name}`", limit=_BY_NUMBER)
+
+
+def _finding(measured: str, where: str = "validation loader", limit: str = "") -> Finding:
+    return WINDOWS_SHARED.finding(
+        severity="error",
+        where=where,
+        measured=measured,
+        limit=limit,
+        why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
+        "trained on.",
+        remedy="split recordings (patients, days) first and cut windows from each side afterwards; of one long "
+        "recording, validate on its end, and leave out a window's length between",
+    )
+
+
+def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str | None:
+    """How many of some validation windows begin with a stretch of a training window, number for number, where about as
+    many end with one: what comes behind the training data begins in them. Not of stretches that come again at the same
+    place of another window, as periods do. None where few do."""
+    windows = [_along_time(x) for x in (train, val) if x is not None and x.is_floating_point() and x.ndim in (2, 3)]
+    if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < _SHORTEST:
+        return None
+    long = min(_STRETCH, windows[0].shape[1] // 2)
+    if len(np.unique(windows[1][:_MOST])) < (_VALUES if long >= _SHORTEST else _MANY_VALUES):
+        return None
+    known: dict[bytes, set[int]] = {}
+    again: set[bytes] = set()
+    for window in windows[0][: max(_MOST, _NUMBERS // windows[0][0].size)]:
+        for place in range(len(window) - long + 1):
+            stretch = window[place : place + long].tobytes()
+            places = known.setdefault(stretch, set())
+            again |= {stretch} if place in places else set()
+            places.add(place)
+    some = windows[1][:: max(1, len(windows[1]) // _MOST)]
+    begins, ends = (
+        [window[at] for window in some if float(window[at].std()) > 0] for at in (slice(long), slice(-long, None))
+    )
+    count, last = (
+        sum((key := part.tobytes()) in known and key not in again for part in each) for each in (begins, ends)
+    )
+    few = min(count, 2 * last) < max(_FEWEST, _SHARE * len(some))
+    return None if few else f"{count} of {several(len(some), 'validation window')} begin with {long}"
+
+
+def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+    """Windows (N, time, channels)."""
+    windows = x[:, :, None] if x.ndim == 2 else x if x.shape[1] >= x.shape[2] else x.transpose(1, 2)
+    return np.ascontiguousarray(windows.float().numpy())
+
+
+def _rough(x: torch.Tensor) -> torch.Tensor:
+    """(N, channels, time) what is left of signals when they are differenced twice, or of some places of clips. Raises
+    NoEvidence for others."""
+    if x.ndim == _CLIP_AXES and x.is_floating_point():
+        return _rough_clips(x)
+    if not x.is_floating_point() or x.ndim not in (2, 3):
+        raise NoEvidence("the inputs are no windows of signals")
+    windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // x[0].numel()))].double()
+    windows = windows[:, None] if x.ndim == 2 else windows
+    if windows.shape[1] > windows.shape[2]:
+        windows = windows.transpose(1, 2)
+    if windows.shape[2] < 2 * _STRETCH or len(windows) < _FEWEST or not bool(windows.isfinite().all()):
+        raise NoEvidence("the windows are too short or too few")
+    return windows.diff(n=2, dim=2).float()
+
+
+def _rough_clips(x: torch.Tensor) -> torch.Tensor:
+    """The same of clips (N, channels, frames, height, width) or (N, frames, channels, height, width). A place does not
+    count while something moves there: what moves alike is no recording's alone, but its noise is."""
+    time = 2 if x.shape[1] <= 4 or x.shape[1] == x.shape[2] else 1
+    clips = x.movedim(time, -1).flatten(1, -2)
+    clips = clips[:, torch.linspace(0, clips.shape[1] - 1, min(_PIXELS, clips.shape[1])).long().unique()]
+    clips = clips[: min(_TRAINING, max(_MOST, _NUMBERS // clips[0].numel()))].double()
+    if clips.shape[2] < _FEWEST_FRAMES or len(clips) < _FEWEST or not bool(clips.isfinite().all()):
+        raise NoEvidence("the clips are too short or too few")
+    changes = clips.diff(n=2, dim=2)
+    usual = float(changes.abs().median())
+    if usual <= _QUIET * float(clips.abs().max()):
+        raise NoEvidence("the clips have no noise by which a recording is known again")
+    return changes.where(changes.abs() <= _MOTION * usual, 0.0).float()
+
+
+def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Of each stretch (M, channels, steps) the correlation with the most similar one of any training window."""
+    kernels = ends / ends.square().sum((1, 2), keepdim=True).sqrt().clamp(min=_QUIET)
+    best = torch.zeros(len(ends))
+    for part in train.split(128):
+        products = functional.conv1d(part, kernels)
+        size = functional.conv1d(part.square(), torch.ones_like(ends[:1])).sqrt().clamp(min=_QUIET)
+        best = torch.maximum(best, (products / size).amax((0, 2)))
+    return best
+
+
+WINDOWS_SHARED = Check(
+    codes=("data.leak",),
+    question="Are windows of validation cut from other stretches than those of training?",
+    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window (half of a "
+    f"clip) that correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of training, "
+    "both differenced twice, and not backward too; not begin alone",
+    run=_run,
+    explains="fit.overfit",
+)

@@ -1,0 +1,1 @@
+"""Have targets a scale that is reached, and are they none of the inputs?"""

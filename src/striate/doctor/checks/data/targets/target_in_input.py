@@ -1,0 +1,419 @@
+"""`data.target-in-input`: does the input already hold the target?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.inputs.scrambled import roughness
+from striate.doctor.checks.data.targets.columns_that_tell import (
+    LINEAR,
+    Told,
+    columns_given,
+    durations_told,
+    left_by_each,
+    numbers_told,
+)
+from striate.doctor.checks.data.targets.noise_in_place import noise_in_both
+from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
+from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.padding import filler_of
+from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
+from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.records import Finding, Severity
+from striate.wording import several
+
+CODE = "data.target-in-input"
+_SAME = 0.5
+"""Share of the counted targets that are the input's own tokens; of masked language models none or a tenth are."""
+_FEWEST = 64
+_RELATED, _ROUGH = 0.2, 0.7
+"""A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
+_PLACES = 6
+"""At which outputs are looked at: a decoder may be given its own words at some."""
+_SAME_TOKENS = f"{_SAME:.0%} of the targets that count, but padding, are the tokens given at the same position"
+_TOLD, _FEWEST_ROUGH = 0.9, 8
+"""A correlation of noise levels with second differences, and in how many samples."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    yield from (
+        list(_spoiled(evidence))
+        or list(_noise_in_both(evidence))
+        or list(_tokens(evidence))
+        or list(_words_given(evidence))
+        or list(_fed_back(evidence))
+        or list(_passed_on(evidence))
+        or list(_asked_back(evidence))
+        or list(_left_whole(evidence))
+        or list(_given_to_loss(evidence))
+        or list(_told(durations_told(evidence)))
+        or _told(numbers_told(evidence))
+    )
+
+
+def _spoiled(evidence: Evidence) -> Iterator[Finding]:
+    """Inputs that are changed in place, and their targets with them."""
+    changed = evidence.changed_by_asking
+    if changed is not None and changed.same:
+        yield _finding(
+            f"input and target of {several(changed.asked, 'sample')} are the same numbers, and what the data set holds "
+            f"of {changed.spoiled} of them was another once it was asked for them",
+            "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
+            limit="what the data set holds of samples is another one once it was asked for them, target and input "
+            "alike",
+        )
+
+
+def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
+    """Inputs and targets that are the same numbers, since code adds noise in place and gives what it changed a second
+    name."""
+    if (found := noise_in_both(evidence)) is not None:
+        line, changed, other = found
+        yield _finding(
+            f"input and target are the same numbers in all batches, and line {line} adds chance to `{changed}` itself, "
+            f"of which `{other}` is another name",
+            f"add noise to a copy: `{other} = {changed} + noise`, or `{changed}.clone()` there",
+            limit="input and target are alike in all batches, and a tensor to which chance is added in place, as "
+            "`noisy = clean.add_(noise)`, is used by both names",
+        )
+
+
+def _tokens(evidence: Evidence) -> Iterator[Finding]:
+    """Targets of positions that are the input's tokens there."""
+    inputs = list(token_inputs(evidence))
+    for call in class_losses(evidence) if inputs else ():
+        own = [(tokens, found) for _, _, tokens in inputs if (found := by_position(call, tokens)) is not None]
+        # A tensor that is itself what the loss asks for, its targets, is no input, unless it is the only one.
+        others = [pair for pair in own if len(own) == 1 or not torch.equal(pair[0], pair[1][0])]
+        for tokens, (target, counted, short) in others or own[:1]:
+            given = tokens[:, : tokens.shape[1] - short]
+            counted = counted & _no_padding(given)
+            here = (target == given)[counted]
+            share = float(here.float().mean()) if len(here) else 0.0
+            if len(here) < _FEWEST or len(target[counted].unique()) < 5 or share < _SAME:
+                continue
+            if short or not _given(evidence, tokens) or not _looked_up(evidence, tokens):
+                continue
+            yield _finding(
+                f"{share:.0%} of the targets that count are the token that the input has at that position",
+                "shift the targets, `inputs, targets = tokens[:, :-1], tokens[:, 1:]`; of masked tokens mask the input "
+                "and count only those: `targets[~masked] = -100`",
+                limit=_SAME_TOKENS,
+            )
+            return
+
+
+def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
+    """Where tokens are more than what fills rows up, with which targets may be filled up as well."""
+    filler = filler_of(tokens)
+    return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
+
+
+def _words_given(evidence: Evidence) -> Iterator[Finding]:
+    """Targets of positions that are the words which a decoder is given there, beside what it describes: with it, or by
+    another network before."""
+    sequences = _sequences(evidence)
+    read = [tensor for tensor in evidence.calls.looked_up if not bool((tensor == tensor[:1]).all())]
+    apart = len(read) > 1 and not any(torch.equal(one, read[-1]) for one in sequences)
+    sequences = read if apart else sequences
+    given = sequences[-1] if sequences else torch.zeros(0)
+    for call in class_losses(evidence) if sequences else ():
+        target = call.target.detach().cpu()
+        if target.numel() != given.numel() or given.ndim != 2:
+            continue
+        if not apart and not _all_read(evidence, sequences, given.shape):
+            continue
+        counted = (target.reshape(given.shape) != call.ignored) & _no_padding(given)
+        same = (target.reshape(given.shape) == given)[counted]
+        if len(same) < _FEWEST or len(given[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
+            continue
+        yield _finding(
+            f"{float(same.float().mean()):.0%} of the targets that count are the word that the network is given at "
+            "that position",
+            "give the words up to the last and ask for those from the second on: `words[:, :-1]` and `words[:, 1:]`",
+            limit=_SAME_TOKENS,
+        )
+        return
+
+
+def _fed_back(evidence: Evidence) -> Iterator[Finding]:
+    """Targets of positions that are the words which a decoder is given there, one position after the other, beside what
+    else it is given."""
+    calls, losses = evidence.calls, list(class_losses(evidence))
+    if not losses:
+        return
+    wanted = torch.cat([call.target.detach().cpu().flatten() for call in losses])
+    for kept in (calls.entries, [one.flatten() for one in calls.looked_up if 1 in one.shape]):
+        samples = len(kept[-1]) if kept else 1
+        steps = wanted.numel() // samples
+        beside = bool(calls.looked_up) or len(kept) > steps or calls.convolved is not None
+        if samples * steps != wanted.numel() or not 1 < steps <= len(kept) or not beside:
+            continue
+        if any(len(one) != samples for one in kept[-steps:]):
+            continue
+        given = torch.stack(kept[-steps:])
+        for target in (wanted.reshape(steps, samples), wanted.reshape(samples, steps).T):
+            counted = (target != losses[0].ignored) & _no_padding(target.T).T
+            counted[1:] &= target[1:] != target[:-1]
+            same = (given == target)[counted]
+            if len(same) < _FEWEST or len(target[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
+                continue
+            if _moves_with_own(evidence, target):
+                yield _finding(
+                    f"{float(same.float().mean()):.0%} of the targets that count are a word that the network looks up "
+                    "in that very step, and outputs change with it",
+                    "feed the word before the one that is asked for: `word = target[t - 1]` for `target[t]`",
+                    limit=f"{_SAME_TOKENS}, and change the outputs there",
+                )
+                return
+
+
+def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
+    """Whether outputs at a position move with what is asked for there and later (positions, samples): what is looked
+    up after an output was made says nothing of it."""
+    for batch, path, tokens in token_inputs(evidence):
+        for axis, rows in enumerate((tokens, tokens.T)):
+            first = len(rows) - len(target)
+            if rows.shape[1] != target.shape[1] or first < 0 or not torch.equal(rows[first:], target):
+                continue
+            for place in range(min(len(target), _PLACES)):
+
+                def others(given: torch.Tensor, axis: int = axis, at: int = first + place) -> torch.Tensor:
+                    placed = given.movedim(axis, 0)
+                    return torch.cat([placed[:at], placed[at:].roll(1, 1)]).movedim(0, axis)
+
+                moved, scale = outputs_moved(evidence, batch, path, others)
+                moved = moved.movedim(axis, 0)
+                if len(moved) == len(target) and float(moved[place].max()) > CHANGED * scale:
+                    return True
+    return False
+
+
+def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
+    """Whether each sequence of a shape goes through an embedding, and none is there for a loss within the network."""
+    found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
+    wanted = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
+    return len(sequences) == 1 or len(found) >= wanted
+
+
+def _sequences(evidence: Evidence) -> list[torch.Tensor]:
+    """The sequences (samples, positions) of class numbers that the network is given; with negative ones they are
+    targets, of which some do not count, for a loss within the network."""
+    found = [
+        tensor.detach().cpu()
+        for _, tensor in leaves(list(evidence.first.arguments))
+        if tensor.ndim == 2 and not tensor.is_floating_point()
+    ]
+    return [tensor for tensor in found if len(tensor.unique()) > 2 and int(tensor.min()) >= 0]
+
+
+def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
+    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does; numbers of
+    positions, the same for all samples, are none."""
+    sequences = [tensor for tensor in _sequences(evidence) if not bool((tensor == tensor[:1]).all())]
+    return all(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
+
+
+def _looked_up(evidence: Evidence, tokens: torch.Tensor) -> bool:
+    """Whether these tokens are looked up in an embedding, where any are: a network that has inputs and targets at once
+    may make its decoder's input of these itself."""
+    known = evidence.calls.looked_up
+    return not known or any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
+
+
+def _passed_on(evidence: Evidence) -> Iterator[Finding]:
+    """Targets that are the inputs, of a network that adds its input to what it computes: nothing is left to compute."""
+    for batch in evidence.train.raw:
+        x, y = (main_tensor(part) for part in parts(batch))
+        if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
+            return
+        if x is y and not _asks_for_given(evidence):
+            return
+    last = _adds_input(evidence.predicting)
+    if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
+        return
+    yield _finding(
+        f"the targets are the inputs, number for number, and the network's last step is `{last.name.strip('_')}` with "
+        "its input",
+        "what is to be restored as the target, the input as it came: `clean` and `clean + sigma * noise`",
+        limit="all inputs are their targets, and the network adds its input to its output",
+    )
+
+
+def _adds_input(graph: CallGraph) -> Call | None:
+    """The last call of a network, where it adds or subtracts its input."""
+    last = None if graph.end is None else graph.origin(graph.end)
+    if last is None or last.name not in SUMS or not any(i == INPUT or graph.origin(i) is None for i in last.inputs):
+        return None
+    return last
+
+
+def _asked_back(evidence: Evidence) -> Iterator[Finding]:
+    """Targets that are the network's input, noise and all, where the batch holds what is without."""
+    shown = evidence.calls.shown
+    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _asks_for_given(evidence):
+        return
+    if _noisy_for_nothing(evidence.graph, shown.shape):
+        yield _finding(
+            "the loss compares outputs with the network's own input, number for number, and the step makes a noisy "
+            "copy of the batch of which it makes nothing",
+            "the noisy copy as the network's input: `criterion(model(noisy), clean)`",
+            limit="the loss is given the network's input, and nothing is made of the batch and the noise added to it",
+        )
+        return
+    if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
+        yield _finding(
+            "the loss compares outputs with the network's own input, number for number, and the network is told beside "
+            "it how much noise each sample has",
+            "what is without noise as the target, and noise added to a copy: `noisy = clean + sigma * noise`, not "
+            "`clean.add_(…)`",
+            limit="the loss is given the network's input, and the network is told how much noise each sample has",
+        )
+        return
+    clean = [
+        found.to(shown)
+        for _, found in leaves(evidence.train.raw[0])
+        if found.is_floating_point() and found.shape == shown.shape
+    ]
+    if any(torch.equal(one, shown) for one in clean[:1] if len(clean) == 1):
+        return
+    for one in clean:
+        noise = shown - one
+        related = float(torch.corrcoef(torch.stack([one.flatten(), shown.flatten()]))[0, 1]) > _RELATED
+        if related and float(noise.std()) > 0 and float(roughness(noise.flatten(2), 1).median()) > _ROUGH:
+            yield _finding(
+                "the loss compares outputs with the network's own input, number for number, noise included: it differs "
+                "from what the batch holds without by noise whose neighbors have nothing in common",
+                "what is without noise as the target: `criterion(model(noisy), clean)`",
+                limit="the loss is given the network's input, and the batch holds the same without noise",
+            )
+            return
+
+
+def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
+    """Whether a step adds noise to a batch of this shape, and makes nothing of the sum."""
+    return any(
+        call.name in SUMS
+        and call.from_batch
+        and call.shape == tuple(shape)
+        and not graph.behind[call.index]
+        and any(index >= 0 and graph.calls[index].name in NORMAL for index in graph.before(call.index))
+        for call in graph.calls
+    )
+
+
+def _asks_for_given(evidence: Evidence) -> bool:
+    """Whether all of torch's losses in a step ask for what the network is given, number for number."""
+    shown, calls = evidence.calls.shown, evidence.calls.losses
+    return bool(calls) and all(shown is not None and torch.equal(call.target, shown) for call in calls)
+
+
+def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
+    """Whether the network is given one number a sample that goes along with how rough the sample is."""
+    rough = shown.double().diff(n=2, dim=-1).flatten(1).square().mean(1).sqrt().cpu()
+    beside = [
+        tensor.detach().double().flatten().cpu()
+        for _, tensor in leaves(list(evidence.first.arguments))
+        if len(shown) >= _FEWEST_ROUGH and tensor.ndim and len(tensor) == tensor.numel() == len(shown)
+    ]
+    found = (float(torch.corrcoef(torch.stack([rough, one]))[0, 1]) for one in beside if len(one.unique()) > 2)
+    return any(related > _TOLD for related in found)
+
+
+def _narrowest(evidence: Evidence) -> int:
+    """The fewest numbers that all that a network gives has to pass."""
+    graph, end = evidence.graph, evidence.graph.end
+    return 0 if end is None else min((math.prod(call.shape) for call in graph.bottlenecks(end)), default=0)
+
+
+def _left_whole(evidence: Evidence) -> Iterator[Finding]:
+    """Pictures with a hole that is to be filled, of which nothing was cut out: the network is given the mask of the
+    hole beside them, and the loss weighs errors by it."""
+    calls = evidence.calls
+    shown = calls.convolved
+    if shown is None or shown.ndim != 4 or not calls.masks:
+        return
+    width = _narrowest(evidence)
+    columns = shown.cpu().double().transpose(0, 1).flatten(1).T
+    for target in (*(call.target.cpu() for call in calls.losses), *calls.subtracted):
+        fits = target.ndim == 4 and target.shape[::2] == shown.shape[::2] and target.shape[3] == shown.shape[3]
+        # What has to pass fewer numbers than are asked for has something to learn: an autoencoder.
+        if not fits or not target.is_floating_point() or target.numel() > width:
+            continue
+        wanted = target.double().transpose(0, 1).flatten(1)
+        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
+        if float(max(left)) <= LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
+            yield _finding(
+                "the network is given the whole picture that it is asked for, and beside it a mask by which the loss "
+                "weighs errors: nothing was cut out of it",
+                "cut out what is to be filled in: `torch.cat([image * (1 - mask), mask], 1)`",
+                limit="a picture is given whole beside the mask of the hole that errors are weighed by",
+            )
+            return
+
+
+def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
+    """Whether a mask (N, …, H, W), another one for each sample, is a channel of what is shown, or what it leaves."""
+    one = mask[:, 0].to(shown)
+    if one.shape != shown[:, 0].shape or bool((one == one[:1]).all()):
+        return False
+    return any(torch.equal(channel, one) or torch.equal(channel, 1 - one) for channel in shown.unbind(1))
+
+
+def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
+    """A number of the input that stands in the batch once more, beside input and target, for the loss alone, such as a
+    time that is to be ranked."""
+    inputs = [parts(batch)[0] for batch in evidence.train.raw]
+    if not all(isinstance(one, tuple) and all(isinstance(t, torch.Tensor) for t in one) for one in inputs):
+        return
+    if len({one[0].shape[1:] for one in inputs}) != 1:
+        return
+    table = torch.cat([one[0].detach().cpu() for one in inputs])
+    if table.ndim != 2 or not table.is_floating_point() or len(table) < _FEWEST or not columns_given(evidence):
+        return
+    for place in range(1, min(map(len, inputs))):
+        if any(one[place].ndim != 1 for one in inputs):
+            continue
+        beside = torch.cat([one[place].detach().cpu() for one in inputs])
+        if beside.shape != table.shape[:1] or not beside.is_floating_point() or len(beside.unique()) < 20:
+            continue
+        left = left_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
+        column = int(left.argmin())
+        if float(left[column]) <= LINEAR:
+            yield _finding(
+                f"number {column} of the {several(table.shape[1], 'input number')} is, scaled, the number that the "
+                "loss is given beside the outputs",
+                f"leave it out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
+                "warning",
+                limit="a number for the loss alone is one of the inputs",
+            )
+            return
+
+
+def _told(by_columns: Iterator[Told]) -> Iterator[Finding]:
+    for told in by_columns:
+        yield _finding(told.measured, told.remedy, told.severity, limit=told.limit)
+
+
+def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit: str) -> Finding:
+    return TARGET_IN_INPUT.finding(
+        severity=severity,
+        where="the training batches",
+        measured=measured,
+        limit=limit,
+        why="The network has only to copy: the loss says nothing of what it does where the answer is not given.",
+        remedy=remedy,
+    )
+
+
+TARGET_IN_INPUT = Check(
+    codes=(CODE,),
+    question="Does the input already hold the target?",
+    run=_run,
+    explains="model.batch-mixing fit.* data.leak optim.lr-schedule speed.small-batch",
+)

@@ -1,0 +1,224 @@
+"""data.target-scale: have targets that are quantities a scale which the network reaches?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.targets.keypoints import unscaled_maps
+from striate.doctor.checks.data.targets.tiny_targets import LEFT, LEFT_SCALED, TINY, tiny_targets
+from striate.doctor.checks.loss.paired_quantities import FAR, drowned, out_of_reach
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.quality import quality, root_mean_square
+from striate.doctor.evidence.quantiles import quantiles_asked
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import Path, altered, leaf, main_tensor, mapped
+from striate.records import Finding
+from striate.wording import several
+
+_FAR = 10.0
+_COPES = 0.5
+_EXPLAINED, _GAIN = 0.2, 0.2
+_HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
+"""Of such targets R² may be higher, and is less than it should be; then the error is so many times less."""
+
+_SAME = 0.1
+"""Standard deviations that standardizing moves targets by which are standardized already."""
+
+_QUANTILES_LESS = 0.75
+"""Of the loss in deviations, that is left with standardized targets."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = (
+        unscaled_maps(evidence) or _of_one_of_several(evidence) or _of_tiny_ones(evidence) or _of_quantiles(evidence)
+    )
+    if found is not None:
+        yield found
+        return
+    y, path = evidence.samples.y, evidence.samples.y_path
+    outputs = main_tensor(evidence.first.outputs)
+    if y is None or path is None or not y.is_floating_point() or outputs is None or not predicts_targets(evidence):
+        raise NoEvidence("the targets are no quantities that outputs are compared with")
+    if evidence.target_scale is not None:
+        y = evidence.target_scale.of(y)
+    size, reached = root_mean_square(y), root_mean_square(outputs)
+    if not size >= _FAR * max(reached, 1e-12) or root_mean_square(_to_standard(y)(y) - y) < _SAME:
+        return  # of outputs that are all 0, any targets are that far
+    own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
+    if own is None or own >= (_COPES if size < _HUGE else _GOOD) or _breaks_at_once(evidence.trial.losses):
+        return
+    said = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
+    for what, batches in _standardized(evidence, y, path):
+        trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
+        other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
+        least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
+        if other is not None and other >= least:
+            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {said}, with", what, own, other)
+            return
+
+
+def _of_one_of_several(evidence: Evidence) -> Finding | None:
+    """Of boxes beside classes, say, in pixels, where the outputs are fractions of the image; or of an area in pixels
+    beside a place."""
+    beside = drowned(evidence)
+    if beside is not None:
+        large, other, own, freed = beside
+        return TARGET_SCALE.finding(
+            severity="warning",
+            where=f"training targets, `{large.name}`",
+            measured=f"they have a root mean square of {root_mean_square(large.target):.3g}, and after "
+            f"{several(len(evidence.trial.rows), 'step')} the network's `{other.name}` goes along with its targets "
+            f"with a correlation of {own:.2f}; with the former standardized, {freed:.2f}",
+            limit="targets a hundred times as large as their output, and another output that goes along with its "
+            "targets much better with the former standardized",
+            why="Errors so large are all that gradients tell: what else the network is to give is not learned.",
+            remedy="standardize them by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
+            "`(y - mean) / std`, and predict `model(x) * std + mean`",
+        )
+    found = out_of_reach(evidence)
+    if found is None:
+        return None
+    pair, size, reached = found
+    return TARGET_SCALE.finding(
+        severity="error",
+        where=f"training targets, `{pair.name}`",
+        measured=f"they have a root mean square of {size:.3g}, and the network's `{pair.name}` one of {reached:.2g}, "
+        f"also after {several(len(evidence.trial.rows), 'step')}",
+        limit=f"targets of one of several outputs {FAR:g} times as large as it is after the trial, which the loss asks "
+        "for",
+        why="The loss asks for numbers that the outputs are far from, as for pixels of what gives fractions of an "
+        "image.",
+        remedy="give both one scale: boxes in pixels divided by the side of the image, "
+        "`boxes / boxes.new_tensor([width, height, width, height])`",
+    )
+
+
+def _of_tiny_ones(evidence: Evidence) -> Finding | None:
+    found = tiny_targets(evidence)
+    if found is None:
+        return None
+    return TARGET_SCALE.finding(
+        severity="error",
+        where="training targets",
+        measured=f"targets have a root mean square of {found.size:.2g}, the first outputs one of {found.given:.2g}; "
+        f"after {several(found.steps, 'step')} the loss is {found.own:.3g} times that of one number for all samples, "
+        f"and with targets of variance 1 {found.other:.2f} times",
+        limit=f"first outputs {TINY:g} times as large as the targets, and a loss after the trial {LEFT:g} times that "
+        f"of one number for all samples or more, but {LEFT_SCALED:g} times at most with targets of variance 1",
+        why="The loss is small at once, and looks as if all were learned, while errors are larger than the targets; a "
+        "step of the usual rate moves outputs by more than the targets are.",
+        remedy="scale the targets by those of training, `std = y.std(0)`, train on `y / std`, and predict "
+        "`model(x) * std`",
+    )
+
+
+def _of_quantiles(evidence: Evidence) -> Finding | None:
+    """Of forecasts by quantiles that all begin far below their targets, or above them: pinball losses are in the units
+    of the targets, so that they can be compared in deviations."""
+    y, path, trial = evidence.samples.y, evidence.samples.y_path, evidence.trial
+    if y is None or path is None or not y.is_floating_point() or evidence.calls.losses or trial.error is not None:
+        return None
+    found = quantiles_asked(evidence) if float(y.double().square().mean()) > _FAR**2 else None
+    if found is None or found.asked is not None or found.outputs[..., :1].numel() != len(found.outputs) * y[0].numel():
+        return None
+    size, reached = root_mean_square(y), root_mean_square(found.outputs)
+    if size < _FAR * reached:
+        return None
+    batches = [_with_targets(batch, path, _to_standard(y)) for batch in evidence.train.raw]
+    other = evidence.variant("targets standardized", Change(), batches=batches)
+    own, scaled = trial.level() / float(y.std()), other.level()
+    if other.error is not None or not scaled < _QUANTILES_LESS * own:
+        return None
+    return TARGET_SCALE.finding(
+        severity="error",
+        where="training targets",
+        measured=f"targets have a root mean square of {size:.3g}, and the first outputs, {found.outputs.shape[-1]} "
+        f"quantiles, one of {reached:.2g}; after {several(len(trial.rows), 'step')} the loss is {own:.2g} standard "
+        f"deviations, and with standardized targets {scaled:.2g}",
+        limit=f"targets {_FAR:g} times as large as the first outputs, all quantiles, and a loss in deviations that is "
+        f"{_QUANTILES_LESS:g} times as much with standardized targets",
+        why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
+        "reached.",
+        remedy="standardize the targets by those of training, as the inputs are: train on `(y - mean) / std`, and "
+        "predict `model(x) * std + mean`",
+    )
+
+
+def _standardized(evidence: Evidence, y: torch.Tensor, path: Path) -> Iterator[tuple[str, list[Any]]]:
+    """The batches with targets of mean 0 and variance 1; where inputs are as far from that, with such inputs too."""
+    batches = [_with_targets(batch, path, _to_standard(y)) for batch in evidence.train.raw]
+    yield "targets", batches
+    x, place = evidence.samples.x, evidence.samples.x_path
+    if x is not None and place is not None and x.is_floating_point() and float(x.double().square().mean()) > _FAR**2:
+        yield "inputs and targets", [altered(batch, place, _to_standard(x)) for batch in batches]
+
+
+def _with_targets(batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with its targets changed wherever they stand: some have them a second time, for the metric."""
+    targets = leaf(batch, path)
+
+    def anew(_: Path, tensor: torch.Tensor) -> torch.Tensor:
+        same = targets is not None and tensor.dtype == targets.dtype and torch.equal(tensor, targets)
+        return change(tensor) if same else tensor
+
+    return mapped(batch, anew)
+
+
+def _to_standard(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    mean, deviation = values.mean(0), values.std(0).clamp_min(1e-12)
+    return lambda tensor: (tensor - mean.to(tensor.device)) / deviation.to(tensor.device)
+
+
+def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float, other: float) -> Finding:
+    mean, deviation = y.mean(0), y.std(0).clamp_min(1e-12)
+    both = ", and the inputs by theirs: `x = (x - x.mean(0)) / x.std(0)`" if what != "targets" else ""
+    return TARGET_SCALE.finding(
+        severity="error" if own < 0.1 else "warning",
+        where="training targets",
+        measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
+        f"first outputs are about {reached:.2g}; after {tried} standardized {what} R² is {other:.2f}",
+        limit=f"targets {_FAR:g} times as large as the first outputs, and R² below {_COPES:g} after the trial, but "
+        f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets"
+        if own < _COPES
+        else f"targets of {_HUGE:g} or more, {_FAR:g} times as large as the first outputs, and R² below {_GOOD:g} "
+        f"after the trial, but {_LESS:g} times less of the error left with standardized targets",
+        why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
+        "reached, and the errors until then are all that gradients tell.",
+        remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
+        f"`(y - mean) / std`, and predict `model(x) * std + mean`{both}",
+    )
+
+
+def _breaks_at_once(losses: list[float]) -> bool:
+    """Whether the loss was NaN without growing before: of steps that are too long for such errors it grows first."""
+    finite = list(itertools.takewhile(math.isfinite, losses))
+    return len(finite) < len(losses) and (not finite or max(finite) < _FAR * finite[0])
+
+
+def _explained(predictions: Predictions) -> float | None:
+    found = quality(predictions.outputs, predictions.targets)
+    return None if found is None or found.kind != "numbers" else 1 - found.loss / max(found.constant, 1e-12)
+
+
+def _three(values: torch.Tensor) -> str:
+    low, high = f"{float(values.min()):.3g}", f"{float(values.max()):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+TARGET_SCALE = Check(
+    codes=("data.target-scale",),
+    question="Have targets that are quantities a scale which the network reaches?",
+    run=_run,
+    quick=False,
+    explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "
+    "model.dead-units optim.lr-too-high optim.lr-too-low optim.clip-too-small fit.*",
+)
