@@ -12,8 +12,8 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.setup.batch import main_tensor, parts
 
-SURE, _SURER, DEARER = 0.9, 0.99, 1.2
-"""Probability of the right answers: surer ones cost much where targets are smoothed."""
+SURE, SURER, DEARER = 0.9, 0.99, 1.2
+"""Probabilities of the right answers: the surer ones alone cost much where targets are smoothed."""
 
 _LIKELIHOODS = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 
@@ -36,7 +36,7 @@ def right_cost_more(evidence: Evidence) -> str | None:
     if any(call.target.is_floating_point() and float(call.target.abs().max()) > 1 for call in beside):
         return None  # outputs are held to a teacher's, too, which right ones need not be like
     answers = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
-    surer = _of_classes(outputs, labels.cpu(), _SURER) or _of_yes_or_no(outputs, labels.cpu(), _SURER)
+    surer = _of_classes(outputs, labels.cpu(), SURER) or _of_yes_or_no(outputs, labels.cpu(), SURER)
     if answers is None or surer is None:
         return None
     form = _as_they_are if _are_probabilities(outputs) else _logits
@@ -46,13 +46,13 @@ def right_cost_more(evidence: Evidence) -> str | None:
         right, alike, surely = (sign * _cost(evidence, form(answer)) for answer in (*answers, surer[0]))
     except NoEvidence:  # a step that takes no other outputs than its network's
         return None
-    if not right > alike + (DEARER - 1) * abs(alike) + 1e-3:
+    if right <= alike + 1e-3 or surely <= alike + (DEARER - 1) * abs(alike) + 1e-3:
         return None
     if surely < right:  # a loss that hardly weighs one of the classes asks for the other one surely
         return None
     return (
         f"with right answers of probability {SURE:g} in the place of the outputs the loss of the first batch is "
-        f"{right:.3g}, with the shares of the classes for every sample alike {alike:.3g}"
+        f"{right:.3g}, of {SURER:g} {surely:.3g}, with the shares of the classes for every sample alike {alike:.3g}"
     )
 
 

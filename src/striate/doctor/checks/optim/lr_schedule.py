@@ -49,9 +49,9 @@ FALLS, DIVIDED = 3, 2.0
 """Falls by one factor, and by what they divide the rate at least, that are meant to have epochs between them."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
-MOST_OF_EPOCH, FLAT = 0.85, 8
-"""Of a training of one epoch a cosine comes down to GONE after nine tenths of it; and steps without any change, which a
-rate that comes back has not."""
+MOST_OF_EPOCH, MOST_EPOCHS, FLAT = 0.85, 2, 8
+"""Of a training of one epoch a cosine comes down to GONE after nine tenths of it; epochs in whose middle no schedule
+ends at 0; and steps without any change, which a rate that comes back has not."""
 FLOOR, FLOOR_EARLY, SMOOTH = 0.2, 0.15, 0.1
 """A floor, of the highest rate, that is reached before so much of the training is over, by a fall whose last change is
 less than that share of the highest rate: a curve that was meant for all of it, not a step down."""
@@ -267,10 +267,26 @@ def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Findin
     smooth = gone > 0 and shares[gone - 1] < SMOOTH
     most = MOST_OF_EPOCH if smooth else HALF
     stays = len(shares) - gone >= FALL_STEPS or _at_the_end(shares, lambda share: share == shares[-1]) >= FLAT
-    if not (0 < gone < len(shares) and gone * made <= most * len(train) and stays):
+    if not (0 < gone < len(shares) and stays):
         return None
+    if gone * made > most * len(train):
+        return _at_zero_between_epochs(shares, len(train) / made)
     limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over, {MOST_OF_EPOCH:.0%} of a smooth fall"
     return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
+
+
+def _at_zero_between_epochs(shares: Sequence[float], epoch: float) -> Finding | None:
+    """A rate that is 0 from the middle of an early epoch on: who plans so few ends with one."""
+    zeros = _at_the_end(shares, lambda share: share == 0)
+    begun = len(shares) - zeros
+    whole = abs(begun - round(begun / epoch) * epoch) <= 1
+    if zeros < FLAT or whole or begun > MOST_EPOCHS * epoch:
+        return None
+    return _gone(
+        f"step {begun + 1}, in the middle of an epoch of {round(epoch)},",
+        0.0,
+        f"a rate of 0 for {FLAT} steps and more, from the middle of one of the first {MOST_EPOCHS} epochs on",
+    )
 
 
 def _divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Finding | None:

@@ -89,7 +89,7 @@ NO_STEP = Check(
     codes=("optim.no-step",),
     question="Do the parameters move, where gradients come?",
     run=_find_no_step,
-    explains="model.collapsed optim.lr-too-low fit.*",
+    explains="data.labels-random model.collapsed optim.lr-too-low fit.*",
 )
 
 

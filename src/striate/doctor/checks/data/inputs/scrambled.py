@@ -41,8 +41,9 @@ class Entrance:
     channels: int
 
 
-def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any) -> Entrance:
-    """Ask the replica about a batch and look at its first such layer. Raises NoEvidence where it has none."""
+def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any, *, training: bool = False) -> Entrance:
+    """Ask the replica about a batch, as in evaluation (or in training, which may go through other layers), and look at
+    its first such layer. Raises NoEvidence where it has none."""
     caught: list[Entrance] = []
     layers = {
         name: part for name, part in replica.model.named_modules() if isinstance(part, _CONVOLUTIONS | nn.RNNBase)
@@ -55,7 +56,7 @@ def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any) -> Entranc
         return func(*args, **kwargs)
 
     with module_calls(layers, lambda call: _catch(call, caught)), torch_functions(around):
-        predict(setup, replica, [batch])
+        predict(setup, replica, [batch], training=training)
     if caught:
         return caught[0]
     raise NoEvidence("no layer of the network sees places side by side")
@@ -145,6 +146,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     rough = roughness(x, entrance.channels)
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
+    turns = entrance.channels == 1 and _take_turns(x)
     clips = x.ndim == _CLIPS and not entrance.name
     least, limit = -GAIN, _SMOOTH_ANEW
     if (noisy := _colors_in_noise(x, rough)) is not None:
@@ -162,8 +164,9 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
         middle = float(ratio.median())
         agree = float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0])
         if middle < SMOOTHER and agree:
-            best, least = (middle, order, other), 2 * GAIN if exchanged else -GAIN
-        elif middle < _SMOOTHER_SIGNALS and agree and entrance.channels == 1 and _take_turns(x):
+            least = 2 * GAIN if exchanged else -GAIN
+            best, least = (middle, order, other), -_BY_CHANCE if turns else least
+        elif middle < _SMOOTHER_SIGNALS and agree and turns:
             best, least, limit = (middle, order, other), 0.0, _IN_TURNS
     if best is None or float(rough.median()) <= 0:
         return
@@ -255,10 +258,14 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
         def read_anew(args: tuple[Any, ...]) -> tuple[Any, ...]:
             return reread(args[0], order), *args[1:]
 
-        assert entrance.name is not None
-        change_inputs(replica.model.get_submodule(entrance.name), read_anew)
+        for name in names:
+            change_inputs(replica.model.get_submodule(name), read_anew)
 
+    names = {entrance.name}
     try:
+        if entrance.name:  # an average of the weights may answer in evaluation
+            trained = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0], training=True)
+            names |= {trained.name} if trained.name and trained.x.shape == entrance.x.shape else set()
         trial = evidence.variant(f"reread {order}", Change(prepare=prepare))
         own, other = score(evidence.after), score(evidence.predictions_of(trial, evidence.train.raw[:40]))
     except NoEvidence:

@@ -36,6 +36,11 @@ _SAME = 0.1
 _QUANTILES_LESS = 0.75
 """Of the loss in deviations, that is left with standardized targets."""
 
+_STANDARDIZE = (
+    "standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on `(y - mean) / std`, and "
+    "predict `model(x) * std + mean`"
+)
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     found = (
@@ -54,7 +59,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not size >= _FAR * max(reached, 1e-12) or root_mean_square(_to_standard(y)(y) - y) < _SAME:
         return  # of outputs that are all 0, any targets are that far
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
-    if own is None or own >= (_COPES if size < _HUGE else _GOOD) or _breaks_at_once(evidence.trial.losses):
+    if own is None or _breaks_at_once(evidence.trial.losses):
+        return
+    if own >= (_COPES if size < _HUGE else _GOOD):
+        if size >= _HUGE * max(1.0, reached):
+            yield _coped_with(y, reached, f"{several(len(evidence.trial.rows), 'step')} R² is {own:.2f}")
         return
     said = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
     for what, batches in _standardized(evidence, y, path):
@@ -193,8 +202,20 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
         f"after the trial, but {_LESS:g} times less of the error left with standardized targets",
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached, and the errors until then are all that gradients tell.",
-        remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
-        f"`(y - mean) / std`, and predict `model(x) * std + mean`{both}",
+        remedy=f"{_STANDARDIZE}{both}",
+    )
+
+
+def _coped_with(y: torch.Tensor, reached: float, learned: str) -> Finding:
+    return TARGET_SCALE.finding(
+        severity="note",
+        where="training targets",
+        measured=f"targets have a mean of {_three(y.mean(0))} and a standard deviation of {_three(y.std(0))}, and the "
+        f"first outputs are about {reached:.2g}; after {learned}: the network copes",
+        limit=f"targets of {_HUGE:g} or more, {_HUGE:g} times as large as the first outputs",
+        why="Losses and gradients are in their units: rates, clipping and weight decay that are right for quantities "
+        "around 1 are not for these.",
+        remedy=_STANDARDIZE,
     )
 
 
