@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
-from striate.doctor.checks.loss.degenerate import DEGENERATE
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.evidence.clock import NoEvidence
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss.degenerate import DEGENERATE
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence

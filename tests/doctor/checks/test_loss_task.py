@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.loss.broadcast import BROADCAST
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 
 
 def ending_with(outputs: int, *last: nn.Module) -> nn.Sequential:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.loss.not_finite import NOT_FINITE
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 
 LOSS = nn.CrossEntropyLoss()
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from striate.doctor.checks.data.shift.normalized_apart import normalized_apart
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.drawn_batches import draws_for_parts

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.eval.modes import MODE
-from striate.doctor.checks.loss.few_counted import few_counted
+from striate.doctor.checks.loss.task.few_counted import few_counted
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup

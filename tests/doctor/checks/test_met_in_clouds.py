@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.script.iterated_loop import number_batches, numbers_like

@@ -23,8 +23,8 @@ from striate.doctor.checks.eval.modes import MODE as EVAL_MODE
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
-from striate.doctor.checks.loss.degenerate import DEGENERATE
-from striate.doctor.checks.loss.endless import _are_one_number
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
+from striate.doctor.checks.loss.degenerate.endless import _are_one_number
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH

@@ -23,8 +23,8 @@ from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.padding_in_count import padding_counted
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence

@@ -12,8 +12,8 @@ from test_met_in_second_heads import asked_or_silent, stepped
 from torch import Tensor
 from torch.nn import functional
 
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.pairs_swapped import _classes_brought_together
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import _classes_brought_together
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup

@@ -26,7 +26,7 @@ from striate.doctor.checks.data.splits.folds import SHARED_NETWORK
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD
-from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.reward.recorded import recorded

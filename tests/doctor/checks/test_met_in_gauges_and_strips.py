@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import striate
 from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.loss.broadcast import BROADCAST
-from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.diagnose import diagnose_setup

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from striate.doctor.checks.data.splits.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
 from striate.doctor.script.drawn_batches import never_drawn, with_attributes_named
 from striate.doctor.setup.script_source import ScriptSource
 

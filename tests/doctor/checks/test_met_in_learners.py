@@ -21,8 +21,8 @@ from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.evaluated import asked_directly
 from striate.doctor.checks.eval.modes import MODE
-from striate.doctor.checks.loss.distances_as_scores import distances_asked
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.checks.loss.sign.distances_as_scores import distances_asked
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.evidence.clock import Clock, NoEvidence

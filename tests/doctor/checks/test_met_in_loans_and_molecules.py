@@ -18,7 +18,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 

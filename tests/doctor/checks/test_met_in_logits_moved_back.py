@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 
 
 @pytest.mark.parametrize("back", [True, False])

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.script.training_loop import find_loop
 
 

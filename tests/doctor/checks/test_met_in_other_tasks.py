@@ -26,8 +26,8 @@ from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.predicted import THRESHOLD
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.mode import MODE

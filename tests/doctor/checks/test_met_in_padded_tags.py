@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.eval.modes import MODE
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 
 CHECKS = (PADDING_COUNTED, IGNORED_CLASS, BATCH_MIXING)

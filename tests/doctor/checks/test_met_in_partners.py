@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import _are_kept_anew
 from striate.doctor.evidence.answering import predicts_targets

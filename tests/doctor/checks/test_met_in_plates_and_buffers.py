@@ -25,9 +25,9 @@ from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.predicted import THRESHOLD
-from striate.doctor.checks.loss.degenerate import DEGENERATE
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.evidence.predictions import are_blends
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.script.validation_data import find_validation

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.term_scales import TERM_SCALES
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.task.term_scales import TERM_SCALES
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding

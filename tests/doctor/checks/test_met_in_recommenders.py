@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.labels.preferred_both_ways import PREFERRED_BOTH_WAYS
-from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.optim.weight_decay_too_high import decay_of_optimizer
 
 

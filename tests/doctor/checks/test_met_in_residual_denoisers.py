@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 
 
 class Denoiser(nn.Module):

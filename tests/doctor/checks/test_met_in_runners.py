@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import find_validation
 

@@ -18,8 +18,8 @@ from striate.doctor.checks.data.labels.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.splits.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.broadcast import BROADCAST
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 

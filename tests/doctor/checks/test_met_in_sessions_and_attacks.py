@@ -20,7 +20,7 @@ from striate.doctor.checks.data.labels.class_balance import IMBALANCE
 from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.endless import constant_without_end
+from striate.doctor.checks.loss.degenerate.endless import constant_without_end
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.never_updated import in_idle_method
 from striate.doctor.checks.model.sees_future import outputs_moved

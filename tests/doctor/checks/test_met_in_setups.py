@@ -18,7 +18,7 @@ from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
-from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.accumulation import ACCUMULATION
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE

@@ -21,7 +21,7 @@ from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.metric_functions import _picks
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.pairs import _are_signals, far_apart
 from striate.doctor.script.drawn_batches import drawn_once

@@ -20,7 +20,7 @@ from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.shift.judges import Judge
 from striate.doctor.checks.data.shift.shift import _best
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.corrections import corrections

@@ -20,7 +20,7 @@ from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.labels.label_numbers import Told, regrouped
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
-from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
 
 WORDS = 8

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
 from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
-from striate.doctor.checks.loss.degenerate import DEGENERATE
-from striate.doctor.checks.loss.sign import SIGN
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
+from striate.doctor.checks.loss.sign.sign import SIGN
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import Clock

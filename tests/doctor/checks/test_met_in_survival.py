@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
-from striate.doctor.checks.loss.sign import SIGN
-from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
+from striate.doctor.checks.loss.sign.sign import SIGN
+from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 
 
 def patients(told: str = "", stacked: bool = False) -> DataLoader[Any]:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.evidence.reading import shared_positions
 
 WORDS = 12

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
 from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
-from striate.doctor.checks.loss.term_scales import TERM_SCALES
+from striate.doctor.checks.loss.task.term_scales import TERM_SCALES
 from striate.doctor.checks.model.mode import left_in_evaluation
 from striate.doctor.setup.script_source import ScriptSource
 

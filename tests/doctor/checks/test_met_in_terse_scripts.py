@@ -30,7 +30,7 @@ from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD
 from striate.doctor.evidence.clock import NoEvidence

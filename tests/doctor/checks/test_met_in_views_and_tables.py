@@ -29,9 +29,9 @@ from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.degenerate import DEGENERATE
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED

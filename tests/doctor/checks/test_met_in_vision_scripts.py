@@ -30,7 +30,7 @@ from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.fit.generalization import OVERFIT
-from striate.doctor.checks.loss.term_scales import TERM_SCALES
+from striate.doctor.checks.loss.task.term_scales import TERM_SCALES
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.eval.signal_to_noise import doubled
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.setup.script_source import ScriptSource
 
 VOIDS = """

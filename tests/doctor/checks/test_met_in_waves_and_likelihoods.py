@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.labels.collated_apart import rows_apart
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.script.iterated_loop import same_numbers
 
 

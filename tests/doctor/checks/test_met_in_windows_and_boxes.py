@@ -15,7 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.data.splits.repeated_samples import LEAK
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
-from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
 from striate.doctor.evidence.clock import NoEvidence

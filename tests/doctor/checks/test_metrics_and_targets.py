@@ -27,8 +27,8 @@ from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
-from striate.doctor.checks.loss.added_scores import score_added
-from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.sign.added_scores import score_added
 from striate.doctor.checks.model.unit_outputs import COLLAPSED
 from striate.doctor.checks.optim.accumulation import is_divided
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH

@@ -14,7 +14,7 @@ from asked import digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from striate.doctor.checks.loss.rivals import RIVALS
+from striate.doctor.checks.loss.sign.rivals import RIVALS
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource

@@ -24,7 +24,7 @@ from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.fit.generalization import UNDERFIT
-from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS

@@ -22,8 +22,8 @@ from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.added_scores import score_added
-from striate.doctor.checks.loss.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.sign.added_scores import score_added
 from striate.doctor.checks.model.weights_not_loaded import CHECK as WEIGHTS_NOT_LOADED
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE

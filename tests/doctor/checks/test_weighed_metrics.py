@@ -24,7 +24,7 @@ from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.loss.sign import SIGN
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.optim.lr_schedule import _ends_early
 from striate.doctor.checks.optim.rate_functions import rates_of_steps
 from striate.doctor.evidence.clock import NoEvidence

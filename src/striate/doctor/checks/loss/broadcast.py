@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.degenerate import same_in_any_order
+from striate.doctor.checks.loss.degenerate.degenerate import same_in_any_order
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change

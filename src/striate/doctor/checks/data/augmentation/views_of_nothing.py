@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from striate.doctor.checks.data.augmentation.told import told
-from striate.doctor.checks.loss.far_mates import WRONG, nearest_mates
+from striate.doctor.checks.loss.pairs.far_mates import WRONG, nearest_mates
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.pairs import inputs_embedded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.checks.fit.fitting import blends
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import FEWEST_STEPS, Evidence

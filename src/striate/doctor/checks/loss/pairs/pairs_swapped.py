@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.drawn_above import BELONGING, drawn_above
-from striate.doctor.checks.loss.far_mates import RIGHT, WRONG, nearest_mates
+from striate.doctor.checks.loss.pairs.drawn_above import BELONGING, drawn_above
+from striate.doctor.checks.loss.pairs.far_mates import RIGHT, WRONG, nearest_mates
 from striate.doctor.evidence.answers import asks_for, loss_of, loss_of_batch, outputs_shown
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence

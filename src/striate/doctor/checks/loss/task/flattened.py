@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.checks.model.variants import tried
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call

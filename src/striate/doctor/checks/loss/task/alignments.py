@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.calls import Alignment
 from striate.doctor.evidence.evidence import Evidence
 from striate.wording import several, show_shape

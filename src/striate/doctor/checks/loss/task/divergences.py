@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from striate.doctor.checks.loss.wrong import BINARY, Wrong
+from striate.doctor.checks.loss.task.wrong import BINARY, Wrong
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, log_probabilities

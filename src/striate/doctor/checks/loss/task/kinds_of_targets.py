@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from striate.doctor.checks.loss.wrong import BINARY, ELEMENTWISE, Wrong
+from striate.doctor.checks.loss.task.wrong import BINARY, ELEMENTWISE, Wrong
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.endless import (
+from striate.doctor.checks.loss.degenerate.endless import (
     alike_for_less,
     always_zero,
     constant_without_end,
     right_answers_masked,
 )
-from striate.doctor.checks.loss.far_mates import of_each_with_each
-from striate.doctor.checks.loss.no_density import likelihood_of_noise
+from striate.doctor.checks.loss.degenerate.no_density import likelihood_of_noise
+from striate.doctor.checks.loss.pairs.far_mates import of_each_with_each
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.answers import loss_of_batch

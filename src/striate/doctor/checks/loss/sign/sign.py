@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.added_scores import score_added
-from striate.doctor.checks.loss.distances_as_scores import DEVIATIONS, distances_asked
-from striate.doctor.checks.loss.endless import falls_all_ways
-from striate.doctor.checks.loss.paired_quantities import wanted_least
-from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
+from striate.doctor.checks.loss.degenerate.endless import falls_all_ways
+from striate.doctor.checks.loss.sign.added_scores import score_added
+from striate.doctor.checks.loss.sign.distances_as_scores import DEVIATIONS, distances_asked
+from striate.doctor.checks.loss.sign.paired_quantities import wanted_least
+from striate.doctor.checks.loss.sign.right_answers import DEARER, SURE, right_cost_more
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence

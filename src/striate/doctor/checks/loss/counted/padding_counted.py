@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.alignments import blanks_at_ends
+from striate.doctor.checks.loss.task.alignments import blanks_at_ends
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, padded_positions, rows_of

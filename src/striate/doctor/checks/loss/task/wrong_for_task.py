@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.alignments import wrong_alignment
-from striate.doctor.checks.loss.divergences import divergence_from_scores, divergence_of_scores, exchanged
-from striate.doctor.checks.loss.few_counted import few_counted
-from striate.doctor.checks.loss.flattened import flattened
-from striate.doctor.checks.loss.kinds_of_targets import (
+from striate.doctor.checks.loss.task.alignments import wrong_alignment
+from striate.doctor.checks.loss.task.divergences import divergence_from_scores, divergence_of_scores, exchanged
+from striate.doctor.checks.loss.task.few_counted import few_counted
+from striate.doctor.checks.loss.task.flattened import flattened
+from striate.doctor.checks.loss.task.kinds_of_targets import (
     class_numbers,
     classes_for_numbers,
     exclusive,
@@ -21,12 +21,12 @@ from striate.doctor.checks.loss.kinds_of_targets import (
     rates_as_logarithms,
     smoothed_away,
 )
-from striate.doctor.checks.loss.raised import raised_by_loss
-from striate.doctor.checks.loss.renumbered import renumbered
-from striate.doctor.checks.loss.risk_sets import wrong_risk_sets
-from striate.doctor.checks.loss.turned_quantiles import turned_quantiles
-from striate.doctor.checks.loss.usual_gradient import teaches_nothing
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.raised import raised_by_loss
+from striate.doctor.checks.loss.task.renumbered import renumbered
+from striate.doctor.checks.loss.task.risk_sets import wrong_risk_sets
+from striate.doctor.checks.loss.task.turned_quantiles import turned_quantiles
+from striate.doctor.checks.loss.task.usual_gradient import teaches_nothing
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding

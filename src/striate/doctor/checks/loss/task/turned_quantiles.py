@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quantiles import quantiles_asked
 from striate.doctor.setup.reached_objects import reached_values

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.alignments import blank_as_class
-from striate.doctor.checks.loss.sentence_ends import name_of_end
+from striate.doctor.checks.loss.counted.sentence_ends import name_of_end
+from striate.doctor.checks.loss.task.alignments import blank_as_class
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, rows_of
 from striate.doctor.evidence.token_targets import class_losses, next_token_targets, token_inputs

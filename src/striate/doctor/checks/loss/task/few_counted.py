@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence

@@ -1,0 +1,1 @@
+"""Does the loss count what it should, with the weights it should?"""

@@ -1,0 +1,1 @@
+"""Can the loss be small without any right prediction?"""

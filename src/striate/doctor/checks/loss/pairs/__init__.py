@@ -1,0 +1,1 @@
+"""Does the loss pull together what belongs together?"""

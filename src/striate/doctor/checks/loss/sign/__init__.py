@@ -1,0 +1,1 @@
+"""Is what is right cheap?"""
