@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import math
 from typing import Any
@@ -16,8 +17,12 @@ from torch.utils.data import DataLoader, TensorDataset
 import striate
 from striate.doctor.checks.data.inputs.scrambled import SCRAMBLED
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
+from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.sign.sign import SIGN
+from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.script.iterated_loop import counted_beside
 
 
 def squares() -> tuple[Tensor, Tensor]:
@@ -153,3 +158,117 @@ def test_labels_are_not_at_random_where_no_step_is_made() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=math.exp(-7))
     found = striate.diagnose(model, train, val, optimizer=optimizer, step=uncalled, budget_seconds=20).findings
     assert [finding.code for finding in found if finding.severity == "error"] == ["optim.no-step"]
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_the_largest_of_sorted_numbers_is_no_padding(filled: bool) -> None:
+    """Digits, and the same sorted: only these count in the loss. Or rows that a number fills up, which count."""
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randint(5 if filled else 6, (320, 6), generator=generator)
+    both = torch.cat([given, given.sort(1)[0]], 1)
+    if filled:
+        lengths = torch.randint(8, 12, (320, 1), generator=generator)
+        both[torch.arange(12) >= lengths] = 5
+    x, y = both[:, :-1].clone(), both[:, 1:].clone()
+    y[:, :5] = -1
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(6, 16), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 6))
+
+    def following(scores: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(scores.reshape(-1, 6), targets.reshape(-1), ignore_index=-1)
+
+    train = DataLoader(TensorDataset(x, y), 64, shuffle=True)
+    assert bool(asked(PADDING_COUNTED, model, train, loss=following)) == filled
+
+
+class Tables(nn.Module):
+    """Users and items by factors; evaluation asks averages of them, which are buffers. `scale` is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users, self.items, self.norm = nn.Embedding(30, 6), nn.Embedding(40, 6), nn.LayerNorm(6)
+        self.register_buffer("users_ema", self.users.weight.detach().clone())
+        self.register_buffer("items_ema", self.items.weight.detach().clone())
+        self.register_buffer("scale", torch.ones(6))
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        tables = (self.users.weight, self.items.weight) if self.training else (self.users_ema, self.items_ema)
+        user, item = (functional.embedding(row, table) for row, table in zip(pairs.T, tables, strict=True))
+        return (self.scale * self.norm(user) * item).sum(1)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_averages_in_buffers_follow_the_weights(written: bool) -> None:
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        model.train()
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for name in ("users", "items"):
+                average, weight = getattr(model, f"{name}_ema"), getattr(model, name).weight
+                if written:
+                    average.lerp_(weight, 0.1)
+                else:
+                    average = 0.9 * average + 0.1 * weight
+        return value
+
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.stack([torch.randint(most, (1200,), generator=generator) for most in (30, 40)], 1)
+    wanted = (torch.randn(30, 3, generator=generator)[pairs[:, 0]] * torch.randn(40, 3)[pairs[:, 1]]).sum(1)
+    torch.manual_seed(0)
+    model = Tables()
+    train = DataLoader(TensorDataset(pairs, wanted), 30, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    found = asked(EVALUATES_UNTRAINED, model, train, optimizer=optimizer, step=step, task="regress")
+    assert [finding.severity for finding in found] == ([] if written else ["error"])
+
+
+def signs(kinds: int) -> tuple[nn.Module, DataLoader[Any]]:
+    """A network that takes some hundred steps to tell products of signs."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1200, 10, generator=generator)
+    y = (x[:, :kinds].sign().prod(1) > 0).long()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    return model, DataLoader(TensorDataset(x, y), 60, shuffle=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ends", "said"), [(40, True), (4000, False)])
+def test_a_rate_that_is_gone_in_the_third_epoch_learns_little_later(ends: int, said: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr("striate.doctor.evidence.evidence.STEPS", 42)  # as of a network with slow steps
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        for group in optimizer.param_groups:
+            group["turns"] = group.get("turns", 0) + 1
+            done = min(1.0, max(0, group["turns"] - 20) / (ends - 20))
+            group["lr"] = 1e-5 + 3e-3 * 0.5 * (1 + math.cos(math.pi * done))
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        return value
+
+    model, train = signs(3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    assert bool(asked(LR_SCHEDULE, model, train, optimizer=optimizer, step=step)) == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "said"), [(0.05, True), (0.003, False)])
+def test_adam_at_a_large_rate_is_behind_a_tenth_later(rate: float, said: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr("striate.doctor.evidence.evidence.STEPS", 40)  # as of a network with slow steps
+    model, train = signs(3)
+    found = asked(LR_TOO_HIGH, model, train, optimizer=torch.optim.Adam(model.parameters(), lr=rate))
+    assert bool(found) == said
+
+
+@pytest.mark.parametrize(
+    ("head", "turns"), [("batch in loader", None), ("self.n, batch in zip(range(steps), loader)", 240)]
+)
+def test_turns_beside_batches_are_counted(head: str, turns: int | None) -> None:
+    loop = ast.parse(f"for {head}:\n    pass").body[0]
+    assert isinstance(loop, ast.For)
+    assert counted_beside(loop, {"steps": 240, "loader": [], "self": None}) == turns

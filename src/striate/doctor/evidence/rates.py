@@ -53,8 +53,12 @@ def at_factor(evidence: Evidence, factor: float) -> Change:
 
 def at_held_rates(evidence: Evidence, rates: Sequence[float]) -> Trial:
     """The user's own setup with each group's rate held, whatever a schedule sets."""
-    name = "rates held at " + " ".join(f"{rate:g}" for rate in rates)
-    return evidence.variant(name, Change(prepare=lambda replica: _hold(replica, rates)))
+    return evidence.variant("rates held at " + " ".join(f"{rate:g}" for rate in rates), held_at(rates))
+
+
+def held_at(rates: Sequence[float]) -> Change:
+    """What a trial does otherwise in which each group's rate is held."""
+    return Change(prepare=lambda replica: _hold(replica, rates))
 
 
 def rates_given(evidence: Evidence) -> tuple[float, ...]:

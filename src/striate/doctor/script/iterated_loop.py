@@ -67,6 +67,14 @@ def gone_over_together(
     return batches, [assigned, *loop.body], beside
 
 
+def counted_beside(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
+    """Turns that `for step, batch in zip(range(240), loader)` makes at most, of batches without an end as well; None
+    where nothing counts."""
+    together = unwrapped(loop.iter)[0] if isinstance(loop, ast.For) else None
+    values = (value_of(part, names) for part in together.args) if isinstance(together, ast.Call) else ()
+    return min((len(value) for value in values if isinstance(value, range)), default=None)
+
+
 def _endless(values: Any) -> Iterator[Any]:
     """What goes over values again and again; an iterator to its end. Raises TypeError where nothing goes over them."""
     once: Iterator[Any] = iter(values)

@@ -27,6 +27,7 @@ from striate.doctor.script.drawn_batches import (
 )
 from striate.doctor.script.iterated_loop import (
     asked_for_next,
+    counted_beside,
     gone_over_together,
     number_batches,
     numbers_asked,
@@ -108,7 +109,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         together = gone_over_together(loop, names)
         if together is not None:
             batches, body, beside = together
-            return _made(found, body, batches, {**names, **beside})
+            return replace(_made(found, body, batches, {**names, **beside}), steps=counted_beside(loop, names))
         numbers = number_batches(loop, names)
         if isinstance(loop, ast.For) and not counts(loop.iter) and not numbers:
             inner, numbered = unwrapped(loop.iter)

@@ -19,6 +19,7 @@ from striate.doctor.checks.model.never_updated import (
 )
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.other_networks import evaluated_instead
+from striate.doctor.checks.model.variants import asked
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned
@@ -28,6 +29,7 @@ from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, assigned, called
 from striate.doctor.setup.training_setup import Step, TrainingSetup
+from striate.models.preserved_state import preserved
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.records import Finding
 from striate.wording import listed_names, several
@@ -40,7 +42,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or none that moved anything")
-    found = list(_other_in_evaluation(evidence)) or list(_copies_left_behind(evidence))
+    found = list(_other_in_evaluation(evidence)) or list(_averages_left(evidence))
+    found = found or list(_copies_left_behind(evidence))
     yield from found or _never_updated(evidence)
 
 
@@ -69,6 +72,40 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         why="What is evaluated has learned nothing, whatever is trained.",
         remedy=f"evaluate the layers that are trained; or, of an average, {_averaged('ema')}",
     )
+
+
+def _averages_left(evidence: Evidence) -> Iterator[Finding]:
+    """Buffers that began as copies of weights, which evaluation uses and no step changes, though the weights move."""
+    model, trial = evidence.fresh.model, evidence.trial
+    ended, still = dict(trial.replica.model.named_buffers()), unmoved(trial)
+    moving = [parameter for name, parameter in model.named_parameters() if name not in still]
+    left = [
+        name
+        for name, buffer in model.named_buffers()
+        if buffer.is_floating_point()
+        and bool((buffer != buffer.flatten()[:1]).any())  # ones are the weights of a normalization, too
+        and name in ended
+        and torch.equal(ended[name], buffer)
+        and any(own.shape == buffer.shape and torch.equal(own, buffer) for own in moving)
+    ]
+    if not left:
+        return
+    with preserved(model), torch.no_grad():
+        own = asked(evidence, evidence.train.raw[0])
+        for name in left:
+            model.get_buffer(name).add_(1.0)
+        changed = asked(evidence, evidence.train.raw[0])
+    if own.shape != changed.shape or not torch.equal(own, changed):
+        yield CHECK.finding(
+            severity="error",
+            where=listed_names(left),
+            measured="buffers that are copies of weights, and in evaluation mode tell the network's answers, are after "
+            f"{several(len(trial.rows), 'step')} what they were; the weights have moved",
+            limit="buffers that began as copies of weights, which evaluation uses and no step changes",
+            why="What is evaluated has learned nothing, whatever is trained.",
+            remedy="write the average into the buffer, within `torch.no_grad()`: `average.mul_(decay).add_(weight, "
+            "alpha=1 - decay)`; `average = ...` gives it to a variable",
+        )
 
 
 def _averaged(name: str) -> str:

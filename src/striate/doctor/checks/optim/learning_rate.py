@@ -51,6 +51,8 @@ FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
 FAR_LATER, _TENTH = 2.0, 0.1
 """Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
+LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.3, 0.15
+"""For Adam a rate that is large for most networks; how much better a tenth is then, where not half was learned."""
 LEAP, MUCH_FARTHER = 10.0, 0.3
 """Times its first value: where the loss grew so much with such a rate, or the rate is even larger, it is too high even
 if later steps come nearly as far."""
@@ -99,15 +101,16 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _farther_later(evidence: Evidence, own: Progress) -> Finding | None:
-    """Of Adam or its kin at a rate as large as weights, which in the trial learns nearly as fast as with a tenth, or
-    learns more later: whether it is far behind after as many steps."""
-    trial = evidence.trial
-    if not _farther_than_weights(trial) or _is_lowered(trial) or own.share > FAR_SOME:
+    """Of Adam or its kin at a large rate, or one as large as weights, which in the trial learns nearly as fast as with
+    a tenth, or learns more later: whether it is far behind after as many steps."""
+    trial, far = evidence.trial, _farther_than_weights(evidence.trial)
+    most, times, gain = (FAR_SOME, FAR_LATER, LR_TOO_HIGH_GAIN) if far else (SOME, LARGE_LATER, LARGE_GAIN)
+    if not _is_as_large(trial, LARGE) or (far and _is_lowered(trial)) or own.share > most:
         return None
     if evidence.progress_of(at_rate(evidence, _TENTH)).level >= own.level:
         return None
     same, other = both_later(evidence, at_factor(evidence, _TENTH))
-    if same.share > FAR_SOME or not other.beats(same, FAR_LATER) or other.share < same.share + LR_TOO_HIGH_GAIN:
+    if same.share > most or not other.beats(same, times) or other.share < same.share + gain:
         return None
     return _finding(trial, same, other, _TENTH, "error" if same.share < LR_TOO_HIGH_LITTLE else "warning")
 
@@ -145,12 +148,17 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
 def _farther_than_weights(trial: Trial) -> bool:
     """Whether Adam or its kin moves weights by about as much as they are large, or does so when a warmup is over that
     is nearly there."""
+    return _is_as_large(trial, ADAMS_HIGHEST)
+
+
+def _is_as_large(trial: Trial, rate: float) -> bool:
+    """Whether a rate of Adam or its kin is so large, or will be when a warmup is over that is nearly there."""
     optimizer = trial.replica.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
         return False
     reached = max(highest_rates(trial), default=0.0)
     led = max(float(group.get("initial_lr", 0.0)) for group in optimizer.param_groups)
-    return max(reached, led if _NEARLY * led <= reached else 0.0) >= ADAMS_HIGHEST
+    return max(reached, led if _NEARLY * led <= reached else 0.0) >= rate
 
 
 def _added_up(evidence: Evidence) -> Finding | None:

@@ -14,9 +14,11 @@ from striate.doctor.checks.optim.rate_functions import rates_by_function, rates_
 from striate.doctor.checks.optim.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.later import both_later
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import (
     at_held_rates,
+    held_at,
     passes_planned,
     rate_text,
     rates_are_users,
@@ -34,6 +36,8 @@ LITTLE, SOME = 0.15, 0.6
 """Shares of the way from chance to a loss of 0: up to LITTLE, a rate that is held has to be 1.5 times better, up to
 SOME 2 times."""
 GAIN = 0.2
+LATER, LATER_GAIN = 1.3, 0.15
+"""Times better, and how much farther, after four times the steps, where the rate is gone and much is to be learned."""
 WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
 """A warmup of some hundred steps, or of an epoch or two, is healthy."""
 FALL_STEPS, FALL_EPOCHS = 20, 3
@@ -89,9 +93,9 @@ def _of_trial(
         return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
     grows = last > ENDING and shares[-1] == max(shares) > GROWING * shares[0] > 0 and not own.share > 0
-    if last > ENDING and not grows:
+    gone, rises = shares[-1] <= GONE, shares[-1] > shares[len(shares) // 2]
+    if last > ENDING and not grows and not gone:
         return
-    rises = shares[-1] > shares[len(shares) // 2]
     if rises and not grows and (_length_of_rise(shares) < _healthy_rise(evidence) or _gets_there(planned, max(full))):
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
@@ -100,10 +104,15 @@ def _of_trial(
         return
     held = rates[0] if grows else full
     other_trial = at_held_rates(evidence, held)
-    other = evidence.progress_of(other_trial)
-    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
+    other, times = evidence.progress_of(other_trial), 1.5 if own.share < LITTLE else 2.0
+    story, limit = _story(rates, full, rises=rises, grows=grows)
+    if not other.beats(own, times) or other.share < max(own.share, 0.0) + GAIN:
+        if gone and not rises and not _planned(evidence):
+            own, other = both_later(evidence, held_at(held))
+            if other.beats(own, LATER) and other.share >= own.share + LATER_GAIN:
+                yield _finding(held, own, other, story, f"{limit}, much to learn, and a rate that is held is {LATER:g}")
         return
-    yield _finding(rates, held, own, other, *_story(rates, full, rises=rises, grows=grows))
+    yield _finding(held, own, other, story, f"{limit}, and a rate that is held is {times:g}")
     curves = {
         "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
         f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
@@ -443,17 +452,15 @@ def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: 
     )
 
 
-def _finding(
-    rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str, limit: str
-) -> Finding:
+def _finding(held: Sequence[float], own: Progress, other: Progress, story: str, limit: str) -> Finding:
     rate = rate_text(held)
     return Finding(
         code="optim.lr-schedule",
         severity="error" if own.share < LITTLE else "warning",
         where="the learning rate's schedule",
-        measured=f"{story}; with {rate} throughout the loss after {several(len(rates), 'step')} is {other} instead "
+        measured=f"{story}; with {rate} throughout the loss after {several(other.steps, 'step')} is {other} instead "
         f"of {own}",
-        threshold=f"{limit}, and a rate that is held is {1.5 if own.share < LITTLE else 2.0:g} times better",
+        threshold=f"{limit} times better",
         why="While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
         "epochs and used in batches.",
         remedy=Remedy(

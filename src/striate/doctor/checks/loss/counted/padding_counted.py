@@ -11,7 +11,7 @@ from striate.doctor.checks.loss.task.alignments import blanks_at_ends
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, padded_positions, rows_of
-from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 
@@ -71,10 +71,11 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
     calls = list(class_losses(evidence))
     if not calls:
         raise NoEvidence("the step calls no cross entropy of class numbers")
+    words = _words(evidence)
     for call in calls:
         rows = rows_of(evidence, call.target.detach().cpu())
         filler = None if rows is None else filler_of(rows)
-        if rows is None or filler is None or filler == call.ignored or call.reduction == "none":
+        if rows is None or filler is None or filler in {call.ignored, *words} or call.reduction == "none":
             continue
         if call.weight is not None and filler < len(call.weight) and not float(call.weight[filler]):
             continue
@@ -89,15 +90,32 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
     return None
 
 
+def _words(evidence: Evidence) -> set[int]:
+    """Tokens that others follow in what the targets are the next ones of, some of them ignored: the largest of numbers
+    that are to be sorted stands at the ends of rows of targets, too."""
+    found = set[int]()
+    for call in class_losses(evidence):
+        rows = rows_of(evidence, call.target.detach().cpu())
+        for _, _, tokens in token_inputs(evidence):
+            if rows is None or tokens.shape != rows.shape:
+                continue
+            wanted, following = rows[:, :-1], tokens[:, 1:]
+            if bool(((following == wanted) | (wanted == call.ignored)).all()):
+                found |= set(tokens[:, :-1][following != tokens[:, :-1]].tolist())
+    return found
+
+
 def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
     """Gradients at positions that are padding by the batch's mask or tokens."""
     counted = evidence.counted
     if counted.entries is None or counted.targets[0].ndim != 2:
         raise NoEvidence("there is not one target for each position")
-    ignored = torch.tensor(sorted({call.ignored for call in class_losses(evidence)}))
+    ignored, words = torch.tensor(sorted({call.ignored for call in class_losses(evidence)})), _words(evidence)
     padding, sent = list[torch.Tensor](), list[torch.Tensor]()
     for targets, known in zip(counted.targets, counted.entries, strict=True):
         filler = None if targets.is_floating_point() else filler_of(targets)
+        if filler in words:
+            continue
         batch = next((raw for raw in evidence.train.raw if _has(raw, targets)), None)
         padded = None if batch is None else targets == filler if filler is not None else padded_positions(batch)
         if padded is None or padded.shape != known.shape:
