@@ -29,6 +29,24 @@ def noisy(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, 0] + 0.7 * torch.randn(count, generator=generator) > 0).long()
 
 
+def rare(count: int, seed: int, *, told: bool) -> tuple[Tensor, Tensor]:
+    """40 columns; one sample of 25 is of class 1, which the first column tells, or nothing does."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(count, 40, generator=generator), (torch.arange(count) % 25 == 0).long()
+    x[:, 0] += 4.0 * y * told
+    return x, y
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [True, False])
+def test_a_rare_class_that_was_learned_by_heart(told: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 256), nn.ReLU(), nn.Linear(256, 2))
+    train = DataLoader(TensorDataset(*rare(1000, 0, told=told)), 50, shuffle=True)
+    found = asked(OVERFIT, model, train, val=rare(1500, 1, told=told), loss=LOSS, optimizer=adam(model))
+    assert [finding.severity for finding in found] == ([] if told else ["warning"])
+
+
 @pytest.mark.slow
 def test_a_table_that_was_learned_by_heart() -> None:
     torch.manual_seed(0)

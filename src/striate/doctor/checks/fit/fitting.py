@@ -43,6 +43,11 @@ class Fit:
         return f"R² {self.score:.2f}" if self.numbers else f"{self.score:.1%} right"
 
     @property
+    def skill(self) -> float:
+        """The share of what there is to gain over the best constant prediction."""
+        return (self.score - self.guess) / max(1 - self.guess, 1e-12)
+
+    @property
     def uncertainty(self) -> float:
         """The standard error of the score, by its sample alone."""
         inside = min(max(self.score, 0.0), 1.0)

@@ -26,6 +26,8 @@ _OVERFIT_GAP = 0.15
 _FAR = 0.25
 """From here on it is more than a note: few samples of a hard question leave a gap of some 20 % to any network."""
 _GAP_EXPLAINED = 0.3
+_COMMON, _KNOWN, _CHANCE = 0.8, 0.6, 0.1
+"""Of the samples, that are of one class; of what there is to gain over saying that, in training and in validation."""
 _OPENING = 0.08
 _POINTS = 8
 _RISING = 0.05
@@ -59,7 +61,14 @@ def _learned(fit: Fit) -> bool:
 
 def _overfits(train: Fit, val: Fit) -> bool:
     gap = train.score - val.score
-    return _learned(train) and gap >= (_GAP_EXPLAINED if train.numbers else _OVERFIT_GAP) and gap > 3 * val.uncertainty
+    wide = gap >= (_GAP_EXPLAINED if train.numbers else _OVERFIT_GAP) or _rare_by_heart(train, val)
+    return _learned(train) and wide and gap > 3 * val.uncertainty
+
+
+def _rare_by_heart(train: Fit, val: Fit) -> bool:
+    """Whether rare classes are known in training and next to nothing of them in validation, which shows in few samples
+    of all."""
+    return not train.numbers and train.guess >= _COMMON and train.skill >= _KNOWN and val.skill <= _CHANCE
 
 
 def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
@@ -118,7 +127,7 @@ def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
 def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     samples = evidence.train.length or evidence.train.count
-    far = train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
+    far = train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR) or _rare_by_heart(train, val)
     return OVERFIT.finding(
         severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
@@ -138,7 +147,8 @@ OVERFIT = Check(
     codes=("fit.overfit",),
     question="Are training samples predicted almost perfectly, and those of validation much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
-    f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and three standard errors, and not better by {_RISING:.0%} in three "
+    f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance beside one class of {_COMMON:.0%}) and three standard "
+    f"errors, and not better by {_RISING:.0%} in three "
     f"times the steps; a note below {_FAR:.0%}",
     run=_find_overfit,
     quick=False,
