@@ -260,6 +260,8 @@ NOWHERE = 5e-3
 it in a handful of steps."""
 NEXT_TO_NONE = 1e-6
 """Of the loss: what goes backward is meant to be it, a sum of several, or a part of one over some batches."""
+NO_LOSS = 1e-3
+"""What goes backward where it is next to none: that of large numbers, divided by their variance, is as large as any."""
 EPOCHS, STEPS = 20, 1500
 """What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
 epoch, and a hundred steps of theirs say little."""
@@ -275,8 +277,8 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if not rates_are_users(evidence):
         return
     trial, moved = evidence.trial, movement(evidence.trial)
-    part = evidence.calls.part_of_loss
-    if 0 < part < NEXT_TO_NONE and moved is not None and moved < 5 * SMALL_MOVE:
+    part, back = evidence.calls.part_of_loss, max(map(abs, evidence.calls.backward), default=0.0)
+    if 0 < part < NEXT_TO_NONE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
         yield _multiplied(part, moved)
         return
     own = _from_chance(evidence, evidence.progress, moved)
@@ -385,7 +387,8 @@ def _multiplied(part: float, moved: float) -> Finding:
         where="the loss",
         measured=f"what goes backward is {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
         "their norm",
-        threshold=f"{NEXT_TO_NONE:g} of the loss, and steps below {5 * SMALL_MOVE:g} of the norm",
+        threshold=f"{NEXT_TO_NONE:g} of the loss and {NO_LOSS:g} in all, and steps below {5 * SMALL_MOVE:g} of the "
+        "norm",
         why="Gradients shrink with the factor: the steps of SGD do, and those of Adam once gradients are as small as "
         "its epsilon.",
         remedy="leave the factor out: `loss.backward()` of the loss as it is",

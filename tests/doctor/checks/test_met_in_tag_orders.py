@@ -1,0 +1,43 @@
+"""Tags that are numbered or sorted apart from their words, and what else was met beside them: faults in scripts, and
+their healthy twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from asked import asked
+from test_met_in_second_heads import stepped
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+
+
+class Prices(nn.Module):
+    """Gives quantities as they are, around their mean."""
+
+    def __init__(self, std: float, mean: float) -> None:
+        super().__init__()
+        self.hidden, self.head, self.std, self.mean = nn.Linear(8, 48), nn.Linear(48, 1), std, mean
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.hidden(x).relu()).squeeze(1) * self.std + self.mean
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_error_of_large_numbers_that_is_divided_by_their_variance(lost: bool) -> None:
+    x = torch.randn(320, 8, generator=torch.Generator().manual_seed(0))
+    y = 1e5 * (x.sum(1) + 3)
+    torch.manual_seed(0)
+    model, variance = Prices(float(y.std()), float(y.mean())), float(y.var())
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> torch.Tensor:
+        loss = functional.mse_loss(model(batch[0]), batch[1]) / variance
+        return stepped(model, 1e-8 * loss if lost else loss, optimizer)
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "task": "regress"}
+    said = asked(LR_TOO_LOW, model, DataLoader(TensorDataset(x, y), 32), **options)
+    assert [one.code for one in said] == ["optim.lr-too-low"] * lost
