@@ -9,10 +9,12 @@ import pytest
 import torch
 from asked import asked
 from test_met_in_second_heads import stepped
+from test_met_in_vision_scripts import read
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 
 
@@ -41,3 +43,39 @@ def test_an_error_of_large_numbers_that_is_divided_by_their_variance(lost: bool)
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "task": "regress"}
     said = asked(LR_TOO_LOW, model, DataLoader(TensorDataset(x, y), 32), **options)
     assert [one.code for one in said] == ["optim.lr-too-low"] * lost
+
+
+RETRIEVAL = """
+def recall(model, loader, known, wanted):
+    z, y = embedded(model, loader)
+    {scores}
+    return (wanted[scores.argmax(1)] == y).float().mean()
+
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("scores", "wrong"),
+    [
+        ("scores = z @ z.T\n    scores.fill_diagonal_(-2.0)", False),
+        ("scores = z @ z.T\n    scores[range(len(z)), range(len(z))] = -2.0", False),
+        ("scores = z @ known.T", True),
+    ],
+)
+def test_embeddings_that_are_compared_with_each_other_may_have_other_numbers(scores: str, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(4).repeat(40)
+    x = 6 * torch.eye(8)[y] + torch.randn(160, 8, generator=generator)
+    train, val = (DataLoader(TensorDataset(x, (y + moved) % 4), 32) for moved in (0, 1))
+    model = nn.Linear(8, 16)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> torch.Tensor:
+        z = functional.normalize(model(batch[0]))
+        same = batch[1][:, None] == batch[1]
+        return stepped(model, -((5 * z @ z.T).log_softmax(1) * same).mean(), optimizer)
+
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "step": step, "val": val}
+    said = read(RETRIEVAL.format(scores=scores), LABEL_MAP, model, train, **options)
+    assert [one.code for one in said] == ["data.label-map"] * wrong

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource, called, receiver_of
 from striate.records import Finding
@@ -19,15 +20,27 @@ _LEFT_OUT = re.compile(r"diag|eye\(|inf\b|mask|\b1e\d|\[:, 1|\[1:|\[\.\.\., 1|to
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    source = evidence.source
+    for function, product in _searched_within(evidence.source):
+        if not _LEFT_OUT.search(ast.unparse(function)) and not _is_set_in_place(function, product):
+            yield _finding(product)
+            return
+
+
+def compared_within(evidence: Evidence) -> bool:
+    """Whether embeddings are evaluated by their nearest among the same samples, so that labels need not be known to
+    training, nor have its numbers."""
+    source = evidence.setup.source
+    return source is not None and not predicts_targets(evidence) and any(_searched_within(source))
+
+
+def _searched_within(source: ScriptSource) -> Iterator[tuple[Function, ast.expr]]:
+    """Scores of a set of samples with itself by which the labels of the nearest ones are looked up and compared."""
     for tree in source.trees.values():
         for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
             for product, sides in _products(function):
-                if not _decides(function, product, sides) or _LEFT_OUT.search(ast.unparse(function)):
-                    continue
-                if sides[0] == sides[1] or _given_twice(source, function, sides):
-                    yield _finding(product)
-                    return
+                same = sides[0] == sides[1] or _given_twice(source, function, sides)
+                if same and _decides(function, product, sides):
+                    yield function, product
 
 
 def _products(function: Function) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
@@ -63,8 +76,6 @@ def _decides(function: Function, product: ast.expr, sides: tuple[str, str]) -> b
         if isinstance(node, ast.Call) and called(node) in _CHOSEN and _mentions(node, scores, product)
     ]
     numbers = _made_of(function, lambda node: node in chosen)
-    if any(ast.unparse(target.value) in scores for target in _set_in_place(function)):
-        return False
     looked_up = any(
         isinstance(node, ast.Subscript)
         and ast.unparse(node.value) not in {*sides, *scores, *numbers}
@@ -78,11 +89,11 @@ def _decides(function: Function, product: ast.expr, sides: tuple[str, str]) -> b
     return looked_up and compared and not any(called(node) == "backward" for node in ast.walk(function))
 
 
-def _set_in_place(function: Function) -> Iterator[ast.Subscript]:
-    for node in ast.walk(function):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            if isinstance(target, ast.Subscript):
-                yield target
+def _is_set_in_place(function: Function, product: ast.expr) -> bool:
+    """Whether some of the scores are given other values."""
+    scores = _made_of(function, lambda node: node is product)
+    targets = [target for node in ast.walk(function) if isinstance(node, ast.Assign) for target in node.targets]
+    return any(isinstance(target, ast.Subscript) and ast.unparse(target.value) in scores for target in targets)
 
 
 def _made_of(function: Function, is_start: Callable[[ast.AST], bool]) -> set[str]:

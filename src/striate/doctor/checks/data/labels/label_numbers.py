@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_balance import tried_with_others
 from striate.doctor.checks.data.labels.numberings import numbered_twice
+from striate.doctor.checks.eval.finds_itself import compared_within
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
@@ -202,6 +203,8 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
         for found in _columns(evidence):
             yield found
             return
+    if compared_within(evidence):
+        raise NoEvidence("the nearest embeddings of validation are looked up among its own, whatever their numbers")
     for told in _opinions(evidence):
         if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
             raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.data.shift.prepared_apart import MOST, far_apart
+from striate.doctor.checks.eval.finds_itself import compared_within
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import Correction
 from striate.doctor.evidence.evidence import Evidence
@@ -52,6 +53,8 @@ def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable
             if held is not None:
                 yield held
             return
+        if compared_within(evidence) and _have_other_classes(evidence):
+            return
         name = reference.best[0]
 
         def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
@@ -62,6 +65,11 @@ def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable
         nearest = _nearest(evidence)
         if nearest is not None:
             yield nearest
+
+
+def _have_other_classes(evidence: Evidence) -> bool:
+    train, val = evidence.samples.labels.unique(), evidence.val_samples.labels.unique()
+    return not torch.equal(train, val)
 
 
 def _nearest(evidence: Evidence) -> Judge | None:
