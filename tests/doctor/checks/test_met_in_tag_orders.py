@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 
 
@@ -79,3 +80,27 @@ def test_embeddings_that_are_compared_with_each_other_may_have_other_numbers(sco
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "step": step, "val": val}
     said = read(RETRIEVAL.format(scores=scores), LABEL_MAP, model, train, **options)
     assert [one.code for one in said] == ["data.label-map"] * wrong
+
+
+NUMBERED = """
+def {name}(corpus):
+    return dict()
+
+known, other = {name}(train_corpus), {name}({given})
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code"),
+    [
+        ("build_tag_vocab", "dev_corpus", "data.label-map"),
+        ("build_vocab", "dev_labels", "data.label-map"),
+        ("build_stage_vocab", "dev_corpus", "data.shift"),
+        ("build_tag_vocab", "train_corpus", ""),
+    ],
+)
+def test_a_vocabulary_of_tags_numbers_labels(name: str, given: str, code: str) -> None:
+    text = NUMBERED.format(name=name, given=given)
+    assert [one.code for one in read(text, FITTED_ANEW, nn.Linear(8, 2), [])] == [code] * bool(code)

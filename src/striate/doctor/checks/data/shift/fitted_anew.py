@@ -23,7 +23,7 @@ _VOCABULARY = re.compile(
 )
 _OF_WORDS = re.compile(r"vocab|word_?index|dictionary", re.IGNORECASE)
 _SORTING = ("sorted", "sort", "unique")
-_LABELS = re.compile(r"binari[sz]|label|target|class|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
+_LABELS = re.compile(r"binari[sz]|label|target|class|(?<![a-z])tags?(?![a-z])|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
 _IN_ORDER_OF_APPEARANCE = ("factorize",)
 """Functions of pandas that number names as they come."""
 _CHOOSING = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler)
@@ -62,15 +62,17 @@ def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding
         if name not in _IN_ORDER_OF_APPEARANCE or not _is_sorted(site.node):
             sites.setdefault(name, []).extend((site, _words(text)) for text in _numbered(source, site))
     for name, calls in sites.items():
-        anew = [site for site, words in calls if words & _OTHERS and not words & _TRAINING]
+        anew = [(site, words) for site, words in calls if words & _OTHERS and not words & _TRAINING]
         if anew and any(words and not words & _OTHERS for _, words in calls):
+            site, words = anew[0]
+            named = any(map(_LABELS.search, (name, *words)))
             yield _finding(
-                anew[0],
+                site,
                 "is made of what is not trained with anew, so equal values become other numbers than in training",
                 f"`{name}(…)` of training once, and what it gives for all parts",
                 "a vocabulary that a function builds of something else, and again of what is named for validation or "
                 "test",
-                labels=name in _IN_ORDER_OF_APPEARANCE and _are_labels(evidence, source, anew[0]),
+                labels=_are_labels(evidence, source, site) if name in _IN_ORDER_OF_APPEARANCE else named,
             )
             return
 
