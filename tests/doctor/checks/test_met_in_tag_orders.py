@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from asked import asked
+from test_met_in_actors import Likes
 from test_met_in_second_heads import stepped
 from test_met_in_vision_scripts import read
 from torch import nn
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
 from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 
 
@@ -104,3 +106,26 @@ for x, y in loader:
 def test_a_vocabulary_of_tags_numbers_labels(name: str, given: str, code: str) -> None:
     text = NUMBERED.format(name=name, given=given)
     assert [one.code for one in read(text, FITTED_ANEW, nn.Linear(8, 2), [])] == [code] * bool(code)
+
+
+COLLECTED = """
+def test():
+    told = []
+    for x, y in loader:
+        out = model(x)
+        told.extend({given}.tolist())
+    told = np.array(told)
+    return told > {limit}
+
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize(("given", "limit", "wrong"), [("out", "0", True), ("out", "0.3", False), ("x", "0", False)])
+def test_probabilities_that_make_a_list_longer_are_above_zero(given: str, limit: str, wrong: bool) -> None:
+    text = COLLECTED.format(given=given, limit=limit)
+    x, model = torch.randn(64, 8), Likes()
+    data = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
+    said = read(text, THRESHOLD, model, data, loss=nn.BCELoss(), names={"model": model})
+    assert [one.code for one in said] == ["eval.threshold"] * wrong

@@ -388,7 +388,19 @@ def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
 
 
 _TOGETHER = (*ONE_BEHIND_THE_OTHER, "stack", "array")
-_SAME_NUMBERS = ("numpy", "cpu", "detach", "squeeze", "flatten", "view", "reshape", "ravel", "float", "double")
+_SAME_NUMBERS = (
+    "numpy",
+    "cpu",
+    "detach",
+    "squeeze",
+    "flatten",
+    "view",
+    "reshape",
+    "ravel",
+    "float",
+    "double",
+    "tolist",
+)
 
 
 def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
@@ -403,11 +415,11 @@ def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
 
 
 def _values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
-    """What a name is given in a function, alone or beside others, and what is appended to it."""
+    """What a name is given in a function, alone or beside others, and what it is longer by."""
     for part in ast.walk(scope):
         if isinstance(part, ast.Assign):
             yield from (value for target, value in assigned(part) if ast.unparse(target) == name)
-        elif isinstance(part, ast.Call) and called(part) == "append" and part.args:
+        elif isinstance(part, ast.Call) and called(part) in ("append", "extend") and part.args:
             owner = receiver_of(part)
             yield from part.args[:1] if owner is not None and ast.unparse(owner) == name else ()
 
