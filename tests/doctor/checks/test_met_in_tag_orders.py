@@ -13,10 +13,12 @@ from test_met_in_second_heads import stepped
 from test_met_in_vision_scripts import read
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 
@@ -129,3 +131,21 @@ def test_probabilities_that_make_a_list_longer_are_above_zero(given: str, limit:
     data = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
     said = read(text, THRESHOLD, model, data, loss=nn.BCELoss(), names={"model": model})
     assert [one.code for one in said] == ["eval.threshold"] * wrong
+
+
+@pytest.mark.parametrize("of_classes", [True, False])
+def test_a_sampler_with_a_weight_for_each_class_draws_the_first_samples(of_classes: bool) -> None:
+    tokens = torch.randint(0, 12, (320, 6), generator=torch.Generator().manual_seed(0))
+    y = torch.arange(320) % 2
+    weights = torch.ones(2 if of_classes else 320)
+    sampler = WeightedRandomSampler(weights.tolist(), 320, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(12, 8), nn.Flatten(), nn.Linear(48, 2))
+    data: Any = TensorDataset(tokens, y)
+    options: Any = {"val": DataLoader(data, 64), "optimizer": torch.optim.Adam(model.parameters(), 0.01)}
+    said = [
+        one
+        for check in (TOO_FEW, SHIFT)
+        for one in asked(check, model, DataLoader(data, 32, sampler=sampler), **options)
+    ]
+    assert [(one.code, one.severity) for one in said] == [("data.too-few", "error")] * of_classes

@@ -165,7 +165,7 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         return
     if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
-    weighted, x = _weights_of_few(evidence.setup.train), evidence.samples.x
+    weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others: classes are missing for that")
     _need_asked(evidence)
@@ -190,7 +190,7 @@ def tried_with_others(evidence: Evidence, train: torch.Tensor, val: torch.Tensor
     return not bool(torch.isin(val, train).any()) and given != 1 + int(val.max())
 
 
-def _weights_of_few(loader: object) -> str:
+def weights_of_few(loader: object) -> str:
     """Where a weighted sampler has weights for a part of the samples only, as one for each class, what comes of it."""
     sampler, data = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
     if not isinstance(sampler, WeightedRandomSampler) or not hasattr(data, "__len__"):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_balance import need_class_loss
+from striate.doctor.checks.data.labels.class_balance import need_class_loss, weights_of_few
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
@@ -26,10 +26,24 @@ from striate.wording import several
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, OFTEN = 100, 8
 _PASSES, _LEFT_OUT = 3, 0.25
+_BY_HEART = "All others are never trained on, and these few are learned by heart."
 _DRAWN_OFTEN = f"{FEW_DRAWN} samples or fewer, each drawn {OFTEN} times or more, in batches that are smaller"
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
+    weighted = weights_of_few(evidence.setup.train)
+    if weighted and OFTEN * (distinct := len(first_of_each(evidence.samples.inputs))) <= evidence.train.count:
+        yield TOO_FEW.finding(
+            severity="error",
+            where="the sampler of the training loader",
+            measured=f"{several(distinct, 'different training sample')} in {evidence.train.count:,} that were drawn"
+            f"{weighted}",
+            limit=f"a sampler with fewer weights than samples, of which each is drawn {OFTEN} times or more",
+            why=_BY_HEART,
+            remedy="a weight for each sample, `class_weights[labels]`, not for each class: "
+            "`WeightedRandomSampler(class_weights[labels], len(labels))`",
+        )
+        return
     if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
         return
     need_all_data(evidence)
@@ -51,7 +65,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             measured=said,
             limit=f"a sampler that draws the same in {_PASSES} passes, {FEW_DRAWN} samples or fewer, and "
             f"{_LEFT_OUT:.0%} of the data set at most",
-            why="All others are never trained on, and these few are learned by heart.",
+            why=_BY_HEART,
             remedy="let the sampler draw from all numbers, as `pool[torch.randperm(len(pool))[:k]]`",
         )
         return

@@ -12,6 +12,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.draws import drawn_twice, noise
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import first_of_each
 from striate.wording import show_shape
 
 MOST = 512
@@ -54,6 +55,7 @@ def tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
     size = max(int(known.max()), int(x.max())) + 1
     if not _FEWEST_TOKENS <= size <= _MOST_TOKENS:
         return ""
+    known = known[first_of_each(known)]  # copies have the same pairs in both halves
     pairs = [(part[:, :-1].long() * size + part[:, 1:].long()).flatten() for part in (known, x)]
     half = len(pairs[0]) // 2
     new = float((~torch.isin(pairs[1], pairs[0])).double().mean())
