@@ -13,8 +13,10 @@ from test_met_in_second_heads import stepped
 from test_met_in_vision_scripts import read
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
+from striate.doctor.checks.data.labels.collated_apart import rows_apart
 from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
@@ -149,3 +151,30 @@ def test_a_sampler_with_a_weight_for_each_class_draws_the_first_samples(of_class
         for one in asked(check, model, DataLoader(data, 32, sampler=sampler), **options)
     ]
     assert [(one.code, one.severity) for one in said] == [("data.too-few", "error")] * of_classes
+
+
+def sorted_words(batch: list[Any]) -> Any:
+    words, tags = zip(*batch, strict=True)
+    words = sorted(words, key=len, reverse=True)
+    return pad_sequence(words, batch_first=True), pad_sequence(tags, batch_first=True, padding_value=-100)
+
+
+def sorted_sentences(batch: list[Any]) -> Any:
+    words, tags = zip(*sorted(batch, key=lambda item: -len(item[0])), strict=True)
+    return pad_sequence(words, batch_first=True), pad_sequence(tags, batch_first=True, padding_value=-100)
+
+
+def with_others_tags(batch: list[Any]) -> Any:
+    words, tags = sorted_sentences(batch)
+    return words, tags, tags.roll(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("collate", "wrong"), [(sorted_words, True), (sorted_sentences, False), (with_others_tags, False)]
+)
+def test_a_collate_function_keeps_tags_beside_their_words(collate: Any, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    words = [torch.randint(1, 30, (int(n),), generator=generator) for n in torch.randperm(40, generator=generator) + 5]
+    loader = DataLoader([(part, part % 3) for part in words], 8, collate_fn=collate)  # type: ignore[arg-type]
+    found, _ = rows_apart(loader) or (0, 0)
+    assert (found >= 12) if wrong else not found

@@ -58,6 +58,8 @@ def _asked(loader: DataLoader[Any]) -> tuple[int, int] | None:
     items = [data[number] for number in range(0, len(data), max(1, len(data) // _ITEMS))][:_ITEMS]
     named = [dict(item if isinstance(item, dict) else enumerate(item)) for item in items]
     inputs, labels = ([key for key, part in named[0].items() if told(part)] for told in (_is_input, _is_label))
+    if not labels and len(inputs) == 2 and _is_whole(named[0][inputs[1]]):  # words and their tags
+        labels = [inputs.pop()]
     if len(items) < _ITEMS or len(inputs) != 1 or len(labels) != 1:
         return None
     own = _collated(loader, items)
@@ -66,17 +68,26 @@ def _asked(loader: DataLoader[Any]) -> tuple[int, int] | None:
         return None
     wrong = known = 0
     for number, item in enumerate(named):
-        other = next((one[labels[0]] for one in named if one[labels[0]] != item[labels[0]]), None)
-        turned = item[inputs[0]][::-1].copy() if isinstance(item[inputs[0]], np.ndarray) else item[inputs[0]].flip(0)
         rows = list[set[int]]()
-        for key, part in ((inputs[0], turned), (labels[0], other)):
-            changed = item | {key: part}
+        for key in (inputs[0], labels[0]):
+            changed = item | {key: _changed(item[key], [one[key] for one in named])}
             put = changed if isinstance(items[number], dict) else type(items[number])(changed.values())
             rows.append(_rows(own, _collated(loader, [*items[:number], put, *items[number + 1 :]])))
         if len(rows[0]) == len(rows[1]) == 1:
             known += 1
             wrong += rows[0] != rows[1]
     return wrong, known
+
+
+def _changed(part: Any, parts: list[Any]) -> Any:
+    """The numbers of an array in reverse, so that it is as long; another label than a single one."""
+    if _is_label(part):
+        return next((other for other in parts if other != part), None)
+    return part[::-1].copy() if isinstance(part, np.ndarray) else part.flip(0)
+
+
+def _is_whole(part: torch.Tensor | np.ndarray) -> bool:
+    return not torch.as_tensor(part).is_floating_point()
 
 
 def _is_input(part: Any) -> bool:
