@@ -304,7 +304,7 @@ def _are_kept_anew(source: ScriptSource | None) -> bool:
     holds, as the best so far; or a method keeps one when it is called."""
     if source is None:
         return False
-    states = {name for name, value in source.names.items() if isinstance(value, dict) and hasattr(value, "_metadata")}
+    states = {name for name, value in _dicts_by_name(source) if hasattr(value, "_metadata")}
     stores = [(target, value) for node in source.nodes(ast.Assign) for target, value in assigned(node)]
     named = [target for target, _ in stores if isinstance(target, ast.Name) and target.id in states]
     if len(named) > len({target.id for target in named}) or any(_is_chosen(source, target) for target in named):
@@ -323,10 +323,16 @@ def _are_chosen(setup: TrainingSetup) -> bool:
     if setup.source is None:
         return False
     source, names = setup.source, {name for name, _ in setup.model.named_parameters()}
-    held = {name for name, v in source.names.items() if isinstance(v, dict) and names <= v.keys()}
-    held = {name for name in held if not hasattr(source.names[name], "_metadata")}
+    held = {name for name, v in _dicts_by_name(source) if names <= v.keys() and not hasattr(v, "_metadata")}
     stores = [t for node in source.nodes(ast.Assign) for t, _ in assigned(node) if isinstance(t, ast.Name)]
     return bool(held) and held <= {target.id for target in stores if _is_chosen(source, target)}
+
+
+def _dicts_by_name(source: ScriptSource) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The dictionaries that variables hold, also within another, as the weights in a checkpoint."""
+    for name, value in source.names.items():
+        held = [value, *value.values()] if isinstance(value, dict) else []
+        yield from ((name, found) for found in held if isinstance(found, dict))
 
 
 def _is_chosen(source: ScriptSource, name: ast.Name) -> bool:
