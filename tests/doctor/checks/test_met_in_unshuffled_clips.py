@@ -1,4 +1,4 @@
-"""Weights in checkpoints that were taken for copies left behind."""
+"""Weights in checkpoints, evaluations in training mode: what was judged wrongly in scripts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from asked import asked, digits, perceptron
+from test_source_checks import source_of
 from torch import nn
 
+from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.model.evaluates_untrained import _are_chosen, _are_kept_anew
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -27,3 +31,37 @@ def test_weights_in_a_checkpoint_are_the_best_so_far(test: str, as_state: bool) 
     )
     setup: Any = SimpleNamespace(source=source, model=model)
     assert (_are_kept_anew(source) if as_state else _are_chosen(setup)) is bool(test)
+
+
+EVALUATION = """
+def validate(net, data):
+    net.{}()
+    correct = 0
+    for x, y in data:
+        correct += net(x).argmax(1, keepdim=True).eq(y{}).sum().item()
+    n = len(data.dataset)
+    print("Accuracy: {{}}/{{}} ({{:.0f}}%)".format(correct, n, 100 * correct / n))
+validate(model, val_loader)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "shaped", "dropped", "wrong"),
+    [
+        ("train", ".view(-1, 1)", 0.9, False),
+        ("eval", "", 0.9, True),
+        ("train", "", 0.0, True),
+    ],
+)
+def test_a_count_of_what_dropout_lets_through_is_no_wrong_count(
+    mode: str, shaped: str, dropped: float, wrong: bool
+) -> None:
+    model = perceptron()
+    model.insert(3, nn.Dropout(dropped))
+    val = digits(100, 200)
+    names: dict[str, Any] = {"model": model, "val_loader": val}
+    text = EVALUATION.format(mode, shaped)
+    exec(text.rpartition("validate(")[0], names)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    said = asked(WRONG_COUNT, model, digits(), val=val, optimizer=optimizer, source=source_of(text, **names))
+    assert ["as an accuracy for a network with" in finding.measured for finding in said] == [True] * wrong

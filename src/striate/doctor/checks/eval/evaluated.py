@@ -21,6 +21,7 @@ from striate.doctor.evidence.quality import accuracy_of, classes_of
 from striate.doctor.setup.batch import call, main_tensor, parts
 from striate.doctor.setup.script_source import Function, ScriptSource, called
 from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.module_calls import module_calls
 from striate.observe.tensors import tensors_in
 
 _NOT_TWICE = """
@@ -37,7 +38,8 @@ MOST_STEPS = 20.0
 class Evaluated:
     """A call that evaluates the network on the validation data: where it stands, the numbers that it gave, and of each
     batch how many predictions are right, of how many. `accuracies`: of what it prints, returns by name, or is given a
-    name for as an accuracy, the numbers, one of which is to be it."""
+    name for as an accuracy, the numbers, one of which is to be it. `in_training`: whether the network was in training
+    mode when it ran."""
 
     where: str
     text: str
@@ -45,6 +47,7 @@ class Evaluated:
     right: tuple[int, ...]
     sizes: tuple[int, ...]
     accuracies: tuple[tuple[float, ...], ...] = ()
+    in_training: bool = False
 
     @property
     def share(self) -> float:
@@ -61,18 +64,20 @@ def evaluated(evidence: Evidence) -> Evaluated:
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("the validation data are more than were read")
+    model, training = evidence.trial.replica.model, set[nn.Module]()
     for asked, function, given in evaluations(evidence):
         right, sizes = _counted(evidence)
         evidence.clock.need(MOST_STEPS * len(sizes) * evidence.step_seconds)
-        model = evidence.trial.replica.model
-        answered = answer_of(function, given, {id(evidence.setup.model): model}, model)
+        training.clear()
+        with module_calls({"": model}, lambda _: training.update(part for part in model.modules() if part.training)):
+            answered = answer_of(function, given, {id(evidence.setup.model): model}, model)
         if answered is None:
             continue
         returned, printed = answered
         numbers = tuple(numbers_of(returned))
         named = (*named_accuracies(evidence.source, asked, returned), *_printed(printed))
         if numbers or named:
-            return Evaluated(f"line {asked.lineno}", ast.unparse(asked), numbers, right, sizes, named)
+            return Evaluated(f"line {asked.lineno}", ast.unparse(asked), numbers, right, sizes, named, bool(training))
     raise NoEvidence("no function of the script evaluates the network on the validation data")
 
 
@@ -89,13 +94,15 @@ def answer_of(
         return None
 
 
-def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The classes that the trial's network gives validation when it is called with the inputs as they are, and the true
-    ones; a step that blends samples, by which it is asked elsewhere, blends those of validation too. None where it does
-    not take them, or gives no classes."""
+def asked_directly(evidence: Evidence, *, evaluating: bool = True) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The classes that the trial's network, in training mode unless `evaluating`, gives validation when it is called
+    with the inputs as they are, and the true ones; a step that blends samples, by which it is asked elsewhere, blends
+    those of validation too. None where it does not take them, or gives no classes."""
     model = evidence.trial.replica.model
     told, known = list[torch.Tensor](), list[torch.Tensor]()
-    with suppress(Exception), preserved(model), same_random_state(), torch.no_grad():
+    with suppress(Exception), preserved(model, evaluating=evaluating), same_random_state(), torch.no_grad():
+        if not evaluating:
+            model.train()
         for batch in evidence.val.raw:
             inputs, targets = parts(batch)
             wanted = main_tensor(targets)

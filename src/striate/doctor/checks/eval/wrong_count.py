@@ -401,6 +401,9 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
             )
             return
     known = asked_directly(evidence) if found.accuracies else None
+    if known is not None and found.in_training:
+        training = asked_directly(evidence, evaluating=False)
+        known = known if training is not None and torch.equal(known[0], training[0]) else None  # dropout, batch norm
     if known is not None and not _is_right(evidence, found.accuracies, *known):
         numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
         yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", known[0] == known[1])
