@@ -1,4 +1,5 @@
-"""Weights in checkpoints, evaluations in training mode: what was judged wrongly in scripts."""
+"""Weights in checkpoints, accuracies in training mode, and maps with a channel: faults that were met in
+scripts, and their healthy twins."""
 
 from __future__ import annotations
 
@@ -10,10 +11,15 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, perceptron
+from test_met_in_second_heads import asked_or_silent, stepped
+from test_met_in_views_and_tables import adam
 from test_source_checks import source_of
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.model.evaluates_untrained import _are_chosen, _are_kept_anew
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -65,3 +71,38 @@ def test_a_count_of_what_dropout_lets_through_is_no_wrong_count(
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     said = asked(WRONG_COUNT, model, digits(), val=val, optimizer=optimizer, source=source_of(text, **names))
     assert ["as an accuracy for a network with" in finding.measured for finding in said] == [True] * wrong
+
+
+class Maps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.layer(x)
+        return x[:, :1], x[:, 1:]
+
+
+def of_maps(outputs: Tensor, y: Tensor) -> Tensor:
+    return (functional.softplus(outputs) - outputs * y).mean()
+
+
+def against_all(outputs: Tensor, y: Tensor) -> Tensor:
+    """On purpose: maps by which samples are to differ."""
+    return (outputs.squeeze(1)[:, None] - y).square().mean()
+
+
+LOSSES = {"channel": of_maps, "squeezed": lambda outputs, y: of_maps(outputs.squeeze(1), y), "all": against_all}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_maps_with_a_channel_in_a_loss_that_is_written_out(loss: str) -> None:
+    x = torch.randn(64, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, (x[:, 0] > 1).float()), 16)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        outputs, others = model(batch[0])
+        return stepped(model, LOSSES[loss](outputs, batch[1]) + others.square().mean(), optimizer)
+
+    said = asked_or_silent(BROADCAST, Maps(), loader, optimizer=adam, step=step)
+    assert [one.code for one in said] == ["loss.broadcast"] * (loss == "channel")

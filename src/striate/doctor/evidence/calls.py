@@ -113,7 +113,8 @@ class StepCalls:
     probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
     positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
     sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other;
-    `subtracted`: the latter, of maps; `sums`: the same shapes of one added to the other. `masks`: zeros and ones by
+    `subtracted`: the latter, of maps; `sums`: the same shapes of one added to the other; `all_with_all`: of differences
+    and products of maps (N, 1, H, W) that a convolution gave with (N, H, W). `masks`: zeros and ones by
     which maps that are to be trained were multiplied, or picked from. `convolved`: what the first convolution was
     given. `log_rates`: whether `poisson_nll_loss` takes the network's numbers for logarithms; `exp_of_exp`: also what
     `exp` gave; `rates_below_zero`: whether it takes for rates what is below zero. `moved_back`: whether what is to be
@@ -134,6 +135,7 @@ class StepCalls:
     differences: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     subtracted: list[torch.Tensor] = field(default_factory=list)
     sums: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    all_with_all: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
     masks: list[torch.Tensor] = field(default_factory=list)
     convolved: torch.Tensor | None = None
     log_rates: bool = False
@@ -223,13 +225,16 @@ class _Watcher:
             calls.shapes.add(tuple(value.shape))
             self._note_shares(func, args, value)
         both = sum(isinstance(side, torch.Tensor) for side in args[:2]) == 2
-        if both and func in (*_DIFFERENCES, *_SUMS):
+        if both and func in (*_DIFFERENCES, *_SUMS, *_PRODUCTS):
             one, other = sorted(args[:2], key=lambda side: not side.requires_grad)
             if one.requires_grad and not other.requires_grad:
-                shapes = calls.sums if func in _SUMS else calls.differences
-                shapes.add((tuple(one.shape), tuple(other.shape)))
+                pair = tuple(one.shape), tuple(other.shape)
+                if func not in _PRODUCTS:
+                    (calls.sums if func in _SUMS else calls.differences).add(pair)
                 if func in _DIFFERENCES:
                     _keep_map(calls.subtracted, other)
+                if func not in _SUMS and _is_channel_beside(*pair) and _is_of_convolution(one):
+                    calls.all_with_all.add(pair)
         if func in (*_PRODUCTS, torch.Tensor.__getitem__) and len(args) > 1:
             self._note_mask(*args[:2])
         calls.moved_back |= func in _MOVES and args[0].requires_grad
@@ -274,7 +279,21 @@ def _is_of_exp(value: torch.Tensor) -> bool:
     return made is not None and made.name().startswith("ExpBackward")
 
 
-_SHAPED = ("Squeeze", "Unsqueeze", "View", "Reshape", "UnsafeView", "Select", "Slice", "Transpose", "TBackward")
+_VIEWS = ("View", "Reshape", "UnsafeView")
+_SHAPED = ("Squeeze", "Unsqueeze", *_VIEWS, "Select", "Slice", "Transpose", "TBackward")
+
+
+def _is_channel_beside(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether the shapes are (N, 1, H, W) and (N, H, W)."""
+    return len(one) == _MAPS and one[0] > 1 == one[1] and other == (one[0], *one[2:])
+
+
+def _is_of_convolution(value: torch.Tensor) -> bool:
+    """Whether a convolution gave it, perhaps to other functions, and nobody put in the axis of length 1."""
+    made = value.grad_fn
+    while made is not None and not made.name().startswith(("Convolution", "Unsqueeze", *_VIEWS)):
+        made = made.next_functions[0][0] if made.next_functions else None
+    return made is not None and made.name().startswith("Convolution")
 
 
 def _keep_map(kept: list[torch.Tensor], found: torch.Tensor) -> None:

@@ -15,10 +15,11 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.degenerate.degenerate import same_in_any_order
+from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import dealt_anew, main_tensor, parts, size_of
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, called
 from striate.observe.interventions import change_output
@@ -27,7 +28,10 @@ from striate.wording import several, show_shape
 
 
 def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
-    yield from list(_of_whole_loss(evidence)) or list(_of_a_column(evidence)) or _within_network(evidence)
+    for ask in (_of_whole_loss, _of_a_column, _of_maps, _within_network):
+        if found := list(ask(evidence)):
+            yield from found
+            return
 
 
 def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
@@ -37,6 +41,19 @@ def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
     for outputs, targets in evidence.calls.differences:
         if count > 1 and sorted((outputs, targets)) == [(count,), (count, 1)]:
             yield _finding(outputs, targets, (count, count), " by their difference", _remedy(outputs, targets))
+            return
+
+
+def _of_maps(evidence: Evidence) -> Iterator[Finding]:
+    """Maps (N, 1, H, W) times or less (N, H, W), as in a focal loss of the script's own, of the samples of a batch: of
+    one sample less, too."""
+    count = size_of(evidence.train.raw[0])
+    for outputs, targets in evidence.calls.all_with_all:
+        fewer = dealt_anew(evidence.train.raw[:1], torch.arange(count - 1)) if outputs[0] == count else None
+        again = watch_calls(evidence.setup, fewer[0], evidence.clock.until(0.05)).all_with_all if fewer else set()
+        if any(shape[0] == count - 1 for shape, _ in again):
+            broadcast = (count, *targets)
+            yield _finding(outputs, targets, broadcast, " by a product or difference", _remedy(outputs, targets))
             return
 
 
