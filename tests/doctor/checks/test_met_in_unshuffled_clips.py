@@ -1,5 +1,5 @@
-"""Weights in checkpoints, accuracies in training mode, and maps with a channel: faults that were met in
-scripts, and their healthy twins."""
+"""Weights in checkpoints, accuracies in training mode, maps with a channel, and classes that a step exchanges: faults
+that were met in scripts, and their healthy twins."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.model.evaluates_untrained import _are_chosen, _are_kept_anew
@@ -106,3 +107,32 @@ def test_maps_with_a_channel_in_a_loss_that_is_written_out(loss: str) -> None:
 
     said = asked_or_silent(BROADCAST, Maps(), loader, optimizer=adam, step=step)
     assert [one.code for one in said] == ["loss.broadcast"] * (loss == "channel")
+
+
+class Clips(nn.Module):
+    """Which way, and how fast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways, self.speeds = nn.Linear(8, 4), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.ways(x), self.speeds(x)[:, 0]
+
+
+def mirrored(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+    x, ways, speeds = batch
+    ways = torch.where(torch.rand(len(x)) < 0.5, torch.tensor([1, 0, 2, 3])[ways], ways)
+    out, fast = model(x)
+    return stepped(model, functional.cross_entropy(out, ways) + functional.mse_loss(fast, speeds), optimizer)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_classes_beside_a_quantity_that_the_step_exchanges(ordered: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, speeds = torch.randn(256, 8, generator=generator), torch.randn(256, generator=generator)
+    ways = torch.arange(256) // 64
+    ways = ways if ordered else ways[torch.randperm(256, generator=generator)]
+    loader = DataLoader(TensorDataset(x, ways, speeds), 16)
+    said = asked_or_silent(NOT_SHUFFLED, Clips(), loader, optimizer=adam, step=mirrored)
+    assert [one.code for one in said] == ["data.not-shuffled"] * ordered

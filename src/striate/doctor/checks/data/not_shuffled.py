@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import torch
@@ -11,9 +11,10 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import score
 from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.token_targets import class_losses, next_token_targets
+from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses, next_token_targets
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, leaf, leaves
 from striate.records import Finding
@@ -25,11 +26,19 @@ GAIN = 0.05
 _FEWEST, _EACH = 48, 5
 _TAGS, _MOST_TAGS = "set of tags", 64
 _ONE_CLASS = 512
+_MOST_STEPS = 64
 _BETWEEN = "of the variance of the targets lies between stretches of a batch: 0 is an order by chance, 1 sorted"
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     numbers, what = _numbers(evidence)
+    found = list(_judged(evidence, numbers, what))
+    if not found and what == "target" and (classes := _classes_beside(evidence)) is not None:
+        found = list(_judged(evidence, classes, "class"))
+    yield from found
+
+
+def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Finding]:
     is_class = what == "class"
     targets = torch.nn.functional.one_hot(numbers - numbers.min()).double() if is_class else numbers[:, None]
     if what == _TAGS:
@@ -69,7 +78,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
 
 def _in_a_batch(evidence: Evidence, targets: torch.Tensor) -> int:
     """How many samples a batch has at most; of graphs, whose nodes lie in a row, how many targets on the mean."""
-    alike = len(targets) == evidence.train.count
+    alike = len(targets) <= evidence.train.count
     return int(evidence.train.largest) if alike else math.ceil(len(targets) / len(evidence.train.raw))
 
 
@@ -99,6 +108,20 @@ def _class_among_targets(evidence: Evidence) -> torch.Tensor | None:
             found = [part.cpu() for batch in raw if (part := leaf(batch, path)) is not None]
             return torch.cat(found).long() if len(found) == len(raw) else None
     return None
+
+
+def _classes_beside(evidence: Evidence) -> torch.Tensor | None:
+    """The class numbers (N,) that the steps of the first batches give their one loss of classes, beside quantities: as
+    they make them, where they mirror clips and exchange left and right. None where these are no two classes."""
+    if not any(call.name in CLASS_LOSSES for call in evidence.calls.losses):
+        return None
+    steps = watch_steps(evidence.setup, evidence.train.raw[:_MOST_STEPS], evidence.clock.until(0.05))
+    given = [[call.target for call in step.losses if call.name in CLASS_LOSSES] for step in steps]
+    sizes = evidence.train.sizes[: len(given)]
+    if any([part.shape for part in parts] != [(size,)] for parts, size in zip(given, sizes, strict=True)):
+        return None
+    classes = torch.cat([part.cpu() for (part,) in given])
+    return classes.long() if not classes.is_floating_point() and len(classes.unique()) > 1 else None
 
 
 def _tags(evidence: Evidence) -> torch.Tensor | None:
