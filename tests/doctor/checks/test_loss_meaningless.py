@@ -18,7 +18,7 @@ from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
-from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
 
 

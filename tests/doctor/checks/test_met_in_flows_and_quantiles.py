@@ -16,7 +16,7 @@ from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.loss.degenerate.no_density import likelihood_of_noise
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import learning_of

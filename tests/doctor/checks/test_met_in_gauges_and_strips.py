@@ -20,8 +20,8 @@ from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
 from striate.doctor.script.iterated_loop import counted_beside
 
 

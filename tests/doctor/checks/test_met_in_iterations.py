@@ -24,8 +24,8 @@ from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
-from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.script.drawn_batches import Drawn, drawing, drawn_once
 from striate.doctor.script.iterated_loop import number_batches

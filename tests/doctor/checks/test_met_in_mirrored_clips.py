@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
-from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.checks.optim.steps import PARAMETERS_MISSING
 from striate.doctor.script.functional_weights import holding, weights_beside
 

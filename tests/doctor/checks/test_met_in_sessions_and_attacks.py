@@ -25,7 +25,8 @@ from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.never_updated import in_idle_method
 from striate.doctor.checks.model.sees_future import outputs_moved
 from striate.doctor.checks.model.unit_outputs import REDUNDANT_FILTERS
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence

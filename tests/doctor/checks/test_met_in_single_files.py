@@ -21,7 +21,7 @@ from striate.doctor.checks.data.shift.judges import Judge
 from striate.doctor.checks.data.shift.shift import _best
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence

@@ -22,7 +22,7 @@ from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.eval.predicted import THRESHOLD
-from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 
 
 class Prices(nn.Module):

@@ -34,8 +34,8 @@ from striate.doctor.checks.loss.task.term_scales import TERM_SCALES
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.checks.optim.steps import NO_STEP, PARAMETERS_MISSING
 from striate.doctor.checks.reward.recorded import recorded

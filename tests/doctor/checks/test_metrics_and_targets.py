@@ -31,7 +31,7 @@ from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPE
 from striate.doctor.checks.loss.sign.added_scores import score_added
 from striate.doctor.checks.model.unit_outputs import COLLAPSED
 from striate.doctor.checks.optim.accumulation import is_divided
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.simple_models import consult

@@ -17,7 +17,7 @@ from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD, _window
 from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
 from striate.doctor.checks.model.too_small import TOO_SMALL
-from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
 
 

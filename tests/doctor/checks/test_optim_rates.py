@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.optim import learning_rate
-from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW, _farther_later
+from striate.doctor.checks.optim import rate_too_high
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE, _gets_there
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH, _farther_later
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress
@@ -60,7 +61,7 @@ def test_adams_rate_may_fall_behind_later(
     model = perceptron()
     setup = make_setup(model, digits(), None, optimizer=torch.optim.Adam(model.parameters(), lr=0.5))
     evidence, progress = Evidence(setup, Clock(60.0)), [Progress(1.0, 1.0, 1 - share, 640) for share in later]
-    monkeypatch.setattr(learning_rate, "both_later", lambda *_: progress)
+    monkeypatch.setattr(rate_too_high, "both_later", lambda *_: progress)
     assert (_farther_later(evidence, Progress(1.0, 1.0, 0.9, 160)) is not None) is told
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
-from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD, NO_STEP, PARAMETERS_MISSING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 

@@ -1,0 +1,239 @@
+"""`optim.lr-too-high`: whether a smaller learning rate gets much farther."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.lr_schedule import highest_planned
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.later import as_written, both_later, few_updates, learned_later, recovered
+from striate.doctor.evidence.progress import Progress, number
+from striate.doctor.evidence.rates import (
+    at_factor,
+    at_held_rates,
+    at_rate,
+    first_movement,
+    highest_rates,
+    movement,
+    optimizer_line,
+    rate_remedy,
+    rate_text,
+    rates_are_users,
+)
+from striate.doctor.evidence.trial import Trial
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+LARGE_MOVE = 3e-3
+"""Healthy steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
+not learn with smaller ones has another trouble."""
+LITTLE = 0.1
+SOME = 0.5
+"""Shares of the way from chance to a loss of zero. Below LITTLE nothing was learned; up to SOME a smaller rate has to
+be four times better, not one and a half times."""
+GAIN = 0.2
+_LOWERED, _MORE = 0.95, 0.05
+"""Of the highest rate; and of the way to zero, which a rate that is lowered gets on as it is."""
+ADDED_UP = 0.2
+_SHORT_OF = 0.9
+ADAMS_HIGHEST = 0.1
+"""Of a network's weights few are larger."""
+FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
+"""With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
+FAR_LATER, _TENTH = 2.0, 0.1
+"""Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
+LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.3, 0.15
+"""For Adam a rate that is large for most networks; how much better a tenth is then, where not half was learned."""
+_NEARLY = 0.7
+"""Of the rate that a warmup leads to."""
+LEAP, MUCH_FARTHER = 10.0, 0.3
+"""Times its first value: where the loss grew so much with such a rate, or the rate is even larger, it is too high even
+if later steps come nearly as far."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    """Where the trial diverged, stays at chance or far from it, and large steps are made: try smaller ones."""
+    if not rates_are_users(evidence):
+        return
+    trial, own = evidence.trial, evidence.progress
+    if (told := _led_to(evidence, own) or _added_up(evidence)) is not None:
+        yield told
+        return
+    first, usual = first_movement(trial), movement(trial)
+    far = _farther_than_weights(trial)
+    if own.share > (FAR_SOME if far else SOME) or first is None or max(first, usual or 0) < LARGE_MOVE:
+        return
+    for factor in _factors(first):
+        lower = at_rate(evidence, factor)
+        other = evidence.progress_of(lower)
+        needed = 1.5 if own.share < LITTLE else FAR_TIMES if far else 4.0
+        if other.beats(own, needed) and other.share > max(own.share, 0.0) + (FAR_GAIN if far else GAIN):
+            if few_updates(trial) and math.isfinite(own.level) and recovered(evidence) > max(own.share, LITTLE):
+                return
+            if as_written(evidence) > SOME:
+                return
+            severity = "error" if own.share < LITTLE else "warning"
+            farther = max(highest_rates(trial), default=0.0) >= MUCH_FARTHER
+            short = 0.0 if farther or max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
+            enough = own.share + _MORE if _is_lowered(trial) else other.share - short if far else SOME
+            if severity == "warning" and learned_later(evidence) > enough:
+                break
+            yield _finding(trial, own, other, factor, severity)
+            series = {
+                f"as given: {_rate(trial, 1)}": _finite(trial),
+                f"as tried: {_rate(trial, factor)}": _finite(lower),
+            }
+            evidence.pictures["optim.lr-too-high"] = Picture("lines", "Loss by step", series)
+            return
+    if (late := _farther_later(evidence, own)) is not None:
+        yield late
+
+
+def _farther_later(evidence: Evidence, own: Progress) -> Finding | None:
+    """Of Adam or its kin at a large rate, or one as large as weights, which in the trial learns nearly as fast as with
+    a tenth, or learns more later: whether it is far behind after as many steps."""
+    trial, far = evidence.trial, _farther_than_weights(evidence.trial)
+    most, times, gain = (FAR_SOME, FAR_LATER, GAIN) if far else (SOME, LARGE_LATER, LARGE_GAIN)
+    if not _is_as_large(trial, LARGE) or (far and _is_lowered(trial)) or own.share > most:
+        return None
+    if evidence.progress_of(at_rate(evidence, _TENTH)).level >= own.level:
+        return None
+    same, other = both_later(evidence, at_factor(evidence, _TENTH))
+    if same.share > most or not other.beats(same, times) or other.share < same.share + gain:
+        return None
+    return _finding(trial, same, other, _TENTH, "error" if same.share < LITTLE else "warning")
+
+
+def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
+    """A rate that a warmup leads to, which the trial ends below, and at which Adam and its kin learn nothing."""
+    optimizer = evidence.setup.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
+        return None
+    rate = max(
+        float(optimizer.defaults.get("lr", 0.0)), *(float(g.get("initial_lr", 0)) for g in optimizer.param_groups)
+    )
+    if (led := highest_planned(evidence)) is not None:  # of `LambdaLR` the optimizer's own may be 1
+        rate = min(rate, led)
+    reached = max(highest_rates(evidence.trial), default=0.0)
+    if rate < ADAMS_HIGHEST or not 0 < reached < _SHORT_OF * rate:
+        return None
+    other = evidence.progress_of(at_held_rates(evidence, [rate] * len(optimizer.param_groups)))
+    if other.share > max(LITTLE, own.share / 2):
+        return None
+    return Finding(
+        code="optim.lr-too-high",
+        severity="error",
+        where="the optimizer",
+        measured=f"the rate is on its way to {rate_text([rate])}; with that throughout the loss after "
+        f"{several(other.steps, 'step')} is {other}, and a constant prediction has {number(other.chance)}",
+        threshold=f"{ADAMS_HIGHEST:g} for {type(optimizer).__name__}, and less than {LITTLE:.0%} of "
+        "the way from chance to 0 with it",
+        why="Each step of Adam moves each weight by about the rate, whatever the gradient: weights are smaller than "
+        "that.",
+        remedy=rate_remedy("a rate of 0.001 to 0.003 behind the warmup", 1e-3),
+    )
+
+
+def _farther_than_weights(trial: Trial) -> bool:
+    """Whether Adam or its kin moves weights by about as much as they are large, or does so when a warmup is over that
+    is nearly there."""
+    return _is_as_large(trial, ADAMS_HIGHEST)
+
+
+def _is_as_large(trial: Trial, rate: float) -> bool:
+    """Whether a rate of Adam or its kin is so large, or will be when a warmup is over that is nearly there."""
+    optimizer = trial.replica.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
+        return False
+    reached = max(highest_rates(trial), default=0.0)
+    led = max(float(group.get("initial_lr", 0.0)) for group in optimizer.param_groups)
+    return max(reached, led if _NEARLY * led <= reached else 0.0) >= rate
+
+
+def _added_up(evidence: Evidence) -> Finding | None:
+    """RMSprop with a momentum so near to 1 that its steps, each about the rate, add up to far longer ones."""
+    optimizer = evidence.fresh.optimizer
+    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.RMSprop) else ():
+        rate, momentum = float(group["lr"]), float(group["momentum"])
+        if momentum and rate >= ADDED_UP * (1 - momentum):
+            return Finding(
+                code="optim.lr-too-high",
+                severity="warning",
+                where="the optimizer",
+                measured=f"RMSprop makes steps of about lr {rate:g} whatever the gradient, and momentum {momentum:g} "
+                f"adds up {1 / (1 - momentum):,.0f} of them: {rate / (1 - momentum):.2g}",
+                threshold=f"{ADDED_UP:g} for the rate divided by 1 − momentum",
+                why="Few weights are as large as such a step: what was learned is lost when gradients turn.",
+                remedy=Remedy(
+                    f"`torch.optim.RMSprop(model.parameters(), lr={rate:g}, momentum=0.9)`, or with this momentum "
+                    f"a rate of {0.02 * (1 - momentum):.1g}",
+                    settings={"optim.momentum": 0.9},
+                ),
+            )
+    return None
+
+
+def _is_lowered(trial: Trial) -> bool:
+    """Whether the rate is on its way down when the trial ends."""
+    rates = [max(row.rates) for row in trial.rows if row.rates]
+    return bool(rates) and rates[-1] < _LOWERED * max(rates)
+
+
+def _factors(first: float) -> list[float]:
+    """Powers of ten, those first that would make a step of about a hundredth of the norm."""
+    known = math.isfinite(first) and first > 0
+    wanted = min(-1, round(math.log10(1e-2 / first))) if known else -3
+    nearest = [wanted, wanted - 1, wanted + 1]
+    return [10.0**power for power in nearest if -6 <= power <= -1][:3]
+
+
+def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severity: str) -> Finding:
+    rate = _rate(trial, factor)
+    end = "nan" if not math.isfinite(own.level) else number(own.level)
+    measured = (
+        f"with {rate} instead of {_rate(trial, 1)} the loss after {several(other.steps, 'step')} is {other} instead "
+        f"of {end}; a constant prediction has {number(own.chance)}"
+    )
+    return Finding(
+        code="optim.lr-too-high",
+        severity=severity,  # type: ignore[arg-type]
+        where="the optimizer",
+        measured=measured,
+        threshold=f"less than {LITTLE:.0%} of the way from chance to 0, and a smaller rate that is 1.5 times better",
+        why="Steps this long overshoot the minimum: the loss grows, or does not fall.",
+        remedy=_remedy(trial, factor),
+    )
+
+
+def _remedy(trial: Trial, factor: float) -> Remedy:
+    rates = highest_rates(trial)
+    if not rates:
+        return Remedy(f"Multiply what your step takes from the parameters by {factor:g}.")
+    lower = [rate * factor for rate in rates]
+    text = f"`{optimizer_line(trial.replica.optimizer, lower)}`; halve the rate while the loss still grows."
+    return rate_remedy(text, lower[0])
+
+
+def _rate(trial: Trial, factor: float) -> str:
+    rates = highest_rates(trial)
+    if not rates:
+        return "steps as they are" if factor == 1 else f"steps of {factor:g} of their length"
+    return f"lr {rate_text([rate * factor for rate in rates])}"
+
+
+def _finite(trial: Trial) -> tuple[float, ...]:
+    return tuple(loss for loss in trial.losses if math.isfinite(loss))
+
+
+LR_TOO_HIGH = Check(
+    codes=("optim.lr-too-high",),
+    question="Does the loss grow, or stay at chance, and go down with smaller steps?",
+    run=_run,
+    quick=False,
+    explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
+)
