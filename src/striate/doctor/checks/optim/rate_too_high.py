@@ -47,7 +47,7 @@ FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
 """With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
 FAR_LATER, _TENTH = 2.0, 0.1
 """Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
-LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.3, 0.15
+LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.2, 0.15
 """For Adam a rate that is large for most networks; how much better a tenth is then, where not half was learned."""
 _NEARLY = 0.7
 """Of the rate that a warmup leads to."""
