@@ -127,12 +127,14 @@ def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
 def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     samples = evidence.train.length or evidence.train.count
-    far = train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR) or _rare_by_heart(train, val)
+    rare = _rare_by_heart(train, val)
+    far = rare or train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
+    alone = f" (the commonest class alone: {val.guess:.1%})" if rare else ""
     return OVERFIT.finding(
         severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
-        f"of validation{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
+        f"of validation{alone}{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
         why="The network has learned the samples by heart, and little that holds for others.",
         remedy=Remedy(
             "take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
