@@ -49,8 +49,8 @@ FAR_LATER, _TENTH = 2.0, 0.1
 """Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
 LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.2, 0.15
 """For Adam a rate that is large for most networks; how much better a tenth is then, where not half was learned."""
-_NEARLY = 0.7
-"""Of the rate that a warmup leads to."""
+NEARLY = 0.7
+"""Of the rate that a warmup leads to: from there on it is judged as it is."""
 LEAP, MUCH_FARTHER = 10.0, 0.3
 """Times its first value: where the loss grew so much with such a rate, or the rate is even larger, it is too high even
 if later steps come nearly as far."""
@@ -152,7 +152,7 @@ def _is_as_large(trial: Trial, rate: float) -> bool:
         return False
     reached = max(highest_rates(trial), default=0.0)
     led = max(float(group.get("initial_lr", 0.0)) for group in optimizer.param_groups)
-    return max(reached, led if _NEARLY * led <= reached else 0.0) >= rate
+    return max(reached, led if NEARLY * led <= reached else 0.0) >= rate
 
 
 def _added_up(evidence: Evidence) -> Finding | None:

@@ -10,6 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
+from striate.doctor.checks.optim.rate_too_high import NEARLY
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.later import learned_later
@@ -51,8 +52,6 @@ EPOCHS, STEPS = 20, 1500
 """What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
 epoch, and a hundred steps of theirs say little."""
 
-_NEARLY = 0.7
-"""Of the rate that a warmup leads to: from there on it is judged as it is."""
 TOO_SHORT = 2
 """Times as long as the script's loops are: then it ends before that."""
 
@@ -79,7 +78,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
         yield _nowhere(trial, peak, own, highest, planned)
         return
-    held = rising and max(highest_rates(trial), default=0.0) < _NEARLY * max(peak, default=math.inf)
+    held = rising and max(highest_rates(trial), default=0.0) < NEARLY * max(peak, default=math.inf)
     rates = tuple(peak) if held else highest_rates(trial)
     if held:
         moved = _move_at(trial, peak)

@@ -26,7 +26,7 @@ class Given(NamedTuple):
 
 
 def given_to_network(evidence: Evidence) -> Given:
-    """Raises NoEvidence where steps ask for other targets than the loader yields."""
+    """What some steps give it. Raises NoEvidence where they ask for other targets than the loader yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     shown = first.shown
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
