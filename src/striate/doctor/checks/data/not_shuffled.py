@@ -78,7 +78,7 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
 
 def _in_a_batch(evidence: Evidence, targets: torch.Tensor) -> int:
     """How many samples a batch has at most; of graphs, whose nodes lie in a row, how many targets on the mean."""
-    alike = len(targets) <= evidence.train.count
+    alike = len(targets) in (evidence.train.count, sum(evidence.train.sizes[:_MOST_STEPS]))
     return int(evidence.train.largest) if alike else math.ceil(len(targets) / len(evidence.train.raw))
 
 
