@@ -236,7 +236,7 @@ def signs(kinds: int) -> tuple[nn.Module, DataLoader[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ends", "said"), [(40, True), (4000, False)])
+@pytest.mark.parametrize(("ends", "said"), [(34, True), (40, False), (4000, False)])
 def test_a_rate_that_is_gone_in_the_third_epoch_learns_little_later(ends: int, said: bool, monkeypatch: Any) -> None:
     monkeypatch.setattr("striate.doctor.evidence.evidence.STEPS", 42)  # as of a network with slow steps
 

@@ -93,8 +93,9 @@ def _of_trial(
         return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
     grows = last > ENDING and shares[-1] == max(shares) > GROWING * shares[0] > 0 and not own.share > 0
-    gone, rises = shares[-1] <= GONE, shares[-1] > shares[len(shares) // 2]
-    if last > ENDING and not grows and not gone:
+    gone, rises = _gone_between_epochs(evidence, shares), shares[-1] > shares[len(shares) // 2]
+    early = last <= ENDING or grows
+    if not early and not gone:
         return
     if rises and not grows and (_length_of_rise(shares) < _healthy_rise(evidence) or _gets_there(planned, max(full))):
         return
@@ -106,18 +107,31 @@ def _of_trial(
     other_trial = at_held_rates(evidence, held)
     other, times = evidence.progress_of(other_trial), 1.5 if own.share < LITTLE else 2.0
     story, limit = _story(rates, full, rises=rises, grows=grows)
-    if not other.beats(own, times) or other.share < max(own.share, 0.0) + GAIN:
-        if gone and not rises and not _planned(evidence):
-            own, other = both_later(evidence, held_at(held))
-            if other.beats(own, LATER) and other.share >= own.share + LATER_GAIN:
-                yield _finding(held, own, other, story, f"{limit}, much to learn, and a rate that is held is {LATER:g}")
-        return
-    yield _finding(held, own, other, story, f"{limit}, and a rate that is held is {times:g}")
-    curves = {
-        "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
-        f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
-    }
-    evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
+    if early and other.beats(own, times) and other.share >= max(own.share, 0.0) + GAIN:
+        yield _finding(held, own, other, story, f"{limit}, and a rate that is held is {times:g}")
+        curves = {
+            "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
+            f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
+        }
+        evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
+    elif gone:
+        own, other = both_later(evidence, held_at(held))
+        if other.beats(own, LATER) and other.share >= own.share + LATER_GAIN:
+            yield _finding(held, own, other, story, f"{limit}, much to learn, and a rate that is held is {LATER:g}")
+
+
+def _gone_between_epochs(evidence: Evidence, shares: Sequence[float]) -> bool:
+    """Whether the rate has come down to next to nothing and stays there, from the middle of an epoch on, where no loops
+    tell how many there will be: who plans few epochs ends with one."""
+    begun = len(shares) - _at_the_end(shares, lambda share: share == shares[-1])
+    epoch = steps_an_epoch(evidence) * len(shares) / max(len(evidence.trial.rows), 1)
+    stays = 1 < len(shares) - begun < len(shares)
+    return shares[-1] <= GONE and stays and not _planned(evidence) and not _is_whole(begun, epoch)
+
+
+def _is_whole(begun: int, epoch: float) -> bool:
+    """Whether a step is the first one behind an epoch, or nearly."""
+    return abs(begun - round(begun / epoch) * epoch) <= 1
 
 
 def _gets_there(schedules: Sequence[tuple[list[float], int, str]], full: float) -> bool:
@@ -288,8 +302,7 @@ def _at_zero_between_epochs(shares: Sequence[float], epoch: float) -> Finding | 
     """A rate that is 0 from the middle of an early epoch on: who plans so few ends with one."""
     zeros = _at_the_end(shares, lambda share: share == 0)
     begun = len(shares) - zeros
-    whole = abs(begun - round(begun / epoch) * epoch) <= 1
-    if zeros < FLAT or whole or begun > MOST_EPOCHS * epoch:
+    if zeros < FLAT or _is_whole(begun, epoch) or begun > MOST_EPOCHS * epoch:
         return None
     return _gone(
         f"step {begun + 1}, in the middle of an epoch of {round(epoch)},",
