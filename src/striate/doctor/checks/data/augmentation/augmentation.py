@@ -18,7 +18,14 @@ from striate.doctor.checks.data.augmentation.drowned import (
 from striate.doctor.checks.data.augmentation.erased import erased, erased_by_step
 from striate.doctor.checks.data.augmentation.exchanged import classes_exchanged, exchanged_once
 from striate.doctor.checks.data.augmentation.given import Given, given_to_network
-from striate.doctor.checks.data.augmentation.hidden_targets import label_hidden, number_hidden, several_labels
+from striate.doctor.checks.data.augmentation.hidden_targets import (
+    FEWEST,
+    GAP,
+    SHARE,
+    label_hidden,
+    number_hidden,
+    several_labels,
+)
 from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.checks.data.augmentation.views_of_nothing import views_of_nothing
 from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
@@ -33,10 +40,9 @@ from striate.observe.tensors import tensors_in
 from striate.records import Finding
 from striate.wording import several, show_shape
 
-_GAP, _SHARE = 0.25, 0.7
 _LEARNED = 0.15
 """So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
-_FEWEST, _PAIRS, _ASKED = 100, 4, 1000
+_PAIRS, _ASKED = 4, 1000
 _CROPPED = 0.1
 """Of the area of validation."""
 
@@ -69,8 +75,8 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         if (hidden := number_hidden(evidence)) is not None:
             return hidden
     given = given_to_network(evidence)
-    if len(given.inputs) < _FEWEST or len(evidence.val_samples.labels) < _FEWEST:
-        raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
+    if len(given.inputs) < FEWEST or len(evidence.val_samples.labels) < FEWEST:
+        raise NoEvidence(f"fewer than {FEWEST} samples to compare")
     anew, unknown = _is_drawn_anew(evidence) if given.place == "loader" else (True, None)
     if anew:
         return _of_classes(evidence, given)
@@ -88,9 +94,9 @@ def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
     alike = given.inputs.shape[1:] == val.sole_inputs.shape[1:] and val.sole_inputs.ndim >= 3
     if alike and (moved := classes_exchanged(evidence, given, shown, plain)) is not None:
         return moved
-    if there - seen < _GAP or seen > _SHARE * there or _learned(evidence) > there - _LEARNED:
+    if there - seen < GAP or seen > SHARE * there or _learned(evidence) > there - _LEARNED:
         return None
-    if given.place == "step" and there - _best(evidence.reference) > _GAP:
+    if given.place == "step" and there - _best(evidence.reference) > GAP:
         return None  # it is the loader's samples themselves
     others = alike and are_of_others(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
     if others and not labels_fit_as_held(evidence):
@@ -104,7 +110,7 @@ def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
         why="What is left after augmentation hardly shows what the label says: a person could not tell it either.",
         remedy="look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
-        threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as "
+        threshold=f"simple models predict {GAP:.0%} less, and less than {SHARE:.0%} as much, of training samples as "
         f"they are shown than of validation samples, each from others, and the trial's network {_LEARNED:.0%} less of "
         "validation than they do",
     )

@@ -11,7 +11,8 @@ from striate.doctor.evidence.simple_models import consult, related
 from striate.records import Finding
 from striate.wording import several
 
-_FEWEST, _GAP, _SHARE = 100, 0.25, 0.7
+FEWEST, GAP, SHARE = 100, 0.25, 0.7
+"""Samples; how much less simple models tell of training inputs than of validation, and as a share of that."""
 _LABELS, _RARE, _KNOWN = 20, 0.15, 0.4
 """Labels of a sample that are looked at; the share of samples that has one, or has it not; of what there is to know."""
 _TOLD, _MORE_LEFT, _HALF = 0.8, 2.5, 0.5
@@ -35,7 +36,7 @@ def number_hidden(evidence: Evidence) -> Finding | None:
     size beside pictures that are zoomed; nor has the network learned it. Raises NoEvidence where none is asked for."""
     samples, val = evidence.samples, evidence.val_samples
     (x, y), (plain_x, plain_y) = ((part.sole_inputs, part.values) for part in (samples, val))
-    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
+    if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
     after = quality(evidence.after_val.outputs, evidence.after_val.targets)
@@ -62,7 +63,7 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
     """One of several labels that simple models tell of validation samples, and not of training samples as they are
     drawn; nor has the network learned it."""
     x, plain_x, after = evidence.samples.sole_inputs, evidence.val_samples.sole_inputs, evidence.after_val
-    if min(len(x), len(plain_x)) < _FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
+    if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return None
     for label in range(y.shape[1]):
         shares = [float(part[:, label].double().mean()) for part in (y, other)]
@@ -74,10 +75,10 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
             continue
         shown = consult(x, y[:, label], evidence.clock)
         seen = _skill(shown.accuracy(shown.best[0]), shares[0])
-        if there - seen < _GAP or seen > _SHARE * there or after.outputs.shape[1:] != y.shape[1:]:
+        if there - seen < GAP or seen > SHARE * there or after.outputs.shape[1:] != y.shape[1:]:
             continue
         right = (after.outputs[:, label] > 0).long() == other[: len(after.outputs), label]
-        if _skill(float(right.double().mean()), shares[1]) > there - _GAP:
+        if _skill(float(right.double().mean()), shares[1]) > there - GAP:
             continue
         return told(
             "loader",
@@ -88,7 +89,7 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
             remedy="leave out the change that takes it away, such as channels in another order where colors tell the "
             "label",
             threshold=f"of what there is to know of a label, {_KNOWN:.0%} in validation by simple models, and "
-            f"{_GAP:.0%} less, and less than {_SHARE:.0%} as much, in training samples as they are shown",
+            f"{GAP:.0%} less, and less than {SHARE:.0%} as much, in training samples as they are shown",
         )
     return None
 

@@ -28,6 +28,7 @@ NOTHING_TO_LEARN = (
 
 
 def in_validation(evidence: Evidence) -> Predictions | None:
+    """What the trial's network predicts of validation; None where it cannot be asked."""
     try:
         return evidence.after_val
     except NoEvidence:

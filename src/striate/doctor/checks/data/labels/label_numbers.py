@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_balance import tried_with_others
 from striate.doctor.checks.data.labels.numberings import numbered_twice
-from striate.doctor.checks.eval.finds_itself import compared_within
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearest_within import compared_within
 from striate.doctor.setup.batch import altered
 from striate.errors import one_line
 from striate.records import Finding

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.data.shift.prepared_apart import MOST, far_apart
-from striate.doctor.checks.eval.finds_itself import compared_within
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import Correction
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import labeled_samples
+from striate.doctor.evidence.nearest_within import compared_within
 from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import Batches

@@ -14,7 +14,7 @@ from striate.doctor.checks.loss.degenerate.endless import falls_all_ways
 from striate.doctor.checks.loss.sign.added_scores import score_added
 from striate.doctor.checks.loss.sign.distances_as_scores import DEVIATIONS, distances_asked
 from striate.doctor.checks.loss.sign.paired_quantities import wanted_least
-from striate.doctor.checks.loss.sign.right_answers import DEARER, SURE, right_cost_more
+from striate.doctor.checks.loss.sign.right_answers import DEARER, SURE, SURER, right_cost_more
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -143,8 +143,8 @@ def _dearer(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where="the loss",
             measured=measured,
-            limit=f"right answers of probability {SURE:g} cost {DEARER:g} times as much as the classes' shares for "
-            "every sample alike",
+            limit=f"right answers of probability {SURE:g} cost more than the classes' shares for every sample alike, "
+            f"and those of {SURER:g} {DEARER:g} times as much",
             why="The loss, or a part of it, rewards wrong answers: what is called a score has to be taken from 1, or "
             "to have a minus.",
             remedy="turn the sign of the part that grows with right answers: `1 - dice` for `dice`, `-likelihood` for "
