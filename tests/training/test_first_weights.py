@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,6 +25,17 @@ def test_of_weights_that_were_learned_no_other_initialization_is_advised():
     saturated = (SignalRow("sigmoid1", "sigmoid", 8, 0.9, 0.1, saturated=0.9),)
     assert [found.code for found in _signal_findings(saturated, Config(), pretrained=False)] == ["model.saturated"]
     assert _signal_findings(saturated, Config(), pretrained=True) == ()
+
+
+def test_gradients_of_any_strength_suit_an_optimizer_whose_steps_are_as_long_whatever_they_are():
+    uneven = tuple(SignalRow(f"fc{i}", "weights", 1, 0.0, 1.0, gradient=10.0**-i) for i in range(6))
+
+    def codes(name):
+        optim = replace(Config().optim, name=name)
+        return [found.code for found in _signal_findings(uneven, replace(Config(), optim=optim), pretrained=False)]
+
+    assert codes("sgd") == ["model.exploding-gradient"]
+    assert codes("muon") == []
 
 
 @pytest.mark.each_nth(4)

@@ -330,8 +330,10 @@ def _check_network(
 
 def _signal_findings(signal: tuple[SignalRow, ...], config: Config, *, pretrained: bool) -> tuple[Finding, ...]:
     """What a gradient needs of the initial weights says nothing about local learning rules, nor about weights that
-    were learned, which no other initialization takes the place of."""
-    return () if pretrained or config.optim.name == "own-rule" else signal_findings(signal)
+    were learned, which no other initialization takes the place of. Muon's steps are as long whatever the gradient."""
+    if pretrained or config.optim.name == "own-rule":
+        return ()
+    return signal_findings(signal, steps_follow_gradients=config.optim.name != "muon")
 
 
 def _first_state(

@@ -18,10 +18,16 @@ RANGE = 1000.0
 learning rates that differ as much: no single one fits."""
 
 
-def signal_findings(rows: Sequence[SignalRow]) -> tuple[Finding, ...]:
+def signal_findings(rows: Sequence[SignalRow], *, steps_follow_gradients: bool = True) -> tuple[Finding, ...]:
     """At most one finding each of saturation, dead units and a signal that vanishes or explodes, each a warning that
-    names the first layer concerned; nothing for a sound start. `rows`: of the network before its first step."""
-    found = (_saturated(rows), _dead(rows), _exploding(rows) or _vanishing(rows))
+    names the first layer concerned; nothing for a sound start. `rows`: of the network before its first step.
+    `steps_follow_gradients`: whether weights are moved the further the stronger their gradient is; where they are not,
+    gradients of layers may differ by any factor."""
+    found = (
+        _saturated(rows),
+        _dead(rows),
+        _exploding(rows, steps_follow_gradients) or _vanishing(rows, steps_follow_gradients),
+    )
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -56,27 +62,27 @@ def _dead(rows: Sequence[SignalRow]) -> Finding | None:
     )
 
 
-def _exploding(rows: Sequence[SignalRow]) -> Finding | None:
+def _exploding(rows: Sequence[SignalRow], compare: bool) -> Finding | None:
     hidden = _hidden(rows)
     bad = [row for row in hidden if not math.isfinite(row.std) or row.std > RANGE]
     if bad:
         measured = f"a standard deviation of {bad[0].std:.2g} before the first step"
         return _strength("exploding", bad, measured, f"{RANGE:g}")
     first, last, other = _ends(hidden)
-    if not first <= RANGE * last:
+    if compare and not first <= RANGE * last:
         measured = f"a gradient {first / last:.2g} times that of {other} before the first step"
         return _strength("exploding", hidden[:1], measured, f"{RANGE:g} times")
     return None
 
 
-def _vanishing(rows: Sequence[SignalRow]) -> Finding | None:
+def _vanishing(rows: Sequence[SignalRow], compare: bool) -> Finding | None:
     hidden = _hidden(rows)
     bad = [row for row in hidden if row.std < 1 / RANGE]
     if bad:
         measured = f"a standard deviation of {bad[0].std:.2g} before the first step"
         return _strength("vanishing", bad, measured, f"{1 / RANGE:g}")
     first, last, other = _ends(hidden)
-    if first < last / RANGE:
+    if compare and first < last / RANGE:
         measured = f"a gradient {first / last:.2g} times that of {other} before the first step"
         return _strength("vanishing", hidden[:1], measured, f"{1 / RANGE:g} times")
     return None
