@@ -48,7 +48,7 @@ def pytest_collection_finish() -> None:
 
 
 QUICK_OF_EACH_FILE = {
-    "doctor/checks": 8,
+    **dict.fromkeys(("doctor/checks", "doctor/evidence", "doctor/script", "doctor/setup"), 8),
     **dict.fromkeys(
         (
             "account",

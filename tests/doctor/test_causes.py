@@ -80,3 +80,8 @@ def test_a_check_that_had_no_time_leaves_the_verdict_open() -> None:
     document = cut.to_json()
     assert (document["verdict"], document["healthy"], document["left_out"]) == ("unknown", False, ["fit.overfit"])
     assert "is not known" in " ".join(str(cut).split())
+
+
+def test_labels_look_random_to_a_network_whose_numbers_are_dropped() -> None:
+    found = [Finding(code, "error", "", "", "", "", "") for code in ("data.labels-random", "model.dropout-too-high")]
+    assert [one.code for one in sort_out(found)[0]] == ["model.dropout-too-high"]

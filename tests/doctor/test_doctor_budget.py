@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from checks.asked import digits
 from torch import nn
 
 import striate
+from for_checks.asked import digits
 from striate.doctor import diagnose
 from striate.machine.load import Load
 

@@ -22,7 +22,6 @@ SCRIPT = """
 import copy, math
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 torch.manual_seed(0)
@@ -54,7 +53,7 @@ def evaluate(net):
 for epoch in range(6):
     model.train()
     for xb, yb in train_loader:
-        loss = F.cross_entropy(model(xb), yb)
+        loss = functional.cross_entropy(model(xb), yb)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

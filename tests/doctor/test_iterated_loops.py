@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from checks.asked import perceptron
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
+from for_checks.asked import perceptron
 from striate.doctor.script import training_loop
 from striate.doctor.script.drawn_batches import drawing
 from striate.doctor.script.examined_step import Weights

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from checks.asked import digits, perceptron
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
+from for_checks.asked import digits, perceptron
 from quick import few_quick
 from striate.doctor.checks.every import every_check
 from striate.doctor.evidence.clock import Clock, NoEvidence

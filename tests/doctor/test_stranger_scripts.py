@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from checks.asked import digits, perceptron
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler, default_collate
 
+from for_checks.asked import digits, perceptron
 from striate.doctor.checks.every import every_check
 from striate.doctor.script import drawn_batches, network_calls, training_loop
 from striate.doctor.script.library_loop import NoStep, find_library_loop

@@ -1,0 +1,25 @@
+"""Flips and turns of training images that make what one class looks like into another one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from striate.doctor.checks.data.augmentation.exchanged import moved_back
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.simple_models import consult
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_samples_that_look_like_another_class_until_they_are_flipped_back(flips: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.zeros(2, 1, 8, 8)
+    shapes[0, :, :, :3] = 1.0  # a bar at the left, and one at the right
+    shapes[1, :, :, 5:] = 1.0
+    labels = torch.arange(400) % 2
+    x = shapes[labels] + 0.3 * torch.randn(400, 1, 8, 8, generator=generator)
+    shown = x.clone()
+    if flips:
+        shown[:100] = shown[:100].flip(-1)
+    found = moved_back(consult(x, labels, Clock(30.0)), shown, labels)
+    assert found == (("flipped left to right", 0, 1) if flips else None)

@@ -1,0 +1,258 @@
+"""Classes that the loader yields far too seldom, or never: `data.missing-class` and `data.imbalance`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from for_checks.asked import asked, asked_in_script, digits, perceptron, said, stepped
+from for_checks.claims import codes_of_graphs, graphs_of_kinds
+from for_checks.embeddings import Embedding, triplets
+from for_checks.rewards import OwnLoss, _own_step
+from for_checks.steps import codes_said
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
+from striate.doctor.evidence.clock import NoEvidence
+
+
+def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
+    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
+    return tensors[0][:count].clone(), tensors[1][:count].clone()
+
+
+def test_a_class_that_only_validation_has() -> None:
+    x, y = pixels()
+    kept = y != 3
+    (finding,) = asked(MISSING_CLASS, perceptron(), (x[kept], y[kept]), val=(x, y))
+    assert finding.severity == "error"
+    assert "none is of class 3; validation has" in finding.measured
+
+
+def test_a_sampler_may_leave_a_class_out() -> None:
+    x, y = pixels()
+    weights = y.double()  # labels taken for weights
+    loader = DataLoader(TensorDataset(x, y), 32, sampler=WeightedRandomSampler(weights.tolist(), len(y)))
+    (finding,) = asked(MISSING_CLASS, perceptron(), loader, val=(x, y))
+    assert "none is of class 0" in finding.measured
+
+
+def test_outputs_to_spare_are_healthy() -> None:
+    x, y = pixels()
+    many = nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
+    assert not asked(MISSING_CLASS, many, (x, y))
+    one_more = nn.Sequential(nn.Flatten(), nn.Linear(64, 11))
+    assert not asked(MISSING_CLASS, one_more, (x, y + 1))
+
+
+def rare(share: int) -> tuple[Tensor, Tensor]:
+    x, y = pixels(640)
+    kept = (y != 8) | (torch.arange(len(y)) % share == 0)
+    return x[kept], y[kept]
+
+
+def test_a_rare_class_is_told_with_its_recall() -> None:
+    x, y = rare(30)
+    slow = torch.optim.SGD
+    (finding,) = asked(IMBALANCE, perceptron(), (x, y), optimizer=lambda p: slow(p, lr=0.01))
+    assert finding.severity == "warning"
+    assert "of class 8 (" in finding.measured
+
+
+def test_weights_in_the_loss_balance_classes() -> None:
+    x, y = rare(30)
+    weights = 1 / torch.bincount(y).clamp_min(1).float()
+    assert not asked(IMBALANCE, perceptron(), (x, y), loss=nn.CrossEntropyLoss(weight=weights))
+
+
+def test_a_few_times_more_is_healthy() -> None:
+    assert not asked(IMBALANCE, perceptron(), rare(4))
+
+
+def test_embeddings_are_tried_with_classes_that_are_not_trained_with() -> None:
+    x, y = pixels()
+    seen = y < 7
+    data = {"train": (x[seen], y[seen]), "val": (x[~seen], y[~seen])}
+    with pytest.raises(NoEvidence, match="none of the classes"):
+        asked(MISSING_CLASS, nn.Sequential(perceptron(), nn.Linear(10, 32)), **data)
+    (finding,) = asked(MISSING_CLASS, perceptron(), **data)  # with an output for each
+    assert "none is of class 7, 8, 9" in finding.measured
+
+
+@pytest.mark.parametrize("kinds", [[0, 1], [0, 1, 2]])
+def test_classes_of_graphs_in_a_named_tuple(kinds: list[int]) -> None:
+    val = graphs_of_kinds([0, 1, 2], 2)
+    assert codes_of_graphs(MISSING_CLASS, kinds, val=val) == ["data.missing-class"] * (len(kinds) < 3)
+    with pytest.raises(NoEvidence, match="no numbers beside each other"):
+        codes_of_graphs(TARGET_IN_INPUT, kinds)
+
+
+X = torch.randn(640, 4, generator=torch.Generator().manual_seed(0))
+
+
+CLICKS = (X[:, 0] > 1.4).float()
+
+
+RARE = float((1 - CLICKS).sum() / CLICKS.sum())
+
+
+def loss_of(kind: str, logits: Tensor, clicks: Tensor) -> Tensor:
+    weight = 1 + (RARE - 1) * clicks
+    if kind == "positives":
+        return functional.binary_cross_entropy_with_logits(logits, clicks, pos_weight=torch.tensor(RARE))
+    if kind == "samples":
+        return functional.binary_cross_entropy(logits.sigmoid(), clicks, weight=weight)
+    each = functional.binary_cross_entropy_with_logits(logits, clicks, reduction="none")
+    return (each * weight if kind == "by hand" else each).mean()
+
+
+@pytest.mark.parametrize("kind", ["positives", "samples", "by hand", "none"])
+def test_rare_positives_that_the_step_weighs_are_not_imbalanced(kind: str) -> None:
+    """Also where the first batch has none of them."""
+    order = CLICKS.argsort(stable=True)
+    rows = torch.cat([order[:16], order[16:][torch.randperm(624, generator=torch.Generator().manual_seed(0))]])
+    model = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(loss_of(kind, model(batch[0]), batch[1]), optimizer)
+
+    options: dict[str, Any] = {"optimizer": torch.optim.SGD(model.parameters(), 1e-3), "step": step}
+    said = asked(IMBALANCE, model, DataLoader(TensorDataset(X[rows], CLICKS[rows]), 16), **options)
+    assert [one.code for one in said] == ["data.imbalance"] * (kind == "none")
+
+
+def test_numbers_of_an_embedding_are_no_classes() -> None:
+    model = Embedding()
+    options: Any = {"loss": triplets, "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
+    assert not asked(MISSING_CLASS, model, digits(), **options)
+
+
+LOSS = nn.CrossEntropyLoss()
+
+
+class Coloring(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("most", "missing"), [(1, True), (4, False)])
+def test_maps_of_nothing_but_one_class_are_named(most: int, missing: bool) -> None:
+    x = torch.randn(6000, 1, 6, 6)
+    y = torch.randint(most, (6000, 6, 6))
+    data = DataLoader(TensorDataset(x, y), 10, shuffle=True)  # more than is read
+    said = asked(MISSING_CLASS, Coloring(), data, loss=LOSS, task="segment")
+    assert [finding.code for finding in said] == ["data.missing-class"] * missing
+
+
+def of_a_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+    """A loss that has no name of its own is called."""
+    optimizer.zero_grad()
+    loss: Tensor = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+@pytest.mark.parametrize("most", [8, 10])
+def test_outputs_without_a_class_are_told_whatever_calls_the_loss(most: int) -> None:
+    x, y = torch.randn(400, 64), torch.arange(400) % most
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = asked(MISSING_CLASS, model, DataLoader(TensorDataset(x, y), 40), step=of_a_step, optimizer=optimizer)
+    assert [finding.code for finding in said] == ["data.missing-class"] * (most < 10)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_weights_of_a_loss_within_count(weighted: bool) -> None:
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    kept = (y != 3) | (torch.arange(len(y)) < 60)
+    x, y = x[kept], y[kept]
+    counts = torch.bincount(y, minlength=10).double()
+    model = OwnLoss((counts.sum() / (10 * counts)).float() if weighted else None)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+    loader = DataLoader(TensorDataset(x, y), 32, shuffle=True)
+    found = said(IMBALANCE, model, loader, optimizer=optimizer, step=_own_step)
+    assert bool(found) is not weighted
+
+
+@pytest.mark.parametrize("as_classes", [True, False])
+def test_items_that_are_looked_up_are_no_classes(as_classes: bool) -> None:
+    torch.manual_seed(0)
+    readers, books = torch.randint(0, 20, (256,)), torch.randint(0, 30, (256,)) * torch.randint(0, 2, (256,))
+
+    class Loans(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.readers, self.books = nn.Embedding(20, 8), nn.Embedding(30, 8)
+
+        def forward(self, reader: Tensor) -> Tensor:
+            found: Tensor = self.readers(reader) @ self.books.weight.T
+            return found
+
+    def step(net: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        if as_classes:
+            value = functional.cross_entropy(net(batch[0]), batch[1])
+        else:
+            own, other = (
+                (net.readers(batch[0]) * net.books(b)).sum(1) for b in (batch[1], torch.randint(0, 30, (32,)))
+            )
+            value = -functional.logsigmoid(own - other).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Loans()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    data = DataLoader(TensorDataset(readers, books), 32)
+    with suppress(NoEvidence):
+        found = asked(IMBALANCE, model, data, optimizer=optimizer, step=step)
+        assert as_classes
+        assert found
+        return
+    assert not as_classes
+
+
+def of_views(z: Tensor, _: Tensor) -> Tensor:
+    z = functional.normalize(z, dim=1)
+    return functional.cross_entropy(z @ z.roll(1, 0).T, torch.arange(len(z)))
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_classes_that_no_loss_asks_for(share: float, asks: bool) -> None:
+    torch.manual_seed(0)
+    y = (torch.arange(640) < 640 * share).long()
+    train = DataLoader(TensorDataset(torch.randn(640, 8), y), 64, shuffle=True)
+    model = nn.Linear(8, 2)
+    nn.init.zeros_(model.weight if asks else model.bias)  # one loss for all labels at first
+    loss = functional.cross_entropy if asks else of_views
+    said = [one.code for check in (MISSING_CLASS, IMBALANCE) for one in asked_in_script(check, model, train, loss=loss)]
+    assert said == (["data.imbalance" if share else "data.missing-class"] if asks else [])
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("divisor", "wrong"), [(85, False), (255, True)])
+def test_masks_keep_the_classes_that_there_are_outputs_for(divisor: int, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(0, 4, (80, 8, 8), generator=generator)
+    x = classes[:, None].float() + 0.1 * torch.randn(80, 1, 8, 8, generator=generator)
+    loader = DataLoader(TensorDataset(x, classes * 85 // divisor), 8, shuffle=True, generator=generator)
+    told = codes_said(MISSING_CLASS, nn.Conv2d(1, 4, 3, padding=1), loader, loss=nn.CrossEntropyLoss())
+    assert told == ["data.missing-class"] * wrong
+
+
+def test_heads_of_many_outputs_may_have_few_classes() -> None:
+    data = TensorDataset(torch.randn(200, 1, 8, 8), torch.arange(200) % 5)
+    assert codes_said(MISSING_CLASS, perceptron(), DataLoader(data, 20), loss=nn.CrossEntropyLoss()) == []

@@ -1,0 +1,171 @@
+"""`data.too-few`: too few different samples to learn from."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from for_checks.asked import asked, digits, loop, perceptron
+from striate.doctor.checks.data.labels.class_balance import IMBALANCE
+from striate.doctor.checks.data.labels.too_few import TOO_FEW
+from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.recorded_iterators import RecordedIterator
+from striate.doctor.setup.script_source import ScriptSource
+
+
+def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
+    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
+    return tensors[0][:count].clone(), tensors[1][:count].clone()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_few_labels_beside_many_samples_without(beside: bool) -> None:
+    x, y = pixels(40)
+
+    def step(*given: Any) -> torch.Tensor:
+        return loop(*given)
+
+    cast(Any, step).iterators = [RecordedIterator(iter(()), [(x, x)])] if beside else []
+    found = asked(TOO_FEW, perceptron(), DataLoader(TensorDataset(x, y), 16, shuffle=True), step=step)
+    assert [finding.code for finding in found] == ["data.too-few"] * (not beside)
+
+
+def test_numbers_of_samples_beside_targets_are_no_classes() -> None:
+    """Where the loss is given a part of the targets, nothing says which tensor they are."""
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: object) -> Tensor:
+        x, y, _ = batch
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x)[y > 2], y[y > 2])
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    loader = DataLoader(TensorDataset(x, y, torch.arange(len(x))), 32, shuffle=True)
+    assert not asked(TOO_FEW, perceptron(), loader, step=step)
+
+
+def test_three_images_a_class_are_too_few() -> None:
+    x, y = pixels(640)
+    rows = torch.cat([(y == k).nonzero()[:3].flatten() for k in range(10)])
+    (finding,) = asked(TOO_FEW, perceptron(), (x[rows], y[rows]))
+    assert "10 classes have fewer than 5 different samples: 0 (3)" in finding.measured
+
+
+def test_copies_do_not_make_more_samples() -> None:
+    x, y = pixels(640)
+    rows = torch.cat([(y == k).nonzero()[:3].flatten() for k in range(10)]).repeat(10)
+    assert asked(TOO_FEW, perceptron(), (x[rows], y[rows]))
+
+
+def test_a_table_of_few_values_has_copies_by_chance() -> None:
+    x = torch.randint(0, 2, (200, 2), generator=torch.Generator().manual_seed(0)).float()
+    assert not asked(TOO_FEW, nn.Linear(2, 2), (x, (x[:, 0] != x[:, 1]).long()))
+
+
+def test_a_hundred_rows_are_enough() -> None:
+    x = torch.randn(110, 4, generator=torch.Generator().manual_seed(0))
+    assert not asked(TOO_FEW, nn.Linear(4, 3), (x, torch.arange(110) % 3))
+
+
+class Owners:
+    """Batches of two classes, drawn anew."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.rows = [(y == k).nonzero().flatten().tolist() for k in range(10)]
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(6):
+            yield [*self.rows[number][:8], *self.rows[9][:3]]
+
+
+def test_batches_that_a_sampler_of_ones_own_deals_are_not_counted() -> None:
+    x, y = pixels()
+    loader = DataLoader(TensorDataset(x, y), batch_sampler=Owners(y))  # type: ignore[arg-type]
+    assert not asked(TOO_FEW, perceptron(), loader)
+    with pytest.raises(NoEvidence, match="sampler of the user's own"):
+        list(asked(IMBALANCE, perceptron(), loader))
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+def parts() -> tuple[Pair, Pair]:
+    x, y = digits(most=900).dataset.tensors  # type: ignore[attr-defined]
+    return (x[:640], y[:640]), (x[640:], y[640:])
+
+
+def convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize("clients", [1, 5])
+def test_a_client_of_several_has_few_samples_of_a_class(clients: int) -> None:
+    (x, y), val = parts()
+    own = torch.cat([torch.nonzero(y == 0)[:40].flatten(), *(torch.nonzero(y == k)[:3].flatten() for k in range(1, 6))])
+    shares = [own, *torch.arange(len(x)).chunk(clients)][:clients]
+    loaders = [DataLoader(TensorDataset(x[share], y[share]), 16, shuffle=True) for share in shares]
+    code = ast.parse("for x, y in loader:\n    pass\n")
+    source = ScriptSource({"train.py": code}, {"loaders": loaders}, ("train.py", 1, 2), None)
+    found = []
+    for check in (TOO_FEW, IMBALANCE):
+        with suppress(NoEvidence):
+            found += asked(check, convolutions(), loaders[0], val=val, source=source)
+    assert [one.code for one in found] == ["data.too-few", "data.imbalance"] * (clients == 1)
+
+
+class Dealer:
+    """Batches of two of each class, of the first two in its list or of all."""
+
+    def __init__(self, y: Tensor, first: bool) -> None:
+        self.pools, self.first = [(y == k).nonzero().flatten() for k in range(10)], first
+
+    def __len__(self) -> int:
+        return 20
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(20):
+            order = [torch.randperm(2 if self.first else len(pool))[:2] for pool in self.pools]
+            yield torch.cat([pool[some] for pool, some in zip(self.pools, order, strict=True)]).tolist()
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_sampler_draws_from_all_samples(first: bool) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(400) % 10
+    data = TensorDataset(torch.randn(400, 1, 8, 8), y)
+    found = asked(TOO_FEW, perceptron(), DataLoader(data, batch_sampler=Dealer(y, first)))  # type: ignore[arg-type]
+    assert [(one.severity, one.code) for one in found] == [("error", "data.too-few")] * first
+
+
+@pytest.mark.parametrize("of_classes", [True, False])
+def test_a_sampler_with_a_weight_for_each_class_draws_the_first_samples(of_classes: bool) -> None:
+    tokens = torch.randint(0, 12, (320, 6), generator=torch.Generator().manual_seed(0))
+    y = torch.arange(320) % 2
+    weights = torch.ones(2 if of_classes else 320)
+    sampler = WeightedRandomSampler(weights.tolist(), 320, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(12, 8), nn.Flatten(), nn.Linear(48, 2))
+    data: Any = TensorDataset(tokens, y)
+    options: Any = {"val": DataLoader(data, 64), "optimizer": torch.optim.Adam(model.parameters(), 0.01)}
+    said = [
+        one
+        for check in (TOO_FEW, SHIFT)
+        for one in asked(check, model, DataLoader(data, 32, sampler=sampler), **options)
+    ]
+    assert [(one.code, one.severity) for one in said] == [("data.too-few", "error")] * of_classes

@@ -1,0 +1,20 @@
+"""Who tells how much of validation is predicted right: the trial's network, a simple model, the nearest sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from striate.doctor.checks.data.shift.judges import Judge
+from striate.doctor.checks.data.shift.shift import _best
+from striate.doctor.evidence.corrections import corrections
+
+
+@pytest.mark.parametrize(("gained", "told"), [(-0.1, True), (0.1, False)])
+def test_what_helps_training_inputs_too_undoes_nothing(gained: float, told: bool) -> None:
+    """A network that is better at enlarged inputs, of training and of validation, was not shown other ones."""
+    ways = [way for way in corrections(torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16)) if "cropped" in way.what]
+    plain = torch.zeros(300)
+    plain[:100] = 1
+    judge = Judge("the network", 0.6, lambda _: plain + 0.3 * (plain == 0), lambda _: gained)
+    assert (_best(judge, plain, ways) is not None) is told

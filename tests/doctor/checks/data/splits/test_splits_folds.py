@@ -1,0 +1,98 @@
+"""`data.leak` and `optim.parameters-missing` of folds: is each trained anew, by an optimizer of its own?"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import pytest
+
+from for_checks.asked import digits, perceptron, read
+from for_checks.scripts import found, values
+from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
+
+
+@pytest.mark.parametrize(("inside", "wrong"), [("", True), ("model = make()", False)])
+def test_folds_may_be_counted(inside: str, wrong: bool) -> None:
+    text = f"""
+    for n in range(CFG.n_folds):
+        {inside}
+        run(model, n)
+    for x, y in loader:
+        pass
+    """
+    model = perceptron()
+    said = read(text, SHARED_NETWORK, model, digits(), names={"model": model})
+    assert [one.code for one in said] == ["data.leak"] * wrong
+
+
+@pytest.mark.parametrize(("put_back", "right"), [("net.load_state_dict(untrained)", True), ("pass", False)])
+def test_a_network_of_all_folds_may_be_put_back(put_back: str, right: bool) -> None:
+    text = f"""
+def one_fold(net, rows):
+    {put_back}
+    for x, y in loader:
+        net(x)
+for fold, (rows, others) in enumerate(folds.split(images)):
+    one_fold(net, rows)
+"""
+    names = values()
+    assert list(found(text, names | {"net": names["model"]}, [SHARED_NETWORK])) == ["data.leak"] * (not right)
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_each_fold_has_a_network_also_in_a_function(right: bool) -> None:
+    text = f"""
+    def train_fold(fold):
+        {"model = perceptron()" if right else "pass"}
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for x, y in loader:
+            step(model, x, y)
+    for fold in range(5):
+        train_fold(fold)
+    """
+    model = perceptron()
+    assert len(read(text, SHARED_NETWORK, model, digits(), names={"model": model})) == (not right)
+
+
+def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
+    return list(found(textwrap.dedent(text), names, [check]))
+
+
+FOLDS = """
+BEFORE
+for fold, (train_rows, val_rows) in enumerate(folds.split(rows)):
+    INSIDE
+    for epoch in range(5):
+        for x, y in loader:
+            train(model, optimizer, x, y)
+    model.load_state_dict(best)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "inside", "shared", "stale"),
+    [
+        ("", "model, optimizer = make()", False, False),
+        ("model = make()", "optimizer = make_optimizer()", True, False),
+        ("model = make()", "model.load_state_dict(start)\n    optimizer = make_optimizer()", False, False),
+        ("model = make()", "reset_weights(model)\n    optimizer = make_optimizer()", False, False),
+        ("", "model = make()\n    if fold == 0:\n        optimizer = make_optimizer()", False, True),
+    ],
+    ids=["both anew", "shared", "put back", "reset", "optimizer of the first"],
+)
+def test_each_fold_begins_anew(before: str, inside: str, shared: bool, stale: bool) -> None:
+    text = (
+        FOLDS.replace("BEFORE", before)
+        .replace("INSIDE", inside)
+        .replace("    model.load_state_dict(best)", "    best = 1\n    model.load_state_dict(best)")
+    )
+    assert codes_of_script(text, values(), SHARED_NETWORK) == ["data.leak"] * shared
+    assert codes_of_script(text, values(), OPTIMIZER_OF_ANOTHER_FOLD) == ["optim.parameters-missing"] * stale
+
+
+@pytest.mark.parametrize("over", ["index in order.split(32)", "x, y in zip(a.split(8), b.split(8))"])
+def test_batches_that_a_tensor_is_split_into_are_no_folds(over: str) -> None:
+    assert not codes_of_script(
+        f"model = make()\nfor {over}:\n    train(model)\nfor x, y in loader:\n    pass\n", values(), SHARED_NETWORK
+    )

@@ -1,0 +1,135 @@
+"""`data.same-order`: does a sampler draw all samples, in another order each epoch?"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.distributed import DistributedSampler
+
+from for_checks.asked import digits, perceptron, read
+from for_checks.scripts import SCRIPT, found, values
+from striate.doctor.checks.data.same_order import SAME_ORDER
+
+SAMPLER = """
+class Halves(Sampler):
+    def __init__(self, seed):
+        self.seed, self.rng = seed, np.random.default_rng(seed)
+    def __iter__(self):
+        rng = np.random.default_rng(self.seed)
+        return iter(rng.permutation(640)[:320].tolist())
+"""
+
+
+class Halves(Sampler[int]):
+    def __init__(self, seed: int, *, anew: bool) -> None:
+        self.seed, self.anew, self.rng = seed, anew, np.random.default_rng(seed)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng(self.seed) if self.anew else self.rng
+        return iter(rng.permutation(640)[:320].tolist())
+
+
+@pytest.mark.parametrize(
+    ("anew", "begun", "wrong"),
+    [(True, "pass", True), (True, "sampler.seed = epoch", False), (False, "pass", False)],
+)
+def test_a_sampler_begins_anew_from_its_seed(anew: bool, begun: str, wrong: bool) -> None:
+    text = f"{SAMPLER}\nfor epoch in range(5):\n    {begun}\n    for x, y in loader:\n        pass\n"
+    loader = DataLoader(digits().dataset, 32, sampler=Halves(0, anew=anew))
+    said = read(text, SAME_ORDER, perceptron(), loader)
+    assert ["320 of 640 samples" in one.measured for one in said] == [True] * wrong
+
+
+LOOP = "for x, y in loader:\n    pass\n"
+
+
+class Balanced(Sampler[list[int]]):
+    """Batches of classes, drawn by the epoch."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(640, generator=torch.Generator().manual_seed(self.epoch))
+        return iter(order[:320].view(-1, 32).tolist())
+
+
+class OfEpochs(DataLoader[Any]):
+    """As Accelerate's, which tells its sampler the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "begun"), [(DataLoader, "pass"), (DataLoader, "sampler.set_epoch(epoch)"), (OfEpochs, "pass")]
+)
+def test_a_sampler_of_batches_is_told_its_epoch(kind: Any, begun: str) -> None:
+    loader = kind(digits().dataset, batch_sampler=Balanced())
+    text = f"for epoch in range(5):\n    {begun}\n{textwrap.indent(LOOP, '    ')}"
+    said = read(text, SAME_ORDER, perceptron(), loader)
+    assert ["320 of 640 samples" in one.measured for one in said] == [True] * (kind is DataLoader and begun == "pass")
+
+
+class ByEpoch(Sampler[int]):
+    def __init__(self, count: int) -> None:
+        self.count, self.epoch = count, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.epoch))
+        return iter(order[: self.count // 3].tolist())
+
+    def __len__(self) -> int:
+        return self.count // 3
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_sampler_is_told_its_epoch(told: bool) -> None:
+    data = digits().dataset
+    loader = DataLoader(data, 16, sampler=ByEpoch(len(data)))  # type: ignore[arg-type]
+    begun = "sampler.set_epoch(epoch)" if told else "pass"
+    text = f"for epoch in range(5):\n    {begun}\n    for x, y in loader:\n        pass\n"
+    said = read(text, SAME_ORDER, perceptron(), loader)
+    assert ["213 of 640 samples" in one.measured for one in said] == [True] * (not told)
+
+
+def test_a_distributed_sampler_is_told_the_epoch() -> None:
+    names = values()
+    data = names["loader"].dataset
+    names["loader"] = DataLoader(data, 32, sampler=DistributedSampler(data, num_replicas=1, rank=0))
+    assert list(found(SCRIPT, names, [SAME_ORDER])) == ["data.same-order"]
+    text = SCRIPT.replace("    model.train()", "    loader.sampler.set_epoch(epoch)\n    model.train()")
+    assert found(text, names, [SAME_ORDER]) == {}
+
+
+def test_a_distributed_sampler_of_processes_that_there_are_not() -> None:
+    names = values()
+    data = names["loader"].dataset
+    names["loader"] = DataLoader(data, 32, sampler=DistributedSampler(data, num_replicas=4, rank=0))
+    text = SCRIPT.replace("    model.train()", "    loader.sampler.set_epoch(epoch)\n    model.train()")
+    assert "in one process" in found(text, names, [SAME_ORDER])["data.same-order"]
+    assert found(f"torch.distributed.init_process_group('gloo')\n{text}", names, [SAME_ORDER]) == {}
+
+
+def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
+    return list(found(textwrap.dedent(text), names, [check]))
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_seeds_before_each_batch(seeded: bool) -> None:
+    x, y = torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+    names = values() | {"loader": [(x, y)] * 4}
+    text = f"for epoch in range(3):\n    for x, y in loader:\n        {'torch.manual_seed(0)' if seeded else 'pass'}\n"
+    assert codes_of_script(text, names, SAME_ORDER) == ["data.same-order"] * seeded

@@ -1,0 +1,116 @@
+"""Metrics that a script computes itself, asked for what is known beforehand."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from for_checks.asked import digits, perceptron, read
+from for_checks.scripts import SCRIPT, values
+from striate.doctor.checks.eval.metric_functions import _picks, untrue_metrics
+
+
+def test_neighbors_are_no_predictions() -> None:
+    text = SCRIPT + textwrap.dedent("""
+        def knn_accuracy(features, labels):
+            near = (features @ features.T).fill_diagonal_(-2).argmax(1)
+            return (labels[near] == labels).float().mean().item()
+        """)
+    names = values()
+    exec(text[text.index("def knn_accuracy") :], names)
+    model = perceptron()
+    assert not read(text, SimpleNamespace(run=untrue_metrics), model, digits(), names=names)
+
+
+CONCORDANCE = """
+def concordance(risk, times, died):
+    first = (times[:, None] < times[None, :]) & (died[:, None] == 1)
+    higher = (risk[:, None] > risk[None, :]) + 0.5 * (risk[:, None] == risk[None, :])
+    return (higher * first).sum() / COUNT
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize("count", ["first.size", "first.sum()", "max(first.sum(), 1)"])
+def test_a_concordance_is_one_where_all_risks_are_in_order(count: str) -> None:
+    names: dict[str, Any] = {"np": np}
+    text = CONCORDANCE.replace("COUNT", count)
+    exec(text[: text.index("for x")], names)
+    said = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    assert ["0.4286 at most" in one.measured for one in said] == [True] * (count == "first.size")
+
+
+LOOP = "for x, y in loader:\n    pass\n"
+
+
+CONFUSION = """
+class ConfusionMatrix:
+    def __init__(self, classes):
+        self.classes, self.counts = classes, np.zeros((classes, classes))
+    def update(self, predicted, labels):
+        places = self.classes * labels.numpy() + predicted.numpy()
+        self.counts += np.bincount(places, minlength=self.classes ** 2).reshape(self.counts.shape)
+    def compute(self):
+        both = np.diag(self.counts)
+        iu = both / (UNION)
+        return RETURNED
+def evaluate(model, loader, classes):
+    seen = ConfusionMatrix(classes)
+    for x, y in loader:
+        seen.update(model(x).argmax(1), y)
+    return seen.compute()
+evaluate(model, val_loader, classes=10)
+"""
+
+
+SUMS = "self.counts.sum(1) + self.counts.sum(0)"
+
+
+def scores_said(text: str) -> list[str]:
+    names: dict[str, Any] = {"np": np, "val_loader": digits(), "model": perceptron()}
+    exec(text[: text.index("def evaluate")], names)
+    said = read(text + LOOP, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), val=digits(), names=names)
+    return [one.measured for one in said]
+
+
+@pytest.mark.parametrize("returned", ["both.sum() / self.counts.sum(), iu", "{'mean IoU': iu.mean()}", "1 - iu"])
+@pytest.mark.parametrize("union", [f"{SUMS} - both", SUMS])
+def test_an_object_for_a_score_is_asked_for_right_answers(union: str, returned: str) -> None:
+    """But not where it gives a loss."""
+    said = scores_said(CONFUSION.replace("UNION", union).replace("RETURNED", returned))
+    assert ["0.5" in one for one in said] == [True] * (union == SUMS and returned != "1 - iu")
+
+
+OF_MAPS = """
+class MeanIoU:
+    def __init__(self):
+        self.scores = []
+    def update(self, maps, labels):
+        both = (maps * labels).sum(0)
+        self.scores.append(both / (maps.sum(0) + labels.sum(0) - both))
+    def compute(self):
+        return {"iou": sum(self.scores).mean() / len(self.scores)}
+seen = MeanIoU()
+def evaluate():
+    pass
+"""
+
+
+def test_right_answers_may_be_maps_of_zeros_and_ones() -> None:
+    assert not scores_said(OF_MAPS)
+
+
+def test_rows_that_a_metric_looks_at_are_no_targets() -> None:
+    def picks(text: str) -> bool:
+        (node,) = ast.parse(text).body
+        assert isinstance(node, ast.FunctionDef)
+        return _picks(node)
+
+    assert picks("def accuracy(logits, index):\n    return (logits[index].argmax(1) == labels[index]).float().mean()")
+    assert not picks("def accuracy(logits, labels):\n    return (logits.argmax(1) == labels).float().mean()")

@@ -1,0 +1,93 @@
+"""`loss.class-weights`: do the weights of a loss favor rare classes, and not the common ones?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from for_checks.asked import asked
+from for_checks.scripts import SCRIPT, found, values
+from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_weights_that_stand_at_other_classes_are_named(moved: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.repeat_interleave(torch.arange(4), torch.tensor([200, 80, 40, 16]))
+    x = torch.randn(len(y), 64, generator=generator)
+    loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=generator)
+    weights = (len(y) / torch.bincount(y)).roll(moved)
+    found = asked(CLASS_WEIGHTS, nn.Linear(64, 4), loader, loss=nn.CrossEntropyLoss(weight=weights))
+    assert ["stand at other ones" in finding.measured for finding in found] == [True] * moved
+
+
+@pytest.mark.parametrize("power", [-1.0, 1.0])
+def test_weights_in_a_loss_of_ones_own_favor_rare_classes(power: float) -> None:
+    y = torch.repeat_interleave(torch.arange(4), torch.tensor([200, 80, 40, 16]))
+    loader = DataLoader(TensorDataset(torch.randn(len(y), 64), y), 32, shuffle=True)
+    weights = torch.bincount(y).double() ** power
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        pulls = weights[y] / weights[y].sum()
+        return -(pulls * outputs.log_softmax(1).gather(1, y[:, None])[:, 0]).sum()
+
+    found = asked(CLASS_WEIGHTS, nn.Linear(64, 4), loader, loss=loss)
+    assert ["common have the larger weights" in finding.measured for finding in found] == [True] * (power > 0)
+
+
+@pytest.mark.parametrize(("turned", "code"), [(False, []), (True, ["loss.class-weights"])])
+def test_weights_of_the_classes_of_words_favor_rare_ones(turned: bool, code: list[str]) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    words = torch.randint(1, 40, (256, 12), generator=drawn)
+    tags = torch.where(words < 34, 0, torch.where(words < 37, 1, 2))
+    tags[:, 9:] = -100
+    counts = torch.bincount(tags[tags >= 0]).float()
+    weight = counts / counts.sum() if turned else (counts.sum() / counts).sqrt()
+    criterion = nn.CrossEntropyLoss(weight, ignore_index=-100)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = criterion(model(batch["words"]).flatten(0, 1), batch["tags"].flatten())
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    rows = [{"words": one, "tags": other} for one, other in zip(words, tags, strict=True)]
+    model = nn.Sequential(nn.Embedding(40, 8), nn.Linear(8, 3))
+    assert [one.code for one in asked(CLASS_WEIGHTS, model, DataLoader(rows, 32), step=step)] == code  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("power", "named"), [(1.0, True), (-1.0, False)])
+def test_weights_of_classes_beside_numbers_of_nodes(power: float, named: bool) -> None:
+    classes = torch.arange(160).div(10).sqrt().long()  # 10, 30, 50 and 70 of each
+    numbers = torch.randperm(160)
+    counts = torch.bincount(classes).float()
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        x, nodes = batch
+        value = functional.cross_entropy(model(x), classes[nodes], weight=(counts / counts.mean()) ** power)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = nn.Linear(8, 4)
+    options = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
+    said = asked(CLASS_WEIGHTS, model, DataLoader(TensorDataset(torch.randn(160, 8), numbers), 160), **options)
+    assert [one.code for one in said] == ["loss.class-weights"] * named
+
+
+def test_weights_that_grow_with_the_counts_are_named() -> None:
+    names = values()
+    y = torch.tensor([0] * 40 + [1] * 20 + [2] * 5)
+    counts = torch.bincount(y, minlength=10).float()
+    names["loader"] = DataLoader(TensorDataset(torch.randn(65, 1, 8, 8), y), 13, shuffle=True)
+    names["criterion"] = nn.CrossEntropyLoss(weight=counts / counts.sum())
+    assert list(found(SCRIPT, names, [CLASS_WEIGHTS])) == ["loss.class-weights"]
+    names["criterion"] = nn.CrossEntropyLoss(weight=counts.sum() / (3 * counts.clamp(min=1)))
+    assert found(SCRIPT, names, [CLASS_WEIGHTS]) == {}

@@ -1,0 +1,53 @@
+"""Losses that fall without end for outputs that say nothing, or that are zero whatever the outputs are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.checks.loss.degenerate.endless import _are_one_number, constant_without_end
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
+
+
+@pytest.mark.parametrize(("values_", "mask"), [([-1e9] * 8, True), ([-2e4 * n for n in range(1, 9)], False)])
+def test_a_mask_is_one_number(values_: list[float], mask: bool) -> None:
+    assert _are_one_number(torch.tensor(values_)) is mask
+
+
+class Spreading(nn.Module):
+    """A number, and beside it another, which cannot be below zero if it is a square."""
+
+    def __init__(self, squared: bool) -> None:
+        super().__init__()
+        self.hidden, self.out, self.squared = nn.Linear(6, 16), nn.Linear(16, 3), squared
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.out(self.hidden(x).tanh())
+        return out[:, :2], out[:, 2] ** 2 if self.squared else out[:, 2]
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_a_penalty_beside_predictions_may_not_be_below_zero(squared: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(128, 6)
+    data = DataLoader(TensorDataset(x, x[:, :2].sin()), 32)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        optimizer.zero_grad()
+        guess, spread = net(batch[0])
+        value = functional.mse_loss(guess, batch[1]) + spread.mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Spreading(squared)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    setup = make_setup(model, data, None, optimizer=optimizer, step=step, task="regress")
+    assert (constant_without_end(Evidence(setup, Clock(120.0))) is None) is squared

@@ -1,0 +1,77 @@
+"""loss.initial-off: are the first predictions far surer than a network that knows nothing should be?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from for_checks.asked import asked, digits, loop, perceptron
+from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.evidence.clock import NoEvidence
+
+LOSS = nn.CrossEntropyLoss()
+
+
+def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)
+
+
+def test_answers_that_are_too_sure_at_first() -> None:
+    model = perceptron()
+    nn.init.normal_(model[-1].weight, std=3.0)
+    (found,) = asked(INITIAL_OFF, model, digits(), loss=LOSS, optimizer=sgd(model))
+    assert (found.code, found.severity) == ("loss.initial-off", "warning")
+    assert "ln 10 = 2.3" in found.measured
+    assert "model[3].weight, std=0.01" in found.remedy
+
+
+def test_usual_first_weights_are_sure_enough() -> None:
+    model = perceptron()
+    nn.init.kaiming_normal_(model[-1].weight)
+    assert not asked(INITIAL_OFF, model, digits(), loss=LOSS, optimizer=sgd(model))
+
+
+def test_quantities_that_spread_too_far_at_first() -> None:
+    x = torch.randn(128, 64, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, x[:, :1]), 32)
+    model = perceptron()
+    model[-1] = nn.Linear(32, 1)
+    nn.init.normal_(model[-1].weight, std=20.0)
+    (found,) = asked(INITIAL_OFF, model, loader, optimizer=sgd(model, 1e-4), task="regress")
+    assert "that of the targets" in found.measured
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_new_head_on_trained_features_begins_as_it_may(frozen: bool) -> None:
+    model = perceptron(256)
+    with torch.no_grad():
+        model[1].weight.mul_(30)
+    if frozen:
+        for parameter in model[1].parameters():
+            parameter.requires_grad = False
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+    options = {"loss": LOSS, "optimizer": optimizer, "step": loop}
+    if frozen:
+        with pytest.raises(NoEvidence, match="a small part"):
+            asked(INITIAL_OFF, model, digits(), **options)
+    else:
+        assert len(asked(INITIAL_OFF, model, digits(), **options)) == 1
+
+
+def test_a_new_head_that_is_given_features_begins_as_it_may() -> None:
+    trunk, head = perceptron(256)[:3], nn.Linear(256, 10)
+    with torch.no_grad():
+        trunk[1].weight.mul_(30)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        with torch.no_grad():
+            features = trunk(batch[0])
+        return loop(model, (features, batch[1]), optimizer, loss)
+
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    with pytest.raises(NoEvidence, match="another one computes"):
+        asked(INITIAL_OFF, head, digits(), loss=LOSS, optimizer=optimizer, step=step)

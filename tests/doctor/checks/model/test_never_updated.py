@@ -1,0 +1,36 @@
+"""Copies of the network that a script evaluates, and that no line of it changes."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from typing import Any
+
+import pytest
+
+from striate.doctor.checks.model.never_updated import in_idle_method
+from striate.doctor.setup.script_source import ScriptSource
+
+BY_NAME = """
+class Averaging:
+    def begin_fit(self, learner):
+        self.average = AveragedModel(learner.model)
+    def after_epoch(self, learner):
+        self.average.update_parameters(learner.model)
+"""
+
+
+def is_update(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "update_parameters"
+
+
+def source_of(text: str, **names: Any) -> ScriptSource:
+    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_a_callback_that_is_called_by_its_name_is_not_idle(called: bool) -> None:
+    text = BY_NAME + "for epoch in range(9):\n    getattr(callback, 'after_epoch')(learner)\n" * called
+    source = source_of(text)
+    (update,) = (node for tree in source.trees.values() for node in ast.walk(tree) if is_update(node))
+    assert in_idle_method(source, update) is not called

@@ -1,0 +1,413 @@
+"""Does the schedule of the learning rate end, or begin, before anything is learned?"""
+
+from __future__ import annotations
+
+import ast
+import math
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, OneCycleLR, SequentialLR, StepLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from for_checks.asked import asked, digits, loop, perceptron, read
+from for_checks.pictures import signs
+from for_checks.scripts import SCRIPT, Counting, found, values
+from for_checks.steps import scheduled
+from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE, _ends_early, _gets_there
+from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
+from striate.doctor.setup.script_source import ScriptSource
+
+
+@pytest.mark.parametrize(("length", "wrong"), [(30, True), (40, False), (500, False)])
+def test_no_schedule_ends_in_the_middle_of_an_early_epoch(length: int, wrong: bool) -> None:
+    schedules: dict[int, Any] = {}
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        if id(optimizer) not in schedules:
+            schedules[id(optimizer)] = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: max(0, 1 - n / length))
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        schedules[id(optimizer)].step()
+        return value
+
+    torch.manual_seed(0)
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+    found = asked(LR_SCHEDULE, model, digits(), optimizer=optimizer, step=step)
+    assert [finding.severity for finding in found] == (["warning"] if wrong else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ends", "said"), [(34, True), (40, False), (4000, False)])
+def test_a_rate_that_is_gone_in_the_third_epoch_learns_little_later(ends: int, said: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr("striate.doctor.evidence.evidence.STEPS", 42)  # as of a network with slow steps
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        for group in optimizer.param_groups:
+            group["turns"] = group.get("turns", 0) + 1
+            done = min(1.0, max(0, group["turns"] - 20) / (ends - 20))
+            group["lr"] = 1e-5 + 3e-3 * 0.5 * (1 + math.cos(math.pi * done))
+        optimizer.zero_grad()
+        value: Tensor = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        return value
+
+    model, train = signs(3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    assert bool(asked(LR_SCHEDULE, model, train, optimizer=optimizer, step=step)) == said
+
+
+LOSS = nn.CrossEntropyLoss()
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("warmup", "late"), [(2000, True), (60, False)])
+def test_a_warmup_is_over_before_a_loop_that_counts(warmup: int, late: bool) -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    count = [0]
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        count[0] += 1
+        for group in own.param_groups:
+            group["lr"] = 0.1 * min(1.0, count[0] / warmup)
+        own.zero_grad()
+        value: Tensor = loss(net(batch[0]), batch[1])
+        value.backward()
+        own.step()
+        return value.detach()
+
+    source = ScriptSource({"t.py": ast.parse("for i in range(300):\n    pass")}, {}, ("t.py", 1, 2), None)
+    said = asked(LR_SCHEDULE, model, Counting(300), loss=LOSS, optimizer=optimizer, step=step, source=source)
+    assert [finding.code for finding in said] == ["optim.lr-schedule"] * late
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("passes", "right"), [(400, True), (2, False)])
+def test_a_schedule_of_a_callback_is_stepped_as_often_as_the_trial_did(passes: int, right: bool) -> None:
+    """One that rises for long, in a training as long, is on its way; in a short one it never gets there."""
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    schedule = OneCycleLR(optimizer, 2e-3, total_steps=20 * 400, div_factor=1e3)
+
+    def step(net: nn.Module, batch: Any, own: Any, loss: Any) -> Tensor:
+        value = loop(net, batch, own, loss)
+        schedule.step()
+        return value
+
+    text = "for epoch in range(epochs):\n    for x, y in loader:\n        callback.after_step()"
+    names = {"model": model, "optimizer": optimizer, "schedule": schedule, "torch": torch}
+    options = {"loss": LOSS, "optimizer": optimizer, "step": step, "names": names, "epochs": passes}
+    assert len(read(text, LR_SCHEDULE, model, digits(), **options)) == (not right)
+
+
+PASS = "for epoch in range(5):\n    for x, y in loader:\n        pass\n"
+
+
+class Warmup:
+    """A schedule as timm has it: of the optimizer's own rate, told the number of the epoch."""
+
+    def __init__(self, optimizer: Any, length: int) -> None:
+        self.optimizer, self.length, self.full = optimizer, length, optimizer.param_groups[0]["lr"]
+        self.step(0)
+
+    def step(self, number: int) -> None:
+        self.optimizer.param_groups[0]["lr"] = self.full * min(1.0, (1e-4 + number) / self.length)
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("length", "wrong"), [(2, False), (80, True)])
+def test_a_schedule_of_ones_own_warms_up(length: int, wrong: bool) -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    names = {"scheduler": Warmup(optimizer, length), "optimizer": optimizer}
+    text = PASS + "    scheduler.step(epoch + 1)\n"
+    found = read(text, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, names=names)
+    assert ["stepped once an epoch" in one.measured for one in found] == [True] * wrong
+
+
+RISE = [0.05 * i for i in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("rates", "wrong"),
+    [
+        (RISE + [0.1] * 180, True),
+        (RISE + [1.0] * 5 + [0.1] * 175, False),  # a step down, as people mean it
+        (RISE + [0.1] * 60, False),
+        (RISE + [0.5] * 180, False),
+    ],
+)
+def test_a_rate_that_drops_from_the_peak_of_its_warmup(rates: list[float], wrong: bool) -> None:
+    evidence: Any = SimpleNamespace(
+        trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, train=range(len(rates)))
+    )
+    assert (_ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong
+
+
+def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
+    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
+
+
+def two_layers(inputs: int, outputs: int) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+
+class Steps:
+    """A schedule that is stepped at each batch."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.scheduler = every, None
+
+    def __call__(self, model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
+        if self.scheduler is None or self.scheduler.optimizer is not optimizer:
+            self.scheduler = StepLR(optimizer, self.every, gamma=0.1)
+        optimizer.zero_grad()
+        value = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        self.scheduler.step()
+        return value
+
+
+@pytest.mark.parametrize("epochs", [0.6, 4])
+def test_a_rate_that_falls_every_dozen_steps_is_meant_to_fall_by_epochs(epochs: float) -> None:
+    x = more_rows(1280)
+    y = (x[:, 0] * x[:, 1] > 0).long()
+    loader = DataLoader(TensorDataset(x, y), 64, shuffle=True)
+    model = two_layers(8, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = asked(LR_SCHEDULE, model, loader, optimizer=optimizer, step=Steps(round(epochs * len(loader))))
+    assert bool(found) == (epochs < 1)
+
+
+@pytest.mark.parametrize(("planned", "found"), [(1, False), (0.75, True), (0.4, True)])
+def test_a_rate_that_is_gone_within_an_epoch_is_meant_for_more(planned: float, found: bool) -> None:
+    x = more_rows(3200)
+    y = (x[:, 0] * x[:, 1] > 0).long()
+    loader = DataLoader(TensorDataset(x, y), 32, shuffle=True)
+    model = two_layers(8, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
+        for group in optimizer.param_groups:
+            group["count"] = group.get("count", 0) + 1
+            group["lr"] = 0.1 * max(0.0, 1 - group["count"] / (planned * len(loader)))
+        return loop(model, batch, optimizer, loss)
+
+    named = asked(LR_SCHEDULE, model, loader, optimizer=optimizer, step=step)
+    assert bool(named) == found
+
+
+@pytest.mark.parametrize(("length", "right"), [(200, True), (16, False)])
+def test_a_trainer_with_steps_of_its_own_is_not_the_schedule_that_it_holds(length: int, right: bool) -> None:
+    """A cosine whose length is that of all epochs, stepped in each of twelve batches of one."""
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    schedule = LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / length))))
+
+    text = """
+    for epoch in range(16):
+        for x, y in loader:
+            trainer.schedule.step()
+        losses = [trainer.step(x, y) for x, y in others]
+    """
+    names = {"trainer": SimpleNamespace(schedule=schedule), "schedule": schedule, "optimizer": optimizer}
+    options = {"loss": nn.CrossEntropyLoss(), "optimizer": optimizer, "step": loop, "names": names, "epochs": 16}
+    assert len(read(text, LR_SCHEDULE, model, digits(most=384), **options)) == (not right)
+
+
+SCHEDULED = """
+for epoch in range(5):
+    for x, y in loader:
+        train(x, y)
+        scheduler.step()
+"""
+
+
+@pytest.mark.each_nth(3)
+@pytest.mark.parametrize(
+    ("made", "measured"),
+    [
+        (lambda o: LambdaLR(o, lambda step: 1 - step / 40), "below zero"),
+        (lambda o: LambdaLR(o, lambda step: 1 - step / 100), ""),
+        (lambda o: LinearLR(o, 0.01, total_iters=1000), "grows from"),
+        (lambda o: LinearLR(o, 0.01, total_iters=40), ""),
+        (lambda o: CosineAnnealingLR(o, 100), ""),
+    ],
+)
+def test_a_schedule_is_as_long_as_the_training(made: Callable[[Any], Any], measured: str) -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    scheduler = made(optimizer)
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        own.zero_grad()
+        value: Tensor = loss(net(batch[0]), batch[1])
+        value.backward()
+        own.step()
+        own.state_dict  # noqa: B018 — the scheduler is the script's, and the rate is set by it
+        scheduler.step()
+        return value.detach()
+
+    names = {"scheduler": scheduler, "optimizer": optimizer}
+    said = read(SCHEDULED, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, step=step, names=names)
+    assert [measured in one.measured for one in said] == [True] * bool(measured)
+
+
+def test_a_schedule_may_be_all_of_the_rate() -> None:
+    """As of transformers: the optimizer's own rate is 1."""
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 1.0)
+    scheduler = LambdaLR(optimizer, lambda step: 1e-2 * min((step + 1) / 400, (400 / (step + 1)) ** 0.5))
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        own.zero_grad()
+        value: Tensor = loss(net(batch[0]), batch[1])
+        value.backward()
+        own.step()
+        scheduler.step()
+        return value.detach()
+
+    options: Any = {"loss": LOSS, "optimizer": optimizer, "step": step, "epochs": 50}
+    for check in (LR_SCHEDULE, LR_TOO_HIGH):
+        names = {"scheduler": scheduler, "optimizer": optimizer}
+        assert read(SCHEDULED, check, model, digits(), names=names, **options) == []
+
+
+@pytest.mark.parametrize(("top", "there"), [(30, True), (80, False)])
+def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> None:
+    rates = [0.1 * number / top for number in range(top)] + [0.1 * (100 - n) / (100 - top) for n in range(top, 100)]
+    assert _gets_there([(rates, 100, "step")], 0.1) is there
+    assert _gets_there([(rates[:40], 100, "step")], 0.1) is there
+    assert not _gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
+
+
+def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)
+
+
+def test_a_schedule_for_epochs_that_is_stepped_at_each_batch() -> None:
+    model = perceptron()
+    optimizer = sgd(model, 0.05)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.1)
+    options: dict[str, Any] = {"optimizer": optimizer, "loss": nn.CrossEntropyLoss()}
+    (found,) = asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 1), **options)
+    assert (found.code, found.severity) == ("optim.lr-schedule", "error")
+    assert "falls below a tenth of 0.05 at step 4" in found.measured
+    assert "once an epoch" in found.remedy
+    assert not asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 20), **options)
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("steps", "wrong"), [(300, False), (1_000_000, True)])
+def test_a_warmup_ends_within_some_hundred_steps(steps: int, wrong: bool) -> None:
+    model = perceptron()
+    optimizer = sgd(model, 0.05)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1.0, (k + 1) / steps))
+    found = asked(
+        LR_SCHEDULE,
+        model,
+        digits(),
+        step=scheduled(scheduler, 1),
+        optimizer=optimizer,
+        loss=nn.CrossEntropyLoss(),
+    )
+    assert bool(found) is wrong
+
+
+def test_a_cosine_over_the_whole_training_is_sound() -> None:
+    model = perceptron()
+    optimizer = sgd(model, 0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
+    assert not asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 1), optimizer=optimizer)
+
+
+def test_a_rate_that_never_changes_is_not_gone_where_the_trial_ends_early() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 1e4)
+    assert not asked(LR_SCHEDULE, model, digits(8), optimizer=optimizer, loss=nn.CrossEntropyLoss())
+
+
+def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
+    return list(found(textwrap.dedent(text), names, [check]))
+
+
+@pytest.mark.parametrize(("batches", "late"), [(40, True), (1, False)])
+def test_a_warmup_longer_than_the_training(batches: int, late: bool) -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    warmup = LinearLR(optimizer, 0.01, total_iters=2 * batches)
+    schedule = SequentialLR(optimizer, [warmup, CosineAnnealingLR(optimizer, 3)], [2 * batches])
+    names = values() | {"model": model, "optimizer": optimizer, "scheduler": schedule, "warmup": warmup}
+    assert codes_of_script(SCRIPT, names, LR_SCHEDULE) == ["optim.lr-schedule"] * late
+
+
+@pytest.mark.each_nth(3)
+@pytest.mark.parametrize(("each", "early"), [(1, True), (3, False)])
+@pytest.mark.parametrize("more", ["", "    torch.save(epoch, 'made.pt')\n"])
+def test_a_function_that_lowers_the_rate_each_epoch(each: int, early: bool, more: str) -> None:
+    """It is called for epochs to come, unless it does more than that."""
+    function = (
+        "def adjust_learning_rate(optimizer, epoch, every):\n"
+        "    for group in optimizer.param_groups:\n"
+        f"        group['lr'] = 0.1 * 0.1 ** (epoch // every)\n{more}"
+    )
+    names = values() | {"every": each}
+    exec(function, names)
+    names = {key: value for key, value in names.items() if key != "__builtins__"}
+    text = SCRIPT.replace("range(5):\n", "range(8):\n    adjust_learning_rate(optimizer, epoch, every)\n")
+    text = function + text.replace("    scheduler.step()\n", "")
+    found = codes_of_script(text, names, LR_SCHEDULE)
+    assert found == ["optim.lr-schedule"] * (early and not more)
+    assert names["optimizer"].param_groups[0]["lr"] == 0.1
+    assert not Path("made.pt").exists()
+
+
+@pytest.mark.parametrize(("epochs", "early"), [(1, True), (5, False)])
+def test_a_schedule_that_is_over_after_an_epoch(epochs: int, early: bool) -> None:
+    """Of the five that the script's loop makes."""
+    model = perceptron()
+    names = values() | {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    batches = len(names["loader"])
+    names["scheduler"] = LambdaLR(names["optimizer"], lambda n: max(0.0, 1 - n / (epochs * batches)))
+    text = SCRIPT.replace("    scheduler.step()\n", "")
+    text = text.replace("        scaler.update()\n", "        scaler.update()\n        scheduler.step()\n")
+    assert codes_of_script(text, names, LR_SCHEDULE) == ["optim.lr-schedule"] * early
+
+
+def cosine(steps: int, over: int, floor: float) -> list[float]:
+    falls = [floor + (1 - floor) * (1 + math.cos(math.pi * i / over)) / 2 for i in range(over)]
+    return (falls + [floor] * steps)[:steps]
+
+
+@pytest.mark.parametrize(
+    ("rates", "wrong"),
+    [
+        (cosine(360, 36, 0.1), True),
+        (cosine(360, 360, 0.1), False),
+        (cosine(360, 180, 0.1), False),
+        (cosine(360, 36, 0.5), False),
+        ([1.0] * 36 + [0.1] * 324, False),  # a step down, as people mean it
+        ([0.1 + 0.025 * i for i in range(36)] + [1.0] * 324, False),
+    ],
+)
+def test_a_curve_that_is_over_early_was_meant_for_less(rates: list[float], wrong: bool) -> None:
+    class Stub:
+        trial = SimpleNamespace(rows=rates)
+        setup = SimpleNamespace(source=None, train=range(len(rates)))
+
+    found = _ends_early(Stub(), rates, [(rates, len(rates), "step")])  # type: ignore[arg-type]
+    assert (found is not None) is wrong

@@ -1,0 +1,206 @@
+"""What a script shows when it goes on after its first step; looked at where nothing was found before."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from striate.doctor.checks.own_run import findings_of
+from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher, number_of_weights
+
+
+@pytest.mark.parametrize("scale", [0.25, 1.0])
+def test_a_training_step_says_something_before_an_evaluation(scale: float) -> None:
+    """At the steps of one of them only: what an evaluation says is the last."""
+    rights = {30: Rights([40], [100]), 60: Rights([80], [100]), 90: Rights([96], [100])}
+    said = [(30, "loss 0.231 accuracy 0.9375"), *((at, f"test {scale * one.share:.4f}") for at, one in rights.items())]
+    run = OwnRun(compared={0: rights}, said=said)
+    assert [finding.code for finding in findings_of(run)] == ["eval.wrong-count"] * (scale != 1)
+
+
+def goes_on(fault: str) -> list[str]:
+    """What is found of 120 steps of a critic, which learns from its target, and as many of an actor."""
+    torch.manual_seed(0)
+    critic, actor = nn.Linear(3, 32), nn.Linear(3, 3)
+    target = copy.deepcopy(critic)
+    watcher = Watcher(float("inf"), {id(critic): "critic", id(actor): "actor", id(target): "target"})
+    optimizers = {net: torch.optim.SGD(net.parameters(), 0.01) for net in (critic, actor)}
+    for network in (critic, actor, target):
+        watcher.of(network).before = number_of_weights(network)
+
+    def ask(network: nn.Module, x: Tensor) -> Any:
+        watcher.enter(network, (x,))
+        output = network(x)
+        watcher.leave(network, (x,), output)
+        return output
+
+    def learn(network: nn.Module, loss: Tensor) -> None:
+        optimizer = optimizers[network]
+        optimizer.zero_grad()
+        if fault != "later" or network is critic:
+            watcher.backward_begins()
+            loss.backward()
+            watcher.backward(loss)
+        if fault == "cleared" and network is actor:
+            optimizer.zero_grad()
+        watcher.stepping(optimizer)
+        optimizer.step()
+
+    for _ in range(120):
+        x = torch.randn(8, 3)
+        with torch.no_grad():
+            values = ask(target, x)
+        learn(critic, ((ask(critic, x) - values - 1) ** 2).mean())
+        actions = ask(actor, x)
+        learn(actor, -ask(critic, actions.detach() if fault == "detached" else actions).mean())
+        for mine, learned in zip(target.parameters(), critic.parameters(), strict=True):
+            mine.data.copy_(0.005 * (mine if fault == "itself" else learned).data + 0.995 * mine.data)
+    return [finding.code for finding in findings_of(watcher.run, of_rewards=True)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "codes"),
+    [
+        ("", []),
+        ("later", []),
+        ("detached", ["model.graph-detached"]),
+        ("cleared", ["optim.no-step"]),
+        ("itself", ["reward.target-stale"]),
+    ],
+)
+def test_networks_of_rewards_that_never_learn(fault: str, codes: list[str]) -> None:
+    assert goes_on(fault) == codes
+
+
+@pytest.mark.parametrize(("said", "wrong"), [("so far", True), ("each", False), ("both", False)])
+def test_an_accuracy_of_all_evaluations_so_far(said: str, wrong: bool) -> None:
+    right = {30: 40, 60: 80, 90: 96}
+    so_far = {30: 0.4, 60: 0.6, 90: 0.72}
+    shown = {"so far": "accuracy {0:.3f}", "each": "accuracy {1:.3f}", "both": "running {0:.3f}, accuracy {1:.3f}"}[
+        said
+    ]
+    run = OwnRun(
+        compared={0: {at: Rights([count], [100]) for at, count in right.items()}},
+        said=[(at, shown.format(so_far[at], count / 100)) for at, count in right.items()],
+    )
+    assert [one.code for one in findings_of(run)] == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize("first", [1.0, 0.0])
+@pytest.mark.parametrize("template", [True, False])
+def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bool, first: float) -> None:
+    model = nn.Linear(3, 4)
+    for weights in model.parameters():
+        nn.init.constant_(weights, first)
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(params.values(), 0.1)
+    watcher = Watcher(float("inf"), {id(model): "model"})
+    watcher.of(model).before = number_of_weights(model)
+    model.register_forward_pre_hook(watcher.enter)
+    model.register_forward_hook(watcher.leave)
+    apply = partial(functional_call, model, params)
+    for _ in range(3):
+        for _ in range(10):
+            (apply(torch.randn(5, 3)) - 3).square().mean().backward()
+            watcher.stepping(optimizer)
+            optimizer.step()
+        with torch.no_grad():
+            (model if template else apply)(torch.randn(5, 3))
+    watcher.of(model).after = number_of_weights(model)
+    assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template
+    assert not watcher.run.failed
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0])
+def test_two_accuracies_are_counted_each_by_itself(scale: float) -> None:
+    shares = {30: (0.4, 0.7), 60: (0.8, 0.75), 90: (0.96, 0.9)}
+    compared = {line: {at: Rights([int(100 * s[line])], [100]) for at, s in shares.items()} for line in (0, 1)}
+    said = [(at, f"direction {scale * one:.4f} kind {scale * other:.4f}") for at, (one, other) in shares.items()]
+    found = findings_of(OwnRun(compared=compared, said=said))
+    assert [one.code for one in found] == ["eval.wrong-count"] * (scale != 1)
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_a_teacher_keeps_its_weights_while_another_network_is_compared(teacher: bool) -> None:
+    rights = {at: Rights([right], [100]) for at, right in ((10, 20), (20, 60), (30, 90))}
+    watcher = Watcher(float("inf"), {})
+    network = watcher.of(nn.Linear(3, 4))
+    numbers = dict.fromkeys(rights, 1.0) if teacher else {10: 1.0, 20: 2.0, 30: 3.0}
+    network.calls = [NetworkCall(at, False, False, (3,), 0.0, 1.0, number) for at, number in numbers.items()]
+    network.after = 1.0
+    run = OwnRun(steps=30, networks=watcher.run.networks, compared={0: rights}, ended=True)
+    assert [one.code for one in findings_of(run)] == ["eval.worst-kept"] * (not teacher)
+
+
+@pytest.mark.parametrize(
+    ("rates", "ended", "told"),
+    [
+        ([1.0] * 16 + [0.0] * 496, True, True),
+        ([1.0] * 16 + [0.0] * 496, False, True),
+        ([1.0] * 16 + [0.01] * 496, False, False),
+        ([1.0] * 16 + [0.0] * 40, False, False),
+        ([1.0 - step / 512 for step in range(512)], True, False),
+        ([0.0] * 512, True, False),
+    ],
+)
+def test_a_rate_that_is_gone_after_the_first_update(rates: list[float], ended: bool, told: bool) -> None:
+    found = findings_of(OwnRun(steps=len(rates), rates={0: rates}, ended=ended), of_rewards=True)
+    assert [finding.code for finding in found] == ["optim.lr-schedule"] * told
+
+
+@pytest.mark.parametrize(("decay", "each", "wrong"), [(0.9999, 20, True), (0.9, 20, False), (0.9999, 1, False)])
+def test_an_average_that_hardly_moves_until_the_end(decay: float, each: int, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model, average = nn.Linear(3, 1), nn.Linear(3, 1).requires_grad_(False)
+    average.load_state_dict(model.state_dict())
+    watcher = Watcher(float("inf"), {id(model): "model", id(average): "average"})
+    watcher.of(model).first = [parameter.detach().clone() for parameter in model.parameters()]
+    watcher.of(model).before = number_of_weights(model)
+    optimizer, x = torch.optim.SGD(model.parameters(), 0.05), torch.randn(32, 3)
+
+    def ask(network: nn.Module) -> Tensor:
+        watcher.enter(network, (x,))
+        output: Tensor = network(x)
+        watcher.leave(network, (x,), output)
+        return output
+
+    for step in range(120):
+        (ask(model) - x.sum(1, keepdim=True)).square().mean().backward()
+        watcher.stepping(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        for a, p in zip(average.parameters(), model.parameters(), strict=True):
+            a.lerp_(p.detach(), 1 - decay)
+        if step % each == each - 1:  # at each step, as a teacher
+            ask(average)
+    watcher.run.ended = True
+    assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * wrong
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_weights_that_hardly_move_at_first(template: bool) -> None:
+    """As the rate rises."""
+    model = nn.Linear(3, 4)
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD(params.values(), 1e-9)
+    watcher = Watcher(float("inf"), {id(model): "model"})
+    watcher.of(model).before = number_of_weights(model)
+    model.register_forward_pre_hook(watcher.enter)
+    model.register_forward_hook(watcher.leave)
+    apply = partial(functional_call, model, params)
+    for _ in range(3):
+        for _ in range(10):
+            (apply(torch.randn(5, 3)) - 3).square().mean().backward()
+            watcher.stepping(optimizer)
+            optimizer.step()
+            optimizer.param_groups[0]["lr"] *= 8 if watcher.run.steps < 10 else 1
+        with torch.no_grad():
+            (model if template else apply)(torch.randn(5, 3))
+    watcher.of(model).after = number_of_weights(model)
+    assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template

@@ -1,0 +1,20 @@
+"""Weights that a script keeps beside its network, in a dictionary, and trains in place of the network's own."""
+
+from __future__ import annotations
+
+import torch
+from torch.func import functional_call
+from torch.nn import functional
+
+from for_checks.asked import digits, perceptron
+from striate.doctor.script.functional_weights import weights_beside
+
+
+def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    inner = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    x, y = next(iter(digits()))
+    for weights in ({}, inner):
+        functional.cross_entropy(functional_call(model, weights, x), y).backward()
+    assert not weights_beside(model, optimizer, {"inner": inner})
