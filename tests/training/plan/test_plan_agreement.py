@@ -115,6 +115,20 @@ def test_one_wrong_tensor_is_found_among_right_ones() -> None:
     assert agreement(Result(torch.tensor(1.0), torch.ones(2), nothing), reference, TOLERANCES["bf16"]).passed
 
 
+def test_a_bias_that_hardly_has_a_gradient_may_have_another_one() -> None:
+    """Not a kernel, and not one that is large beside the whole."""
+    kernel, nothing = torch.ones(100), torch.full((4,), 0.01)
+
+    def found(shape: tuple[int, ...], off: float) -> bool:
+        true, other = ({"w": kernel, "b": (nothing + error).reshape(shape)} for error in (0.0, off))
+        reference = Reference(Result(torch.tensor(1.0), torch.ones(2), true), dict)
+        return agreement(Result(torch.tensor(1.0), torch.ones(2), other), reference, TOLERANCES["bf16"]).passed
+
+    assert found((4,), 0.2)  # 4 % of the whole
+    assert not found((2, 2), 0.2)
+    assert not found((4,), 0.4)
+
+
 class ViewsItsMaps(nn.Module):
     """As many tutorials end their convolutions: `view` takes maps that are contiguous, and raises for others."""
 
