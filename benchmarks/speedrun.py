@@ -118,12 +118,13 @@ def joined(earlier: dict[str, Any] | None, case: dict[str, Any]) -> dict[str, An
 
 
 def earlier_pieces(out: Path) -> dict[str, dict[str, Any]]:
-    """The cases of a result on this machine with these versions, by name."""
+    """The cases of a result on such a machine with these versions, by name. The build of its kernel may be another."""
     try:
         found = json.loads(out.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {case["name"]: case for case in found["cases"]} if found["environment"] == environment() else {}
+    earlier, now = ({**of, "platform": None} for of in (found["environment"], environment()))
+    return {case["name"]: case for case in found["cases"]} if earlier == now else {}
 
 
 def judged(target: Target, minutes: float, case: dict[str, Any]) -> dict[str, Any]:
