@@ -72,13 +72,17 @@ def choose_fast_model(
     image = medium_of(kind).pictures and len(input_shape) == 3 and needs not in ("map", "pyramid")
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
         return choose_model(kind, input_shape, needs, samples)
-    why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
+    why = "built for short runs: its first layer whitens image patches, its other convolutions start as identities"
     width = _PUBLISHED // 2 if input_shape[0] == 1 else _PUBLISHED
     if macs is not None:
         widths = [w for w in _WIDTHS if samples > FEW or w <= _PUBLISHED]
         fitting = [w for w in widths if 3 * (PASSES * samples + beside) * airbench_macs(w, input_shape) <= macs]
         width = fitting[-1] if fitting else _WIDTHS[0]
-        why += f"; this wide, {PASSES} passes are expected to fit" if fitting else "; narrow, for want of time"
+        why += (
+            f"; at this width at least {PASSES} epochs are expected to fit"
+            if fitting
+            else "; the narrowest one, since time is short"
+        )
     return "airbench" if width == _PUBLISHED else f"airbench(width={width})", why
 
 

@@ -101,7 +101,7 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
     if augment.transform:
         text += f" The transform {augment.transform} is not drawn here."
     if data.has_masks:
-        text += " Checks: moved in from outside, and counted for nothing."
+        text += " Checkered: pixels that moved in from outside the image and do not count."
     return f"{text} Epochs as a training with seed {seed} sees them."
 
 

@@ -96,9 +96,9 @@ ABOUT: dict[Method, str] = {
     "saliency": "How fast the prediction changes with each pixel: the absolute gradient.",
     "integrated-gradients": "What each pixel adds to the prediction on the way from the blurred image to the image.",
     "smoothgrad": "The gradient, averaged over noisy copies of the image.",
-    "grad-cam": "Where the maps of a layer lie that speak for the prediction.",
+    "grad-cam": "Where feature maps of a layer support the prediction.",
     "occlusion": "By how much the prediction falls when a square there is blurred.",
-    "deconvnet": "What the prediction is projected to, where each ReLU on the way back passes what is above 0.",
+    "deconvnet": "The prediction, projected back to the image; each ReLU on the way back passes only values above 0.",
     "guided-backprop": "The gradient; on the way back, each ReLU passes only values above 0.",
 }
 _WIDTH, _HEIGHT, _MARGIN = 260.0, 110.0, 6.0  # of the curve; below it and in front of it, its axes

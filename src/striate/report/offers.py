@@ -62,7 +62,7 @@ def temperature_offer(run: Path, task: Task, val: Evaluation, temperature: Tempe
     much = "too high" if temperature.value > 1 else "too low"
     low, high = temperature.interval.low, temperature.interval.high
     return (
-        f"The probabilities are {much}: a temperature of {temperature.value:.3g} mends them (95 % interval {low:.3g} "
-        f"to {high:.3g}, on {several(temperature.n, 'validation sample')}); the predicted classes stay. To use it: "
-        f"striate predict {pasted(run)} FILES --calibrated",
+        f"The probabilities are {much}: a temperature of {temperature.value:.3g} corrects them (95 % interval "
+        f"{low:.3g} to {high:.3g}, on {several(temperature.n, 'validation sample')}) and leaves the predicted classes "
+        f"as they are. To use it: striate predict {pasted(run)} FILES --calibrated",
     )

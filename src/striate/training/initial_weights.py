@@ -60,14 +60,14 @@ def fit_head(network: nn.Module, weights: SavedNetwork, task: Task, sample: torc
         return ""  # the head is new already, or nobody knows what it has learned
     if weights.task != task.name:
         network.load_state_dict(network.state_dict() | drawn)
-        return f"the last layer is new: the other was trained to {weights.task}"
+        return f"the last layer is new: the old one was trained to {weights.task}"
     now = _scale(task.state())
     if weights.target_scale == now:
         return ""
     if in_units(network, weights.target_scale, now, sample):
         return "the last layer is rescaled to the targets of these data: its predictions stay the same"
     network.load_state_dict(network.state_dict() | drawn)
-    return "the last layer is new: the other speaks in units of other targets"
+    return "the last layer is new: the old one predicts other targets, in their units"
 
 
 def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) -> bool:

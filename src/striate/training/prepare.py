@@ -309,7 +309,7 @@ def _decide_recipe(
     size_notes = [*window_notes, *size_notes]
     config, view_notes = decide_views(config, request, data, task)
     refuse_untrainable(config, request, data, task, network, has_weights=pretrained)
-    rule_notes = [f"predicted in the end is {task.decision_text}"] if task.decision_text else []
+    rule_notes = [f"final prediction: {task.decision_text}"] if task.decision_text else []
     return Decision(config, (*decision.notes, *wait_notes, *size_notes, *view_notes, *rule_notes), decision.findings)
 
 

@@ -231,7 +231,7 @@ def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
     assert {one.compile for one in made_up_times} == {"off"}
     (aside,) = record.asides
     assert aside.startswith("compiling was not tried: it takes about 3000 s, and ")
-    assert aside.endswith(" s were left: --seconds 5000 has it tried")
+    assert aside.endswith(" s were left: --seconds 5000 tries it")
     # A training that has the time does not take such a plan for one that tried everything.
     monkeypatch.setattr(search.Search, "_try_compiling", lambda *given: given[1])
     assert planned(workload()).record.source == "measured"  # type: ignore[union-attr]

@@ -91,7 +91,7 @@ class Search:
             if self.offers.compiles and thorough:
                 worth = 1.5 * self.offers.compile_seconds / self.offers.usual_gain / 60
                 self._not_compiled(
-                    self.offers.compile_seconds, f"may pay from about {worth:.0f} minutes of training on"
+                    self.offers.compile_seconds, f"it may pay off in runs of {worth:.0f} minutes and more"
                 )
             return best
         # Those that have the cores as well make it longer: the compiler waits, and so do the trial's steps.
@@ -100,7 +100,7 @@ class Search:
         if thorough and spent + needed > seconds:
             self.no_time_to_compile = True
             enough = 10 * ceil((seconds + needed) / 10)
-            self._not_compiled(needed, f"{max(0.0, seconds - spent):.0f} s were left: --seconds {enough} has it tried")
+            self._not_compiled(needed, f"{max(0.0, seconds - spent):.0f} s were left: --seconds {enough} tries it")
             return best
         return self._try_compiling(
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left

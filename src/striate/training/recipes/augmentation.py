@@ -95,11 +95,13 @@ def decide_augmentation(
     if small and not said and not fast and epochs is not None:
         samples = len(data.splits["train"])
         if epochs <= _FEW_PASSES:
-            said = "in so few passes each image is nearly new as it is; --augment.shift and --augment.flip vary it"
+            said = (
+                "in so few epochs the network hardly sees an image twice; --augment.shift and --augment.flip turn it on"
+            )
         elif 0 < epochs * parameters <= _BY_HEART * samples:
             said = (
-                f"{several(parameters, 'parameter does', 'parameters do')} not learn {several(samples, 'sample')} by "
-                f"heart in {several(epochs, 'pass', 'passes')}; --augment.shift and --augment.flip vary them"
+                f"{several(parameters, 'parameter')} cannot memorize {several(samples, 'sample')} in "
+                f"{several(epochs, 'epoch')}; --augment.shift and --augment.flip turn it on"
             )
         usual = _OFF if said else usual
     if fast and (usual.shift if augment.shift is None else augment.shift):

@@ -86,20 +86,18 @@ def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -
     larger = next((other for other in sides if other > side), None)
     time = duration(60 * (config.budget.minutes or WAIT))
     learned = "" if origin.size is None else f" (the weights learned at {origin.size[0]} × {origin.size[1]})"
-    text = (
-        f"{found.sized(side)}{learned}, so that about {_count(passes(side))} over {samples:,} of them fit into {time}"
-    )
+    text = f"{found.sized(side)}{learned}, so that about {_count(passes(side))} of {samples:,} images fit into {time}"
     if larger is not None:
         more = (config.budget.minutes or WAIT) * passes(side) / passes(larger)
         text += (
-            f"; at {larger} it would be {_count(passes(larger))}, or {more:.2g} minutes for as many"
+            f"; at {larger} pixels {_count(passes(larger))} fit, and as many take {more:.2g} minutes"
             f" (--size {larger}, --minutes {more:.2g})"
         )
     return found.at(side), f"{text}."
 
 
 def _count(passes: float) -> str:
-    return f"{passes:.0f} passes" if passes >= 3 else f"{passes:.1f} passes"
+    return f"{passes:.0f} epochs" if passes >= 3 else f"{passes:.1f} epochs"
 
 
 def _macs(config: Config, module: nn.Module | None) -> float | None:

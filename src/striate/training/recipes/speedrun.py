@@ -108,7 +108,7 @@ def with_cached_weights(config: Config, data: Dataset, module: nn.Module | None)
     found = next((name for name in USUAL if (named := named_weights(name)) is not None and named.cached), None)
     if found is None:
         return config, []
-    note = f"weights {found}: on this machine already, and learned from photographs; --weights none leaves them out"
+    note = f"weights {found}: pretrained on photographs, found on this machine; --weights none starts from random ones"
     return replace(config, model=replace(config.model, weights=found)), [note]
 
 
@@ -120,7 +120,7 @@ def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> 
     few = _few_photographs(config, data, module, smallest) and _by_cross_entropy(config, data)
     if config.model.pretrained is not None or not few:
         return config, []
-    note = "recipe speedrun: ahead of standard for few photographs; a network that is named (--model) keeps standard"
+    note = "recipe speedrun: more accurate than standard for few photographs; with --model the recipe stays standard"
     return replace(config, recipe="speedrun"), [note]
 
 

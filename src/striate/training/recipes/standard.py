@@ -44,7 +44,10 @@ def standard(facts: Facts, request: Config) -> Choice:
     batch, usual_epochs = windows if facts.windows else batch_size(facts.samples), epochs(facts)
     keep, reason = which_epoch(facts)
     if not request.auxiliary.task:
-        keep, reason = "last", {"keep": "result: the last epoch, since validation measures a task that is not learned"}
+        keep, reason = (
+            "last",
+            {"keep": "result: the last epoch, since validation measures a task that this run does not train"},
+        )
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
         -facts.samples // (request.batch or batch)
     )
@@ -145,7 +148,7 @@ def fine_tune(facts: Facts, request: Config) -> Choice:
         layer_decay=0.9,
         why={
             **choice.why,
-            "fine_tune.head_share": "fine-tuning: a tenth of the steps are for the head alone",
-            "fine_tune.layer_decay": "each layer learns at 0.9 of the next one's rate",
+            "fine_tune.head_share": "fine-tuning: in the first tenth of the steps only the head learns",
+            "fine_tune.layer_decay": "each layer's learning rate is 0.9 times that of the next layer",
         },
     )
