@@ -101,6 +101,23 @@ def test_a_slowdown_that_is_over_leaves_no_short_run() -> None:
     assert 0.9 * 600 <= ended <= 1.03 * 600
 
 
+@pytest.mark.parametrize(("seconds", "pause"), [(60.0, 5.0), (60.0, 10.0), (600.0, 61.0)])
+def test_a_pause_costs_its_own_time_and_no_more(seconds: float, pause: float) -> None:
+    stood = False
+
+    def slower(clock: float) -> float:
+        nonlocal stood
+        if stood or clock < seconds / 3:
+            return 1.0
+        stood = True
+        return pause / 0.02
+
+    pace = Pace((Phase(1.0, 0.02),), validation=0.3, epoch_steps=100, finish=0.1 * seconds)
+    ended, before, config = simulated(pace, seconds, slower)
+    assert 0.94 * seconds < ended < 1.03 * seconds
+    assert (config.budget.steps or 0) > before * (1 - 1.5 * pause / seconds)
+
+
 def test_where_nothing_fits_any_more_one_step_is_left() -> None:
     ended, steps, config = simulated(PACE, 20.0, lambda clock: 1.0 if clock < 12 else 1000.0)
     assert config.budget.steps < steps

@@ -40,6 +40,7 @@ class TimeLeft:
         expected = self.pace.seconds_before(step, self.steps)
         if step % self.pace.epoch_steps == 0 or step == self.steps:
             expected -= self.pace.validation  # it comes after this step
+        self._leave_out_a_pause(clock, expected)
         if not self._marks or clock - self._marks[-1][0] >= self.span / 100:
             self._marks.append((clock, expected))
         while len(self._marks) > 2 and clock - self._marks[1][0] >= self.span:
@@ -66,6 +67,14 @@ class TimeLeft:
     @property
     def _finish(self) -> float:
         return max(1.0, self._factor) * self.pace.finish  # a slower machine also measures and draws more slowly
+
+    def _leave_out_a_pause(self, clock: float, expected: float) -> None:
+        """Where the process stood still for half a span, that says nothing of the speed before or after it."""
+        if self._marks:
+            since, then = self._marks[-1]
+            lost = clock - since - self._factor * (expected - then)
+            if lost > self.span / 2:
+                self._marks = deque((mark + lost, known) for mark, known in self._marks)
 
     def _slowdown(self, clock: float, expected: float) -> float:
         since, then = self._marks[0]
