@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from striate.data.dataset import Split
 from striate.errors import ConfigError
-from striate.evaluation.evaluate import evaluate_trained
+from striate.evaluation.evaluate import evaluate_split, evaluate_trained
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.tasks.classify.decision import DecisionRule
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import summary_line
 from striate.training.config import Config
@@ -90,3 +92,29 @@ def test_what_has_no_views_is_refused_where_the_user_wished_for_it_and_left_out_
     assert caught.value.remedy == "leave out --evaluation.views"
     config = merge_request(Config(), data="iris", epochs=1, fields={"evaluation.views": "mirror"})
     assert prepare(replace(config, decided=("evaluation.views",))).config.evaluation.views == "none"
+
+
+def test_one_view_is_decided_as_the_views_are() -> None:
+    """Images that are their own mirror images: test-time augmentation changes nothing."""
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.rand(200, generator=generator) < 0.2).long()
+    gray = 100 + 60 * y.float() + 40 * torch.randn(200, generator=generator)
+    images = gray.clamp(0, 255).to(torch.uint8).view(200, 1, 1, 1).expand(200, 1, 4, 4).contiguous()
+
+    class Brightness(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([torch.zeros(len(x)), (x.mean((1, 2, 3)) - 150) / 20], 1)
+
+    task = Classify(("well", "ill"), rule=DecisionRule(costs=((1, 10.0),)))
+    found = evaluate_split(
+        Brightness(),
+        task,
+        Split(images, y, torch.arange(200)),
+        normalize=lambda raw: raw.float(),
+        device="cpu",
+        data_name="gray",
+        split_name="test",
+        classes=("well", "ill"),
+        views="mirror",
+    ).metrics
+    assert found["accuracy_one_view"] == found["accuracy"]

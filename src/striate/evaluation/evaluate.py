@@ -99,7 +99,7 @@ def evaluate_split(
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.all_targets())}
     metrics |= task.metrics_of_loss(loss)
     if views != "none":
-        metrics[f"{task.headline}_one_view"] = alone.compute()[task.headline]
+        metrics[f"{task.headline}_one_view"] = task.measure(alone, split.all_targets())[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
     answers, targets = as_arrays(decoded), as_arrays(split.all_targets())
     confusion, per_class = task.table_of_classes(answers, targets)
@@ -127,12 +127,12 @@ def evaluate_split(
 
 
 class _Answered(NamedTuple):
-    """What was measured, the decoded predictions of all samples, what was measured for one view of each; and how bright
-    the images are."""
+    """What was measured, the decoded predictions of all samples, those for one view of each (None without test-time
+    augmentation), and how bright the images are."""
 
     measured: Accumulator
     decoded: Any
-    alone: Accumulator
+    alone: Any
     brightness: NDArray[np.float32] | None
 
 
@@ -146,8 +146,8 @@ def _run(
     views: Views,
     progress: Callable[[int, int], None] | None,
 ) -> _Answered:
-    measured, single = task.collector(len(split)), task.accumulator()
-    answers, brightness = [], []
+    measured = task.collector(len(split))
+    answers, single, brightness = [], [], []
     done = 0
     with inference(answering) as network, closing(_read(split, batch, device)) as parts:
         for part in parts:
@@ -155,8 +155,8 @@ def _run(
             told = partial(task.outputs_for, network, targets=targets)
             outputs, alone = outputs_of_views(told, normalize(part.inputs.to(device)), views, task.unmoved)
             measured.update(outputs, targets)
-            if alone is not outputs:
-                single.update(alone, targets)
+            if views != "none":
+                single.append(on_cpu(task.decode(alone)))
             answers.append(on_cpu(task.decode(outputs)))
             if part.inputs.dtype == torch.uint8 and part.inputs.ndim == 4:
                 brightness.append(_mean_bytes(part.inputs))
@@ -165,7 +165,7 @@ def _run(
                 progress(done, len(split))
     # Outside of inference mode, so that what is handed on are ordinary tensors.
     bright = torch.cat(brightness).numpy() if brightness else None
-    return _Answered(measured, joined(answers), single, bright)
+    return _Answered(measured, joined(answers), joined(single) if single else None, bright)
 
 
 def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
