@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from striate.data.dataset import Dataset, Preparation, Split
+from striate.training.budget.pace import Pace, Phase
+from striate.training.budget.speed import Work
+from striate.training.budget.steps import _with_less_evaluation
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.measured import measured_count, measured_part
+from striate.training.measured import measured_count, measured_part, watched_part
 
 
 def dataset(n: int) -> Dataset:
@@ -27,3 +30,16 @@ def test_so_many_are_measured_evenly_spaced_and_all_of_the_other_splits(asked, n
     gaps = ids.diff()
     assert int(gaps.max() - gaps.min()) <= 1
     assert (len(data.splits["val"]), len(data.splits["test"])) == (n, n)
+
+
+@pytest.mark.parametrize("watched", [None, 500])
+def test_the_final_evaluation_is_cut_whatever_is_measured_after_each_epoch(watched: int | None) -> None:
+    config = with_fields(Config(), {"evaluation.val_samples": watched, "evaluation.views": "none"})
+    train, held = (dataset(n).splits["train"] for n in (100_000, 5_000))
+    work = Work(None, None, {"train": train, "val": held, "test": held}, config, None)  # type: ignore[arg-type]
+    validation = 0.001 * len(watched_part(held, config))
+    pace = Pace((Phase(1.0, 0.01),), validation, 1_562, finish=111.0)
+    cut, faster, notes = _with_less_evaluation(work, pace, 300.0)
+    assert cut.config.evaluation.train_samples == 10_000
+    assert faster.finish == pytest.approx(21.0)
+    assert len(notes) == 1

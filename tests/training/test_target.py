@@ -82,6 +82,12 @@ def test_training_ends_with_the_epoch_that_reaches_it() -> None:
     assert list(events_of(prepared)) == []  # also where it goes on from there
 
 
+def test_the_interval_is_of_the_samples_that_are_measured() -> None:
+    config = asked_for(epochs=4, budget__target=0.2, evaluation__val_samples=20, **MLP)
+    train_config(config, out=Path("run"), console=Console(stderr=True), quiet=True)
+    assert "n = 20" in (Path("run") / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("target", "remedy"), [(94, "--target 0.94, which is 94 %"), (1.5, "--target 0.9, which is 90 %")]
 )
