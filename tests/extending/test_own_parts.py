@@ -142,7 +142,7 @@ def test_an_optimizer_brings_its_rate_and_goes_on_bit_for_bit(monkeypatch: pytes
     saved = load_checkpoint(whole.path / "checkpoints" / "last.pt")["optimizer"]["param_groups"]
     assert [group["rate_scale"] for group in saved] == [0.5, 1.0]
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_append_row", stop)
+        patch.setattr(session, "append_row", stop)
         with pytest.raises(KeyboardInterrupt):
             train(optimizer=rmsprop, epochs=2, out="part", set={"save_seconds": 0.001})
     resume("part", optimizer=rmsprop, quiet=True)

@@ -109,7 +109,7 @@ def test_a_resumed_run_ends_with_the_same_bits(code: Path, trained: Path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_append_row", stop)
+        patch.setattr(session, "append_row", stop)
         words = ("--epochs", "2", "--seed", "0", "--out", "c", "--set", "save_seconds=0.001")
         task = ("--task", f"{trained / 'ordinal.py'}:Ordinal")
         assert main(["train", "digits", *task, *QUICK, *words]) == 130

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.files import TEMPORARY, explained, read_dispensable
+from striate.runs.files import TEMPORARY, append_text, explained, read_dispensable, write_text
 from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
 from striate.runs.written import read_written
 from striate.wording import listed
@@ -271,6 +271,30 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """CSV of rows with their keys as header; a row that lacks one has an empty cell. Empty where there are no rows."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    return csv_text(header, [[row.get(key) for key in header] for row in rows]) if rows else ""
+
+
+def append_row(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append the last of the rows that `path` holds as `csv_of` gives them; write all of them where the file is not
+    there, is empty or has other columns."""
+    lines = csv_of(rows).splitlines(keepends=True)
+    if _first_line(path) == lines[0]:
+        append_text(path, lines[-1])
+    else:
+        write_text(path, "".join(lines))
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.readline()
+    except FileNotFoundError:
+        return ""
 
 
 _CHOSEN = " val"  # behind a digest in seen.txt: the network was only chosen on this sample

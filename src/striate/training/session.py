@@ -11,9 +11,9 @@ from typing import Any
 
 from striate.errors import DataError, NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import check_archive, load_checkpoint
-from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.directory import RunDirectory, append_row, csv_of
 from striate.runs.events import append_event
-from striate.runs.files import append_text, write_text
+from striate.runs.files import write_text
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, config_to_dict
 from striate.training.early_stop import training_is_over
@@ -119,7 +119,7 @@ def _follow(
             for reader in readers:
                 reader(event)
             if isinstance(event, EpochDone):
-                _append_row(run, event.row, state.history)
+                append_row(run.metrics_csv, [row.flat() for row in state.history])
                 append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3), **losses.taken(event))
                 best = _best_checkpoint(prepared) if event.best else best
             elif isinstance(event, ConfigChanged):
@@ -181,14 +181,4 @@ def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:
 
 def _write_history(run: RunDirectory, history: list[EpochRow]) -> None:
     """metrics.csv as the state knows it: rows after the checkpoint that a resumed run took up are dropped."""
-    rows = [row.flat() for row in history]
-    write_text(run.metrics_csv, csv_text(list(rows[0]), [list(r.values()) for r in rows]) if rows else "")
-
-
-def _append_row(run: RunDirectory, row: EpochRow, history: list[EpochRow]) -> None:
-    """The history with its last `row`; all of it where the file is not there any more, or empty."""
-    flat = row.flat()
-    if not run.metrics_csv.exists() or not run.metrics_csv.stat().st_size:
-        _write_history(run, history)
-    else:
-        append_text(run.metrics_csv, csv_text(list(flat), [list(flat.values())]).split("\n", 1)[1])
+    write_text(run.metrics_csv, csv_of([row.flat() for row in history]))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import RunError, pasted, reason_of
-from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.directory import RunDirectory, csv_of, csv_text
 from striate.runs.files import finite, write_atomic, write_text
 from striate.runs.plain_files import open_plain
 from striate.studies.cross_validation.fold import FoldResult
@@ -72,7 +72,7 @@ def load_folds(run: RunDirectory) -> list[FoldResult]:
 def write_folds(run: RunDirectory, results: Sequence[FoldResult]) -> None:
     """Write cv.csv, a row a finished fold."""
     rows = [result.row() for result in results]
-    write_text(cv_table(run), csv_text(list(rows[0]), [list(finite(row).values()) for row in rows]) if rows else "")
+    write_text(cv_table(run), csv_of([finite(row) for row in rows]))
 
 
 def write_assignment(run: RunDirectory, pool: Pool, dealt: NDArray[np.int64]) -> None:
@@ -91,7 +91,7 @@ def write_assignment(run: RunDirectory, pool: Pool, dealt: NDArray[np.int64]) ->
 def write_curves(run: RunDirectory, results: Sequence[FoldResult]) -> None:
     """Write metrics.csv: a row an epoch of each fold."""
     rows = [{"repeat": r.repeat, "fold": r.fold, **epoch} for r in results for epoch in r.history]
-    write_text(run.metrics_csv, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+    write_text(run.metrics_csv, csv_of(rows))
 
 
 def write_predictions(run: RunDirectory, pool: Pool, task: Task, results: Sequence[FoldResult]) -> None:

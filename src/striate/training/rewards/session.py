@@ -11,7 +11,7 @@ from typing import Any
 
 from striate.errors import NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.directory import RunDirectory, append_row, csv_of
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event, event_line, note_files, noted_files
 from striate.runs.files import append_text, write_json, write_text
@@ -66,7 +66,7 @@ def run_rewards(
     """Train to the end, or to the first signal, with the last state saved. Raises Interrupted, NonFiniteLoss,
     RunError."""
     saver, readers = Saver(run, prepared.config.save_seconds), tuple(readers)
-    _write_rows(run, state.history)
+    write_text(run.metrics_csv, csv_of(state.history))
     with watch_signals() as interruption:
         try:
             begun, best = monotonic() - state.elapsed, None
@@ -76,7 +76,7 @@ def run_rewards(
                     reader(event)
                 over = isinstance(event, StretchDone)
                 if isinstance(event, StretchDone):
-                    _append_row(run, event.row, state.history)
+                    append_row(run.metrics_csv, state.history)
                     append_event(run, "epoch", **event.row, elapsed=round(state.elapsed, 3))
                     best = network_content(prepared, state) if event.best else best
                 stop = interruption.signal_name
@@ -116,15 +116,3 @@ def network_content(prepared: PreparedLearner, state: RewardState) -> dict[str, 
 def _described(prepared: PreparedLearner) -> dict[str, Any]:
     game = {"source": prepared.game.source, "actions": list(prepared.game.actions)}
     return {"config": config_to_dict(prepared.config), "network": prepared.network, "game": game}
-
-
-def _write_rows(run: RunDirectory, history: list[dict[str, Any]]) -> None:
-    rows = csv_text(list(history[0]), [list(row.values()) for row in history]) if history else ""
-    write_text(run.metrics_csv, rows)
-
-
-def _append_row(run: RunDirectory, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
-    if len(history) == 1 or not run.metrics_csv.exists():
-        _write_rows(run, history)
-    else:
-        append_text(run.metrics_csv, csv_text(list(row), [list(row.values())]).split("\n", 1)[1])

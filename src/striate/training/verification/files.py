@@ -10,7 +10,7 @@ from typing import Any
 
 from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.directory import RunDirectory, csv_of
 from striate.runs.events import file_digest, noted_files, read_events
 from striate.runs.files import whole_lines
 from striate.runs.plain_files import is_there, read_bytes, read_text
@@ -112,7 +112,7 @@ def _step(content: Mapping[str, Any]) -> int:
 def _rows(last: Mapping[str, Any]) -> list[str]:
     history = last["history"]
     rows = history if learned_from_rewards(last) else [EpochRow(**row).flat() for row in history]
-    return csv_text(list(rows[0]), [list(row.values()) for row in rows]).splitlines() if rows else []
+    return csv_of(rows).splitlines()
 
 
 def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
