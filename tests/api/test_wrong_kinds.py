@@ -46,6 +46,7 @@ def test_the_wrong_kind(case: str) -> None:
         ("--target null turns it off", "set={\"budget.target\": 'null'} turns it off"),
         ("add --baseline or --augment.flip", 'add baseline=True or set={"augment.flip": …}'),
         ("--out runs/a-2, or: striate train --resume runs/a", "out='runs/a-2', or: striate train --resume runs/a"),
+        ("train anew with --set code=[]", 'train anew with set={"code": []}'),
         ("--resume runs/a", "--resume runs/a"),
         ("cut 2 -- 3", "cut 2 -- 3"),
     ],

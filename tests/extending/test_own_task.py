@@ -260,8 +260,9 @@ def test_a_file_that_changed_is_refused(code: Path) -> None:
     code.write_text(CODE + "\n# changed\n")
     with pytest.raises(ConfigError, match="has changed since") as caught:
         striate.train(config="r/config.yaml", out="again")
-    words = caught.value.remedy.partition("with ")[2].split()
-    assert main(["train", "--config", "r/config.yaml", "--out", "again", *words]) == 0
+    assert caught.value.remedy.endswith('train anew with set={"code": []}')
+    striate.train(config="r/config.yaml", out="again", set={"code": []})
+    assert main(["train", "--config", "r/config.yaml", "--out", "more", "--set", "code=[]"]) == 0
 
 
 # An installed package
@@ -270,7 +271,7 @@ def test_a_file_that_changed_is_refused(code: Path) -> None:
 @pytest.mark.slow
 def test_what_a_method_raises_is_told_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     Path("ordinal.py").write_text(CODE.replace("return abs(decoded", "return 1 // 0 * abs(decoded"))
-    assert main(["train", "digits", *TASK, *QUICK, "--steps", "1", "--out", "faulty"]) == 2
+    assert main(["train", "digits", *TASK, *QUICK, "--set", "budget.steps=1", "--out", "faulty"]) == 2
     line = next(
         number for number, text in enumerate(Path("ordinal.py").read_text().splitlines(), 1) if "1 // 0" in text
     )

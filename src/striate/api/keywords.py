@@ -69,14 +69,17 @@ def in_arguments(remedy: str, parameters: Mapping[str, Parameter]) -> str:
         return remedy
 
     def argument(option: re.Match[str]) -> str:
-        field = _FIELDS.get(option["name"], option["name"])
+        given, text = option["name"], option["value"]
+        if given == "set" and text is not None and "=" in text:  # --set code=[]
+            given, _, text = text.partition("=")
+        field = _FIELDS.get(given, given)
         name = _ARGUMENTS.get(field, option_of(field).removeprefix("--"))
-        own = name in parameters and option["value"] != "null"  # None is what an argument is that is not given
+        own = name in parameters and text != "null"  # None is what an argument is that is not given
         if not own and ("set" not in parameters or field not in field_names()):
             return option[0]
         if option["left"]:
             return option["left"] + (name if own else f'"{field}" in set')
-        value = _shown(option["value"], parameters[name].default if own else get_field(Config(), field))
+        value = _shown(text, parameters[name].default if own else get_field(Config(), field))
         return f"{name}={value}" if own else f'set={{"{field}": {value}}}'
 
     return _OPTION.sub(argument, told) + command + rest
@@ -89,7 +92,7 @@ def _shown(text: str | None, default: object) -> str:
     word = shlex.split(text)[0]
     if word in ("true", "false"):
         return word.title()
-    return word if _NUMBER.fullmatch(word) else repr(word)
+    return word if _NUMBER.fullmatch(word) or word == "[]" else repr(word)
 
 
 def _nearest(name: str, value: object, known: list[str]) -> str | None:
