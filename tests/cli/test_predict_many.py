@@ -267,3 +267,12 @@ def test_a_bad_table_and_a_picture_are_errors_among_predictions(of_tables: Train
     for name, remedy in (("word", "correct it"), ("wide", "leave out other columns"), ("short", "add the columns")):
         assert main(["predict", "run", f"{name}.csv"]) == 2
         assert f"remedy:   {remedy}" in capsys.readouterr().err
+
+
+def test_a_class_is_written_below_the_picture(digits_run: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 12), 90, np.uint8)).save(tmp_path / "wide.png")
+    assert main(["predict", str(digits_run), str(tmp_path / "wide.png"), "--draw", str(tmp_path / "drawn")]) == 0
+    with Image.open(tmp_path / "drawn" / "wide.png") as drawn:
+        pixels = np.asarray(drawn)
+    assert pixels.shape[0] > pixels.shape[1]  # of the picture, and of lines of text
+    assert (pixels[-40:].min(), pixels[-40:].max()) == (0, 255)

@@ -56,8 +56,8 @@ def predict(
         values of the training masks; for instances, the number of their object. Created if need be; nothing in it is
         overwritten.
     draw
-        A folder for pictures of the images with their predictions drawn over them: boxes, masks. Created if need be;
-        nothing in it is overwritten.
+        A folder for pictures of the images with their predictions: boxes and masks are drawn over the image, other
+        predictions are written below it. Created if need be; nothing in it is overwritten.
     out
         Of embeddings: an .npz for all of them, with the arrays path and embedding; nothing is overwritten.
     tile
@@ -208,17 +208,19 @@ def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
 
 
 def _drawer(trained: Trained, folder: Path | None) -> Writer:
-    """A function that draws a prediction over its image, writes that into `folder` and gives its path as a field;
-    nothing without a folder. Raises UsageError for predictions that are not drawn."""
+    """A function that draws a prediction over its image, or in words below it, writes that into `folder` and gives its
+    path as a field; nothing without a folder. Raises UsageError for embeddings and for what is no picture."""
     if folder is None:
         return lambda *_: {}
+    from striate.data.media.every_medium import medium_of
     from striate.errors import UsageError
     from striate.runs.files import explained
     from striate.visualize.drawn_file import write_drawn
 
-    if not trained.task.draws:
-        got = f"a run of the task {trained.task.name}"
-        raise UsageError("--draw", got, "predictions that lie in the image: boxes or masks", "leave out --draw")
+    medium = medium_of(trained.preparation.kind)
+    if not trained.task.draws and (trained.task.gives_vector or not medium.pictures):
+        got = f"a run of the task {trained.task.name} for {medium.many}"
+        raise UsageError("--draw", got, "predictions for pictures, other than embeddings", "leave out --draw")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return lambda path, prediction: {"drawn": write_drawn(folder, path, trained.drawn(path, prediction))}

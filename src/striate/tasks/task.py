@@ -413,12 +413,15 @@ class Task:
     """Whether `write_prediction` does."""
 
     draws: ClassVar[bool] = False
-    """Whether `draw` does."""
+    """Whether predictions lie in the image, so that `draw` draws them over it."""
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The image (C, H, W) with a prediction, or a target, drawn over it: (H, W, 3); where `truth` is given, with
-        what is wrong marked."""
-        raise NotImplementedError(f"{type(self).__name__}.draw")
+        """The image (C, H, W) with a prediction, or a target, drawn over it, or in words below it: (H, W, 3); where
+        `truth` is given, with what is wrong marked."""
+        from striate.visualize.word_pictures import drawn_words
+
+        del truth
+        return drawn_words(image, (), np.zeros((0, 1), np.float32), [self.line(self.describe(decoded))])
 
     def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
         """The similarity (cosine of two predictions) from which on two samples are said to be of one class, and how
