@@ -27,6 +27,9 @@ def test_each_task_has_its_pictures(tmp_path):
     ]
     assert names(draw_answers(tmp_path, classification())) == ["confusion.png"]
     assert names(draw_answers(tmp_path, regression())) == ["scatter.png"]
+    numbers = regression()
+    ranked = ["scatter.png", "worst.png", "typical.png", "best.png"]
+    assert names(draw_answers(tmp_path, numbers, images(numbers.n))) == ranked
     masks = ["masks.png", "worst.png", "typical.png", "best.png"]
     assert names(draw_answers(tmp_path, segmentation(), images(6, 1, 8))) == masks
     assert draw_answers(tmp_path, segmentation()) == ()

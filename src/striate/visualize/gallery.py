@@ -23,11 +23,12 @@ _LETTERS = 22
 
 @dataclass(frozen=True)
 class Tile:
-    """One sample: `image` (C, H, W) uint8, the predicted class with its probability (0 to 1), the true class."""
+    """One sample: `image` (C, H, W) uint8, the predicted class with its probability (0 to 1), the true class. Without a
+    probability these are predicted and true numbers, neither right nor wrong."""
 
     image: ArrayLike
     predicted: str
-    probability: float
+    probability: float | None
     truth: str
     right: bool
 
@@ -60,27 +61,34 @@ def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Fi
 
 
 def draw_tile(axes: Axes, tile: Tile, x: float, y: float) -> None:
-    """One sample around (`x`, `y`), under it the predicted class with its probability, and the true class."""
+    """One sample around (`x`, `y`), under it what is predicted, and what is true."""
     from matplotlib.patches import Rectangle
 
     high, wide = (_PICTURE / 2 * side / max(np.shape(tile.image)[1:]) for side in np.shape(tile.image)[1:])
     show_image(axes, tile.image, extent=(x - wide, x + wide, y + high, y - high))
     color, line = (GREEN, 1.0) if tile.right else (VERMILION, 3.5)
+    if tile.probability is None:
+        color, line = INK, 0.5
     axes.add_patch(Rectangle((x - wide, y - high), 2 * wide, 2 * high, fill=False, color=color, linewidth=line))
-    mark = "✓" if tile.right else "✗"
-    percent = f"{100 * tile.probability:.0f} %"
-    second = percent if tile.right else f"{percent}, is {shorten(tile.truth, _LETTERS - len(percent) - 5)}"
     axes.text(
         x,
         y + high + 0.06,
-        f"{mark} {shorten(tile.predicted, _LETTERS - 2)}\n{second}",
+        "\n".join(_below(tile)),
         fontsize=SMALL,
         color=INK,
-        fontweight="normal" if tile.right else "bold",
+        fontweight="normal" if tile.right or tile.probability is None else "bold",
         ha="center",
         va="top",
         parse_math=False,
     )
+
+
+def _below(tile: Tile) -> tuple[str, str]:
+    if tile.probability is None:
+        return shorten(tile.predicted, _LETTERS), f"true {shorten(tile.truth, _LETTERS - 5)}"
+    mark, percent = "✓" if tile.right else "✗", f"{100 * tile.probability:.0f} %"
+    second = percent if tile.right else f"{percent}, is {shorten(tile.truth, _LETTERS - len(percent) - 5)}"
+    return f"{mark} {shorten(tile.predicted, _LETTERS - 2)}", second
 
 
 SIDE = 96

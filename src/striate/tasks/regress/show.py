@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from striate.statistics.estimate import plain
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.regress.metrics import RegressionMetrics, TargetMetrics
-from striate.tasks.show import FINE_DPI, ROWS, Row, number_text, plain_cells, split_text
+from striate.tasks.show import FINE_DPI, ROWS, Images, Row, number_text, plain_cells, ranked_pictures, split_text
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import chart
 from striate.visualize.estimates import draw_bias, scatter_figure
+from striate.visualize.gallery import Tile, gallery_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.themed_svg import themed_svg
 from striate.wording import number, several
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 10
 
 
 def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_names: Sequence[str]) -> Picture:
@@ -28,6 +35,30 @@ def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_nam
     path = save_figure(figure, folder / "scatter.png", FINE_DPI)
     caption = f"{title}. On the dashed line both are equal."
     return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),))
+
+
+def sample_pictures(folder: Path, evaluation: Evaluation, images: Images, names: Sequence[str]) -> tuple[Picture, ...]:
+    """The samples with the largest, with usual and with the smallest errors, with predicted and true numbers."""
+    parts = [
+        np.asarray(part, np.float64).reshape(evaluation.n, -1) for part in (evaluation.decoded, evaluation.targets)
+    ]
+    predicted, true = parts
+    scale = np.maximum(true.std(0), np.finfo(np.float64).tiny)  # each number counts alike, whatever its unit
+    order = np.argsort(-(((predicted - true) / scale) ** 2).mean(1), kind="stable")
+
+    def draw(places: NDArray[np.int64], title: str) -> Figure:
+        told = ([", ".join(map(number, row)) for row in part[places]] for part in parts)
+        chosen = zip(np.asarray(images[places]), *told, strict=True)
+        tiles = [Tile(image, said, None, truth, right=True) for image, said, truth in chosen]
+        return gallery_figure(tiles, title=title)
+
+    said = (
+        "those with the largest errors: look here for wrong targets",
+        "those around the median",
+        "the smallest errors",
+    )
+    note = ". Below each image: what is predicted, and what is true."
+    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, shown=SHOWN)
 
 
 def numbers_section(figures: RegressionMetrics, of: str) -> Section:

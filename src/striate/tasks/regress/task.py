@@ -206,13 +206,13 @@ class Regress(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Predicted against true."""
-        from striate.tasks.regress.show import scatter_picture  # drawing loads only where it is needed
+        """Predicted against true; of images the worst, typical and best ones."""
+        from striate.tasks.regress.show import sample_pictures, scatter_picture  # drawing loads only where it is needed
         from striate.visualize.canvas import of_split
 
-        del images, names
         title = of_split(evaluation.data, evaluation.split, evaluation.n)
-        return (scatter_picture(folder, evaluation, title, target_names),)
+        scatter = scatter_picture(folder, evaluation, title, target_names)
+        return (scatter, *(() if images is None else sample_pictures(folder, evaluation, images, names)))
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
         """Each number."""
