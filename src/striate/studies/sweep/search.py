@@ -105,8 +105,9 @@ def _enough(journal: Journal, search: Search) -> bool:
 
 
 def _full_seconds(trials: Sequence[Trial]) -> float:
-    """Seconds of the longest whole training so far."""
-    return max((t.rungs[-1].seconds for t in trials if t.state == "complete"), default=0.0)
+    """Seconds of the longest whole training so far: of rungs with the same epochs only the first was trained."""
+    whole = (next(o for o in t.rungs if o.epochs == t.rungs[-1].epochs) for t in trials if t.state == "complete")
+    return max((outcome.seconds for outcome in whole), default=0.0)
 
 
 def seconds_spent(journal: Journal) -> float:
