@@ -10,7 +10,7 @@ import pytest
 from striate.data.audit.evidence import gather
 from striate.data.config import DataConfig
 from striate.data.sources.list_source import list_source
-from striate.evaluation.label_errors import doubt_labels, estimate_wrong, find_label_errors
+from striate.evaluation.label_errors import doubt_labels, estimate_wrong, find_label_errors, out_of_fold
 
 
 def test_a_label_without_probability_is_doubted_where_another_is_given_with_confidence() -> None:
@@ -47,6 +47,15 @@ def test_how_many_labels_are_wrong_in_all_follows_from_how_many_planted_ones_are
     none = estimate_wrong(np.zeros(0, np.int64), truth, 10, doubted)
     assert none.number == 0
     assert 0 < none.high < 30
+
+
+def test_labels_planted_in_a_class_of_two_samples_may_leave_the_other_class_alone() -> None:
+    labels = np.array([0, 1] + [0] * 10 + [1] + [0] * 7)
+    fold, features = np.arange(20) % 2, np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    labels[1] = 0  # the only one of its class in its fold
+    probabilities, _ = out_of_fold(features, labels, fold, 2)
+    assert (probabilities[fold == 0] == [1, 0]).all()
+    assert np.allclose(probabilities.sum(1), 1)
 
 
 @pytest.mark.slow

@@ -151,6 +151,10 @@ def out_of_fold(
         probabilities = np.zeros((len(labels), classes))
         for held in np.unique(fold):
             learned = fold != held
+            known = np.unique(labels[learned])
+            if len(known) == 1:  # labels that were made wrong for a trial may leave no other
+                probabilities[~learned, known[0]] = 1
+                continue
             model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # good enough for a doubt
