@@ -62,6 +62,15 @@ def test_two_trainings_of_one_process_are_two(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(lock.fcntl is None, reason="needs file locks")
+def test_who_looks_for_the_owner_keeps_nobody_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = os.open(tmp_path / lock.LOCK, os.O_RDWR | os.O_CREAT)
+    lock.fcntl.flock(looking, lock.fcntl.LOCK_SH)
+    monkeypatch.setattr(lock, "sleep", lambda _: os.close(looking))  # the look is over
+    with owned(tmp_path):
+        assert (owner(tmp_path) or "").startswith(f"process {os.getpid()} ")
+
+
 def test_a_lock_moves_with_its_directory(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", "run")
     with owned(run.path):

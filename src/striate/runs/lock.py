@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from striate.errors import RunError, pasted
@@ -19,6 +20,8 @@ from striate.runs.plain_files import folder_of
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none
 _NO_LOCKS = "{}: no file locks here ({}): take care that only one process trains this run"
+_TRIES, _LOOK = 10, 0.01
+"""How often a lock is tried, and the seconds between: who looks for the owner has it for an instant (`owner`)."""
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -81,7 +84,7 @@ def _take(descriptor: int, path: Path, announce: Callable[[str], None]) -> None:
         announce(_NO_LOCKS.format(path, "Windows"))
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except BlockingIOError:
         name = _named(descriptor)
         raise RunError(
@@ -98,6 +101,18 @@ def _take(descriptor: int, path: Path, announce: Callable[[str], None]) -> None:
     with explained(path):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError where another has it for longer than a look."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+            sleep(_LOOK)
 
 
 def _refuse_gone(descriptor: int, path: Path) -> None:
