@@ -13,7 +13,7 @@ from striate.data.counter_random import hash_key
 from striate.data.environments.environment import Environment
 from striate.data.environments.open_environment import opener
 from striate.records import Interval
-from striate.statistics.intervals import FEW, LEVEL, percentile_interval, resampled_means
+from striate.statistics.intervals import FEW, LEVEL, percentile_interval, resampled_means, wilson
 from striate.tasks.control.config import ControlConfig
 from striate.tasks.control.network import SMALL_SIDE, action_values
 from striate.wording import several
@@ -35,7 +35,7 @@ class Played:
 
     @property
     def interval(self) -> Interval:
-        """95 % for the mean return, by resampling episodes."""
+        """95 % for the mean return."""
         return mean_interval(self.returns)
 
     def metrics(self) -> dict[str, Any]:
@@ -56,8 +56,12 @@ class Played:
 
 def mean_interval(returns: np.ndarray) -> Interval:
     """95 % for a mean over episodes, by the percentiles of resampled means (Efron 1979); of few episodes, for which
-    these lie too close together, Student's."""
+    these lie too close together, Student's. Of games that are won or lost, 1 or −1, Wilson's, which stays honest where
+    all are won."""
     values = np.asarray(returns, np.float64)
+    if (np.abs(values) == 1).all():
+        won = wilson(int((values > 0).sum()), len(values))
+        return Interval(2 * won.low - 1, 2 * won.high - 1, LEVEL, won.method)
     if len(values) >= FEW:
         return percentile_interval(resampled_means(values))
     from scipy.stats import t  # takes half a second to load
