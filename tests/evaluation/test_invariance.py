@@ -12,10 +12,12 @@ from torch import nn
 
 import striate
 from striate.cli.main import main
+from striate.evaluation.robustness import measure_invariance as measuring
 from striate.evaluation.robustness.measure_invariance import measure_invariance
 from striate.runs.directory import open_run
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
+from striate.visualize.inside import passes
 
 
 class MeanAndPixels(nn.Module):
@@ -73,6 +75,18 @@ def test_what_a_layer_cannot_see_does_not_move_it(run):
         assert pixels > 0.2
         assert classes == pytest.approx(0, abs=1e-5)
         assert np.isfinite(level.probability[0])
+
+
+def test_images_that_are_measured_one_at_a_time_move_as_far(run, monkeypatch):
+    for name in ("_SCALES", "_ANGLES"):
+        monkeypatch.setattr(measuring, name, getattr(measuring, name)[-1:])
+    trained, found = striate.load(run), read_data(config_from_yaml(open_run(run).config))[1]
+    together = measure_invariance(trained, found, "test", samples=4)
+    monkeypatch.setattr(passes, "_NUMBERS", 1)
+    alone = measure_invariance(trained, found, "test", samples=4)
+    for one, other in zip(together.curves, alone.curves, strict=True):
+        for level, same in zip(one.levels, other.levels, strict=True):
+            assert np.allclose(level.distances, same.distances, rtol=1e-4)
 
 
 def test_it_is_refused_beside_other_measurements(run, capsys):

@@ -48,11 +48,12 @@ def _kinds(height: int, width: int) -> tuple[_Kind, ...]:
 @dataclass
 class _Sums:
     """Of all images so far: by kind and strength the distances of each layer, and probabilities; `others`: of each
-    layer the distances between two images."""
+    layer the distances between an image and the one before it; `last`: the features of the last image."""
 
     moved: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
     probable: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
     others: list[Floats] = field(default_factory=list)
+    last: list[torch.Tensor] = field(default_factory=list)
     plain: list[Floats] = field(default_factory=list)
 
 
@@ -133,7 +134,10 @@ def _measure(
 ) -> None:
     """Add the distances of some images."""
     before = _features(trained, part, layers)
-    sums.others.append(_distances(before, [each.roll(1, 0) for each in before]))
+    if sums.last:  # of large images there may be one at a time
+        sums.others.append(_distances([each[:1] for each in before], sums.last))
+    sums.others.append(_distances([each[1:] for each in before], [each[:-1] for each in before]))
+    sums.last = [each[-1:].clone() for each in before]
     if truth is not None:
         sums.plain.append(_probability(trained, part, truth))
     for kind in kinds:
