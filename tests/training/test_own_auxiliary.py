@@ -96,6 +96,14 @@ def test_heads_of_the_training_come_on_top(module, batch):
     assert {"trunk_accuracy", "rotation_accuracy"} <= set(metrics)
 
 
+def test_without_the_loss_of_the_task_no_classifier_learns_a_label(module, batch):
+    config = with_fields(Config(), {"auxiliary.rotation": 1.0, "auxiliary.task": 0.0})
+    heads = make_heads(module, AuxiliaryConfig(rotation=1.0, task=0.0), "vector", 3, batch[0])
+    Objective(TASK, config, heads).training_loss(module, *batch)[0].backward()
+    assert module.trunk[1].weight.grad.abs().sum() > 0
+    assert not any(layer.weight.grad.any() for layer in (module.head, module.aux1, module.aux2))
+
+
 def test_in_eval_mode_there_is_nothing_more(module, batch):
     module.eval()
     loss, _ = Objective(TASK, Config()).training_loss(module, *batch)

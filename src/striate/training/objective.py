@@ -164,11 +164,11 @@ class Objective:
         seen = self._forward(module, inputs, targets, (part.step, 0), part)
         named = targets if mix is None or mix.share >= 0.5 else mix.targets
         loss, named_sum = self._mixed(seen.outputs, targets, mix, part.weight)
-        loss = loss if self.config.auxiliary.task == 1 else self.config.auxiliary.task * loss
         measured = self.empty()
         measured.own.update(detached(seen.outputs), named, named_sum)
         for weight, outputs in seen.auxiliary:
             loss = loss + weight * self._mixed(outputs, targets, mix, part.weight)[0]
+        loss = loss if self.config.auxiliary.task == 1 else self.config.auxiliary.task * loss
         for inner, outputs in zip(measured.inner, seen.inner, strict=True):
             term, named_sum = self._mixed(outputs, targets, mix, part.weight)
             loss = loss + self.config.auxiliary.weight * term
