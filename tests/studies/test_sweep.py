@@ -366,6 +366,7 @@ def test_in_python_a_space_is_a_mapping() -> None:
         (SweepRequest(Config(), OVER, 3, 2.0), UsageError, "both 3 trials and 2 minutes"),
         (SweepRequest(Config(), OVER, None, -1.0), UsageError, "--minutes"),
         (request(**{"cv": "5x5"}), ConfigError, "leave out --cv"),
+        (request(**{"auxiliary.rotation": 1.0, "auxiliary.task": 0.0}, **DIGITS), ConfigError, "--auxiliary.task 1"),
         (SweepRequest(with_fields(Config(), {"budget.minutes": 1}), OVER), ConfigError, "--epochs"),
         (request(over=("model.name=mlp(4)|lenet5",)), ConfigError, "model.name=lenet5"),
         (request(over=("model.name=mlp(4)|lenet6",)), ConfigError, "lenet5"),

@@ -228,6 +228,9 @@ def _check(request: SweepRequest) -> None:
         got = f"{config.budget.target:g}: trainings that end there would all be as good"
         remedy = "leave out --budget.target, and train the best.yaml of the sweep with --target"
         raise ConfigError("budget.target", got, "whole trainings to compare", remedy)
+    if not config.auxiliary.task:
+        expected = "a training with labels: a sweep chooses by how well they are predicted"
+        raise ConfigError("auxiliary.task", "0: the network learns no labels", expected, "--auxiliary.task 1")
     if config.budget.minutes is not None or (config.budget.steps is not None and config.budget.epochs is None):
         raise ConfigError(
             "budget", "minutes or steps for each training", "epochs, which the rungs share out", "--epochs 12"
