@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from striate.studies.sweep.journal import Journal, locked
 from striate.studies.sweep.run_sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.studies.sweep.space import parse_space
 from striate.studies.sweep.train_once import plan, without_test
+from striate.training import prepare as prepare_module
 from striate.training.budget import steps as budget_module
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
@@ -552,9 +554,39 @@ def test_a_folder_that_is_taken_or_no_sweep_is_refused(done: Sweep) -> None:
         resume("empty")
 
 
-def test_changed_data_are_refused() -> None:
-    import numpy as np
+def test_all_trials_and_the_best_are_of_the_same_samples_whatever_the_recipe() -> None:
+    rng, y = np.random.default_rng(0), np.arange(3400) % 2
+    x = rng.integers(0, 100, (3400, 1, 4, 4)) + 100 * y[:, None, None, None]
+    np.savez("set.npz", x=x.astype(np.uint8), y=y)
+    fields = {"data.source": "set.npz", "model.name": "fc(2)", "budget.epochs": 1, "recipe": "speedrun"}
+    swept = run("sweep", request(trials=2, seeds=1, over=("batch=32|64",), **fields))
+    with (swept.best / "split.csv").open() as file:
+        validated = sum(row["split"] == "val" for row in csv.DictReader(file))
+    assert validated == swept.metrics["study"]["n_val"] < 100  # the share of speedrun, not the usual one
 
+
+def test_photographs_have_the_size_for_the_network_in_all_trials_and_the_best(photos, monkeypatch) -> None:
+    sizes = []
+    real = search_module.train_once
+
+    def train(prepared):
+        sizes.append(prepared.data.input_shape[1:])
+        return real(prepared)
+
+    def choose_size_for(config, _):
+        side = 24 if config.model.name == "fc(3)" else 16
+        return lambda _: ((side, side), "")
+
+    monkeypatch.setattr(search_module, "train_once", train)
+    monkeypatch.setattr(prepare_module, "choose_size_for", choose_size_for)
+    fields = {"data.source": str(photos(each=10, size=300)), "model.name": "fc(3)", "budget.epochs": 1}
+    swept = run("sweep", request(trials=2, seeds=1, over=("batch=4|8",), **fields))
+    config = config_from_yaml(swept.path / "best.yaml")
+    assert {config.data.size, *sizes} == {(24, 24)}
+    assert "data.size" in config.decided
+
+
+def test_changed_data_are_refused() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3)).astype(np.float32)
     np.savez("set.npz", x=x, y=(x[:, 0] > 0).astype(np.int64))

@@ -36,9 +36,9 @@ from striate.training.config_file import (
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.first_files import taken_up, write_first_files
 from striate.training.interruption import terminating_interrupts
-from striate.training.prepare import Prepared, prepare
+from striate.training.prepare import Prepared, prepare, read_data
 from striate.training.progress import progress_reader
-from striate.training.request import merge_request
+from striate.training.request import decided_fields, merge_request
 from striate.training.session import restore, run_training
 from striate.wording import several
 
@@ -113,17 +113,16 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
     for name in (name for d in space if isinstance(d, Choices) and d.field == "model.name" for name in d.values):
         trust_named(name)
     read = without_test(say)
+    config, data_notes = _with_decided_data(request, say)
+    request = replace(request, config=config)
     decided = plan(request.config, read)
     request = replace(request, config=_in_time(request, decided, read, say))
     decided = plan(request.config, read)
-    chosen = [note for note in decided.notes if note in decided.data.notes or note.startswith("model ")]
-    for text in (_sizes(decided), *chosen, *map(str, decided.findings)):
+    chosen = [note for note in decided.notes if note.startswith("model ")]
+    for text in (_sizes(decided), *data_notes, *chosen, *map(str, decided.findings)):
         say(text)
     space = space or _announced(default_space(decided.config, request.config), say)
-    pinned = replace(
-        request.config.data, source=decided.config.data.source, fingerprint=decided.config.data.fingerprint
-    )
-    search = _search(replace(request, config=replace(request.config, data=pinned)), decided, space)
+    search = _search(request, decided, space)
     check_space(search, read)
     path = create_run(out, f"{decided.data.name}-sweep", ("plots",)).path
     write_text(path / "study.yaml", _study_text(search))
@@ -237,6 +236,23 @@ def _check(request: SweepRequest) -> None:
         )
 
 
+def _with_decided_data(request: SweepRequest, say: Say) -> tuple[Config, tuple[str, ...]]:
+    """The configuration with what recipe, network and time decide about the data, so that all trials and the best are
+    of the same samples in the same size; and notes on them. The time is that of one training."""
+    config = asked = request.config
+    if request.minutes is not None and not _asks_epochs(config):
+        asked = merge_request(config, minutes=request.minutes / TRAININGS, fields={})
+    with memory_explained(asked):
+        decided, data = read_data(asked, say)
+    known = {name: getattr(decided.data, name) for name in ("source", "fingerprint", "size", "val_fraction")}
+    pinned = replace(config, data=replace(config.data, **known))
+    return replace(pinned, decided=decided_fields(config, pinned)), data.notes
+
+
+def _asks_epochs(config: Config) -> bool:
+    return config.budget.epochs is not None and "budget.epochs" not in config.decided
+
+
 def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
     """The configuration with so few epochs that several trainings fit into the minutes, by the speed of the recipe's;
     epochs that were asked for stay, and it is said where they are too many."""
@@ -248,7 +264,7 @@ def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say)
     fitting = timed.config.budget.epochs or 1
     if fitting >= epochs:
         return config
-    if config.budget.epochs is not None and "budget.epochs" not in config.decided:
+    if _asks_epochs(config):
         say(
             f"{_minutes(request.minutes)}: too few for trainings of {several(epochs, 'epoch')}: --epochs {fitting} "
             "tries more"

@@ -41,7 +41,8 @@ class Outcome:
 
 def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
     """A function from a configuration to its data as `read_data` gives them, without the test split: what is not
-    there cannot be chosen by. The last two sets are kept."""
+    there cannot be chosen by. What recipe, network and time decide about them is decided before, and stands in the
+    fields `data.*`. The last two sets are kept."""
 
     @lru_cache(maxsize=2)
     def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
