@@ -150,6 +150,7 @@ def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(pho
     assert (prepared.config.recipe, prepared.config.optim.name) == ("speedrun", "muon")
     assert prepared.config.model.name.startswith("airbench")
     assert "recipe" in prepared.config.decided
+    assert before_data(prepared.config) == prepared.config  # a run goes on with the samples that it began with
     assert any("recipe speedrun" in note for note in prepared.notes)
     other = merge_request(prepared.config, fields={"model.name": "small-resnet"})
     assert (other.recipe, other.optim.name, other.task.label_smoothing) == ("standard", None, None)

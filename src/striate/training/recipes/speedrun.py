@@ -56,8 +56,8 @@ TURN, OTHER = 0.1, 0.01  # rates of kernels at a fixed norm, and of all else
 
 
 def before_data(config: Config) -> Config:
-    """With `data.val_fraction` decided, if the recipe is this one."""
-    if config.recipe != "speedrun" or config.data.val_fraction is not None:
+    """With `data.val_fraction` decided, if this recipe is asked for; it is decided after the data were read."""
+    if config.recipe != "speedrun" or "recipe" in config.decided or config.data.val_fraction is not None:
         return config
     return replace(config, data=replace(config.data, val_fraction=VALIDATION))
 
