@@ -20,7 +20,9 @@ from quick import few_quick
 from striate.api import load, resume, train, train_config
 from striate.cli import main
 from striate.errors import ChangedDataError, ConfigError, ModelError, NonFiniteLoss, RunError
+from striate.layers.late_fusion import LateFusion
 from striate.studies.cross_validation import run_cross_validation as cross_validation
+from striate.studies.cross_validation.fold import train_fold
 from striate.studies.cross_validation.fold_files import load_fold
 from striate.studies.cross_validation.plan_cross_validation import plan_cross_validation
 from striate.training.events import StepDone
@@ -114,6 +116,53 @@ def test_a_given_test_split_changes_nothing(unpainted) -> None:
     assert rows("real", "predictions.csv") == rows("garbage", "predictions.csv")
     assert sum(row["repeat_1"] == "test" for row in rows("real", "folds.csv")) == 30
     assert "30 samples of the given test split take no part" in Path("real/events.jsonl").read_text()
+
+
+def test_each_fold_decides_by_the_thresholds_of_its_own_validation(unpainted) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    y = (x[:, :2] + rng.normal(size=(300, 2)) > 1.7).astype(np.int64)
+    np.savez("sets.npz", x=x, y=y)
+    fields = {"task.name": "multilabel", "model.name": "fc(2)", "optim.lr": 0.03, "optim.name": "adamw"}
+    run = study("sets.npz", "cv", "2x1", **fields)
+    task = plan_cross_validation(request("sets.npz", "2x1", **fields)).first.task
+    folds = [load_fold(path) for path in sorted(Path("cv/folds").iterdir())]
+    for fold in folds:
+        settled, held = fold.settled(task), torch.from_numpy(y[fold.ids])
+        assert not (settled.lowest == 0.5).any()
+        assert fold.metrics["exact_match"] == settled.measure(torch.from_numpy(fold.decoded), held)["exact_match"]
+    (pooled,) = run.metrics["cv"]["per_repeat"]["values"]
+    assert pooled["exact_match"] == pytest.approx(np.mean([fold.metrics["exact_match"] for fold in folds]))
+    answers = rows("cv", "predictions.csv")
+    assert pooled["exact_match"] == pytest.approx(np.mean([row["truth"] == row["answer"] for row in answers]))
+
+
+class TwoStreams(nn.Module):
+    """Each half of a row by itself, and a fusion of both."""
+
+    streams, auxiliary_weights = ("left", "right"), (1.0, 1.0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.fusion = nn.Linear(2, 3), nn.Linear(2, 3), LateFusion(3, "svm")
+
+    def alone(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"left": self.left(x[:, :2]), "right": self.right(x[:, 2:])}
+
+    def forward(self, x: torch.Tensor):
+        outputs = tuple(self.alone(x).values())
+        fused = self.fusion(*outputs)
+        return (fused.detach(), *outputs) if self.training else fused
+
+
+def test_a_fold_is_measured_with_its_streams_fused() -> None:
+    prepared = plan_cross_validation(request(table(), "2x1", **{"model.name": "auto"}), TwoStreams()).prepare(0, 0)
+    result = train_fold(prepared, repeat=1, fold=1, read=lambda _: None)
+    assert prepared.state.answering.fusion.weight.any()
+    held = prepared.data.splits["test"]
+    with torch.no_grad():
+        outputs = prepared.state.answering.eval()(prepared.normalize(held.inputs))
+    assert np.allclose(result.decoded, outputs.softmax(1), atol=1e-5)
 
 
 def test_groups_are_held_out_whole(unpainted) -> None:

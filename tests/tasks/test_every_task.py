@@ -198,7 +198,9 @@ def test_the_headline_of_rows_is_that_of_the_measured_predictions(prepared: Prep
     decoded = task.decode(outputs)
     rows = task.rows_for(decoded.numpy(), targets.numpy())
     assert len(rows) == 12
-    assert task.headline_figure().value(rows) == pytest.approx(task.measure(decoded, targets)[task.headline])
+    measured = task.measure(decoded, targets)
+    assert task.headline_figure().value(rows) == pytest.approx(measured[task.headline])
+    assert str(task.measure_each([task] * 12, decoded, targets)) == str(measured)  # also of what is not a number
 
 
 def test_a_flip_twice_is_the_identity(prepared: Prepared) -> None:

@@ -478,6 +478,12 @@ class Task:
             return {}
         return {self.headline: self.headline_figure().value(self.rows_for(decoded, targets))}
 
+    def measure_each(self, tasks: Sequence[Self], decoded: Predictions, targets: Targets) -> dict[str, Any]:
+        """`measure` of predictions of several networks, each sample by its own of `tasks` (N), with what validation
+        decided for its network."""
+        del tasks
+        return self.measure(decoded, targets)
+
     @classmethod
     def rows(cls, decoded: Any, targets: Any, classes: int = 0) -> Rows:
         """(N,) or (N, M) float64: what each sample adds to the headline metric, from predictions and targets as arrays.

@@ -55,8 +55,18 @@ class Fused:
 
 
 def fuse_streams(run: RunDirectory, prepared: Prepared, best: dict[str, Any]) -> str:
-    """Fit the fusion of the trained network, where it has one, and save it in best.pt, whose content is `best`. Returns
-    what was chosen, in a sentence; empty where there is nothing to fit. Raises RunError."""
+    """Fit the fusion of the trained network, as `fit_fusion` does, and save it in best.pt, whose content is `best`.
+    Returns what was chosen, in a sentence; empty where there is nothing to fit. Raises RunError."""
+    if fused := fit_fusion(prepared):
+        weights, state = best.get("ema") or best["model"], prepared.state.answering.state_dict()
+        weights |= {name: value.clone() for name, value in state.items() if name.startswith("fusion.")}
+        save_checkpoint(run.best, best)
+    return fused
+
+
+def fit_fusion(prepared: Prepared) -> str:
+    """Fit the fusion of the trained network, where it has one. Returns what was chosen, in a sentence; empty where
+    there is nothing to fit."""
     network = prepared.state.answering
     fusion = getattr(network, "fusion", None)
     if not isinstance(fusion, LateFusion) or prepared.task.gives_vector:
@@ -66,9 +76,6 @@ def fuse_streams(run: RunDirectory, prepared: Prepared, best: dict[str, Any]) ->
     loss: Callable[..., tuple[float, float]] = scaled_loss if classes else partial(_loss, prepared.task)
     chosen = choose_fusion(fusion.kind, tuple(network.streams), train if classes else None, val, loss)  # type: ignore[arg-type]
     fusion.take(chosen.share, chosen.weight, chosen.bias)
-    weights = best.get("ema") or best["model"]
-    weights |= {f"fusion.{name}": value.clone() for name, value in fusion.state_dict().items()}
-    save_checkpoint(run.best, best)
     return f"Fusion: {chosen.name}, chosen on {several(len(val[1]), 'validation clip')} by their loss."
 
 

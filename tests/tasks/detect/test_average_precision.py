@@ -115,6 +115,17 @@ def test_the_threshold_has_the_best_f1() -> None:
     assert best == pytest.approx(max(f1(k / 40 + 0.01) for k in range(40)))
 
 
+def test_counts_of_images_with_thresholds_of_their_own_are_those_of_each_part() -> None:
+    decoded, targets = _made(3)
+    limits = np.where(np.arange(len(decoded)) % 2, 0.3, 0.7)
+    each, by_class = counts_of(rows_of(decoded, targets, CLASSES), limits)
+    for k, threshold in enumerate((0.7, 0.3)):
+        part, _ = counts_of(rows_of(decoded[k::2], targets[k::2], CLASSES), threshold)
+        for all_hits, hits in zip(each, part, strict=True):
+            assert np.array_equal(all_hits[k::2], hits)
+    assert by_class.sum() == sum(part.sum() for part in each)
+
+
 def test_mistakes_are_sorted() -> None:
     targets = np.full((1, 4, 6), -1.0, np.float32)
     targets[0, :, 4] = -1

@@ -68,7 +68,7 @@ def summarize_folds(
     together (`values`), and gives mean and std of that over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
-    pooled = [_pooled(torch.from_numpy(pooled_predictions(results, repeat)), targets, task) for repeat in repeats]
+    pooled = [_pooled([result for result in results if result.repeat == repeat], targets, task) for repeat in repeats]
     keys = _keys([result.metrics for result in results])
     center = resampled_mean([float(r.metrics[task.headline]) for r in results], held_share(results, chosen=chosen))
     return {
@@ -87,8 +87,11 @@ def summarize_folds(
     }
 
 
-def _pooled(decoded: torch.Tensor, targets: torch.Tensor, task: Task) -> dict[str, Any]:
-    measured = task.measure(decoded, targets)
+def _pooled(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) -> dict[str, Any]:
+    """Of one repeat, each sample as the task of the fold that held it out decides."""
+    decoded = torch.from_numpy(pooled_predictions(results, results[0].repeat))
+    tasks = {number: settled for r in results for settled in [r.settled(task)] for number in r.ids.tolist()}
+    measured = task.measure_each([tasks[number] for number in sorted(tasks)], decoded, targets)
     if task.headline in measured:
         return measured
     return {task.headline: task.headline_figure().value(task.rows_for(decoded, targets)), **measured}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from rich.console import Console
 
 from striate.data.counter_random import hash_key
 from striate.evaluation.evaluate import evaluate_trained
+from striate.tasks.task import Task
 from striate.training.early_stop import best_epoch
 from striate.training.events import EpochDone, Event
 from striate.training.execution import execution_settings, measured_at_once
+from striate.training.late_fusion import fit_fusion
 from striate.training.loop import training_events
 from striate.training.prepare import Prepared
 from striate.training.progress import describe_row
@@ -46,6 +48,12 @@ class FoldResult:
     ids: NDArray[np.int64]
     decoded: NDArray[Any]
     baselines: Mapping[str, Mapping[str, Any]]
+
+    def settled(self, task: Task) -> Task:
+        """The task with what validation decided in the epoch that is kept."""
+        kept = next(row for row in self.history if row["epoch"] == self.best_epoch)
+        known = {key: value for key, value in kept.items() if value is not None}
+        return task.settled({key.removeprefix("val_"): known[key] for key in known if key.startswith("val_")})
 
     def row(self) -> dict[str, Any]:
         """Its row of cv.csv."""
@@ -83,16 +91,19 @@ def train_fold(
                 kept = {name: tensor.clone() for name, tensor in state.answering.state_dict().items()}
         if kept:
             state.answering.load_state_dict(kept)
+        number = state.history[-1].epoch if config.keep == "last" else best_epoch(state.history, prepared.task)
+        val = next(row.val for row in state.history if row.epoch == number)
+        prepared = replace(prepared, task=prepared.task.settled(val))
+        fit_fusion(prepared)
         # In plain fp32: folds are compared with each other, to the last digit.
         evaluation = evaluate_trained(prepared.trained(), prepared.data, "test", batch=measured_at_once(config))
-    last = config.keep == "last"
     return FoldResult(
         repeat=repeat,
         fold=fold,
         seed=config.seed,
         n_train=len(prepared.data.splits["train"]),
         n_val=len(prepared.data.splits["val"]),
-        best_epoch=state.history[-1].epoch if last else best_epoch(state.history, prepared.task),
+        best_epoch=number,
         seconds=sum(row.seconds for row in state.history),
         metrics=evaluation.metrics,
         history=tuple(row.flat() for row in state.history),

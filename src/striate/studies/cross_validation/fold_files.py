@@ -105,8 +105,9 @@ def write_predictions(run: RunDirectory, pool: Pool, task: Task, results: Sequen
     truth = pool.samples.targets.numpy()
     rows = []
     for result in results:
+        settled = result.settled(task)
         for number, decoded in zip(result.ids.tolist(), result.decoded, strict=True):
             beginning = [data.rows[number].path, result.repeat, result.fold]
-            rows.append(beginning + task.cells(truth[places[number]], decoded))
+            rows.append(beginning + settled.cells(truth[places[number]], decoded))
     header = ["path", "repeat", "fold", *task.columns(data.target_names)]
     write_text(run.path / "predictions.csv", csv_text(header, rows))

@@ -100,15 +100,15 @@ def rotated_figures(each: NDArray[np.float64]) -> dict[str, float]:
 
 
 def angle_errors(
-    decoded: NDArray[Any], targets: NDArray[Any], threshold: float, longer: float = 2.0
+    decoded: NDArray[Any], targets: NDArray[Any], threshold: float | NDArray[np.float64], longer: float = 2.0
 ) -> NDArray[np.float64]:
     """(H,) by how many degrees the longer sides of detections and of the objects that they hit (at IoU 0.5, from the
-    threshold on) differ, of objects that are at least so many times `longer` than wide."""
+    threshold on, or that of each image) differ, of objects that are at least so many times `longer` than wide."""
     errors: list[NDArray[np.float64]] = []
-    for rows, truth in zip(decoded, targets, strict=True):
+    for rows, truth, least in zip(decoded, targets, np.broadcast_to(threshold, len(decoded)), strict=True):
         for number in np.unique(truth[truth[:, CLASS] >= 0, CLASS]):
             own = truth[truth[:, CLASS] == number]
-            said = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= threshold)]
+            said = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= least)]
             said = said[np.argsort(-said[:, SCORE], kind="stable")]
             hits, _, chose = match(said, own, rotated_overlaps)
             one, other = said[hits[:, 0]], own[chose[hits[:, 0], 0]]
@@ -143,13 +143,15 @@ class Counts(NamedTuple):
         return float(self.hits / (self.hits + self.missed)) if self.hits + self.missed else None
 
 
-def counts_of(rows: Rows, threshold: float) -> tuple[Counts, NDArray[np.float64]]:
-    """Hits at IoU 0.5 from the threshold on, of all classes: (N,) each; and (K, 3) those of each class."""
+def counts_of(rows: Rows, threshold: float | NDArray[np.float64]) -> tuple[Counts, NDArray[np.float64]]:
+    """Hits at IoU 0.5 from the threshold on, or that of each image (N,), of all classes: (N,) each; and (K, 3) those of
+    each class."""
     classes, n = ranked(rows), len(rows)
+    least = np.broadcast_to(threshold, n)
     each = np.zeros((3, n))
     by_class = np.zeros((len(classes), 3))
     for number, one in enumerate(classes):
-        said = one.scores >= threshold
+        said = one.scores >= least[one.image]
         hits = np.bincount(one.image[said], one.hits[said, 0], n)
         wrong = np.bincount(one.image[said], one.misses[said, 0], n)
         parts = np.stack([hits, wrong, one.objects - hits])

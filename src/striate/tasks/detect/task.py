@@ -394,6 +394,16 @@ class Detect(Task):
         return {**figures, "threshold": best_threshold(rows)}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """What `_measured` gives, from the threshold on."""
+        return self._measured(decoded, targets, self.threshold)
+
+    def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """Each image from the threshold of its own task on."""
+        return self._measured(decoded, targets, np.array([task.threshold for task in tasks]))
+
+    def _measured(
+        self, decoded: torch.Tensor, targets: torch.Tensor, threshold: float | NDArray[np.float64]
+    ) -> dict[str, Any]:
         """COCO's figures, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
         the threshold on. Of rotated boxes the figures follow from their own overlaps, and the median angle error is
         that of objects at least twice as long as wide."""
@@ -402,15 +412,15 @@ class Detect(Task):
         aps = average_precisions(ranked(rows))
         each = aps[:, 0].tolist()
         turned = self.rotated or truth.shape[2] > ANGLE
-        errors = angle_errors(found, truth, self.threshold) if self.rotated and truth.shape[2] > ANGLE else None
-        counts, _ = counts_of(rows, self.threshold)
+        errors = angle_errors(found, truth, threshold) if self.rotated and truth.shape[2] > ANGLE else None
+        counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
             **(rotated_figures(aps) if turned else coco_figures(found, truth, self.outputs)),
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
-            "threshold": self.threshold,
+            "threshold": float(np.mean(threshold)),
             **({} if errors is None else {"angle_error": float(np.median(errors)) if len(errors) else None}),
         }
 

@@ -231,6 +231,10 @@ class Embed(Task):
             found[name] = None if np.isnan(getattr(pairs, name)) else getattr(pairs, name)
         return {**found, "threshold": self.threshold}
 
+    def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """With the mean of the thresholds."""
+        return self.measure(decoded, targets) | {"threshold": float(np.mean([task.threshold for task in tasks]))}
+
     @staticmethod
     def _rows4(decoded: Any, targets: Any) -> Rows:
         return neighbor_rows(*(x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (decoded, targets)))

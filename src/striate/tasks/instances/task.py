@@ -246,7 +246,9 @@ class Instances(Detect):
         """Mean average precision of ranked masks."""
         return RankedHeadline(MASK_MAP, lambda *_: 0.0)
 
-    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+    def _measured(
+        self, decoded: torch.Tensor, targets: torch.Tensor, threshold: float | NDArray[np.float64]
+    ) -> dict[str, Any]:
         """COCO's figures of masks and of boxes, `ap50` of each class (None where it does not occur), and precision and
         recall of masks at IoU 0.5 from the threshold on."""
         found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
@@ -254,7 +256,7 @@ class Instances(Detect):
         boxes = objects_of(torch.from_numpy(truth), self.outputs)[0].numpy()
         plain = found[..., : SCORE + 1]
         each = average_precisions(ranked(rows_of(plain, boxes, self.outputs)))[:, 0].tolist()
-        counts, _ = counts_of(rows, self.threshold)
+        counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
             **mask_figures(found, truth, self.outputs),
@@ -262,7 +264,7 @@ class Instances(Detect):
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
-            "threshold": self.threshold,
+            "threshold": float(np.mean(threshold)),
         }
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:

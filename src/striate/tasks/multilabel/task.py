@@ -216,9 +216,16 @@ class Multilabel(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label."""
+        return self._measured(decoded, targets, self.said(decoded))
+
+    def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """Each sample by the thresholds of its own task."""
+        return self._measured(decoded, targets, decoded.cpu().numpy() >= np.stack([task.lowest for task in tasks]))
+
+    def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, said: NDArray[np.bool_]) -> dict[str, Any]:
         from striate.tasks.multilabel.assess import set_figures  # scikit-learn loads when training is over
 
-        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), self.said(decoded))
+        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), said)
         return {**found, "ap": dict(zip(self.classes, found["ap"], strict=True))}
 
     @classmethod

@@ -317,12 +317,26 @@ class Several(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`error`, and the metrics of each target under `targets`."""
-        found = {}
-        for column, task, (known, own, truth) in zip(
-            self.target_columns, self.tasks, self.parts(decoded.cpu(), targets.cpu()), strict=True
+        return self._measured(decoded, targets)
+
+    def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """Each target of each sample by its own task."""
+        return self._measured(decoded, targets, tasks)
+
+    def _measured(
+        self, decoded: torch.Tensor, targets: torch.Tensor, tasks: Sequence[Self] | None = None
+    ) -> dict[str, Any]:
+        found: dict[str, dict[str, Any]] = {}
+        parts = self.parts(decoded.cpu(), targets.cpu())
+        for number, (column, task, (known, own, truth)) in enumerate(
+            zip(self.target_columns, self.tasks, parts, strict=True)
         ):
-            count = int(known.sum())
-            found[column.name] = {"n": count, **(task.measure(own[known], truth[known]) if count else {})}
+            rows, of = known.nonzero()[:, 0].tolist(), (own[known], truth[known])
+            found[column.name] = {"n": len(rows)}
+            if rows and tasks is None:
+                found[column.name] |= task.measure(*of)
+            elif rows and tasks is not None:
+                found[column.name] |= task.measure_each([tasks[row].tasks[number] for row in rows], *of)
         return {"error": self.headline_figure().value(self.rows_for(decoded, targets)), "targets": found}
 
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
