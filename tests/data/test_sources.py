@@ -27,6 +27,8 @@ from striate.data.sources.npz import list_npz
 from striate.data.sources.svhn import list_svhn_file
 from striate.data.sources.unpickle import load_plain
 from striate.errors import ConfigError, DataError
+from striate.runs.directory import create_run
+from striate.studies.cross_validation.fold_files import FOLDERS
 
 
 def load(path, annotation=None, **fields):
@@ -110,6 +112,46 @@ def test_class_folders_are_read_at_any_depth_and_through_links(tmp_path):
     data = load(tmp_path / "data")
     assert "cat/more/sub/0.png" in [path for path, _, _ in rows(data)]
     assert len(data.rows) == 7
+
+
+def made_run(path, name, folders=("checkpoints", "plots")):
+    run = create_run(path / name, "", folders)
+    (run.path / ("study.yaml" if folders == ("plots",) else "config.yaml")).write_text("")
+    (run.path / ".lock").write_text("")
+    picture(run.plots / "curves.png", 1)
+    return run
+
+
+@pytest.mark.parametrize("make", [class_folder, split_folder])
+@pytest.mark.parametrize("packed", [False, True])
+def test_runs_inside_are_skipped_and_said(tmp_path, make, packed):
+    def read():
+        return load(pack_zip(tmp_path / "set.zip", root) if packed else root)
+
+    root = make(tmp_path / "set")
+    before = read()
+    made_run(root, "runs/set-1")
+    made_run(root, "runs/set-2", FOLDERS)
+    made_run(made_run(root, "runs/tried/set-sweep-1", ("plots",)).path, "best")
+    (made_run(root, "runs/killed at once").path / "config.yaml").unlink()
+    after = read()
+    assert (rows(after), after.fingerprint) == (rows(before), before.fingerprint)
+    note = "Skipped, as runs of striate: runs/killed at once/, runs/set-1/, runs/set-2/ and 1 more."
+    assert sorted(after.notes) == sorted((*before.notes, note))
+
+
+def test_what_is_no_run_stays(tmp_path):
+    root = class_folder(tmp_path / "set")
+    made_run(root, "cat/run")
+    picture(root / "runs" / "1.png", 70)  # a class, whatever lies beside its pictures
+    made_run(root, "runs/set-1")
+    for name in ("checkpoints", "plots"):  # a class of plots
+        picture(root / "dog" / name / "1.png", 80 + len(name))
+    (root / "dog" / "config.json").write_text("{}")
+    data = load(root)
+    assert data.classes == ("cat", "dog", "runs")
+    assert sum(counts(data).values()) == 13
+    assert data.notes == ("Skipped, as runs of striate: cat/run/ and runs/set-1/.",)
 
 
 def test_regress_reads_numeric_class_folders(tmp_path):
@@ -640,6 +682,8 @@ def test_a_folder_of_npz_files_is_their_set(tmp_path):
 
     npz(folder / "test.npz", X=random(6, 4, 4), y=LABELS[:6], classes=names)
     both = load(folder)
+    made_run(folder, "runs/shapes-1")
+    assert load(folder).fingerprint == both.fingerprint
     assert counts(both)["test"] == 6
     assert "Files: Train.npz (train) and test.npz (test)." in both.notes
     npz(folder / "test.npz", x_test=random(6, 4, 4), y_test=LABELS[:6])

@@ -23,6 +23,7 @@ from striate.data.sources.tree import (
     is_hidden,
     too_much,
     unpacked_limit,
+    without_runs,
 )
 from striate.errors import DataError
 from striate.wording import several
@@ -278,13 +279,15 @@ def _tree(path: Path, places: Iterable[str], folders: Iterable[str], read: Calla
         return shown[folder] and not is_hidden(last)
 
     stem = path.name[: -len(next(end for end in reversed(SUFFIXES) if path.name.lower().endswith(end)))]
-    return Tree(
-        str(path),
-        stem,
-        tuple(file for file in files if visible(file)),
-        tuple(sorted(folder for folder in parents if folder and shown[folder])),
-        tuple(file for file in files if not visible(file)),
-        read,
+    return without_runs(
+        Tree(
+            str(path),
+            stem,
+            tuple(file for file in files if visible(file)),
+            tuple(sorted(folder for folder in parents if folder and shown[folder])),
+            tuple(file for file in files if not visible(file)),
+            read,
+        )
     )
 
 

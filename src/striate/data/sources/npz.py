@@ -18,7 +18,7 @@ from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.media.medium import Preparation
 from striate.data.sources.arrays import inputs_like, list_arrays
 from striate.data.sources.source_names import check_names, names_remedy
-from striate.data.sources.tree import check_size, too_much, unpacked_limit
+from striate.data.sources.tree import check_size, folder_tree, too_much, unpacked_limit
 from striate.errors import DataError, StriateError, pasted
 from striate.wording import listed, several
 
@@ -44,11 +44,11 @@ def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None)
 
 
 def npz_of_folder(folder: Path) -> dict[str | None, Path]:
-    """The .npz files of a folder without folders that are a set: the only one, under None, or one for each split
-    (`train.npz`, `test.npz`). Empty where there are none, or others."""
+    """The .npz files of a folder without folders, but those of runs, that are a set: the only one, under None, or one
+    for each split (`train.npz`, `test.npz`). Empty where there are none, or others."""
     entries = [one for one in folder.iterdir() if not one.name.startswith(".")]
     found = sorted(one for one in entries if one.suffix.lower() == ".npz")
-    if not found or any(one.is_dir() for one in entries):
+    if not found or (any(one.is_dir() for one in entries) and folder_tree(folder).folders):
         return {}
     if len(found) == 1:
         return {None: found[0]}
@@ -66,9 +66,10 @@ def list_npz_folder(folder: Path, files: Mapping[str | None, Path], layout: Layo
         )
     listing = _listing(folder.name, folder, read, layout)
     parts = [path.name if split is None else f"{path.name} ({split})" for split, path in files.items()]
-    others = tuple(sorted({one.name for one in folder.iterdir()} - {path.name for path in files.values()}))
-    note = f"Files: {listed(parts)}."
-    return replace(listing, notes=(note, *listing.notes), ignored=(*listing.ignored, *others))
+    tree = folder_tree(folder)
+    others = sorted({*tree.files, *tree.hidden} - {path.name for path in files.values()})
+    notes = (f"Files: {listed(parts)}.", *listing.notes, *tree.notes)
+    return replace(listing, notes=notes, ignored=(*listing.ignored, *others))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
@@ -18,7 +19,7 @@ from striate.data.listing import is_split
 from striate.data.media.every_medium import medium_of_file
 from striate.data.media.medium import LARGEST_FILE
 from striate.errors import DataError
-from striate.wording import several
+from striate.wording import listed, several
 
 MAX_MEMBERS = 2_000_000
 """An archive of more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
@@ -68,14 +69,62 @@ def folder_tree(path: Path) -> Tree:
     """The tree of a folder on disk; names that are not UTF-8 are escaped. Raises DataError."""
     files, folders, hidden = walk_folder(path)
     raw = {as_text(file): file for file in files}
-    return Tree(
-        str(path),
-        set_name(path),
-        tuple(sorted(raw)),
-        tuple(sorted(map(as_text, folders))),
-        tuple(sorted(map(as_text, hidden))),
-        lambda file: read_file(path / raw[file]),
+    return without_runs(
+        Tree(
+            str(path),
+            set_name(path),
+            tuple(sorted(raw)),
+            tuple(sorted(map(as_text, folders))),
+            tuple(sorted(map(as_text, hidden))),
+            lambda file: read_file(path / raw[file]),
+        )
     )
+
+
+def without_runs(tree: Tree) -> Tree:
+    """The tree without run directories, such as `striate train .` puts there, and without the folders that hold nothing
+    but these; a note names them. The root itself is never taken for one."""
+    found = {run for folder in tree.folders if folder.endswith("/plots") and _is_run(run := folder[:-6], tree)}
+    if not found:
+        return tree
+    inside = {folder for folder in tree.folders if folder in found or any(above in found for above in _above(folder))}
+    files = tuple(file for file in tree.files if file.rpartition("/")[0] not in inside)
+    parents = {file.rpartition("/")[0] for file in files}
+    occupied = parents | {folder for parent in parents for folder in _above(parent)}
+    emptied = {folder for run in found for folder in _above(run)} - occupied
+    runs = sorted(f"{run}/" for run in found if not any(folder in found for folder in _above(run)))
+    return replace(
+        tree,
+        files=files,
+        folders=tuple(
+            folder
+            for folder in tree.folders
+            if not (folder in inside or folder in emptied or any(above in emptied for above in _above(folder)))
+        ),
+        hidden=tuple(file for file in tree.hidden if file.rpartition("/")[0] not in inside),
+        notes=(*tree.notes, f"Skipped, as runs of striate: {listed(runs)}."),
+    )
+
+
+def _is_run(folder: str, tree: Tree) -> bool:
+    """Whether a folder with plots/ is a run, a cross-validation or a sweep: by what these hold from the first moment on
+    (`striate.runs.directory`)."""
+    if _is_in(f"{folder}/study.yaml", tree.files):
+        return True
+    made = any(_is_in(f"{folder}/{name}", tree.folders) for name in ("checkpoints", "folds"))
+    return made and (_is_in(f"{folder}/config.yaml", tree.files) or _is_in(f"{folder}/.lock", tree.hidden))
+
+
+def _is_in(name: str, names: tuple[str, ...]) -> bool:
+    """Whether a name is among sorted ones."""
+    place = bisect_left(names, name)
+    return names[place : place + 1] == (name,)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path lies in, but for the root."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def walk_folder(path: Path) -> tuple[list[str], list[str], list[str]]:
