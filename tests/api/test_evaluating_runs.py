@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 import striate
+from striate.api import write_evaluation
 from striate.cli import main
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batches
-from striate.errors import OtherClassesError, UsageError
+from striate.errors import OtherClassesError, RunError, UsageError
 
 
 def test_a_plan_that_is_no_plan_is_refused_before_anything_is_read() -> None:
@@ -34,6 +36,21 @@ def test_of_classes_that_the_network_does_not_know_the_commands_that_help_are_to
     with pytest.raises(OtherClassesError) as caught:
         striate.evaluate("run", (arrays["x"], arrays["y"]))
     assert "striate" not in caught.value.remedy
+
+
+def test_no_other_place_is_suggested_for_what_belongs_into_a_run(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = striate.train("iris", "fc(3)", epochs=1, out="run", set={"execution.plan": "plain"})
+    evaluation = striate.evaluate(run)
+
+    def read_only(_: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("striate.api.measuring.make_folder", read_only)
+    with pytest.raises(RunError) as caught:
+        write_evaluation("run", evaluation)
+    assert caught.value.remedy == "make the disk writable"
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ from striate.machine.allocator import allocator_policy, usual_policy
 from striate.models.trusted_code import is_given
 from striate.runs.directory import RunDirectory, open_run, read_seen
 from striate.runs.events import note_files
-from striate.runs.files import explained, write_json, write_text
+from striate.runs.files import explained, explained_in_place, write_json, write_text
 from striate.runs.plain_files import is_there, make_folder, read_text
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
@@ -319,6 +319,7 @@ def _evaluate_on(
 _DPI = 110
 
 
+@explained_in_place()
 def write_evaluation(run: str | Path, evaluation: Evaluation) -> tuple[Path, ...]:
     """Write what was measured on other data into the folder `evaluations` of the run, as JSON and as text; the paths.
     Nothing that says something else is overwritten. Raises RunError."""
@@ -383,6 +384,7 @@ def robustness(
         )
 
 
+@explained_in_place()
 def write_robustness(run: str | Path, found: Robustness, *, other: bool = False) -> tuple[Path, Path]:
     """Write `robustness.json` and `plots/robustness.png` into the run, or, of `other` data, both into its folder
     `evaluations`; their paths. Raises RunError."""
@@ -435,6 +437,7 @@ def invariance(
         return measure_invariance(trained, measured, split, samples=samples, seed=seed, progress=say)
 
 
+@explained_in_place()
 def write_invariance(run: str | Path, found: Invariance) -> tuple[Path, Path]:
     """Write `invariance.json` and `plots/invariance.png` into the run; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure

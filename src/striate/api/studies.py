@@ -21,7 +21,7 @@ from striate.models.build import Model, named_model
 from striate.models.config import NONE
 from striate.models.trusted_code import is_given
 from striate.runs.directory import open_run, read_metrics
-from striate.runs.files import explained, write_json
+from striate.runs.files import explained, explained_in_place, write_json
 from striate.runs.plain_files import make_folder
 from striate.studies.learning_curve.learning_curve import LearningCurve
 from striate.studies.learning_curve.measure_learning_curve import (
@@ -91,6 +91,7 @@ def refuse_learning_curve(
         refuse_unmeasurable(read_data(merged)[1], merged, counts, weights)
 
 
+@explained_in_place()
 def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:
     """Write `learning-curve.json` and `plots/learning-curve.png` into the run; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure

@@ -186,15 +186,11 @@ def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:
 
 
 def _keep(run: Path, evaluation: Evaluation) -> None:
-    """Write what was measured on other data into the run; say so, and also where the run cannot be written to."""
+    """Write what was measured on other data into the run."""
     from striate.api import write_evaluation
-    from striate.cli.output import print_note
-    from striate.errors import RunError
+    from striate.cli.output import print_written
 
-    try:
-        print_note(f"written: {write_evaluation(run, evaluation)[-1]}, and the same as .json")
-    except RunError as error:
-        print_note(f"not written: {error.where}: {error.got}")
+    print_written(lambda: [f"{write_evaluation(run, evaluation)[-1]}, and the same as .json"])
 
 
 def _without_curve(run: Path, option: str, value: object) -> Exception:

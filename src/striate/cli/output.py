@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 from rich.table import Table
 
-from striate.errors import StriateError, one_line, printable
+from striate.errors import RunError, StriateError, one_line, printable
 from striate.records import Finding
 
 
@@ -79,13 +79,22 @@ def exit_code(findings: Iterable[Finding]) -> int:
 def print_kept_measure(
     run: Path, measure: Callable[..., Any], write: Callable[[Path, Any], tuple[Path, ...]], *, json: bool
 ) -> int:
-    """Measure a run, write what was found into it, print it; exit code 0."""
+    """Measure a run, print what was found, write it into the run; exit code 0, also where that cannot be written."""
     with results_only(json):
         found = measure(run, announce=print_note)
-        for written in write(run, found):
-            print_note(f"written: {written}")
     print_result(found, json=json)
+    with results_only(json):
+        print_written(lambda: write(run, found))
     return 0
+
+
+def print_written(write: Callable[[], Iterable[object]]) -> None:
+    """Write what was measured, say where, and also where a run cannot be written to: the result has been printed."""
+    try:
+        for written in write():
+            print_note(f"written: {written}")
+    except RunError as error:
+        print_note(f"not written: {error.where}: {error.got}")
 
 
 class LostOutput(Exception):

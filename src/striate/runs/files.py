@@ -44,6 +44,16 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def explained_in_place() -> Iterator[None]:
+    """Leave `--out` out of the remedy of a RunError: what is written belongs to a run that is there already."""
+    try:
+        yield
+    except RunError as error:
+        error.remedy = remedy_in_place(error.remedy)
+        raise
+
+
 def remedy_in_place(remedy: str) -> str:
     """Of a remedy of `explained` what helps a run that has begun, which goes on where it is."""
     return remedy.partition(", or give ")[0]
