@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ from striate.errors import OtherClassesError, RunError, UsageError
 def test_a_plan_that_is_no_plan_is_refused_before_anything_is_read() -> None:
     with pytest.raises(UsageError, match="'palin'"):
         striate.evaluate("no such run", plan="palin")
+
+
+def test_the_first_argument_has_the_same_name_wherever_a_run_or_a_network_is_taken() -> None:
+    for function in (striate.evaluate, striate.explain):
+        assert next(iter(signature(function).parameters)) == "run_or_trained"
 
 
 def test_of_classes_that_the_network_does_not_know_the_commands_that_help_are_told(own_folder: Path) -> None:

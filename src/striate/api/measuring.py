@@ -60,7 +60,7 @@ from striate.training.trained import Trained
 
 @known_keywords
 def evaluate(
-    run: str | Path | Run | Trained,
+    run_or_trained: str | Path | Run | Trained,
     data: Data = None,
     *,
     names: str | None = None,
@@ -89,7 +89,7 @@ def evaluate(
     """
     require_asked(plan)
     with given_data(data, announce) as source:
-        return _evaluate(run, source, names, plan, cost, threshold, announce)
+        return _evaluate(run_or_trained, source, names, plan, cost, threshold, announce)
 
 
 def _evaluate(
