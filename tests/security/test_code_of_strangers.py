@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +255,6 @@ def test_trust_names_a_file_that_is_there(striate) -> None:
     striate("trust", "parts.py:los").refused("no `los` in the file", "write parts.py:loss")
     for name in ("loss", "read", "another"):
         assert striate("trust", f"parts.py:{name}").code == 0
+    told = striate("trust", "parts.py:loss", "--json")
+    digest = sha256(Path("parts.py").read_bytes()).hexdigest()
+    assert json.loads(told.out) == {"code": f"{Path('parts.py').resolve()}:loss", "sha256": digest}
