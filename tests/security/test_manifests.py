@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from striate.data.sources import manifest as manifest_module
+from striate.errors import DataError
 
 
 @pytest.fixture
@@ -48,6 +49,19 @@ def test_a_path_that_leads_out_is_refused_with_its_line(striate, files, path, ro
     told = striate("data", "show", files / "list.csv", "--out", "sheet.png")
     told.refused(PATHS[path], "line 2")
     assert "private" not in told.err
+
+
+def test_a_path_that_goes_up_and_stays_inside_is_taken(files) -> None:
+    for name in "ab":
+        (files / "sub" / f"{name}.png").write_bytes(b"")
+    (files / "in").symlink_to(files / "sub")
+    text = "path,label\nsub/../sub/a.png,cat\nin/../sub/b.png,dog\n"
+    (files / "list.csv").write_text(text)
+    assert manifest_module.list_manifest(files / "list.csv", None).paths == ("sub/a.png", "sub/b.png")
+    for outside in ("../set/sub/a.png", "up/../set/sub/a.png"):
+        (files / "list.csv").write_text(f"{text}{outside},cat\n")
+        with pytest.raises(DataError, match="line 4"):
+            manifest_module.list_manifest(files / "list.csv", None)
 
 
 def test_an_absolute_path_inside_gets_its_relative_form(striate, files) -> None:

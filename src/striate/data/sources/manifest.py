@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import ntpath
 import os
+import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -401,8 +402,8 @@ def placed_rows(
 
 
 def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) -> TableRow:
-    """The row with its path as it is found, with slashes for backslashes where that is what it takes. `folders`: it may
-    be that of a folder of frames."""
+    """The row with its path as it is found, with slashes for backslashes where that is what it takes, and without `..`.
+    `folders`: it may be that of a folder of frames."""
     if "\\" in row.path and not ntpath.splitdrive(row.path)[0] and not (root / row.path).exists():
         row = row._replace(path=row.path.replace("\\", "/"))
     inside = f"a path inside {root}, relative to it"
@@ -410,7 +411,7 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
         raise at_line(path, row.line, f"the path {row.path!r}", inside, "fill it in, or leave the line out")
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
         raise at_line(path, row.line, f"the absolute path {row.path!r}", inside, _made_relative(root, row.path))
-    if ".." in PurePosixPath(row.path).parts:
+    if posixpath.normpath(row.path).split("/")[0] == "..":
         raise at_line(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
     try:
         real = Path(os.path.realpath(root / row.path))
@@ -421,6 +422,8 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
         raise at_line(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
     if not found:
         raise at_line(path, row.line, f"{row.path!r}, which is not a file", inside, _where_it_is(path, root, row.path))
+    if ".." in PurePosixPath(row.path).parts:  # what is written elsewhere under this name stays in its folder, too
+        row = row._replace(path=real.relative_to(root).as_posix())
     return row
 
 
