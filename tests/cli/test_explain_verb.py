@@ -60,6 +60,16 @@ def test_json_is_one_document_and_no_page(explain, same_photos: Path, own_folder
     assert not list(own_folder.glob("*.html"))
 
 
+def test_json_has_a_line_for_each_image_also_for_one_that_cannot_be_read(explain, same_photos: Path) -> None:
+    code, out, err = explain("nope.png", same_photos / "red" / "003.png", "--method", "saliency", "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert code == 1
+    assert first.keys() == {"path", "error"}
+    assert first["path"] == "nope.png"
+    assert f"unreadable: nope.png: {first['error']}" in err
+    assert second["subject"] == "003.png"
+
+
 @pytest.mark.slow
 def test_several_images_and_folders_have_a_page_each(explain, same_photos: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"

@@ -70,9 +70,11 @@ def explain(
     force
         Overwrite the page.
     json
-        Print one JSON document on stdout, a line each of several images, everything else on stderr.
+        Print one JSON document on stdout, a line each of several images, everything else on stderr. The line of an
+        image that cannot be read has its path and the error.
     """
-    from striate.cli.output import print_note
+    from striate.cli.output import print_json, print_note
+    from striate.data.sources.tree import as_text
     from striate.errors import DataError, UsageError, pasted
     from striate.exporting.exported_file import require_layers
 
@@ -99,6 +101,8 @@ def explain(
             if not several:
                 raise
             print_note(f"unreadable: {one}: {error.got}")
+            if json:
+                print_json({"path": as_text(one), "error": error.got}, indent=None)
             code = 1
     return code
 
