@@ -102,6 +102,8 @@ ERRORS = [
     ("3*conv(16,3) relu", 0, "brackets", "3*[conv(16,3)] relu"),
     ("0*[relu]", 0, "0 repetitions", "1*[relu]"),
     ("relu @ bn", 5, "'@'", "relu   bn"),
+    ("conv(4,3×5) pool(2×2)", 8, "'×'", "conv(4,3x5) pool(2x2)"),
+    ("2×[relu]", 1, "'×'", "2*[relu]"),
     ("relu 'abc", 5, "quotation mark", None),
     ("", 0, "no layer", "fc(10)"),
     ("fc(1000001)", 3, "1000001", "fc(64)"),

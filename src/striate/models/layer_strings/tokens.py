@@ -45,10 +45,13 @@ def tokenize(text: str) -> list[Token]:
         if match is None:
             character = text[position]
             unclosed = character in "\"'"
+            between = text[position - 1 : position].isdecimal() and text[position + 1 : position + 2].isdecimal()
+            sizes = [Edit(position, position + 1, "x")] if character == "×" and between else []
             raise Fault(
                 position,
                 f"a quotation mark that is not closed: {character}" if unclosed else f"the character {character!r}",
                 "layer names, numbers, ( ) [ ] , = and *",
+                *sizes,
                 Edit(position, position + 1, " "),
             )
         kind, found = str(match.lastgroup), match.group()
