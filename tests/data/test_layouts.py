@@ -36,6 +36,19 @@ def splits(root, names=("train", "val", "test"), **options):
     return root
 
 
+def test_for_one_picture_the_folder_that_can_be_read_is_suggested(tmp_path, monkeypatch):
+    root = classes(tmp_path / "set")
+    monkeypatch.chdir(root / "cat")
+    for picture_path, folder in ((root / "cat" / "0.png", root), ("0.png", "..")):
+        with pytest.raises(DataError) as caught:
+            load(picture_path)
+        assert caught.value.remedy == f"give the folder instead: '{folder}'"
+        assert load(folder).classes == ("cat", "dog")
+    picture(tmp_path / "alone" / "0.png", 7)  # what lies beside its folder are no classes
+    with pytest.raises(DataError, match=r"alone'$"):
+        load(tmp_path / "alone" / "0.png")
+
+
 # Splits or classes
 
 

@@ -44,7 +44,7 @@ from striate.data.sources.series import with_folders_of_slices
 from striate.data.sources.shards import holds_shards, is_shard, list_folder, list_pattern, list_shards, names_shards
 from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
-from striate.data.sources.tree import Tree, as_text, folder_tree
+from striate.data.sources.tree import Tree, as_text, folder_tree, is_hidden
 from striate.errors import ConfigError, DataError, pasted
 from striate.wording import listed
 
@@ -241,7 +241,23 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
             return replace(found, name=absolute.stem, source=str(absolute))
     if is_idx(name):
         return list_idx_file(absolute)
-    raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+    raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{_folder_of(path)}'")
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder to give in place of a file in it: of a sample in a class folder, the one in which the classes lie."""
+    folder = path.parent
+    above = Path(os.path.normpath(folder / ".."))
+    with suppress(OSError):
+        if is_sample(path.name) and not _subfolders(folder):
+            classes = _subfolders(above)
+            if len(classes) > 1 and all(any(is_sample(one.name) for one in there.iterdir()) for there in classes):
+                return above
+    return folder
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [one for one in folder.iterdir() if one.is_dir() and not is_hidden(one.name)]
 
 
 def _spreadsheet(path: Path) -> DataError:
