@@ -24,6 +24,14 @@ def test_every_entry_is_one_version_with_hashes_and_nothing_else() -> None:
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", digest) for digest in hashes), first
 
 
+def test_all_is_every_extra_of_the_program() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["video"] == ["striate[clips]"]
+    assert extras["volume"] == ["striate[volumes]"]
+    (whole,) = map(Requirement, extras["all"])
+    assert whole.extras == extras.keys() - {"all", "detect", "video", "volume", "bench", "dev"}
+
+
 def test_it_has_what_the_program_needs_in_the_versions_that_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for requirement in map(Requirement, project["dependencies"]):
