@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, DataError
+from striate.evaluation.evaluate import groups_of
 from striate.tasks.baseline import Baseline, Fitted, Method
 from striate.tasks.registry import split_line
 from striate.tasks.task import Task
@@ -63,7 +64,7 @@ def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds
     metrics: dict[str, Any] = {"n": len(targets), **task.measure(fitted.decoded, targets)}
     if not fitted.ranked:
         metrics.pop("top5", None)
-    metrics |= task.interval(np.asarray(fitted.decoded), np.asarray(targets))
+    metrics |= task.interval(np.asarray(fitted.decoded), np.asarray(targets), groups_of(data, "test"))
     return Baseline(
         method.name,
         method.what,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from striate.records import Interval
+from striate.wording import several
 
 METHOD = "Wilson"
 LEVEL = 0.95
@@ -122,17 +123,25 @@ def drawn_units(groups: Sequence[str], n: int) -> NDArray[np.int64]:
     return np.unique(keys, return_inverse=True)[1]
 
 
+def drawn_count(groups: Sequence[str], n: int) -> int:
+    """How many groups n samples are drawn in, each sample without one being its own; n without groups."""
+    return int(drawn_units(groups, n).max(initial=-1)) + 1
+
+
 def grouped(rows: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
     """Rows (N, M) of samples as sums over what is drawn together."""
     units = drawn_units(groups, len(rows))
-    found = np.zeros((int(units.max(initial=-1)) + 1, rows.shape[1]))
+    found = np.zeros((drawn_count(groups, len(rows)), rows.shape[1]))
     np.add.at(found, units, rows)
     return found
 
 
-def resampled_means(columns: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
-    """(B, M) means of (N, M) columns over B resamples of the rows, the same in every run."""
+def resampled_means(columns: ArrayLike, seed: int = 0, groups: Sequence[str] = ()) -> NDArray[np.float64]:
+    """(B, M) means of (N, M) columns over B resamples of the rows, or of `groups` of them; the same in every run."""
     rows = np.asarray(columns, np.float64)
+    if any(groups):  # the rows of a resample are then not as many each time: a mean divides by how many were drawn
+        sums = resampled_means(grouped(np.column_stack([rows, np.ones(len(rows))]), groups), seed)
+        return sums[:, :-1] / sums[:, -1:]
     draw, count = np.random.default_rng(seed), len(rows)
     drawn = (rows[draw.integers(0, count, count)].mean(0) for _ in range(resamples_for(count)))
     return np.stack(list(drawn))
@@ -149,6 +158,21 @@ def varying_interval(draws: ArrayLike) -> Interval | None:
     """As `percentile_interval`; None where all agree, as of objects that were all found: others need not be."""
     found = percentile_interval(draws)
     return found if found.low < found.high else None
+
+
+def hits_interval(right: NDArray[Any], groups: Sequence[str]) -> Interval:
+    """The interval of the share of samples that are `right` (N,): Wilson's, or by bootstrap over `groups`, samples of
+    which are right or wrong together. Where a bootstrap tells nothing, of few groups or where all are right, it is
+    Wilson's with as many samples as there are groups."""
+    count, n = drawn_count(groups, len(right)), len(right)
+    if count == n:
+        return wilson(int(right.sum()), n)
+    hits, over = np.asarray(right, np.float64), several(count, "group")
+    drawn = varying_interval(resampled_means(hits[:, None], groups=groups)) if count >= FEW else None
+    if drawn is not None:
+        return Interval(drawn.low, drawn.high, LEVEL, f"bootstrap over {over}")
+    low, high = wilson_ends(float(hits.mean()), count)
+    return Interval(float(low), float(high), LEVEL, f"Wilson over {over}")
 
 
 EFFECTIVE = "Wilson, effective samples"

@@ -175,7 +175,8 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         line = f"  {metric.name:<15}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
-            line += f" 95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
+            method = metrics.get(f"{metric.key}_interval_method", _METHODS.get(metric.key, "bootstrap"))
+            line += f" 95 % interval {_range(metric, interval, ' % to ')} ({method})"
         lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")

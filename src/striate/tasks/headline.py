@@ -7,14 +7,15 @@ the sum over samples becomes the figure (`Task.headline_of`). Everything else th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resampled_means, varying_interval
+from striate.statistics.intervals import FEW, drawn_count, percentile_interval, resampled_means, varying_interval
 from striate.tasks.assessment import Gap, Slice
 from striate.tasks.groups import Group, judged_slices
 from striate.tasks.metric import Metric
@@ -26,24 +27,31 @@ Rows = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Headline:
-    """`metric`, and how it is computed: `of_total` of the sum of rows and the number of samples."""
+    """`metric`, and how it is computed: `of_total` of the sum of rows and the number of samples.
+    `groups`: that of each sample, where samples are drawn together."""
 
     metric: Metric
     of_total: Callable[[Rows, int], float]
+    groups: tuple[str, ...] = ()
+
+    def over(self, groups: Sequence[str]) -> Self:
+        """The figure of samples of which each belongs to one of `groups`; empty texts where they have none."""
+        return replace(self, groups=tuple(groups))
 
     def value(self, rows: Rows) -> float:
         """The figure of these samples."""
         return self.of_total(rows.sum(0), len(rows))
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
-        """The figure of as many samples drawn anew with replacement, many times."""
-        means = resampled_means(rows.reshape(len(rows), -1), seed)
+        """The figure of as many samples, or groups, drawn anew with replacement, many times."""
+        means = resampled_means(rows.reshape(len(rows), -1), seed, self.groups)
         return np.array([self.of_total(mean.reshape(rows.shape[1:]), 1) for mean in means])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
-        """The figure with its 95 % interval by bootstrap; without one for fewer than 20 samples, and where
+        """The figure with its 95 % interval by bootstrap; without one for fewer than 20 samples, or groups, and where
         all draws agree."""
-        interval = varying_interval(self.draws(rows, seed)) if len(rows) >= FEW else None
+        many = drawn_count(self.groups, len(rows)) >= FEW
+        interval = varying_interval(self.draws(rows, seed)) if many else None
         return Estimate(self.value(rows), interval)
 
     def lead(self, theirs: Rows, ours: Rows) -> float:
@@ -63,7 +71,8 @@ class Headline:
 
         def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:
             p = float(mannwhitneyu(each[members], each[~members]).pvalue)
-            return self.estimate(rows[members]), p
+            own = np.array(self.groups)[members].tolist() if self.groups else ()
+            return self.over(own).estimate(rows[members]), p
 
         return judged_slices(groups, measure)
 

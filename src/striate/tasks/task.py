@@ -578,10 +578,9 @@ class Task:
         return None, ()
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20. `groups`:
-        that of each sample, where samples have any."""
-        del groups
-        ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
+        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples, or over groups where there are any;
+        nothing for fewer than 20. `groups`: that of each sample, where samples have any."""
+        ends = interval_of(self.headline_figure().over(groups).estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 
     def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64] | None:
@@ -650,7 +649,7 @@ class Task:
     ) -> Figures:
         """Everything that follows from the predictions for a split. `names` are those of the target's numbers."""
         del temperature, names
-        rows, figure = self.rows_of(evaluation), self.headline_figure()
+        rows, figure = self.rows_of(evaluation), self.headline_figure().over(facts.columns.get("group", ()))
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
         return PlainMetrics(
             self.metrics[0],

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
+from striate.statistics.intervals import METHOD
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
@@ -186,7 +187,8 @@ def honesty(metrics: dict[str, Any]) -> str:
     value = metric_text(name, test[name])
     if "accuracy_interval" in test:
         low, high = (100 * bound for bound in test["accuracy_interval"])
-        value += f" (95 % interval {low:.2f} to {high:.2f} %, Wilson)"
+        method = test.get("accuracy_interval_method", METHOD)
+        value += f" (95 % interval {low:.2f} to {high:.2f} %, {method})"
     return (
         f"The best of {study['trials']} by {several(study['n_val'], 'validation sample')} is optimistic: it was "
         "chosen by the"

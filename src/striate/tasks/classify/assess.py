@@ -16,6 +16,7 @@ from striate.statistics.intervals import (
     average_precision_interval,
     f1_average_interval,
     f1_interval,
+    hits_interval,
     shares_interval,
     sum_interval,
     wilson,
@@ -175,13 +176,17 @@ def assess_classes(
     assert confusion is not None and predicted is not None
     rows = class_figures(truth, probabilities, confusion, classes)
     groups = sample_groups(facts, evaluation.n, truth=truth, classes=classes, brightness=evaluation.brightness)
+    figures, own_groups = average_figures(truth, probabilities, confusion), facts.columns.get("group", ())
+    if any(own_groups):
+        interval = hits_interval(predicted == truth, own_groups)
+        figures |= {key: Estimate(figures[key].value, interval) for key in ("accuracy", "weighted_recall")}
     calibrated = None
     if temperature is not None:
         calibrated = measure_calibration(truth, with_temperature(probabilities, temperature.value))
     mistakes, unsure = notable_predictions(truth, probabilities, predicted, classes, evaluation.ids, facts.paths)
     return ClassificationMetrics(
         n=evaluation.n,
-        figures=average_figures(truth, probabilities, confusion),
+        figures=figures,
         classes=rows,
         confusion=tuple(map(tuple, confusion.tolist())) if len(classes) <= MATRIX else None,
         confused=confused_pairs(confusion, classes),

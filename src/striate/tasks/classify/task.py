@@ -22,7 +22,7 @@ from striate.records import Finding, Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, few_of, fit_temperature, with_temperature
 from striate.statistics.conformal import Conformal, calibrate, fewest_for
-from striate.statistics.intervals import wilson
+from striate.statistics.intervals import METHOD, hits_interval, wilson
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.assessment import Assessment, Figures, Gap
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
@@ -260,13 +260,11 @@ class Classify(Task):
 
         return table_of_classes(self.predicted(decoded), targets, self.classes)
 
-    def interval(
-        self, decoded: NDArray[Any], targets: NDArray[Any], groups: Sequence[str] = ()
-    ) -> dict[str, list[float]]:
-        """`accuracy_interval` (Wilson)."""
-        del groups
-        ends = self.headline_interval(self.rows_for(decoded, targets))
-        return {"accuracy_interval": [ends.low, ends.high]}
+    def interval(self, decoded: NDArray[Any], targets: NDArray[Any], groups: Sequence[str] = ()) -> dict[str, Any]:
+        """`accuracy_interval` (Wilson); with groups also `accuracy_interval_method`, which says over how many it is."""
+        ends = hits_interval(self.rows_for(decoded, targets), groups)
+        method = {} if ends.method == METHOD else {"accuracy_interval_method": ends.method}
+        return {"accuracy_interval": [ends.low, ends.high], **method}
 
     def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
         """(N,) log losses."""
@@ -325,6 +323,7 @@ class Classify(Task):
         """The accuracy, with what naming always one class would reach."""
         metrics, n = evaluation.metrics, evaluation.n
         low, high = metrics["accuracy_interval"]
+        method = metrics.get("accuracy_interval_method", METHOD)
         most = max(row.n for row in evaluation.per_class) / n
         always = (
             f"Naming always the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
@@ -340,7 +339,7 @@ class Classify(Task):
         return percent(metrics["accuracy"]), (
             f"of the {of} are classified correctly: {right:,} of {n:,}, none of which it was trained on"
             f"{views_text(metrics, self.metrics[0])}{by_rule}. Of other samples like these, expect {percent(low)} to "
-            f"{percent(high)} (95 % interval, Wilson). "
+            f"{percent(high)} (95 % interval, {method}). "
             f"{always}"
         )
 

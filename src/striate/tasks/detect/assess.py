@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate, estimate_of
-from striate.statistics.intervals import resamples_for
+from striate.statistics.intervals import drawn_count, drawn_units, resamples_for
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.average_precision import (
     IOUS,
@@ -190,8 +190,9 @@ def assess_detections(
     """Everything that follows from the detections of a split, whose `rows` these are; `of`: what the names of figures
     begin with."""
     n, names = evaluation.n, evaluation.classes
-    headline = RankedHeadline(evaluation.shown[0], lambda *_: 0.0)
-    figures, of_class = _figures(rows)
+    own_groups = tuple(facts.columns.get("group", ()))
+    headline = RankedHeadline(evaluation.shown[0], lambda *_: 0.0, own_groups)
+    figures, of_class = _figures(rows, own_groups)
     each, by_class = counts_of(rows, threshold)
     images = [
         ImageDetections(int(evaluation.ids[k]), facts.paths[k], *(int(part[k]) for part in each)) for k in range(n)
@@ -214,14 +215,15 @@ def assess_detections(
     )
 
 
-def _figures(rows: Rows) -> tuple[dict[str, Estimate], list[tuple[Estimate, Estimate]]]:
-    """Over all classes, and (AP, AP50) of each, with intervals by bootstrap over images."""
-    classes, n = ranked(rows), len(rows)
+def _figures(rows: Rows, groups: Sequence[str]) -> tuple[dict[str, Estimate], list[tuple[Estimate, Estimate]]]:
+    """Over all classes, and (AP, AP50) of each, with intervals by bootstrap over images, or over groups."""
+    classes, units = ranked(rows), drawn_units(groups, len(rows))
+    n = drawn_count(groups, len(rows))
     whole, draw = average_precisions(classes), np.random.default_rng(0)
     draws = None
     if n >= FEWEST:
         count = resamples_for(len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes))
-        weights = (np.bincount(draw.integers(0, n, n), minlength=n).astype(float) for _ in range(count))
+        weights = (np.bincount(draw.integers(0, n, n), minlength=n).astype(float)[units] for _ in range(count))
         draws = np.stack([average_precisions(classes, some) for some in weights])
 
     def mean(ious: slice) -> Estimate:

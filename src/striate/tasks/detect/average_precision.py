@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, drawn_units, resamples_for, varying_interval
+from striate.statistics.intervals import FEW, drawn_count, drawn_units, resamples_for, varying_interval
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.detect.rotated import areas, common_area, with_angle
 from striate.tasks.headline import Headline, Rows
@@ -179,20 +179,18 @@ def average_precisions(classes: tuple[Ranked, ...], weights: NDArray[np.float64]
 @dataclass(frozen=True)
 class RankedHeadline(Headline):
     """Mean average precision, whose rows do not add up: the detections of all images are ranked together. `ious`:
-    the first of `IOUS` that counts, and the first that does not any more.
-    `groups`: that of each image, where images are drawn together."""
+    the first of `IOUS` that counts, and the first that does not any more."""
 
     ious: tuple[int, int] = (0, 10)
-    groups: tuple[str, ...] = ()
 
     def value(self, rows: Rows) -> float:
         """Of these images; one that is there twice counts twice."""
         return mean_of_known(average_precisions(ranked(rows))[:, slice(*self.ious)])
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
-        """Of as many images drawn anew with replacement, many times."""
+        """Of as many images, or groups, drawn anew with replacement, many times."""
         units = drawn_units(self.groups, len(rows))
-        classes, draw, n = ranked(rows), np.random.default_rng(seed), int(units.max()) + 1
+        classes, draw, n = ranked(rows), np.random.default_rng(seed), drawn_count(self.groups, len(rows))
         cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
         weights = (
             np.bincount(draw.integers(0, n, n), minlength=n).astype(float)[units] for _ in range(resamples_for(cost))
@@ -201,7 +199,7 @@ class RankedHeadline(Headline):
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
         """The figure with its 95 % interval; without one for fewer than 20 images, or groups."""
-        few = len(np.unique(drawn_units(self.groups, len(rows)))) < FEW
+        few = drawn_count(self.groups, len(rows)) < FEW
         return Estimate(self.value(rows), None if few else varying_interval(self.draws(rows, seed)))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:

@@ -440,7 +440,7 @@ class Detect(Task):
         rows = self.rows_for(decoded, targets)
         figures = {"map": (0, 10), "map50": (0, 1)}
         found = {
-            f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, ious, tuple(groups)).estimate(rows))
+            f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, tuple(groups), ious).estimate(rows))
             for key, ious in figures.items()
         }
         return {key: ends for key, ends in found.items() if ends is not None}

@@ -274,7 +274,7 @@ class Instances(Detect):
         rows = {"": rows_of(decoded[..., : SCORE + 1], boxes, self.outputs), "mask_": self.rows_for(decoded, targets)}
         found = {
             f"{of}{key}_interval": interval_of(
-                RankedHeadline(MASK_MAP, lambda *_: 0.0, ious, tuple(groups)).estimate(each)
+                RankedHeadline(MASK_MAP, lambda *_: 0.0, tuple(groups), ious).estimate(each)
             )
             for of, each in rows.items()
             for key, ious in {"map": (0, 10), "map50": (0, 1)}.items()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate, share_of
-from striate.statistics.intervals import FEW, drawn_units, f1_interval, percentile_interval, wilson
+from striate.statistics.intervals import FEW, drawn_count, f1_interval, percentile_interval, wilson
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.classify.decision import ClassChange, DecisionEffect
 from striate.tasks.evaluation import Evaluation
@@ -57,7 +57,7 @@ def set_estimates(
     labels = estimates_of(np.array(known.pop("ap"), np.float64), y.sum(0))
     if not y.any():
         known |= {"map": None, "macro_f1": None} | ({} if said.any() else {"micro_f1": None})
-    units = len(np.unique(drawn_units(groups, len(truth))))
+    units = drawn_count(groups, len(truth))
     if units < FEW:
         return {name: Estimate(value) for name, value in known.items()}, labels
     both, right = y * said, (y == said).all(1).astype(np.float64)
@@ -124,7 +124,7 @@ def assess_labels(
     many = f"Which labels occur together is not in the record: {several(len(names), 'label')}, more than {MATRIX}."
     left_out = too_few(n) + ((many,) if len(names) > MATRIX else ())
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
-    slices = headline.slices(groups, rows)
+    slices = headline.over(facts.columns.get("group", ())).slices(groups, rows)
     return MultilabelMetrics(
         n, figures, tuple(labels), _together(y), _together(said), worst, slices, left_out, decision
     )

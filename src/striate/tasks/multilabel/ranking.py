@@ -14,6 +14,7 @@ from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import (
     FEW,
     average_precision_interval,
+    drawn_count,
     drawn_units,
     percentile_interval,
     resamples_for,
@@ -53,7 +54,7 @@ def drawn_weights(groups: tuple[str, ...], n: int, cost: int, seed: int = 0) -> 
     """How often each of n samples counts, in each resample: of samples, or of `groups` of them. `cost`: numbers that
     one resample computes with."""
     units = drawn_units(groups, n)
-    draw, count = np.random.default_rng(seed), int(units.max()) + 1
+    draw, count = np.random.default_rng(seed), drawn_count(groups, n)
     for _ in range(resamples_for(cost)):
         yield np.bincount(draw.integers(0, count, count), minlength=count).astype(np.float64)[units]
 
@@ -91,18 +92,18 @@ class RankedLabels(Headline):
         return mean_of_known(Ranking(*parts_of(rows)).precisions())
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
-        """Of as many samples drawn anew with replacement, many times."""
+        """Of as many samples, or groups, drawn anew with replacement, many times."""
         ranking = Ranking(*parts_of(rows))
-        weights = drawn_weights((), len(rows), rows.size // 2, seed)
+        weights = drawn_weights(self.groups, len(rows), rows.size // 2, seed)
         return np.array([mean_of_known(ranking.precisions(some)) for some in weights])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
-        """The figure with its 95 % interval; without one for fewer than 20 samples, without a value where no label
-        occurs."""
+        """The figure with its 95 % interval; without one for fewer than 20 samples, or groups, without a value where
+        no label occurs."""
         scores, truth = parts_of(rows)
         if not truth.any():
             return Estimate(None)
-        if len(rows) < FEW:
+        if drawn_count(self.groups, len(rows)) < FEW:
             return Estimate(self.value(rows))
         labels = estimates_of(Ranking(scores, truth).precisions(), truth.sum(0))
         return opened(self.value(rows), percentile_interval(self.draws(rows, seed)), one_of_many(labels))

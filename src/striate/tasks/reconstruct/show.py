@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import percentile_interval, resampled_means
+from striate.statistics.intervals import drawn_count, percentile_interval, resampled_means
 from striate.tasks.assessment import PlainMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, too_few
@@ -28,10 +28,13 @@ SHOWN = 8
 
 
 def assess_images(evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Any) -> PlainMetrics:
-    """Each figure with its interval by bootstrap over images, and slices."""
-    n, mse = evaluation.n, headline.estimate(rows)
+    """Each figure with its interval by bootstrap over images, or groups, and slices."""
+    own_groups = facts.columns.get("group", ())
+    n, headline = evaluation.n, headline.over(own_groups)
+    mse = headline.estimate(rows)
     pixels = int(np.prod(evaluation.targets.shape[1:]))
-    draws = resampled_means(np.asarray(rows)[:, None])[:, 0] if n >= FEWEST else None
+    many = drawn_count(own_groups, n) >= FEWEST
+    draws = resampled_means(np.asarray(rows)[:, None], groups=own_groups)[:, 0] if many else None
     decibels = None if draws is None or not (draws > 0).all() else percentile_interval(-10 * np.log10(draws))
     summed = None if draws is None else percentile_interval(pixels * draws)
     figures = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.data.dataset import SampleFacts
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, percentile_interval, resampled_means
+from striate.statistics.intervals import FEW, drawn_count, percentile_interval, resampled_means
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline
@@ -22,45 +22,53 @@ RANGES, _RANGE = 5, 25
 """So many ranges of true values at most, of about 25 samples or more each."""
 
 
-def overall_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> dict[str, Estimate]:
+def overall_figures(
+    truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str] = ()
+) -> dict[str, Estimate]:
     """`rmse`, `mae` and `r2` of (N, T) numbers, over samples and targets together as in metrics.json; of one target
     its `bias` too."""
     if truth.shape[1] == 1:
-        return number_figures(truth[:, 0], predictions[:, 0])
+        return number_figures(truth[:, 0], predictions[:, 0], groups)
     errors, varied = predictions - truth, truth.min(0) < truth.max(0)
     columns = np.stack([(errors**2).mean(1), np.abs(errors).mean(1)], 1)
-    rmse, mae = root_mean(columns[:, 0]), _mean(columns[:, 1], np.abs(errors).mean())
+    rmse, mae = root_mean(columns[:, 0], groups), _mean(columns[:, 1], np.abs(errors).mean(), groups)
     r2 = r_squared(truth, predictions)
-    draws = [_r2_draws(truth[:, t], predictions[:, t]) for t in np.flatnonzero(varied)]
-    interval = percentile_interval(np.mean(draws, 0)) if r2 is not None and len(truth) >= FEW else None
+    draws = [_r2_draws(truth[:, t], predictions[:, t], groups) for t in np.flatnonzero(varied)]
+    many = drawn_count(groups, len(truth)) >= FEW
+    interval = percentile_interval(np.mean(draws, 0)) if r2 is not None and many else None
     return {"rmse": rmse, "mae": mae, "r2": Estimate(r2, interval)}
 
 
-def number_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> dict[str, Estimate]:
+def number_figures(
+    truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str] = ()
+) -> dict[str, Estimate]:
     """`rmse`, `mae`, `bias` (mean of predicted minus true) and `r2` of (N,) numbers; `r2` is None where all true values
-    are equal. Intervals by bootstrap, none for fewer than 20 samples."""
+    are equal. Intervals by bootstrap over samples, or groups; none for fewer than 20."""
     errors = predictions - truth
     r2 = r_squared(truth, predictions)
-    interval = percentile_interval(_r2_draws(truth, predictions)) if r2 is not None and len(truth) >= FEW else None
+    many = drawn_count(groups, len(truth)) >= FEW
+    interval = percentile_interval(_r2_draws(truth, predictions, groups)) if r2 is not None and many else None
     return {
-        "rmse": root_mean(errors**2),
-        "mae": _mean(np.abs(errors), float(np.abs(errors).mean())),
-        "bias": _mean(errors, float(errors.mean())),
+        "rmse": root_mean(errors**2, groups),
+        "mae": _mean(np.abs(errors), float(np.abs(errors).mean()), groups),
+        "bias": _mean(errors, float(errors.mean()), groups),
         "r2": Estimate(r2, interval),
     }
 
 
 def target_figures(
-    truth: NDArray[np.float64], predictions: NDArray[np.float64], names: Sequence[str]
+    truth: NDArray[np.float64], predictions: NDArray[np.float64], names: Sequence[str], groups: Sequence[str] = ()
 ) -> tuple[TargetMetrics, ...]:
     """Each column of (N, T) numbers under its name, as a whole and by ranges of true values."""
     return tuple(
-        TargetMetrics(name, number_figures(truth[:, t], predictions[:, t]), _ranges(truth[:, t], predictions[:, t]))
-        for t, name in enumerate(names)
+        TargetMetrics(name, number_figures(*columns, groups), _ranges(*columns, groups))
+        for name, *columns in zip(names, truth.T, predictions.T, strict=True)
     )
 
 
-def _ranges(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> tuple[RangeMetrics, ...]:
+def _ranges(
+    truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str]
+) -> tuple[RangeMetrics, ...]:
     """About as many samples each, from the smallest true values to the largest; equal ones stay together."""
     count = max(1, min(RANGES, len(truth) // _RANGE))
     edges = np.unique(np.quantile(truth, np.linspace(0, 1, count + 1)))
@@ -68,20 +76,22 @@ def _ranges(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> tup
     found = []
     for place in np.unique(places):
         own = places == place
-        figures = number_figures(truth[own], predictions[own])
+        of_own = [groups[k] for k in np.flatnonzero(own)] if groups else ()
+        figures = number_figures(truth[own], predictions[own], of_own)
         kept = {name: figures[name] for name in ("bias", "rmse", "mae")}
         found.append(RangeMetrics(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
     return tuple(found)
 
 
-def _mean(values: NDArray[np.float64], mean: float) -> Estimate:
-    interval = percentile_interval(resampled_means(values[:, None])[:, 0]) if len(values) >= FEW else None
+def _mean(values: NDArray[np.float64], mean: float, groups: Sequence[str]) -> Estimate:
+    many = drawn_count(groups, len(values)) >= FEW
+    interval = percentile_interval(resampled_means(values[:, None], groups=groups)[:, 0]) if many else None
     return Estimate(float(mean), interval)
 
 
-def root_mean(squares: NDArray[np.float64]) -> Estimate:
-    """The root of the mean, with its interval by bootstrap from 20 samples on."""
-    mean = _mean(squares, float(squares.mean()))
+def root_mean(squares: NDArray[np.float64], groups: Sequence[str] = ()) -> Estimate:
+    """The root of the mean, with its interval by bootstrap from 20 samples on, or 20 groups."""
+    mean = _mean(squares, float(squares.mean()), groups)
     interval = mean.interval
     if interval is not None:
         low, high = np.sqrt([interval.low, interval.high]).tolist()
@@ -89,10 +99,12 @@ def root_mean(squares: NDArray[np.float64]) -> Estimate:
     return Estimate(float(np.sqrt(squares.mean())), interval)
 
 
-def _r2_draws(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+def _r2_draws(
+    truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str]
+) -> NDArray[np.float64]:
     """(B,) R² of resamples; the true values are taken from their mean, so that their squares lose no digits."""
     from_mean = truth - truth.mean()
-    means = resampled_means(np.stack([(predictions - truth) ** 2, from_mean, from_mean**2], 1))
+    means = resampled_means(np.stack([(predictions - truth) ** 2, from_mean, from_mean**2], 1), groups=groups)
     spread = means[:, 2] - means[:, 1] ** 2
     return np.asarray(1 - means[:, 0] / np.where(spread > 0, spread, np.inf))
 
@@ -129,11 +141,12 @@ def assess_numbers(
     )
     named = tuple(names) or tuple(f"value {t + 1}" for t in range(truth.shape[1]))
     groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
+    own_groups = facts.columns.get("group", ())
     return RegressionMetrics(
         n=evaluation.n,
-        figures=overall_figures(truth, predictions),
-        targets=target_figures(truth, predictions, named),
+        figures=overall_figures(truth, predictions, own_groups),
+        targets=target_figures(truth, predictions, named, own_groups),
         largest=largest_errors(truth, predictions, named, evaluation.ids, facts.paths),
-        slices=headline.slices(groups, ((predictions - truth) ** 2).mean(1)),
+        slices=headline.over(own_groups).slices(groups, ((predictions - truth) ** 2).mean(1)),
         left_out=too_few(evaluation.n),
     )

@@ -156,11 +156,10 @@ class Regress(Task):
         return float(np.sqrt(total / n))
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """`rmse_interval` by bootstrap over samples; nothing for fewer than 20."""
+        """`rmse_interval` by bootstrap over samples, or groups; nothing for fewer than 20."""
         from striate.tasks.regress.assess import root_mean
 
-        del groups
-        ends = interval_of(root_mean(self.rows(decoded, targets)))
+        ends = interval_of(root_mean(self.rows(decoded, targets), groups))
         return {} if ends is None else {"rmse_interval": ends}
 
     def assess(

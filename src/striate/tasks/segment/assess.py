@@ -4,7 +4,7 @@ Some labeled pixels of a split with what the network gave for them: decoded mask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from striate.data.annotations.masks import IGNORED
 from striate.data.dataset import SampleFacts
 from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
 from striate.statistics.estimate import Estimate, estimate_of
-from striate.statistics.intervals import resampled_means
+from striate.statistics.intervals import drawn_count, resampled_means
 from striate.tasks.accumulator import Sums
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, too_few
@@ -102,6 +102,7 @@ def assess_masks(
     """Everything that follows from predicted masks; `rows` (N, 2, K) are pixels in intersection and union."""
     n, pixels = evaluation.n, evaluation.sampled
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
+    own_groups = facts.columns.get("group", ())
     each = headline.each(rows)
     order = np.argsort(each, kind="stable")[:WORST]
     calibration = calibrated = None
@@ -111,7 +112,7 @@ def assess_masks(
             changed = with_temperature(pixels.probabilities, temperature.value)
             calibrated = measure_calibration(pixels.truth, changed)
     borders = border_rows(evaluation.decoded, evaluation.targets, len(evaluation.classes))
-    figures, classes = _figures(rows, borders, evaluation.targets, evaluation.classes)
+    figures, classes = _figures(rows, borders, evaluation.targets, evaluation.classes, own_groups)
     return SegmentationMetrics(
         n=n,
         figures=figures,
@@ -120,7 +121,7 @@ def assess_masks(
         pixels=0 if calibration is None else len(pixels.truth),
         calibration=calibration,
         calibrated=calibrated,
-        slices=headline.slices(groups, rows),
+        slices=headline.over(own_groups).slices(groups, rows),
         left_out=_left_out(n, calibration is not None, temperature),
     )
 
@@ -135,19 +136,20 @@ def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[
 
 
 def _figures(
-    rows: Rows, borders: Rows, targets: NDArray[np.uint8], names: tuple[str, ...]
+    rows: Rows, borders: Rows, targets: NDArray[np.uint8], names: tuple[str, ...], groups: Sequence[str]
 ) -> tuple[dict[str, Estimate], tuple[ClassPixels, ...]]:
-    """Over all classes, and of each, with intervals by bootstrap over images."""
-    count = rows.shape[2]
+    """Over all classes, and of each, with intervals by bootstrap over images, or groups."""
+    n, count = len(rows), rows.shape[2]
     whole = rows.sum(0)[None]
-    draws = resampled_means(rows.reshape(len(rows), -1)).reshape(-1, 2, count) if len(rows) >= FEWEST else None
+    many = drawn_count(groups, n) >= FEWEST
+    draws = resampled_means(rows.reshape(n, -1), groups=groups).reshape(-1, 2, count) if many else None
 
     def estimate(of: NDArray[np.float64], drawn: NDArray[np.float64] | None) -> Estimate:
         return estimate_of(float(of[0]), drawn)
 
     iou, dice = (quotients(whole, twice=twice) for twice in (False, True))
     some_iou, some_dice = (None if draws is None else quotients(draws, twice=twice) for twice in (False, True))
-    edges = None if draws is None else resampled_means(borders.reshape(len(borders), -1)).reshape(-1, 4, count)
+    edges = resampled_means(borders.reshape(n, -1), groups=groups).reshape(-1, 4, count) if many else None
     figures = {
         "iou": estimate(_mean(iou), None if some_iou is None else _mean(some_iou)),
         "dice": estimate(_mean(dice), None if some_dice is None else _mean(some_dice)),

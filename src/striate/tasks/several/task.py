@@ -399,6 +399,7 @@ class Several(Task):
         """What each task says of its target, and slices of the mean error."""
         del temperature, names
         headline, rows, n = self.headline_figure(), self.rows_of(evaluation), evaluation.n
+        headline = headline.over(facts.columns.get("group", ()))
         targets, answers = {}, {}
         for name, (task, part, places) in self.evaluations(evaluation).items():
             own = _facts_of(facts, places)
