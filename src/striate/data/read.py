@@ -62,7 +62,7 @@ def load_dataset(
     kind = annotation_kind(listing.annotation)
     listing = kind.named(listing, decoded.ids, decoded.masks)
     if decoded.masks is not None:
-        resized = (*find_in_masks(listing, decoded.ids, decoded.masks, decoded.inputs), *resized)
+        resized = (*find_in_masks(listing, decoded.ids, decoded.masks, decoded.inputs, split), *resized)
     return _assemble(
         listing,
         scan,

@@ -75,6 +75,17 @@ def parts_of(targets: torch.Tensor, columns: Sequence[Column]) -> list[tuple[tor
     return [(part[:, 0] > 0, column.native(part)) for part, column in zip(parts, columns, strict=True)]
 
 
+def occurring_classes(targets: NDArray[Any], columns: Sequence[Column]) -> NDArray[np.bool_]:
+    """(N, K) which classes and labels of all columns each sample has, in the order of the `classes` of a data set."""
+    ends = np.cumsum([column.width for column in columns])[:-1]
+    blocks = [np.zeros((len(targets), 0), np.bool_)]
+    for column, block in zip(columns, np.split(targets, ends, axis=1), strict=True):
+        if column.kind != "number":
+            own = block[:, 1:] > 0 if column.kind == "labels" else block[:, 1:] == np.arange(len(column.classes))
+            blocks.append(own & (block[:, :1] > 0))
+    return np.concatenate(blocks, axis=1)
+
+
 def data_of(data: Dataset, number: int, whole: Sequence[str] = ()) -> Dataset:
     """The data with the column of this number as the only target, without the samples of which it is not known; but
     all samples of the splits `whole`."""

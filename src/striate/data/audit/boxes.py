@@ -292,7 +292,7 @@ def find_missing_box_classes(evidence: Evidence) -> Marked | None:
     remedy = "Add images with these classes, or move some from another split."
     if all(listing.classes[0] in lacking[name] for name in lacking) and any(b.relative for b in listing.boxes):
         remedy += " No box has class number 0: where numbers begin with 1, subtract 1 from all of them."
-    return missing_class(evidence, known, lacking, remedy)
+    return missing_class(listing, known, lacking, remedy)
 
 
 TINY, TINY_SHARE = 4.0, 0.1

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from striate.data.annotations.target_columns import columns_of, occurring_classes
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, some
@@ -63,16 +64,34 @@ def find_imbalance(evidence: Evidence) -> Marked | None:
 
 
 def find_missing_classes(evidence: Evidence) -> Marked | None:
-    """`data.missing-class`: classes without a readable sample in some split, or at all."""
-    if evidence.listing.annotation != "class":
+    """`data.missing-class`: classes, or labels, without a readable sample in some split, or at all."""
+    listing = evidence.listing
+    if listing.annotation == "class":
+        counts = _counts(evidence)
+    elif listing.annotation in ("labels", "columns"):
+        counts = _label_counts(evidence)
+    else:
         return None
-    counts = _counts(evidence)
-    lacking = {name: [c for c in evidence.listing.classes if not counts[name][c]] for name in counts}
-    known = several(len(evidence.listing.classes), "class", "classes")
-    return missing_class(evidence, known, lacking, "Add samples of these classes, or move some from another split.")
+    lacking = {name: [c for c in listing.classes if not counts[name][c]] for name in counts}
+    known = several(len(listing.classes), *(("label",) if listing.annotation == "labels" else ("class", "classes")))
+    return missing_class(listing, known, lacking, "Add samples of these classes, or move some from another split.")
 
 
-def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence[str]], remedy: str) -> Marked | None:
+def _label_counts(evidence: Evidence) -> dict[str, Counter[str]]:
+    """By split the samples with each label, or with each class of one of several targets."""
+    listing = evidence.listing
+    assert listing.targets is not None
+    there = listing.targets > 0
+    if listing.annotation == "columns":
+        there = occurring_classes(listing.targets, columns_of(listing.target_names, listing.classes))
+    counts = {}
+    for name in ORDER:
+        if ids := [number for number, split in evidence.splits.items() if split == name]:
+            counts[name] = Counter(dict(zip(listing.classes, there[ids].sum(0).tolist(), strict=True)))
+    return counts
+
+
+def missing_class(listing: Listing, known: str, lacking: Mapping[str, Sequence[str]], remedy: str) -> Marked | None:
     """`data.missing-class` where any split is `lacking` some of what is `known`."""
     lacking = {name: classes for name, classes in lacking.items() if classes}
     if not lacking:
@@ -82,7 +101,7 @@ def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence
         Finding(
             code="data.missing-class",
             severity="error" if "train" in lacking else "warning",
-            where=evidence.listing.source,
+            where=listing.source,
             measured=f"of {known}, {said}",
             threshold="every class in every split",
             why="A class without training samples cannot be learned, and one without test samples cannot be measured.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,20 +67,30 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     masks = evidence.mask_values
     if not masks:
         return None
-    found: dict[str, Counter[int]] = {}
+    found: dict[str, set[int]] = {}
     for number, split in evidence.splits.items():
-        found.setdefault(split, Counter()).update(masks[number])
-    values = set().union(*found.values(), evidence.listing.values) - {IGNORED, evidence.listing.ignore}
+        found.setdefault(split, set()).update(masks[number])
     if not evidence.listing.values and number_objects(list(masks.values())):
-        return _numbered_objects(evidence, len(values))
-    names = dict(zip(evidence.listing.values, evidence.listing.classes, strict=True))
+        return _numbered_objects(evidence, len(_values(evidence.listing, found)))
+    return _missing_values(evidence.listing, found)
+
+
+def _values(listing: Listing, found: Mapping[str, set[int]]) -> set[int]:
+    """The values that stand for classes: those `found` in any split, and those that have names."""
+    return set().union(*found.values(), listing.values) - {IGNORED, listing.ignore}
+
+
+def _missing_values(listing: Listing, found: Mapping[str, set[int]]) -> Marked | None:
+    """`data.missing-class` of the values `found` in each split."""
+    values = _values(listing, found)
+    names = dict(zip(listing.values, listing.classes, strict=True))
     lacking = {
-        name: [names.get(value, str(value)) for value in sorted(values - set(found[name]))]
+        name: [names.get(value, str(value)) for value in sorted(values - found[name])]
         for name in ORDER
         if name in found
     }
     known = f"{several(len(values), 'value')} of masks"
-    return missing_class(evidence, known, lacking, "Add images with these classes, or move some from another split.")
+    return missing_class(listing, known, lacking, "Add images with these classes, or move some from another split.")
 
 
 BETWEEN, FEWEST_STEPS = 0.3, 20
@@ -108,11 +117,17 @@ LOOKED_AT = 64
 """Masks in a row that are looked at before every training."""
 
 
-def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any) -> tuple[Finding, ...]:
-    """What some of the decoded masks, in the order of `ids`, and their images (N, C, H, W) show without a second look:
-    that they were interpolated, or belong to other images."""
+def find_in_masks(
+    listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any, split: Mapping[int, str]
+) -> tuple[Finding, ...]:
+    """What the decoded masks, in the order of `ids`, show without a second look: values that a `split` lacks; and what
+    some of them and their images (N, C, H, W) show: that they were interpolated, or belong to other images."""
+    places = np.array([split.get(number, "") for number in ids.tolist()])
+    found = {name: set(np.flatnonzero(masks.occurring[places == name].any(0)).tolist()) for name in set(split.values())}
+    missing = _missing_values(listing, found)
+    lacking = () if missing is None else (missing.finding,)
     if not listing.medium.pictures:
-        return _by_headers(listing, [int(number) for number in np.sort(ids)[:LOOKED_AT]])
+        return (*lacking, *_by_headers(listing, [int(number) for number in np.sort(ids)[:LOOKED_AT]]))
     order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:LOOKED_AT]
     looks = {}
     for row in order:
@@ -120,7 +135,7 @@ def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, i
         luma = image.mean(0).astype(np.uint8)
         looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
     marked = (_shifted(listing, looks), _turned(listing, looks), _interpolated(listing, looks))
-    return tuple(mark.finding for mark in marked if mark is not None)
+    return (*lacking, *(mark.finding for mark in marked if mark is not None))
 
 
 def _by_headers(listing: Listing, ids: Sequence[int]) -> tuple[Finding, ...]:
