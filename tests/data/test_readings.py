@@ -173,7 +173,7 @@ def test_ages_as_classes_say_how_to_learn_them_as_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("odd", "words", "remedy"),
     [
-        ("inf", "31 classes that are numbers, but for inf", "a quantity: correct the label 'inf' of im/p1.png, and: -"),
+        ("old", "31 classes that are numbers, but for old", "a quantity: correct the label 'old' of im/p1.png, and: -"),
         ('"3,25"', "31 classes that are numbers from 0.5 to 9.5", "a quantity: write them with a point"),
     ],
 )
@@ -187,8 +187,8 @@ def test_numbers_that_are_classes_for_one_that_is_none_say_so(tmp_path, odd, wor
 
 def test_few_classes_that_are_fractions_are_a_quantity_too(tmp_path):
     rows = [f"im/p{k}.png,{k % 6}.5" for k in range(11)]
-    (finding,) = find_readings(list_source(table(tmp_path / "t.csv", "path,label", *rows, "im/p11.png,nan")))
-    assert "7 classes that are numbers, but for nan" in finding.measured
+    (finding,) = find_readings(list_source(table(tmp_path / "t.csv", "path,label", *rows, "im/p11.png,old")))
+    assert "7 classes that are numbers, but for old" in finding.measured
     whole = [f"im/p{k}.png,{k % 6}" for k in range(12)]
     assert said(table(tmp_path / "whole.csv", "path,label", *whole)) == []
     commas = [f"im/p{k}.png;{k},5" for k in range(12)]

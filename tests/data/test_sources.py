@@ -343,6 +343,21 @@ def test_manifest_numbers(tmp_path):
         load(path, annotation="number")
 
 
+@pytest.mark.each_nth(4)
+@pytest.mark.parametrize("odd", ["nan", "inf", "-Infinity", "N/A", "none"])
+def test_numbers_of_which_some_are_not_known_are_neither_numbers_nor_classes(tmp_path, odd):
+    path = manifest(tmp_path, lines("path,label", [0.5, 1.5, 0.5, odd, 1.5, 0.5, odd, 0.5]))
+    with pytest.raises(DataError, match=rf"line 5\n.*'{odd}', and 1 more such, beside 6 numbers") as caught:
+        load(path)
+    assert "--task regress" in caught.value.remedy
+    assert "--task classify" in caught.value.remedy
+    assert load(path, annotation="class").annotation == "class"
+    whole = manifest(tmp_path, lines("path,label", [1, 2, 1, odd, 2, 1, odd, 1]))
+    assert odd in list_manifest(whole, None).classes, "numbers of classes"
+    sizes = manifest(tmp_path, lines("path,label", [0.5, 1.5, 0.5, "large", 1.5, 0.5, odd, 0.5]))
+    assert "large" in list_manifest(sizes, None).classes, "a name of a class"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

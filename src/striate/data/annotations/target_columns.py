@@ -21,7 +21,8 @@ from striate.wording import listed, several
 
 KINDS = {"number": "number", "class": "class", "multilabel": "labels"}
 """What follows the colon of `--targets`, and the kind of annotation that it is."""
-_MISSING = frozenset(("", "nan", "na", "n/a", "none", "null"))
+MISSING = frozenset(("", "nan", "na", "n/a", "none", "null"))
+"""What a table has, in lower case, where a value is not known."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def with_targets(listing: Listing, text: str) -> Listing:
 def _read_column(listing: Listing, name: str, kind: str, texts: Sequence[str]) -> tuple[Column, NDArray[np.float32]]:
     """The column, and (N, width) its targets."""
     # Of sets an empty field is a set without labels; `nan` says that nobody looked.
-    known = np.array([t.strip().lower() not in _MISSING or (kind == "labels" and not t.strip()) for t in texts])
+    known = np.array([t.strip().lower() not in MISSING or (kind == "labels" and not t.strip()) for t in texts])
     if not known.any():
         raise DataError(f"data {listing.source}, {name}", "no value in any row", "some values", "leave the column out")
     given = [text.strip() for text, there in zip(texts, known, strict=True) if there]
@@ -203,7 +204,7 @@ def _guessed(texts: Mapping[str, Sequence[str]]) -> str:
     """The option that names all columns, as what they look like."""
     parts = []
     for name, values in texts.items():
-        given = [text for text in values if text.strip().lower() not in _MISSING]
+        given = [text for text in values if text.strip().lower() not in MISSING]
         numbers = bool(given) and all(as_number(text) is not None for text in given)
         sets = any("|" in text for text in given)
         parts.append(f"{name}:{'multilabel' if sets else 'number' if numbers else 'class'}")

@@ -28,7 +28,7 @@ from striate.data.annotations.label_sets import (
 )
 from striate.data.annotations.own_inputs import CLASS, OwnInputs
 from striate.data.annotations.points import point_columns, visible_points
-from striate.data.annotations.target_columns import TargetColumns
+from striate.data.annotations.target_columns import MISSING, TargetColumns
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
 from striate.data.media.clip.clip_files import read_folder
 from striate.data.media.clip.clip_medium import Clips
@@ -68,7 +68,8 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     read are called in the file.
 
     Labels that are all numbers, with a fraction somewhere, are numbers, or where `annotation` is "number"; else
-    class names. Raises DataError with the line.
+    class names. Raises DataError with the line, also where most are such numbers and the others are NaN, infinite or
+    words for an unknown value.
     """
     root = Path(os.path.realpath(path.parent))
     rows, others, sets = _parse(path, root, called or {}, annotation)
@@ -96,6 +97,8 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
             and any(n is not None and n != int(n) for n in numbers)
         )
     )
+    if annotation is None and not sets and not is_number:
+        _refuse_unknown_numbers(path, rows, numbers)
     classes = () if is_number else order_classes(labels)
     listing = Listing(
         name=path.stem,
@@ -201,6 +204,31 @@ def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> t
     if backslashes:
         notes.append("Backslashes in the paths of the manifest are read as slashes, as Windows means them.")
     return tuple(notes)
+
+
+def _refuse_unknown_numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> None:
+    """Raise DataError where most labels are numbers, one of them with a fraction, and all others say that a number is
+    not known: as class names they would make classes of a quantity."""
+    known = [number for number in numbers if number is not None]
+    odd = [row for row, number in zip(rows, numbers, strict=True) if number is None]
+    if 2 * len(known) <= len(rows) or all(number == int(number) for number in known):
+        return
+    if not all(row.label.lower() in MISSING or _is_float(row.label) for row in odd):
+        return
+    first = min(odd, key=lambda row: row.line)
+    more = f", and {len(odd) - 1:,} more such" if odd[1:] else ""
+    got = f"the label {first.label!r}{more}, beside {several(len(known), 'number')}"
+    remedy = (
+        "correct it or leave the line out, and: --task regress; or, if labels are names of classes: --task classify"
+    )
+    raise at_line(path, first.line, got, "finite numbers alone, or names of classes", remedy)
+
+
+def _is_float(text: str) -> bool:
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False
 
 
 def _numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> np.ndarray:
