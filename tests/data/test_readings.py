@@ -1,5 +1,7 @@
 """What is read in one way and may be meant in another is said, with the option that reads it so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,7 +90,8 @@ def test_other_names_of_arrays_are_asked_back(tmp_path):
 
 
 def _names(remedy):
-    return {name.removeprefix("data."): value for name, value in remedy.settings.items()}
+    settings = getattr(remedy, "settings", {})
+    return {name.removeprefix("data."): value for name, value in settings.items()}
 
 
 # Tables
@@ -108,6 +111,28 @@ def test_other_columns_are_asked_back_with_the_option_that_names_them(tmp_path, 
         list_source(config)
     assert "--data.names" in caught.value.remedy
     assert list_source(DataConfig(source=config.source, **_names(caught.value.remedy))).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "header", "remedy"),
+    [
+        ("caption", "path", "path,caption or path,caption,split"),
+        ("labels", "path", "path,labels or path,labels,split"),
+        (None, "path", "path,label or path,label,split"),
+        ("class", "path,caption", "to learn the captions: --task caption"),
+        ("class", "path,caption,species", "--data.names label=species"),
+        ("caption", "path,text", "--data.names caption=text"),
+        ("labels", "path,tags", "--data.names labels=tags"),
+    ],
+)
+def test_a_table_without_the_column_of_its_task_is_told_which(tmp_path, annotation, header, remedy):
+    rows = (",".join([f"im/p{k}.png", "a", "b"][: header.count(",") + 1]) for k in range(12))
+    config = table(tmp_path / "t.csv", header, *rows)
+    with pytest.raises(DataError) as caught:
+        list_source(config, annotation)
+    assert remedy in caught.value.remedy
+    if names := _names(caught.value.remedy):
+        assert len(list_source(replace(config, names=names.get("names")), names.get("task.name", annotation))) == 12
 
 
 @pytest.mark.parametrize("sign", [";", "\t"])

@@ -37,10 +37,15 @@ from striate.data.sources.other_layouts import by_hand_in_table, of_another_medi
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError, StriateError, pasted
+from striate.records import Remedy
 from striate.wording import listed, several
 
 _NAMES = ("path", "label", "labels", "split", "group")
-_HEADER = "path,label, and if there are any split and group: path,label,split,group"
+_COLUMNS = {
+    **{"labels": "path,labels", "caption": "path,caption", "point": "path,x1,y1,x2,y2"},
+    "box": "path,x_min,y_min,x_max,y_max,label",
+}
+"""The columns of a manifest for a kind of annotation, where they are not path and label."""
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
 LABEL_NAMES = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
@@ -49,7 +54,18 @@ PATH_NAMES = frozenset(
     ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "img", "picture", "photo")
 )
 """Usual names of a column of paths."""
-_REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
+
+
+def _expected(annotation: str | None) -> str:
+    """The header of a manifest for this kind of annotation."""
+    columns = _COLUMNS.get(annotation or "", "path,label")
+    return f"{columns}, and if there are any split and group: {columns},split,group"
+
+
+def _begin(annotation: str | None) -> str:
+    """The remedy for a file without such a header."""
+    columns = _COLUMNS.get(annotation or "", "path,label")
+    return f"begin the file with the line {columns} or {columns},split or {columns},split,group"
 
 
 class TableRow(NamedTuple):
@@ -259,7 +275,7 @@ def _parse(
         with path.open(encoding="utf-8-sig", newline="") as file:
             for line, fields in table_rows(path, file):
                 if columns is None:
-                    named = columns = _header(path, line, fields, called)
+                    named = columns = _header(path, line, fields, called, annotation)
                     sets = "labels" in columns and ("label" not in columns or annotation == LabelSets.name)
                     sets = sets and annotation != TargetColumns.name
                     columns = _with_sets(columns) if sets else columns
@@ -268,7 +284,7 @@ def _parse(
                     or annotation in (TargetColumns.name, OwnInputs.name)
                     or point_columns(list(columns))
                 ):
-                    raise _other_columns(path, root, named, fields)
+                    raise _other_columns(path, root, named, fields, annotation)
                 elif len(rows) < MAX_ROWS:
                     labeled = (
                         annotation not in ("point", TargetColumns.name, OwnInputs.name)
@@ -287,7 +303,7 @@ def _parse(
     except OSError as error:
         raise DataError(f"manifest {path}", str(error), "a file that can be read", "check the file") from None
     if columns is None or not rows:
-        raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _REMEDY)
+        raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _begin(annotation))
     return rows, _further(columns), sets
 
 
@@ -339,7 +355,9 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _header(path: Path, line: int, fields: list[str], called: Mapping[str, str]) -> dict[str, int]:
+def _header(
+    path: Path, line: int, fields: list[str], called: Mapping[str, str], annotation: str | None
+) -> dict[str, int]:
     """The place of each column, by the name under which it is read, else in lower case by its own. Raises DataError,
     and ConfigError for a column that is called as none here."""
     names = [field.strip().lower() for field in fields]
@@ -349,30 +367,37 @@ def _header(path: Path, line: int, fields: list[str], called: Mapping[str, str])
     names = [read_as.get(name, name if name not in called else f"{name} (not read)") for name in names]
     columns = {name: position for position, name in enumerate(names)}
     if len(columns) != len(names):
-        raise at_line(path, line, f"the header {','.join(fields)[:200]!r}", _HEADER, _REMEDY)
+        got = f"the header {','.join(fields)[:200]!r}"
+        raise at_line(path, line, got, _expected(annotation), _begin(annotation))
     return columns
 
 
-def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: list[str]) -> StriateError:
+def _other_columns(
+    path: Path, root: Path, columns: Mapping[str, int], fields: list[str], annotation: str | None
+) -> StriateError:
     """What is said of a header without path or label: what the columns are, or a guess of which is which."""
-    names = list(columns)
+    names, expected = list(columns), _expected(annotation)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
     if not point_columns(names) and (what := other_task(names)) and what != "captions":
-        return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
+        return DataError(where, f"{got}: {what}", expected, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
     found = next(iter([name for name in ("path",) if name in names] or files), None)
     found = found or next((name for name in names if name in PATH_NAMES), None)
-    rest = [name for name in names if name != found and name not in ("split", "group")]
+    rest = [name for name in names if name != found and name not in ("split", "group", "caption")]
     label = next((name for name in ("labels", *LABEL_NAMES) if name in rest), next(iter(rest), None))
-    if found is None or label is None:
-        return DataError(where, got, _HEADER, _REMEDY)
-    if "caption" in names and "path" not in names:
+    if found == "path" and label is None and "caption" in names:
+        words = "to learn the captions: --task caption; else add a column label"
+        return DataError(where, got, expected, Remedy(words, settings={"task.name": "caption"}))
+    if "caption" in names and found not in (None, "path"):
         return DataError(where, got, "a column path beside caption", names_remedy({"path": found}))
+    if found is None or label is None or annotation in ("box", "point"):
+        return DataError(where, got, expected, _begin(annotation))
     if point_columns(names):
         return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
-    guess = {name: given for name, given in (("path", found), ("label", label)) if given not in (name, "labels")}
-    return DataError(where, got, _HEADER, names_remedy(guess, "if it is these: "))
+    told = annotation if annotation in ("labels", "caption") else "label"
+    guess = {name: given for name, given in (("path", found), (told, label)) if given not in (name, "labels")}
+    return DataError(where, got, expected, names_remedy(guess, "if it is these: "))
 
 
 def _is_folder(path: Path) -> bool:
