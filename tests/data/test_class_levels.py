@@ -149,3 +149,11 @@ def test_too_few_classes_for_embeddings_name_the_option_that_makes_each_folder_o
     assert "north/2021/ash" in str(refused.value)
     data = load_dataset(DataConfig(source=str(places), class_level="path"), annotation="identity")
     assert len(data.classes) == 12
+
+
+def test_a_manifest_has_no_level_of_classes_to_choose(places: Path) -> None:
+    files = sorted(path.relative_to(places).as_posix() for path in places.rglob("*.png"))
+    (places / "m.csv").write_text("\n".join(["path,label", *(f"{file},only" for file in files)]) + "\n")
+    with pytest.raises(DataError) as refused:
+        load_dataset(DataConfig(source=str(places / "m.csv")), annotation="identity")
+    assert refused.value.remedy == "add classes: two for each split, six in all"

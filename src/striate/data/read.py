@@ -269,7 +269,7 @@ def _assemble(
         annotated=annotated,
         skeleton=listing.skeleton,
     )
-    annotation_kind(listing.annotation).check(data)
+    annotation_kind(listing.annotation).check(data, listing)
     return data
 
 

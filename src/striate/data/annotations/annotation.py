@@ -16,6 +16,12 @@ from striate.data.media.medium import Placement, Preparation
 from striate.errors import DataError
 
 
+def or_split(data: Dataset, how: str) -> str:
+    """The end of a remedy for a split that lacks something: `how` striate makes the splits; only where they are
+    given."""
+    return f", or let striate split: {how}" if data.given else ""
+
+
 class AnnotationKind:
     """How annotations become targets. The defaults are right for targets that a listing holds as an array."""
 
@@ -114,9 +120,10 @@ class AnnotationKind:
         del place
         return self.targets(listing, ids, masks, classes)
 
-    def check(self, data: Dataset) -> None:
-        """Raise DataError where a split has nothing to learn from, or to measure."""
-        del data
+    def check(self, data: Dataset, listing: Listing) -> None:
+        """Raise DataError where a split of the data, which are those of the listing, has nothing to learn from, or to
+        measure."""
+        del data, listing
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
         """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.label_sets import with_label_sets
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
@@ -18,7 +18,7 @@ from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
 from striate.data.rotated_boxes import SEEN, seen_shares
-from striate.errors import DataError, OtherClassesError
+from striate.errors import DataError, OtherClassesError, pasted
 from striate.wording import several
 
 COLUMNS = ("left", "top", "right", "bottom", "class", "crowd")
@@ -125,16 +125,18 @@ class Boxes(AnnotationKind):
                 targets[row, :count, ANGLE] = edges[kept, 4]
         return targets
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Each split has an object: of images without any there is nothing to measure."""
         for name, split in data.splits.items():
-            if not self._has_object(split.targets):
-                raise DataError(
-                    f"data {data.source}",
-                    f"no object in the {several(len(split), 'image')} of {name}",
-                    "at least one in each split",
-                    "move images with objects there, or let striate split: give no splits",
-                )
+            if self._has_object(split.targets):
+                continue
+            got, remedy = f"no object in the {several(len(split), 'image')} of {name}", "annotate objects in them"
+            if listing.boxes and (count := sum(len(listing.boxes[number].boxes) for number in split.ids.tolist())):
+                got += f": {several(count, 'object lies', 'objects lie')} outside of their images, or nearly so"
+                remedy = f"correct them; which they are: striate data check {pasted(data.source)}"
+            elif data.given:
+                remedy = f"move images with objects there{or_split(data, 'give no splits')}"
+            raise DataError(f"data {data.source}", got, "at least one in each split", remedy)
 
     def _has_object(self, targets: Any) -> bool:
         return bool((targets[:, :, CLASS] >= 0).any())

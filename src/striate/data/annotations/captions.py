@@ -81,8 +81,9 @@ class Captions(AnnotationKind):
     task: ClassVar[str] = "caption"
     layout: ClassVar[str] = ", or a manifest with the columns path,caption, a row a caption"
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Captions differ: of one for all there is nothing to learn."""
+        del listing
         train = data.splits.get("train")
         if train is not None and bool((train.targets == train.targets[:1]).all()):
             raise DataError(

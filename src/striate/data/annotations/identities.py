@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -53,7 +53,7 @@ class Identities(Classes):
         del folds, units
         return np.zeros(len(targets), np.int64)
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Raise DataError for a split in which no two samples are of one class, or all are."""
         for name, split in data.splits.items():
             counts = np.unique(split.targets.numpy(), return_counts=True)[1]
@@ -64,9 +64,7 @@ class Identities(Classes):
                     f"{found} in {name}, of {several(int(counts.max()), 'sample')} at most",
                     "two classes or more in each split, six where splits are to be made, and two samples of one class",
                     more_classes(
-                        (row.path for row in data.rows),
-                        (row.label for row in data.rows),
-                        "add classes, or, where they are the same in training and later: --task classify",
+                        listing, "add classes, or, where they are the same in training and later: --task classify"
                     ),
                 )
 
@@ -78,9 +76,10 @@ class Identities(Classes):
         return listing, ()
 
 
-def more_classes(paths: Iterable[str], labels: Iterable[str], otherwise: str) -> str:
-    """What to do where these samples have too few classes: each of their folders as one, where those are more."""
-    folders = sorted({str(PurePosixPath(path).parent) for path in paths if "/" in path})
-    if len(folders) > len(set(labels)):
+def more_classes(listing: Listing, otherwise: str) -> str:
+    """What to do where these samples have too few classes: each of their folders as one, where folders are classes and
+    those are more."""
+    folders = sorted({str(PurePosixPath(path).parent) for path in listing.paths if "/" in path})
+    if listing.class_level is not None and len(folders) > len(set(listing.labels)):
         return f"--data.class_level path: each of {several(len(folders), 'folder')} is a class ({listed(folders, 2)})"
     return otherwise

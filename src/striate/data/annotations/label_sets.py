@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing, order_classes
 from striate.data.media.medium import Preparation
@@ -42,8 +42,9 @@ class LabelSets(AnnotationKind):
         """(N, K) of the samples `ids`."""
         return super().targets(listing, ids, masks, classes).astype(np.float32)
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Samples differ in their labels, and each split has one."""
+        del listing
         train = data.splits.get("train")
         if train is not None and bool((train.targets == train.targets[:1]).all()):
             raise DataError(
@@ -59,7 +60,7 @@ class LabelSets(AnnotationKind):
                     f"data {data.source}",
                     f"no label in the {several(len(split), 'sample')} of {name}",
                     "at least one in each split",
-                    "label some of them, or let striate split: leave out the column split",
+                    f"label some of them{or_split(data, 'leave out the column split')}",
                 )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.label_sets import with_label_sets
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.dataset import Dataset
@@ -131,8 +131,9 @@ class Masks(AnnotationKind):
             values = tuple(own.get(name, -1) for name in classes)
         return replace(listing, values=values, ignore=ignore, colors=colors), ()
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Each split of masks has a pixel that is labeled: of others there is nothing to learn or to measure."""
+        del listing
         for name, split in data.splits.items():
             if len(split) and bool((split.targets == IGNORED).all()):
                 raise DataError(
@@ -140,7 +141,7 @@ class Masks(AnnotationKind):
                     f"no labeled pixel in the {several(len(split), 'mask')} of {name}: all are {IGNORED}, which "
                     "counts for nothing",
                     "at least one labeled pixel in each split",
-                    "label some of its masks, or let striate split: put all images into one folder",
+                    f"label some of its masks{or_split(data, 'put all images into one folder')}",
                 )
 
 

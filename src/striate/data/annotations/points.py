@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
 from striate.data.dataset import Dataset
@@ -85,15 +85,16 @@ class Points(AnnotationKind):
         units = np.where(visible, sides / (2 * scale), 0)
         return np.concatenate([places, units], axis=2).astype(np.float32)
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Each split has a visible point: of others there is nothing to learn or to measure."""
+        del listing
         for name, split in data.splits.items():
             if len(split) and not bool(split.targets[..., 2:].any()):
                 raise DataError(
                     f"data {data.source}",
                     f"no visible point in the {several(len(split), 'sample')} of {name}",
                     "at least one in each split",
-                    "annotate some of them, or let striate split: leave out the column split",
+                    f"annotate some of them{or_split(data, 'leave out the column split')}",
                 )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:

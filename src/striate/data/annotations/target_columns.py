@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.label_sets import rarest_label, separator_of, split_labels
 from striate.data.dataset import Dataset, Split
 from striate.data.listing import Listing, as_number, order_classes
@@ -228,8 +228,9 @@ class TargetColumns(AnnotationKind):
         got = "no --targets, which says what is learned"
         raise ConfigError("data.targets", got, "columns of a manifest, each with its kind", guess or _EXAMPLE)
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset, listing: Listing) -> None:
         """Each split knows some values of each target."""
+        del listing
         columns = columns_of(data.target_names, data.classes)
         for name, split in data.splits.items():
             for column, (known, _) in zip(columns, parts_of(split.targets, columns), strict=True):
@@ -238,7 +239,7 @@ class TargetColumns(AnnotationKind):
                         f"data {data.source}",
                         f"no {column.name} in the {several(len(split), 'sample')} of {name}",
                         "at least one in each split",
-                        "fill in some, let striate split, or leave this target out",
+                        f"fill in some, or leave this target out{or_split(data, 'leave out the column split')}",
                     )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:

@@ -61,7 +61,7 @@ def refuse_unusable(
             f"{several(len(split), 'readable sample')} with {contents} different contents,"
             f" and none of them in {lacking}",
             f"enough samples for {listed(needed)}",
-            more_classes(listing.paths, listing.labels, "add classes: two for each split, six in all")
+            more_classes(listing, "add classes: two for each split, six in all")
             if annotation_kind(listing.annotation).open_classes
             else "add samples: three different ones for each class at least"
             + ("" if quantity is None else f". {quantity.remedy}"),

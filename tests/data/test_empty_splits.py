@@ -1,0 +1,57 @@
+"""What is said of a split in which nothing is annotated: to let striate split only where splits are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.errors import DataError
+
+COUNT = 20
+
+
+def _table(folder: Path, header: str, row: Callable[[int], str], *, given: bool) -> DataConfig:
+    rng, lines = np.random.default_rng(0), [f"path,{header}{',split' * given}"]
+    for number in range(COUNT):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3)).astype(np.uint8)).save(folder / f"{number:02}.png")
+        split = ",val" if number % 4 == 1 else ",test" if number % 4 == 2 else ",train"
+        lines.append(f"{number:02}.png,{row(number)}{split * given}")
+    (folder / "all.csv").write_text("\n".join(lines) + "\n")
+    return DataConfig(str(folder / "all.csv"))
+
+
+def _refused(config: DataConfig) -> tuple[str, str]:
+    with pytest.raises(DataError) as caught:
+        load_dataset(config)
+    return caught.value.got, caught.value.remedy
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_boxes_outside_of_their_images_are_said_to_be(tmp_path: Path, given: bool) -> None:
+    config = _table(tmp_path, "x_min,y_min,x_max,y_max,label", lambda k: f"100,100,120,120,{k % 2}", given=given)
+    got, remedy = _refused(config)
+    assert "objects lie outside of their images" in got
+    assert f"striate data check {config.source}" in remedy
+    assert "let striate split" not in remedy
+
+
+def test_images_without_boxes_are_moved_where_splits_are_given(tmp_path: Path) -> None:
+    def row(number: int) -> str:
+        return ",,,," if number % 4 == 1 else "2,2,9,9,disk"
+
+    got, remedy = _refused(_table(tmp_path, "x_min,y_min,x_max,y_max,label", row, given=True))
+    assert "no object in the 5 images of val" in got
+    assert "let striate split" in remedy
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_points_that_are_nowhere_visible_are_annotated(tmp_path: Path, given: bool) -> None:
+    got, remedy = _refused(_table(tmp_path, "nose_x,nose_y", lambda _: ",", given=given))
+    assert "no visible point" in got
+    assert ("let striate split" in remedy) == given
