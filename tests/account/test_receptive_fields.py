@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from striate.account.field.effective import effective_receptive_field
 from striate.account.observing import observation
-from striate.account.summarize import observe
+from striate.account.summarize import observe, summarize
 from striate.errors import ModelError
 from striate.models.build import build_model
 
@@ -119,6 +120,43 @@ def test_fields_are_where_the_gradient_is(words: list[str], shape: tuple[int, ..
             assert (first, end) == (low, high)
         else:  # beyond the border there is nothing, and windows that would begin there do not exist
             assert low <= first <= end <= high
+
+
+class Branches(nn.Module):
+    """Three branches that are concatenated, the last of them the one that sees least."""
+
+    def __init__(self, end: str) -> None:
+        super().__init__()
+        self.wide, self.high = nn.Conv2d(1, 2, (1, 7), padding=(0, 3)), nn.Conv2d(1, 2, (5, 1), padding=(2, 0))
+        self.point, self.end = nn.Conv2d(1, 2, 1), end
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([self.wide(x), self.high(x), self.point(x)], 1)
+        if self.end == "map":
+            return y
+        return y.mean((2, 3)) if self.end == "mean" else nn.functional.adaptive_avg_pool2d(y, 1).flatten(1)
+
+
+@pytest.mark.parametrize("end", ["map", "mean", "pooling"])
+def test_branches_that_are_concatenated_see_together_what_any_of_them_sees(end: str) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, 2), Branches(end))
+    ledger = summarize(network, (1, 41, 41))
+    spans = seen_by_gradient(nn.Sequential(network[0], Branches("map")), (1, 41, 41))
+    assert (ledger.receptive_field, ledger.jump) == (tuple(last - first + 1 for first, last in spans), (2, 2))
+    assert ledger.receptive_field == (11, 15)
+    (remark,) = (found for found in ledger.remarks if found.code == "account.small-field")
+    assert "a unit of the last map sees 11×15 of 41×41" in remark.measured
+    assert "branches" not in remark.where
+
+
+def test_the_last_map_of_inception_v3_is_the_concatenation() -> None:
+    # branch_pool, the last of the branches, sees 1247×1247; the 3×3 branch split into 1×3 and 3×1 sees most.
+    assert observe("inception_v3", (3, 299, 299)).receptive_field == (1311, 1311)
+
+
+def test_the_effective_field_is_measured_where_branches_are_joined() -> None:
+    network = nn.Sequential(Branches("map"), nn.AdaptiveAvgPool2d(1))
+    assert effective_receptive_field(network, (1, 21, 21), samples=1).layer == "0"
 
 
 def transposed(*layers: tuple[int, int, int, int]) -> nn.Sequential:

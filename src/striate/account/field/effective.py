@@ -125,14 +125,21 @@ def _check(module: nn.Module, input_shape: Shape, samples: int) -> None:
 
 
 def _last_map(module: nn.Module, input_shape: Shape) -> str:
-    """The name of the last module that gives a map with more than one position."""
+    """The name of the last module that gives a map with more than one position: a layer, or a larger module whose
+    output none of its layers gives, as where branches are joined."""
     seen: list[str] = []
+    given: list[torch.Tensor] = []
+    layers = leaves(module)
 
     def note(call: ModuleCall) -> None:
-        if isinstance(call.output, torch.Tensor) and _is_map(call.output, input_shape):
+        if not isinstance(call.output, torch.Tensor) or not _is_map(call.output, input_shape):
+            return
+        if call.name in layers or (given and call.output is not given[-1]):
             seen.append(call.name)
+            given[:] = [call.output]
 
-    with module_calls(leaves(module), end=note), torch.no_grad():
+    parts = layers | {name: part for name, part in module.named_modules() if name}
+    with module_calls(parts, end=note), torch.no_grad():
         module(zero_input(module, input_shape))
     if not seen:
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.field.intervals import get_fields
+from striate.account.field.intervals import Fields, get_fields
 from striate.account.field.window import PADDING, Window
 from striate.account.ledger import Ledger, Row, Shape, last_map
 from striate.account.observing.entries import Entry, Tally, sample_shape
@@ -35,7 +35,8 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     for entry in entries:
         operations += entry.tally.operations
     first = next(iter(tensors_in(seen.output)), None)
-    field, jump = _of_output(first, len(input_shape) - 1) or _field_and_jump(rows, len(input_shape) - 1)
+    axes = len(input_shape) - 1
+    field, jump = _of_output(first, axes) or _of_joined(rows, seen, entries, axes) or _field_and_jump(rows, axes)
     return Ledger(
         model=name,
         input=input_shape,
@@ -185,7 +186,24 @@ def _of_output(output: torch.Tensor | None, axes: int) -> tuple[Shape, tuple[flo
     """Receptive field and jump of what the network gives, where it is a map whose positions have neighbors: what is
     done behind its last layer widens it too."""
     fields = None if output is None else get_fields(output)
-    if output is None or fields is None or len(shape := sample_shape(output)) != axes + 1:
+    return None if output is None or fields is None else _of_map(fields, sample_shape(output), axes)
+
+
+def _of_joined(
+    rows: tuple[Row, ...], seen: Observation, entries: list[Entry], axes: int
+) -> tuple[Shape, tuple[float, ...]] | None:
+    """Receptive field and jump of the map that the last layer with a map is joined to others in, by a sum or a
+    concatenation of branches, if it is: a unit there sees what any of the branches sees."""
+    last = last_map([row for row in rows[: len(entries)] if row.receptive_field], axes)
+    if last is None:
+        return None
+    entry = entries[next(place for place, row in enumerate(rows) if row is last)]
+    made_of_it = [made for made in seen.observer.joined if any(source is entry for source in made.sources)]
+    return _of_map(made_of_it[-1].fields, made_of_it[-1].shape, axes) if made_of_it else None
+
+
+def _of_map(fields: Fields, shape: Shape, axes: int) -> tuple[Shape, tuple[float, ...]] | None:
+    if len(shape) != axes + 1:
         return None
     jumps = tuple(abs(_jump(s.jump, s.dim, shape)) for s in fields)
     return (tuple(s.size for s in fields), jumps) if axes and any(jumps) else None

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.account.field.follow import follow, follow_padding, follow_window, has_rule
-from striate.account.field.intervals import input_fields, set_fields
+from striate.account.field.intervals import Fields, get_fields, input_fields, set_fields
 from striate.account.field.window import Window, padding_window, read_padding, read_window
 from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import arithmetic
@@ -66,11 +66,21 @@ def storage_key(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+@dataclass(frozen=True)
+class JoinedMap:
+    """A map that an operation between layers makes: its shape without the batch, its fields, and its sources."""
+
+    shape: Shape
+    fields: Fields
+    sources: Sources
+
+
 class Observer:
     """What is known of a forward pass while it runs; afterwards, `entries.done` and the totals.
 
     `uncounted`: operations that could not be counted, each with the place. `memory`: of tensors that are alive.
     `strangers`: how many numbers each parameter has that was used and that no module of the network has registered.
+    `joined`: maps that are made between layers, by sums and concatenations, each with what it sees and is made of.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -82,6 +92,7 @@ class Observer:
         self.memory = LiveMemory([*module.parameters(), *module.buffers()])
         self.axes = 0
         self.strangers: dict[int, int] = {}
+        self.joined: list[JoinedMap] = []
         self._own = {storage_key(parameter) for parameter in module.parameters()}
         self._unused: dict[int, list[str]] = {}
         for name, parameter in self.parameters.items():
@@ -154,6 +165,8 @@ class Observer:
                 self.strangers[key] = tensor.numel()
         for tensor in operation.outputs():
             self.memory.note(tensor)
+        if self.entries.between():
+            self._note_joined(operation)
         cost = arithmetic(operation)
         if cost is None:
             place = self.entries.path
@@ -165,6 +178,15 @@ class Observer:
         window = read_window(operation) or read_padding(operation)
         if window is not None:
             self.entries.tally().windows.append(window)
+
+    def _note_joined(self, operation: Operation) -> None:
+        """Keep what the result sees where it is a map (N, C, *spatial) whose positions have neighbors."""
+        for tensor in operation.outputs():
+            fields = get_fields(tensor)
+            if not fields or tensor.ndim != len(fields) + 2 or max(tensor.shape[2:]) < 2:
+                continue
+            if all(seen.dim == dim for dim, seen in enumerate(fields, start=2)):
+                self.joined.append(JoinedMap(sample_shape(tensor), fields, sources_of([tensor])))
 
     def _note_parameters(self, operation: Operation) -> Sources:
         """The entries of those that it is the first to use."""

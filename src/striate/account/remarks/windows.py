@@ -291,10 +291,11 @@ def _smaller(ledger: Ledger) -> Finding:
         why = f"{after.name} averages over the places, so how such parts lie to each other is lost."
     else:
         why = "An object larger than that is never seen whole by one unit; only the layers behind combine the parts."
+    joined = "the output" if after is None else "the last map"
     return Finding(
         "account.small-field",
         "note",
-        last.name if last and last.receptive_field == ledger.receptive_field else "the output",
+        last.name if last and last.receptive_field == ledger.receptive_field else joined,
         f"a unit of the last map sees {field} of {sides} input pixels",
         f"the input, {sides}",
         why,
