@@ -10,8 +10,9 @@ from torch import nn
 
 from striate.account.summarize import count_macs, count_parameters
 from striate.errors import ModelError
-from striate.layers.convolution import LocallyConnected
+from striate.layers.convolution import LocallyConnected, PartialConvolution
 from striate.models.build import build_model
+from striate.models.zoo.lenet import CONNECTIONS
 
 
 def test_mnist_cnn_costs_what_its_arithmetic_says() -> None:
@@ -25,6 +26,13 @@ def test_macs_of_groups_dilation_signals_and_volumes() -> None:
     assert count_macs(grouped, (8, 10, 10)) == 10 * 10 * 16 * 2 * 9
     assert count_macs(nn.Conv1d(3, 5, 7), (3, 20)) == 14 * 5 * 3 * 7
     assert count_macs(nn.Conv3d(1, 2, 3), (1, 5, 6, 7)) == 3 * 4 * 5 * 2 * 27
+
+
+def test_absent_connections_of_a_table_are_not_counted() -> None:
+    # C3 of LeNet-5: 60 of the 96 pairs of maps; it runs as a convolution with zeros in the place of the others.
+    layer = PartialConvolution(6, CONNECTIONS, 5)
+    assert count_macs(layer, (6, 14, 14)) == 10 * 10 * 60 * 25 == 150_000
+    assert count_macs(build_model("lenet5-1998"), (1, 32, 32)) == 117_600 + 150_000 + 48_000 + 84 * 120 == 325_680
 
 
 def test_shared_parameters_count_once() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import nn
@@ -49,6 +50,11 @@ class PartialConvolution(nn.Module):
             bound = 1 / math.sqrt(kernels.numel())
             nn.init.uniform_(kernels, -bound, bound)
             nn.init.uniform_(self.bias[number], -bound, bound)
+
+    @property
+    def share_connected(self) -> Fraction:
+        """How many of all pairs of an input and an output map are connected."""
+        return Fraction(len(self.weight), self.in_channels * self.out_channels)
 
     def dense_weight(self) -> torch.Tensor:
         """The kernels as those of a convolution, (out, in, kernel, kernel), with zeros where nothing is connected."""

@@ -1,7 +1,7 @@
 """How many operations one call of torch performs: multiply–accumulates, and all other arithmetic.
 
 Multiply–accumulates: of convolutions and matrix products, by the formulas of torch's own counter, which gives 2 FLOPs
-for each. Everything else is counted in operations:
+for each; absent connections of a connection table are not counted. Everything else is counted in operations:
 
 | what | operations |
 |---|---|

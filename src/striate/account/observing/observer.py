@@ -28,7 +28,7 @@ from striate.account.observing.entries import (
 )
 from striate.account.observing.kinds import function_kind, layer_kind
 from striate.account.observing.shapes_only import shape_rule
-from striate.layers.convolution import LocallyConnected
+from striate.layers.convolution import LocallyConnected, PartialConvolution
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
 from striate.observe.torch_calls import Operation, torch_functions, torch_operations
@@ -132,6 +132,10 @@ class Observer:
             window = _local_window(call.module)
             self.entries.tally().windows = [window]
             follow_window(call.args[0], call.output, window)
+        if isinstance(call.module, PartialConvolution):
+            # It runs as a dense convolution in which absent connections are zeros.
+            tally = self.entries.tally()
+            tally.macs = int(tally.macs * call.module.share_connected)
         self.entries.end(call.output)
 
     def _run_function(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
