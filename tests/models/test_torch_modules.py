@@ -68,6 +68,14 @@ SEQUENCE = """nn.Sequential(
 )"""
 
 
+LINES = """self.conv1 = nn.Conv2d(1, 16, kernel_size=5, stride=1,
+padding=0)
+self.conv2 = nn.Conv2d(16, 8, kernel_size=(5, 5), stride=(1, 1))
+self.flat = nn.Flatten()
+self.fc1 = nn.Linear(in_features=3200, out_features=10, bias=True)
+"""
+
+
 @pytest.mark.parametrize(
     ("pasted", "ours"),
     [
@@ -81,6 +89,9 @@ SEQUENCE = """nn.Sequential(
         ("nn.Conv2d(1, 8, 3),\nnn.ReLU(),\nfc(10)", "conv(8,3) relu fc(10)"),
         ("conv(8,3) 2*[nn.Conv2d(8, 8, (3, 3), padding=1) nn.ReLU()]", "conv(8,3) 2*[conv(8,3,pad=1) relu]"),
         ("nn.Conv2d(1,4,3) nn.AdaptiveAvgPool2d((1, 1)) nn.Flatten()", "conv(4,3) gap flatten"),
+        (LINES, "conv(16,5) conv(8,5) flatten fc(10)"),
+        ("conv1 = nn.Conv2d(1, 16, 5) self.act=torch.nn.ReLU() pool(2)", "conv(16,5) relu pool(2)"),
+        ("self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())", "conv(4,3) relu"),
     ],
 )
 def test_it_is_a_layer_string(pasted: str, ours: str) -> None:
@@ -103,6 +114,8 @@ def test_it_is_a_layer_string(pasted: str, ours: str) -> None:
         ("nn.Conv2D(1, 16, 5)", 0, "did you mean `nn.Conv2d`", "nn.Conv2d(1, 16, 5)"),
         ("nn.MaxPool2d(2, ceil_mode=True)", 16, "`ceil_mode=True`", "nn.MaxPool2d(2, ceil_mode=false)"),
         ("nn.AdaptiveAvgPool2d(6)", 21, "`output_size=6`", "nn.AdaptiveAvgPool2d(1)"),
+        ("self.conv1 = nn.Conv2d(3, 16, 5)", 23, "is 3, and its input is 1×28×28", "self.conv1 = nn.Conv2d(1, 16, 5)"),
+        ("self.conv1 = conv(16,5)", 0, "unknown layer `self.conv1`", "conv(16,5)"),
         ("nn.LSTM(3, 4)", 0, "which is not a layer", ""),
         ("nn.Sequential(nn.ReLU()", 13, "`(` that is not closed", "nn.Sequential(nn.ReLU())"),
         ("nn.Sequential fc(10)", 0, "without its layers", "fc(10)"),

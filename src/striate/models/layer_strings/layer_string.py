@@ -161,6 +161,8 @@ class _Parser:
         while (token := self.peek()).kind not in (closing, "]", "end"):
             if token.kind == "," and commas:
                 self.take()
+            elif self._is_target():
+                self.index += 2
             elif token.kind == "word" and (name := torch_name(str(token.value))):
                 found += self._pasted(name, depth)
                 commas = True
@@ -171,6 +173,11 @@ class _Parser:
         if depth == 0 and not found:
             raise Fault(0, "no layer", "layers such as conv(16,5) relu pool(2)", Edit(0, len(self.text), "fc(10)"))
         return tuple(found)
+
+    def _is_target(self) -> bool:
+        """Whether `self.conv1 = nn.…` or `conv1 = nn.…` begins here: the layer counts, not its name."""
+        first, mark, value = self.peek(), self.peek(1), self.peek(2)
+        return first.kind == "word" and mark.kind == "=" and value.kind == "word" and "nn." in str(value.value)
 
     def _item(self, depth: int) -> Item:
         token = self.peek()

@@ -17,6 +17,7 @@ _TOKEN = re.compile(
       | (?P<size>[0-9]++(?:x[0-9]++)++)
       | (?P<float>[+-]?+(?:[0-9]++\.[0-9]*+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+|[+-]?+[0-9]++[eE][+-]?+[0-9]++)
       | (?P<int>[+-]?+[0-9]++)
+      | (?P<target>self(?:\.[A-Za-z_][A-Za-z0-9_]*+)++(?=\s*+=))
       | (?P<word>(?:(?:torch\.)?+nn\.)?+[A-Za-z_][A-Za-z0-9_]*+(?:-[A-Za-z0-9_]++)*+)
       | (?P<text>"[^"]*+"|'[^']*+')
       | (?P<mark>[][(),=*])""",
@@ -26,7 +27,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Token:
-    """`kind` is `int float size word text`, a punctuation mark itself, or `end`."""
+    """`kind` is `int float size word text`, a punctuation mark itself, or `end`; `self.conv1 =` begins with a word."""
 
     kind: str
     value: Value
@@ -56,7 +57,7 @@ def tokenize(text: str) -> list[Token]:
             )
         kind, found = str(match.lastgroup), match.group()
         if kind != "space":
-            name = found if kind == "mark" else kind
+            name = found if kind == "mark" else "word" if kind == "target" else kind
             tokens.append(Token(name, _value(kind, found), position, match.end()))
         position = match.end()
     return [*tokens, Token("end", None, len(text), len(text))]
