@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from striate.account.summarize import count_macs, count_parameters
 from striate.cli.models import comparable_error
 from striate.models.build import build_model
 from striate.models.registry import GROUPS, MODELS
@@ -44,6 +46,42 @@ def table() -> str:
 
 def test_the_table_of_the_page_is_the_catalog() -> None:
     assert table() in PAGE.read_text(encoding="utf-8"), f"docs/models.md has to contain:\n{table()}"
+
+
+def without_batch_normalization(network: nn.Module) -> None:
+    """The paper's GoogLeNet: 5×5 in the third branches, biases, no batch normalization."""
+    for path, layer in list(network.named_modules()):
+        parent, _, name = path.rpartition(".")
+        if isinstance(layer, nn.BatchNorm2d):
+            setattr(network.get_submodule(parent), name, nn.Identity())
+        elif isinstance(layer, nn.Conv2d):
+            kernel, padding = (5, 2) if "branch3.1" in path else (layer.kernel_size, layer.padding)
+            paper = nn.Conv2d(layer.in_channels, layer.out_channels, kernel, layer.stride, padding)
+            setattr(network.get_submodule(parent), name, paper)
+
+
+def with_strides_first(network: nn.Module) -> None:
+    """The paper's bottlenecks: the stride in the first 1×1 convolution."""
+    for block in network.modules():
+        if hasattr(block, "conv3"):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "counts"),
+    [
+        ("googlenet", without_batch_normalization, (6_998_552, 1_582_671_872)),
+        ("resnet50", with_strides_first, (25_557_032, 3_857_973_248)),
+    ],
+)
+def test_what_the_forms_of_the_papers_cost(name: str, change, counts: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        network = build_model(name)
+        change(network)
+    found = count_parameters(network), count_macs(network, MODELS[name].input_shape)
+    assert found == counts
+    assert f"{found[1]:,}" in PAGE.read_text(encoding="utf-8")
+    assert "As torchvision has it" in MODELS[name].description
 
 
 WRITTEN = sorted(
