@@ -22,6 +22,7 @@ SCRIPT = """
 import copy, math
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 torch.manual_seed(0)
@@ -53,7 +54,7 @@ def evaluate(net):
 for epoch in range(6):
     model.train()
     for xb, yb in train_loader:
-        loss = functional.cross_entropy(model(xb), yb)
+        loss = F.cross_entropy(model(xb), yb)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

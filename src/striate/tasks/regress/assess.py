@@ -76,7 +76,7 @@ def _ranges(
     found = []
     for place in np.unique(places):
         own = places == place
-        of_own = [groups[k] for k in np.flatnonzero(own)] if groups else ()
+        of_own = [groups[k] for k in np.flatnonzero(own).tolist()] if groups else ()
         figures = number_figures(truth[own], predictions[own], of_own)
         kept = {name: figures[name] for name in ("bias", "rmse", "mae")}
         found.append(RangeMetrics(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
