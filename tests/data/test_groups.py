@@ -155,7 +155,7 @@ def test_a_threshold_that_is_chosen_on_test_is_told(tmp_path: Path, same: bool) 
     (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
     found = found_in(tmp_path / "m.csv")[1]
     assert ("data.leak" in found) is same
-    assert not same or "thresholds are chosen by val: on what test" in found["data.leak"].why
+    assert not same or "choose the epoch and the thresholds on test data" in found["data.leak"].why
 
 
 def test_too_few_groups_are_said_to_be_groups(manifest) -> None:

@@ -86,7 +86,7 @@ def finished(train: Sequence[float], val: Sequence[float], passes: float, **colu
 def test_a_run_of_few_passes_hardly_trained() -> None:
     [finding] = curve_findings(finished([2.3], [2.3], 0.25))
     assert (finding.code, finding.severity) == ("fit.too-short", "warning")
-    assert "0.25 passes over the training samples, in 7 steps" in finding.measured
+    assert "0.25 epochs, in 7 steps" in finding.measured
     assert codes(finished([2.3, 1.0, 0.5, 0.3], [2.2, 1.1, 0.6, 0.4], 4)) == []
     # A few passes over a handful of samples are as good as none.
     assert codes(replace(finished([2.3] * 5, [2.3] * 5, 5), classes=0)) == []

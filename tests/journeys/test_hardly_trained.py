@@ -56,4 +56,4 @@ def test_part_of_a_pass_is_told_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     out, err = capsys.readouterr()
     assert "epoch 0.25/0.25" in err
-    assert "0.25 passes over the training samples, in 5 steps" in out
+    assert "0.25 epochs, in 5 steps" in out

@@ -94,7 +94,7 @@ def test_every_part_is_there(page: str) -> None:
         "differ by 26.0 points on average",
         "the network is overconfident",
         "a temperature of 2.5 (95 % interval 2 to 3, fitted on val, n = 25) would make that 4.0 points",
-        "these differ from all other samples: brightness: 0 to 80 (70.0\u00a0%).",
+        "These parts differ significantly from all other samples: brightness: 0 to 80 (70.0\u00a0%).",
         "Training 80 %, validation 70 %: a gap.",
         "Most confused pairs",
         "Averages over classes",

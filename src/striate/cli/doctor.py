@@ -27,11 +27,12 @@ def doctor(
     """Find out why a network does not learn, and what to change.
 
     The doctor trains copies for some seconds. Every finding says what was measured, the threshold, and the change that
-    fixes it. Nothing is written. Exit code 1 if there is an error, 0 otherwise, also with warnings. `striate data
-    check` looks at all files of the data. A training script of your own, `script.py`, is RUN as it is until its first
-    optimizer step, what it trains is examined, and where nothing is found it goes on for some seconds, without writing
-    files; what stands after `--` is for the script. In Python:
-    striate.diagnose.
+    fixes it. Data and runs stay as they are. Exit code 1 if there is an error, 0 otherwise, also with warnings.
+    `striate data check` looks at all files of the data.
+
+    `striate doctor script.py` RUNS your training script up to its first optimizer step, including the files that it
+    writes until then, and examines the training. If nothing is found, the script continues for some seconds without
+    writing files. Its arguments come after `--`. In Python: striate.diagnose.
 
     Parameters
     ----------
@@ -107,8 +108,8 @@ def _examine_script(
 
     given = [option_of(name) for name in fields] + ["--config"] * (config is not None) + ["--html"] * (html is not None)
     if given:
-        remedy = f"striate doctor {pasted(script)}, with arguments of the script after --"
-        raise UsageError(given[0], "an option beside a script", "a script, which decides everything itself", remedy)
+        remedy = f"striate doctor {pasted(script)}; arguments of the script come after --"
+        raise UsageError(given[0], f"{given[0]} with a script", "--seconds, --training and --json at most", remedy)
     options = ["--seconds", f"{seconds:g}", "--training", str(training), *(["--json"] if as_json else [])]
     words = [sys.executable, "-m", "striate.doctor", script, *options, "--", *arguments]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)

@@ -54,12 +54,12 @@ def evaluate(
         `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
         stderr; `plain` takes plain fp32.
     cost
-        What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
+        The cost of missing a class: ill=10, or ill=10,doubtful=3; 1 for the others. The predicted class is the one
         with the largest cost × probability; probabilities stay as they are.
     threshold
-        The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
-        number, the threshold with the best F1 on the run's validation split. What changes beside the most probable
-        class is printed.
+        Predict a class if its probability is at least this threshold, otherwise the most probable other class: ill=0.2.
+        Without a number: the threshold with the best F1 on the run's validation split. What changes beside the most
+        probable class is printed.
     unknown
         Measure instead how well the network tells that a sample is of nothing that it was trained on: a folder of
         pictures of other things, or data in any other form. AUROC, and how many of them pass where 95 % of the held-out
@@ -79,11 +79,12 @@ def evaluate(
         minutes at most. Written into the run: learning-curve.json and plots/learning-curve.png.
     weights
         With --learning-curve: a run, or other pretrained weights as `striate train --weights` takes them. Each training
-        is done twice, from random weights and from these, and the difference is told with its 95 % interval.
+        is done twice, from random weights and from these, and the difference is printed with its 95 % interval.
     counts
         With --learning-curve: numbers of training samples, 100,1000,60000, instead of 1/8, 1/4, 1/2 and all.
     seeds
-        With --learning-curve: how many seeds, from that of the run on. Each draws other parts and other weights.
+        With --learning-curve: number of seeds, counted up from that of the run. Each seed draws other samples and
+        another initialization.
     json
         Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
         evaluation.json about the split.

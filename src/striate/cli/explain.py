@@ -50,11 +50,11 @@ def explain(
         the prediction depends on most; deconvnet and guided-backprop, which tend to show edges whatever was learned,
         are computed only by name. What excites one unit: striate show RUN deconvnet --layer NAME --unit N.
     cost
-        What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
+        The cost of missing a class: ill=10, or ill=10,doubtful=3; 1 for the others. The predicted class is the one
         with the largest cost × probability; probabilities stay as they are.
     threshold
-        The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
-        number, the threshold with the best F1 on the run's validation split.
+        Predict a class if its probability is at least this threshold, otherwise the most probable other class: ill=0.2.
+        Without a number: the threshold with the best F1 on the run's validation split.
     part
         The part of the prediction that is explained: a box, pixel or point, whichever the run predicts. Default: the
         surest box or point, the pixels of the largest class.

@@ -28,7 +28,7 @@ def export(
     run
         A run directory, or its best checkpoint; its data have to be there still.
     format
-        Default: what --out ends like, .xml or .pt2, else onnx.
+        Default: by the suffix of --out (.xml: openvino, .pt2: torch), otherwise onnx.
         onnx: one file for onnxruntime, OpenVINO and others; needs pip install 'striate[onnx]'.
         openvino: a graph (.xml) with its weights beside it (.bin); needs pip install 'striate[openvino]'.
         torch: a program of torch.export (.pt2), which torch runs without striate.

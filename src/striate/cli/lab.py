@@ -31,7 +31,7 @@ def lab(
     run
         A run directory or checkpoint to open.
     unlabeled
-        A folder of pictures without labels, for the page Labels: those whose answer is unsure come first.
+        A folder of pictures without labels, for the page Labels: the least confident predictions come first.
     port
         The port to serve on; 0 picks a free one.
     open

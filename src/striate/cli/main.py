@@ -324,7 +324,7 @@ def _corrected(text: str, words: list[str]) -> str | None:
     if file is not None:  # a file that looks like an option
         return shlex.join(["striate", *(f"./{word}" if word == file else word for word in words)])
     wrong = re.search(r'(?:Unknown (?:option:|command)|Invalid value) "?([^\s"]+?)"?(?:\.| for )', text)
-    near = re.search(r'Did you mean "?([\w-]+)"?\?', text)
+    near = re.search(r'Did you mean "?([\w.-]+)"?\?', text)
     if wrong is None or near is None or not get_close_matches(wrong[1], [near[1]], cutoff=0.75):
         return None
     pattern = re.compile(re.escape(wrong[1]) + r"(?=$|=)")

@@ -20,7 +20,7 @@ def play(
 ) -> int:
     """Let a network that learned from rewards play, and write what it does as a GIF.
 
-    It always takes the action that it holds best. The episodes are others than those of training and of the figures.
+    It always takes the action with the highest value. The episodes occur neither in training nor in the metrics.
 
     Parameters
     ----------

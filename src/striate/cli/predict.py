@@ -41,16 +41,17 @@ def predict(
 ) -> int:
     """Predict for image files, folders of images, and samples of named data sets.
 
-    A file that cannot be read, or is not there, is named on stderr and counted; the others get their predictions. Exit
-    code 1 if there was any.
+    A file that is missing or cannot be read is named on stderr and counted; the others get their predictions. Exit
+    code 1 if a file could not be read.
 
     Parameters
     ----------
     run
         A run directory, one checkpoint file, or what striate export wrote.
     path
-        Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
-        for a network of arrays an .npy, and for one of tables a .csv of its numbers: each sample in it.
+        Images, folders that are searched for images, and samples of named data sets: digits#3. Also an .npz with an
+        array x, an .npy for a network trained on arrays, a .csv of the features for one trained on a table: a
+        prediction for each sample.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the size of each file whose pixels have the
         values of the training masks; for instances, the number of their object. Created if need be; nothing in it is
@@ -68,21 +69,21 @@ def predict(
         seconds; each line says from and to which second. Default: one for the middle of the file.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
-        predicted classes stay.
+        predicted classes stay the same.
     views
         Test-time augmentation: the mean over each image and its mirror image, over these two and both upside down, or
         over six mirrored and shifted ones.
         Default: what the run was trained for.
     cost
-        What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
+        The cost of missing a class: ill=10, or ill=10,doubtful=3; 1 for the others. The predicted class is the one
         with the largest cost × probability; probabilities stay as they are.
     threshold
-        The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
-        number, the threshold with the best F1 on the run's validation split.
+        Predict a class if its probability is at least this threshold, otherwise the most probable other class: ill=0.2.
+        Without a number: the threshold with the best F1 on the run's validation split.
     reject
-        A promised share of mistakes, such as 0.05: where no single class can be named with it, none is, and the reason
-        is told: none of these, or undecided between some. Of sets of labels, each label that surely is there is named,
-        and which are undecided. Calibrated on the run's validation split; the promise is for images like those.
+        The largest share of wrong predictions, such as 0.05. If no single class meets it, no class is predicted, and
+        the reason is given: none of these, or undecided between several classes. For several labels: those that are
+        certain, and those that are undecided. Calibrated on the run's validation split; it holds for images like those.
     plan
         `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
         on stderr; `plain` takes plain fp32.

@@ -21,10 +21,10 @@ def search(
 ) -> int:
     """Find the files of a folder that are most like a picture.
 
-    It is a trained network that sees them so: pictures are compared by the cosine of their vectors, the embeddings of a
-    run of --task embed, or the features before the outputs of any other network. Up to 100,000 files are compared one
-    by one; of more an index is built, and how many of the ten nearest it finds is measured and said. Vectors are cached
-    by the content of files. Exit code 1 if a file could not be read.
+    A trained network compares the pictures: by the cosine of their vectors, the embeddings of a run of --task embed, or
+    the features before the output layer of any other network. Up to 100,000 files are compared one by one; for more an
+    index is built, and striate measures and prints how many of the ten nearest it finds. Vectors are cached by the
+    content of files. Exit code 1 if a file could not be read.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def sweep(
     minutes
         Wall-clock minutes for the whole search instead, about.
     seeds
-        Number of other seeds with which the best are repeated; 1 repeats nothing. Default: 3.
+        How many further seeds the best configurations are trained with; 1 trains none again. Default: 3.
     out
         The directory of the sweep, new or empty. Default: runs/<data>-sweep-<number>.
     resume

@@ -91,8 +91,8 @@ class DataConfig:
     """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""
     test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.2
-    """Share of each class that becomes the test split where the source gives none. 0 cuts no test split, for who has
-    test data elsewhere: `striate eval RUN DATA` measures on them."""
+    """Share of each class that becomes the test split where the source gives none. 0: no test split,
+    if you have separate test data: `striate eval RUN DATA` measures on them."""
     split_seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     """Seed of the splits. A sample stays in its split when others are added or removed."""
     max_pixels: Annotated[int, Ge(1)] = 64_000_000

@@ -178,13 +178,15 @@ def too_short(curves: Curves) -> Finding | None:
     if not (few or fell) or ended_early(curves):
         return None
     if few:
-        made = f"{short_number(passes)} {'pass' if passes == 1 else 'passes'}"
-        measured = f"{made} over the training samples, in {several(steps, 'step')}"
-        threshold = f"{FEW_PASSES} passes, and {FEW_STEPS} steps or {_ENOUGH} passes"
+        made = f"{short_number(passes)} {'epoch' if passes == 1 else 'epochs'}"
+        measured = f"{made}, in {several(steps, 'step')}"
+        threshold = f"{FEW_PASSES} epochs, and {FEW_STEPS} steps or {_ENOUGH} epochs"
         why = "The network hardly trained, so its result says little about these data or this network."
     else:
         measured, threshold = fell, f"{100 * FALLING:.0f} %"
-        why = "Training ended before it was over: more time would very likely give a better network."
+        why = (
+            "The training loss was still falling at the end: a longer training would very likely give a better network."
+        )
     return Finding(TOO_SHORT, "warning" if few else "note", "training", measured, threshold, why, _longer(curves))
 
 

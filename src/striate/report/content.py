@@ -120,11 +120,12 @@ def run_content(
     data, config = prepared.data, prepared.config
     notes = read_notes(run) + endings
     counts = tuple((name, len(split)) for name, split in data.splits.items())
+    named = data.name if data.name == data.source else f"{data.name} from {data.source}"
     return ReportContent(
         title=data.name,
         created=f"{_training(prepared, metrics)}. {datetime.now(UTC):%Y-%m-%d %H:%M UTC}",
         task=prepared.task.name,
-        data=(f"{data.name} from {data.source}: {data.inputs_in_words}.",),
+        data=(f"{named}: {data.inputs_in_words}.",),
         splits=Table("Samples in each split", ("split", "samples"), counts),
         model=_model_facts(config.model.name, notes, metrics, ledger),
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
@@ -143,7 +144,7 @@ def run_content(
 def _training(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
     """What was trained, on how much, for how long."""
     passes, samples = metrics["epochs"], len(prepared.data.splits["train"])
-    made = f"{short_number(passes)} {'pass' if passes == 1 else 'passes'} over {several(samples, 'training sample')}"
+    made = f"{short_number(passes)} {'epoch' if passes == 1 else 'epochs'} of {several(samples, 'training sample')}"
     seconds = metrics["train_seconds"]
     return f"{prepared.config.model.name}, {made} in {duration(seconds) if seconds >= 1 else 'less than a second'}"
 

@@ -83,6 +83,6 @@ class TaskConfig:
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""
     threshold: str | None = None
-    """The probability from which on a class is predicted, else the most probable other class is: `ill=0.2`. Of sets of
-    labels, that from which on a label is predicted; open ones are chosen on validation."""
+    """Predict a class if its probability is at least this threshold, otherwise the most probable other class:
+    `ill=0.2`. For several labels: the probability from which a label is predicted; others are chosen on validation."""
     control: ControlConfig = field(default_factory=ControlConfig)

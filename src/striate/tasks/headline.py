@@ -114,7 +114,7 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
         return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
 
     value = difference.value or 0.0
-    said = f"{text(abs(value))}{unit} on {'what it learned from' if value >= 0 else 'validation'}"
+    said = f"{text(abs(value))}{unit} on {'training' if value >= 0 else 'validation'}"
     if difference.interval is None:
         return f"{said}; too few samples for an interval."
     low, high = difference.interval.low, difference.interval.high

@@ -44,10 +44,10 @@ def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, 
     differing = sorted((entry for entry in shown if entry.differs), key=lambda entry: entry.p_value)
     if not shown:
         return ()
-    sentence = "No part differs from all other samples by more than chance explains."
+    sentence = "No part differs significantly from all other samples."
     if differing:
         names = listed([f"{_name(entry)} ({value_text(entry.figure, share)})" for entry in differing], 8)
-        sentence = f"By more than chance explains, these differ from all other samples: {names}."
+        sentence = f"These parts differ significantly from all other samples: {names}."
     figure = metric.name
     columns = ("part", "n", figure, "95 % interval", "p", "differs")
     rows = tuple(
@@ -60,8 +60,8 @@ def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, 
     drawn = chart(lambda axes: draw_slices(axes, plain(shown), overall, figure=figure), label, height, 5.0)
     spans = " with its 95 % interval" if any(s.figure.interval for s in shown) else ""
     caption = (
-        f"{of}. Each part{spans}. p: of the question whether it differs from all others; what differs"
-        " is corrected for how many parts were looked at."
+        f"{of}. Each part{spans}. p: of the test against all other samples; 'differs' is"
+        " corrected for the number of parts."
     )
     table = Table(f"Parts of the {of}", columns, rows)
     return (Section("Parts of the data", (sentence,), charts=(drawn,), caption=caption, behind=(table,)),)

@@ -116,7 +116,7 @@ def values_of(hint: Any, names: Sequence[str] = ()) -> Values:
             kinds.append(_KINDS[part])
             ranges.append(_range(limits))
     if choices and kinds:
-        choices = ["true", "false", *choices] if kinds == ["BOOL"] else choices
+        choices = [*(("true", "false") if kinds == ["BOOL"] else kinds), *choices]
     return Values("CHOICE" if choices else kinds[0], tuple(choices), " or ".join(filter(None, ranges)))
 
 

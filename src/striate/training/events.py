@@ -112,7 +112,7 @@ class StepsChanged:
     def __str__(self) -> str:
         pace = "slower" if self.steps < self.before else "faster"
         steps = f"{several(self.steps, 'step')} instead of {self.before:,}"
-        return f"{pace} than measured: {steps}, to end within {duration(self.seconds)}"
+        return f"steps are {pace} than measured at the start: {steps}, to end within {duration(self.seconds)}"
 
 
 ConfigChanged = MemoryRanOut | StepsChanged

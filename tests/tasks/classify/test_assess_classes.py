@@ -171,7 +171,7 @@ def test_the_gap_of_hits():
     gap = task_of(parts[0]).gap(*parts)
     assert gap.difference.value == pytest.approx(0.15)
     assert gap.difference.interval.low == pytest.approx(0.1055, abs=0.005)
-    assert "15.00 points better on what it learned from (95 % interval 10." in gap.sentence
+    assert "15.00 points better on training (95 % interval 10." in gap.sentence
     truth, said = truth.copy(), np.eye(2, dtype=np.float32)[np.where(np.arange(400) < 378, truth, 1 - truth)]
     alike = task_of(parts[0]).gap(evaluated(truth, said, split="train"), parts[0]).sentence
     assert "94.50 %, validation 95.00 %: 0.50 points better on validation, which chance alone may explain" in alike

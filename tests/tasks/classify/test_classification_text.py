@@ -24,7 +24,7 @@ NAMES = [
 def text_of(names, columns, scale=1.0, temperature=None):
     truth, probabilities = calibrated(400, len(names), seed=1, sharpness=2.5 * scale)
     evaluation = evaluated(truth, probabilities, classes=tuple(names))
-    gap = {"sentence": "Training 99.00 %, validation 90.00 %: 9.00 points better on what it learned from."}
+    gap = {"sentence": "Training 99.00 %, validation 90.00 %: 9.00 points better on training."}
     temperature = temperature or fit_temperature(truth, probabilities)
     figures = assess_split(task_of(evaluation), evaluation, data_of(400, columns=columns), temperature)
     metrics = {**evaluation.metrics, "accuracy": 0.5, "accuracy_interval": [0.4, 0.6]}
@@ -49,7 +49,7 @@ def test_the_verdict_of_a_network_that_is_too_sure():
     text = text_of(["a", "b", "c"], {})
     assert "the network is overconfident by" in text
     assert "fitted on val (n = 400)" in text
-    assert "9.00 points better on what it learned from." in text
+    assert "9.00 points better on training." in text
     assert "underconfident by" in text_of(["a", "b", "c"], {}, scale=0.15)
 
 

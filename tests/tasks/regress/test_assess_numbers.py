@@ -81,6 +81,6 @@ def test_the_gap_of_errors():
     gap = gap_between(answered(noise=1, split="train"), answered(noise=2, seed=1, split="val"))
     assert gap.difference.interval.low < 1.0 < gap.difference.interval.high
     assert gap.difference.interval.low > 0
-    assert "lower on what it learned from" in gap.sentence
+    assert "lower on training" in gap.sentence
     same = gap_between(answered(split="train"), answered(seed=1, split="val"))
     assert same.difference.interval.low < 0 < same.difference.interval.high

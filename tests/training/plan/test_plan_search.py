@@ -111,14 +111,14 @@ def test_where_the_time_is_not_enough_for_a_few_long_steps_the_likely_way_is_tak
     assert found.record is not None
     assert found.execution.memory_format == "channels_last"
     assert found.execution.precision == ("bf16" if module is None else "fp32")
-    assert "not timed, since a step takes 1.6 s" in str(found.record)
+    assert "chosen without timing, since a step takes 1.6 s" in str(found.record)
 
 
 def test_untimed_fp32_is_taken_where_products_of_bf16_are_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offers, "bf16_pays_on_cpu", lambda: False)
     monkeypatch.setattr(Trials, "seconds", lambda self, _, count: count * 0.05 * self.samples)
     found = planned(workload(steps=100))
-    assert "not timed" in str(found.record)
+    assert "without timing" in str(found.record)
     assert (found.execution.precision, found.execution.memory_format) == ("fp32", "channels_last")
 
 
@@ -128,7 +128,7 @@ def test_untimed_a_run_that_began_on_busy_cores_has_all_threads_once_they_are_qu
 ) -> None:
     monkeypatch.setattr(Trials, "seconds", lambda self, _, count: count * 0.05 * self.samples)
     found = plan_execution(replace(workload(execution__threads=1, steps=100), threads=4), OPEN, load=lambda: load)
-    assert "not timed" in str(found.record)
+    assert "without timing" in str(found.record)
     assert (found.execution.precision, found.execution.threads) == ("bf16", threads)
 
 

@@ -102,7 +102,7 @@ def _frozen(ledger: Ledger) -> Iterator[Finding]:
             f"{count:,} of {several(ledger.params, 'parameter')} are frozen",
             "all trainable",
             "Training leaves them as they are; they cost memory and time, but no gradient and no optimizer state.",
-            "parameter.requires_grad_(True) thaws one.",
+            "`parameter.requires_grad_(True)` makes a parameter trainable.",
         )
 
 
@@ -262,7 +262,7 @@ def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
     side = "side" if axes > 1 else "length"
     return (
         "A kernel works once at each position of its output.",
-        f"A stride or pooling earlier: half the {side} leaves {left}.",
+        f"Put a stride or pooling layer earlier: half the {side} leaves {left} of the operations.",
     )
 
 

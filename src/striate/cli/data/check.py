@@ -47,8 +47,9 @@ def check(
     sheet
         Draw the worst of what was found: a PNG. Never overwrites a file.
     against
-        A run: compare the data with its held-out samples instead, as its network and plain looks see them, and name
-        those that are least like them (drift). The data may then be a folder of pictures without labels.
+        A run: compare the data with its held-out samples instead, by the features of its network and by brightness,
+        contrast and sharpness, and name those that are least like them (drift). The data may then be a folder of
+        pictures without labels.
     config
         A config.yaml, for example of a run: its data.
     json

@@ -35,7 +35,7 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         measured=f"{len(ids):,} of {several(total, 'image')} are blank, of one even color: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
-        why="Nothing can be learned from them but that their label is likely.",
+        why="They show nothing of their class; the network learns only how frequent their label is.",
         remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
     )
     return each_left_out(finding, ids, "blank")

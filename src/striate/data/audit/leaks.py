@@ -46,7 +46,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         where=evidence.listing.source,
         measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
-        why=f"What was trained on is recognized, not understood: such a split measures too well.{also}",
+        why=f"The network was trained on some of these samples, so metrics of the other split are too good.{also}",
         remedy=leaving_out(evidence, "Leave each of them out of all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
@@ -56,7 +56,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
 def _chosen_on_test(splits: Iterable[Collection[str | None]]) -> str:
     """The sentence that belongs to samples of which one or more are in val and test; these are the `splits` of each."""
     torn = any("val" in names and "test" in names for names in splits)
-    return " Epoch and thresholds are chosen by val: on what test is to measure." if torn else ""
+    return " Validation samples that are also in test choose the epoch and the thresholds on test data." if torn else ""
 
 
 def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
@@ -100,7 +100,7 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         measured=f"{several(len(leaks), f'{medium.one} lies', f'{medium.many} lie')} with equal content in two of the"
         f" given splits: {some(leaks)}",
         threshold=f"0 {medium.many}",
-        why="What was trained on is recognized, not understood: such a split measures too well."
+        why="The network was trained on some of these samples, so metrics of the other split are too good."
         + _chosen_on_test([listing.given[number] for number in group] for group in groups),
         remedy="Leave each of them out of all splits but one"
         + ("." if is_given_data(listing.source) else ": striate data check writes a manifest that does."),
@@ -125,9 +125,9 @@ def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]
             where=listing.source,
             measured="; ".join(parts),
             threshold="0 samples",
-            why="What was trained on is recognized, not understood: such data measure too well."
+            why="The network was trained on these samples, so metrics on these data are too good."
             if found["train"]
-            else "The network is the one of its training that was best on them: such data measure somewhat too well.",
+            else "The epoch of the network was chosen on these samples, so metrics on them are somewhat too good.",
             remedy="Evaluate it on data that it was neither trained nor chosen on.",
         ),
     )

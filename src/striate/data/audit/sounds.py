@@ -26,7 +26,7 @@ def find_silence(evidence: Evidence) -> Marked | None:
         where=evidence.listing.source,
         measured=f"{len(ids):,} of {several(total, 'sound')} are silent: {some([evidence.named(i) for i in ids])}",
         threshold=f"an amplitude of {SILENT:g} of 1 (−80 dB); an error from {GRAVE:.0%} of the sounds",
-        why="Nothing can be learned from them but that their label is likely.",
+        why="They show nothing of their class; the network learns only how frequent their label is.",
         remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
     )
     return each_left_out(finding, ids, "silent")

@@ -22,7 +22,7 @@ def find_constant_volumes(evidence: Evidence) -> Marked | None:
         measured=f"{len(ids):,} of {several(total, 'volume')} have one value everywhere:"
         f" {some([evidence.named(i) for i in ids])}",
         threshold=f"two values; an error from {GRAVE:.0%} of the volumes",
-        why="Nothing can be learned from them but that their label is likely.",
+        why="They show nothing of their class; the network learns only how frequent their label is.",
         remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
     )
     return each_left_out(finding, ids, "one value everywhere")

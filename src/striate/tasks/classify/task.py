@@ -326,19 +326,18 @@ class Classify(Task):
         method = metrics.get("accuracy_interval_method", METHOD)
         most = max(row.n for row in evaluation.per_class) / n
         always = (
-            f"Naming always the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
+            f"Always predicting the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
             f"among these samples would reach {percent(most)}."
         )
         if named := only_class(evaluation):
-            always = (
-                f"It names {named} for every sample; of these the most frequent class alone reaches {percent(most)}."
-            )
+            reached = f"always predicting the most frequent class reaches {percent(most)}"
+            always = f"It predicts {named} for every sample; {reached}."
         right = round(metrics["accuracy"] * n)
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
         by_rule = f"; predicted is {self.decision_text}" if self.rule else ""
         return percent(metrics["accuracy"]), (
-            f"of the {of} are classified correctly: {right:,} of {n:,}, none of which it was trained on"
-            f"{views_text(metrics, self.metrics[0])}{by_rule}. Of other samples like these, expect {percent(low)} to "
+            f"of the {of} are classified correctly: {right:,} of {n:,}{views_text(metrics, self.metrics[0])}{by_rule}. "
+            f"The network was not trained on them. Of other samples like these, expect {percent(low)} to "
             f"{percent(high)} (95 % interval, {method}). "
             f"{always}"
         )

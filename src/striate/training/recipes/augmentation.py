@@ -96,12 +96,13 @@ def decide_augmentation(
         samples = len(data.splits["train"])
         if epochs <= _FEW_PASSES:
             said = (
-                "in so few epochs the network hardly sees an image twice; --augment.shift and --augment.flip turn it on"
+                f"{several(epochs, 'epoch')} are too few to memorize the images; --augment.shift 2 or "
+                "--augment.flip true turns it on"
             )
         elif 0 < epochs * parameters <= _BY_HEART * samples:
             said = (
                 f"{several(parameters, 'parameter')} cannot memorize {several(samples, 'sample')} in "
-                f"{several(epochs, 'epoch')}; --augment.shift and --augment.flip turn it on"
+                f"{several(epochs, 'epoch')}; --augment.shift 2 or --augment.flip true turns it on"
             )
         usual = _OFF if said else usual
     if fast and (usual.shift if augment.shift is None else augment.shift):

@@ -90,8 +90,8 @@ def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -
     if larger is not None:
         more = (config.budget.minutes or WAIT) * passes(side) / passes(larger)
         text += (
-            f"; at {larger} pixels {_count(passes(larger))} fit, and as many take {more:.2g} minutes"
-            f" (--size {larger}, --minutes {more:.2g})"
+            f"; at {larger} pixels only {_count(passes(larger))} fit, {_count(passes(side))} take {more:.2g} minutes"
+            f" (--size {larger} --minutes {more:.2g})"
         )
     return found.at(side), f"{text}."
 
