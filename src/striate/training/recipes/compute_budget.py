@@ -86,7 +86,8 @@ def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -
     larger = next((other for other in sides if other > side), None)
     time = duration(60 * (config.budget.minutes or WAIT))
     learned = "" if origin.size is None else f" (the weights learned at {origin.size[0]} × {origin.size[1]})"
-    text = f"{found.sized(side)}{learned}, so that about {_count(passes(side))} of {several(samples, 'image')} fit into {time}"
+    fit = f"{_count(passes(side))} of {several(samples, 'image')}"
+    text = f"{found.sized(side)}{learned}, so that about {fit} fit into {time}"
     if larger is not None:
         more = (config.budget.minutes or WAIT) * passes(side) / passes(larger)
         text += (
