@@ -109,9 +109,9 @@ def test_what_is_left_over_comes_with_the_arithmetic() -> None:
 
 def test_biases_are_not_among_the_zeros() -> None:
     words = {way.name: way.words for way in compare_connectivity((1, 3), (3,), bias=True, padding=(1,)).ways}
-    assert words["fully connected"].endswith("of these 9 all but 7 would be zero; besides, 3 biases")
-    assert words["convolution"].endswith("shared by all 3 places; besides, 1 bias")
-    assert compare_connectivity((1, 3), (3,)).ways[2].words == "1 kernel of 1×3, at the only place"
+    assert words["fully connected"].endswith("of these 9 all but 7 would be zero; plus 3 biases")
+    assert words["convolution"].endswith("shared by all 3 positions; plus 1 bias")
+    assert compare_connectivity((1, 3), (3,)).ways[2].words == "1 kernel of 1×3, at the only position"
 
 
 def test_json_is_the_record_with_parameters() -> None:

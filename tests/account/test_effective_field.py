@@ -113,7 +113,7 @@ class Blind(nn.Module):
     ("network", "shape", "options", "said"),
     [
         (nn.Linear(5, 2), (5,), {}, "features"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), (1, 3, 3), {}, "no module that gives a map"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), (1, 3, 3), {}, "no module that outputs a map"),
         (boxes(1), (1, 9, 9), {"layer": "nine"}, "'nine'"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), (1, 9, 9), {"layer": "1"}, "layer 1"),
         (boxes(1), (1, 9, 9), {"samples": 0}, "samples"),

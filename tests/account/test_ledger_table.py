@@ -95,7 +95,7 @@ def test_what_never_ran_says_so() -> None:
 def test_measured_field_and_uncounted_are_told() -> None:
     ledger = made_ledger(made_row("a"), effective_receptive_field=(5.0, 4.0), uncounted=("fft in a", "sort in b"))
     words = " ".join(str(ledger).split())
-    assert "effective the central 5×4 carry 95.45 %" in words
+    assert "effective the central 5×4 have 95.45 %" in words
     assert "uncounted fft in a; sort in b" in words
 
 

@@ -55,7 +55,7 @@ def test_what_a_closure_holds_is_left_alone(where: str, look: str) -> None:
         replace_forward(inner if where == "root" else inner[1])
     before = {key: value.clone() for key, value in inner.state_dict().items()}
     if (where, look) == ("closure", "effective"):
-        with pytest.raises(ValueError, match="no module that gives a map"):
+        with pytest.raises(ValueError, match="no module that outputs a map"):
             LOOKS[look](HoldsAnother(inner))
     else:
         LOOKS[look](HoldsAnother(inner) if where == "closure" else inner)
@@ -76,7 +76,7 @@ def test_parameters_that_no_module_has_registered_are_told() -> None:
     ledger = summarize(HoldsAnother(network()), SHAPE)
     assert (ledger.params, ledger.macs) == (0, 3888 + 288)
     assert ledger.uncounted == (
-        "410 parameters in a plain list or a closure: only an attribute or nn.ModuleList registers them",
+        "410 parameters in a plain list or a closure: register them as an attribute or in an nn.ModuleList",
     )
 
 
@@ -137,7 +137,7 @@ def test_a_lazy_network_that_would_get_its_shapes_itself_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         summarize(module, SHAPE)
     assert nn.parameter.is_lazy(module[0].weight)
-    exec(caught.value.remedy.partition(", once")[0], {"network": module, "torch": torch})
+    exec(caught.value.remedy.partition(", run once")[0], {"network": module, "torch": torch})
     assert summarize(module, SHAPE).params == 112
 
 

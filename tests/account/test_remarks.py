@@ -33,10 +33,10 @@ def test_ways_out_name_their_axis_where_the_axes_differ() -> None:
 
 def test_positions_that_padding_copies_are_read_there() -> None:
     text = "conv(1,3,stride=5,pad=1,dilation=3,padding_mode=circular)"
-    assert remarks_of(text, (1, 9, 9))["skipped"].why == "What lies there is read only where the padding copies it."
-    assert "reaches nothing" in remarks_of(text.replace("circular", "zeros"), (1, 9, 9))["skipped"].why
+    assert remarks_of(text, (1, 9, 9))["skipped"].why == "These positions are read only where the padding copies them."
+    assert "reach no later layer" in remarks_of(text.replace("circular", "zeros"), (1, 9, 9))["skipped"].why
     text = "conv(1,3,stride=3,padding_mode=replicate)"
-    assert "seen only where padding copies it" in remarks_of(text, (1, 7, 7))["leftover"].measured
+    assert "seen only in padding that copies it" in remarks_of(text, (1, 7, 7))["leftover"].measured
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_skipped_positions_are_harmless_beside_a_branch_that_sees_them() -> None
     assert remark.severity == "note"
     assert remark.where == "layer2.0.downsample.0, layer3.0.downsample.0 and layer4.0.downsample.0"
     assert "no window reads 75 % of the positions" in remark.measured
-    assert "layer2.0.conv1 has the same input and sees them" in remark.why
+    assert "layer2.0.conv1 has the same input and reads them" in remark.why
 
 
 def test_skipped_positions_are_lost_where_nothing_else_sees_them() -> None:
@@ -111,7 +111,7 @@ def test_kernels_on_a_single_position_have_idle_weights() -> None:
     text = "conv(4,3) pool(2) conv(8,3,pad=1) relu fc(2)"
     remark = remarks_of(text, (1, 4, 4))["single-position"]
     assert remark.where == "conv2"
-    assert f"{4 * 8 * 8:,} in all" in remark.measured
+    assert f"{4 * 8 * 8:,} in total" in remark.measured
     network = build_model(text, (1, 4, 4)).eval()
     x = torch.randn(2, 1, 4, 4)
     before = network(x)
@@ -182,7 +182,7 @@ def test_the_field_of_the_last_map_is_compared_with_the_input() -> None:
     small = remarks_of("conv(4,5) relu pool(2) conv(4,5) pool(2) fc(2)", (1, 28, 28))["small-field"]
     assert small.where == "pool2"
     assert "16×16 of 28×28" in small.measured
-    assert "layers behind" in small.why
+    assert "later layers" in small.why
     assert "averages" in remarks_of("conv(4,5) relu gap fc(2)", (1, 28, 28))["small-field"].why
     assert "Each output position" in remarks_of("conv(4,5,pad=2)", (1, 28, 28))["small-field"].why
     large = remarks_of("conv(4,5) relu conv(4,5,pad=2) fc(2)", (1, 8, 8))["large-field"]

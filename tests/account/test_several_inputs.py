@@ -55,9 +55,12 @@ def test_example_tensors_say_the_number_format() -> None:
     [
         ({}, "a mapping from nothing"),
         ((IMAGE, (5,)), "18 features for 17"),
-        ({"image": IMAGE, "numbers": NUMBERS, "word": (6,)}, r"those of its forward[^|]*\"words\": \(6,\)"),
+        (
+            {"image": IMAGE, "numbers": NUMBERS, "word": (6,)},
+            r"inputs by the names of its forward[^|]*\"words\": \(6,\)",
+        ),
         ((IMAGE, 4), "the number 4"),
-        (IMAGE, "wants `numbers` too"),
+        (IMAGE, "also needs `numbers`"),
     ],
 )
 def test_inputs_that_do_not_fit(inputs: object, told: str) -> None:
@@ -69,7 +72,7 @@ def test_inputs_that_do_not_fit(inputs: object, told: str) -> None:
 def test_names_that_forward_does_not_know_or_lacks_are_told_with_those_it_has(
     inputs: dict[str, tuple[int, ...]],
 ) -> None:
-    with pytest.raises(ModelError, match="those of its forward: image, numbers and words") as caught:
+    with pytest.raises(ModelError, match="inputs by the names of its forward: image, numbers and words") as caught:
         striate.summarize(PictureAndNumbers(), inputs)
     mended = eval(caught.value.remedy)
     assert mended == {"image": IMAGE, "numbers": NUMBERS if "number" in inputs else (1,)}

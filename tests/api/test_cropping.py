@@ -154,13 +154,13 @@ def test_what_cannot_be_cut_out_is_refused_and_nothing_is_left(data: Path, finde
     with pytest.raises(UsageError, match="a run that predicts boxes or points"):
         crop_data(data, other, out)
     (data.parent / "boxes.csv").write_text("path,x_min,y_min,x_max,y_max,label\na/0.png,1,1,9,9,tail\n")
-    with pytest.raises(DataError, match="places in the picture"):
+    with pytest.raises(DataError, match="positions in the picture"):
         crop_data(data.parent / "boxes.csv", finder, out)
     assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="which is there"):
+    with pytest.raises(UsageError, match="which exists already"):
         crop_data(data, finder, out)
     assert (out / "mine.txt").read_text() == "mine"
 

@@ -85,7 +85,7 @@ def test_a_table_and_its_numbers(tmp_path: Path) -> None:
     write_explanation(explained, tmp_path / "page.html")
     assert explained.features[0] in (tmp_path / "page.html").read_text()
     for wrong in ("5.1,3.5", "a,b,c,d", "1,2,3,nan"):
-        with pytest.raises(UsageError, match="4 numbers, parted by commas"):
+        with pytest.raises(UsageError, match="4 numbers, separated by commas"):
             striate.explain(made, wrong)
 
 
@@ -102,9 +102,9 @@ def test_what_cannot_be_explained(run: Path) -> None:
         striate.explain(run, "x.png", "gradcam")
     with pytest.raises(DataError, match="no such file"):
         striate.explain(run, "x.png")
-    with pytest.raises(UsageError, match="one whose predictions have such parts"):
+    with pytest.raises(UsageError, match="a run whose predictions have such parts"):
         striate.explain(run, "x.png", box=1)
-    with pytest.raises(UsageError, match="one part of a prediction at a time"):
+    with pytest.raises(UsageError, match="one part of the prediction"):
         striate.explain(run, "x.png", box=1, point="nose")
     with pytest.raises(ModelError, match="inputs that the network takes"):
         striate.explain(nn.Linear(3, 2), np.zeros((2, 3, 4)))

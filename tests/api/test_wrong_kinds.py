@@ -17,7 +17,7 @@ from striate.errors import StriateError
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a path for a module": (lambda: striate.explain(nn.Linear(4, 2), "rose.jpg"), "a str, for an nn.Module"),
-    "not finite": (lambda: striate.explain(nn.Linear(4, 2), torch.full((4,), torch.nan)), "not a number"),
+    "not finite": (lambda: striate.explain(nn.Linear(4, 2), torch.full((4,), torch.nan)), "NaN or Inf"),
     "a module to evaluate": (lambda: striate.evaluate(nn.Linear(4, 2), "iris"), "a Linear"),  # type: ignore[arg-type]
     "a class to explain": (lambda: striate.explain(nn.Linear, "a.png"), "a type"),  # type: ignore[arg-type]
     "a class to evaluate": (lambda: striate.evaluate(nn.Linear, "iris"), "a type"),  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def test_what_could_not_be_read_is_in_the_document_and_the_exit_code(capsys, pho
     [
         (["iris", "--optim.lr", "0.1"], "leave out --optim.lr"),
         (["iris", "--task.loss", "hinge"], "leave out --task.loss"),
-        (["boston", "--task.class_weights", "balanced"], "classes to weigh"),
+        (["boston", "--task.class_weights", "balanced"], "classes, which have weights"),
         (["iris", "--size", "12"], "size"),
         (["iris", "--task", "segment"], "masks"),
         (["no/such/folder"], "path that exists"),
@@ -105,7 +105,7 @@ def test_a_training_beside_its_baselines(capsys, photos: Callable[..., Path]) ->
         assert entry["n"] == metrics["test"]["n"]
         assert entry["comparison"]["sentence"] in out
         assert f"baseline: {entry['name']}" in err
-    assert out.index("test:") < out.index("beside it, on the same") < out.index("run:")
+    assert out.index("test:") < out.index("baselines on the same") < out.index("run:")
     assert yaml.safe_load(Path("run/config.yaml").read_text())["baseline"] is True
     assert "Is the network worth it?" in Path("run/report.html").read_text()
     assert Path("run/plots/baselines.png").exists()

@@ -165,11 +165,11 @@ def test_a_manifest_keeps_its_groups_in_the_quarantine(tmp_path: Path, capsys) -
         (["set", "--quarantine", "there.csv"], "nothing is overwritten"),
         (["set", "--quarantine", "elsewhere/checked.csv"], "or a folder above"),
         (["set", "--quarantine", "nowhere/checked.csv"], "or a folder above"),
-        (["mnist5k", "--quarantine", "checked.csv"], "not files named in a manifest"),
+        (["mnist5k", "--quarantine", "checked.csv"], "cannot be listed in a manifest"),
         (["iris", "--sheet", "sheet.png"], "no pictures"),
         (["set", "--sheet", "there.png"], "nothing is overwritten"),
         (["set", "--sheet", "sheet.jpg"], "ends in .png"),
-        (["set", "--optim.lr", "1"], "changes nothing in a check"),
+        (["set", "--optim.lr", "1"], "has no effect on a check"),
         (["set", "--size", "big"], "HEIGHTxWIDTH"),
         (["nothing-there"], "neither a named data set nor a path"),
         (["boston", "--labels"], "labels that are numbers"),
@@ -207,7 +207,7 @@ def test_a_link_that_leads_elsewhere_is_refused_and_no_quarantine_written(tmp_pa
     file.symlink_to(tmp_path / "far.jpg")
     code, _, err = check(capsys, str(root), "--quarantine", str(root / "checked.csv"))
     assert code == 2
-    assert "a link to elsewhere" in err
+    assert "a link to another folder" in err
     assert not (root / "checked.csv").exists()
     assert check(capsys, str(root), "--quarantine", "checked.csv")[0] == 0
 
@@ -300,7 +300,7 @@ def test_a_sheet_shows_what_was_found(tmp_path: Path, capsys) -> None:
 def test_nothing_to_draw_is_no_sheet(tmp_path: Path, capsys) -> None:
     code, out, err = check(capsys, str(write_clean(tmp_path / "set")), "--sheet", "sheet.png", "--json")
     assert (code, json.loads(out)["sheet"]) == (0, None)
-    assert err == "sheet.png is not written: there is nothing to draw\n"
+    assert err == "sheet.png is not written: there are no samples to draw\n"
     assert not Path("sheet.png").exists()
 
 

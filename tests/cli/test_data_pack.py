@@ -41,7 +41,7 @@ def test_a_pack_that_was_damaged_unseen_is_made_anew(same_photos: Path, tmp_path
     whole = (path / "sums").read_bytes()
     (path / "sums").write_bytes(b"\1" + whole[1:])
     assert main(["data", "pack", str(same_photos), "--out", out]) == 0
-    assert "made anew" in capsys.readouterr().err
+    assert "made again" in capsys.readouterr().err
     assert (path / "sums").read_bytes() == whole
 
 
@@ -58,7 +58,7 @@ def test_the_cache_is_the_usual_place_and_the_words_say_how_it_is_used(
     assert main(["data", "pack", "deep", "--size", "8x6"]) == 0
     words, warned = capsys.readouterr()
     assert " of 3 × 8 × 6 values of 4 bytes, " in words
-    assert "All are kept in four bytes a value" in warned
+    assert "All values take 4 bytes" in warned
 
 
 def test_unreadable_pictures_are_named_and_make_a_bad_verdict(photos, tmp_path: Path, capsys) -> None:
@@ -73,10 +73,10 @@ def test_unreadable_pictures_are_named_and_make_a_bad_verdict(photos, tmp_path: 
     ("words", "message"),
     [
         (["iris"], "a table of numbers"),
-        (["digits", "--optim.lr", "1"], "changes nothing in a pack"),
-        (["digits", "--data.store", "memory"], "changes nothing in a pack"),
-        (["digits", "--data.split_seed", "7"], "changes nothing in a pack"),
-        (["digits", "--data.val_fraction", "0.3"], "changes nothing in a pack"),
+        (["digits", "--optim.lr", "1"], "has no effect on a pack"),
+        (["digits", "--data.store", "memory"], "has no effect on a pack"),
+        (["digits", "--data.split_seed", "7"], "has no effect on a pack"),
+        (["digits", "--data.val_fraction", "0.3"], "has no effect on a pack"),
         (["digits", "--out", "a", "--data.packs", "b"], "one folder"),
         (["nowhere"], "nowhere"),
         (["digits", "--size", "0"], "size"),
@@ -96,7 +96,7 @@ def test_packing_in_python_is_the_same(same_photos: Path, tmp_path: Path, capsys
     assert Path(told["path"]) == made.path
     assert main(["data", "pack", str(same_photos), "--size", "8", "--data.packs", "packs"]) == 0
     assert "--size 8 --data.packs packs" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="changes nothing in a pack"):
+    with pytest.raises(UsageError, match="has no effect on a pack"):
         striate.pack(same_photos, set={"data.test_fraction": 0.5})
 
 
@@ -112,4 +112,4 @@ def test_an_interrupted_pack_says_how_it_goes_on(same_photos: Path, capsys, monk
 
     monkeypatch.setattr("striate.api.data.pack_data", interrupt)
     assert main(["data", "pack", str(same_photos)]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_the_picture_of_an_augmentation_says_what_is_on_and_why(photos: Callable
 @pytest.mark.slow
 def test_what_is_mixed_in_training_is_said_and_not_drawn(photos: Callable[..., Path], capsys) -> None:
     assert main(["data", "show", str(photos()), "--augment.mixup", "0.2", "--count", "1"]) == 0
-    assert "Pairs are mixed within a batch, and not drawn here." in capsys.readouterr().out
+    assert "Mixup and CutMix mix pairs of a batch; this is not drawn here." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -134,7 +134,7 @@ def test_a_folder_of_frames_is_one_clip(tmp_path: Path, capfd: pytest.CaptureFix
     ("words", "said"),
     [
         (["nothing.png"], "no such file"),
-        (["nothing.png"], "name a file that is there"),
+        (["nothing.png"], "name an existing file"),
         (["mnist5k#9999999"], "write mnist5k#4999"),
         (["nothing.png", "--method", "gradcam"], "grad-cam"),
         (["nothing.png", "--out", "page.png"], ".html"),

@@ -90,7 +90,7 @@ def test_transparency_is_kept_and_said(capsys) -> None:
     save(x, "in.png")
     assert main(["filter", "in.png", "out.png", "--kernel", "sharpen"]) == 0
     assert np.array_equal(read("out.png")[..., 3], x[..., 3])
-    assert "transparency is kept" in capsys.readouterr().err
+    assert "transparency is copied" in capsys.readouterr().err
     assert main(["filter", "in.png", "out.jpg", "--kernel", "sharpen"]) == 2
     assert "write to out.png" in capsys.readouterr().err
     assert not Path("out.jpg").exists()
@@ -197,7 +197,7 @@ def test_names_that_are_too_long_are_told_and_nothing_is_left(capsys) -> None:
     assert main(["filter", "in.png", "o" * 300 + ".png", "--kernel", "mean3"]) == 2
     assert "write to out.png" in capsys.readouterr().err
     assert main(["filter", "i" * 300 + ".png", "out.png", "--kernel", "mean3"]) == 2
-    assert "name a file that is there" in capsys.readouterr().err
+    assert "name an existing file" in capsys.readouterr().err
     assert [file.name for file in Path().iterdir()] == ["in.png"]
 
 

@@ -72,5 +72,5 @@ def test_what_it_cannot_do_is_refused(run, tmp_path, capsys):
     table = tmp_path / "iris"
     assert main(["train", "iris", "--out", str(table), *QUICK]) == 0
     assert main(["eval", str(table), "--robustness"]) == 2
-    assert "images: what is changed are their pixels" in capsys.readouterr().err
+    assert "images, whose pixels are changed" in capsys.readouterr().err
     assert not (table / "robustness.json").exists()

@@ -51,7 +51,7 @@ def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest
     [
         (["RUN", "filters", "--layer", "conv9"], "--layer conv2"),
         (["RUN", "filters", "--unit", "6"], "--unit 5"),
-        (["RUN", "filters", "mnist5k#1"], "it changes nothing there"),
+        (["RUN", "filters", "mnist5k#1"], "it has no effect there"),
         (["RUN", "embedding", "--unit", "1"], "leave out --unit 1"),
         (["mnist-cnn", "deconvnet", "mnist5k#3", "--layer", "relu2", "--position", "99,99"], "have 8×8 positions"),
         (["RUN", "maps", "nothing.png"], "no such file"),

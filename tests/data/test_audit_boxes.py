@@ -67,7 +67,7 @@ def _outside(row: list[str], k: int) -> list[list[str]]:
 
 TABLES = {
     "data.box-format": (_sized, "corner and size"),
-    "data.box-format shares": (_normalized, "shares of width and height"),
+    "data.box-format shares": (_normalized, "fractions of width and height"),
     "data.box-format exchanged": (_exchanged, "y before x"),
     "data.box-double": (_doubled, "line"),
     "data.box-area": (_flat, "line"),
@@ -119,8 +119,8 @@ def test_boxes_shifted_by_one_image_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        (lambda x, y, w, h: (80 * x, 48 * y, 80 * w, 48 * h), "as pixels, not shares"),
-        (lambda x, y, w, h: (100 * x, 60 * y, 100 * w, 60 * h), "as pixels, not shares"),  # of an image scaled since
+        (lambda x, y, w, h: (80 * x, 48 * y, 80 * w, 48 * h), "as pixels, not fractions"),
+        (lambda x, y, w, h: (100 * x, 60 * y, 100 * w, 60 * h), "as pixels, not fractions"),  # of an image scaled since
         (lambda x, y, w, h: (x - w / 2, y - h / 2, x + w / 2, y + h / 2), "as two corners, not center"),
         (lambda x, y, w, h: (80 * x - 40 * w, 48 * y - 24 * h, 80 * x + 40 * w, 48 * y + 24 * h), "corners in pixels"),
         (lambda _, y, w, h: (0.02, y - h / 2, w, h), "corner and size, not center"),

@@ -27,7 +27,7 @@ def test_a_value_that_a_split_lacks_is_named() -> None:
     assert marked is not None
     finding = marked.finding
     assert (finding.code, finding.severity) == ("data.missing-class", "warning")
-    assert finding.measured == "of 3 values of masks, test has no 2"
+    assert finding.measured == "3 values of masks: test has no 2"
 
 
 def test_what_was_never_shown_is_an_error_and_what_is_ignored_is_not_missed() -> None:

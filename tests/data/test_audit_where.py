@@ -176,7 +176,7 @@ def points(change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Callable[[
 
 
 FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
-    "boxes of the next image": ("data.box-shift", "the one before it", shifted_boxes),
+    "boxes of the next image": ("data.box-shift", "the image before it", shifted_boxes),
     "boxes, x and y exchanged": (
         "data.box-format",
         "x and y are exchanged",
@@ -199,7 +199,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
     ),
     "boxes, shares of the sides": (
         "data.box-format",
-        "shares of width and height",
+        "fractions of width and height",
         changed_boxes(lambda x0, y0, x1, y1: (x0 / 128, y0 / 96, x1 / 128, y1 / 96)),
     ),
     "boxes of mirrored images": (
@@ -215,7 +215,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
     "boxes, classes counted from one": ("data.missing-class", "subtract 1", counted_from_one),
     "boxes, written twice": (
         "data.box-double",
-        "are there twice",
+        "occur twice",
         other_boxes(lambda every: [boxes + boxes[:1] for boxes in every]),
     ),
     "boxes out of range": (
@@ -230,12 +230,12 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
     ),
     "half of the boxes missing": (
         "data.box-unlabeled",
-        "has no box",
+        "without a box that looks more like an object",
         other_boxes(each(lambda number: number // 4 % 2 == 0, lambda _: [])),
     ),
     "the second object of each image without a box": (
         "data.box-unlabeled",
-        "has no box",
+        "without a box that looks more like an object",
         other_boxes(lambda every: [boxes[:1] for boxes in every]),
     ),
     "boxes, a class never in training": (
@@ -263,7 +263,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
         masks(lambda drawn: [mask + 1 for mask in drawn]),
     ),
     "masks, interpolated": ("data.mask-interpolated", "values between", masks(resized)),
-    "masks of another size": ("data.mask-size", "not as large", masks(lambda drawn: [mask[:-2] for mask in drawn])),
+    "masks of another size": ("data.mask-size", "differ in size", masks(lambda drawn: [mask[:-2] for mask in drawn])),
     "masks, a class never in training": (
         "data.missing-class",
         "mushroom",
@@ -276,7 +276,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
     ),
     "points, x and y exchanged": (
         "data.points-exchanged",
-        "lie above each other",
+        "are above each other",
         points(lambda written: [places[:, ::-1] for places in written]),
     ),
     "points, shares of the sides": (

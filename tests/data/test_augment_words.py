@@ -19,7 +19,7 @@ from striate.data.config import AugmentConfig
             AugmentConfig(shift=2, flip="alternate", fill="zero"),
             ("mirroring in every other epoch", "shifts up to 2 px", "black beyond the edge"),
         ),
-        (AugmentConfig(policy="trivial"), ("one operation of TrivialAugment each",)),
+        (AugmentConfig(policy="trivial"), ("one operation of TrivialAugment per image",)),
         (AugmentConfig(blur=1.5, cutout=0.25), ("blur up to 1.5 px", "a square of 25% of the side blanked")),
         (AugmentConfig(noise=0.1), ("noise up to 0.1 standard deviations",)),
         (AugmentConfig(mixup=0.2, cutmix=1), ("pairs blended (mixup)", "boxes pasted from other images (cutmix)")),

@@ -40,7 +40,7 @@ def test_each_layout_says_the_same(layout: str, tmp_path: Path) -> None:
         for number, rows in zip(numbers, split.targets.numpy(), strict=True):
             found = [(*map(round, row[:4].tolist()), CLASSES[int(row[CLASS])]) for row in rows if row[CLASS] >= 0]
             assert sorted(found) == sorted(made[number][1])
-    assert any("without objects: learned from as background" in note for note in data.notes)
+    assert any("without objects: used as background" in note for note in data.notes)
     assert data.annotated.startswith("1")
     assert not data.findings, "nothing is left over or wrong"
 
@@ -64,7 +64,7 @@ def test_coco_files_without_annotations_are_of_background(tmp_path: Path) -> Non
     listing = list_source(DataConfig(source=str(source)))
     assert len(listing) == 12
     assert not any(one.boxes for one, split in zip(listing.boxes, listing.given, strict=True) if split == "test")
-    assert listing.notes[0].startswith("1 annotation with the id of another one")
+    assert listing.notes[0].startswith("1 annotation with the id of another annotation")
     assert sorted(listing.classes) == sorted(CLASSES)
 
 
@@ -138,7 +138,7 @@ def test_the_size_follows_from_small_boxes(tmp_path: Path) -> None:
     made = made_images(12, size=(400, 800))
     data = _read(write_table(tmp_path, made))
     assert data.input_shape[1:] == (320, 640), "boxes of 8 to 12 pixels: as large as inputs may be"
-    assert any("nine of ten boxes" in note for note in data.notes)
+    assert any("9 in 10 boxes" in note for note in data.notes)
 
 
 def test_pictures_of_several_shapes_have_square_inputs() -> None:
@@ -202,7 +202,7 @@ def _with_texts_for_numbers(folder: Path) -> tuple[str, ...]:
 
 
 def _with_an_entry_that_is_none(folder: Path) -> tuple[str, ...]:
-    return (*_with_changed(folder, lambda document: document["annotations"].insert(0, 5)), "no object")
+    return (*_with_changed(folder, lambda document: document["annotations"].insert(0, 5)), "not an object")
 
 
 def _with_a_list_for_an_image(folder: Path) -> tuple[str, ...]:
@@ -227,7 +227,7 @@ def _with_changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> t
 def _without_its_image(folder: Path) -> tuple[str, ...]:
     write_coco(folder, made_images(8))
     (folder / "train" / "001.png").unlink()
-    return ("001.png", "not there")
+    return ("001.png", "missing")
 
 
 def _with_an_entity(folder: Path) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def test_the_level_says_which_folder_is_the_class(places: Path, level: int | str
 
 
 def test_a_level_without_pictures_or_folders_is_refused(places: Path) -> None:
-    with pytest.raises(DataError, match="at most 3 folders above a sample"):
+    with pytest.raises(DataError, match="a level of at most 3, the number of folders above a sample"):
         load(places, class_level=4)
     with pytest.raises(ConfigError, match=r"data\.class_level"):
         load_dataset(DataConfig(source="iris", class_level=1))
@@ -81,7 +81,7 @@ def test_classes_of_one_name_in_several_folders_stay_apart_where_they_may_be_new
     trained = load(places, class_level=3)
     other = load_for_evaluation(DataConfig(source=str(places)), trained.preparation, trained.classes, "identity")
     assert len(other.classes) == 12
-    assert "Classes: each of 12 folders is one, such as north/2021/ash" in " ".join(other.notes)
+    assert "Classes: each of 12 folders is a class, such as north/2021/ash" in " ".join(other.notes)
 
 
 def test_folders_within_classes_that_differ_are_not_asked_about(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_folders_within_classes_that_differ_are_not_asked_about(tmp_path: Path) 
 
 
 def test_one_folder_around_the_classes_gets_the_level_below(places: Path) -> None:
-    with pytest.raises(DataError, match="one class only") as caught:
+    with pytest.raises(DataError, match="only one class") as caught:
         load(places.parent)
     assert caught.value.remedy.startswith("--data.class_level 2: the folders north, south")
 
@@ -102,7 +102,7 @@ def test_a_set_is_named_by_the_folder_that_a_person_would_name(tmp_path: Path) -
     draw(*(tmp_path / "cars" / "images" / name / f"{i}.png" for name in ("bus", "van") for i in range(6)))
     alone = load(tmp_path / "birds" / "train")
     assert alone.name == "birds"
-    assert any(f"val/ beside it: {tmp_path / 'birds'}" in note for note in alone.notes)
+    assert any(f"val/ beside it. To use all, give {tmp_path / 'birds'}" in note for note in alone.notes)
     assert load(tmp_path / "cars" / "images").name == "cars"
 
 
@@ -126,9 +126,9 @@ def test_no_test_split_is_cut_where_its_share_is_0(tmp_path: Path) -> None:
     assert {name: len(split) for name, split in kept.splits.items()} == {"train": 18, "val": 18}
     assert any("striate eval RUN DATA" in note for note in kept.notes)
     assert kept.held_out == "val"
-    assert not any("changed nothing" in note for note in (*cut.notes, *kept.notes))
+    assert not any("has no effect" in note for note in (*cut.notes, *kept.notes))
     asked = load(tmp_path / "birds", val_fraction=0.3, test_fraction=0.3)
-    assert [note.partition(" ")[0] for note in asked.notes if "changed nothing" in note] == ["--data.val_fraction"]
+    assert [note.partition(" ")[0] for note in asked.notes if "has no effect" in note] == ["--data.val_fraction"]
     with pytest.raises(DataError, match=r"test_fraction 0\.2"):
         kept.require_test("baselines")
 

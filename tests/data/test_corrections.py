@@ -60,14 +60,14 @@ def test_a_class_that_the_table_gives_to_held_out_samples_alone_is_told_with_the
     Path("labels.csv").write_text("path,label\ncat/1.png,fox\n")
     with pytest.raises(DataError, match="the classes fox occur only in val or test") as error:
         load_dataset(DataConfig(source=str(photos), labels="labels.csv", splits="split.csv"))
-    assert error.value.remedy == "give them to images of train too in labels.csv, or leave their rows out"
+    assert error.value.remedy == "give these labels to some images of train too in labels.csv, or leave their rows out"
 
 
 @pytest.mark.parametrize(
     ("table", "where", "got"),
     [
         ("cat/01.png,dog\n", "line 2", "such as cat/1.png"),
-        ("cat/1.png,dog\ncat/1.png,cat\n", "line 3", "and before as dog"),
+        ("cat/1.png,dog\ncat/1.png,cat\n", "line 3", "but in an earlier line as dog"),
         ("".join(f"{'cat' if n % 2 else 'dog'}/{n}.png,\n" for n in range(12)), "labels.csv", "every sample"),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_is_no_such_table_is_refused(photos: Path, text: str) -> None:
     Path("labels.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"labels labels\.csv"):
         load_dataset(DataConfig(source=str(photos), labels="labels.csv"))
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         load_dataset(DataConfig(source=str(photos), labels="."))
 
 
@@ -99,6 +99,6 @@ def test_splits_of_an_earlier_run_are_kept_and_new_samples_trained_on(photos: Pa
     Image.fromarray(np.full((8, 8), 250, np.uint8)).save(photos / "cat" / "new.png")
     after = load_dataset(DataConfig(source=str(photos), splits="split.csv"))
     assert {row.path: row.split for row in after.rows} == rows | {"cat/new.png": "train"}
-    assert any("1 new one is trained on" in note for note in after.notes)
+    assert any("1 new sample is in train" in note for note in after.notes)
     with pytest.raises(DataError, match="none of these samples"):
         load_dataset(DataConfig(source="digits", splits="split.csv"))

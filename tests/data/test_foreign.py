@@ -30,7 +30,7 @@ def test_everything_is_all_where_no_test_split_is_given(tmp_path):
     assert data.splits["all"].targets.tolist() == [1] * 6
     assert {row.split for row in data.rows} == {"all"}
     assert data.classes == ("cat", "dog")
-    assert 'everything, under the name "all": the source gives no test split (6 samples)' in data.notes[0]
+    assert 'all samples, as the split "all", since the source gives no test split (6 samples)' in data.notes[0]
 
 
 def test_the_given_test_split_is_taken_alone(tmp_path):
@@ -52,7 +52,7 @@ def test_bare_numbers_are_positions_only_where_no_name_matches(tmp_path):
     data = evaluate(tmp_path / "d.npz")
     assert data.splits["all"].targets.tolist() == [1, 0, 1, 1]
     assert [row.label for row in data.rows] == ["dog", "cat", "dog", "dog"]
-    assert data.notes[-1] == "The labels are bare numbers, read as positions: 0 is cat."
+    assert data.notes[-1] == "The labels are plain numbers, read as class indices: 0 is cat."
     assert evaluate(tmp_path / "d.npz", ("1", "0")).splits["all"].targets.tolist() == [0, 1, 0, 0]
     with pytest.raises(DataError, match="does not know: 0, 1"):
         evaluate(tmp_path / "d.npz", ("cat",))

@@ -160,8 +160,8 @@ def test_a_threshold_that_is_chosen_on_test_is_told(tmp_path: Path, same: bool) 
 
 def test_too_few_groups_are_said_to_be_groups(manifest) -> None:
     file = manifest(group=lambda i: f"clinic {i // 5 % 2} {i // 30}")
-    with pytest.raises(DataError, match="60 readable samples in 4 groups, which are not divided, and none") as caught:
+    with pytest.raises(DataError, match="60 readable samples in 4 groups that are never divided, none") as caught:
         load_dataset(DataConfig(source=str(file)))
-    assert caught.value.remedy == "add samples of other groups: three groups for each class at least"
+    assert caught.value.remedy == "add samples of other groups: at least three groups for each class"
     thirds = manifest(group=lambda i: f"clinic {i // 5 % 2} {i // 20}")
     assert set(load_dataset(DataConfig(source=str(thirds))).splits) == {"train", "val", "test"}

@@ -152,7 +152,7 @@ def test_wrapping_folders_are_descended_also_beside_a_readme(tmp_path, make, pre
     extra = [name for name in extra if "/" not in name or prefix.startswith("a/")]
     data = load(pack(tmp_path / "set.zip", root, prefix, [(name, b"text") for name in extra]))
     assert data.rows == load(root).rows
-    assert f"Paths are relative to the folder {prefix} that holds everything in the archive." in data.notes
+    assert f"Paths are relative to the folder {prefix}, which contains everything in the archive." in data.notes
     ignored = [f.measured for f in data.findings if f.code == "data.ignored"]
     named = "1 file or array is" if len(extra) == 1 else f"{len(extra)} files or arrays are"
     assert ignored == ([f"{named} not used: {', '.join(extra)}"] if extra else [])
@@ -167,10 +167,10 @@ def test_a_split_is_no_wrapping_folder_in_any_case(tmp_path, name):
 
 def test_what_is_no_wrapping_folder_stays(tmp_path):
     path = pack(tmp_path / "x.zip", classes(tmp_path / "files", ("cat",)))
-    with pytest.raises(DataError, match="one class only, 'cat'"):
+    with pytest.raises(DataError, match="only one class, 'cat'"):
         load(path)
     path = pack(tmp_path / "y.zip", classes(tmp_path / "files"), "photos/", [("loose.png", b"")])
-    with pytest.raises(DataError, match="one class only, 'photos'"):
+    with pytest.raises(DataError, match="only one class, 'photos'"):
         load(path)
 
 

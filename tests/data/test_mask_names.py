@@ -68,7 +68,7 @@ def test_of_two_names_the_second_is_white(make: Make) -> None:
     again = load_for_evaluation(DataConfig(str(root)), data.preparation, classes, "mask")  # type: ignore[attr-defined]
     assert again.splits["all"].targets.unique().tolist() == [0, 1]
     (root / "classes.txt").unlink()
-    with pytest.raises(DataError, match="the one value"):
+    with pytest.raises(DataError, match="only the value"):
         read(root, ignore=255)
 
 

@@ -208,7 +208,7 @@ def test_a_name_goes_before_a_path_of_the_same_name(tmp_path, monkeypatch):
     np.savez(tmp_path / "d.npz", x=np.arange(60).reshape(12, 5), y=np.arange(12) % 2)
     (tmp_path / "iris").mkdir()
     assert load_dataset(DataConfig(source="iris")).classes[0] == "setosa"
-    with pytest.raises(DataError, match="no sample among them"):
+    with pytest.raises(DataError, match="but no sample"):
         load_dataset(DataConfig(source="./iris"))
 
 

@@ -40,7 +40,7 @@ def test_the_commonest_size_and_color_are_chosen_and_said(tmp_path):
     data = load(tmp_path)
     assert data.input_shape == (3, 4, 6)
     assert data.notes[:2] == (
-        "Size: 4 × 6 pixels (height × width), the commonest of 2 sizes (13 of 14 images).",
+        "Size: 4 × 6 pixels (height × width), the most common of 2 sizes (13 of 14 images).",
         "Channels: 3 (RGB), since 1 of 14 images have color.",
     )
     assert "1 of 14 images are not 4 × 6" in finding(data, "data.resized").measured
@@ -139,7 +139,9 @@ def test_leaks_between_given_splits_and_contradicting_labels(tmp_path):
     shutil.copy(tmp_path / "train/a/0.png", tmp_path / "test/a/copy.png")
     shutil.copy(tmp_path / "train/a/1.png", tmp_path / "train/b/copy.png")
     data = load(tmp_path)
-    assert finding(data, "data.leak").measured.endswith("given splits: test/a/copy.png = train/a/0.png")
+    assert finding(data, "data.leak").measured.endswith(
+        "given splits with identical content: test/a/copy.png = train/a/0.png"
+    )
     assert "train/a/1.png (a) = train/b/copy.png (b)" in finding(data, "data.label-noise").measured
     assert {f.severity for f in data.findings} == {"warning"}
 
@@ -159,7 +161,7 @@ def test_duplicates_stay_together_and_have_a_row_each(tmp_path):
 
 @pytest.mark.parametrize("annotation", [None, "class"])
 def test_one_class(tmp_path, annotation):
-    with pytest.raises(DataError, match="one class only, 'cat'"):
+    with pytest.raises(DataError, match="only one class, 'cat'"):
         load(folder(tmp_path, classes=("cat",)), annotation=annotation)
 
 
@@ -167,7 +169,7 @@ def test_an_empty_class_and_one_with_nothing_readable(tmp_path):
     folder(tmp_path)
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl" / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"owl/ holds 1 file \(1 \.txt\) and no sample"):
+    with pytest.raises(DataError, match=r"owl/ contains 1 file \(1 \.txt\) but no sample"):
         load(tmp_path)
     (tmp_path / "owl" / "a.png").write_text("x")
     with pytest.raises(DataError, match="no image of the class 'owl' can be read"):
@@ -182,7 +184,7 @@ def test_no_images_says_what_there_is(tmp_path):
     with pytest.raises(DataError, match=r"1 file \(1 \.pdf\)"):
         load(tmp_path)
     picture(tmp_path / "1.png")
-    with pytest.raises(DataError, match="1 sample lies in no class folder"):
+    with pytest.raises(DataError, match="1 sample is not in a class folder"):
         load(tmp_path)
 
 
@@ -231,7 +233,7 @@ def test_of_a_pattern_the_folder_is_suggested(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(DataError, match="neither a named data set nor a path") as caught:
         load(f"{tmp_path}/*.tar")
-    assert caught.value.remedy.endswith(f"not a pattern of what is in it: {tmp_path}")
+    assert caught.value.remedy.endswith(f"not a pattern for its files: {tmp_path}")
 
 
 def test_a_file_of_another_form_and_names_that_no_path_can_have(tmp_path):

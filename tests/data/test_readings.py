@@ -157,7 +157,7 @@ def test_names_of_files_in_a_folder_beside_the_table_say_where(tmp_path):
 
 @pytest.mark.parametrize("header", ["image,caption", "path,nose_x,eye_y"])
 def test_tables_of_other_tasks_are_named(tmp_path, header):
-    with pytest.raises(DataError, match=r"path beside caption|named points"):
+    with pytest.raises(DataError, match=r"path besides caption|named points"):
         list_source(table(tmp_path / "t.csv", header, ",".join(["im/p0.png", *"1" * header.count(",")])))
 
 
@@ -198,8 +198,12 @@ def test_ages_as_classes_say_how_to_learn_them_as_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("odd", "words", "remedy"),
     [
-        ("old", "31 classes that are numbers, but for old", "a quantity: correct the label 'old' of im/p1.png, and: -"),
-        ('"3,25"', "31 classes that are numbers from 0.5 to 9.5", "a quantity: write them with a point"),
+        (
+            "old",
+            "31 classes that are numbers, except for old",
+            "a quantity: correct the label 'old' of im/p1.png, and: -",
+        ),
+        ('"3,25"', "31 classes that are numbers from 0.5 to 9.5", "a quantity: write them with a decimal point"),
     ],
 )
 def test_numbers_that_are_classes_for_one_that_is_none_say_so(tmp_path, odd, words, remedy):
@@ -213,20 +217,20 @@ def test_numbers_that_are_classes_for_one_that_is_none_say_so(tmp_path, odd, wor
 def test_few_classes_that_are_fractions_are_a_quantity_too(tmp_path):
     rows = [f"im/p{k}.png,{k % 6}.5" for k in range(11)]
     (finding,) = find_readings(list_source(table(tmp_path / "t.csv", "path,label", *rows, "im/p11.png,old")))
-    assert "7 classes that are numbers, but for old" in finding.measured
+    assert "7 classes that are numbers, except for old" in finding.measured
     whole = [f"im/p{k}.png,{k % 6}" for k in range(12)]
     assert said(table(tmp_path / "whole.csv", "path,label", *whole)) == []
     commas = [f"im/p{k}.png;{k},5" for k in range(12)]
-    with pytest.raises(DataError, match="and none of them in val") as caught:
+    with pytest.raises(DataError, match=", none of them in val") as caught:
         load_dataset(table(tmp_path / "commas.csv", "path;label", *commas))
-    assert "write them with a point, 0.5 for 0,5, and: --task regress" in caught.value.remedy
+    assert "write them with a decimal point, 0.5 for 0,5, and: --task regress" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
     ("y", "words"),
     [
         (np.eye(3)[np.arange(12) % 3], "one 1 in each row"),
-        (Y.astype(float), "targets that are all 0 or 1, as numbers"),
+        (Y.astype(float), "all targets are the numbers 0 or 1"),
     ],
 )
 def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):

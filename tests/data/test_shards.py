@@ -171,10 +171,10 @@ def test_a_shard_that_is_cut_off_or_changes_is_told(shards: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("data-{000000..000099}.tar", "shards are not there, the first"),
+        ("data-{000000..000099}.tar", "shards are missing, the first"),
         ("data-{5..1}.tar", "0 shards"),
         ("data-{0..999}-{0..999}.tar", "1,000,000 shards"),
-        ("nothing-{000..001}.tar", "2 of 2 shards are not there"),
+        ("nothing-{000..001}.tar", "2 of 2 shards are missing"),
     ],
 )
 def test_patterns_name_what_is_there(shards: Path, pattern: str, expected: str) -> None:
@@ -227,7 +227,7 @@ def test_half_written_shards_are_refused_however_they_are_named_and_packing_goes
     (out / "data-000001.tar").write_bytes(b"damaged")
     said: list[str] = []
     write_shards(DataConfig(source=str(same_photos)), out, 0.02, announce=said.append)
-    assert said[0] == "Going on behind 1 shard."
+    assert said[0] == "Continuing after 1 shard."
     assert (out / "data-000000.tar").stat().st_mtime_ns == first
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
         path.name: path.read_bytes() for path in shards.iterdir()
@@ -245,9 +245,9 @@ def copied(shards: Path, out: Path) -> Path:
     ("harm", "words"),
     [
         (lambda s: (s / "data-000001.tar").unlink(), "data-000001.tar is missing"),
-        (lambda s: (s / "data-000001.tar").rename(s / "x.tar"), "is missing, and 1 more such"),
+        (lambda s: (s / "data-000001.tar").rename(s / "x.tar"), "is missing, and 1 more"),
         (lambda s: (s / "new.tar").write_bytes((s / "data-000001.tar").read_bytes()), "new.tar is not in shards.json"),
-        (lambda s: (s / "classes.txt").unlink(), "classes.txt is not the one"),
+        (lambda s: (s / "classes.txt").unlink(), "classes.txt has changed since the index was written"),
         (lambda s: (s / "shards.json").unlink(), "no shards.json"),
         (lambda s: (s / "shards.json").write_text("{}"), "does not fit or is damaged"),
         (lambda s: tar(s / "data-000001.tar", {"00000000.png": b"x", "00000000.cls": b"0"}), "as shards.json says"),
@@ -357,7 +357,7 @@ def test_the_command_line(
     assert main([*words[:3], "--shards", str(tmp_path / "t"), "--shard-size", "0"]) == 2
     assert main([*words[:3], "--shard-size", "5"]) == 2
     assert main(["data", "pack", "iris", "--shards", str(tmp_path / "t")]) == 2
-    assert "pictures with a class each" in capsys.readouterr().err
+    assert "pictures with one class each" in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
 
 

@@ -161,7 +161,7 @@ def test_regress_reads_numeric_class_folders(tmp_path):
     assert data.splits["train"].targets.ndim == 2
     with pytest.raises(DataError, match="the label 'cat'"):
         load(class_folder(tmp_path / "x"), annotation="number")
-    with pytest.raises(DataError, match="masks, which the task asks for"):
+    with pytest.raises(DataError, match="masks, which the task needs"):
         load(tmp_path / "x", annotation="mask")
 
 
@@ -258,7 +258,7 @@ def test_bombs_are_refused_while_decompressing(tmp_path, monkeypatch):
         archive.writestr("a/0.png", zeros)
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((4 << 20, 1), np.uint8), y=np.zeros(4 << 20, np.uint8))
     for name in ("x.tar.gz", "x.zip", "x.npz"):
-        with pytest.raises(DataError, match="more than 1,048,576 bytes out of"):
+        with pytest.raises(DataError, match="more than 1,048,576 bytes from"):
             load(tmp_path / name)
 
 
@@ -328,7 +328,7 @@ def test_manifest_splits_are_kept_and_empty_ones_decided(tmp_path):
     data = load(manifest(tmp_path, text))
     found = [split for _, _, split in rows(data)]
     assert found == ["train", "train", "val", "test", "train", "train", "train", "test"]
-    assert data.notes == ("Columns of the manifest for slices of the evaluation alone: who.",)
+    assert data.notes == ("Columns of the manifest used only for slices of the evaluation: who.",)
     assert data.facts["train"].columns == {"who": ("me",) * 5}
 
 
@@ -705,7 +705,7 @@ def test_a_folder_of_npz_files_is_their_set(tmp_path):
     with pytest.raises(DataError, match=r"test\.npz"):
         load(folder)
     npz(folder / "more.npz", x=random(6, 4, 4), y=LABELS[:6])
-    with pytest.raises(DataError, match="no sample among them"):
+    with pytest.raises(DataError, match="but no sample"):
         load(folder)
 
 
@@ -879,7 +879,7 @@ def test_mask_errors(tmp_path):
     (root / "masks" / "3.png").unlink()
     with pytest.raises(DataError, match=r"1 of 6 images without a mask: images/3\.jpg"):
         load(root)
-    with pytest.raises(DataError, match="the one value 4"):
+    with pytest.raises(DataError, match="only the value 4"):
         load(mask_folder(tmp_path / "b", [[4, 4], [4, 4]]))
     root = mask_folder(tmp_path / "c")
     picture(root / "images" / "3.png")

@@ -96,7 +96,7 @@ def test_two_contents_are_one_to_train_and_one_to_test():
 
 
 def test_fractions_that_leave_nothing_to_train_on():
-    with pytest.raises(ConfigError, match="less than 1 together"):
+    with pytest.raises(ConfigError, match="a sum below 1"):
         split([(1, 0)], val=0.5, test=0.5)
     # A fraction that is not used cannot hurt.
     assert "train" in split([(n, 0) for n in range(9)], ["test"] + ["train"] * 8, val=0.5, test=0.5)

@@ -173,7 +173,7 @@ def test_a_step_that_takes_batches_of_its_own_is_refused() -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         return loop(model, next(batches), optimizer, loss)
 
-    with pytest.raises(UsageError, match="read once only"):
+    with pytest.raises(UsageError, match="read only once"):
         diagnose(model, loader(), step=step, optimizer=sgd(model))
     assert len(list(batches)) == 19
 

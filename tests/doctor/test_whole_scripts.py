@@ -48,7 +48,7 @@ def test_a_first_step_that_fails_is_explained() -> None:
     code, document, err = examined(FOLDER / "labels_from_one.py", "--broken")
     assert code == 1, err
     assert document["findings"][0]["code"] == "data.label-range"
-    assert "the step makes others of them" in document["findings"][0]["measured"]
+    assert "the step changes them" in document["findings"][0]["measured"]
 
 
 @pytest.mark.slow
@@ -104,6 +104,6 @@ def test_the_verb_examines_a_script(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_options_of_a_training_are_refused_beside_a_script(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "train.py", "--optim.lr", "1"]) == 2
-    assert "beside a script" in capsys.readouterr().err
+    assert "with a script" in capsys.readouterr().err
     assert main(["doctor", "digits", "--", "--epochs", "1"]) == 2
     assert "after a script" in capsys.readouterr().err

@@ -227,7 +227,7 @@ def test_curves_of_a_network_that_is_known():
     assert again == found
     assert json.loads(json.dumps(found.to_json()))["curves"][0]["levels"][0]["strength"] == 1
     assert max(map(len, str(found).splitlines())) <= 80
-    assert "of shift are what they were" in " ".join(str(found).split())
+    assert "of shift are unchanged" in " ".join(str(found).split())
 
 
 def test_a_part_of_the_images_is_spread_over_all():
@@ -239,7 +239,7 @@ def test_a_part_of_the_images_is_spread_over_all():
 
 def test_other_media_are_refused():
     network, data = bright_sides()
-    with pytest.raises(DataError, match="images: what is changed"):
+    with pytest.raises(DataError, match="images, whose pixels are changed"):
         measure_robustness(network, replace(data, kind="grid"), "test")
 
 

@@ -66,7 +66,7 @@ def test_sentences():
     found = compare_predictions([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
     said = found.pairs[0].sentence
     assert said.startswith("b and a cannot be told apart with 500 images: b leads by 1.6 points (95 %: −")
-    assert said.endswith("McNemar p = 0.332); about 3,200 would be needed to see such a difference four times in five.")
+    assert said.endswith("McNemar p = 0.332); detecting such a difference with a power of 80 % takes about 3,200.")
     ours, theirs = rights(400, 3, 3, 4)
     found = compare_predictions([run(ours, "runs/a", images=False), run(theirs, "runs/b", images=False)], "test")
     assert "cannot be told apart with 410 samples: both have the same accuracy, though they differ on 6 samples" in (
@@ -233,9 +233,9 @@ def test_samples_are_the_same_by_their_paths_wherever_others_are_missing():
 @pytest.mark.parametrize(
     ("fields", "got"),
     [
-        ({"classes": ("a", "c")}, "other classes: a, b in runs/a, a, c in runs/b"),
-        ({"classes": ("a", "c"), "names": "label=kind"}, "other classes"),
-        ({"classes": ("a", "b", "c")}, "other classes: a, b in runs/a, a, b, c in runs/b"),
+        ({"classes": ("a", "c")}, "different classes: a, b in runs/a, a, c in runs/b"),
+        ({"classes": ("a", "c"), "names": "label=kind"}, "different classes"),
+        ({"classes": ("a", "b", "c")}, "different classes: a, b in runs/a, a, b, c in runs/b"),
         ({"task": Regress}, "the task classify, runs/b the task regress"),
         ({"samples": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 are in both"),
         ({"targets": (np.arange(40) < 3).astype(np.int64)}, "3 of 40 test samples with other labels in runs/b"),

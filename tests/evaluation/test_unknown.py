@@ -109,7 +109,7 @@ def test_drift_needs_no_pictures() -> None:
     itself = measure_drift(x[:100], x, None, paths * 2, contents=(contents[:100], contents), run="a", data="b")
     assert itself.same == 100
     assert itself.auc_interval.low < 0.5 < itself.auc_interval.high
-    assert "  100 new samples are held-out ones of the run" in itself.lines()
+    assert "  100 new samples are also held-out ones of the run" in itself.lines()
     moved = measure_drift(x[:100], x[100:] + 2, None, paths, run="a", data="b")
     assert moved.drifts
     assert moved.findings[0].severity == "error"

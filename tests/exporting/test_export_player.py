@@ -90,7 +90,7 @@ def test_a_file_with_other_values_or_actions_is_refused(run: Path, monkeypatch: 
         return found + 0.01, action
 
     monkeypatch.setattr(exported_player.ExportedPlayer, "forward", wrong)
-    with pytest.raises(ModelError, match="not those of the run"):
+    with pytest.raises(ModelError, match="differ from those of the run"):
         striate.export(run, "torch")
     assert not list((run / "exports").iterdir())
 

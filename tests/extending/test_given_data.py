@@ -130,7 +130,7 @@ def test_the_samples_that_a_loader_draws_are_taken(drawn: dict[str, Any], expect
     chosen, notes = objects._drawn_by(loader, "data")
     assert torch.equal(torch.get_rng_state(), state)
     assert chosen == (None if expected is None else list(expected))
-    assert ("other samples in each pass" in notes[0]) == varies
+    assert ("other samples in each epoch" in notes[0]) == varies
 
 
 def test_loaders_over_one_dataset_are_splits() -> None:
@@ -229,7 +229,7 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
     with pytest.raises(DataError, match="float32"):
         trained.predict(IMAGES[0] / np.float32(256))
     assert resume("r", data=(IMAGES, LABELS), quiet=True).metrics == run.metrics
-    with pytest.raises(DataError, match="other data than those of r"):
+    with pytest.raises(DataError, match="data other than those of r"):
         resume("r", data=(IMAGES[:9], LABELS[:9]), quiet=True)
 
 

@@ -83,10 +83,10 @@ def test_a_module_that_hardly_trained_is_told_no_command(monkeypatch: pytest.Mon
     with pytest.raises(StriateError) as caught:
         striate.train(config=run.path / "config.yaml")
     assert caught.value.got == "a module given in Python: Fixed"
-    with pytest.raises(StriateError, match=r"weights are of r, trained on 1,\d+ of the 1,797 samples"):
+    with pytest.raises(StriateError, match=r"weights of r, trained on 1,\d+ of the 1,797 samples"):
         striate.train("digits", module, epochs=1, cv="2x1", set=PLAIN)
     other = striate.train(model=module, config=run.path / "config.yaml", set={"data.split_seed": 1}, out="again")
-    assert "goes on from the weights that it learned in r" in (other.path / "events.jsonl").read_text()
+    assert "starts from the weights that it learned in r" in (other.path / "events.jsonl").read_text()
     assert "data.leak" in [finding.code for finding in other.findings]
     assert len(read_seen(open_run(other.path))) > 1500  # with those of the run before
 
@@ -155,7 +155,7 @@ class Wrapped(Fixed):
 
 UNUSABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "scripted": (lambda: torch.jit.trace(Fixed(), X[:2]), "made from"),
-    "no numbers": (lambda: Fixed().to("meta"), "no numbers"),
+    "no numbers": (lambda: Fixed().to("meta"), "no values"),
     "a tuple": (lambda: Wrapped(lambda z: (z, z)), r"one tensor, such as outputs\[0\]"),
     "a dict": (lambda: Wrapped(lambda z: {"logits": z}), r"one tensor, such as outputs\['logits'\]"),
     "frozen": (lambda: Fixed().requires_grad_(False), r"model Fixed(.|\n)*requires_grad_\(True\)"),
@@ -171,7 +171,7 @@ def test_a_module_that_cannot_be_trained_is_refused(name: str) -> None:
 
 
 def test_a_module_that_cannot_be_explained_is_refused() -> None:
-    for module, told in ((Fixed().to("meta"), "no numbers"), (Fixed().half(), "float16")):
+    for module, told in ((Fixed().to("meta"), "no values"), (Fixed().half(), "float16")):
         with pytest.raises(StriateError, match=told):
             striate.explain(module, X[0])
 

@@ -174,7 +174,7 @@ def test_a_schedule_of_ones_own_and_the_events() -> None:
         ({"scheduler": torch.optim.lr_scheduler.StepLR}, "StepLR raised"),
         ({"on_event": 3}, "an int"),
         ({"on_event": lambda _event: 1 / 0}, "ZeroDivisionError: division by zero, at StepDone"),
-        ({"on_event": print, "cv": "2x1"}, "beside cv"),
+        ({"on_event": print, "cv": "2x1"}, "with cv"),
     ],
 )
 def test_no_schedule_and_no_reader(named: dict[str, object], told: str) -> None:
@@ -206,7 +206,7 @@ def test_a_rate_that_is_asked_for_scales_all_groups() -> None:
     [
         (lambda params: params, "a list from"),
         (torch.optim.LBFGS, "LBFGS"),
-        (lambda _: torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), "not the network's"),
+        (lambda _: torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), "not belong to the network"),
         (lambda params: torch.optim.SGD(params, lr=0.0), "no learning rate above 0"),
         ("adm", "input should be|did you mean --optim.name adamw|file.py:name"),
     ],

@@ -147,7 +147,7 @@ def test_the_doctor(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_baselines_say_that_there_are_none(code: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["baseline", "digits", *TASK]) == 2
-    assert "without methods to compare with" in capsys.readouterr().err
+    assert "without baselines" in capsys.readouterr().err
 
 
 # A class in Python
@@ -245,7 +245,7 @@ def test_a_plain_class_will_do() -> None:
         (lambda: None, "a function"),
         (3, "an? int"),
         ("clasify", "task='classify'"),
-        ("segment", "whose targets|masks, which the task asks for"),
+        ("segment", "whose targets|masks, which the task needs"),
     ],
 )
 def test_what_is_no_task(task: object, told: str) -> None:

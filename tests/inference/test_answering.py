@@ -173,7 +173,7 @@ def test_a_short_job_is_done_plainly_without_a_look_around(monkeypatch: pytest.M
         asked.append(count)
         return samples(count)
 
-    assert "s of work are too few" in plan(network(), sample=sample).plan.reason
+    assert "s of work are too short" in plan(network(), sample=sample).plan.reason
     assert asked == [32]
     asked.clear()
     plan(network(), sample=sample, total=10)
@@ -328,7 +328,7 @@ def test_openvino_is_read_only_for_work_that_pays_for_it(monkeypatch: pytest.Mon
     if not openvino_installed():
         pytest.skip("OpenVINO is not installed (extra openvino)")
     assert [tried.refused for tried in plan(network()).plan.tried if tried.way.engine == "openvino"] == [
-        "not tried: 0 s of work are too few to pay for reading the network into OpenVINO"
+        "not tried: 0 s of work are too short to convert the network to OpenVINO"
     ] * 2
     monkeypatch.setattr(choose, "_OPENVINO_SECONDS", 0.0)
     module = network()
@@ -368,7 +368,7 @@ def test_batches_are_as_large_as_memory_is_spared() -> None:
 def test_few_samples_are_predicted_in_the_precision_of_training_where_that_predicts_the_same(monkeypatch) -> None:
     found = plan(network(), total=300, trained_in="bf16").plan
     assert found.way == BF16
-    assert found.reason == "as it was trained: of 32 samples the predictions are those of fp32"
+    assert found.reason == "as in training: the predictions for 32 samples equal those of fp32"
     assert found.tried[0].agreement.samples == 32
     assert plan(network(), total=300).plan.way.precision == "fp32"
     monkeypatch.setattr("striate.inference.plan.MOST_MOVED", -1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -42,7 +43,7 @@ def few(photos, capsys) -> Path:
 def test_weights_of_a_run_need_no_model_and_no_run_afterwards(few, capsys) -> None:
     assert main(["train", "few", "--weights", "first", "--epochs", "6", "--out", "tuned", "--json"]) == 0
     out, err = capsys.readouterr()
-    kept = "weights of first (checkpoints/best.pt), each class with its part of the last layer; left out: green"
+    kept = "weights of first (checkpoints/best.pt), each class with its row of the last layer; dropped: green"
     assert kept in err
     assert "inputs are standardized as in the training of first" in err
     assert "fine-tuning:" in err
@@ -68,8 +69,8 @@ def test_a_finished_run_is_trained_further_with_other_images_and_classes(few, ca
     words = ["--epochs", "1", "--labels", "labels.csv", "--out", "second", "--json"]
     assert main(["train", "photos", "--from", "first", *words]) == 0
     out, err = capsys.readouterr()
-    assert "each class with its part of the last layer; new: scarlet" in err
-    assert "Splits: those of first for" in err
+    assert "each class with its row of the last layer; new: scarlet" in err
+    assert re.search(r"Splits: [0-9,]+ samples have the split of first", err)
     assert "1 sample is left out" in err
     assert "in the training split" not in err
     assert json.loads(out)["test"]["n"] == len(held - {"red/000.png"})

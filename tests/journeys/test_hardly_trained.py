@@ -23,9 +23,9 @@ def test_a_run_of_one_pass_opens_with_what_to_do(digits_run: Path, capsys: pytes
     assert [finding["code"] for finding in metrics["findings"]] == ["fit.too-short"]
     _print_result(digits_run, metrics)
     first, remedy, *_ = capsys.readouterr().out.splitlines()
-    assert "1 pass over the training samples" in first
+    assert "1 epoch, in" in first
     page = (digits_run / "report.html").read_text()
-    assert page.index("1 pass over the training samples, in") < page.index("<h2")
+    assert page.index("1 epoch, in") < page.index("<h2")
     _, _, command = remedy.partition("striate ")
     assert main([*shlex.split(command), "--seed", "1"]) == 0
     longer = json.loads((Path(f"{digits_run}-longer") / "metrics.json").read_text())

@@ -166,7 +166,7 @@ def test_a_lab_without_a_run_and_data_that_have_changed(digits_run: Path, tmp_pa
     shutil.copytree(digits_run, changed)
     rows = (changed / "split.csv").read_text().splitlines(keepends=True)
     (changed / "split.csv").write_text("".join(rows[:-1]))
-    with pytest.raises(RunError, match="not what was written"):
+    with pytest.raises(RunError, match="a file that has changed"):
         read_samples(Lab(changed))
     (changed / "events.jsonl").unlink()  # an older run, which noted nothing
     with pytest.raises(DataError, match="or others"):

@@ -119,8 +119,8 @@ def test_a_number_of_outputs_is_told_without_a_task(client: TestClient) -> None:
             "values from 0 to 1",
             "scale its values to 0 to 1 and save it again",
         ),
-        (None, "not a picture", "a whole picture", "choose another picture"),
-        (np.zeros((1, 9000), np.uint8), "9,000 pixels", "a whole picture", "choose a smaller picture"),
+        (None, "not a picture", "a complete picture", "choose another picture"),
+        (np.zeros((1, 9000), np.uint8), "9,000 pixels", "a complete picture", "choose a smaller picture"),
     ],
 )
 def test_a_picture_that_cannot_be_taken_is_told_with_what_is_wrong_with_it(

@@ -104,7 +104,7 @@ def test_an_encoder_gives_its_weights_and_not_its_decoder() -> None:
         assert "not the decoder" in found[1]
     assert "nor code1" in encoder_weights(saved, part)[1]  # type: ignore[index]
     assert encoder_weights(saved, striate.build("autoencoder(8,5)", (1, 6, 6))) is None
-    with pytest.raises(ModelError, match="layers of these names"):
+    with pytest.raises(ModelError, match="layers with the names"):
         encoder_weights(saved, striate.build("conv(3,3) gap", (1, 6, 6)))
 
 

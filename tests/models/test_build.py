@@ -105,9 +105,7 @@ def test_so_many_outputs_of_a_zoo_network_are_refused():
         build_model("resnet18", (3, 224, 224), 10**10)
 
 
-@pytest.mark.parametrize(
-    ("there", "said"), [("a-folder", "no config.yaml"), ("a-file", "a file that does not hold a network")]
-)
+@pytest.mark.parametrize(("there", "said"), [("a-folder", "no config.yaml"), ("a-file", "a file without a network")])
 def test_what_lies_there_and_is_no_network_is_said(there, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a-folder").mkdir()

@@ -72,7 +72,7 @@ def test_weights_of_a_classifier_become_those_of_the_backbone(tmp_path: Path) ->
 
 
 def test_a_network_without_smaller_maps_is_no_backbone() -> None:
-    with pytest.raises(ModelError, match="no map that is smaller"):
+    with pytest.raises(ModelError, match="no feature map smaller"):
         build_model(nn.Sequential(nn.Flatten(), nn.Linear(3 * 96 * 128, 4)), SHAPE, 4, dense=True)
 
 

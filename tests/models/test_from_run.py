@@ -115,14 +115,14 @@ def test_another_size_keeps_the_weights_where_they_do_not_depend_on_it():
 @pytest.mark.parametrize(
     ("name", "shape", "other", "outputs", "words"),
     [
-        (LAYERS, SHAPE, (3, 9, 9), 10, "conv1.weight is 4×1×3×3 there and 4×3×3×3 here"),
-        (LAYERS, SHAPE, (3, 9, 9), 5, "conv1.weight is 4×1×3×3 there and 4×3×3×3 here"),
-        ("mnist-cnn", (1, 28, 28), (1, 32, 32), 10, "fc1.weight is 64×384 there and 64×600 here"),
-        ("perceptron", (1, 8, 8), (1, 9, 9), 10, "fc1.weight is 10×64 there and 10×81 here"),
-        ("fc(8) relu fc(10)", (4,), (5,), 10, "fc1.weight is 8×4 there and 8×5 here"),
-        ("fc(8) relu 2*[fc(10)]", (4,), (4,), 5, "fc2.weight is 10×8 there and 5×8 here"),
+        (LAYERS, SHAPE, (3, 9, 9), 10, "conv1.weight is 4×1×3×3 in the file and 4×3×3×3 in the network"),
+        (LAYERS, SHAPE, (3, 9, 9), 5, "conv1.weight is 4×1×3×3 in the file and 4×3×3×3 in the network"),
+        ("mnist-cnn", (1, 28, 28), (1, 32, 32), 10, "fc1.weight is 64×384 in the file and 64×600 in the network"),
+        ("perceptron", (1, 8, 8), (1, 9, 9), 10, "fc1.weight is 10×64 in the file and 10×81 in the network"),
+        ("fc(8) relu fc(10)", (4,), (5,), 10, "fc1.weight is 8×4 in the file and 8×5 in the network"),
+        ("fc(8) relu 2*[fc(10)]", (4,), (4,), 5, "fc2.weight is 10×8 in the file and 5×8 in the network"),
         ("small-resnet(width=4,blocks=1)", (1, 32, 32), (1, 96, 96), 10, "layer4"),
-        ("conv(4,3) relu fc(10) bn", SHAPE, SHAPE, 5, "bn1.weight is 10 there and 5 here"),
+        ("conv(4,3) relu fc(10) bn", SHAPE, SHAPE, 5, "bn1.weight is 10 in the file and 5 in the network"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(name, shape, other, outputs, words):
@@ -138,7 +138,7 @@ def test_tensors_that_do_not_fit_are_named(name, shape, other, outputs, words):
 
 def test_a_network_of_one_layer_leaves_nothing_to_take_over():
     save("runs/a", "perceptron", (1, 8, 8))
-    with pytest.raises(ModelError, match="no weights to take over"):
+    with pytest.raises(ModelError, match="no weights to use"):
         build_model("runs/a", (1, 8, 8), 5)
 
 
@@ -166,7 +166,7 @@ def test_runs_that_name_each_other_end():
     save("runs/a")
     save("runs/b", "runs/a", network=build_model("runs/a"))
     save("runs/a", "runs/b", network=build_model("runs/a"))
-    with pytest.raises(ModelError, match="began with its own"):
+    with pytest.raises(ModelError, match="started from this run"):
         build_model("runs/b")
 
 

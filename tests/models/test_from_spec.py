@@ -213,7 +213,7 @@ MISFITS = [
     ("fc(9) conv(3,3)", (1, 8, 8), 6, "vector of 9 features", "fc(9) fc(3)"),
     ("flatten conv(3,3)", (1, 8, 8), 8, "vector of 64 features", "flatten fc(3)"),
     ("conv(3,3)", (13,), 0, "vector of 13 features", "fc(3)"),
-    ("pool(2) fc(2)", (13,), 0, "tables have none", "fc(2)"),
+    ("pool(2) fc(2)", (13,), 0, "tables and the outputs of", "fc(2)"),
     ("gap up(2)", (3, 4, 4), 4, "vector of 3", "gap"),
     ("gap gap", (3, 4, 4), 4, "vector", "gap"),
     ("lrn relu", (5,), 0, "vector", "relu"),

@@ -93,7 +93,7 @@ TENSORS = "model.safetensors"
 @pytest.mark.parametrize(
     ("name", "got", "remedy"),
     [
-        ("somebody/nothing", "neither a file here nor a repository", "hf auth login"),
+        ("somebody/nothing", "neither a local file nor a visible repository", "hf auth login"),
         ("somebody/gated", "conditions", "hf auth login"),
         ("timm/resnet18.tv_in1k@v9", "no revision v9", "leave out"),
         ("somebody/pickles", "without model.safetensors", "another"),
@@ -135,7 +135,7 @@ def test_torchvisions_file_is_fetched_into_torchs_cache_and_checked(monkeypatch,
     monkeypatch.setattr(named, "_TORCHVISION", f"file://{tmp_path}/server/")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    with pytest.raises(ModelError, match="not to be got"):
+    with pytest.raises(ModelError, match="not downloadable"):
         read_weights("ResNet18_Weights.IMAGENET1K_V1")
     (tmp_path / "server" / file).write_bytes(content[:-1] + b"?")
     with pytest.raises(ModelError, match="invalid hash"):

@@ -113,7 +113,7 @@ CASES = {
         (2, 12),
         "Added",
         "`body` (N, 2, 8) and `shortcut` (N, 2, 12) are added",
-        "give the layers up to `body` padding: 4 positions in all are lost there",
+        "give the layers up to `body` padding: 4 positions are lost there",
         Added(nn.Sequential(nn.Conv1d(2, 2, 3, padding=1), nn.Conv1d(2, 2, 3, padding=1))),
     ),
     "joined": (
@@ -191,7 +191,7 @@ OTHERS = {
         "Provided sizes [3, 3]",
         "make `0` ({kind}) or the layers before it fit",
     ),
-    "layer": (nn.Embedding(3, 4), "scalar types", "give `0` ({kind}) what it takes"),
+    "layer": (nn.Embedding(3, 4), "scalar types", "give `0` ({kind}) the inputs that it takes"),
 }
 
 
@@ -216,7 +216,7 @@ class TwoInputs(nn.Module):
 def test_a_forward_of_several_inputs_is_told_to_take_one() -> None:
     with pytest.raises(ModelError) as caught:
         check_forward(TwoInputs(), (4,))
-    assert caught.value.got == "input (N, 4): the forward of TwoInputs wants `y` too"
+    assert caught.value.got == "input (N, 4): the forward of TwoInputs also needs `y`"
     assert caught.value.remedy.startswith("give `y` a default, or wrap the network")
 
     class Wrapped(TwoInputs):
@@ -245,7 +245,7 @@ def test_a_shape_with_the_batch_in_it_is_told(network: nn.Module, shape: tuple[i
 
 def test_a_picture_without_its_channel_is_told() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2))
-    with pytest.raises(InputMisfit, match="channels in front") as caught:
+    with pytest.raises(InputMisfit, match="channels before") as caught:
         check_forward(network, (8, 8))
     assert caught.value.fitting == (1, 8, 8)
     with pytest.raises(ModelError) as caught:

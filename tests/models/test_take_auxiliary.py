@@ -60,7 +60,7 @@ def test_heads_of_the_file_are_left_out_of_a_network_without_and_it_is_said(with
     network = made("googlenet", seed=1)
     news = given(network, with_heads)
     assert changed(network, with_heads) == set()
-    assert "its auxiliary classifiers (aux1, aux2) are left out: the network has none" in news
+    assert "its auxiliary classifiers (aux1, aux2) are dropped: the network has none" in news
 
 
 @pytest.mark.slow
@@ -99,13 +99,13 @@ def test_other_classes_and_no_heads_in_the_file(with_1000):
 @pytest.mark.slow
 def test_half_of_the_heads_is_refused(with_heads):
     half = {key: value for key, value in with_heads.items() if not key.startswith("aux1")}
-    with pytest.raises(ModelError, match=r"aux1\.conv\.conv\.weight is absent there"):
+    with pytest.raises(ModelError, match=r"aux1\.conv\.conv\.weight is absent in the file"):
         given(made("googlenet(aux=true)", seed=1), half)
 
 
 def test_heads_for_other_classes_than_the_last_layer_are_refused(with_heads, with_1000):
     mixed = with_1000 | {key: value for key, value in with_heads.items() if key.startswith("fc.")}
-    with pytest.raises(ModelError, match=r"aux1.fc2.weight is 1000×1024 there and 10×1024 here"):
+    with pytest.raises(ModelError, match=r"aux1.fc2.weight is 1000×1024 in the file and 10×1024 in the network"):
         given(made("googlenet(aux=true)", seed=1), mixed)
 
 

@@ -82,9 +82,9 @@ def test_a_class_that_the_run_knows_keeps_its_row(classes) -> None:
     for row, name in enumerate(classes):
         assert torch.equal(mine[-1].weight[row], saved["fc2.weight"][known.index(name)] if name in known else new[row])
     assert torch.equal(mine[0].weight, saved["conv1.weight"])
-    assert "each class with its part of the last layer; " in news
+    assert "each class with its row of the last layer; " in news
     assert ("; new: " in news) is ("fox" in classes)
-    assert "; left out: eel" in news
+    assert "; dropped: eel" in news
 
 
 @pytest.mark.parametrize("outputs", [10, 3])
@@ -124,7 +124,7 @@ def test_files_from_before_batches_were_counted() -> None:
 def test_color_kernels_on_gray_images_answer_as_if_gray_lay_in_all_three() -> None:
     color, gray = network(channels=3), network(seed=2)
     news = take_weights(gray, from_file(color.state_dict()), 10)
-    assert news.endswith("its kernels for red, green and blue are added up for gray images")
+    assert news.endswith("its kernels for red, green and blue are summed for gray images")
     x = torch.randn(5, 1, 9, 9)
     with torch.no_grad():
         assert torch.allclose(gray(x), color(x.expand(-1, 3, -1, -1)), atol=1e-6)
@@ -144,7 +144,7 @@ def test_colors_that_were_standardized_each_by_itself_count_by_their_deviation()
 
 
 def test_gray_kernels_on_color_images_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"conv1\.weight is 4×1×3×3 there and 4×3×3×3 here"):
+    with pytest.raises(ModelError, match=r"conv1\.weight is 4×1×3×3 in the file and 4×3×3×3 in the network"):
         take_weights(network(channels=3), from_file(network().state_dict()), 10)
 
 
@@ -153,16 +153,17 @@ def without(tensors, *names):
 
 
 WRONG = [
-    (lambda s: without(s, "conv1.bias"), "conv1.bias is absent there and 4 here"),
-    (lambda s: without(s, "fc2.bias"), "fc2.bias is absent there and 10 here"),
-    (lambda s: s | {"fc3.weight": torch.zeros(2, 2)}, "fc3.weight is 2×2 there and absent here"),
-    (lambda s: s | {"fc1.weight": torch.zeros(6, 5)}, "fc1.weight is 6×5 there and 6×4 here"),
-    (lambda s: s | {"fc2.weight": torch.zeros(10, 5)}, "fc2.weight is 10×5 there and 10×6 here"),
-    (lambda s: s | {"fc2.weight": torch.zeros(7, 6)}, "fc2.weight is 7×6 there and 10×6 here"),
-    (lambda s: s | {"fc2.weight": torch.zeros(7, 6), "fc2.bias": torch.zeros(8)}, "fc2.bias is 8 there"),
+    (lambda s: without(s, "conv1.bias"), "conv1.bias is absent in the file and 4 in the network"),
+    (lambda s: without(s, "fc2.bias"), "fc2.bias is absent in the file and 10 in the network"),
+    (lambda s: s | {"fc3.weight": torch.zeros(2, 2)}, "fc3.weight is 2×2 in the file and absent in the network"),
+    (lambda s: s | {"fc1.weight": torch.zeros(6, 5)}, "fc1.weight is 6×5 in the file and 6×4 in the network"),
+    (lambda s: s | {"fc2.weight": torch.zeros(10, 5)}, "fc2.weight is 10×5 in the file and 10×6 in the network"),
+    (lambda s: s | {"fc2.weight": torch.zeros(7, 6)}, "fc2.weight is 7×6 in the file and 10×6 in the network"),
+    (lambda s: s | {"fc2.weight": torch.zeros(7, 6), "fc2.bias": torch.zeros(8)}, "fc2.bias is 8 in the file"),
     (
         lambda s: {"x." + key: value for key, value in s.items()},
-        "bn1.weight is absent there and 4 here; bn1.bias is absent there and 4 here; 17 more",
+        "bn1.weight is absent in the file and 4 in the network; bn1.bias is absent in the file and 4 in the network; "
+        "17 more",
     ),
 ]
 
@@ -184,14 +185,16 @@ def test_an_incomplete_file_is_told_as_that_without_its_healthy_head() -> None:
     del saved["layer2.0.conv2.weight"]
     with pytest.raises(ModelError) as caught:
         take_weights(build_model("small-resnet(width=4)", (1, 32, 32), 10), from_file(saved), 10, name="small-resnet")
-    assert f"1 of {len(saved) + 1} tensors does not fit: layer2.0.conv2.weight is absent there" in caught.value.got
+    assert (
+        f"1 of {len(saved) + 1} tensors does not fit: layer2.0.conv2.weight is absent in the file" in caught.value.got
+    )
     assert "fc." not in caught.value.got
     assert "incomplete" in caught.value.remedy
 
 
 def test_a_network_of_one_layer_has_nothing_to_take() -> None:
     mine = build_model("perceptron", (1, 4, 4), 3)
-    with pytest.raises(ModelError, match="no weights to take over"):
+    with pytest.raises(ModelError, match="no weights to use"):
         take_weights(mine, from_file(build_model("perceptron", (1, 4, 4), 9).state_dict()), 3, name="perceptron")
 
 
@@ -204,7 +207,7 @@ def saved_network(**fields) -> SavedNetwork:
 def test_a_run_of_another_network_says_which() -> None:
     with pytest.raises(ModelError) as caught:
         take_weights(build_model("small-cnn", (1, 28, 28), 10), saved_network(), 10, name="small-cnn")
-    assert caught.value.remedy == '--model "mnist-cnn", the network that the weights are of'
+    assert caught.value.remedy == '--model "mnist-cnn", the network of the weights'
 
 
 def test_a_run_on_another_size_says_which() -> None:

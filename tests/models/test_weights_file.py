@@ -137,10 +137,10 @@ WRONG = [
     (write_tensor, "a Tensor", "torch.save(network.state_dict()"),
     (write_other_things, "a dict of other things: epoch, optimizer", "torch.save(network.state_dict()"),
     (write_empty_dict, "nothing", "torch.save(network.state_dict()"),
-    (write_half, "a damaged or truncated file", "get the file again"),
-    (write_half_safetensors, "a damaged or cut .safetensors file", "get the file again"),
+    (write_half, "a damaged or truncated file", "download the file again"),
+    (write_half_safetensors, "a damaged or cut .safetensors file", "download the file again"),
     (write_nan, "fc.bias holds NaN or Inf", "earlier checkpoint"),
-    (write_npz, "a damaged or truncated file, or one without weights", "get the file again"),
+    (write_npz, "a damaged or truncated file, or one without weights", "download the file again"),
 ]
 
 
@@ -192,7 +192,7 @@ def test_a_type_that_nothing_can_be_computed_with_is_named() -> None:
 
 
 def test_the_home_folder_of_nobody_is_told() -> None:
-    with pytest.raises(StriateError, match="no user of that name"):
+    with pytest.raises(StriateError, match="no user has that name"):
         read_weights("~nosuchuser/weights.pt")
 
 

@@ -39,10 +39,10 @@ def test_a_training_that_patience_ended_is_advised_to_go_on_without_it(tmp_path:
     )  # fmt: skip
     (finding,) = [finding for finding in run.metrics["findings"] if finding["code"] == "fit.one-class"]
     text, longer, search = finding["remedy"].split(": striate ")
-    assert text == "Train for longer, without the patience that ended it"
+    assert text == "Train for longer, without the patience that ended this training"
     assert (
-        longer
-        == f"train --config {run.path}/config.yaml --patience 0 --out {run.path}-longer; or at another rate than 0.5"
+        longer == f"train --config {run.path}/config.yaml --patience 0 --out {run.path}-longer"
+        "; or use another learning rate than 0.5"
     )
     assert search == f"lr-find --config {run.path}/config.yaml"
     assert main(shlex.split(longer.partition(";")[0])) == 0

@@ -94,7 +94,7 @@ def test_the_text_says_what_is_suggested_and_what_the_recipe_has() -> None:
     text = str(replace(SEARCH, command="striate train digits --lr 0.005"))
     lines = text.splitlines()
     assert lines[-1] == "striate train digits --lr 0.005"
-    assert "learning rate 0.005, 0.003 to 0.01 being as good: because" in lines
+    assert "learning rate 0.005, equally good from 0.003 to 0.01: because" in lines
     assert "the recipe would use 0.02 (adamw), outside that range" in lines
     assert any("diverged" in line and "0.1" in line for line in lines)
     assert SEARCH.to_json()["informative"] is True

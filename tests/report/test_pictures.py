@@ -47,8 +47,10 @@ def test_captions_say_of_what_and_how_chosen(tmp_path):
     assert all(of in picture.caption for picture in (confusion, mistakes, unsure, samples))
     assert "15 drawn at random" in samples.caption
     wrong = 60 - round(60 * classification().metrics["accuracy"])
-    assert f"the {min(15, wrong)} of {wrong} mistakes made with the most confidence" in mistakes.caption
-    assert f"the 15 of {60 - wrong} correct predictions with the smallest margin over the next class" in unsure.caption
+    assert f"the {min(15, wrong)} of {wrong} mistakes with the highest confidence" in mistakes.caption
+    assert (
+        f"the 15 of {60 - wrong} correct predictions with the smallest margin over the second class" in unsure.caption
+    )
 
 
 @pytest.mark.slow
@@ -101,5 +103,5 @@ def test_curves_say_how_many_samples(tmp_path):
     sizes = {"train": 1200, "val": 20, "test": 7}
     rows = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 1.0}]
     picture = draw_curves(tmp_path, rows, metric="accuracy", data="digits", sizes=sizes, best_epoch=1)
-    assert picture.caption.startswith("digits, train n = 1,200, val n = 20; 1 pass over the training samples.")
+    assert picture.caption.startswith("digits, train n = 1,200, val n = 20; 1 epoch of training.")
     assert "best epoch, 1," in picture.caption

@@ -76,7 +76,7 @@ def test_of_masks_pixels_are_not_taken_for_images():
 
 def test_features_are_named_once():
     made = made_baselines(regression())[0].baseline
-    assert "It sees edges." in explain_baseline(made)
+    assert "Its features: edges." in explain_baseline(made)
     assert explain_baseline(replace(made, what="A line over edges.")).count("edges") == 1
 
 

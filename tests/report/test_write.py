@@ -119,7 +119,7 @@ def test_says_the_answer_first(page, content):
         text.index(part)
         for part in (
             share, "of the 60 test samples of flow<er>s", sentence, "Samples, right and wrong",
-            "Which class was taken for which", "Each class", "What was noticed", "Data", "Training", "Network",
+            "Confusions between classes", "Each class", "What was noticed", "Data", "Training", "Network",
             "How to repeat it", "Configuration", "Environment",
         )
     ]  # fmt: skip
@@ -206,7 +206,7 @@ def test_replaces_an_older_report_and_leaves_nothing_else(tmp_path, content):
 
 
 def test_wrong_places_are_said(tmp_path, content):
-    with pytest.raises(RunError, match="expected: a folder with room"):
+    with pytest.raises(RunError, match="expected: a writable folder"):
         write_report(tmp_path / "absent" / "report.html", content)
     lost = Picture("t", "c", tmp_path / "lost.png", "samples")
     with pytest.raises(RunError, match=r"lost\.png"):

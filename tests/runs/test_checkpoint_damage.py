@@ -187,7 +187,7 @@ def test_a_kill_between_the_two_renames_loses_nothing_and_says_nothing() -> None
 @pytest.mark.parametrize("steps", [{"last": None}, {"last": None, "previous": None}, {"previous": None}])
 def test_no_checkpoint_left_is_a_clear_error(steps: dict[str, int | None]) -> None:
     run = run_with(steps)
-    with pytest.raises(RunError, match="no checkpoint that is whole") as caught:
+    with pytest.raises(RunError, match="no intact checkpoint") as caught:
         take_up(run, lambda _: None)
     assert "striate train --config run/config.yaml --out run-again" in caught.value.remedy
 

@@ -94,8 +94,8 @@ def _text(text):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"log_probabilities": np.full((50, 7), np.nan, np.float16)}, "not a number"),
-        ({"log_probabilities": np.full((50, 7), np.inf, np.float16)}, "not a number"),
+        ({"log_probabilities": np.full((50, 7), np.nan, np.float16)}, "NaN or Inf"),
+        ({"log_probabilities": np.full((50, 7), np.inf, np.float16)}, "NaN or Inf"),
         ({"task": _text("")}, "task ''"),
         ({"classes": _text("a\0b")}, "different lengths"),
         ({"ids": np.linspace(0, 1, 50)}, "not whole numbers"),
@@ -113,7 +113,7 @@ def test_answers_that_are_none_of_the_task_are_refused(tmp_path, changed, said):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"answers": np.full((2, 2), np.nan, np.float32)}, "not a number"),
+        ({"answers": np.full((2, 2), np.nan, np.float32)}, "NaN or Inf"),
         ({"targets": np.array([["a", "b"], ["c", "d"]])}, "that are not numbers"),
     ],
 )

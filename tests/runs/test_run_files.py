@@ -97,7 +97,7 @@ def test_a_run_is_found_by_its_folder_or_a_checkpoint_in_it(tmp_path: Path) -> N
     with pytest.raises(RunError, match=r"without config\.yaml"):
         open_run(run.path)
     run.best.write_bytes(b"")
-    with pytest.raises(RunError, match="in which there is a network") as caught:
+    with pytest.raises(RunError, match="which contains a network") as caught:
         open_run(run.path)
     assert f"striate predict {run.best} PATH" in caught.value.remedy
     run.config.write_text("")
@@ -117,7 +117,9 @@ def test_an_export_is_no_run_and_the_run_around_it_is_named(tmp_path: Path) -> N
         (outside, "a file with"),
         (run.path / "exports/folder", "a folder with"),
     ):
-        with pytest.raises(RunError, match=f"{said} a network alone: the data, splits and calibration") as caught:
+        with pytest.raises(
+            RunError, match=f"{said} only a network, without the data, splits and calibration"
+        ) as caught:
             open_run(path)
         other = "give the run directory that it was made from"
         assert caught.value.remedy == (other if path == outside else str(run.path))

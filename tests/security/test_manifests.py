@@ -21,8 +21,8 @@ def files(tmp_path) -> Path:
 
 
 PATHS = {
-    "../secret.png": "move the manifest up",
-    "sub/../../secret.png": "move the manifest up",
+    "../secret.png": "move the manifest into a folder above",
+    "sub/../../secret.png": "move the manifest into a folder above",
     "/etc/passwd": "a folder above all of its files",
     "C:\\secret.png": "the absolute path",
     "\\\\server\\share\\x.png": "the absolute path",

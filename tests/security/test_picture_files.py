@@ -128,7 +128,7 @@ def test_bombs_are_named_and_the_rest_is_answered(measured, small_run) -> None:
     assert told.out.startswith("mail/good.png")
     assert told.err.count("unreadable: ") == len(BOMBS) + 3
     assert "a file of 42,949,672,960 bytes" in told.err
-    assert told.err.count("no regular file") == 2
+    assert told.err.count("not a regular file") == 2
     assert told.memory < 900
 
 
@@ -191,7 +191,7 @@ def test_what_is_no_file_is_not_waited_for(striate, verb) -> None:
     thread.start()
     thread.join(30)
     assert done == [2]
-    striate(verb, "/dev/zero", *more).refused("no regular file")
+    striate(verb, "/dev/zero", *more).refused("not a regular file")
     Path("bomb.png").write_bytes(BOMBS["png"])
     striate(verb, "bomb.png", *more).refused("--max-pixels 10000000000")
     assert not Path("out.png").exists()

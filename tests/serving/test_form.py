@@ -20,7 +20,7 @@ def test_files_are_those_that_were_sent() -> None:
     assert [found[0][0], found[2][0]] == ["one.jpg", "c.png"]
     with pytest.raises(UsageError, match="more than 3 fields"):
         files_of(body, KIND, 3)
-    with pytest.raises(UsageError, match="no whole form"):
+    with pytest.raises(UsageError, match="an incomplete form"):
         files_of(body[:-4], KIND, 4)
 
 
@@ -30,5 +30,5 @@ def test_files_are_those_that_were_sent() -> None:
 def test_what_is_no_form_with_files_is_refused(body: bytes) -> None:
     with pytest.raises(UsageError):
         files_of(body, KIND, 4)
-    with pytest.raises(UsageError, match="no whole form"):
+    with pytest.raises(UsageError, match="an incomplete form"):
         files_of(body, "multipart/form-data", 4)

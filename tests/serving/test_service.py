@@ -129,7 +129,7 @@ def test_a_body_that_does_not_go_on_is_not_waited_for(run: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("query", "got", "remedy"),
-    [("rum=a%20b", "the parameter rum", "?run=a%20b"), ("run=a&run=b", "run twice", "leave one of them out")],
+    [("rum=a%20b", "the parameter rum", "?run=a%20b"), ("run=a&run=b", "run twice", "leave out one of them")],
 )
 def test_parameters_that_are_unknown_or_said_twice_are_refused(
     client: TestClient, query: str, got: str, remedy: str
@@ -172,7 +172,7 @@ def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
         assert "(1, 8, 8)" in wrong["error"]
     for none in ("5", True, None):
         (wrong,) = client.post("/predict", json={"inputs": [[*raw.tolist()[:7], [none] * 8]]}).json()
-        assert "something that is no number" in wrong["error"]
+        assert "values that are not numbers" in wrong["error"]
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together
             thread.join()
         counts = client.get("/metrics").text
         never = client.post("/predict", json={"inputs": [0] * 4})
-    assert (never.status_code, never.json()["error"]["expected"]) == (400, "at most 3, as many as the queue holds")
+    assert (never.status_code, never.json()["error"]["expected"]) == (400, "at most 3, the size of the queue")
     assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (429, True)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert "striate_batch_size_sum 3.0" in counts
@@ -269,11 +269,11 @@ def test_runs_have_names_and_newer_weights_are_taken(
         new.write_bytes(whole[:1000])
         new.replace(weights)
         until(said, 1, lambda: client.post("/predict?run=second", content=picture()).json() == before)
-        assert "the earlier one is served" in said[0]
+        assert "the earlier version is still served" in said[0]
         new.write_bytes(whole)
         new.replace(weights)
         until(said, 2, lambda: client.post("/predict?run=second", content=picture()).json() == before)
-        assert said[1] == "second has changed and was loaded anew"
+        assert said[1] == "second has changed and was reloaded"
 
 
 def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
@@ -282,7 +282,7 @@ def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
     assert caught.value.remedy == "rename the folder of one"
     with pytest.raises(UsageError, match="digits twice") as caught:
         Service([run, run], striate.load, Limits())
-    assert caught.value.remedy == "leave one of them out"
+    assert caught.value.remedy == "leave out one of them"
     with pytest.raises(UsageError, match="a finished run, or a checkpoint"):
         Service([Path("nowhere")], striate.load, Limits())
     with pytest.raises(UsageError, match="8 or more"):

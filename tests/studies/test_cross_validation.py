@@ -115,7 +115,10 @@ def test_a_given_test_split_changes_nothing(unpainted) -> None:
     assert rows("real") == rows("garbage")
     assert rows("real", "predictions.csv") == rows("garbage", "predictions.csv")
     assert sum(row["repeat_1"] == "test" for row in rows("real", "folds.csv")) == 30
-    assert "30 samples of the given test split take no part" in Path("real/events.jsonl").read_text()
+    assert (
+        "30 samples of the given test split are used neither for training nor for measuring"
+        in Path("real/events.jsonl").read_text()
+    )
 
 
 def test_each_fold_decides_by_the_thresholds_of_its_own_validation(unpainted) -> None:

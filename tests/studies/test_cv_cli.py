@@ -73,7 +73,7 @@ def test_resume_of_a_finished_study_reads_it(capsys) -> None:
         (["--cv", "5x0"], "0 repeats"),
         (["--cv", "many"], "FOLDSxREPEATS"),
         (["--cv", "21"], "20 distinct samples"),
-        (["--cv", "5", "--epochs", "1", "--minutes", "1"], "one of them"),
+        (["--cv", "5", "--epochs", "1", "--minutes", "1"], "either of them"),
         (["--cv", "5", "--model", "fc(7) relu fc(9)"], "3 outputs"),
         (["--cv", "5", "--set", "cv=6"], "one value"),
         (["--cv", "5", "--augment.shift", "2"], "images"),

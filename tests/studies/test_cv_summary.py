@@ -117,7 +117,7 @@ def test_a_lead_that_is_the_same_in_each_fold_is_told_but_not_tested() -> None:
     entry = compare_folds(results, "ridge", task, chosen=True)["comparison"]
     assert entry["sentence"] == (
         "On each of the same 4 folds the network's RMSE is 0.5 lower than that of ridge: "
-        "no standard deviation to test it with."
+        "without a standard deviation there is no test."
     )
     assert not entry["beats"]
 

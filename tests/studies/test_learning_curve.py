@@ -158,7 +158,7 @@ def test_a_gain_is_paired_and_its_interval_holds_the_truth():
     assert not alone.luck
     points = (SizePoint(1.0, 100, 0, 10, 0.8, 1.0, False),)
     said = gain_sentence(PretrainingGain("runs/a", points, (found, replace(alone, n=1000))), "accuracy")
-    assert said.startswith("Beginning with the weights of runs/a changes the test accuracy: with 100 labels by +4")
+    assert said.startswith("Starting from the weights of runs/a changes the test accuracy: with 100 labels by +4")
     assert "points (95 %: +" in said
 
 
@@ -176,9 +176,9 @@ def test_sentences():
         " a power law."
     )
     assert told(curve(Gain(law, 0.003, (-0.001, 0.008), False), seeds=(0,))) == (
-        "What twice the labels (2,000 training samples) would bring cannot be told: by a power law 0.3 points of test"
-        " accuracy (95 %: −0.1 to 0.8), which may be nothing. One training each: the luck of a training is not in the"
-        " interval."
+        "What twice the labels (2,000 training samples) would bring is uncertain: by a power law 0.3 points of test"
+        " accuracy (95 %: −0.1 to 0.8), not significantly more than nothing. One training each: the interval does not"
+        " include the variation between trainings."
     )
     assert told(curve(Gain(law, 0.324, (0.146, 0.476), True), "rmse")) == (
         "Twice the labels (2,000 training samples) would lower the test RMSE by about 0.324 (95 %: 0.146 to 0.476), by"
@@ -194,7 +194,7 @@ def test_sentences():
         (["digits", "--data.test_fraction", "0"], "no test split"),
         (["digits", "--counts", "5000"], "a count of 5,000"),
         (["digits", "--weights", "nothere"], "nothere"),
-        (["digits", "--auxiliary.rotation", "1", "--auxiliary.task", "0"], "the network learns no labels"),
+        (["digits", "--auxiliary.rotation", "1", "--auxiliary.task", "0"], "the network is trained without labels"),
     ],
     ids=["a game", "no test split", "a count", "no weights", "no labels"],
 )

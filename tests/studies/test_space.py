@@ -60,7 +60,7 @@ def test_a_text_means_what_it_says(text: str, expected: Range | Choices) -> None
         ("optim.lr=0.1..0.1", "empty range"),
         ("optim.lr=0..0.1", "above 0"),
         ("optim.lr=log:0..0.1", "a logarithmic range from 0"),
-        ("optim.lr=ln:0.1..0.2", "log: or linear:"),
+        ("optim.lr=ln:0.1..0.2", "log:, linear: or no prefix"),
         ("optim.lr=a..b", "two numbers"),
         ("optim.lr=1..1e999", "finite"),
         ("optim.lr=0.1", "the one value 0.1"),
@@ -75,10 +75,10 @@ def test_a_text_means_what_it_says(text: str, expected: Range | Choices) -> None
         ("budget.epochs=3..9", "rungs"),
         ("data.val_fraction=0.1..0.3", "other samples"),
         ("execution.threads=1..4", "how fast"),
-        ("data.store=pack|stream", "where inputs lie"),
-        ("data.packs=a|b", "where inputs lie"),
+        ("data.store=pack|stream", "where inputs are stored"),
+        ("data.packs=a|b", "where inputs are stored"),
         ("evaluation.train_samples=100|200", "measured after a training"),
-        ("seed=0..9", "not better for a lucky seed"),
+        ("seed=0..9", "a lucky seed does not make a configuration better"),
     ],
 )
 def test_a_wrong_text_is_refused_with_a_remedy(text: str, said: str) -> None:

@@ -73,7 +73,7 @@ def test_sentences_of_classes():
         " (McNemar's exact test, p < 0.0001)."
     )
     assert of_counts(40, 4, 2, 4).sentence == (
-        "The network does not beat HOG + SVM: it is right on 2 more of 50 test samples, which noise alone may do"
+        "The network does not beat HOG + SVM: it is right on 2 more of 50 test samples, within noise"
         " (McNemar's exact test, p = 0.688)."
     )
     assert of_counts(40, 1, 9, 0).sentence == (
@@ -81,7 +81,7 @@ def test_sentences_of_classes():
         " (McNemar's exact test, p = 0.021)."
     )
     assert of_counts(4, 0, 0, 0).sentence == (
-        "The network does not beat HOG + SVM: both are right on as many of 4 test samples."
+        "The network does not beat HOG + SVM: both are right on equally many of 4 test samples."
     )
 
 
@@ -118,7 +118,7 @@ def test_the_bootstrap_covers_what_theory_says():
 def test_one_sample_is_never_more_than_noise():
     found = compare_with(network("regress", np.ones((1, 1)), np.ones((1, 1))), baseline(np.zeros((1, 1))))
     assert not found.beats
-    assert "noise alone" in found.sentence
+    assert "within noise" in found.sentence
 
 
 @pytest.mark.parametrize("n", few_quick([3, 5, 12, 30], [5]))

@@ -203,8 +203,7 @@ def test_large_sets_are_cut_and_the_note_says_so(monkeypatch):
     svm = fitted(stripes())["HOG + linear SVM"]
     assert svm.n_train == 40
     assert svm.note == (
-        "Learned from 40 of the 90 training samples, drawn with the share of each class kept."
-        " Hyperparameters were chosen on 20 of them."
+        "Fitted on 40 of the 90 training samples, a stratified sample. Hyperparameters were chosen on 20 of them."
     )
     assert svm.metrics["n"] == 30
 

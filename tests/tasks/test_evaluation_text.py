@@ -136,7 +136,7 @@ def test_a_network_that_names_one_class_says_so_beside_its_figure() -> None:
     assert finding.remedy.settings == {"task.class_weights": "balanced"}
     [finding] = Classify(always.classes).noticed(made(["healthy", "ill"], [[50, 0], [48, 0]]))
     assert not finding.remedy.settings
-    assert "It names healthy everywhere" in str(always)
+    assert "It predicts healthy for every sample" in str(always)
     assert "predicts healthy for every sample" in Classify(always.classes).answer(always)[1]
     for other in (made(["healthy", "ill"], [[89, 0], [10, 1]]), made(["healthy", "ill"], [[100, 0], [0, 0]])):
         assert Classify(other.classes).noticed(other) == ()

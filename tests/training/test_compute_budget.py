@@ -82,7 +82,7 @@ def test_more_minutes_make_larger_images(rate: Callable[[float], None]) -> None:
 def test_the_choice_is_said_with_what_another_size_would_cost(rate: Callable[[float], None]) -> None:
     size, why = choose_size_for(of_budget(minutes=5), None)(PHOTOGRAPHS)
     assert size == (128, 128)
-    for told in ("128 × 128", "306 sizes", "333 × 500", "fit into 5 min 0 s", "--size 160, --minutes"):
+    for told in ("128 × 128", "306 sizes", "333 × 500", "fit into 5 min 0 s", "--size 160 --minutes"):
         assert told in why
 
 

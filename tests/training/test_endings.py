@@ -160,7 +160,7 @@ def test_a_picture_that_vanishes_while_streaming_ends_the_run_with_its_last_step
         at_step(patch, 3, lambda: Path("photos", lost).rename("away.png"))
         with pytest.raises(DataError, match=Path(lost).name) as caught:
             train_quietly(config, Path("run"))
-    assert caught.value.remedy == "put the file back; everything up to here is saved: striate train --resume run"
+    assert caught.value.remedy == "restore the file; everything up to here is saved: striate train --resume run"
     saved = load_checkpoint(Path("run/checkpoints/last.pt"))
     assert saved["step"] >= 3
     assert read_events(RunDirectory(Path("run")))[-1]["event"] == "data-lost"
@@ -250,7 +250,7 @@ def test_a_damaged_last_checkpoint_is_told_and_the_run_ends_with_the_same_bits(
     last = Path("run/checkpoints/last.pt")
     last.write_bytes(last.read_bytes()[:-1000])
     assert main(["train", "--resume", "run"]) == 0
-    assert "going on from the checkpoint before it, previous.pt" in " ".join(capsys.readouterr().err.split())
+    assert "continuing from the checkpoint before it, previous.pt" in " ".join(capsys.readouterr().err.split())
     assert_same_run(whole, Path("run"))
 
 

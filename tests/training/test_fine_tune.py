@@ -282,7 +282,7 @@ def test_other_weights_on_top_of_a_saved_configuration(photos) -> None:
 @pytest.mark.parametrize("fields", [{"fine_tune.head_share": 0.3}, {"fine_tune.layer_decay": 0.9}])
 def test_fields_of_fine_tuning_are_refused_for_random_weights(photos, fields) -> None:
     base = {"model.name": NETWORK}
-    with pytest.raises(ConfigError, match="begins with random weights") as caught:
+    with pytest.raises(ConfigError, match="a network with random weights") as caught:
         prepare(merge_request(read_config(None), data=str(photos()), fields=base | fields))
     assert caught.value.where == next(iter(fields))
     with pytest.raises(ConfigError, match="random weights"):
@@ -409,13 +409,13 @@ def test_a_function_whose_outputs_are_others_gets_a_new_head(photos) -> None:
     # And its run is again a network to begin from.
     shutil.rmtree("photos/green")
     prepared = prepare(merge_request(read_config(None), data="photos", fields={"model.weights": "run"}))
-    assert "each class with its part of the last layer; left out: green" in " ".join(prepared.notes)
+    assert "each class with its row of the last layer; dropped: green" in " ".join(prepared.notes)
 
 
 def test_a_module_that_comes_with_weights_takes_no_others(photos) -> None:
     module = build_model(NETWORK, (3, 16, 16), 3)
     fields = {"model.weights": None, "recipe": "fine-tune", "model.init": "he-normal"}
-    with pytest.raises(ConfigError, match="comes with its weights") as caught:
+    with pytest.raises(ConfigError, match="a module with pretrained weights") as caught:
         prepare(config_for(photos(), **fields), module)
     assert caught.value.where == "model.init"
     plain = {"recipe": "standard", "fine_tune.head_share": None, "fine_tune.layer_decay": None}

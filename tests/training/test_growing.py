@@ -70,7 +70,7 @@ def test_a_network_of_one_size_is_refused_with_a_way_out_that_works() -> None:
         prepare(asked_for(**(GROWING | {"model__name": "conv(6,3,pad=1) relu fc(10)"})))
     assert "gap fc(10)" in caught.value.remedy
     assert caught.value.got.endswith("its fully connected layer is made for 8×8")
-    with pytest.raises(ConfigError, match="is the full size again") as caught:
+    with pytest.raises(ConfigError, match="rounds to the full size") as caught:
         prepare(asked_for(**(GROWING | {"schedule__first_size": 0.95})))
     assert "--schedule.first_size 0.5" in caught.value.remedy
     prepare(asked_for(**GROWING))
@@ -90,7 +90,7 @@ def test_what_is_no_image_does_not_grow() -> None:
 
 
 def test_a_share_without_growing_is_refused_and_one_that_was_decided_is_dropped() -> None:
-    with pytest.raises(ConfigError, match="do not grow"):
+    with pytest.raises(ConfigError, match="without progressive resizing"):
         prepare(asked_for(schedule__full_size_from=0.5))
     grown = prepare(asked_for(**GROWING)).config
     kept = dataclasses.replace(grown, decided=(*grown.decided, "schedule.first_size", "schedule.full_size_from"))
@@ -103,7 +103,7 @@ def test_what_a_recipe_wished_for_and_cannot_be_is_left_out_with_a_note() -> Non
     wished = dataclasses.replace(config, decided=("schedule.first_size", "schedule.full_size_from"))
     prepared = prepare(wished)
     assert prepared.config.schedule.first_size == 1.0
-    assert any("no progressive resizing" in note and "4×4" in note for note in prepared.notes)
+    assert any("progressive resizing of the recipe is not used" in note and "4×4" in note for note in prepared.notes)
 
 
 def test_masks_shrink_with_their_images() -> None:

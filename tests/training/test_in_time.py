@@ -139,7 +139,7 @@ def test_a_pace_that_was_measured_ten_times_too_fast_is_noticed(monkeypatch) -> 
     assert reached.steps < 0.7 * reached.steps_before[0][1]
     changes = [event for event in read_events(RunDirectory(Path("run"))) if event["event"] == "steps-changed"]
     assert [(event["step"], event["before"]) for event in changes] == list(reached.steps_before)
-    told = f"slower than measured: {reached.steps:,} steps instead of {reached.steps_before[0][1]:,}"
+    told = f"slower than measured at the start: {reached.steps:,} steps instead of {reached.steps_before[0][1]:,}"
     assert Path("run/report.html").read_text().count(told) == 1
     assert json.loads(Path("run/metrics.json").read_text())["steps"] == reached.steps
 
@@ -258,6 +258,6 @@ def test_only_much_fewer_or_more_steps_are_told() -> None:
         watch(StepsChanged(step, before, steps, 60.0, Config()))
         assert watch.time.steps == steps
     assert told == [
-        "slower than measured: 890 steps instead of 1,000, to end within 1 min 0 s",
-        "faster than measured: 1,100 steps instead of 890, to end within 1 min 0 s",
+        "steps are slower than measured at the start: 890 steps instead of 1,000, to end within 1 min 0 s",
+        "steps are faster than measured at the start: 1,100 steps instead of 890, to end within 1 min 0 s",
     ]

@@ -230,8 +230,8 @@ def test_where_steps_are_slow_it_says_how_long_the_fewest_trials_take(monkeypatc
     said: list[str] = []
     search = search_learning_rate(ready(blobs), seconds=5, announce=said.append)
     assert (search.range_test, search.halvings, search.steps) == ((), (), lr_find._LEAST_STEPS)
-    assert said[0] == "no time for range test and halving, as a step takes 1 s"
-    assert said[1].startswith("the fewest trials that can tell take about 1")
+    assert said[0] == "no time for range test and halving, since a step takes 1 s"
+    assert said[1].startswith("the smallest search takes about 1")
     assert search.rates
 
 
@@ -241,7 +241,7 @@ def test_what_there_is_no_time_for_is_left_out_and_said(blobs: str) -> None:
     found = search.result(PLAN, (), (), "recipe", 1.0)
     assert {rate.trials for rate in found.rates} == {1}
     assert found.suggestion is None
-    assert "one trial of each rate does not tell a better one from luck; no time for" in found.why
+    assert "one trial of each rate does not separate a better rate from chance; no time for" in found.why
     assert ": --seconds 10" in found.why
 
 

@@ -104,7 +104,7 @@ def test_a_bad_sample_is_named() -> None:
     assert isinstance(train.inputs, torch.Tensor)
     train.inputs[7] = torch.nan
     error, _, _ = run(prepared)
-    assert "the input batch itself is not finite" in error.got
+    assert "the input batch has NaN or Inf" in error.got
     assert error.facts["samples"] == [int(train.ids[7])]
     assert f"of sample {int(train.ids[7])}" in error.got
 
@@ -118,7 +118,7 @@ def test_on_an_accelerator_the_step_and_layer_are_the_same(monkeypatch) -> None:
     for _ in range(19):
         kept[prepared.state.step] = parameters(prepared)
         next(running)
-    with pytest.raises(NonFiniteLoss, match="a gradient since the last look"):
+    with pytest.raises(NonFiniteLoss, match="a gradient since the last check"):
         refuse_nonfinite_state(prepared.state)
     with pytest.raises(NonFiniteLoss, match="step 5 in epoch 1") as caught:
         next(running)
@@ -161,7 +161,7 @@ def test_a_gradient_from_behind_the_last_layer_is_the_losss() -> None:
     module = nn.Sequential(nn.Linear(3, 4))
     inputs = torch.ones(5, 3)
     place = place_of_nonfinite(module, inputs, lambda: (module(inputs) * 0).sqrt().sum().backward())
-    assert place.words == "first in the gradient that reaches 0 (Linear) from behind it"
+    assert place.words == "first in the gradient that reaches 0 (Linear) from the next layer"
 
 
 def test_a_layer_whose_forward_is_infinite_for_one_sample_names_its_row() -> None:

@@ -204,7 +204,7 @@ def test_tables_take_what_they_can(data: str, fields: dict, where: str) -> None:
 @pytest.mark.parametrize(
     ("module", "fields", "said"),
     [
-        (Functional(), {"regularize__sparsity": 0.1}, "called as functions"),
+        (Functional(), {"regularize__sparsity": 0.1}, "functions such as torch.relu"),
         (Idle(), {"regularize__sparsity": 0.1}, "never run"),
         (Shift(), {"regularize__l1": 0.1}, "without kernels"),
         (Shift(), {"regularize__l2": 0.1}, "without kernels"),

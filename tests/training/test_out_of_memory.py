@@ -203,7 +203,7 @@ def test_an_optimizer_without_room_says_so(room, monkeypatch) -> None:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
 
     prepared.state.optimizer.register_step_pre_hook(full)
-    with pytest.raises(TrainingError, match="remembers of each weight"):
+    with pytest.raises(TrainingError, match="optimizer state"):
         events(prepared)
 
 

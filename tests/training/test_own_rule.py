@@ -107,7 +107,7 @@ def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> 
 @pytest.mark.parametrize(
     ("asked", "where", "got"),
     [
-        ({"model__name": "mlp(8)", **OWN}, "optim.name", "mlp(8), which has none"),
+        ({"model__name": "mlp(8)", **OWN}, "optim.name", "mlp(8), which has no local learning rule"),
         ({"model__name": "madaline", "optim__name": "adamw"}, "optim.name", "no useful gradient"),
         ({"optim__momentum": 0.5}, "optim.momentum", "0.5"),
         ({"optim__betas": [0.5, 0.9]}, "optim.betas", "0.5"),

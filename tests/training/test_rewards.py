@@ -160,7 +160,7 @@ def test_of_which_stretch_the_returns_are_is_said(finished: Path, capsys: pytest
     metrics = json.loads((finished / "metrics.json").read_text())
     _print_result(finished, metrics)
     said = capsys.readouterr().out
-    assert f"kept is the network after stretch {metrics['best_epoch']} of {metrics['epochs']}, of which val and" in said
+    assert f"the network after stretch {metrics['best_epoch']} of {metrics['epochs']} is saved; val and" in said
     del metrics["test"]["return_interval"]
     assert kept_note(metrics) == ""
 
@@ -231,7 +231,7 @@ def test_fields_without_a_meaning_are_refused(field: str, value: Any, tmp_path: 
 
 
 def test_returns_longer_than_an_episode_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="more steps than a return has"):
+    with pytest.raises(ConfigError, match="a limit above the steps of a return"):
         train(small(**DQN, **{"task.control.limit": 3}), tmp_path / "run")
 
 
@@ -246,7 +246,7 @@ def test_steps_are_as_many_as_asked_for_or_as_few_more_as_environments_need(algo
     while prepared.learner.step < prepared.learner.total:
         prepared.learner.advance()
     assert prepared.learner.step == 44
-    assert prepared.notes[-1] == "44 steps, not 42: all 4 environments take one at a time."
+    assert prepared.notes[-1] == "44 steps, not 42: all 4 environments step together."
 
 
 def test_fields_of_rewards_are_refused_beside_samples(tmp_path: Path) -> None:

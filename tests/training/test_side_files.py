@@ -84,7 +84,9 @@ def test_a_file_that_follows_from_the_data_is_made_again(
         (run / name).write_bytes(content[: len(content) // 2] if how == "cut" else b"\0" * len(content))
     assert {check.name for check in verify(run).files if not check.whole} == {name}
     assert main(["train", "--resume", "run"]) == 0
-    assert f"{name} was not as this run wrote it, and was made again" in " ".join(capsys.readouterr().err.split())
+    assert f"{name} had changed since this run wrote it, and was written again" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert (run / name).read_bytes() == content
     assert [event["file"] for event in read_events(RunDirectory(run)) if event["event"] == "made-again"] == [name]
     assert verify(run).verdict == "agree"

@@ -56,20 +56,20 @@ def test_the_outcome_is_that_of_the_first_epoch_that_reached_it() -> None:
         "n": None,
     }
     assert outcome.to_json() == expected
-    assert str(outcome) == "target reached after 12.3 s: validation accuracy 95.00 % in epoch 2, 90.00 % asked for"
+    assert str(outcome) == "target reached after 12.3 s: validation accuracy 95.00 % in epoch 2, target 90.00 %"
 
 
 def test_a_target_out_of_reach_is_told_as_that() -> None:
     outcome = target_outcome(rows([3.0, 2.5, 2.6], "rmse"), 1.0, NUMBERS, 99.0)
     assert outcome is not None
     assert (outcome.reached, outcome.epoch, outcome.seconds, outcome.best) == (False, None, None, 2.5)
-    assert str(outcome) == "target not reached: validation rmse 2.5 at best, of 1"
+    assert str(outcome) == "target not reached: validation rmse 2.5 at best, target 1"
     assert target_outcome(rows([0.5]), None, TASK, 1.0) is None
 
 
 def test_the_early_end_says_which_of_the_two_it_was() -> None:
     told = early_end(rows([0.5, 0.95]), TASK, 9, 0.9)
-    assert told == "training ended after epoch 2 of 9: it had reached its target (budget.target)"
+    assert told == "training ended after epoch 2 of 9: the target was reached (budget.target)"
     assert "budget.patience" in str(early_end(rows([0.95, 0.5]), TASK, 9, 0.99))
 
 
@@ -148,7 +148,7 @@ def test_a_run_killed_before_its_report_keeps_the_time_to_its_target(monkeypatch
 
 def test_trainings_that_are_compared_have_no_target() -> None:
     space, fields = {"optim.lr": "1e-3..1e-2"}, {"budget.target": 0.5}
-    with pytest.raises(ConfigError, match="whole trainings to compare"):
+    with pytest.raises(ConfigError, match="trainings of full length"):
         sweep("digits", space, model="mlp(8)", set=fields, out="swept")
     with pytest.raises(ConfigError, match="with --cv 2x1") as caught:
         train("iris", "mlp(4)", cv="2x1", target=0.5, out="folds")

@@ -72,8 +72,8 @@ def saved(**fields: object) -> SavedNetwork:
     ("fields", "task", "said"),
     [
         ({}, Regress(("a", "b"), *NOW), "speaks in units"),
-        ({"task": "classify"}, Regress(("a", "b"), *NOW), "trained to classify"),
-        ({}, Classify(("a", "b")), "trained to regress"),
+        ({"task": "classify"}, Regress(("a", "b"), *NOW), "trained for the task classify"),
+        ({}, Classify(("a", "b")), "trained for the task regress"),
         ({}, Regress(("a", "b"), *BEFORE), ""),
         ({"outputs": 3}, Regress(("a", "b"), *NOW), ""),
         ({"task": ""}, Regress(("a", "b"), *NOW), ""),

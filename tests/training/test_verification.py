@@ -137,7 +137,7 @@ def test_another_history_is_found(run: Path) -> None:
     saved["history"][3]["val"]["loss"] += 1e-6
     save_checkpoint(run / "checkpoints/last.pt", saved)
     bad = {check.name: check.said for check in verify(run).files if not check.whole}
-    assert bad == {"metrics.csv": "line 5 is not what the checkpoint tells"}
+    assert bad == {"metrics.csv": "line 5 differs from the checkpoint"}
 
 
 def test_a_step_that_computes_otherwise_is_found_at_that_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_step_that_computes_otherwise_is_found_at_that_step(run: Path, monkeyp
     assert parting.recorded != parting.replayed
     assert parting.seen == 10  # the second step after the checkpoint, where sums of the weights were noted
     assert set(parting.layers) == {"conv1", "bn1", "fc1"}
-    assert "parts from the run at step 10 in epoch 3: the loss was" in str(parting)
+    assert "differs from the run at step 10 in epoch 3: the loss was" in str(parting)
 
 
 def test_a_gradient_that_differs_in_one_layer_is_told_as_that_layer(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +194,8 @@ def test_an_interrupted_run_agrees_too(same_photos: Path, monkeypatch: pytest.Mo
     found = verify("cut")
     assert found.verdict == "agree"
     told = {check.name: check.said for check in found.files}
-    assert "torn" in told["events.jsonl"]
-    assert told["metrics.json"] == "not there: the run is not finished"
+    assert "incomplete" in told["events.jsonl"]
+    assert told["metrics.json"] == "missing: the run is not finished"
 
 
 def test_what_cannot_be_verified_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,9 @@ def test_a_run_of_published_weights_is_exported_with_their_license(photos, put) 
     run = striate.train(source, NETWORK, weights=f"./{put}", epochs=1, set={"execution.plan": "plain"})
     assert config_from_yaml(run.path / "config.yaml").model.weights_license == "apache-2.0"
     striate.export(run, "hub", out="card")
-    assert "It began with the weights resnet18.tv\\_in1k, license apache-2.0." in Path("card/README.md").read_text()
+    assert (
+        "Training started from the weights resnet18.tv\\_in1k, license apache-2.0."
+        in Path("card/README.md").read_text()
+    )
     again = striate.train(source, weights="card", epochs=1, set={"execution.plan": "plain"})
     assert config_from_yaml(again.path / "config.yaml").model.weights_license == "apache-2.0"

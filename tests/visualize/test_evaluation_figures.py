@@ -45,7 +45,7 @@ def bins(counts, shift=0.0):
 def test_reliability_draws_every_bin_that_has_answers():
     axes = drawn(draw_reliability, bins([0, 3, 20, 50, 100]), bins([0, 0, 40, 40, 93]))
     labels = [line.get_label() for line in axes.lines]
-    assert {"perfectly calibrated", "as predicted", "with the temperature"} <= set(labels)
+    assert {"perfectly calibrated", "as predicted", "after temperature scaling"} <= set(labels)
     line = axes.lines[labels.index("as predicted")]
     assert list(line.get_xdata()) == pytest.approx([0.5, 0.7, 0.9])  # not through the bin of three answers
     assert max(bar.get_height() for bar in axes.patches) == pytest.approx(0.22)

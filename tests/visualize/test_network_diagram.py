@@ -92,7 +92,7 @@ def test_control_characters_in_names_are_shown_wherever_a_name_is_drawn() -> Non
     field = EffectiveField(name, np.full((6, 6), 1 / 36), (0, 0), (6.0, 6.0), 1)
     svg = network_diagram(ledger(row(name), model=name), field)
     told = [text for _, _, text in texts(svg) if "x1b" in text]
-    assert told == [r"a\x1b[31m\nb", r"a\x1b[31m\nb", r"What a unit of a\x1b[31m\nb looks at"]
+    assert told == [r"a\x1b[31m\nb", r"a\x1b[31m\nb", r"Receptive field of a unit of a\x1b[31m\nb"]
 
 
 def test_a_network_without_hierarchy_keeps_its_layers() -> None:

@@ -11,7 +11,7 @@ from striate.visualize.sample_figures import SampleRow, samples_figure
 
 WORDS = (
     "Augmentation: shifts up to 2 px, rotations up to 15°;"
-    " no horizontal flip (a flip may turn a letter or digit into another one)."
+    " no horizontal flip (a flip may turn a letter or digit into another)."
 )
 
 

@@ -93,8 +93,8 @@ _TOTALS: tuple[tuple[str, Callable[[Ledger], int], Callable[[int], str]], ...] =
     ("FLOPs", lambda ledger: ledger.flops, scaled),
     ("weights", lambda ledger: ledger.weight_bytes, size_in_bytes),
     ("all outputs", lambda ledger: ledger.activation_bytes, size_in_bytes),
-    ("kept for training", lambda ledger: ledger.training_bytes, size_in_bytes),
-    ("inference, at one time", lambda ledger: ledger.inference_bytes, size_in_bytes),
+    ("saved for backward", lambda ledger: ledger.training_bytes, size_in_bytes),
+    ("inference, at its peak", lambda ledger: ledger.inference_bytes, size_in_bytes),
     ("receptive field", lambda ledger: max(ledger.receptive_field, default=0), "{:,}".format),
 )
 
@@ -164,7 +164,7 @@ def comparison_table(comparison: LedgerComparison, width: int = WIDTH) -> str:
         hidden = len(comparison.pairs) - len(layers)
         parts += ["", *_wrapped(f"Ratios: {one} over {other}. +: only in {one}. −: only in {other}.", width)]
         if hidden:
-            parts.append(f"{several(hidden, 'layer')} without parameters and products are left out.")
+            parts.append(f"{several(hidden, 'layer')} without parameters and products are not listed.")
     return "\n".join(parts)
 
 

@@ -120,10 +120,10 @@ def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bo
     entries = channels * filters * math.prod(sum(_inside(axis)) for axis in axes)
     taps = channels * math.prod(axis.kernel for axis in axes)
     biases = outputs if bias else 0
-    added = f"; besides, {several(outputs, 'bias', 'biases')}" if bias else ""
+    added = f"; plus {several(outputs, 'bias', 'biases')}" if bias else ""
     kernels = f"{several(filters, 'kernel')} of {show_shape((channels, *_kernels(axes)))}"
-    where = f"shared by all {places:,} places" if places > 1 else "at the only place"
-    shared = f"{kernels}, {where}" + (f"; besides, {several(filters, 'bias', 'biases')}" if bias else "")
+    where = f"shared by all {several(places, 'position')}" if places > 1 else "at the only position"
+    shared = f"{kernels}, {where}" + (f"; plus {several(filters, 'bias', 'biases')}" if bias else "")
     every = inputs * outputs
     full = (
         f"each of {several(outputs, 'output')} has a weight for each of {several(inputs, 'input')}; "
@@ -168,7 +168,7 @@ def _axes(
         raise UsageError(
             "input",
             show_shape(in_shape),
-            f"channels and one to three sides, each from 1 to {MAX_NUMBER:,}",
+            f"channels and one to three side lengths, each from 1 to {MAX_NUMBER:,}",
             "striate connectivity 1x280x320 --kernel 1x2",
         )
     count = len(in_shape) - 1
@@ -179,7 +179,7 @@ def _axes(
         if padding != "same":
             raise UsageError("pad", repr(padding), "whole numbers or same", "--pad same")
         if max(strides) > 1:
-            raise UsageError("pad", "same with a stride above 1", "stride 1: only then the size stays", "--stride 1")
+            raise UsageError("pad", "same with a stride above 1", "stride 1, which keeps the size", "--stride 1")
         pads = [same_padding(k) for k in kernels]
     else:
         pads = [(pad, pad) for pad in _each("pad", padding, count, 0)]

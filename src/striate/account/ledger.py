@@ -265,7 +265,7 @@ def _effective(ledger: Ledger) -> str:
     if ledger.effective_receptive_field is None:
         return ""
     size = show_shape([round(side) for side in ledger.effective_receptive_field])
-    return f"the central {size} carry 95.45 % of the unit's gradient (measured)"
+    return f"the central {size} have 95.45 % of the gradient of the unit (measured)"
 
 
 def _cells(line: Line, ledger: Ledger) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def several(inputs: object) -> SeveralInputs | None:
         return None
     if not given or not all(isinstance(name, int | str) for name in given):
         got = f"a mapping from {', '.join(map(repr, given)) or 'nothing'}"
-        raise ModelError("input shape", got, "names of the arguments of forward", _EXAMPLE)
+        raise ModelError("input shape", got, "the names of the arguments of forward", _EXAMPLE)
     examples = {name: one for name, one in given.items() if isinstance(one, torch.Tensor)}
     shapes = {name: tuple(one.shape[1:]) if name in examples else one for name, one in given.items()}
     return SeveralInputs(
@@ -77,7 +77,7 @@ def check_names(network: nn.Module, inputs: SeveralInputs) -> None:
         raise ModelError(
             type(network).__name__,
             f"inputs by the names {listed(list(given))}",
-            f"those of its forward: {listed([p.name for p in named])}",
+            f"inputs by the names of its forward: {listed([p.name for p in named])}",
             f"{{{', '.join(shapes)}}}",
         )
 

@@ -166,9 +166,9 @@ def _names(paths: Sequence[str], ids: NDArray[np.int64]) -> NDArray[Any]:
 
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
     """What a reader of the figures should know."""
-    notes = ["This compares these trained networks only: the same training with another seed gives other metrics."]
+    notes = ["This compares these trained networks only; the same training with another seed gives other metrics."]
     notes += [
-        f"{run.path} is not finished: its network is the one saved so far; to finish it: {remedy}"
+        f"{run.path} is not finished: its latest saved network is used; to finish it: {remedy}"
         for run in runs
         if (remedy := how_to_finish(run)) is not None
     ]

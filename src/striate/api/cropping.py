@@ -108,9 +108,9 @@ def _refuse(listing: Listing, trained: Trained) -> None:
     if kind.of_places:
         raise DataError(
             f"data {listing.source}",
-            f"{kind.texts}, which say something of places in the picture",
-            "what holds for a picture as a whole, which its crop has too: a class, or a number",
-            "give the pictures in a folder a class, or in a manifest path,label[,split][,group]",
+            f"{kind.texts}, which are positions in the picture",
+            "labels of whole pictures, which crops inherit: a class, or a number",
+            "put the pictures into a folder for each class, or into a manifest path,label[,split][,group]",
         )
     if trained.preparation.kind != listing.kind:
         got = f"{listing.medium.many} for a network of {trained.preparation.kind}s"
@@ -152,7 +152,7 @@ def _write(
         raise DataError(
             f"data {listing.source}",
             f"nothing found in {several(len(nothing), 'picture')}, {len(unreadable)} unreadable",
-            "something to cut out",
+            "at least one detection",
             "--threshold 0.05, or a run that was trained on such pictures",
         )
     _write_tables(part, listing, crops, nothing)

@@ -85,7 +85,7 @@ def _check_source(
 
         check = replace(check, sheet=draw_sheet(check, Path(sheet)))
         if check.sheet is None and announce is not None:
-            announce(f"{sheet} is not written: there is nothing to draw")
+            announce(f"{sheet} is not written: there are no samples to draw")
     if quarantine is not None:
         check = replace(check, quarantine=_write_quarantine(check, Path(quarantine)))
     return check
@@ -120,8 +120,8 @@ def _write_quarantine(check: DataCheck, file: Path) -> Path:
     try:
         write_text(file, text)
     except RunError as error:
-        remedy = "name a file in a folder that can be written, at or above the data"
-        raise UsageError("--quarantine", f"{file} {error.got}", "a file that can be written", remedy) from None
+        remedy = "name a file in a writable folder, the folder of the data or one above"
+        raise UsageError("--quarantine", f"{file} {error.got}", "a writable file", remedy) from None
     return file
 
 
@@ -129,7 +129,7 @@ def _named(data: object, verb: str) -> str | None:
     """The name or path of data. Raises UsageError for data in memory."""
     if data is None or isinstance(data, str | Path):
         return None if data is None else str(data)
-    remedy = "striate.train(data) takes them as they are"
+    remedy = "use striate.train(data), which takes them directly"
     raise UsageError(verb, f"{type_of(data)} in memory", "a name, a folder or a file", remedy)
 
 
@@ -152,7 +152,7 @@ def pack(
     fields = dict(set or {})
     refuse_unused(fields, PACKED, "a pack")
     if out is not None and fields.get("data.packs") is not None:
-        got = f"{out}, and --data.packs {fields['data.packs']}"
+        got = f"{out} and --data.packs {fields['data.packs']}"
         raise UsageError("--out", got, "one folder", "leave out --data.packs")
     source = _named(data, "pack")
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)

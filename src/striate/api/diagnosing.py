@@ -121,7 +121,7 @@ def write_diagnosis(found: Consultation, path: str | Path) -> None:
 
 def _refuse_seconds(seconds: float) -> None:
     if not 0 < seconds <= 3600:
-        raise UsageError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 30")
+        raise UsageError("seconds", f"{seconds:g}", "more than 0, and at most 3600", "--seconds 30")
 
 
 def _prepare(config: Config, module: nn.Module | None, announce: Announce, *, rules_too: bool = False) -> Prepared:
@@ -132,7 +132,7 @@ def _prepare(config: Config, module: nn.Module | None, announce: Announce, *, ru
         raise ConfigError(
             "optim.name",
             "own-rule",
-            "a training by gradients: the rules of old networks have none",
+            "a training by gradients, which local learning rules do not use",
             "--optim.name adamw",
         )
     return prepared
@@ -151,7 +151,9 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         known += [in_options(finding, prepared.config) for finding in found]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     if prepared.config.optim.name == "own-rule":
-        diagnosis = Diagnosis((), skipped={"gradients": "the network learns by its own rule, without any"})
+        diagnosis = Diagnosis(
+            (), skipped={"gradients": "the network learns by a local learning rule, without gradients"}
+        )
     else:
         diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}
@@ -159,7 +161,7 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
     findings, follows = sort_out([*known, *tried])
     model, data = prepared.config.model.name, prepared.data.name
     shape = show_shape(tuple(prepared.data.input_shape))
-    subject = f"{told}{model} on {data}: inputs {shape}, {prepared.config.batch:,} a batch"
+    subject = f"{told}{model} on {data}: inputs {shape}, batch {prepared.config.batch:,}"
     subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
     sorted_out = replace(diagnosis, findings=findings, follows=follows)
     return Consultation(subject, model, data, sorted_out, None if run is None else run.path)

@@ -84,8 +84,8 @@ def explain(
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         if isinstance(run_or_trained, nn.Module):
             if asked is not None:
-                got, expected = f"{asked[0]} {asked[1]}, of an nn.Module", "a run, whose task has parts"
-                raise UsageError("explain", got, expected, "leave it out")
+                got, expected = f"{asked[0]} {asked[1]} for an nn.Module", "a run, whose task defines parts"
+                raise UsageError("explain", got, expected, f"leave out {asked[0]}")
             return _explain_module(run_or_trained, image, method)
         return _explain(run_or_trained, image, method, cost, threshold, asked)
 
@@ -103,7 +103,7 @@ def _asked_part(**given: object) -> Part | None:
     ]
     if len(named) > 1:
         got = " and ".join(f"--{kind} {value}" for kind, value in named)
-        raise UsageError("explain", got, "one part of a prediction at a time", f"leave out --{named[1][0]}")
+        raise UsageError("explain", got, "one part of the prediction", f"leave out --{named[1][0]}")
     return named[0] if named else None
 
 
@@ -138,7 +138,7 @@ def _explain(
     if medium.player and isinstance(image, str | Path):
         explained = replace(explained, played=medium.played(Path(image), str(image), trained.preparation))
     if isinstance(path, Trained):
-        missing = "No training samples to compare with: a network alone does not know its data; name its run."
+        missing = "No training samples to compare with: a network without its run has no data; name its run."
         return replace(explained, nearest=Nearest(missing=missing))
     return _with_data(explained, trained, Path(path))
 
@@ -146,7 +146,9 @@ def _explain(
 def _explain_state(player: Player, step: Any, method: Asked, network: str, part: Part | None) -> Explanation:
     """Which pixels of a state of a game drive the value of the action that is taken."""
     if part is not None:
-        raise UsageError(f"--{part[0]}", part[1], "nothing: the action taken is explained", f"leave out --{part[0]}")
+        raise UsageError(
+            f"--{part[0]}", part[1], "no part: the explanation is for the action taken", f"leave out --{part[0]}"
+        )
     state, reached = game_state(player, step)
     action, x = int(state.best[0]), as_input_of(state.stacks)
     copy = trial_copy(player.module)
@@ -166,7 +168,7 @@ def _explain_state(player: Player, step: Any, method: Asked, network: str, part:
         covering,
         None if nudge is None else _as_given(nudge, x, player.actions),
         Nearest(missing="No training samples to compare with: the network learned from playing."),
-        (f"Return so far: {state.returns[0]:g}. What the network gives for each action: {every}.",),
+        (f"Return so far: {state.returns[0]:g}. Outputs for each action: {every}.",),
         f"{name}, {value:.3g}",
         f"the output of the action {name}",
     )
@@ -193,7 +195,7 @@ def _known_part(trained: Trained, part: Part) -> Part:
     own = trained.task.explains
     if kind in ("part", own) or not own:
         if not own and kind != "part":
-            got, expected = f"a run of the task {trained.task.name}", "one whose predictions have such parts"
+            got, expected = f"a run of the task {trained.task.name}", "a run whose predictions have such parts"
             raise UsageError(f"--{kind}", got, expected, f"leave out --{kind}")
         return own or kind, which
     example = {"box": "1", "pixel": "40,30"}.get(own, "NAME")
@@ -218,7 +220,7 @@ def _at_own_scale(
     for pixels in (whole, filled_up(torch.from_numpy(whole)[None])[0].numpy()):
         if takes(trained.module, normalize(torch.from_numpy(pixels)[None].to(trained.device))):
             size = pixels.shape[1:]
-            said = f"Its outermost pixels are repeated up to {show_shape(size)}, as they are to predict it."
+            said = f"Its border pixels are repeated up to {show_shape(size)}, as for predictions."
             notes = () if size == whole.shape[1:] else (said,)
             return pixels, Placement(placed.file, size, (1.0, 1.0), (0.0, 0.0)), notes
     return raw, placed, ()
@@ -249,7 +251,7 @@ def _around_pixel(
     if (inside < 0).any() or (inside >= canvas).any():
         first = np.clip(np.ceil(-offset / scale), 0, file - 1).astype(int)
         last = np.clip(np.floor((canvas - offset) / scale), 1, file).astype(int) - 1
-        expected = f"one that the network sees: x from {first[0]} to {last[0]}, y from {first[1]} to {last[1]}"
+        expected = f"a pixel that the network sees: x from {first[0]} to {last[0]}, y from {first[1]} to {last[1]}"
         raise UsageError("--pixel", which, expected, f"--pixel {width // 2},{height // 2}")
     return raw, ("pixel", f"{inside[0]},{inside[1]}")
 
@@ -369,7 +371,7 @@ def _notes(trained: Trained) -> list[str]:
     if trained.views != "none":
         notes.append(
             f"The prediction is the mean of test-time augmentation ({trained.views}); maps and changes are "
-            "those of the image as it is."
+            "for the original image."
         )
     return notes
 
@@ -389,8 +391,8 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
 
 def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation:
     """Of a network alone: its classes are numbers, and the input is as it was given."""
-    expected = "one normalized input (C, H, W) or (F,), floating point, all of it finite"
-    remedy = "striate.load(run) knows how to prepare an image"
+    expected = "one normalized input (C, H, W) or (F,) of finite floating-point values"
+    remedy = "use striate.load(run), which prepares images"
     try:
         given = torch.as_tensor(image).detach().clone()
     except (TypeError, ValueError, RuntimeError):  # a path, a picture, a ragged list
@@ -399,7 +401,7 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
     if given.ndim not in (2, 4) or len(given) != 1 or not given.is_floating_point():
         raise DataError("image", f"a tensor of {show_shape(given.shape)}, {given.dtype}", expected, remedy)
     if not given.isfinite().all():
-        raise DataError("image", "values that are infinite or not a number", expected, remedy)
+        raise DataError("image", "values that are NaN or Inf", expected, remedy)
     refuse_without_numbers(module)
     copy = trial_copy(module)
     with number_format_explained(module), on_trial(copy), torch.enable_grad():
@@ -419,8 +421,8 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
         maps,
         covering,
         None if nudge is None else _as_given(nudge, given, classes),
-        Nearest(missing="No training samples to compare with: a network alone does not know its data; name its run."),
-        () if probabilities is not None else (f"Of {several(count, 'number')}, the first one is explained.",),
+        Nearest(missing="No training samples to compare with: a network without its run has no data; name its run."),
+        () if probabilities is not None else (f"The first of {several(count, 'output')} is explained.",),
     )
 
 
@@ -436,7 +438,7 @@ def _as_given(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...]) -> Nu
     changed = nudge.changed[0].detach().float().cpu()
     difference = changed - given[0].detach().float().cpu()
     typical, largest = float(difference.square().mean().sqrt()), float(difference.abs().max())
-    unit = "of the input's own units"
+    unit = "in the units of the input"
     return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.answer], nudge.probability)
 
 
@@ -466,6 +468,6 @@ def _numbers(trained: Trained, image: Any, network: str) -> Any:
     if len(numbers) != count or not np.isfinite(numbers).all():
         remedy = f"striate explain {pasted(network)} {','.join(['0'] * count)}"
         raise UsageError(
-            "IMAGE", repr(image[:80]), f"{several(count, 'number')}, parted by commas: a row of the table", remedy
+            "IMAGE", repr(image[:80]), f"{several(count, 'number')}, separated by commas: a row of the table", remedy
         )
     return np.array(numbers, np.float32)

@@ -45,8 +45,8 @@ def export(
     exported = try_export(run, format, data=data, int8=int8, out=out, announce=announce)
     if exported.path is None:
         got = f"{exported.refused} ({exported.parity.text()})"
-        expected = "predictions that are those of the run, up to rounding" + (", and faster" if int8 else "")
-        raise ModelError(f"export as {exported.format}", got, expected, "another format, or striate predict")
+        expected = "the predictions of the run, up to rounding" + (", at a higher speed" if int8 else "")
+        raise ModelError(f"export as {exported.format}", got, expected, "use another format, or striate predict")
     return exported
 
 
@@ -66,7 +66,10 @@ def try_export(
     given = path_of(run)
     opened = open_run(given)
     if given.is_file() and is_there(opened.best) and not given.samefile(opened.best):
-        got, remedy = f"{given.name}, of another epoch than the best", f"striate export {pasted(opened.path)}"
+        got, remedy = (
+            f"{given.name}, a checkpoint of another epoch than the best",
+            f"striate export {pasted(opened.path)}",
+        )
         raise UsageError("RUN", got, "a run, whose best epoch is exported and described", remedy)
     if plays(opened.path):
         return export_player(load_player(opened.path), opened, kind, place, int8=int8, announce=announce)

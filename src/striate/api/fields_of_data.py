@@ -37,7 +37,7 @@ def refuse_unused(fields: Mapping[str, object], used: tuple[str, ...], what: str
         listed = [f"{name}*" if name.endswith(".") else name for name in used]
         raise UsageError(
             option_of(unused[0]),
-            f"a field that changes nothing in {what}",
+            f"a field that has no effect on {what}",
             " or ".join(part for part in (", ".join(listed[:-1]), listed[-1]) if part),
             f"leave out {option_of(unused[0])}",
         )

@@ -30,7 +30,7 @@ _OPTION = re.compile(
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _INSTEAD = {
-    "step": "loss=… and optimizer=…; a loop of your own stays as it is: striate.diagnose(model, train, step=step)"
+    "step": "loss=… and optimizer=…; to diagnose your own training loop: striate.diagnose(model, train, step=step)"
 }
 
 
@@ -45,7 +45,7 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
         for name, value in kwargs.items():
             if name not in known:
                 got = f"no such argument of {function.__name__}"
-                remedy = _INSTEAD.get(name) or _nearest(name, value, known) or "leave it out"
+                remedy = _INSTEAD.get(name) or _nearest(name, value, known) or "leave out this argument"
                 raise UsageError(f"striate.{function.__name__}({name}=…)", got, ", ".join(known), remedy)
         if REMEDIES_AS_OPTIONS.get():
             return function(*args, **kwargs)

@@ -112,8 +112,8 @@ def _evaluate(
         return _evaluate_trained(run, data, names, plan, announce)
     given: object = run
     if not isinstance(given, Run | str | Path):
-        got = f"a {type(given).__name__}, whose preparation and classes are not known"
-        raise RunError("evaluate", got, "a run, or what striate.load gives", 'evaluate("runs/NAME")')
+        got = f"a {type(given).__name__}, whose preprocessing and classes are unknown"
+        raise RunError("evaluate", got, "a run, or a network from striate.load", 'evaluate("runs/NAME")')
     path = run.path if isinstance(run, Run) else Path(run)
     if is_exported(path) and path.exists():
         return _evaluate_exported(path, data, names, plan, cost, threshold, announce)
@@ -142,7 +142,7 @@ def _evaluate(
             raise
         source, run_path = pasted(data), pasted(path)
         error.remedy += (
-            f"; what it predicts for all of them: striate predict {run_path} {source}; or let it learn these classes: "
+            f"; to predict all samples: striate predict {run_path} {source}; to train it on these classes: "
             f"striate train {source} --weights {run_path}"
         )
         raise
@@ -175,10 +175,10 @@ def _evaluate_exported(
 ) -> Evaluation:
     """The network of an exported folder, which knows no data of its own."""
     if data is None:
-        got, remedy = "a network alone: the test split of its run is not in it", f"striate eval {pasted(path)} DATA"
+        got, remedy = "a network without the test split of its run", f"striate eval {pasted(path)} DATA"
         raise RunError(str(path), got, "data to measure it on", remedy)
     measured = _evaluate(load(path), data, names, plan, cost, threshold, announce)
-    note = f"{path} does not say which samples it was trained on: some of these may be among them"
+    note = f"{path} does not record its training samples: some of these samples may be among them"
     return replace(measured, notes=(*measured.notes, note))
 
 
@@ -187,8 +187,8 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
     to train."""
     if (remedy := how_to_finish(run)) is not None:
         note = (
-            f"{run.path} is not finished: its network is the one saved so far, and what is measured at the end is "
-            f"missing, such as a temperature; to finish it: {remedy}"
+            f"{run.path} is not finished: its latest saved network is used, and results of the end, such as the "
+            f"temperature, are missing; to finish it: {remedy}"
         )
         measured = replace(measured, notes=(*measured.notes, note))
     if note := note_without_labels(run.path):
@@ -236,14 +236,17 @@ def data_baselines(
     task = make_task(read, merged.task)
     if not task.classes and merged.task.class_weights == "balanced":
         raise ConfigError(
-            "task.class_weights", merged.task.class_weights, "classes to weigh", "leave out --task.class_weights"
+            "task.class_weights",
+            merged.task.class_weights,
+            "classes, which have weights",
+            "leave out --task.class_weights",
         )
     say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
     for said in (*read.notes, *read.findings):
         say(str(said))
     if not task.baselines(read):
-        got = f"{task.name}, a task without methods to compare with"
-        raise UsageError("baseline", got, "one that has some", "define baselines(self, data) in it")
+        got = f"{task.name}, a task without baselines"
+        raise UsageError("baseline", got, "a task with baselines", "define baselines(self, data) in it")
     fitted = fit_baselines(read, task, seed=merged.seed, announce=say)
     return DataBaselines(merged.data.source, fitted, tuple(read.notes), tuple(read.findings))
 
@@ -284,7 +287,7 @@ def _complete(
     if not os.access(run.path, os.W_OK):
         return
     say = announce or (lambda _: None)
-    say(f"{run.evaluation} is not there yet: all splits are measured for it")
+    say(f"{run.evaluation} is missing: all splits are measured to write it")
     part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)

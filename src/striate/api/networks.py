@@ -81,7 +81,7 @@ def load(
     path = Path(path)
     if is_exported(path):
         if module is not None and not isinstance(module, nn.Module):
-            raise UsageError("module", "a class or function", "an nn.Module of that form", "module=MyNetwork()")
+            raise UsageError("module", "a class or function", "an nn.Module", "module=MyNetwork()")
         with same_random_state():
             loaded = load_exported(path, device, module)
         loaded = with_temperature_of(open_run(path), loaded) if calibrated else loaded
@@ -136,7 +136,7 @@ def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Train
     if rate is None:
         return trained
     if not 0 < rate < 1:
-        raise UsageError("reject", f"{rate:g}", "a promised share of mistakes between 0 and 1", "--reject 0.05")
+        raise UsageError("reject", f"{rate:g}", "an error rate between 0 and 1", "--reject 0.05")
     return replace(trained, task=trained.task.rejecting(rate, partial(_validation, path, trained)))
 
 
@@ -170,7 +170,7 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
     task = trained.task.calibrated(1.0)
     temperature = read_temperature(run)
     if temperature is None and (remedy := how_to_finish(run)) is not None:
-        got = "no temperature: the run is not finished, and one is fitted at its end"
+        got = "no temperature: the run is not finished, and the temperature is fitted at its end"
         raise RunError(str(run.path), got, "a finished run", f"{remedy}; or leave out --calibrated")
     if temperature is None:
         there = is_there(run.evaluation)
@@ -178,7 +178,7 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
         raise RunError(
             str(run.evaluation),
             "no temperature",
-            "a classification with right and wrong answers in validation, and its evaluation.json",
+            "a classification with right and wrong predictions in validation, and its evaluation.json",
             f"{written}leave out --calibrated",
         )
     return replace(trained, task=task.calibrated(temperature.value))
@@ -193,7 +193,7 @@ def note_without_labels(path: Path) -> str:
         config = None if isinstance(auxiliary, dict) and auxiliary.get("task", 1) else config_from_yaml(file)
         if config is not None and not config.auxiliary.task:
             begin = f"striate train {pasted(config.data.source)} --weights {pasted(path)}"
-            return f"{WITHOUT_LABELS}; a network that begins with these weights learns them: {begin}"
+            return f"{WITHOUT_LABELS}; to train a network from these weights with labels: {begin}"
     return ""
 
 

@@ -70,12 +70,12 @@ def plan_training(
     from striate.models.preserved_state import copied, left_alone
 
     if not 0 < seconds <= 3600:
-        raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
+        raise ConfigError("seconds", f"{seconds:g}", "more than 0, and at most 3600", "--seconds 20")
     name, original = named_model(model)
     given = {"batch": batch, "model.name": name}
     fields = requested_fields(given, set or {})
     if str(fields.get("execution.plan", "auto")) == "plain":
-        expected = "a plan that is measured, which is what this does"
+        expected = "auto: this command measures a plan"
         raise ConfigError("execution.plan", "plain", expected, "leave out --execution.plan")
     with given_data(data, announce) as source:
         merged = merge_request(read_config(config), data=source, size=size, fields=fields)
@@ -102,14 +102,16 @@ def plan_training(
 def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
     reason = next((note for note in reversed(notes) if note.startswith((SHARED, UNMEASURED))), "")
     if reason.startswith(SHARED):
-        remedy = "write forward and hooks as methods of its class, which find the parts in self"
-        return TrainingError("plan", reason, "a network that is whole without what it was copied from", remedy)
+        remedy = "write forward and hooks as methods of the class that use self"
+        return TrainingError("plan", reason, "a network whose copy does not depend on the original", remedy)
     if reason:
-        return TrainingError("plan", reason, "a network that takes a step", "train it: the error is told in full there")
+        return TrainingError(
+            "plan", reason, "a network that can take a training step", "train it to see the full error"
+        )
     return TrainingError(
         "plan",
-        "nothing left open: every field of execution.* was requested, or there is one backend only",
-        "fields of execution.* that may vary",
+        "nothing to measure: all fields of execution.* are given, or there is only one backend",
+        "an open field of execution.*",
         "leave out --execution.precision, --execution.memory_format or --execution.threads",
     )
 

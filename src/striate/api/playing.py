@@ -42,7 +42,7 @@ def train_on_rewards(
     """Train on an environment; the run and its metrics.json. `started`: when the user asked, by `monotonic`."""
     if launched().several:
         remedy = f"without torchrun: striate train {pasted(config.data.source)}"
-        raise UsageError("torchrun", "several processes", "one: environments are played in it", remedy)
+        raise UsageError("torchrun", "several processes", "one process, which plays all environments", remedy)
     if out is not None:
         refuse_occupied(out)
     prepared = prepare_rewards(config, module, spent=lambda: monotonic() - started)
@@ -90,7 +90,7 @@ def _to_the_end(
     with execution_settings(prepared.config):
         if begun is not None:
             restore_rewards(state, begun)
-            announce(f"going on with {run.path} after step {state.learner.step:,}")
+            announce(f"continuing {run.path} after step {state.learner.step:,}")
             append_event(run, "resumed", step=state.learner.step)
         if not state.over:
             run_rewards(run, prepared, state, [_reader(announce)])

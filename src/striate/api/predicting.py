@@ -154,12 +154,12 @@ def answer_files(
     if every is not None:
         if not medium_of(trained.preparation.kind).lasting or samples:
             got = samples[0] if samples else f"a run of {medium_of(trained.preparation.kind).many}"
-            raise UsageError("--every", got, "files that last: sounds", "leave out --every")
+            raise UsageError("--every", got, "sound files", "leave out --every")
         return FileAnswers(trained, files, ignored, plain_predictor(trained.module), rows, every=every)
     with allocator_policy(usual_policy()):
         if tile is not None:
             _ = trained.reach  # refuses a task without places before the first file
-            answering = plain_predictor(trained.module, "tiles are computed plainly")
+            answering = plain_predictor(trained.module, "tiles are computed in plain fp32")
             samples += [file for file in files if file not in rows and _is_sample(file)]
             if samples:
                 raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")

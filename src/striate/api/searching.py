@@ -60,7 +60,7 @@ def search(
     trained, say = _trained(run), announce or (lambda _: None)
     files, ignored = list_inputs([folder], medium_of(trained.preparation.kind))
     if not Path(folder).is_dir():
-        expected, remedy = "a folder, which is searched", f"--in {pasted(Path(folder).absolute().parent)}"
+        expected, remedy = "a folder to search", f"--in {pasted(Path(folder).absolute().parent)}"
         raise DataError(f"folder {folder}", "a file", expected, remedy)
     asked_for = _files_of(queries, trained)
     least, many = (2, "two pictures or more") if alike or outliers_shown else (1, "pictures")
@@ -69,11 +69,11 @@ def search(
         raise DataError(f"folder {folder}", got, f"a folder with {many}", remedy)
     stored = file_vectors(trained, files)
     if len(stored.paths) < least:
-        got = f"{several(len(stored.paths), 'picture')} of {len(files):,} that can be read"
-        raise DataError(f"folder {folder}", got, f"{many} that can be read", "replace the files that cannot")
+        got = f"{several(len(stored.paths), 'picture')} of {len(files):,} can be read"
+        raise DataError(f"folder {folder}", got, f"{many} that can be read", "replace the unreadable files")
     if ignored:
         many = medium_of(trained.preparation.kind).many
-        say(f"{several(ignored, 'other file')} ignored: not {many} by their suffix")
+        say(f"{several(ignored, 'other file')} ignored: their suffixes are not those of {many}")
     nearest = nearest_of(stored.vectors, say)
     asked = file_vectors(trained, asked_for) if asked_for else None
     return Searched(
@@ -94,7 +94,12 @@ def _files_of(queries: Sequence[str | Path], trained: Trained) -> list[str]:
             continue
         inside, _ = list_inputs([query], medium_of(trained.preparation.kind))
         if not inside:
-            raise DataError(f"query {query}", "a folder without pictures", "a picture, or a folder of them", "name one")
+            raise DataError(
+                f"query {query}",
+                "a folder without pictures",
+                "a picture, or a folder of pictures",
+                "name another folder",
+            )
         found += inside
     return found
 
@@ -131,7 +136,7 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
     trained.task.threshold_of_pairs()  # refuses other tasks before a file is read
     found = file_vectors(trained, [str(one), str(other)])
     for path, reason in found.unreadable:
-        remedy = "replace the file" if Path(path).is_file() else "check the path: it is that of a file"
+        remedy = "replace the file" if Path(path).is_file() else "check the path of the file"
         raise DataError(f"picture {path}", reason, "a picture that can be read", remedy)
     similarity = min(1.0, float(np.dot(*found.vectors.astype(np.float64))))  # lengths are 1 as nearly as fp32 has them
     threshold, probability = trained.task.threshold_of_pairs(similarity)

@@ -40,7 +40,7 @@ def serve(
         raise UsageError("serve", "no run", "a run, or several", "striate serve runs/NAME")
     if token is not None and (not token.isascii() or not token.isprintable() or len(token) < 8):
         expected = "8 or more printable ASCII characters"
-        raise UsageError("--token", several(len(token), "character"), expected, "leave it out: one is made")
+        raise UsageError("--token", several(len(token), "character"), expected, "leave out --token: striate makes one")
     token = token or secrets.token_urlsafe(24)
     paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
     service = Service(paths, load, limits or Limits(), say)

@@ -120,7 +120,9 @@ def show(
             name = "IMAGE" if option == "image" else f"--{option}"
             given = ",".join(map(str, given)) if isinstance(given, tuple) else given
             typed = given if option == "image" else f"{name} {given}"
-            raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {typed}")
+            raise UsageError(
+                name, f"{given}, for {what}", "no such option: it has no effect there", f"leave out {typed}"
+            )
     with same_random_state():
         request = _Request(subject, image, layer, unit, position)
         if what in ("maximize", "tuning"):
@@ -205,7 +207,7 @@ def _projections(rule: Rule, request: _Request) -> Shown:
     found = project_units(subject.module, x, rule, request.layer, units=units, position=request.position)
     figure = projections_figure(found, raw.numpy(), title=_title(subject, of), labels=labels)
     of_units = several(len(found.patches.units), "unit")
-    words = f"{found.patches.layer}: projections of {of_units} by {rule}, beside the patches that excite them. {of}"
+    words = f"{found.patches.layer}: projections of {of_units} by {rule}, beside the patches that activate them. {of}"
     return _shown(request, rule, words, found, figure)
 
 
@@ -216,8 +218,8 @@ def _maximize(request: _Request) -> Shown:
     units = None if request.unit is None else [request.unit]
     found = maximize_units(subject.module, subject.input_shape, subject.value_range(), request.layer, units=units)
     names = subject.classes if request.layer is None else ()
-    figure = maximized_figure(found, title=_title(subject, f"what excites {found.layer}"), names=names)
-    words = f"{found.layer}: images made for {several(len(found.units), 'unit')} to respond to"
+    figure = maximized_figure(found, title=_title(subject, f"images that maximize units of {found.layer}"), names=names)
+    words = f"{found.layer}: images that maximize {several(len(found.units), 'unit')}"
     return _shown(request, "maximize", words, found, figure)
 
 
@@ -230,9 +232,13 @@ def _invert(request: _Request) -> Shown:
     found = invert_layers(subject.module, x, subject.value_range(), request.layer)
     low, high = (np.array(end).reshape(-1, *[1] * (x.ndim - 1)) for end in subject.value_range())
     image = ((x.numpy() - low) / (high - low)).astype(np.float32)
-    figure = inverted_figure(found, image, title=_title(subject, "what its layers still know of an image"))
+    figure = inverted_figure(found, image, title=_title(subject, "images with the same features in each layer"))
     return _shown(
-        request, "invert", f"what {several(len(found.layers), 'layer')} can still tell of {name}", found, figure
+        request,
+        "invert",
+        f"images with the same features as {name}, for {several(len(found.layers), 'layer')}",
+        found,
+        figure,
     )
 
 
@@ -275,7 +281,7 @@ def _features(subject: Subject, split: Split, x: torch.Tensor, layer: str | None
     try:
         return find_features(subject.module, x, layer)
     except UsageError as error:
-        error.remedy = "leave out --layer: the embeddings themselves are then shown"
+        error.remedy = "leave out --layer to show the embeddings themselves"
         raise
 
 
@@ -321,7 +327,7 @@ def _field(request: _Request) -> Shown:
         command = "striate show mnist-cnn field mnist5k#17"
         raise DataError("field", f"a {subject.preparation.kind}", "an image", command)
     found = find_fields(subject.module, subject.input_shape, request.layer)
-    figure = fields_figure(found, image, title=_title(subject, "where units look"))
+    figure = fields_figure(found, image, title=_title(subject, "receptive fields"))
     return _shown(request, "field", f"{found.words}; drawn on {name}", found, figure)
 
 

@@ -191,8 +191,8 @@ def sweep(
     name, module = named_model(model)
     if module is not None:
         made = type(module).__name__
-        expected = "a name, or a class or function that makes one for each trial"
-        raise UsageError("model", f"one {made}, made already", expected, f"give a function: model=lambda: {made}(…)")
+        expected = "a name, or a class or function that builds a network for each trial"
+        raise UsageError("model", f"one instance of {made}", expected, f"give a function: model=lambda: {made}(…)")
     given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": name}
     fields = requested_fields(given, set or {})
     texts = space_texts(over)

@@ -141,7 +141,7 @@ class Subject:
         if image is None:
             if self.run is None:
                 if not medium_of(self.preparation.kind).of_files:
-                    got = f"{self.name}, which takes a {self.preparation.kind} and no pictures"
+                    got = f"{self.name}, which takes a {self.preparation.kind}, not a picture"
                     command = "striate show mnist-cnn maps mnist5k#17"
                     raise UsageError("RUN", got, "a run, or a network of images", command)
                 command = f"striate show {pasted(self.name)} maps mnist5k#17"
@@ -157,7 +157,7 @@ class Subject:
         path, medium = user_path(text), medium_of(self.preparation.kind)
         if not path.is_file() and not (medium.folders and path.is_dir()):
             got = "a folder" if path.is_dir() else "no such file"
-            raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name a file that is there")
+            raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name an existing file")
         return torch.from_numpy(medium.decode(path, text, self.preparation)), path.name
 
     def _state(self, step: str | Path | None) -> tuple[torch.Tensor, str]:
@@ -187,16 +187,18 @@ def find_subject(
         require_layers(model)
         return _of_trained("the network", model, None, announce)
     if not isinstance(model, str | Path):
-        remedy = "the functions of striate.visualize.inside take any nn.Module, with inputs as it takes them"
+        remedy = "use the functions of striate.visualize.inside, which take any nn.Module with its inputs"
         raise ModelError("model", f"{type_of(model)}, whose inputs are not known", "a run or a name", remedy)
     require_layers(model)
     text = run_first(str(model), announce)
     if names_run(text) or (isinstance(model, Path) and not names_file(text)):
         if input_shape is not None:
-            raise UsageError("--input", f"a shape for the run {text}", "none", "leave out --input: a run knows its own")
+            raise UsageError(
+                "--input", f"a shape for the run {text}", "no shape", "leave out --input: a run has its own"
+            )
         if outputs is not None:
             got = f"a number of outputs for the run {text}"
-            raise UsageError("--classes", got, "none", "leave out --classes: a run knows its own")
+            raise UsageError("--classes", got, "no number", "leave out --classes: a run has its own")
         path = user_path(text)
         if is_exported(path):
             return _of_trained(path.name, load(path), None, announce)
@@ -237,12 +239,12 @@ def game_state(player: Player, step: str | Path | None) -> tuple[States, int]:
     they were. Raises UsageError for anything but a number of steps that the game has."""
     text = "20" if step is None else str(step)
     if not text.isdecimal() or int(text) > _LATEST:
-        expected = f"a step of a game, 0 to {_LATEST:,}: the network plays, and its inputs are what it sees"
+        expected = f"a step of a game, 0 to {_LATEST:,}, since this network plays a game"
         raise UsageError("IMAGE", text, expected, "name a step: 0")
     config = player.config
     seed = split_seed(config.seed, "play")
     state, reached = state_of_game(player.module, player.source, config.task.control, int(text), seed)
     if step is not None and reached < int(text):
-        expected = f"a step of the game, 0 to {reached}, after which it is over"
+        expected = f"a step of the game, 0 to {reached}, the last one"
         raise UsageError("IMAGE", text, expected, f"name a step: {reached}")
     return state, reached

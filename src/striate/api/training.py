@@ -114,8 +114,8 @@ def path_of(run: str | Path | Run | Trained) -> Path:
     if not isinstance(run, Trained):
         return Path(run)
     if run.run is None:
-        got, remedy = "a network that was loaded from no run", 'give the run: "runs/NAME"'
-        raise RunError("run", got, "a run, or what striate.load gives of one", remedy)
+        got, remedy = "a network without a run", 'give the run: "runs/NAME"'
+        raise RunError("run", got, "a run, or a network that striate.load loaded from one", remedy)
     return run.run
 
 
@@ -181,7 +181,9 @@ def train(
     with the state saved.
     """
     if start is not None and config is not None:
-        raise UsageError("train", "start and config", "one of them: a run has its own", "leave out config")
+        raise UsageError(
+            "train", "start and config", "start alone: the run has its own configuration", "leave out config"
+        )
     name, module = named_model(model)
     reader = None if on_event is None else _reader_of_ones_own(on_event)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
@@ -229,7 +231,7 @@ def train_config(
     started = monotonic() - spent
     if is_environment(config.data.source):
         if reader is not None:
-            raise UsageError("on_event", "an environment", "samples", "leave on_event out: metrics.csv is followed")
+            raise UsageError("on_event", "an environment", "samples", "leave out on_event, and follow metrics.csv")
         return Run(*train_on_rewards(config, module, out, console, quiet, started))
     with TRAININGS, met(launched()) as meeting:
         if meeting.follows:
@@ -269,7 +271,7 @@ def _train(
     announce = announcer(console, quiet)
     if config.cv is not None:
         if reader is not None:
-            raise UsageError("on_event", "beside cv, which is many trainings", "one training", "leave out cv")
+            raise UsageError("on_event", "with cv, which runs many trainings", "one training", "leave out cv")
         with memory_explained(config):
             study = plan_cross_validation(config, module, announce=announce)
         run = create_run(out, f"{study.pool.data.name[:24]} {study.network} cv", FOLDERS)
@@ -336,7 +338,7 @@ def resume(
 def refuse_other_data(source: str | None, config: Config, verb: str, run: Path) -> None:
     """Raise DataError where the data of a call that needs those of the run are others."""
     if source not in (None, config.data.source):
-        got = f"other data than those of {run}: {source}"
+        got = f"data other than those of {run}: {source}"
         raise DataError(f"{verb}, data", got, config.data.source, "give the data of the run, unchanged")
 
 
@@ -369,7 +371,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
             prepared.state.elapsed = monotonic() - started
             if restore(run, prepared, begun):
                 done, total = prepared.state.step, prepared.config.budget.steps
-                announce(f"going on with {run.path} after step {done:,} of {total:,}")
+                announce(f"continuing {run.path} after step {done:,} of {total:,}")
             else:
                 announce(f"{run.path} has no checkpoint yet: starting over")
                 run.last.parent.mkdir(exist_ok=True)
@@ -411,7 +413,7 @@ def _train_to_end(
 
 def _reader_of_ones_own(on_event: Callable[[Event], None]) -> Reader:
     """The function, whose exceptions are told as its own."""
-    expected = "a function of an event that raises nothing"
+    expected = "a function of an event that raises no exception"
     if not callable(on_event):
         raise UsageError("on_event", type_of(on_event), expected, "on_event=print")
 

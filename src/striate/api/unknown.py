@@ -40,7 +40,7 @@ def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce
     signals = signals_of(trained, inputs)
     if len(signals.features) < _FEWEST:
         got = several(len(signals.features), "sample")
-        raise DataError(f"unknown {unknown}", got, f"{_FEWEST} or more", "give a folder with more of them")
+        raise DataError(f"unknown {unknown}", got, f"{_FEWEST} or more", "give a folder with more samples")
     return measure_unknown(trained, data.splits, data.held_out, signals, run=str(run), name=str(unknown))
 
 
@@ -54,7 +54,7 @@ def data_drift(run: str | Path, new: str | Path, *, announce: Announce | None = 
     for what, found in (("new pictures", contents), ("held-out samples of the run", known)):
         if (count := len(set(found))) < _FEWEST:
             got = f"{count:,} {'different ' if count < len(found) else ''}of the {what}"
-            raise DataError(f"drift of {new}", got, f"{_FEWEST} or more", "give a folder with more of them")
+            raise DataError(f"drift of {new}", got, f"{_FEWEST} or more", "give a folder with more samples")
     looks = None if looks_now is None or looks_before is None else (looks_before, looks_now)
     return measure_drift(before, now, looks, paths, contents=(known, contents), run=str(run), data=str(new))
 

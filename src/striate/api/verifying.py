@@ -83,15 +83,17 @@ def verify(
     if last is None or not all(check.whole for check in files):
         return Verification(run.path, "damaged", files)
     if learned_from_rewards(last):
-        return Verification(run.path, "whole", files, not_replayed="of the steps of a game a run keeps no losses")
+        return Verification(run.path, "whole", files, not_replayed="a run saves no losses of the steps of a game")
     if "trace" not in last:
-        got = "a checkpoint without a trace of its steps: it was written by an earlier version"
-        raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
+        got = "a checkpoint of an earlier version, without the losses of its steps"
+        raise RunError(
+            str(run.last), got, "a checkpoint of this version", f"striate train --config {pasted(run.config)}"
+        )
     if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
-        why = f"{config.execution.processes} processes computed the steps, which one adds up in another order"
+        why = f"{config.execution.processes} processes computed the steps; a single one sums in another order"
         return Verification(run.path, "whole", files, not_replayed=why)
     if lost := _lost(config, module):
-        why = f"{listed(lost)} given in Python, which no file names, would have to be given again"
+        why = f"{listed(lost)} given in Python, not in a file, would be needed again"
         return Verification(run.path, "whole", files, not_replayed=why)
     begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
@@ -114,7 +116,9 @@ def _replay(
         if begun is not None:
             prepared.state.restore(load_checkpoint(begun, prepared.device))
         if prepared.state.step != last["trace"]["begin"]:
-            got = f"a checkpoint of step {prepared.state.step:,}; last.pt goes on from step {last['trace']['begin']:,}"
+            got = (
+                f"a checkpoint of step {prepared.state.step:,}; last.pt continues from step {last['trace']['begin']:,}"
+            )
             raise RunError(str(begun or run.path), got, "the checkpoint before last.pt", _WITHOUT)
         with execution_settings(prepared.config):
             return replay(prepared, last, steps)
@@ -133,13 +137,13 @@ def _lost(config: Config, module: nn.Module | None) -> list[str]:
     ]
 
 
-_WITHOUT = "nothing can be replayed here; the files were read and are whole"
+_WITHOUT = "no step can be replayed; the files were checked and are intact"
 
 
 def _refuse_unverifiable(run: RunDirectory) -> None:
     if (name := owner(run.path)) is not None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
-        raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
+        raise RunError(str(run.path), f"a run that {name} is training", "a run that no process writes to", remedy)
     if not any(file.exists() for file in (run.last, run.previous, run.best)):
         raise without_checkpoint(run, run.last)
 

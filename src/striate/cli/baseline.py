@@ -21,14 +21,14 @@ def baseline(
     config: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Measure what a network has to beat, without training one.
+    """Measure the baselines that a network has to beat.
 
-    Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM,
-    and the same on features that k-means learns from patches without labels (Coates et al. 2011).
-    Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the commonest; a random forest on pixels.
-    They are fitted to the training split that `striate train` would use, tuned on the validation split, and evaluated
-    on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the data could
-    not be read.
+    Classes: the most common class; logistic regression; for images a linear SVM on HOG (and color) features, and one on
+    features that k-means learns from patches without labels (Coates et al. 2011).
+    Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the most common class; a random forest on
+    pixels. They are fitted to the training split that `striate train` would use, tuned on the validation split, and
+    evaluated on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the
+    data could not be read.
 
     Parameters
     ----------

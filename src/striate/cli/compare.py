@@ -15,7 +15,7 @@ def compare(
 ) -> int:
     """Test whether the difference between trained runs is statistically significant.
 
-    The cost of each network, in parameters and operations, stands beside its metrics.
+    The result lists parameters and operations of each network beside its metrics.
     All networks predict the same samples. Classes: McNemar's exact test, with a paired bootstrap interval of the
     difference of accuracies. Numbers and masks: paired permutation test and bootstrap. With more than two runs, all
     pairs are compared, and p-values are corrected by Holm's procedure.

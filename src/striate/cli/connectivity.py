@@ -72,7 +72,7 @@ def _text(found: Connectivity) -> str:
     from striate.account.table import WIDTH, laid_out
     from striate.wording import show_shape
 
-    columns = ("the same map as", "weights", "biases", "indices", "operations")
+    columns = ("layer", "weights", "biases", "indices", "operations")
     counts = [(way.name, (way.weights, way.biases, way.indices, way.operations)) for way in found.ways]
     tables = (
         laid_out([columns, *((name, *(_count(n, exact) for n in row)) for name, row in counts)], _SIDES, _NO_LIMIT)
@@ -80,7 +80,7 @@ def _text(found: Connectivity) -> str:
     )
     table = next((text for text in tables if len(text.split("\n")[1]) <= WIDTH), "")
     head = f"{show_shape(found.in_shape)} → {show_shape(found.out_shape)}, kernel {show_shape(found.kernel)}"
-    said = [f"not read: {found.unread}."] if found.unread else []
+    said = [f"ignored inputs: {found.unread}."] if found.unread else []
     said += [*(f"{way.name}: {way.words}." for way in found.ways), _ratios(found), _OPERATIONS]
     return "\n".join([head, "", table, "", *(fill(text, WIDTH, subsequent_indent="  ") for text in said)])
 
@@ -88,16 +88,17 @@ def _text(found: Connectivity) -> str:
 _SIDES = ("left", *["right"] * 4)
 _NO_LIMIT = 1000  # or the names would give way
 _OPERATIONS = (
-    "operations: multiplications and additions; n products take n − 1 additions, a bias one more. Products with "
-    "padding are counted, except in the sparse matrix."
+    "operations: multiplications and additions; n products take n − 1 additions, and one more with a bias. "
+    "Products with padding are counted, except in the sparse matrix."
 )
 
 
 def _ratios(found: Connectivity) -> str:
     dense, _, shared, _ = found.ways
     return (
-        f"Beside the fully connected layer, the convolution stores {_compared(dense.parameters, shared.parameters)} "
-        f"numbers, and needs {_compared(dense.operations, shared.operations)} operations."
+        "Compared with the fully connected layer, the convolution stores "
+        f"{_compared(dense.parameters, shared.parameters)} numbers, "
+        f"and needs {_compared(dense.operations, shared.operations)} operations."
     )
 
 

@@ -46,8 +46,8 @@ def doctor(
     seconds
         How long the examination may take, after the data are read.
     training
-        Of a script that trains in several loops one after the other, such as a teacher and its student, the one that is
-        examined, from 1; those before it are run to their end, and write what they write.
+        The training to examine, counted from 1, if a script trains in several loops one after the other, such as a
+        teacher and its student. The loops before it run to their end, with the files that they write.
     html
         Also write the diagnosis as a page with pictures.
     force
@@ -69,7 +69,7 @@ def doctor(
         raise UsageError(
             "--training",
             f"{training} without a script",
-            "a script that trains",
+            "a training script",
             "striate doctor script.py --training 2",
         )
     if arguments:
@@ -115,7 +115,7 @@ def _examine_script(
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     sys.stdout.write(done.stdout)
     if done.returncode not in (0, 1, 2, 130):
-        got = f"the process that ran it ended with {done.returncode}"
+        got = f"its process ended with exit code {done.returncode}"
         raise StriateError("script", got, "a script that runs until its first step", f"python {pasted(script)}")
     return done.returncode
 
@@ -137,4 +137,6 @@ def _refuse_options(run: str, fields: dict[str, Any], config: Path | None) -> No
     given = [option_of(name) for name in fields] + ["--config"] * (config is not None)
     if given:
         remedy = f"striate doctor {pasted(run)}, or striate doctor DATA --config {pasted(Path(run) / 'config.yaml')}"
-        raise UsageError(given[0], f"an option beside the run {run}", "the run alone: it has its configuration", remedy)
+        raise UsageError(
+            given[0], f"{given[0]} with the run {run}", "the run alone: it has its own configuration", remedy
+        )

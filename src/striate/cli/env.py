@@ -67,9 +67,9 @@ def _print_measured(rates: Sequence[Rate], environment: Mapping[str, Any]) -> No
     from striate.wording import size_in_bytes
 
     print_text(f"{'memory':<16}{size_in_bytes(total_bytes())}, available {size_in_bytes(available_bytes())}")
-    print_text("\nmeasured: the best of some repeats is what the machine can do, the median what it did")
+    print_text("\nmeasured: best: the fastest of several repeats; median: the typical repeat")
     stdout().print(_rates_table(rates))
-    print_text(f"\nbeside the processors of the lectures\n({SOURCE})")
+    print_text(f"\nfor comparison: the processors of the lectures\n({SOURCE})")
     stdout().print(_processors_table(rates, environment))
 
 

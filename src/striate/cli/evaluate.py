@@ -61,22 +61,22 @@ def evaluate(
         Without a number: the threshold with the best F1 on the run's validation split. What changes beside the most
         probable class is printed.
     unknown
-        Measure instead how well the network tells that a sample is of nothing that it was trained on: a folder of
-        pictures of other things, or data in any other form. AUROC, and how many of them pass where 95 % of the held-out
-        samples do; and what the sets of `predict --reject` promise and hold.
+        Measure instead how well the network recognizes samples of classes that it was not trained on: a folder of such
+        pictures, or data in any other form. Reports AUROC, the false positive rate where 95 % of the held-out samples
+        are accepted, and the promised and the measured coverage of `predict --reject`.
     robustness
         Measure robustness instead: the accuracy when images of the test split, or of the data (1,000 at most), are
         shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
         JPEG.
         Written into the run: robustness.json and plots/robustness.png; of other data into its folder evaluations.
     invariance
-        Measure instead how far the features of each layer move, and the probability of the true class, when images of
-        the test split (200 at most) are shifted, scaled or turned (Zeiler and Fergus 2014). Written into the run:
+        Measure instead how much the features of each layer and the probability of the true class change when images of
+        the test split (200 at most) are shifted, scaled or rotated (Zeiler and Fergus 2014). Written into the run:
         invariance.json and plots/invariance.png.
     learning_curve
         Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
-        would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
-        minutes at most. Written into the run: learning-curve.json and plots/learning-curve.png.
+        would bring. Takes about 1.6 times as long as the run did. Three seeds are used if that takes two minutes at
+        most. Written into the run: learning-curve.json and plots/learning-curve.png.
     weights
         With --learning-curve: a run, or other pretrained weights as `striate train --weights` takes them. Each training
         is done twice, from random weights and from these, and the difference is printed with its 95 % interval.
@@ -179,7 +179,7 @@ def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:
     from striate.tasks.control.play import return_line
 
     if others:
-        got = f"{others[0]} for a network that plays"
+        got = f"{others[0]} with a network that plays"
         raise UsageError("striate eval", got, "the run alone: its test episodes", f"striate eval {pasted(run)}")
     metrics = evaluate_player(run).metrics()
     print_result({"split": "test", **metrics}, f"test: {return_line(metrics)}", json=json)
@@ -198,7 +198,7 @@ def _without_curve(run: Path, option: str, value: object) -> Exception:
     from striate.errors import UsageError, pasted
 
     remedy = f"striate eval {pasted(run)} --learning-curve {option} {pasted(str(value))}"
-    return UsageError(option, str(value), "this option beside --learning-curve", remedy)
+    return UsageError(option, str(value), "this option together with --learning-curve", remedy)
 
 
 def _refuse_together(run: Path, chosen: Sequence[str], beside: Sequence[str], unknown: str | None) -> None:

@@ -44,11 +44,11 @@ def explain(
         An image file, or a sample of a named data set: mnist5k#17; of arrays a sample in a file: new.npz#3; for a
         table, the numbers of a row, separated by commas; for a network that plays, the number of a step of its game.
     images
-        More of them; a folder stands for the images in it, at any depth, or for a clip whose frames it has.
+        Further images; a folder means all images in it, at any depth, or the clip whose frames it holds.
     method
         The attribution method. auto computes every map that the network allows, and shows first the one whose pixels
         the prediction depends on most; deconvnet and guided-backprop, which tend to show edges whatever was learned,
-        are computed only by name. What excites one unit: striate show RUN deconvnet --layer NAME --unit N.
+        are computed only by name. To see what activates one unit: striate show RUN deconvnet --layer NAME --unit N.
     cost
         The cost of missing a class: ill=10, or ill=10,doubtful=3; 1 for the others. The predicted class is the one
         with the largest cost × probability; probabilities stay as they are.
@@ -57,7 +57,7 @@ def explain(
         Without a number: the threshold with the best F1 on the run's validation split.
     part
         The part of the prediction that is explained: a box, pixel or point, whichever the run predicts. Default: the
-        surest box or point, the pixels of the largest class.
+        most confident box or point, or the pixels of the largest class.
     box
         The number of the predicted box that is explained, from 1, in the order of `striate predict`.
     pixel
@@ -87,8 +87,8 @@ def explain(
         from striate.runs.files import explained
 
         if out.suffix.lower() in (".html", ".htm") and not out.is_dir():
-            wanted, remedy = "a folder, for a page an image", f"--out {pasted(out.with_suffix(''))}"
-            raise UsageError("--out", f"{out}, one page for several images", wanted, remedy)
+            wanted, remedy = "a folder, with one page for each image", f"--out {pasted(out.with_suffix(''))}"
+            raise UsageError("--out", f"the page {out} for several images", wanted, remedy)
         with explained(out):
             out.mkdir(parents=True, exist_ok=True)
     code = 0
@@ -172,7 +172,7 @@ def _explain(
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
     if method == "auto":
-        print_note("several maps, each with its checks: this may take minutes; --method grad-cam makes one")
+        print_note("this computes several maps and checks each: it may take minutes; --method grad-cam computes one")
     with results_only(json):
         explained = explain_image(run, image, method, **rule)
     if out is not None:

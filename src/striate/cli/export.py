@@ -19,14 +19,14 @@ def export(
 ) -> int:
     """Write a trained network as a file that other programs run, and show that it predicts the same.
 
-    Everything is inside: the file takes the pixels of pictures of any size, any number at once. It is run here on
-    samples of the run's data, at five sizes and in batches of 1, 3 and 8; where a prediction differs by more than
-    rounding, nothing is written, and the exit code is 1.
+    The file includes the preprocessing: it takes the pixels of pictures of any size, in batches of any size. striate
+    runs it on samples of the run's data, at five sizes and in batches of 1, 3 and 8. If a prediction differs by more
+    than rounding, nothing is written, and the exit code is 1.
 
     Parameters
     ----------
     run
-        A run directory, or its best checkpoint; its data have to be there still.
+        A run directory, or its best checkpoint; its data must still exist.
     format
         Default: by the suffix of --out (.xml: openvino, .pt2: torch), otherwise onnx.
         onnx: one file for onnxruntime, OpenVINO and others; needs pip install 'striate[onnx]'.
@@ -34,8 +34,8 @@ def export(
         torch: a program of torch.export (.pt2), which torch runs without striate.
         hub: a folder with model.safetensors, config.json, a model card, and a loader that needs torch alone.
     int8
-        In 8-bit integers, calibrated on training samples. Accuracy on validation and speed are measured beside fp32
-        and bf16; where it is not a gain, nothing is written, and the exit code is 1.
+        Quantize to 8-bit integers, calibrated on training samples. Validation accuracy and speed are compared with
+        fp32 and bf16. If there is no gain, nothing is written, and the exit code is 1.
     out
         The file or folder to write; folders above it that are missing are made. Default: in the folder exports of the
         run.

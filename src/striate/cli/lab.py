@@ -51,7 +51,7 @@ def lab(
         raise missing_extra("striate lab", error.name, "lab", UsageError) from None
 
     if unlabeled is not None and (run is None or not unlabeled.is_dir()):
-        got, expected = (str(unlabeled), "a folder") if run is not None else ("no run", "the run that is to answer")
+        got, expected = (str(unlabeled), "a folder") if run is not None else ("no run", "a run whose network predicts")
         raise UsageError("--unlabeled", got, expected, "striate lab RUN --unlabeled FOLDER")
     opened = Lab(run, unlabeled)
     opened.load()

@@ -24,10 +24,10 @@ def learning_curve(
     out: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Train a network, then anew on parts of its training samples: test metric against labels.
+    """Train a network on all and on parts of the training samples: test metric by their number.
 
-    With --weights each training is done twice, from random and from pretrained weights, and the difference is told with
-    its 95 % interval. The same of a run that is there already: striate eval RUN --learning-curve.
+    With --weights each training is done twice, from random and from pretrained weights, and the difference is
+    printed with its 95 % interval. For an existing run: striate eval RUN --learning-curve.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def learning_curve(
     counts
         Numbers of training samples, 100,1000,60000, instead of 1/8, 1/4, 1/2 and all.
     seeds
-        How many seeds, from --seed on. Each draws other parts and other weights.
+        Number of seeds, counted up from --seed. Each seed draws other samples and another initialization.
     out
         The run directory, which gets learning-curve.json and plots/learning-curve.png. Default: a new one below runs.
     json
@@ -67,7 +67,7 @@ def read_counts(text: str | None) -> tuple[int, ...] | None:
     if not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
         from striate.errors import UsageError
 
-        expected = "numbers of training samples, parted by commas"
+        expected = "numbers of training samples, separated by commas"
         raise UsageError("--counts", repr(text[:60]), expected, "--counts 100,1000,10000")
     return tuple(int(part) for part in parts)
 

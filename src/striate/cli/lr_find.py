@@ -23,7 +23,7 @@ def lr_find(
     """Find the learning rate to train with, by short trainings on copies of the network.
 
     Give --epochs or --minutes of the training that the rate is for. The last line of the output is the command that
-    trains with the rate that was found. Exit code 1 if the trials cannot tell.
+    trains with the rate that was found. Exit code 1 if the trials do not decide.
 
     Parameters
     ----------

@@ -36,10 +36,10 @@ _VERBS = {
         "train": "Train a network on a data set, evaluate it, and write a run directory.",
         "eval": "Evaluate a trained network on its test split or on other data.",
         "compare": "Test whether the difference between trained runs is statistically significant.",
-        "baseline": "Measure what a network has to beat, without training one.",
+        "baseline": "Measure the baselines that a network has to beat.",
         "doctor": "Find out why a network does not learn, and what to change.",
         "plan": "Measure in which precision, memory format and number of threads a network trains fastest here.",
-        "learning-curve": "Train a network, then anew on parts of its training samples: test metric against labels.",
+        "learning-curve": "Train a network on all and on parts of the training samples: test metric by their number.",
         "lr-find": "Find the learning rate to train with, by short trainings on copies of the network.",
         "sweep": "Search configurations, from cheap to expensive, and train the best one.",
         "verify": "Check that the files of a run are intact, and that its steps repeat bit for bit.",
@@ -64,7 +64,7 @@ _VERBS = {
     "Ship": {
         "predict": "Predict for image files, folders of images, and samples of named data sets.",
         "search": "Find the files of a folder that are most like a picture.",
-        "match": "Say whether two pictures show the same: one person, one character, one class.",
+        "match": "Decide whether two pictures show the same person, character or class.",
         "export": "Write a trained network as a file that other programs run, and show that it predicts the same.",
         "serve": "Answer requests for predictions over HTTP, until Ctrl-C.",
         "trust": "Allow the code of a file to run where a run or a configuration names it.",
@@ -77,8 +77,8 @@ _PARTS = {
         "show": "Draw what a network will see of a data set.",
         "pack": "Decode all images once into a pack file, or copy the image files into WebDataset shards.",
         "convert": "Write a data set of boxes in another layout: COCO, Pascal VOC, YOLO, or a manifest.",
-        "crop": "Cut out what a run finds in the pictures of a data set, for another network to learn from.",
-        "index": "Read WebDataset shards to their end, and write the index without which their folder is not read.",
+        "crop": "Cut out what a run detects in the pictures of a data set, to train another network on.",
+        "index": "Read all WebDataset shards of a folder, and write the index that training needs.",
     },
 }
 VERBS = tuple(verb for verbs in _VERBS.values() for verb in verbs)
@@ -263,7 +263,12 @@ def _refuse_undivided(words: Sequence[str]) -> None:
     divided."""
     if words[0] in VERBS and words[0] != "train" and (launch := launched()).several:
         got = several(launch.count, "process", "processes")
-        raise UsageError(f"striate {words[0]}", got, "one: only train is divided", shlex.join(["striate", *words]))
+        raise UsageError(
+            f"striate {words[0]}",
+            got,
+            "one process: only `striate train` uses several",
+            shlex.join(["striate", *words]),
+        )
 
 
 def _unsaid(code: int) -> int:

@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 
 def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """Say whether two pictures show the same: one person, one character, one class.
+    """Decide whether two pictures show the same person, character or class.
 
-    The similarity is the cosine of their embeddings; both show the same from the threshold on that was chosen on the
-    run's validation split, where both kinds of mistakes are as frequent. Neither has to be of a class of the training.
+    The similarity is the cosine of their embeddings. They count as the same if it reaches the threshold at which both
+    kinds of errors are equally frequent on the run's validation split. The classes may be new to the network.
 
     Parameters
     ----------

@@ -52,12 +52,12 @@ def models(
     if history:
         if name is not None:
             got = f"--history and the name {name[:80]}"
-            raise UsageError("striate models", got, "one of them", "striate models --history")
+            raise UsageError("striate models", got, "--history or a name", "striate models --history")
         return _history(out, force, json)
     if out is not None or force:
         given = "--out" if out is not None else "--force"
         remedy = f"striate models --history{'' if out is None else ' --out imagenet.png'}"
-        raise UsageError(f"striate models {given}", "a list, which is not drawn", "--history", remedy)
+        raise UsageError(f"striate models {given}", "no --history", "--history: only this picture is drawn", remedy)
     return _one(name, json) if name is not None else _all(json)
 
 
@@ -155,8 +155,8 @@ def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
     notes = [_note(f"[{number}] {of}: {source}", 4) for (of, source), number in numbers.items()]
     more = (
         "MACs: multiply–accumulates for one input of the published size.\n"
-        "Errors in percent; they compare where they were measured on the same.\n"
-        "One in full: striate models NAME. ImageNet's progress: striate models --history.\n"
+        "Errors in percent; compare only errors with the same note.\n"
+        "Details: striate models NAME. ImageNet's progress: striate models --history.\n"
         'Any layer string is a network too: --model "conv(16,5) relu pool(2) fc(10)"'
     )
     return table, "\n".join(["", *notes, *([""] if notes else []), more])
@@ -186,24 +186,24 @@ def model_entry(info: ModelInfo, form: Form | None = None) -> str:
     answer = "classes at every pixel" if info.dense else "outputs"
     divides = f"; its layers divide the size by {info.reduction}" if info.reduction > 1 else ""
     lines = [
-        ("what it is", info.description),
+        ("description", info.description),
         ("source", info.source),
         ("written", info.signature),
         ("input", f"{shape} as published, {info.outputs:,} {answer}{divides}"),
-        ("parameters", f"{info.published_parameters:,} that training changes"),
+        ("parameters", f"{info.published_parameters:,} trainable"),
         ("MACs", f"{info.published_macs:,} multiply–accumulates for one such input"),
     ]
     if form is not None:
         lines += [
-            ("this form", f"{form.written}: what is said above and below is of the published one"),
+            ("variant", f"{form.written}: the other lines describe the published network"),
             ("", f"{several(form.params, 'parameter')}, {form.macs:,} multiply–accumulates"),
         ]
     if info.small_form:
         lines.append(("small images", f'--model "{info.small_form}"'))
     if info.weights:
-        lines.append(("weights", f"files of {info.weights} fit, tensor by tensor: --weights FILE"))
+        lines.append(("weights", f"files of {info.weights} have the same tensors: --weights FILE"))
     if info.own_rule:
-        lines.append(("learning", "has a rule of its own, which needs no gradient: --optim.name own-rule"))
+        lines.append(("learning", "has a local learning rule, which needs no gradient: --optim.name own-rule"))
     lines += [("published", _error(error)) for error in info.errors]
     first = [name if k == 0 or name != lines[k - 1][0] else "" for k, (name, _) in enumerate(lines)]
     body = [_note(f"  {label:<13}{text}", 15) for label, (_, text) in zip(first, lines, strict=True)]

@@ -44,9 +44,7 @@ class Ours(NamedTuple):
     flag: bool = False
 
 
-_NO_WORKERS = (
-    "no number of workers: images are decoded once and then read from memory; --execution.threads sets threads"
-)
+_NO_WORKERS = "no workers: images are decoded once and then read from memory; --execution.threads sets the threads"
 _VALIDATES = "no such option: every training validates after each epoch; --data.val_fraction sets the size of the split"
 _NO_PRETRAINED = "the file, run or name that the weights come from: --weights resnet18.tv_in1k"
 
@@ -135,7 +133,7 @@ def _rewritten(
         return None
     line = _Line(verb, options_of(verb))
     if ours != words[0]:
-        line.exchange(words[0], f"{ours}, as it is called here")
+        line.exchange(words[0], f"{ours}, the name of this command in striate")
     _rewrite_rest(line, list(words[len(verb) :]))
     return line
 

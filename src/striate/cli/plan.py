@@ -36,8 +36,8 @@ def plan(
     config
         A config.yaml, for example of an earlier run; other options go on top of it.
     seconds
-        About how long measuring may take. More rounds tell smaller differences apart. Compiling takes long and is tried
-        only where it fits in.
+        About how long measuring may take. More rounds detect smaller differences. Compiling takes long and is tried
+        only if there is time for it.
     json
         Print one JSON document on stdout, everything else on stderr.
     """
@@ -96,7 +96,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
         f"ms: median time of a step of {several(record.samples, 'sample')} over several rounds; "
         "±: half the interquartile range, – with one round",
         "speedup: relative to the first line; "
-        "gradient: relative difference from that of the first line, refused where it is too large",
+        "gradient: relative difference from the gradient of the first line; refused if it is too large",
     ]
     notes += [f"{row.candidate.name}: {row.agreement}" for row in record.rows if not row.passed or ":" in row.agreement]
     notes += [
@@ -105,7 +105,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
         if row.peak_bytes is not None
     ]
     notes += record.asides
-    return [*notes, f"cores while it was measured: {record.load}; took {_short(record.spent)} s", "", str(record)]
+    return [*notes, f"load while measuring: {record.load}; took {_short(record.spent)} s", "", str(record)]
 
 
 def _milliseconds(seconds: float) -> str:

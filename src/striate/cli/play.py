@@ -27,14 +27,14 @@ def play(
     run
         A run of `striate train gym:ID`, or one checkpoint file.
     out
-        The GIF; one that is there is replaced.
+        The GIF; an existing file is replaced.
     episodes
-        So many whole episodes, one after another.
+        Number of whole episodes, one after another.
     seed
-        Other episodes.
+        Seed of the episodes.
     json
         Print one JSON document: {"path", "episodes": [{"return", "steps"}, …], "actions": {name: times}, "film_is_cut":
-        whether the film ends before the episodes}.
+        whether the film ends before the episodes do}.
     """
     from striate.api import play as play_run
     from striate.cli.output import print_json, print_note, print_text

@@ -60,13 +60,13 @@ def predict(
         A folder for pictures of the images with their predictions: boxes and masks are drawn over the image, other
         predictions are written below it. Created if need be; nothing in it is overwritten.
     out
-        Of embeddings: an .npz for all of them, with the arrays path and embedding; nothing is overwritten.
+        For embeddings: an .npz with the arrays path and embedding of all files; nothing is overwritten.
     tile
-        For a segmentation: compute each picture in parts of this many pixels a side, with as much around each as the
-        network sees, so that a picture of any size fits into memory and the mask is that of the whole.
+        For a segmentation: predict each picture in square tiles of this many pixels a side, with a margin as wide as
+        the receptive field, so that a picture of any size fits into memory and the mask is the same.
     every
-        For sounds: a prediction for each window of a recording of any length, of which one begins every so many
-        seconds; each line says from and to which second. Default: one for the middle of the file.
+        For sounds: predict for windows of a recording of any length; a window begins every this many seconds, and
+        each line has its start and end. Default: one window in the middle of the file.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
         predicted classes stay the same.
@@ -101,7 +101,7 @@ def predict(
     trained = with_rule_of(run, trained, cost, threshold)
     trained = with_rejection_of(run, trained, reject)
     if rule := trained.task.decision_text:
-        print_note(f"predicted is {rule}")
+        print_note(f"predicted class: {rule}")
     if note := note_without_labels(run):
         print_note(note)
     if out is not None:
@@ -109,7 +109,9 @@ def predict(
     write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)
     predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile, every=every)
     if tile is not None and (everywhere := trained.reach.everywhere):
-        print_note(f"tiles differ from the whole: {everywhere[0]} sees all of its input")
+        print_note(
+            f"masks of tiles differ from those of whole pictures: the layer {everywhere[0]} sees all of its input"
+        )
     if said := predictions.plan.line():
         print_note(said)
     unreadable, vectors = 0, dict[str, Any]()
@@ -130,7 +132,9 @@ def predict(
         _write_vectors(out, vectors)
     if ignored := predictions.ignored:
         many = medium_of(trained.preparation.kind).many
-        print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not {many} by their suffix")
+        print_note(
+            f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: their suffixes are not those of {many}"
+        )
     if unreadable:
         print_note(f"{unreadable:,} of {several(len(predictions), 'file')} could not be read")
     return 1 if unreadable else 0

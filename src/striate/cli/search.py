@@ -35,11 +35,11 @@ def search(
     folder
         The folder that is searched, at any depth.
     top
-        So many files for each query; its own file is left out.
+        Number of files for each query; its own file is left out.
     alike
-        Also so many pairs of files of the folder that are most alike: near-duplicates come first.
+        Also list this many pairs of files of the folder that are most alike: near-duplicates come first.
     outliers
-        Also so many files of the folder that are least like any other.
+        Also list this many files of the folder that are least like any other.
     json
         Print JSON lines: {"query", "hits": [[path, similarity], …]}, {"pair", "similarity"}, {"outlier", "similarity"}.
     """
@@ -49,7 +49,7 @@ def search(
 
     if not (queries or alike or outliers):
         remedy = f"striate search {pasted(run)} --in {pasted(folder)} --alike 20 --outliers 20"
-        raise UsageError("striate search", "no picture to search for", "one, or --alike, or --outliers", remedy)
+        raise UsageError("striate search", "no picture to search for", "a picture, --alike or --outliers", remedy)
     found = search_folder(run, queries, folder, top=top, alike=alike, outliers_shown=outliers, announce=print_note)
     print_note(found.how)
     failed = [(hit.query, hit.error) for hit in found.hits if hit.error is not None]

@@ -25,7 +25,7 @@ def serve(
 ) -> int:
     """Answer requests for predictions over HTTP, until Ctrl-C.
 
-    POST /predict with the bytes of a picture answers what `striate predict --json` prints; several pictures go as
+    POST /predict with the bytes of a picture returns what `striate predict --json` prints; send several pictures as
     multipart. GET /health, /runs, /metrics (for Prometheus), /openapi.json, and a page to try it at /. Requests that
     come together are computed together. Needs fastapi and uvicorn: pip install 'striate[serve]'.
 
@@ -34,18 +34,18 @@ def serve(
     run
         A run directory, a checkpoint, or what striate export wrote; it is loaded anew when its weights change.
     runs
-        Further ones, asked for as /predict?run=NAME.
+        Further runs; a request selects one by /predict?run=NAME.
     host
         The address to serve at; 0.0.0.0 for every interface, for example in a container.
     port
         The port to serve on; 0 picks a free one.
     token
-        What a request must show: Authorization: Bearer TOKEN; 8 or more printable ASCII characters. Default:
+        The token of the header Authorization: Bearer TOKEN; 8 or more printable ASCII characters. Default:
         $STRIATE_TOKEN, or a random one.
     queue
-        Pictures that are accepted and not answered yet; beyond it a request gets 429 and when to come again.
+        Largest number of pictures that wait for a prediction; a request beyond it gets 429 and a time to retry after.
     largest
-        MiB of a request.
+        Largest size of a request in MiB.
     open
         Open the page in a browser; it asks for the token.
     json

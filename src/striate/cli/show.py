@@ -54,13 +54,13 @@ def show(
         For any network (one that is only named has random weights): filters (weights of a layer), maps (feature maps
         of IMAGE), maximize (images that maximize a unit), invert (images with the same features as IMAGE), tuning
         (response to bars of each orientation), field (receptive fields of units, on IMAGE). For a run also: patches
-        (parts of images with the highest response), deconvnet and guided-backprop (the same, beside what of them
-        excites the unit, projected back to the pixels; with IMAGE for any network), embedding (samples by the features
-        of the last layer), correlation (how similar feature maps are, and which are dead), landscape (the loss around
-        the weights), statistics (activations and gradients by layer).
+        (parts of images with the highest response), deconvnet and guided-backprop (the same, beside what
+        activates the unit in them, projected back to the pixels; with IMAGE for any network), embedding (samples by the
+        features of the last layer), correlation (how similar feature maps are, and which are dead), landscape (the loss
+        around the weights), statistics (activations and gradients by layer).
     image
         A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of
-        the run. Of a network that plays: the number of a step of its game, 20 by default.
+        the run. For a network that plays: the number of a step of its game, 20 by default.
     layer
         A layer, as striate summary names it.
     unit
@@ -71,8 +71,8 @@ def show(
     input
         The shape of one input, for a network by name: 1x28x28. Default: the published one.
     classes
-        The number of outputs of a network by name, or that a function is to make. Default: the published one, or those
-        of the network.
+        The number of outputs of a named network or of the network that a function makes. Default: the published one,
+        or the network's own.
     out
         The picture, a PNG.
     force

@@ -42,7 +42,7 @@ def summary(
         The shape of one input without the batch: channels x height x width, 3x224x224 or 1x28x28 (28x28 means 28
         channels of length 28); or 13 for a table of 13 columns. Default: the published one, or the run's.
     classes
-        The number of outputs. Default: the published one, the run's, or those of the network.
+        The number of outputs. Default: the published one, the run's, or the network's own.
     against
         A second network to compare with the first: totals, layers, ratios. Each gets inputs of --input or of its own
         shape.
@@ -50,7 +50,7 @@ def summary(
         Also measure the effective receptive field: the pixels that the center unit of the last map depends on, by
         gradients.
     depth
-        Sum up layers in the table by this many leading parts of their path: 1 gives layer1, layer2, …
+        Group the layers of the table by this many leading parts of their names: 1 gives layer1, layer2, …
     html
         Write a page with all numbers and the diagram, which opens in any browser, also offline.
     svg
@@ -113,7 +113,7 @@ def _fitting(error: InputMisfit, model: str, against: str | None, shape: tuple[i
         return ""
     ways = []
     if any(names_run(name) for name in (model, against or "")):
-        ways.append("leave out --input: a run knows its own")
+        ways.append("leave out --input: a run has its own")
     elif error.fitting:
         ways.append(f"--input {_written(error.fitting)}")
     if error.instead:

@@ -46,9 +46,9 @@ def sweep(
     ----------
     over
         A field to search: optim.lr=1e-4..1e-1, augment.shift=0..3, batch='16|32|64', model.name='lenet5|mlp(64)'.
-        A range of positive numbers is logarithmic where its ends differ by 20 times or more; log:1..4 or
-        linear:1..40 say it. Repeat it for more fields. Default: learning rate and weight decay, from a tenth of the
-        recipe's to ten times the recipe's.
+        A range of positive numbers is logarithmic if its ends differ by a factor of 20 or more; log:1..4 or
+        linear:1..40 choose it. Repeat the option for more fields. Default: learning rate and weight decay, from a
+        tenth of the recipe's to ten times the recipe's.
     trials
         Configurations to try. Default: 30.
     minutes

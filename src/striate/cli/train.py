@@ -50,7 +50,12 @@ def train(
         refuse_beside_resume("train", resume, [data, out, start, config, *fields.values()])
     if start is not None and config is not None:
         remedy = "leave out --config"
-        raise UsageError("striate train --from", "--config beside it", "one of them: a run has its own", remedy)
+        raise UsageError(
+            "striate train --from",
+            "--config together with --from",
+            "--from alone: the run has its own configuration",
+            remedy,
+        )
     from striate.cli.output import print_json, results_only
 
     with results_only(json):
@@ -71,8 +76,8 @@ def refuse_beside_resume(verb: str, resume: Path, others: list[object]) -> None:
     if any(value is not None for value in others):
         raise UsageError(
             f"striate {verb} --resume",
-            "other options beside it",
-            "--resume RUN alone: a run goes on with the configuration that it started with",
+            "other options together with it",
+            "--resume RUN alone: the run continues with its own configuration",
             f"striate {verb} --resume {pasted(resume)}",
         )
 
@@ -109,7 +114,7 @@ def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
     for line in summary_lines(metrics):
         print_text(line)
     print_text(f"run:    {path}\nreport: {path / 'report.html'}")
-    print_text(f"no network is saved; to train one: {final_command(path)}")
+    print_text(f"Cross-validation saves no network; to train one: {final_command(path)}")
 
 
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:

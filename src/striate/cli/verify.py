@@ -21,8 +21,8 @@ def verify(
     """Check that the files of a run are intact, and that its steps repeat bit for bit.
 
     The steps between the last two checkpoints are trained again on a copy. The loss of each step is compared, then
-    weights, optimizer state and metrics. Of a game, and of a run of several processes without --deterministic, only the
-    files are checked. Exit code 0 if all agree, 1 if something differs or is damaged, 2 if it cannot be checked.
+    weights, optimizer state and metrics. For a game, and for a run of several processes without --deterministic, only
+    the files are checked. Exit code 0 if all agree, 1 if something differs or is damaged, 2 if it cannot be checked.
     Nothing is written into the run.
 
     Parameters
@@ -56,12 +56,12 @@ def _print(found: Verification) -> None:
     print_text(f"files:    {len(found.files) - len(bad)} of {len(found.files)} intact")
     done = found.replay
     if done is None:
-        print_text(f"replay:   not made: {found.not_replayed or 'files are damaged'}")
+        print_text(f"replay:   skipped: {found.not_replayed or 'files are damaged'}")
         return
     compared = (
-        "losses, weights, optimizer state, metrics" if done.whole else "losses, and weights where they were noted"
+        "losses, weights, optimizer state, metrics" if done.whole else "losses, and weights where they were recorded"
     )
-    steps = f"steps {done.begin + 1:,} to {done.end:,}" if done.end > done.begin else f"what follows step {done.end:,}"
+    steps = f"steps {done.begin + 1:,} to {done.end:,}" if done.end > done.begin else f"all after step {done.end:,}"
     print_text(f"replay:   {steps}, from {found.replayed_from}")
     print_text(f"compared: {compared}")
     print_text("verdict:  " + ("bit-identical" if done.parting is None else str(done.parting)))

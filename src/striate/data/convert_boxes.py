@@ -287,9 +287,9 @@ def _lost(listing: Listing, images: Sequence[_Image], to: BoxLayout) -> tuple[st
     if unseen and to in ("voc", "csv"):
         lost.append(f"classes without an object: {', '.join(unseen[:10])}.")
     if to in ("voc", "csv") and list(listing.classes) != sorted(listing.classes):
-        lost.append("the order of the classes, which are read in that of their names.")
+        lost.append("the order of the classes: they are read in the order of their names.")
     renamed = sum(PurePosixPath(path).parent.as_posix() != "." for path in listing.paths)
     folders = {PurePosixPath(path).parent.as_posix() for path in listing.paths}
     if renamed and len(folders) > 1 + len({image.split for image in images}):
-        lost.append(f"which of {several(len(folders), 'folder')} each image lay in.")
+        lost.append(f"the folder of each image ({several(len(folders), 'folder')}).")
     return tuple(lost)

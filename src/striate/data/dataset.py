@@ -158,7 +158,7 @@ class Dataset:
             raise DataError(
                 f"{what}, data {self.source}",
                 "no test split: data.test_fraction is 0",
-                "a test split, which nothing was trained on or chosen by",
+                "a test split that was not used for training or model selection",
                 "train with --data.test_fraction 0.2",
             )
 

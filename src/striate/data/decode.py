@@ -20,7 +20,7 @@ from striate.data.store.stored import ReadRow, StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
-_CHANGED = "not the file that it was: it has changed since the data were first read"
+_CHANGED = "the file has changed since the data were first read"
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,6 @@ def _decode_mask(
             f"data {listing.source}, mask {where}",
             f"{' × '.join(map(str, mask.shape))} {medium.values} ({axes})",
             f"{' × '.join(map(str, size))}, as its image {listing.paths[number]}",
-            "save the mask in the size of its image",
+            "save the mask with the size of its image",
         )
     return mask, medium.place_mask(mask, header, preparation)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 _MOST = 1000
-_REMEDY = "--cv 5x5: five folds, dealt anew five times; --cv 10x1: ten folds once"
+_REMEDY = "--cv 5x5: five folds, repeated five times; --cv 10x1: ten folds once"
 _BALANCED = 5_000
 """Up to so many units the folds are balanced sample by sample, which takes time in proportion; of more units the sizes
 even out by themselves."""
@@ -33,7 +33,7 @@ def parse_folds(text: str) -> tuple[int, int]:
         raise ConfigError(
             "cv",
             f"{text.strip()}: {folds} {'fold' if folds == 1 else 'folds'}",
-            "at least 2: one to hold out, one to learn",
+            "at least 2: one to hold out, one to train on",
             _REMEDY,
         )
     if repeats < 1:
@@ -115,7 +115,7 @@ def _too_few(stratum: int | None, units: int, folds: int, names: Sequence[str]) 
     more = f"more distinct samples or groups{of}"
     return ConfigError(
         "cv",
-        f"{several(folds, 'fold')}, and {units} distinct samples or groups{of} to deal",
-        "at least one for each fold: equal samples, and those of one group, count as one",
+        f"{several(folds, 'fold')} for {units} distinct samples or groups{of}",
+        "at least one for each fold: identical samples and samples of one group count as one",
         f"--cv {units}x1, or {more}" if units > 1 else f"leave out --cv, or add {more}",
     )

@@ -178,7 +178,7 @@ def check_classes(listing: Listing) -> Listing:
             raise DataError(
                 f"data {listing.source}, {first}",
                 f"the class name {name!r}",
-                "names of letters on one line, without line ends, control characters or broken Unicode",
+                "names on one line, without control characters or broken Unicode",
                 "rename the class (its folder, or the label in the manifest or array)",
             )
     return listing

@@ -79,14 +79,14 @@ def decide_store(
     if _WHILE_READING * size <= MEMORY_SHARE * room.available:
         return "memory", None
     short = (
-        f"{size / 1e9:.2f} GB of inputs, twice while reading, are more than {MEMORY_SHARE:.0%} of the"
-        f" {room.available / 1e9:.2f} GB of memory that are available"
+        f"{size / 1e9:.2f} GB of inputs (twice as much while reading) are more than {MEMORY_SHARE:.0%} of the"
+        f" {room.available / 1e9:.2f} GB of available memory"
     )
     if packed or size <= DISK_SHARE * room.disk:
-        return "pack", f"Inputs are in a pack on the disk: {short} (data.store pack)."
+        return "pack", f"Inputs are in a pack on disk: {short} (data.store pack)."
     return "stream", (
-        f"Inputs are decoded anew in each epoch: {short}, and more than {DISK_SHARE:.0%} of the"
-        f" {room.disk / 1e9:.2f} GB free on the disk for packs (data.store stream; data.packs names another disk)."
+        f"Inputs are decoded again in each epoch: {short}, and more than {DISK_SHARE:.0%} of the"
+        f" {room.disk / 1e9:.2f} GB of free disk space for packs (data.store stream; data.packs names another disk)."
     )
 
 
@@ -204,7 +204,7 @@ def materialize_samples(
         return Materialized(_streamed(listing, scan, ids, preparation, images.read, announce), store, notes)
     if store == "pack":
         if folder is None:
-            why = "no place for a pack: this user has no home folder"
+            why = "no place for a pack, since this user has no home folder"
             raise DataError(where, why, "a folder for it", "--data.packs ./packs")
         if masks is not None and masks_pack is None:  # first: a mask of another size is refused before all is packed
             masks_pack = masks.made_whole(folder, announce)
@@ -308,7 +308,7 @@ def _refuse_too_large(listing: Listing, count: int, preparation: Preparation) ->
             f"{several(count, 'input')} of {preparation.input_shape} numbers, twice while reading ="
             f" {_WHILE_READING * size / 1e9:.1f} GB",
             f"at most the {room / 1e9:.1f} GB of memory of this machine",
-            "--data.view log-mel, which lies in packs too; or a lower --data.rate, or fewer --data.seconds",
+            "--data.view log-mel, which packs can store; or a lower --data.rate, or fewer --data.seconds",
         )
 
 

@@ -17,10 +17,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises UsageError where `out` holds something already, lies in no folder, or cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         other = out.with_name(f"{out.name}-2")
-        raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
+        raise UsageError("--out", f"{out}, which exists already", "a new or empty folder", f"--out {pasted(other)}")
     if not out.absolute().parent.is_dir():
         remedy = f"mkdir -p {pasted(out.absolute().parent)}"
-        raise UsageError("--out", f"{out}, in no folder", "a new folder in one that is there", remedy)
+        raise UsageError("--out", f"{out}, whose parent folder does not exist", "a folder in an existing one", remedy)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         yield part

@@ -104,7 +104,7 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
         values = [as_number(field) for field in row]
         if len(row) != features:
             got = f"line {line}: {several(len(row), 'field')}"
-            expected = f"{several(features, 'number')}, the features in the order of the training, and nothing else"
+            expected = f"{several(features, 'number')}: only the features, in the order of the training"
             more = len(row) > features
             remedy = "leave out other columns, such as the label" if more else "add the columns that are missing"
             raise DataError(f"table {path}", got, expected, remedy)
@@ -126,7 +126,7 @@ def row_named(text: str, preparation: Preparation) -> np.ndarray | None:
     rows = read_rows(Path(path), preparation)
     if text not in rows and (text != path or len(rows) != 1):
         got = several(len(rows), "sample") if text == path else "no such sample"
-        raise DataError(text, got, f"the name of one: {listed(list(rows), 3)}", next(iter(rows), "another file"))
+        raise DataError(text, got, f"the name of one sample: {listed(list(rows), 3)}", next(iter(rows), "another file"))
     found: np.ndarray = rows[text] if text in rows else next(iter(rows.values()))
     return found
 
@@ -139,7 +139,7 @@ def require_pictures(preparation: Preparation, path: str = "") -> None:
             f"predict {as_text(path)}".strip(),
             "an image, sound, clip or volume" if path else "files of images, sounds, clips or volumes",
             f"{medium.describe(preparation.input_shape)}, which this network was trained on",
-            "numpy.savez('new.npz', x=x), of one sample x=x[None]; then: striate predict RUN new.npz"
+            "numpy.savez('new.npz', x=x), for one sample x=x[None]; then: striate predict RUN new.npz"
             + (", or a .csv of their numbers" if medium.flat else ""),
         )
 
@@ -164,7 +164,7 @@ def read_inputs(
             # A named pipe or device would block or never end.
             known = file.name == SERIES or (medium.folders and file.is_dir())
             if not known and not stat.S_ISREG(file.stat().st_mode):
-                return ReadInput(name, None, "no regular file")
+                return ReadInput(name, None, "not a regular file")
             if read_one is None:
                 return ReadInput(name, medium.decode(file, name, preparation), None)
             read, size = read_one(file)

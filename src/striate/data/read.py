@@ -148,7 +148,7 @@ def load_for_evaluation(
     ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
     what = "the test split that the source gives"
     if name == "all":
-        what = 'everything, under the name "all": the source gives no test split'
+        what = 'all samples, as the split "all", since the source gives no test split'
     note = f"Evaluated on {what} ({several(len(ids), 'sample')})."
     scan = scan_listing(listing, ids, preparation.max_pixels)
     readable = [i for i in ids if i not in scan.unreadable]
@@ -191,8 +191,8 @@ def _at_known_level(listing: Listing, config: DataConfig, annotation: str, class
         return found
     folders, fewer = several(len(apart.classes), "folder"), len(apart.classes) - len(found.classes)
     note = (
-        f"Classes: each of {folders} is one, such as {apart.classes[0]}; by the names of the innermost alone there"
-        f" would be {fewer:,} fewer."
+        f"Classes: each of {folders} is a class, such as {apart.classes[0]}; the innermost folder names alone would"
+        f" give {fewer:,} fewer."
     )
     return replace(apart, notes=(*apart.notes, note))
 
@@ -313,12 +313,12 @@ def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str])
     fractions = {"val": config.validation_share, "test": config.test_fraction}
     lacking = {name: fraction for name, fraction in fractions.items() if name not in listing.given}
     cut = [f"{name} ({fraction:.0%})" for name, fraction in lacking.items() if fraction > 0]
-    kept = " With test data elsewhere, --data.test_fraction 0 cuts no test split." if "test" in lacking else ""
+    kept = " If you have separate test data: --data.test_fraction 0 for no test split." if "test" in lacking else ""
     if lacking.get("test") == 0:
-        kept = " No test split: striate eval RUN DATA measures on the test data that you have elsewhere."
+        kept = " No test split: striate eval RUN DATA evaluates on your separate test data."
     asked = {"val": config.val_fraction is not None, "test": config.test_fraction not in (0, DataConfig.test_fraction)}
     said = tuple(
-        f"--data.{name}_fraction changed nothing: the data have a {name} split of their own."
+        f"--data.{name}_fraction has no effect: the data have a {name} split."
         for name, given in asked.items()
         if given and name not in lacking
     )

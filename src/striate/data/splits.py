@@ -44,7 +44,7 @@ def assign_splits(
         raise ConfigError(
             "data.val_fraction and data.test_fraction",
             f"{val_fraction:g} + {test_fraction:g}",
-            "less than 1 together, so that something is left to train on",
+            "a sum below 1, so that some samples remain for training",
             "--data.val_fraction 0.1 --data.test_fraction 0.2",
         )
     # Contents of given val and test samples: where an undecided sample equals one, it goes with it.

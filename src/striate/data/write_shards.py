@@ -66,7 +66,9 @@ def write_shards(
     listing = list_source(config, "class", announce)
     if listing.annotation != "class" or not listing.medium.pictures:
         kind = listing.annotation if listing.medium.pictures else listing.kind
-        raise DataError(f"data {config.source}", f"{kind} data", "pictures with a class each", "train on it as it is")
+        raise DataError(
+            f"data {config.source}", f"{kind} data", "pictures with one class each", "train on the data directly"
+        )
     begun = {"source": listing.source, "megabytes": megabytes, "samples": fingerprint_of_listing(listing)}
     done: list[IndexedShard] = []
     try:
@@ -81,9 +83,9 @@ def write_shards(
             write_index(out, done)
         (out / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
-        remedy = "free some space, or --shards on another disk; where shards lie already, the same command goes on"
+        remedy = "free some space, or --shards on another disk; if some shards exist, the same command continues"
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "--shards in a folder that can be written, or make this one so; then the same command goes on"
+            remedy = "make this folder writable, then repeat the command; or --shards in a writable folder"
         raise _unwritable(out, error, remedy) from None
     size = sum(shard.bytes for shard in done) + (out / CLASSES).stat().st_size
     return WrittenShards(out, listing.name, len(listing), len(done), size)
@@ -109,12 +111,12 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
             rows.append(IndexedShard(path.name, path.stat().st_size, digest_samples(samples)))
         except OSError as error:
             remedy = "get the shard again"
-            raise DataError(f"shard {path}", error.strerror or str(error), "one that can be read", remedy) from None
+            raise DataError(f"shard {path}", error.strerror or str(error), "a readable shard", remedy) from None
         progress(len(samples))
     try:
         write_index(folder, rows)
     except OSError as error:
-        remedy = "make the folder writable, with some room; or copy the shards to another one"
+        remedy = "make the folder writable, with some free space; or copy the shards to another folder"
         raise _unwritable(folder, error, remedy) from None
     return WrittenShards(folder, folder.resolve().name, total, len(rows), sum(row.bytes for row in rows))
 
@@ -136,7 +138,7 @@ def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample
             if lacking
             else "a part of a set"
         )
-        got = f"{what}: whoever wrote them was interrupted"
+        got = f"{what}: writing was interrupted"
         remedy = f"striate data pack DATA --shards {pasted(f'{folder}-2')}, with the data that they were made from"
         raise DataError(f"data {folder}", got, "all shards of a set", remedy)
 
@@ -168,7 +170,7 @@ def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
     if not os.path.lexists(path):
         if any(entry.name != f".{UNFINISHED.lstrip('.')}.part" for entry in out.iterdir()):
             whole = (out / INDEX).exists()
-            raise _occupied(out, "a set of shards that is whole already" if whole else "a path that holds something")
+            raise _occupied(out, "a complete set of shards" if whole else "a path with other content")
         replace_file(path, json.dumps(begun).encode() + b"\n")
         flush_folder(out.parent)
     try:
@@ -189,12 +191,12 @@ def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
 
 
 def _occupied(out: Path, what: str) -> DataError:
-    expected = "a new or empty folder, or one where writing the same shards was begun"
+    expected = "a new or empty folder, or one with unfinished shards of the same data"
     return DataError(f"--shards {out}", what, expected, f"--shards {out}-2")
 
 
 def _unwritable(out: Path, error: OSError, remedy: str) -> DataError:
-    return DataError(f"shards in {out}", error.strerror or str(error), "a folder with room that can be written", remedy)
+    return DataError(f"shards in {out}", error.strerror or str(error), "a writable folder with free space", remedy)
 
 
 def _continued(out: Path, journal: IO[bytes]) -> dict[str, IndexedShard]:
@@ -229,7 +231,7 @@ def _write_split_by_split(
     """A shard is named when it is whole; the journal gets it when it is on the disk, `done` then or where it was."""
     whole = _continued(out, journal)
     if whole:
-        announce(f"Going on behind {several(len(whole), 'shard')}.")
+        announce(f"Continuing after {several(len(whole), 'shard')}.")
     for split in sorted({given or "data" for given in listing.given}):
         ids = [i for i, given in enumerate(listing.given) if (given or "data") == split]
         order = np.random.default_rng(0).permutation(len(ids))

@@ -17,14 +17,14 @@ def main(words: Sequence[str]) -> int:
     """Exit code 0; 1 where there is an error; 2 where the script cannot be diagnosed."""
     own, arguments = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     parser = argparse.ArgumentParser(prog="python -m striate.doctor", description=__doc__)
-    parser.add_argument("script", type=Path, help="a training script; its code is run; its own arguments after --")
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long the examination may take")
-    parser.add_argument("--training", type=int, default=1, help="which of several training loops, from 1")
+    parser.add_argument("script", type=Path, help="a training script, which is run; its own arguments follow after --")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time limit of the examination, in seconds")
+    parser.add_argument("--training", type=int, default=1, help="which of several training loops to examine, from 1")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     given = parser.parse_args(list(own))
     try:
         if not 0 < given.seconds <= 3600:
-            raise UsageError("--seconds", f"{given.seconds:g}", "more than 0, and an hour at most", "--seconds 30")
+            raise UsageError("--seconds", f"{given.seconds:g}", "more than 0, and 3600 at most", "--seconds 30")
         if given.training < 1:
             raise UsageError("--training", f"{given.training}", "1 or more", "--training 2")
         from striate.doctor.diagnosis import diagnosis_text
@@ -50,9 +50,9 @@ def main(words: Sequence[str]) -> int:
 
 def _elsewhere(places: Sequence[str], script: Path) -> str:
     return (
-        f"{script.name} trains elsewhere too, which was not looked at: {listed([*places])}. Once this one is in order: "
-        f"striate doctor {pasted(script)} --training 2 looks at the second training, after the first was run to its "
-        "end; so do 3 and more."
+        f"{script.name} also trains elsewhere, which was not examined: {listed([*places])}. When this one is in "
+        f"order, striate doctor {pasted(script)} --training 2 examines the second training, after running the first "
+        "to its end; likewise 3 and more."
     )
 
 

@@ -96,7 +96,9 @@ def examine_rewards(source: ScriptSource) -> Diagnosis:
     checks = [
         check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES, GIVEN_TO_NONE, STEPS_BY_CODE) if check.of_source
     ]
-    return _of_code(source, torch.nn.Identity(), checks, "a script that plays an environment is not trained on")
+    return _of_code(
+        source, torch.nn.Identity(), checks, "no training step is made for a script that plays an environment"
+    )
 
 
 def examine_code(source: ScriptSource, model: nn.Module, why: str) -> Diagnosis:
@@ -266,7 +268,7 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
         raise ModelError("the network", raised, "one that takes a batch", _FIX)
     code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"
     where = {"loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the training step")
-    why = "No step is made: nothing can be learned."
+    why = "No step can be made, so nothing is learned."
     return [
         Finding(
             code=code,

@@ -11,7 +11,11 @@ from striate import notebook
 from striate.records import Finding, severity_counts
 from striate.wording import filled, finding_text, listed, several
 
-VERDICTS = {"healthy": "Healthy", "unhealthy": "Not healthy", "unknown": "Nothing found; healthy or not is not known"}
+VERDICTS = {
+    "healthy": "Healthy",
+    "unhealthy": "Not healthy",
+    "unknown": "Nothing found; whether it is healthy is not known",
+}
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _broken(curves: Curves) -> Finding | None:
         where=str(event.get("where", "the run")),
         measured=f"{event.get('got', 'NaN or Inf')} in {step}{layer}",
         threshold="all numbers finite",
-        why="From there on nothing can be learned; the run stopped and kept its last good checkpoint.",
+        why="Nothing can be learned after that. The run stopped and kept its last good checkpoint.",
         remedy=str(event.get("remedy", "a lower learning rate")),
     )
 
@@ -131,9 +131,11 @@ def _stuck(curves: Curves) -> Finding | None:
         where="metrics.csv",
         measured=f"a training loss of {loss[-1]:.3f} after {several(curves.epochs, 'epoch')}; guessing gives ln "
         f"{curves.classes} = {chance:.3f}",
-        threshold=f"below {STUCK:g} of that of guessing",
+        threshold=f"below {STUCK:g} times the loss of guessing",
         why="The network predicts as if it had not looked at the inputs.",
-        remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),
+        remedy=Remedy(
+            "See the other findings. If there are none, try another learning rate.", command=("lr-find", "DATA")
+        ),
     )
 
 
@@ -159,8 +161,7 @@ def _overfit(curves: Curves) -> Finding | None:
         where="metrics.csv",
         measured=f"validation loss {smooth[-1]:.3f} at the end, {lowest:.3f} around epoch {place}{apart}",
         threshold=f"{WORSE:g} times the lowest, and {100 * GAP:.0f} points",
-        why="The network learns its training samples by heart. A run with --keep best predicts as well as it did "
-        "before.",
+        why="The network memorizes its training samples. A run with --keep best uses the weights of the best epoch.",
         remedy=Remedy(
             "More data or augmentation, dropout, a smaller network, or fewer epochs.",
             settings={"keep": "best"},
@@ -254,21 +255,21 @@ def _waiting(curves: Curves) -> Finding | None:
         return None
     data = config_from_yaml(curves.run.config).data if curves.run else DataConfig()
     remedy = Remedy(
-        "Decode all images once, or take smaller ones.",
+        "Decode all images once, or use smaller ones.",
         # A pack of another size would not be that of the run.
         command=("data", "pack", "DATA", *(("--size", "x".join(map(str, data.size))) if data.size else ())),
         advice="smaller images, which decode faster",
     )
     if data.store in ("memory", "pack"):
         # Nothing is decoded during these trainings.
-        remedy = Remedy("Augment less; or take a larger network, which costs hardly more time.")
+        remedy = Remedy("Augment less; or use a larger network, which costs hardly more time.")
     return Finding(
         code="speed.input-bound",
         severity="warning",
         where="metrics.csv",
         measured=f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
         threshold=f"{WAITING:.0%}",
-        why="The network could be trained faster than the samples come.",
+        why="The network could train faster than the samples arrive.",
         remedy=remedy,
     )
 

@@ -42,8 +42,8 @@ def _diverged(columns: Columns, rate: float | None) -> Finding | None:
         where="metrics.csv",
         measured=f"a mean squared error of {errors[-1]:.4g} at the end, {min(errors):.4g} in epoch {epoch}",
         threshold=f"{WORSE:g} times the lowest",
-        why="Weights that change too fast grow until hidden units are on or off whatever the image is; the error of "
-        "reconstruction is the first to tell.",
+        why="Weights that change too fast grow until hidden units are on or off whatever the image is. The "
+        "reconstruction error shows this first.",
         remedy=_lower(rate),
     )
 
@@ -57,9 +57,9 @@ def _idle(columns: Columns, rate: float | None) -> Finding | None:
         code="model.hidden-units-idle",
         severity="warning",
         where="metrics.csv",
-        measured=f"hidden units are on with a probability of {activity[-1]:.2g} in the mean",
+        measured=f"hidden units are on with a mean probability of {activity[-1]:.2g}",
         threshold=f"{OFF:g} to {ON:g}",
-        why=f"Units that are {state} for every image tell nothing of it: the reconstruction is the same for all.",
+        why=f"Units that are {state} for every image tell nothing about it: the reconstruction is the same for all.",
         remedy=_lower(rate),
     )
 
@@ -78,9 +78,9 @@ def _gap(columns: Columns) -> Finding | None:
         where="metrics.csv",
         measured=f"the free energy of validation images is {end:.1f} nats above that of training images, {middle:.1f} "
         f"after half of the {several(len(gaps), 'epoch')}",
-        threshold=f"{GAP_NATS:g} nats, and {WIDENED:g} times that of half of the epochs",
-        why="Training images become probable at the cost of others: they are learned by heart. Only the difference "
-        "tells, since the partition function moves both.",
+        threshold=f"{GAP_NATS:g} nats, and {WIDENED:g} times the gap after half of the epochs",
+        why="Training images become probable at the cost of others: the network memorizes them. Only the difference "
+        "is informative, since the partition function moves both.",
         remedy=Remedy(
             "Fewer epochs, more images, or fewer hidden units.",
             advice="fewer epochs, more images, or fewer hidden units",
@@ -90,5 +90,5 @@ def _gap(columns: Columns) -> Finding | None:
 
 def _lower(rate: float | None) -> Remedy:
     if rate is None:
-        return Remedy("A tenth of the learning rate.", advice="a tenth of the learning rate")
-    return Remedy("A tenth of the learning rate.", settings={"optim.lr": float(f"{rate / 10:.2g}")})
+        return Remedy("Use a tenth of the learning rate.", advice="a tenth of the learning rate")
+    return Remedy("Use a tenth of the learning rate.", settings={"optim.lr": float(f"{rate / 10:.2g}")})

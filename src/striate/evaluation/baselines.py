@@ -54,8 +54,8 @@ def refuse_network_fields(fields: Mapping[str, object]) -> None:
             raise ConfigError(
                 name,
                 f"{fields[name]} for baselines",
-                "a field that they follow: data.*, task.name, task.class_weights or seed",
-                f"leave out --{name}, or train a network beside them: striate train --baseline",
+                "a field that baselines use: data.*, task.name, task.class_weights or seed",
+                f"leave out --{name}, or train a network, too: striate train --baseline",
             )
 
 
@@ -88,5 +88,5 @@ def comparison_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What follows the test line of a training: `entries` as in metrics.json under `baselines`; nothing without any."""
     if not entries:
         return []
-    head = f"beside it, on the same {several(entries[0]['n'], 'test sample')}:"
+    head = f"baselines on the same {several(entries[0]['n'], 'test sample')}:"
     return [head, *baseline_lines(entries), *(entry["comparison"]["sentence"] for entry in entries)]

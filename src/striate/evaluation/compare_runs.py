@@ -133,7 +133,7 @@ def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPre
     def refuse(got: str, expected: str, remedy: str = again) -> DataError:
         return DataError(f"compare {first.path} {other.path}", got, expected, remedy)
 
-    apart = f"look at each by itself: striate eval {pasted(first.path)}; striate eval {pasted(other.path)}"
+    apart = f"evaluate each by itself: striate eval {pasted(first.path)}; striate eval {pasted(other.path)}"
     if first.task.name != other.task.name or len(first.targets.shape) != len(other.targets.shape):
         raise refuse(
             f"{first.path} has the task {first.task.name}, {other.path} the task {other.task.name}",
@@ -144,7 +144,7 @@ def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPre
         one, two = (", ".join(run.classes[:5]) + (" …" if len(run.classes) > 5 else "") for run in (first, other))
         # A network whose last layer has a fixed number of outputs cannot learn another number of classes.
         remedy = again if len(first.classes) == len(other.classes) else apart
-        got = f"other classes: {one} in {first.path}, {two} in {other.path}"
+        got = f"different classes: {one} in {first.path}, {two} in {other.path}"
         raise refuse(got, "runs with the same classes", remedy)
     shared = len(np.intersect1d(first.samples, other.samples))
     if shared < len(first.samples) or shared < len(other.samples) or first.targets.shape[1:] != other.targets.shape[1:]:

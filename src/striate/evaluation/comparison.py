@@ -170,7 +170,7 @@ def _needed(needed: int | None) -> str:
     if needed is None:
         return ""
     count = "more than 10 million" if needed > _MOST else f"about {_rounded(needed):,}"
-    return f"; {count} would be needed to see such a difference four times in five"
+    return f"; detecting such a difference with a power of 80 % takes {count}"
 
 
 def _rounded(count: int) -> int:

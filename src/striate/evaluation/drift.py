@@ -71,15 +71,15 @@ class Drift:
         if not self.drifts:
             return ()
         changed = [f"{one.quantity} {one.before:.3g} → {one.now:.3g}" for one in self.shifts if one.differs]
-        measured = f"new samples are told from those of the run with an AUC of {percent(self.auc)}"
+        measured = f"a classifier tells new samples from those of the run with an AUC of {percent(self.auc)}"
         return (
             Finding(
                 code="data.drift",
                 severity="error" if self.auc >= _GRAVE else "warning",
                 where=self.data,
                 measured=measured + (f"; {', '.join(changed)}" if changed else ""),
-                threshold=f"a warning from {percent(_SLIGHT)}, an error from {percent(_GRAVE)}",
-                why="The metrics of the run hold for samples like its own; on these it may be worse.",
+                threshold=f"an AUC of {percent(_SLIGHT)} is a warning, of {percent(_GRAVE)} an error",
+                why="The metrics of the run hold for samples like its own; on these they may be worse.",
                 remedy="Look at those that differ most; label some of them, and measure: striate eval RUN DATA.",
             ),
         )
@@ -105,13 +105,13 @@ class Drift:
         low, high = self.auc_interval.low, self.auc_interval.high
         found = [
             f"{several(self.n_now, 'new sample')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
-            f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 % is alike)",
+            f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 %: alike)",
         ]
         if self.same:
-            said = several(self.same, "new sample is a held-out one", "new samples are held-out ones")
+            said = several(self.same, "new sample is also a held-out one", "new samples are also held-out ones")
             found.insert(1, f"  {said} of the run")
         for one in self.shifts:
-            verdict = "differs" if one.differs else "no more than chance"
+            verdict = "differs" if one.differs else "not significant"
             found.append(
                 f"  {one.quantity:<12} median {one.before:8.2f} → {one.now:8.2f}   p {one.p_value:.2g}: {verdict}"
             )

@@ -193,7 +193,9 @@ def _folds(evidence: Evidence, ids: Sequence[int], labels: NDArray[np.int64], se
         return deal_folds(units, labels, max(2, min(FOLDS, few)), seed, names=names)
     except ConfigError as error:
         where = f"data {evidence.listing.source}, --labels"
-        raise DataError(where, error.got, "two different samples of each class or more", "leave out --labels") from None
+        raise DataError(
+            where, error.got, "at least two different samples of each class", "leave out --labels"
+        ) from None
 
 
 def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], None] | None) -> NDArray[np.float32]:
@@ -216,7 +218,7 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
         evidence,
         Preparation(listing.kind, shape, evidence.config.fit or "crop", evidence.config.max_pixels, reduced=True),
     )
-    progress = announce_tenths(f"Looking at the labels of {listing.name}", len(ids), listing.medium.many, announce)
+    progress = announce_tenths(f"Checking the labels of {listing.name}", len(ids), listing.medium.many, announce)
     sample = np.random.default_rng(0).permutation(len(ids))[:_FITTED]
     few = np.concatenate([describe_images(read([ids[i] for i in part])) for part in _chunks(sample.tolist())])
     basis = PCA(min(_COMPONENTS, *few.shape), random_state=0).fit(few)
@@ -285,8 +287,8 @@ def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: Wr
         evidence.listing.source,
         f"{len(found):,} of {several(len(ids), 'label')} are likely wrong{first}. {_in_all(wrong, len(ids))}",
         f"a probability of at most {_DOUBT:g} for the label; a warning from {GRAVE:.0%} of the labels",
-        f"A simple model that had not seen them is sure of another class; it is right in {doubts.accuracy:.0%} of all.",
-        "Look at them (--sheet draws them); many a hard example is among them."
+        f"A classifier fitted to other samples predicts another class; its accuracy is {doubts.accuracy:.0%} overall.",
+        "Look at them (--sheet draws them); some may be hard examples with a right label."
         if found
         else "Look at samples of each class: striate data show draws them.",
     )
@@ -294,10 +296,10 @@ def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: Wr
 
 
 def _in_all(wrong: WrongLabels, total: int) -> str:
-    trial = f"Of {several(wrong.planted, 'label')} made wrong for a trial, {wrong.found:,} were found"
+    trial = f"Of {several(wrong.planted, 'label')} changed as a test, {wrong.found:,} were found"
     if wrong.number is None:
-        return f"{trial}: how many are wrong cannot be told"
+        return f"{trial}: too few for an estimate of all wrong labels"
     if not wrong.number:
-        return f"{trial}: up to {wrong.high:,.0f} ({wrong.high / total:.1%}) may be wrong all the same"
+        return f"{trial}: up to {wrong.high:,.0f} ({wrong.high / total:.1%}) may still be wrong"
     span = f"{wrong.low:,.0f} to {wrong.high:,.0f}"
-    return f"{trial}, so about {min(wrong.number, total):,.0f} ({wrong.number / total:.1%}; {span}) are wrong in all"
+    return f"{trial}, so about {min(wrong.number, total):,.0f} ({wrong.number / total:.1%}; {span}) are wrong in total"

@@ -28,10 +28,10 @@ _BATCH = 256
 _LAYERS, _UNITS = 8, 128
 """Layers whose outputs are summed up, and units of each, both evenly spread."""
 SCORES = {
-    "all": "the lowest of the others, each as a share of validation samples that have less",
+    "all": "the lowest of the others, each as the share of validation samples with a lower score",
     "probability": "the probability of the most probable class",
-    "features": f"the cosine with the {_NEIGHBOR}th nearest of the training samples, by the features",
-    "layers": f"minus the distance to the {_NEIGHBOR}th nearest of them, by mean and deviation of maps in all depths",
+    "features": f"the cosine similarity to the {_NEIGHBOR}th nearest training sample, by the features",
+    "layers": f"minus the distance to the {_NEIGHBOR}th nearest, by mean and standard deviation of maps at all depths",
 }
 
 
@@ -197,7 +197,7 @@ class UnknownMeasured:
             ends = f"{100 * one.auroc_interval.low:.2f} – {100 * one.auroc_interval.high:.2f} %"
             lines.append(f"  {name:<14}{percent(one.auroc):>9}   {ends:<19} {percent(one.fpr95):>9}")
         if self.sets:
-            lines.append("  sets of classes that hold the true one, calibrated on validation:")
+            lines.append("  sets of classes that contain the true one, calibrated on validation:")
             lines.append("    promised  holds it  classes  one class  of which wrong  unknown: not one")
         for row in self.sets:
             lines.append(

@@ -110,10 +110,10 @@ def export_trained(
     kind.require()
     announce = announce or (lambda _: None)
     if int8 and not kind.quantizes:
-        raise UsageError("--int8", f"--format {kind.name}", "a format that has 8-bit integers", "--format onnx --int8")
+        raise UsageError("--int8", f"--format {kind.name}", "a format with 8-bit integers", "--format onnx --int8")
     if int8 and not medium_of(trained.preparation.kind).given_as.startswith(("numbers", "frames")):
-        got = f"a network of {data.medium.many}, of which the file makes its inputs by operations that have values"
-        expected = "a network of pictures, clips or numbers, whose inputs 8-bit scales can be taken from"
+        got = f"a network of {data.medium.many}, whose file prepares inputs by floating-point operations"
+        expected = "a network of pictures, clips or numbers, whose inputs calibrate 8-bit scales"
         raise UsageError("--int8", got, expected, "leave out --int8")
     place = checked_place(run, kind, out, "-int8" if int8 else "")
     network = ExportedNetwork(trained)
@@ -124,10 +124,10 @@ def export_trained(
         announce("comparing its predictions with those of the run")
         parity = measure_parity(trained, data, runners, read)
         if not parity.holds:
-            return Exported(None, kind.name, 0, parity, refused="its predictions are not those of the run")
+            return Exported(None, kind.name, 0, parity, refused="its predictions differ from those of the run")
         quantized = None
         if int8:
-            announce("quantizing it, and measuring what that brings")
+            announce("quantizing it, and measuring accuracy and speed")
             small = temporary.parent.parent / "int8" / temporary.name
             small.parent.mkdir()
             kind.write_int8(temporary, small, trained, data)
@@ -194,4 +194,4 @@ def refuse_taken(place: Path) -> None:
             for number in range(2, 10_000)
             if not os.path.lexists(free := place.with_name(f"{place.stem}-{number}{place.suffix}"))
         )
-        raise UsageError("--out", f"{place}, which is there already", "a new name", f"--out {pasted(other)}")
+        raise UsageError("--out", f"{place}, which exists already", "a new name", f"--out {pasted(other)}")

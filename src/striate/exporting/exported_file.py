@@ -83,7 +83,7 @@ class ExportedFile(Trained):
             given = Path(given) if isinstance(given, str) else given
             if size != medium.mask_size(medium.header(given, where, max_pixels=preparation.max_pixels)):
                 expected = "voxels at the spacing of the run"
-                got = "voxels at another spacing: the mask of an exported file would not have the file's own"
+                got = "voxels at another spacing: the predicted mask would not have the spacing of this file"
         if got:
             raise Unreadable(where, got, expected, "striate predict RUN, or its export --format hub")
         return sample
@@ -109,8 +109,11 @@ class ExportedFile(Trained):
 
     def with_views(self, views: Views) -> Trained:
         """Raises UsageError: the file computes those of its run, and no others."""
-        got, expected = f"{views}, for an exported file", "none: the test-time augmentation of its run is part of it"
-        raise UsageError("--views", got, expected, "leave out --views, or give the run that it was exported from")
+        got, expected = (
+            f"{views}, for an exported file",
+            "no --views: the file includes the test-time augmentation of its run",
+        )
+        raise UsageError("--views", got, expected, "leave out --views, or use the run that it was exported from")
 
 
 class _File(nn.Module):
@@ -128,8 +131,8 @@ class _File(nn.Module):
 def _no_layers(path: Path) -> ModelError:
     return ModelError(
         str(path),
-        "an exported file, which predicts and shows nothing of its layers and their outputs",
-        "a run, or the folder of --format hub, which have the network itself",
+        "an exported file, which predicts but gives no access to its layers",
+        "a run, or a folder of --format hub, which contains the network itself",
         "name the run that it was exported from",
     )
 
@@ -185,10 +188,10 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
         raise RunError(str(path), "no such file", f"a file that striate export --format {kind.name} wrote", remedy)
     if path.suffix != kind.suffix:
         own = path.with_suffix(kind.suffix)
-        raise RunError(str(path), f"the weights of {own.name}", "the file that they belong to", f"name {own}")
+        raise RunError(str(path), f"the weights of {own.name}", "the file of the network", f"name {own}")
     if kind.beside and path.is_file() and not (beside := path.with_suffix(kind.beside)).is_file():
-        remedy = f"put {beside.name} there; or striate export RUN --format {kind.name} writes both anew"
-        raise RunError(str(path), f"no {beside.name} beside it", "its weights, in a file beside it", remedy)
+        remedy = f"put {beside.name} there; or striate export RUN --format {kind.name} writes both again"
+        raise RunError(str(path), f"no {beside.name} beside it", "its weights in a file beside it", remedy)
     kind.require()
     try:
         facts: dict[str, Any] = kind.facts(path)
@@ -198,11 +201,11 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     except Exception as error:  # whatever its runtime says of a damaged file
         raise _strange(path, reason_of(error)) from None
     if "game" in facts:
-        got = f"a network that plays {facts['game']}: it gives values of actions, for frames of that game"
-        remedy = "run it by its own runtime (docs/control.md, Export); or striate play RUN, of the run that it is of"
+        got = f"a network that plays {facts['game']}: it outputs values of actions for frames of that game"
+        remedy = "run it in its own runtime (docs/control.md, Export); or use striate play RUN with its run"
         raise RunError(str(path), got, "a file that predicts for samples", remedy)
     if "task_state" not in facts:
-        raise _strange(path, "nothing that says what it predicts")
+        raise _strange(path, "a file without a record of its predictions")
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
     check_content(content, str(path))
     task = task_from_state(content["task"], str(path))
@@ -217,5 +220,7 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
 
 
 def _strange(path: Path, got: str) -> RunError:
-    expected = "a file or folder that striate export wrote, whole"
-    return RunError(str(path), got, expected, "striate export RUN writes it anew; other programs run other files")
+    expected = "a complete file or folder that striate export wrote"
+    return RunError(
+        str(path), got, expected, "write it again with striate export RUN; use other files in other programs"
+    )

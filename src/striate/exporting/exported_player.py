@@ -80,7 +80,7 @@ def export_player(
     _refuse(kind, int8)
     place = checked_place(run, kind, out)
     control = player.config.task.control
-    announce("playing, for states to compare with")
+    announce("playing, to collect states for the comparison")
     states = played_states(player.module, player.source, control, _STATES, split_seed(player.config.seed, "play"))
     frames = states.stacks
     network = ExportedPlayer(player, frames.shape[1:])
@@ -91,7 +91,7 @@ def export_player(
         announce("comparing its values and actions with those of the run")
         parity = player_parity(action_values(player.module, frames), frames, runners)
         if not parity.holds:
-            return Exported(None, kind.name, 0, parity, refused="its values and actions are not those of the run")
+            return Exported(None, kind.name, 0, parity, refused="its values and actions differ from those of the run")
         announce("measuring its speed")
         works: dict[str, Callable[[int], object]] = {n: partial(run_first, run, frames) for n, run in runners.items()}
         works["torch"] = lambda count: action_values(player.module, frames[:count])
@@ -120,10 +120,10 @@ def player_parity(values: NDArray[np.float32], frames: NDArray[np.uint8], runner
 def _refuse(kind: ExportFormat, int8: bool) -> None:
     kind.require()
     if not kind.exports_players:
-        expected = "a format of one program: the model card has metrics of samples"
+        expected = "a format without a model card, whose metrics are those of samples"
         raise UsageError(f"--format {kind.name}", "a network that learned from rewards", expected, "--format onnx")
     if int8:
-        got = "a network that learned from rewards, which has no metric of samples to be measured by"
+        got = "a network that learned from rewards, which has no metric of samples"
         raise UsageError("--int8", got, "a network that predicts for samples", "leave out --int8")
 
 
@@ -138,7 +138,7 @@ def _facts(player: Player, network: ExportedPlayer) -> dict[str, Any]:
         "facts": {
             "actions": list(player.actions),
             "stack": control.stack,
-            "values": "scores of actions" if scores else "discounted rewards to come",
+            "values": "scores of actions" if scores else "discounted future rewards",
             "discount": control.discount,
         },
         "model": player.config.model.name,

@@ -61,20 +61,20 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"A network for the task `{facts['task']}`, trained by striate {facts['striate']}."
     if classes:
         yield f"Classes: {', '.join(_safe(c) for c in classes)}."
-    yield from ("", "## Figures", "")
+    yield from ("", "## Metrics", "")
     yield from _figures(card, len(classes))
-    yield from ("", "Intervals are 95 % ones.", "", "## Data", "")
+    yield from ("", "Intervals are 95 % confidence intervals.", "", "## Data", "")
     counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
     yield f"{_safe(card['source'])}: {counts} samples. Inputs: {input_text(facts)}."
-    yield "The test samples were measured once, when training was over, and chose nothing."
+    yield "The test samples were used once, after training, and selected nothing."
     yield from ("", "## Training", "")
     yield (
         f"{several(card['params'], 'parameter')}, {several(card['macs'], 'multiply–accumulate')} for one input; "
         f"{several(card['epochs'], 'epoch')} in {card['train_seconds']:,.0f} s on {card['device']}."
     )
     if begun := card.get("weights"):
-        license = f"license {begun['license']}" if begun["license"] else "of which no license is known"
-        yield f"It began with the weights {_safe(begun['name'])}, {_safe(license)}."
+        license = f"license {begun['license']}" if begun["license"] else "license unknown"
+        yield f"Training started from the weights {_safe(begun['name'])}, {_safe(license)}."
     yield from ("", "## Limits", "")
     yield from (f"- {line}" for line in _limits(card))
     yield from ("", "## Use", "", "```python", "from load import load", "", "network, config = load()")
@@ -83,8 +83,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["input"]["name"] == "image":
         yield ""
         yield (
-            "Pictures are given upright, as their EXIF says, over white where they are transparent, and 16 bits as 8, "
-            "divided by 257."
+            "Give pictures upright, as their EXIF says, with transparency over white, and 16-bit values divided by 257."
         )
 
 
@@ -127,7 +126,7 @@ def input_text(facts: Mapping[str, Any]) -> str:
             said.append(f"Intensities: {known.intensity}" + (f", {limits} become 0 to 1" if limits else ""))
         return ". ".join(part for part in said if part)
     how = {
-        "crop": "the middle is kept where proportions differ",
+        "crop": "cropped to the center where proportions differ",
         "stretch": "stretched where proportions differ",
         "pad": "with black borders where proportions differ",
     }[preparation["fit"]]
@@ -140,13 +139,13 @@ def _limits(card: Mapping[str, Any]) -> Iterator[str]:
         yield _safe(card["gap"])
     if heat := card["temperature"]:
         low, high = heat["interval"]
-        sure = "surer than they are right" if low > 1 else "less sure than they are right" if high < 1 else ""
-        said = f"probabilities are {sure}" if sure else "probabilities may be taken as they are"
+        sure = "too high" if low > 1 else "too low" if high < 1 else ""
+        said = f"probabilities are {sure}" if sure else "probabilities are calibrated"
         yield f"On validation, {said}: the best temperature is {heat['value']:.3g} ({low:.3g} to {high:.3g})."
     for part in card["slices"][:8]:
         figure = part["figure"]["value"]
-        yield f"{_safe(part['by'])} {_safe(part['name'])} differs from all others: {figure:.3g}, n = {part['n']:,}."
-    yield "Measured on samples of the same source as the training data; of others nothing is known."
+        yield f"{_safe(part['by'])} {_safe(part['name'])} differs from the rest: {figure:.3g}, n = {part['n']:,}."
+    yield "Measured on samples from the source of the training data; performance on other data is unknown."
 
 
 def _safe(text: object) -> str:

@@ -65,7 +65,7 @@ class Parity:
         each = ", ".join(f"{name} {difference:.2g}" for name, difference in self.differences.items())
         sizes = f" at {several(len(self.sizes), 'size')} and" if self.sizes else ""
         return (
-            f"{self.same:,} of {several(self.n, 'prediction')} are those of the run{sizes} in batches of "
+            f"{self.same:,} of {several(self.n, 'prediction')} equal those of the run{sizes} in batches of "
             f"{', '.join(map(str, self.batches))}; largest difference: {each} (at most {self.limit:g})"
         )
 

@@ -65,7 +65,7 @@ class Quantized:
             )
         worse = self.lead.p_value < 0.05 and self.lead.value < 0
         if worse or self.lead.value < -_MOST_LOST * abs(self.fp32):
-            return f"int8 loses too much: {self.accuracy_text()}"
+            return f"int8 loses too much accuracy: {self.accuracy_text()}"
         return ""
 
     def accuracy_text(self) -> str:

@@ -35,8 +35,8 @@ def traced_program(network: Traceable) -> ExportedProgram:
             raise ModelError(
                 f"striate export of {type(network.module).__name__}",
                 reason_of(error),
-                "a network whose operations do not depend on values, nor its number of operations on sizes",
-                "striate predict, which runs the network as it is",
+                "a network whose operations depend neither on values nor, in number, on sizes",
+                "use striate predict, which runs the network itself",
             ) from None
 
 

@@ -54,16 +54,16 @@ def as_trained(device: torch.device, precision: Precision) -> tuple[Backend, ...
 def why_left_alone(module: nn.Module) -> str:
     """Why a copy of the network must not be computed by another backend; "" where it may."""
     if has_forward_of_its_own(module):
-        return "a part of the network has a forward of its own"
+        return "a module of the network has a replaced forward"
     if is_lazy(module):
-        return "the network has no shapes yet"
+        return "the network has lazy layers without shapes"
     if any(_has_hooks(part) for part in module.modules()):
         return "the network has hooks, which another backend would not call"
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         return "the network is a TorchScript program"
     floating = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     if any(tensor.dtype != torch.float32 for tensor in floating):
-        return "not all of its numbers are fp32"
+        return "not all of its parameters are fp32"
     if not any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules()):
         return "it has no convolutions"
     return ""
@@ -132,9 +132,9 @@ def choose_backend(
 
 def _not_worth_it(way: Backend, spent: float, seconds: float, plain_seconds: float) -> str:
     if spent > _SEARCH_SHARE * plain_seconds:
-        return "not tried: the search had taken its share of the time"
+        return "not tried: the search has used its share of the time"
     if way.engine == "openvino" and seconds < _OPENVINO_SECONDS:
-        return f"not tried: {seconds:.0f} s of work are too few to pay for reading the network into OpenVINO"
+        return f"not tried: {seconds:.0f} s of work are too short to convert the network to OpenVINO"
     return ""
 
 

@@ -93,7 +93,7 @@ class PredictionAgreement:
             return f"outputs off by {self.rounding:.1e}, more than rounding ({allowed:g})"
         if self.equal is not None and not self.equal >= LEAST_EQUAL:
             equal, needed = f"{100 * self.equal:.2f} %", f"{100 * LEAST_EQUAL:g} %"
-            return f"only {equal} of the predictions equal those of fp32, {needed} are needed"
+            return f"only {equal} of the predictions equal those of fp32; {needed} are required"
         if not self.moved <= MOST_MOVED:
             return f"predictions move by {self.moved:.2g} on average, more than {MOST_MOVED:g}"
         return ""

@@ -115,7 +115,7 @@ def plan_predictor(
             return found
     if total < LEAST_FEW:
         return plain_predictor(
-            module, f"{several(total, 'sample is', 'samples are')} too few to look for a faster backend"
+            module, f"{several(total, 'sample is', 'samples are')} too few to search for a faster backend"
         )
     if reason := why_left_alone(module):
         return plain_predictor(module, reason)
@@ -124,14 +124,16 @@ def plan_predictor(
         if not len(first):
             return plain_predictor(module, "no sample can be read")
         if not isinstance(module(first[:1]), torch.Tensor):
-            return plain_predictor(module, "the network gives more than one tensor")
+            return plain_predictor(module, "the network outputs several tensors")
         if total < LEAST_TOTAL:
             return _of_few(module, task, sample, first, total, trained_in)
         key = _key(module, task, first, batch)
         known = written if written is not None and written.tried else _read_cached(key | {"total": total})
         if known is None and (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
             return _cached(
-                plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend"), key, total
+                plain_predictor(module, f"{seconds:.1f} s of work are too short to search for a faster backend"),
+                key,
+                total,
             )
         known = known or _read_cached(key)
         if known is not None and known.way == PLAIN:
@@ -169,18 +171,18 @@ def _of_few(
     kernels, whose outputs for the `first` samples are those of plain fp32 up to rounding; plainly where the job is
     short."""
     if (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
-        return plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
+        return plain_predictor(module, f"{seconds:.1f} s of work are too short to search for a faster backend")
     began = perf_counter()
     for way in as_trained(first.device, trained_in):
         inputs = sample(_CHECKED)
         trial = Trial(module, task, [inputs], module(inputs), total, seconds)
         tried, network = compare_backend(way, trial)
         if network is not None:
-            reason = f"as it was trained: of {several(len(inputs), 'sample')} the predictions are those of fp32"
+            reason = f"as in training: the predictions for {several(len(inputs), 'sample')} equal those of fp32"
             return Predictor(module, network, InferencePlan(way, reason, (tried,), perf_counter() - began))
     trial = Trial(module, task, [first], module(first), total, seconds)
     choice = choose_backend(trial, module, as_fine_as_fp32)
-    reason = f"the fastest in fp32: {several(total, 'sample is', 'samples are')} too few to look for more"
+    reason = f"the fastest in fp32: {several(total, 'sample is', 'samples are')} too few to search further"
     return Predictor(module, choice.network, InferencePlan(choice.way, reason, choice.tried, perf_counter() - began))
 
 
@@ -195,7 +197,7 @@ def _look(trial: Trial, key: dict[str, Any]) -> Predictor:
     """Try all backends on real samples, and cache their speed: agreements are those of these samples."""
     began = perf_counter()
     choice = choose_backend(trial, trial.module)
-    found = "the fastest backend with the predictions of fp32"
+    found = "the fastest backend that predicts as fp32 does"
     reason = found if choice.way != PLAIN else "no other backend was faster with the same predictions"
     plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
     save_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())

@@ -69,14 +69,14 @@ def module_of_run(saved: str | None, module: object) -> nn.Module | None:
         return module
     if not callable(module) or saved is None or not is_given(saved) or saved.startswith(MODULE_GIVEN):
         got = f"{type_of(module)} for a run of {saved or 'an nn.Module'}"
-        raise ModelError("module", got, "an nn.Module of the form that was trained", "module=MyNetwork()")
+        raise ModelError("module", got, "an nn.Module of the class that was trained", "module=MyNetwork()")
     give_as(saved, module)
     return None
 
 
 def _no_model(model: object) -> ModelError:
     inner, path = getattr(model, "module", None), getattr(model, "path", None)
-    remedy = 'model="mnist-cnn", or another; a training chooses one by its data with model="auto"'
+    remedy = 'model="mnist-cnn", or another name; with model="auto" a training chooses by its data'
     if isinstance(model, list | tuple) and model and all(isinstance(layer, nn.Module) for layer in model):
         remedy = "give nn.Sequential(*layers)"
     elif isinstance(inner, nn.Module):  # a trained network

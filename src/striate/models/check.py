@@ -69,15 +69,18 @@ def refuse_without_numbers(module: nn.Module) -> None:
     """Raise ModelError where weights have shapes and no numbers, and nobody is to draw them."""
     tensors = (*module.parameters(), *module.buffers())
     if any(tensor.is_meta for tensor in tensors):
-        got, remedy = "weights on the meta device, which have no numbers", "make it outside of torch.device('meta')"
+        got, remedy = (
+            "weights on the meta device, which have no values",
+            "build the network outside of torch.device('meta')",
+        )
         raise ModelError(f"model {type(module).__name__}", got, "weights on the CPU or a GPU", remedy)
 
 
 def refuse_scripted(module: nn.Module) -> None:
     """Raise ModelError for a network of TorchScript, whose parts are no modules of Python."""
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        got, remedy = "a network that torch.jit has scripted or traced", "give the nn.Module that it was made from"
-        raise ModelError(f"model {type(module).__name__}", got, "an nn.Module of Python", remedy)
+        got, remedy = "a network scripted or traced by torch.jit", "give the nn.Module that it was made from"
+        raise ModelError(f"model {type(module).__name__}", got, "an nn.Module", remedy)
 
 
 def _offered(module: nn.Module, input_shape: tuple[int, ...]) -> str:

@@ -81,7 +81,7 @@ def choose_fast_model(
         why += (
             f"; at this width at least {PASSES} epochs are expected to fit"
             if fitting
-            else "; the narrowest one, since time is short"
+            else "; the narrowest width, since time is short"
         )
     return "airbench" if width == _PUBLISHED else f"airbench(width={width})", why
 
@@ -109,7 +109,7 @@ def _for_masks(input_shape: tuple[int, ...]) -> tuple[str, str]:
         return "small-unet3d", f"masks need the context of a coarse map and the borders of a fine one ({size})"
     if len(input_shape) == 3 and all(side % UNET_MULTIPLE == 0 for side in input_shape[1:]):
         return "small-unet", f"masks need the context of a coarse map and the borders of a fine one ({size})"
-    return "small-dilated", f"{size} cannot be halved twice, so the masks are made at full resolution throughout"
+    return "small-dilated", f"{size} cannot be halved twice, so all layers have full resolution"
 
 
 def network_for_objects(input_shape: tuple[int, ...]) -> tuple[str, str] | None:
@@ -132,7 +132,7 @@ def network_for_places(input_shape: tuple[int, ...]) -> tuple[str, str]:
         parts.append(f"conv({width},3,stride=2,pad=1) bn relu {_block(width)}")
         cells //= 2
     size = show_shape(input_shape)
-    return " ".join(parts), f"where something is ({size}) takes fine maps, and coarse ones to tell what it is"
+    return " ".join(parts), f"fine maps locate objects ({size}), coarse maps recognize them"
 
 
 def _block(width: int) -> str:
@@ -154,5 +154,5 @@ def _for_table(input_shape: tuple[int, ...], samples: int) -> tuple[str, str]:
         hidden *= 2
     second = max(8, hidden // 2)
     sizes = f"{several(features, 'feature')} and {several(samples, 'sample')}"
-    reason = f"a table has no neighborhoods: fully connected layers, sized for {sizes}"
+    reason = f"a table has no spatial structure: fully connected layers, sized for {sizes}"
     return f"mlp({hidden},{second})", reason

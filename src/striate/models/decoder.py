@@ -127,7 +127,7 @@ def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int)
     """
     where = f"{type(network).__name__} as the backbone of masks"
     usual = "small-unet3d" if len(input_shape) == 4 else "small-unet"
-    remedy = f"let the network give an output for each position, or use --model {usual}"
+    remedy = f"let the network output a value for each position, or use --model {usual}"
     if len(input_shape) != 3:
         raise ModelError(where, f"inputs of shape {input_shape}", "images (C, H, W)", remedy)
     pyramid = network_features(network, zero_input(network, input_shape, 2)).pyramid
@@ -136,7 +136,7 @@ def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int)
     ]
     smaller.sort(key=lambda part: -part.size[0])
     if not smaller:
-        raise ModelError(where, "no map that is smaller than the image", "maps of several sizes", remedy)
+        raise ModelError(where, "no feature map smaller than the image", "feature maps of several sizes", remedy)
     taps = [part.name for part in smaller]
     try:
         graph = _Outside(taps).trace(network)
@@ -151,7 +151,9 @@ def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int)
         raise
     except Exception as error:  # whatever the code of a network makes of values that are not there yet
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(where, f"a network that cannot be taken apart: {reason}", "calls of modules", remedy) from None
+        raise ModelError(
+            where, f"a network that torch.fx cannot trace: {reason}", "a forward that calls modules", remedy
+        ) from None
     backbone.delete_all_unused_submodules()
     reductions = [input_shape[1] / part.size[0] for part in smaller]
     return MaskNetwork(backbone, MaskDecoder([part.channels for part in smaller], reductions, outputs))

@@ -79,7 +79,7 @@ class Features:
             parts.append(f"a sequence of {self.sequence[0]:,} × {several(self.sequence[1], 'number')}")
         if self.pyramid:
             parts.append(f"maps of {', '.join(show_shape((part.channels, *part.size)) for part in self.pyramid)}")
-        return ", and ".join(parts) or "nothing but its output"
+        return ", and ".join(parts) or "only its output"
 
 
 def network_features(module: nn.Module, x: torch.Tensor, forward: Callable[[], object] | None = None) -> Features:

@@ -78,7 +78,7 @@ def call_factory(
     if not isinstance(made, nn.Module):
         name = getattr(factory, "__name__", text)
         got = f"`{name}` returned {type(made).__name__}"
-        remedy = f"end the function with `return network`; {name} has to return the module itself"
+        remedy = f"end the function with `return network`; {name} must return the module itself"
         raise ModelError(text, got, "a torch.nn.Module", remedy)
     return made
 
@@ -126,7 +126,7 @@ def _split(text: str) -> tuple[Path, str]:
 def _no_function_name(text: str) -> ModelError:
     path = text[: text.index(".py") + 3]
     names = _functions_in(_parsed(Path(path)))
-    expected = f"one of its functions behind a colon: {listed(names, 8)}" if names else "path/to/file.py:function"
+    expected = f"one of its functions after a colon: {listed(names, 8)}" if names else "path/to/file.py:function"
     return ModelError(text, "no function name", expected, f"write {path}:{names[0] if names else 'build'}")
 
 
@@ -229,9 +229,9 @@ def _arguments(
         name = getattr(function, "__name__", "")
         call = f"lambda: {name if name.isidentifier() else 'build'}({', '.join(f'{n}=…' for n in needed)})"
         remedy = f"give `{unknown[0]}` a default value" if unknown else _GIVEN_BY[_GIVEN_TO[needed[0]]]
-        remedy += f", or, in Python, all of them: {call}"
+        remedy += f", or pass all of them in Python: {call}"
         got = "required parameters " + ", ".join(needed)
-        raise ModelError(text, got, "a function of input_shape and classes, either, or nothing", remedy)
+        raise ModelError(text, got, "a function of input_shape, of classes, of both, or of nothing", remedy)
     return arguments
 
 

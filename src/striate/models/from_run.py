@@ -74,11 +74,11 @@ def _origin(name: str | None, text: str, seen: set[Path]) -> str:
     if not name or not isinstance(name, str):
         got = "a run of an nn.Module that was made in Python"
         remedy = "striate.train(data, striate.load(path, module=your_module).module) in Python"
-        raise ModelError(text, got, "a run whose network has a name that builds it", remedy)
+        raise ModelError(text, got, "a run whose network can be built by its name", remedy)
     if not names_run(name):
         return name
     file, content = load_run(name)
     if file.resolve() in seen:
-        got = f"a run that began with the weights of {name}, which began with its own"
-        raise ModelError(text, got, "a run whose network has a name that builds it", "name the network: mnist-cnn, …")
+        got = f"a run that started from the weights of {name}, which started from this run"
+        raise ModelError(text, got, "a run whose network can be built by its name", "name the network: mnist-cnn, …")
     return _origin(content.get("network", {}).get("name"), text, seen | {file.resolve()})

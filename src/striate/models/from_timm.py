@@ -27,21 +27,26 @@ def build_from_timm(text: str, input_shape: tuple[int, ...], outputs: int) -> nn
     name, timm = text.removeprefix(PREFIX), _timm(text)
     if not re.fullmatch(r"\w+", name):
         remedy = f"--model {PREFIX}{name.partition('.')[0]} --weights {text}" if "." in name else "striate models"
-        raise ModelError(f"model {text}", "more than the name of a network", "a name without its weights", remedy)
+        raise ModelError(f"model {text}", "more than the name of a network", "a network name without weights", remedy)
     if not timm.is_model(name):
         close = nearest_few(name, timm.list_models())
         remedy = f"--model {PREFIX}{close[0]}" if close else "timm.list_models() in Python lists them"
-        raise ModelError(f"model {text}", f"no network {name} in timm {timm.__version__}", "one of timm's", remedy)
+        raise ModelError(f"model {text}", f"no network {name} in timm {timm.__version__}", "a network of timm", remedy)
     if len(input_shape) != 3:
         raise ModelError(f"model {text}", f"inputs of {show_shape(input_shape)}", "images", "--model auto")
     own = (timm.get_pretrained_cfg(name, allow_unregistered=True) or _Unknown()).input_size
     try:
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=outputs, in_chans=input_shape[0])
     except Exception as error:  # whatever its constructors refuse
-        raise ModelError(f"model {text}", reason_of(error), "a network for these images", "another one") from None
+        raise ModelError(
+            f"model {text}", reason_of(error), "a network for these images", "use another network"
+        ) from None
     if getattr(getattr(network, "patch_embed", None), "strict_img_size", False) and input_shape[1:] != own[1:]:
         size = "x".join(map(str, own[1:]))
-        got, expected = f"images of {show_shape(input_shape)}", f"those of {show_shape(own)}, which alone it takes"
+        got, expected = (
+            f"images of {show_shape(input_shape)}",
+            f"images of {show_shape(own)}, the only size that it takes",
+        )
         raise InputMisfit(f"model {text}", got, expected, f"--size {size}", fitting=tuple(own))
     return network
 
@@ -64,6 +69,6 @@ def _timm(text: str) -> Any:
         raise ModelError(f"model {text}", got, "the extra `timm`, with the torchvision of this torch", _EXTRA) from None
     except Exception as error:  # a torchvision of another torch fails while it is imported
         got = f"timm cannot be imported: {reason_of(error)}"
-        expected = "a torchvision that was built for this torch, since timm needs it"
+        expected = "a torchvision built for this torch, which timm needs"
         raise ModelError(f"model {text}", got, expected, f"{_EXTRA}; --model resnet18 needs neither") from None
     return timm

@@ -51,4 +51,4 @@ def _refuse_huge(
     if count > most:
         got = f"{several(count, 'parameter')} with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
         published = f"{info.name}, with {several(info.outputs, 'output')} on inputs of {show_shape(info.input_shape)}"
-        raise ModelError(text[:80], got, f"at most {most:,}", f"start from what was published: {published}")
+        raise ModelError(text[:80], got, f"at most {most:,}", f"use the published form: {published}")

@@ -38,7 +38,7 @@ def read_input_shape(given: object) -> Shape:
 
 def _error(got: str, remedy: str) -> ModelError:
     expected = (
-        f"(features,), or (channels, then 1 to 3 spatial sizes), each at least 1, {MAX_ACTIVATIONS:,} values at most"
+        f"(features,), or (channels, then 1 to 3 spatial sizes), each at least 1, at most {MAX_ACTIVATIONS:,} values"
     )
     return ModelError("input shape", got, expected, remedy)
 

@@ -220,8 +220,8 @@ def copying_explained(module: nn.Module) -> Iterator[None]:
         raise ModelError(
             f"model {type(module).__name__}",
             f"a network that cannot be copied: {' '.join(str(error).split())[:200]}",
-            "one that copy.deepcopy copies: trials, measured minutes and averages of weights need one",
-            "keep locks, files and results of earlier passes out of its attributes",
+            "a network that copy.deepcopy can copy, for trials, timing and weight averages",
+            "remove locks, files and results of earlier passes from its attributes",
         ) from None
 
 

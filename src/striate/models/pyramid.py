@@ -55,8 +55,8 @@ def as_pyramid(body: nn.Module, input_shape: tuple[int, ...], finest: int) -> Py
     if not levels:
         raise ModelError(
             f"model {type(body).__name__}",
-            f"no map of more than one position for inputs of {show_shape(input_shape)}",
-            "a network with convolutions, whose maps say where something is",
+            f"no map with several positions for inputs of {show_shape(input_shape)}",
+            "a network with convolutions, whose maps locate objects",
             "--model auto, or a network with convolutions: --model resnet18",
         )
     pyramid = Pyramid(body, tuple(levels))

@@ -122,7 +122,7 @@ def describe_model(name: str | None = None) -> list[ModelInfo]:
         return [MODELS[own]]
     close = nearest_few(own, MODELS)
     remedy = f"striate models {close[0]}" if close else "striate models"
-    expected = f"a name that is listed: {', '.join(close)}" if close else "a name that is listed"
+    expected = f"a listed name: {', '.join(close)}" if close else "a listed name"
     raise ModelError("model", f"no zoo model `{name[:80]}`", expected, remedy)
 
 

@@ -48,7 +48,7 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     if _with_batch(failure, input_shape) and runs(input_shape[1:]):
         return not_without_batch(named, input_shape)
     if len(input_shape) == 2 and runs((1, *input_shape)):
-        return _other_shape(named, input_shape, (1, *input_shape), "channels in front of the sizes", "give the channel")
+        return _other_shape(named, input_shape, (1, *input_shape), "channels before the sizes", "add the channel")
     advice = None
     for rule in (_more_arguments, _features, _channels, _window, _normalized, _joined):
         advice = advice or rule(failure)
@@ -67,7 +67,7 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
 def not_without_batch(where: str, input_shape: Shape) -> InputMisfit:
     """The error of a shape in which only the 1 in front is too much."""
     expected = "the shape of one input, without the batch"
-    return _other_shape(where, input_shape, input_shape[1:], expected, "leave out the 1 in front")
+    return _other_shape(where, input_shape, input_shape[1:], expected, "leave out the leading 1")
 
 
 def _other_shape(where: str, given: Shape, meant: Shape, expected: str, remedy: str) -> InputMisfit:
@@ -94,8 +94,8 @@ def _more_arguments(failure: Failure) -> _Advice | None:
     names = found[1].replace("'", "`")
     named = f"the forward of {type(failure.module).__name__}"
     return _Advice(
-        f"{named} wants {names} too",
-        "a forward that one tensor is enough for",
+        f"{named} also needs {names}",
+        "a forward that takes one tensor",
         f"give {names} a default, or wrap the network in a module whose forward takes one tensor",
     )
 
@@ -105,7 +105,11 @@ def _place_to_fix(error: Exception, named: str) -> str:
     steps = traceback.walk_tb(error.__traceback__)
     own = [(frame.f_code.co_filename, number) for frame, number in steps if _package(frame) not in _NOT_OWN]
     if not own:
-        return f"make {named} or the layers before it fit" if _of_shapes(error) else f"give {named} what it takes"
+        return (
+            f"make {named} or the layers before it fit"
+            if _of_shapes(error)
+            else f"give {named} the inputs that it takes"
+        )
     file, number = own[-1]
     line = linecache.getline(file, number).strip()
     place = f"{Path(file).name}, line {number}" + (f": {line}" if line else "")
@@ -180,7 +184,7 @@ def _channels(failure: Failure) -> _Advice | None:
     channels, axes = shapes[0][1], _axes_of(layer) or 0
     if len(shapes[0]) > axes + 2:
         got = f"{several(len(shapes[0]) - 2, 'spatial axis', 'spatial axes')} for {axes}"
-        expected = f"{several(axes, 'spatial axis', 'spatial axes')}, as the layer is for"
+        expected = f"{several(axes, 'spatial axis', 'spatial axes')}, as the layer expects"
         return _Advice(
             got, expected, f"give a shape of {several(layer.in_channels, 'channel')} and {several(axes, 'size')}"
         )
@@ -228,7 +232,7 @@ def _normalized(failure: Failure) -> _Advice | None:
     channels, axes = shapes[0][1], max(1, len(shapes[0]) - 2)
     here = _axes_of(layer) or axes
     if here != axes <= len(_BATCH_NORMS):
-        expected = f"{here} spatial axes, as the layer is for"
+        expected = f"{here} spatial axes, as the layer expects"
         return _Advice(
             f"{several(len(shapes[0]) - 2, 'spatial axis', 'spatial axes')} for {here}",
             expected,
@@ -283,7 +287,7 @@ def _fitting(other: str, before: Shape, last: str, after: Shape, joining: bool) 
         return f"put nn.Conv{axes}d({wide[1]}, {channels}, 1, stride={stride}) after {name}"
     lost = max(large - small for large, small in zip(wide[2:], narrow[2:], strict=True))
     smaller = last if name == other else other
-    return f"give the layers up to {smaller} padding: {several(lost, 'position')} in all are lost there"
+    return f"give the layers up to {smaller} padding: {several(lost, 'position')} are lost there"
 
 
 def _shown(shape: Shape) -> str:

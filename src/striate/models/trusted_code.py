@@ -96,7 +96,7 @@ def refuse_untrusted(model: object, where: str, input_shape: Sequence[int], outp
     raise ModelError(
         where,
         f"a network that is code: {name}, which would be run",
-        "code that you have named yourself before, since a run or a configuration may come from somebody else",
+        "code that you have allowed before, since runs and configurations may come from others",
         f"read that file; if you trust it, name it once: striate summary {pasted(name)} {form}",
     )
 
@@ -108,7 +108,7 @@ def refuse_unnamed_code(name: str, what: str, where: str) -> None:
     raise RunError(
         where,
         f"{what} that is code: {_whole(name)}, which would be run",
-        "code that you have named yourself before, since a run or a configuration may come from somebody else",
+        "code that you have allowed before, since runs and configurations may come from others",
         f"read that file; if you trust it, name it once: striate trust {pasted(_whole(name))}",
     )
 
@@ -132,7 +132,7 @@ def trusted_code(name: str, what: str, argument: str, digest: str | None = None)
             raise RunError(
                 argument,
                 f"{what} {name}",
-                "the same one again, since no file names it",
+                "the same object again, since no file has it",
                 _given_again(argument),
             )
         return value
@@ -160,8 +160,8 @@ def call_own(field: str, name: str, function: Callable[..., Any], *arguments: ob
 def _given_again(argument: str) -> str:
     """How a call of Python gives it: what predicts takes some arguments, what trains all of them."""
     loaded = f"striate.load(path, {argument}=…), then the same call; " if argument in ("task", "loss", "module") else ""
-    trained = f"striate.train(config=path, {argument.replace('module', 'model')}=…) trains anew"
-    resumed = f"striate.api.resume(path, {argument}=…) goes on with a run"
+    trained = f"striate.train(config=path, {argument.replace('module', 'model')}=…) trains again"
+    resumed = f"striate.api.resume(path, {argument}=…) continues a run"
     return f"in Python: {loaded}{resumed}, {trained}; or train with file.py:name"
 
 

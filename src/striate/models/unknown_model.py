@@ -14,7 +14,7 @@ from striate.records import Remedy
 
 EXPECTED = "a name of `striate models`, a layer string, path/to/file.py:function, a run directory or a checkpoint"
 LIST_OF_MODELS = ("models",)
-_HOW = "check the path; of a Python file, add the function: path/to/file.py:build"
+_HOW = "check the path; for a Python file, add the function: path/to/file.py:build"
 _WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
 
 
@@ -29,17 +29,17 @@ def means_path(text: str, *, known: bool) -> bool:
 def no_network_named(text: str) -> ModelError:
     """The error for nothing, and for `auto` where there are no data to choose by."""
     if text == "auto":
-        return ModelError("model", "auto, without data to choose by", EXPECTED, "name one: mnist-cnn, small-resnet, …")
-    return ModelError("model", "nothing", EXPECTED, "use mnist-cnn, or leave it out")
+        return ModelError(
+            "model", "auto without data, by which it chooses", EXPECTED, "name one: mnist-cnn, small-resnet, …"
+        )
+    return ModelError("model", "nothing", EXPECTED, "use mnist-cnn, or leave out the option")
 
 
 def no_network_there(text: str) -> ModelError:
     """The error for a path at which there is neither a run nor a checkpoint."""
     there = _what_is_there(text)
     if there == "file":
-        return nameless_weights(text) or ModelError(
-            "model", f"{text[:80]}, a file that does not hold a network", EXPECTED, _HOW
-        )
+        return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file without a network", EXPECTED, _HOW)
     if there == "folder":
         got = f"the folder {text[:80]}, which is not a run: it has no config.yaml"
     else:

@@ -32,9 +32,9 @@ class Shared:
 
     @property
     def verdict(self) -> str:
-        """`helps`, `hurts`, or `makes no difference beyond noise`."""
+        """`helps`, `hurts`, or `makes no significant difference`."""
         if self.p_value >= LEVEL or not self.difference.value:
-            return "makes no difference beyond noise"
+            return "makes no significant difference"
         return "helps" if self.difference.value > 0 else "hurts"
 
     @property
@@ -50,7 +50,7 @@ class Shared:
             return ""
         scale, unit = self.metric.lead
         low, high = (f"{scale * end:+.3g}" for end in (interval.low, interval.high))
-        return f"in favor of sharing {low} to {high}{unit}, 95 % interval, paired; "
+        return f"gain {low} to {high}{unit}, paired 95 % interval; "
 
     def to_json(self) -> dict[str, Any]:
         """As metrics.json has it under `single`."""
@@ -108,5 +108,5 @@ def sharing_section(found: tuple[Shared, ...], of: str) -> tuple[Section, ...]:
         for one in found
     )
     table = Table(f"Together and alone, {of}", ("target", "figure", "together", "alone", "sharing"), rows)
-    said = "Each target was also trained alone: the same network, samples, steps and seed, its loss only."
+    said = "Each target was also trained alone, with only its loss: same network, samples, steps and seed."
     return (Section("Does sharing help?", (said, *(one.sentence for one in found)), (table,)),)

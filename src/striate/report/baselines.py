@@ -89,7 +89,7 @@ def explain_baseline(baseline: Baseline) -> str:
     """How a baseline was made, in one paragraph."""
     parts = [f"{baseline.name}: {baseline.what}"]
     if baseline.features != "none" and baseline.features not in baseline.what:
-        parts.append(f"It sees {baseline.features}.")
+        parts.append(f"Its features: {baseline.features}.")
     if baseline.hyperparameters:
         values = ", ".join(f"{name} = {_plain(value)}" for name, value in _flat(baseline.hyperparameters).items())
         parts.append(f"Chosen on the validation split: {values}.")

@@ -106,12 +106,12 @@ def draw_codes(folder: Path, codes: Codes | None) -> tuple[Picture, ...]:
     said = (
         f"{codes.title}; {len(codes.values):,} of them. Each point is the code of an image of {codes.values.shape[1]}"
     )
-    said += " numbers. Classes were not shown to the network." if codes.classes else " numbers."
+    said += " numbers. The network was trained without the classes." if codes.classes else " numbers."
     pictures = [Picture("Map of the codes", said, path, "samples")]
     if codes.walks:
         path = save_figure(
             codes_figure(codes.walks, title=f"{codes.title}: between two images"), folder / "between.png", _DPI
         )
-        said = f"{codes.title}. Each row: the codes of two images, and what the decoder makes of codes between them."
+        said = f"{codes.title}. Each row: the codes of two images, and what the decoder outputs for codes between them."
         pictures.append(Picture("Between two images", said, path, "samples"))
     return tuple(pictures)

@@ -151,7 +151,7 @@ def _training(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
 
 def _model_facts(name: str, notes: Sequence[str], metrics: Mapping[str, Any], ledger: Ledger) -> ModelFacts:
     chosen = f"model {name}: "
-    reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "as the configuration says")
+    reason = next((n.removeprefix(chosen) for n in notes if n.startswith(chosen)), "chosen in the configuration")
     return ModelFacts(
         name,
         reason,
@@ -196,9 +196,11 @@ def _with_command(finding: Finding, run: RunDirectory, config: Config, passes: f
     ends |= {"target": "null"} if early and config.budget.target is not None else {}
     if ends:
         budget = " ".join(f"--{name} {off}" for name, off in ends.items())
-        text = f"{told}, without the {' and the '.join(ends)} that ended it"
+        text = f"{told}, without the {' and the '.join(ends)} that ended this training"
     command = how_to_train_longer(run, config, budget)
     text = f"{text}." if command is None else f"{text}: {command}"
     if ends and command is not None and config.optim.name != "own-rule":
-        text += f"; or at another rate than {config.optim.lr:g}: striate lr-find --config {pasted(run.config)}"
+        text += (
+            f"; or use another learning rate than {config.optim.lr:g}: striate lr-find --config {pasted(run.config)}"
+        )
     return replace(finding, remedy=Remedy(text, settings=told.settings, advice=told.advice))

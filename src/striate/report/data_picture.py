@@ -97,12 +97,12 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
     why = reason.partition("; ")[2]  # before it, the recipe lists what it chose
     text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."
     if augment.mixup or augment.cutmix:
-        text += " Pairs are mixed within a batch, and not drawn here."
+        text += " Mixup and CutMix mix pairs of a batch; this is not drawn here."
     if augment.transform:
         text += f" The transform {augment.transform} is not drawn here."
     if data.has_masks:
         text += " Checkered: pixels that moved in from outside the image and do not count."
-    return f"{text} Epochs as a training with seed {seed} sees them."
+    return f"{text} Each epoch is drawn as a training with seed {seed} sees it."
 
 
 def _class_words(data: Dataset, rows: list[SampleRow]) -> str:

@@ -97,7 +97,7 @@ ABOUT: dict[Method, str] = {
     "integrated-gradients": "What each pixel adds to the prediction on the way from the blurred image to the image.",
     "smoothgrad": "The gradient, averaged over noisy copies of the image.",
     "grad-cam": "Where feature maps of a layer support the prediction.",
-    "occlusion": "By how much the prediction falls when a square there is blurred.",
+    "occlusion": "How much the prediction falls when a square there is blurred.",
     "deconvnet": "The prediction, projected back to the image; each ReLU on the way back passes only values above 0.",
     "guided-backprop": "The gradient; on the way back, each ReLU passes only values above 0.",
 }
@@ -229,7 +229,7 @@ def _features(explained: Explanation) -> Table:
         )
         for place in order
     )
-    caption = "Each feature, and its importance as a share of the largest: negative speaks against the prediction"
+    caption = "Each feature, and its importance as a share of the largest: negative opposes the prediction"
     return Table(caption, ("feature", "value", *(one.name for one in maps)), rows)
 
 
@@ -243,7 +243,7 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
     pictures, table, nudge = [], None, explained.nudge
     if nudge is not None and image:
         pictures.append(_framed(explained, as_pixels(nudge.changed), f"The image after the change: {nudge.answer}"))
-        words = "The change alone, made as strong as gray allows"
+        words = "The change alone, amplified to the full range of gray"
         pictures.append(_framed(explained, difference(explained.input, nudge.changed), words))
     elif nudge is not None:
         rows = tuple(

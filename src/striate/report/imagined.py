@@ -56,9 +56,7 @@ class Imagined:
     def sentence(self) -> str:
         """The gap of free energy, and the likelihood of test images."""
         gap = self.free_energy["val"] - self.free_energy["train"]
-        told = (
-            f"Free energy: validation images lie {gap:+.2f} nats from training images; a gap that grows is overfitting."
-        )
+        told = f"Free energy: validation minus training images: {gap:+.2f} nats; a growing gap means overfitting."
         if (found := self.likelihood.get("test")) is None:
             return told
         if found.method == "exact":
@@ -87,7 +85,10 @@ class Imagined:
         shown = self.samples.pixels
         ratio = shown.shape[0] * shown.shape[2] / (shown.shape[1] * shown.shape[3])
         drawing = chart(partial(draw_gibbs_samples, samples=self.samples), caption, min(7.0, 3.4 * ratio + 0.5))
-        sentences = (self.sentence, "Likelihood is that of pixels drawn as zeros and ones, by their gray value.")
+        sentences = (
+            self.sentence,
+            "The likelihood is for binary pixels, sampled with their gray values as probabilities.",
+        )
         return Section(
             "What does the machine imagine?",
             sentences if self.likelihood else sentences[:1],

@@ -70,9 +70,9 @@ def save_lr_find(search: LearningRateSearch, data: str, model: str, path: Path) 
 def draw_range_test(axes: Axes, search: LearningRateSearch) -> None:
     """Loss against the rate, as it was and smoothed, in the one training whose rate grew."""
     points = search.range_test
-    heading(axes, "range test: one training, the rate growing at each step")
+    heading(axes, "range test: one training with a learning rate that grows at each step")
     if not points:
-        why = "the first loss was not finite" if search.halvings else "left out: no time for it"
+        why = "the first loss was not finite" if search.halvings else "skipped: no time for it"
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=FAINT)
         return
     lrs = [p.lr for p in points]
@@ -88,10 +88,10 @@ def draw_trials(axes: Axes, search: LearningRateSearch) -> None:
     heading(
         axes,
         f"trials of {several(search.steps, 'step')}: loss of {several(search.held_out_samples, 'held-out sample')} "
-        "after them",
+        "afterwards",
     )
     known = [r for r in rates if r.held_out is not None and r.lowest is not None and r.highest is not None]
-    for good, color, label in ((True, GREEN, "trials, as good within noise"), (False, INK, "trials, worse")):
+    for good, color, label in ((True, GREEN, "trials, not significantly worse"), (False, INK, "trials, worse")):
         chosen = [r for r in known if r.good is good]
         if not chosen:
             continue

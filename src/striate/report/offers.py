@@ -44,7 +44,7 @@ def views_offer(
     if metric.text(new) == metric.text(old):
         changed = ""
     return (
-        f"The mean over each image and its mirror image has the better {'predictions' if changed else 'probabilities'}:"
+        f"Averaging over each image and its mirror image improves the {'predictions' if changed else 'probabilities'}:"
         f" {changed}log loss {after.mean():.3f} instead of {before.mean():.3f}, on "
         f"{several(val.n, 'validation sample')}. To use it: striate predict {pasted(run)} FILES --views mirror",
     )

@@ -47,7 +47,7 @@ def draw_curves(
     of = ", ".join(f"{split} n = {n:,}" for split, n in sizes.items() if split in ("train", "val"))
     title = f"{data}, {of}"
     made = len(history) if passes is None else passes
-    caption = f"{title}; {short_number(made)} {'pass' if made == 1 else 'passes'} over the training samples."
+    caption = f"{title}; {short_number(made)} {'epoch' if made == 1 else 'epochs'} of training."
     caption += (
         " The result has the weights of the last epoch."
         if best_epoch is None

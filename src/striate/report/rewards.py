@@ -107,7 +107,7 @@ def _pictures(
     game, seed = prepared.game, prepared.config.seed
     of = f"{game.source}, test, n = {len(test.returns):,} episodes"
     short = f"{{}} of {len(test.returns):,} test episodes"
-    curve = f"Returns of {game.source}, seed {seed}; bands are 95 % intervals over the episodes of a stretch"
+    curve = f"Returns of {game.source}, seed {seed}; bands: 95 % intervals over the episodes of each evaluation"
     return [
         saved_picture(
             "Return", curve, returns_figure(state.history, game.source, best), run.plots / "returns.png", "curves"
@@ -134,7 +134,7 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     strip = run.plots / "frames.png"
     Image.fromarray(film_strip(shown)).save(strip)
     steps = several(int(played.steps[0]), "step")
-    said = f"An episode of {steps}, return {played.returns[0]:g}; the whole is plots/game.gif"
+    said = f"An episode of {steps}, return {played.returns[0]:g}; the whole film is plots/game.gif"
     return Picture("Frames of an episode", said, strip, "samples"), path
 
 
@@ -170,7 +170,9 @@ def _page(
     game, module = prepared.game, state.learner.module
     low, high = metrics["test"]["return_interval"]
     columns = ("epoch", "step", "explore", "train_loss", "train_return", "val_return", "value", "steps_per_second")
-    history = Table("A row a stretch", columns, tuple(tuple(row[name] for name in columns) for row in state.history))
+    history = Table(
+        "One row for each evaluation", columns, tuple(tuple(row[name] for name in columns) for row in state.history)
+    )
     keys = ("episodes", "return", "return_median", "return_deviation", "steps", "truncated")
     figures = Table(
         "Episodes",
@@ -186,9 +188,9 @@ def _page(
         created=f"{several(metrics['steps'], 'step')} in {duration(metrics['train_seconds'])}. "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}",
         answer=f"return {number(metrics['test']['return'])}",
-        sentence=f"The mean of {several(len(test.returns), 'episode')} of seeds that training has not, always the best"
-        f" action taken; 95 % interval {number(low)} to {number(high)} over episodes. It is one training: another seed"
-        " may come to less or more.",
+        sentence=f"The mean of {several(len(test.returns), 'episode')} with seeds that training does not use, always"
+        f" with the best action; 95 % interval {number(low)} to {number(high)} over episodes. This is one training:"
+        " another seed may give a lower or higher return.",
         notes=read_notes(run),
         pictures=pictures,
         inside=inside,

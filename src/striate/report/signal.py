@@ -51,7 +51,9 @@ def _start(run: RunDirectory) -> tuple[SignalRow, ...]:
     try:
         return signal_from_json(json.loads(content)["start"])
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        append_event(run, "note", text=f"{run.signal.name} was damaged: the signal before the first step is left out")
+        append_event(
+            run, "note", text=f"{run.signal.name} is damaged: the report lacks the signal before the first step"
+        )
         return ()
 
 
@@ -59,10 +61,9 @@ def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow
     """`signal.png`: standard deviation and gradient by layer, at the start and at the end."""
     figure = signal_figure(start, end, title=f"{data}, train split, up to 64 samples")
     caption = (
-        f"{data}, up to 64 samples of the train split, in train mode. A healthy initialization is level: signals that"
-        " shrink or grow from layer to layer leave some layers without anything to learn from. The output layer starts"
-        " small on purpose. Zeros leave gaps: a residual branch whose last scale begins at zero gets no gradient in the"
-        " first step."
+        f"{data}, up to 64 samples of the train split, in train mode. A healthy initialization is level: where signals"
+        " shrink or grow from layer to layer, some layers cannot learn. The output layer starts small on purpose. Zeros"
+        " are gaps: a residual branch whose last scale begins at zero gets no gradient in the first step."
     )
     path = save_figure(figure, folder / "signal.png")
     return Picture("Signal through the layers", caption, path, "signal", signal_charts(start, end))

@@ -49,7 +49,9 @@ class Streams:
         values = ", ".join(f"{name} {self.metric.text(of.get(self.metric.key))}" for name, of in self.metrics.items())
         noise = self.difference.p_value >= LEVEL or not self.difference.value
         better = "better" if self.difference.value > 0 else "worse"
-        verdict = f"as {self.better} alone, but for noise" if noise else f"{better} than {self.better} alone"
+        verdict = (
+            f"not significantly different from {self.better} alone" if noise else f"{better} than {self.better} alone"
+        )
         span, (scale, unit) = "", self.metric.lead
         if self.difference.interval is not None:
             low, high = (scale * end for end in (self.difference.interval.low, self.difference.interval.high))

@@ -14,7 +14,7 @@ from striate.wording import percent_of, show_shape, show_sizes
 _COLUMNS = (
     *("layer", "kind", "input", "output", "parameters", "MACs", "receptive field", "jump", "left over"),
     *("first center", "trainable", "% of parameters", "% of MACs", "other operations", "weights, bytes"),
-    *("output, bytes", "kept for training, bytes", "FLOPs a byte"),
+    *("output, bytes", "saved for backward, bytes", "FLOPs a byte"),
 )
 
 
@@ -75,7 +75,7 @@ def _fact(line: str) -> tuple[str, str]:
 def _totals(comparison: LedgerComparison) -> Table:
     rows = tuple((t.name, *t.shown, show_ratio(t.first, t.second)) for t in comparison.totals)
     columns = ("total", comparison.first.model, comparison.second.model, "ratio")
-    return Table(f"{comparison.first.model} beside {comparison.second.model}", columns, rows)
+    return Table(f"{comparison.first.model} and {comparison.second.model}", columns, rows)
 
 
 def _pairs(comparison: LedgerComparison) -> Table:

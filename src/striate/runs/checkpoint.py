@@ -102,9 +102,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise _refused(path, f"cannot read: {error.strerror or error}") from None
     except (MemoryError, RuntimeError, pickle.UnpicklingError) as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise _refused(path, f"damaged, or no checkpoint: {first}") from None
+        raise _refused(path, f"damaged, or not a checkpoint: {first}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or "model" not in content:
-        raise RunError(str(path), "a file that no run of striate wrote", "a checkpoint of a run", _REMEDY)
+        raise RunError(str(path), "a file that is not from striate", "a checkpoint of a run", _REMEDY)
     return content
 
 
@@ -120,16 +120,16 @@ def check_archive(path: Path) -> None:
 
 def _check(file: BinaryIO, path: Path) -> None:
     if not (beginning := file.read(12)).startswith(_ZIP):
-        raise _refused(path, f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file")
+        raise _refused(path, f"not a checkpoint: the file begins with {beginning!r}" if beginning else "an empty file")
     try:
         with zipfile.ZipFile(file) as archive:
             # torch stores all parts as plain files; what is compressed may be a bomb
             other = [p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr]
             bad = other[0] if other else archive.testzip()
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, struct.error) as error:
-        raise _refused(path, f"damaged, or no checkpoint: {error}") from None
+        raise _refused(path, f"damaged, or not a checkpoint: {error}") from None
     if bad is not None:
-        raise _refused(path, f"damaged: {bad} is not what was written")
+        raise _refused(path, f"damaged: {bad} has changed since it was written")
 
 
 def _write(file: BinaryIO, content: dict[str, Any], given_up: Callable[[], bool]) -> None:
@@ -180,8 +180,8 @@ def take_up(
     anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
     raise RunError(
         str(run.last.parent),
-        f"no checkpoint that is whole ({'; '.join(damages)})",
-        "last.pt or previous.pt as it was written",
+        f"no intact checkpoint ({'; '.join(damages)})",
+        "an intact last.pt or previous.pt",
         f"train it again from the start: {anew}",
     )
 
@@ -190,7 +190,7 @@ def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
     """What is said where a checkpoint is not there: a cross-validation saves none, the run has none yet or, where it is
     finished, no longer."""
     if is_there(run.folds):
-        got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
+        got = "a cross-validation, which saves no network, since each fold sees only part of the data"
         return RunError(str(run.path), got, "a run with a network", final_command(run.path))
     if not run.metrics_json.exists():
         remedy = f"striate train --resume {pasted(run.path)}"
@@ -198,7 +198,7 @@ def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
     anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
     last = f"give the network of the last epoch, {pasted(run.last)}; or " * (file == run.best and run.last.is_file())
     remedy = f"put it back; or {last}train it again from the start: {anew}"
-    return RunError(str(file), "missing, though the run is finished", "the checkpoint as it was written", remedy)
+    return RunError(str(file), "missing, though the run is finished", "the checkpoint of the run", remedy)
 
 
 def _cut_torn_line(run: RunDirectory) -> None:
@@ -211,7 +211,7 @@ def _set_aside(
 ) -> None:
     for file, why in zip(damaged, damages, strict=True):
         aside = file.with_name(file.name + DAMAGED)
-        announce(f"{why}; going on from the checkpoint before it, {used.name}; the damaged one is now {aside.name}")
+        announce(f"{why}; continuing from the checkpoint before it, {used.name}; the damaged file is now {aside.name}")
         append_event(run, "damaged-checkpoint", file=file.name, reason=why, used=used.name)
         with explained(file), folder_of(file) as folder:
             folder.rename(file.name, aside.name)

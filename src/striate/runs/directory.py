@@ -212,18 +212,18 @@ def open_run(path: Path) -> RunDirectory:
         found, sweep = is_there(run.config), _is_sweep(path)
     if not found and sweep:
         remedy = str(path / "best") if (path / "best").is_dir() else f"striate sweep --resume {pasted(path)}"
-        raise RunError(str(path), "a sweep, whose network is the run best/ in it", "a run directory", remedy)
+        raise RunError(str(path), "a sweep, whose network is in its run best/", "a run directory", remedy)
     if not found and (kind := _network_alone(path)):
         own = path.parent.parent if path.parent.name == "exports" else None
         known = own is not None and is_there(RunDirectory(own).config)
         remedy = str(own) if known else "give the run directory that it was made from"
-        got = f"{kind} with a network alone: the data, splits and calibration of its run are not in it"
+        got = f"{kind} with only a network, without the data, splits and calibration of its run"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     if not found:
         got = "a folder without config.yaml" if path.is_dir() else "no such folder"
         if is_there(run.best):
-            remedy = f"put config.yaml back; or predict with the network alone: striate predict {pasted(run.best)} PATH"
-            raise RunError(str(path), f"{got}, in which there is a network", "a whole run directory", remedy)
+            remedy = f"restore config.yaml; or predict with the network alone: striate predict {pasted(run.best)} PATH"
+            raise RunError(str(path), f"{got}, which contains a network", "a complete run directory", remedy)
         nearby = [str(p.parent) for p in Path("runs").glob("*/config.yaml")]
         nearby.sort(key=lambda name: (-SequenceMatcher(None, path.name, Path(name).name).ratio(), name))
         remedy = (

@@ -62,7 +62,7 @@ def _event(run: RunDirectory, number: int, line: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("event"), str):
         raise RunError(
             f"{run.events}, line {number}",
-            f"no event: {line[:60]!r}",
+            f"not an event: {line[:60]!r}",
             "a JSON object as striate wrote it",
             f"sed -i {number}d {pasted(run.events)}",
         )

@@ -19,7 +19,7 @@ _REMEDIES = {
     errno.ENOSPC: "free some space, or give --out on another disk",
     errno.EDQUOT: "free some space, or give --out on another disk",
     errno.EFBIG: "raise the file size limit (ulimit -f unlimited), or give --out on another disk",
-    errno.EIO: "the disk has failed to read or write: look at its messages (dmesg), or give --out on another disk",
+    errno.EIO: "the disk failed to read or write: check its messages (dmesg), or give --out on another disk",
     errno.EROFS: "make the disk writable, or give --out in a folder that can be written, for example --out /tmp/run",
     errno.EACCES: "make the folder writable, or give --out in one that you may write, for example --out /tmp/run",
     errno.EPERM: "make the folder writable, or give --out in one that you may write, for example --out /tmp/run",
@@ -39,8 +39,8 @@ def explained(path: Path) -> Iterator[None]:
         raise RunError(
             str(path),
             f"cannot be used: {error.strerror or error}",
-            "a folder with room that can be written",
-            _REMEDIES.get(error.errno or 0, "see that the folder can be used, or give another one with --out"),
+            "a writable folder with free space",
+            _REMEDIES.get(error.errno or 0, "check the folder, or give another one with --out"),
         ) from error
 
 
@@ -168,7 +168,7 @@ def user_path(text: str) -> Path:
         name = path.parts[0]
         raise RunError(
             text[:80],
-            f"{name}, and no user of that name",
-            "the home folder of somebody who is known here, or another path",
+            f"{name}, but no user has that name",
+            "the home folder of a user of this machine, or another path",
             f"write the path in full: {Path.cwd() / path} for a folder of that name here",
         ) from None

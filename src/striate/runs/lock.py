@@ -19,7 +19,7 @@ from striate.runs.files import TEMPORARY, explained
 from striate.runs.plain_files import folder_of
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none
-_NO_LOCKS = "{}: no file locks here ({}): take care that only one process trains this run"
+_NO_LOCKS = "{}: no file locks here ({}): make sure that only one process trains this run"
 _TRIES, _LOOK = 10, 0.01
 """How often a lock is tried, and the seconds between: who looks for the owner has it for an instant (`owner`)."""
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -76,7 +76,7 @@ def _opened(path: Path) -> int:
     except OSError as error:
         copied = f"cp -r {pasted(path)} NEW_PLACE && striate train --resume NEW_PLACE"
         got = f"a run directory that cannot be written: {error.strerror or error}"
-        raise RunError(str(path), got, "one that can be written", copied) from None
+        raise RunError(str(path), got, "a writable run directory", copied) from None
 
 
 def _take(descriptor: int, path: Path, announce: Callable[[str], None]) -> None:
@@ -126,7 +126,7 @@ def _refuse_gone(descriptor: int, path: Path) -> None:
     if found is None and (path / "config.yaml").exists():
         return  # only the locked file is gone
     if os.fstat(descriptor).st_nlink:
-        got, remedy = "moved", "go on with it where it is now: striate train --resume NEW_PLACE"
+        got, remedy = "moved", "continue it where it is now: striate train --resume NEW_PLACE"
     else:
         got, remedy = "deleted", "train again; with another --out if something clears this folder"
     expected = "the run directory where it was, until the training is over"

@@ -57,9 +57,9 @@ class Folder:
                 own = f"{file}.own"
                 raise RunError(
                     str(file),
-                    f"a file with {status.st_nlink} names (hard links), which would be changed by all of them",
-                    "a file with this name alone",
-                    f"make it a file of its own: cp {pasted(file)} {pasted(own)} && mv {pasted(own)} {pasted(file)}",
+                    f"a file with {status.st_nlink} hard links, which would all change",
+                    "a file with one name",
+                    f"make it a separate file: cp {pasted(file)} {pasted(own)} && mv {pasted(own)} {pasted(file)}",
                 )
         except BaseException:
             os.close(descriptor)
@@ -143,9 +143,9 @@ def require_kind(path: Path, status: os.stat_result, *, folder: bool = False) ->
     got = next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), "a device")
     raise RunError(
         str(path),
-        f"{got}, which is not followed: a run may come from somebody else" if got == "a link" else got,
+        f"{got}, which is not followed, since runs may come from others" if got == "a link" else got,
         "a folder of the run itself" if folder else "a plain file, as striate writes it",
-        f"put it aside: mv {pasted(path)} {pasted(f'{path}.aside')}",
+        f"rename it: mv {pasted(path)} {pasted(f'{path}.aside')}",
     )
 
 
@@ -166,9 +166,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     with open_plain(path) as file:
         content = b"" if (size := os.fstat(file.fileno()).st_size) > most else file.read(most + 1)
     if (size := max(size, len(content))) > most:
-        aside = f"put it aside: mv {pasted(path)} {pasted(f'{path}.aside')}"
+        aside = f"rename it: mv {pasted(path)} {pasted(f'{path}.aside')}"
         raise RunError(
-            str(path), f"a file of {several(size, 'byte')}", f"at most {most:,}, which are read at once", aside
+            str(path), f"a file of {several(size, 'byte')}", f"at most {most:,}, since it is read into memory", aside
         )
     return content
 

@@ -153,7 +153,7 @@ def _require_task(
     else:
         _require_numbers(len(classes), targets, predicted)
     if not all(np.isfinite(array).all() for array in (answers, targets)):
-        raise ValueError("values that are infinite or not a number")
+        raise ValueError("values that are NaN or Inf")
 
 
 def _require_numbers(classes: int, *arrays: NDArray[Any]) -> None:

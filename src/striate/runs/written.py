@@ -47,9 +47,9 @@ def read_written(path: Path) -> bytes | None:
         return content
     raise RunError(
         str(path),
-        "a file that is not there any more" if content is None else "not what was written",
+        "a file that is missing" if content is None else "a file that has changed",
         "the file as the run wrote it",
-        f"see what else has changed: striate verify {pasted(path.parent)}; put back a copy of the file as it was",
+        f"check what else has changed: striate verify {pasted(path.parent)}; restore the file from a copy",
     )
 
 

@@ -48,12 +48,12 @@ _LINE = {"type": "object", "properties": {"path": {"type": "string"}}}
 _LINES = {"oneOf": [_LINE, {"type": "array", "items": _LINE}]}
 _REFUSALS = {
     400: "A request that cannot be read",
-    401: "No token, or another one",
+    401: "No token, or a wrong one",
     403: "A request to another host, or from the page of another site",
     404: "No run of this name",
-    408: "A request whose next bytes do not come",
-    413: "A request of more bytes than are taken",
-    429: "The queue is full; Retry-After says for how many seconds",
+    408: "A request whose remaining bytes do not arrive",
+    413: "A request with too many bytes",
+    429: "The queue is full; Retry-After has the seconds to wait",
 }
 
 
@@ -109,7 +109,10 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         "/predict",
         openapi_extra={"requestBody": _BODY},
         responses=_refusals(*_REFUSALS)
-        | {200: _answer("The prediction, or a list of them", _LINES), 422: _answer("No picture: its line", _LINE)},
+        | {
+            200: _answer("The prediction, or a list of them", _LINES),
+            422: _answer("The line with the error of a picture that cannot be read", _LINE),
+        },
     )
     async def predict(request: Request, run: str | None = None, name: str = "picture") -> Any:
         """The prediction for the bytes of a picture, as `striate predict --json` prints it; a list of them for several
@@ -120,7 +123,7 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
                 sent, single = await _sent(request, desk.run, name)
                 if len(sent) > (most := service.limits.queue):  # the queue never has room for all of them
                     got, remedy = several(len(sent), "input"), f"send fewer, or striate serve --queue {len(sent)}"
-                    raise UsageError("the request", got, f"at most {most}, as many as the queue holds", remedy)
+                    raise UsageError("the request", got, f"at most {most}, the size of the queue", remedy)
                 with service.accepted(len(sent) - 1):
                     lines = await _all([service.answer(desk, name, read) for name, read in sent])
         return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else FiniteJSON(lines)
@@ -176,7 +179,7 @@ def _query(request: Request) -> dict[str, str]:
     for word, value in request.query_params.multi_items():
         expected = "run and name, each at most once"
         if word in asked:
-            raise UsageError("the request", f"{word} twice", expected, "leave one of them out")
+            raise UsageError("the request", f"{word} twice", expected, "leave out one of them")
         if word not in ("run", "name"):
             close = nearest(word, ("run", "name"))
             remedy = f"?{close}={quote(value)}" if close else "leave it out"
@@ -210,7 +213,7 @@ async def _sent(request: Request, run: ServedRun, name: str) -> tuple[list[Sent]
             assert isinstance(inputs, list)
         except (ValueError, RecursionError, KeyError, TypeError, AssertionError):
             expected = 'JSON: {"inputs": [one, …]}, each of the shape of an input'
-            raise UsageError("the request", "no such JSON", expected, "send a list of inputs") from None
+            raise UsageError("the request", "other JSON, or none", expected, "send a list of inputs") from None
         if not 0 < len(inputs) <= _MOST_FILES:
             raise UsageError(
                 "the request", several(len(inputs), "input"), f"1 to {_MOST_FILES}", "send several requests"
@@ -226,6 +229,6 @@ def _refusal(error: Exception, largest: int) -> Response:
     if isinstance(error, TooLarge):
         return too_large(largest)
     if isinstance(error, TooSlow):
-        return refused(408, "a request that does not go on", "its next bytes")
+        return refused(408, "a request that stopped arriving", "its remaining bytes")
     assert isinstance(error, StriateError)
     return FiniteJSON({"error": error.to_json()}, 404 if error.where == "run" else 400)

@@ -75,14 +75,20 @@ class Door:
         host = headers.get("host", "")
         name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
         if self._names is not None and name not in self._names:
-            return refused(403, f"a request to {name or 'no name'}", "one to the address that was printed")
+            return refused(
+                403, f"a request to {name or 'no name'}", "a request to the address that striate serve printed"
+            )
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
-            return refused(403, "a request from the page of another site", "one from a program, or from our own page")
+            return refused(
+                403,
+                "a request from the page of another site",
+                "a request from a program, or from the page of this server",
+            )
         if path not in OPEN and not hmac.compare_digest(
             _shown(headers).encode("utf-8", "replace"), self._token.encode()
         ):
-            return refused(401, "no token, or another one", "the header Authorization: Bearer TOKEN")
+            return refused(401, "no token, or a wrong one", "the header Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
         if not length.isdigit() or len(length) > 12 or int(length) > self._largest:
             return too_large(self._largest)
@@ -127,7 +133,7 @@ def too_large(largest: int) -> FiniteJSON:
 
 
 _REMEDIES = {
-    401: "send the token that `striate serve` printed, or was given",
+    401: "send the token that `striate serve` printed or that was given to it",
     403: "use the address that `striate serve` printed",
     408: "send it again",
     413: "send less, or raise --largest",

@@ -16,9 +16,9 @@ def files_of(body: bytes, content_type: str, most: int) -> list[tuple[str, bytes
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     before_first, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary, most + 2) if boundary else [body]
     if len(parts) > most + 1:
-        raise UsageError("the request", f"more than {most} fields", f"up to {most}", "send fewer, or one")
+        raise UsageError("the request", f"more than {most} fields", f"at most {most} fields", "send fewer")
     if before_first.strip() or not parts or not parts.pop().startswith(b"--"):
-        raise UsageError("the request", "no whole form", "multipart/form-data", "curl -F a=@one.jpg -F b=@two.jpg")
+        raise UsageError("the request", "an incomplete form", "multipart/form-data", "curl -F a=@one.jpg -F b=@two.jpg")
     files = [(name, data) for name, data in map(_part, parts) if name is not None]
     if not files:
         raise UsageError("the request", "no file", "files of pictures", "curl -F a=@one.jpg -F b=@two.jpg")

@@ -78,10 +78,10 @@ class ServedRun:
         except OverflowError:  # a whole number above 1e308
             array = np.full(array.shape, np.inf)
         except (TypeError, ValueError):
-            got = "something that is no number, or lists of different lengths"
+            got = "values that are not numbers, or lists of different lengths"
             raise DataError(name, got, f"lists of numbers of shape {shape}", "send numbers") from None
         if kind == "uint8" and array.size and not bool(((array % 1 == 0) & (array >= 0) & (array < 256)).all()):
-            raise DataError(name, "numbers that are no bytes", "whole numbers of 0 to 255", "send pixels as bytes")
+            raise DataError(name, "numbers that are not bytes", "whole numbers from 0 to 255", "send pixels as bytes")
         with np.errstate(over="ignore"):
             raw = self.trained.prepare(array.astype(kind))
         if not np.isfinite(raw).all():  # a null is NaN, and 1e39 is Inf in the network's float32

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from striate.errors import UsageError
 from striate.serving.connection import Connection
 
-_HOSTS = "--host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for every interface"
+_HOSTS = "--host 127.0.0.1 for this machine only, or --host 0.0.0.0 for every interface"
 _LAST = 0.1  # seconds between the time that open connections have and the end of what computes still
 
 
@@ -109,5 +109,5 @@ def listen(host: str, port: int) -> socket.socket:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise UsageError("--host", f"{host}: {error.strerror}", "an address of this machine", _HOSTS) from None
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise UsageError("--port", f"{port}: {reason}", "a port that is free", "--port 0") from None
+        raise UsageError("--port", f"{port}: {reason}", "a free port", "--port 0") from None
     return listening

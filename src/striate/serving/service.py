@@ -54,12 +54,12 @@ class Counts:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("striate_requests", "Requests, by status.", ["status"], registry=registry)
-        self.seconds = Histogram("striate_request_seconds", "Time from request to answer.", registry=registry)
+        self.seconds = Histogram("striate_request_seconds", "Time from request to response.", registry=registry)
         self.predictions = Counter("striate_predictions", "Pictures predicted.", ["run"], registry=registry)
-        self.waiting = Gauge("striate_waiting", "Pictures accepted and not answered.", registry=registry)
+        self.waiting = Gauge("striate_waiting", "Pictures that wait for a prediction.", registry=registry)
         sizes = (1, 2, 4, 8, 16, 32, 64)
-        self.batches = Histogram("striate_batch_size", "Pictures of a batch.", buckets=sizes, registry=registry)
-        self.reloads = Counter("striate_reloads", "Times that a run was loaded anew.", ["run"], registry=registry)
+        self.batches = Histogram("striate_batch_size", "Pictures in a batch.", buckets=sizes, registry=registry)
+        self.reloads = Counter("striate_reloads", "Times that a run was reloaded.", ["run"], registry=registry)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Service:
             return found
         known = ", ".join(self._desks)
         close = quote(nearest(str(name), self._desks) or first)
-        raise UsageError("run", str(name), f"one of those that are served: {known}", f"run={close}")
+        raise UsageError("run", str(name), f"one of the served runs: {known}", f"run={close}")
 
     @contextmanager
     def accepted(self, count: int) -> Iterator[None]:
@@ -146,12 +146,14 @@ class Service:
                     newer = await loop.run_in_executor(self._decoders, open_served, run.path, self._load, run.name)
                 except Exception as error:  # a file that is half written may raise anything
                     why = error.got if isinstance(error, StriateError) else type(error).__name__
-                    self._say(f"{run.path} has changed and cannot be loaded, so the earlier one is served: {why}")
+                    self._say(
+                        f"{run.path} has changed and cannot be loaded, so the earlier version is still served: {why}"
+                    )
                     continue
                 earlier, self._desks[run.name] = self._desks[run.name], self._desk(newer)
                 await earlier.batcher.end()
                 self.counts.reloads.labels(run.name).inc()
-                self._say(f"{run.path} has changed and was loaded anew")
+                self._say(f"{run.path} has changed and was reloaded")
 
     async def end(self) -> None:
         """Finish what was accepted."""
@@ -169,7 +171,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     places = [path.absolute() for path in paths]
     if len(set(places)) < len(places):
         path = next(path for path, place in zip(paths, places, strict=True) if places.count(place) > 1)
-        raise UsageError("serve", f"{path} twice", "each run once", "leave one of them out")
+        raise UsageError("serve", f"{path} twice", "each run once", "leave out one of them")
     owners = [place.parent.parent if place.parent.name == "checkpoints" else place for place in places]
     short = [place.name if place.is_dir() else place.stem for place in owners]
     for name, owner, place in zip(short, owners, places, strict=True):

@@ -163,9 +163,9 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
             f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
         ]
         if temperature.few:
-            lines += [f"    {part}" for part in filled(f"hardly to be trusted: {temperature.few}", 76).split("\n")]
+            lines += [f"    {part}" for part in filled(f"not reliable: {temperature.few}", 76).split("\n")]
         if after.nll >= raw.nll:
-            lines.append("    which does not help: leave the probabilities as they are")
+            lines.append("    this does not help: leave the probabilities as they are")
     return lines
 
 

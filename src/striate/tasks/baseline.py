@@ -145,7 +145,7 @@ def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
     notes = []
     if n_train < total:
         drawn_from = several(total, "training sample")
-        notes.append(f"Learned from {n_train:,} of the {drawn_from}, drawn with the share of each class kept.")
+        notes.append(f"Fitted on {n_train:,} of the {drawn_from}, a stratified sample.")
     if chosen_on < n_train:
         notes.append(f"Hyperparameters were chosen on {chosen_on:,} of them.")
     return " ".join(notes)
@@ -198,7 +198,7 @@ def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, se
     elif difference == 0:
         sentence = f"The network does not beat {called(baseline)}: the {figure} is the same."
     else:
-        noise = "more than noise" if certain else "which noise alone may do"
+        noise = "more than noise" if certain else "within noise"
         sentence = f"The network does not beat {called(baseline)}: its {figure} is {how}, {noise} ({test})."
     ends = None if interval is None else (interval.low, interval.high)
     return BaselineComparison(baseline, difference, p, ends, difference > 0 and certain, sentence)

@@ -41,47 +41,46 @@ class TaskConfig:
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""
     gamma: Annotated[float, Ge(0), Le(10)] = 2.0
-    """Exponent of the focal loss: how much less a pixel counts the surer its class is."""
+    """Exponent of the focal loss: the larger it is, the less confidently correct pixels count."""
     positive_gamma: Annotated[float, Ge(0), Le(10)] = 0.0
     """Exponent of the asymmetric loss for labels that a sample has."""
     negative_gamma: Annotated[float, Ge(0), Le(10)] = 4.0
-    """Exponent of the asymmetric loss for labels that a sample has not: how much less the easy ones count."""
+    """Exponent of the asymmetric loss for labels that a sample does not have: the larger, the less easy ones count."""
     negative_shift: Annotated[float, Ge(0), Lt(1)] = 0.05
-    """By how much the asymmetric loss lowers the probability of a label that a sample has not; below it, it counts for
-    nothing."""
+    """How much the asymmetric loss lowers the probability of a label that a sample does not have; lower probabilities
+    do not count."""
     weighting: Literal["fixed", "uncertainty", "gradient-norm"] = "fixed"
     """Several targets: `fixed` weights; by `uncertainty`, a variance learned for each target; by `gradient-norm`, so
     that all targets change the shared network equally."""
     target_weights: str | None = None
-    """Several targets: what the loss of each is multiplied by, 1 where not named: `age=0.5,gender=2`."""
+    """Several targets: factors of their losses, 1 if not named: `age=0.5,gender=2`."""
     head: Literal["heatmaps", "regress"] = "heatmaps"
-    """Keypoints: `heatmaps` of where each point is, or `regress` for its coordinates themselves."""
+    """Keypoints: predict `heatmaps` of each point, or `regress` its coordinates."""
     flip_pairs: str | None = None
-    """Keypoints: pairs of points that a mirror image exchanges, `left_eye=right_eye,1=17`; `none` where it exchanges
-    none. Default: by left and right in the names of points; without either, training images are not mirrored."""
+    """Keypoints: pairs of points that mirroring exchanges, `left_eye=right_eye,1=17`; `none` if it exchanges none.
+    Default: from left and right in the names of points; without such names, training images are not mirrored."""
     dimensions: Annotated[int, Ge(2), Le(4096)] = 128
-    """Embeddings: how many numbers an embedding has."""
+    """Embeddings: the number of dimensions of an embedding."""
     samples_per_class: Annotated[int, Ge(2), Le(64)] = 4
-    """Embeddings: so many samples of each class follow one another in a batch, which has batch / samples_per_class
-    classes."""
+    """Embeddings: the number of samples per class in a batch, which has batch / samples_per_class classes."""
     mirrored: bool | None = None
-    """Embeddings: whether a mirror image is of the class of its image, so that images are mirrored while training, and
-    an embedding is the mean of that of an image and of its mirror image. Default: whether mirrored training images are
-    nearest to others of their class."""
+    """Embeddings: whether a mirror image has the class of its image. If so, training mirrors images, and an embedding
+    is the mean over the image and its mirror image. Default: whether mirrored training images are nearest to other
+    images of their class."""
     turned_classes: bool | None = None
-    """Embeddings: whether training images that are turned by 90, 180 and 270° (by 180° where they are not square) are
-    classes of their own, so that there are four times (twice) as many to learn from. Default: true with losses that
-    have proxies, where mirror images are not of the class of their image, and there are fewer than 1,000 classes."""
+    """Embeddings: whether training images rotated by 90, 180 and 270° (by 180° if they are not square) are additional
+    classes, so that training has four times (twice) as many. Default: true for losses with proxies, if mirror images
+    do not have the class of their image and there are fewer than 1,000 classes."""
     code: Annotated[int, Ge(1), Le(65536)] = 32
-    """Reconstructions: how many numbers the code has, of a network that gives a vector and has no code of its own."""
+    """Reconstructions: the dimension of the code, for a network that outputs a vector and has no code layer."""
     beam: Annotated[int, Ge(1), Le(20)] = 3
-    """Captions: so many are followed at once while the most probable one is looked for; 1 takes the most probable word
-    at each place."""
+    """Captions: the width of the beam search for the most probable caption; 1 takes the most probable word at each
+    position."""
     least_count: Annotated[int, Ge(1), Le(10_000)] = 2
     """Captions: how often a word has to occur in the training captions to be in the vocabulary."""
     cost: str | None = None
-    """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
-    the class with the largest cost × probability; training and probabilities stay as they are."""
+    """The cost of missing a class, 1 if not named: `ill=10,doubtful=3`. Predictions and the final evaluation choose
+    the class with the largest cost × probability; training and probabilities do not change."""
     threshold: str | None = None
     """Predict a class if its probability is at least this threshold, otherwise the most probable other class:
     `ill=0.2`. For several labels: the probability from which a label is predicted; others are chosen on validation."""

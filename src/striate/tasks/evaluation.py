@@ -181,7 +181,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
     if named := only_class(evaluation):
-        lines.append(f"  It names {one_line(named)} everywhere.")
+        lines.append(f"  It predicts {one_line(named)} for every sample.")
     return lines
 
 

@@ -135,4 +135,4 @@ def too_few(n: int) -> tuple[str, ...]:
     """The sentence on a split of `n` samples that has neither intervals nor slices; nothing for larger ones."""
     if n >= FEWEST:
         return ()
-    return (f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.",)
+    return (f"No intervals and no slices: {several(n, 'sample')}, fewer than {FEWEST}.",)

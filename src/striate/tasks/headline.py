@@ -119,7 +119,7 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
         return f"{said}; too few samples for an interval."
     low, high = difference.interval.low, difference.interval.high
     ends = " to ".join(text(end).replace("-", "−") for end in (low, high))
-    chance = ", which chance alone may explain" if low <= 0 <= high else ""
+    chance = ", within noise" if low <= 0 <= high else ""
     return f"{said}{chance} (95 % interval {ends})."
 
 

@@ -87,7 +87,7 @@ def as_task_class(given: object, name: str) -> type[Task]:
             raise ConfigError(
                 "task.name",
                 f"{name}, whose class {given.__name__} does not define `{part}`",
-                "a class with `outputs` (how many the network gives) and `loss_sum(outputs, targets)`",
+                "a class with `outputs` (the number of outputs of the network) and `loss_sum(outputs, targets)`",
                 "define both, or subclass a task that has them: from striate.tasks.classify.task import Classify",
             )
     bases = (given,) if issubclass(given, Task) else (given, Task)
@@ -163,7 +163,7 @@ def task_of_run(name: str, where: str) -> type[Task]:
         raise RunError(
             where,
             f"a checkpoint of the task {name!r}: {error.got}",
-            f"{', '.join(TASKS)}, or a task of your own whose file is there",
+            f"{', '.join(TASKS)}, or your own task, whose file exists",
             "use the version of striate that trained this run, or put the file back",
         ) from None
 
@@ -233,7 +233,7 @@ def saved_predictions(run: RunDirectory, split: str) -> Predictions | None:
         return kept
     raise RunError(
         str(run.predictions / f"{split}.npz"),
-        f"damaged (a task {kept.task[:40]!r} with predictions of another one)",
+        f"damaged (a task {kept.task[:40]!r} with predictions of another task)",
         "the predictions as striate wrote them",
         f"remove it, then: striate eval {pasted(run.path)}",
     )

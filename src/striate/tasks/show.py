@@ -166,7 +166,7 @@ def overall_table(metrics: Sequence[Metric], figures: Figures, of: str) -> Table
         (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
         for key, figure in figures.figures.items()
     )
-    return Table(f"Over all images, {of}", ("figure", "value", "95 % interval"), rows)
+    return Table(f"Over all images, {of}", ("metric", "value", "95 % interval"), rows)
 
 
 def trust_section(
@@ -183,14 +183,15 @@ def trust_section(
     if temperature is not None and temperature.interval.low <= 1 <= temperature.interval.high:
         low, high = temperature.interval.low, temperature.interval.high
         said.append(
-            f"A temperature of {temperature.value:.3g} (fitted on {temperature.fitted_on}, n = {temperature.n:,}) may"
-            f" as well be 1 (95 % interval {low:.3g} to {high:.3g}): leave the probabilities as they are."
+            f"A temperature of {temperature.value:.3g} (fitted on {temperature.fitted_on}, n = {temperature.n:,}) does"
+            f" not differ significantly from 1 (95 % interval {low:.3g} to {high:.3g}): leave the probabilities as"
+            " they are."
         )
         after = None
     if temperature is not None and after is not None:
         low, high = temperature.interval.low, temperature.interval.high
         worse = " That does not help: leave the probabilities as they are." if after.nll >= raw.nll else ""
-        worse += f" It is hardly to be trusted: {temperature.few}." if temperature.few else ""
+        worse += f" It is not reliable: {temperature.few}." if temperature.few else ""
         said.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
@@ -203,8 +204,8 @@ def trust_section(
         "Calibration: how far to trust the probabilities",
         (*said, *more),
         charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
-        caption=f"{of}. A point: predictions of about that confidence, and how many of them are right, with its 95 %"
-        " interval; on the dashed line both agree. Gray: how many predictions there are. Pale: fewer than ten.",
+        caption=f"{of}. Points: the accuracy of predictions of similar confidence, with its 95 % interval; on the"
+        " dashed line both agree. Gray: the number of predictions. Pale: fewer than ten.",
         behind=(_bins(raw, after),),
     )
 
@@ -218,7 +219,7 @@ def _direction(calibration: Calibration) -> str:
 
 
 def _bins(raw: Calibration, after: Calibration | None) -> Table:
-    columns = ("confidence", "samples", "mean confidence", "right", "95 % interval")
+    columns = ("confidence", "samples", "mean confidence", "accuracy", "95 % interval")
     rows = []
     for name, calibration in (("", raw), (", with the temperature", after)):
         for part in calibration.bins if calibration is not None else ():

@@ -362,7 +362,7 @@ class Task:
         Raises UsageError where the task has none."""
         del parts, size
         got = f"a run of the task {self.name}"
-        raise UsageError("--tile", got, "a task whose predictions are of places", "leave out --tile")
+        raise UsageError("--tile", got, "a task whose predictions are positions or maps", "leave out --tile")
 
     def describe(self, decoded: Predictions) -> dict[str, Any]:
         """One sample's prediction as the fields of a `predict --json` line."""
@@ -553,7 +553,7 @@ class Task:
         """The task that chooses a class by costs and thresholds (`striate.tasks.classify.decision.make_rule`); with
         neither, the most probable one. Raises UsageError where predictions are not classes."""
         if cost or threshold:
-            option, got = "--cost" if cost else "--threshold", f"a run of the task {self.name}, no classes"
+            option, got = "--cost" if cost else "--threshold", f"a run of the task {self.name}, without classes"
             raise UsageError(option, got, "a classification", f"leave out {option}")
         del validation
         return self
@@ -562,10 +562,10 @@ class Task:
         """The task that turns down samples to which it cannot give one class, or a label, with an error `rate` that it
         promises. Raises UsageError where predictions are not classes (`rejects` is false)."""
         del rate, validation
-        got, remedy = f"a run of the task {self.name}, no classes", "leave out --reject"
+        got, remedy = f"a run of the task {self.name}, without classes", "leave out --reject"
         if self.gives_vector:
             remedy = "striate match RUN A B, which has a threshold and a probability, or leave out --reject"
-        raise UsageError("--reject", got, "classes, labels, or several targets with such", remedy)
+        raise UsageError("--reject", got, "classes or labels, also among several targets", remedy)
 
     @property
     def decision_text(self) -> str:
@@ -616,7 +616,7 @@ class Task:
                 where=f"{evaluation.split} split",
                 measured=f"{named} is predicted everywhere",
                 threshold="several classes",
-                why="The network does not tell the classes apart, however good its figure is.",
+                why="The network does not distinguish the classes, however good its metric is.",
                 remedy=Remedy(
                     "Weight the classes of the loss by their frequency, or train for longer.",
                     settings={"task.class_weights": "balanced"},
@@ -641,7 +641,7 @@ class Task:
         """The task with probabilities of logits divided by the temperature. Raises UsageError where predictions have
         none."""
         del temperature
-        got, expected = f"a run of the task {self.name}, no probabilities", "a classification"
+        got, expected = f"a run of the task {self.name}, without probabilities", "a classification"
         raise UsageError("--calibrated", got, expected, "leave out --calibrated")
 
     def assess(

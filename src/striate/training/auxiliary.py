@@ -98,7 +98,7 @@ def watched_features(
                     "auxiliary.layers",
                     f"{name!r}, whose output is not a batch of {'maps' if dense else 'features or maps'}",
                     "a layer such as a convolution or its activation",
-                    "name another one",
+                    "name another layer",
                 )
             found[name] = result.clone() if dense else _pooled(result)
 
@@ -129,9 +129,9 @@ def make_heads(
     if silent or "" not in found:
         raise ConfigError(
             "auxiliary",
-            f"the layer {silent[0] if silent else output}, which is never run",
-            "a layer that is",
-            "leave it out",
+            f"the layer {silent[0] if silent else output}, which never runs",
+            "a layer that runs",
+            "leave out this layer",
         )
     sizes = {name: found[name].shape[1] for name in config.layers}
     features = found[""].shape[1]
@@ -144,13 +144,15 @@ def _check(module: nn.Module, config: AuxiliaryConfig, needs: Feature, sample: t
     """The name of the output layer, when all that is asked for can be."""
     if config.layers and needs not in ("vector", "map"):
         got = f"classifiers on inner layers for a task that needs a {needs}"
-        raise ConfigError("auxiliary.layers", got, "one that needs a vector or a map", "leave --auxiliary.layers out")
+        raise ConfigError(
+            "auxiliary.layers", got, "a task that needs a vector or a map", "leave out --auxiliary.layers"
+        )
     if config.rotation and (sample.ndim != 4 or sample.shape[2] != sample.shape[3]):
         size = show_shape(sample.shape[2:]) if sample.ndim > 2 else "a table"
         raise ConfigError(
             "auxiliary.rotation",
             f"inputs of {size}",
-            "square images: only they can be turned",
+            "square images, which can be rotated by quarter turns",
             "--auxiliary.rotation 0",
         )
     names = [name for name, _ in module.named_modules() if name]
@@ -167,11 +169,14 @@ def _check(module: nn.Module, config: AuxiliaryConfig, needs: Feature, sample: t
     output = output_layer(module)
     if output is None:
         raise ConfigError(
-            "auxiliary", "a network without kernels and matrices", "one with layers to share", "leave --auxiliary.… out"
+            "auxiliary",
+            "a network without kernels and matrices",
+            "a network with layers to share",
+            "leave out --auxiliary.…",
         )
     if output in config.layers:
         raise ConfigError(
-            "auxiliary.layers", f"{output}, the output layer itself", "an inner layer", "leave --auxiliary.layers out"
+            "auxiliary.layers", f"{output}, the output layer itself", "an inner layer", "leave out --auxiliary.layers"
         )
     return output
 

@@ -29,17 +29,18 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
     if module is not None:
         name = f"{MODULE_GIVEN}{type(module).__name__}"
         runs = runs_of_module(module)
-        trained = f"{name} goes on from the weights that it learned in {listed(list(map(str, runs)), 3)}; to begin anew"
-        notes = [f"{trained}, give a class or function that makes it"] if runs else []
+        learned = listed(list(map(str, runs)), 3)
+        trained = f"{name} starts from the weights that it learned in {learned}; to train from scratch"
+        notes = [f"{trained}, give a class or function that builds it"] if runs else []
         return replace(config, model=replace(config.model, name=name, digest=None)), notes
     name, notes = resolve_name(config.model.name), []
     if name.startswith(MODULE_GIVEN):
         raise ModelError(
             "model.name",
             name,
-            "that module, since no name builds it",
-            "in Python: striate.api.resume(path, module=your_module) goes on with a run,"
-            " striate.train(model=your_module, config=path) trains anew; or give --model NAME",
+            "that module, which cannot be built by a name",
+            "in Python: striate.api.resume(path, module=your_module) continues a run,"
+            " striate.train(model=your_module, config=path) trains again; or give --model NAME",
         )
     if name == "auto":
         name, reason = network_for(config, data)
@@ -51,7 +52,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
     sized = size_note(name, data.input_shape, weights=config.model.pretrained is not None)
     notes += [sized] if sized else []
     refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))
-    refuse_changed_file(name, config.model.digest, "train anew with --model.digest null")
+    refuse_changed_file(name, config.model.digest, "train again with --model.digest null")
     return replace(config, model=replace(config.model, name=name, digest=source_digest(name))), notes
 
 
@@ -89,7 +90,7 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
     if not any(p.requires_grad for p in network.parameters()):
         where = f"model {model if isinstance(model, str) else type(model).__name__}"
         frozen = next(network.parameters(), None) is not None
-        remedy = "requires_grad_(True) for what is to learn" if frozen else "add a layer such as fc(10)"
-        raise TrainingError(where, "no trainable parameter", "at least one", remedy)
+        remedy = "call requires_grad_(True) on the parameters to train" if frozen else "add a layer such as fc(10)"
+        raise TrainingError(where, "no trainable parameter", "at least one trainable parameter", remedy)
     materialize(network, data.input_shape)
     return task.attach(network, data.input_shape)

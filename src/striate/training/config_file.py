@@ -36,11 +36,11 @@ _EXAMPLES = {
 # What decides a field that is left open, by the beginning of its name: the first that fits.
 _DECIDED = {
     "data.val_fraction": "the recipe decides it then",
-    "data.packs": "packs then lie in the cache folder",
+    "data.packs": "packs are then in the cache folder",
     "data.": "it is then decided from the data",
     "schedule.full_size_from": "it is then 0.6",
     "budget.steps": "it then follows from --epochs or --minutes",
-    "execution.device": "a GPU is then taken where there is one",
+    "execution.device": "a GPU is then used where there is one",
     "execution.micro_batch": "whole batches are then computed, unless they do not fit",
     "execution.": "the plan decides it then",
     "model.": "the recipe and the data decide it then",

@@ -21,7 +21,7 @@ from striate.observe.tensors import tensors_in
 from striate.tasks.task import Task
 from striate.training.config import Config, ExecutionConfig
 
-NOTE = "deterministic: nothing is decided by measuring (plan plain), and what has no deterministic form is refused"
+NOTE = "deterministic: no decision depends on timing (plan plain); operations without a deterministic form are refused"
 
 _SAMPLES = 8
 _PARTS = 4
@@ -38,7 +38,7 @@ def without_measuring(config: Config) -> Config:
     execution = config.execution
     if not execution.deterministic:
         if execution.batch_parts is not None:
-            got, expected = f"{execution.batch_parts} without --deterministic", "both, or neither"
+            got, expected = f"{execution.batch_parts} without --deterministic", "both options, or neither"
             raise ConfigError("execution.batch_parts", got, expected, "--deterministic")
         return config
     if config.budget.minutes is not None and config.budget.steps is None:
@@ -131,11 +131,11 @@ def _followed(module: nn.Module, computing: list[str]) -> Iterator[None]:
 
     def before(call: ModuleCall) -> None:
         computing[0] = f"{call.name} ({type(call.module).__name__})"
-        note(f"what is in front of {computing[0]}", call.args, again=False)
+        note(f"the operations before {computing[0]}", call.args, again=False)
 
     def after(call: ModuleCall) -> None:
         layer = f"{call.name} ({type(call.module).__name__})"
-        computing[0] = f"what follows {layer}"
+        computing[0] = f"the operations after {layer}"
         note(f"the gradient of {layer}", call.output, again=True)
 
     with module_calls(leaves(module), before, after):
@@ -151,7 +151,7 @@ def _refusal(where: str, said: str) -> TrainingError:
     operation = said.split(" does not have")[0][-60:]
     return TrainingError(
         f"execution.deterministic: {where}",
-        f"{operation}, which adds up in an order that is not the same each time",
+        f"{operation}, which sums in an order that varies",
         "an operation with a deterministic form",
-        "--execution.device cpu where that is a GPU's, another layer, or leave out --deterministic",
+        "--execution.device cpu for an operation of a GPU, another layer, or leave out --deterministic",
     )

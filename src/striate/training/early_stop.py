@@ -37,10 +37,10 @@ class TargetOutcome:
     def __str__(self) -> str:
         wanted, best = _shown(self.metric, self.value), _shown(self.metric, self.best)
         if not self.reached:
-            return f"target not reached: validation {self.metric} {best} at best, of {wanted}{self._about()}"
+            return f"target not reached: validation {self.metric} {best} at best, target {wanted}{self._about()}"
         after = f" after {self.seconds:,.1f} s" if self.seconds is not None else ""
         return (
-            f"target reached{after}: validation {self.metric} {best} in epoch {self.epoch}, {wanted} asked for"
+            f"target reached{after}: validation {self.metric} {best} in epoch {self.epoch}, target {wanted}"
             f"{self._about()}"
         )
 
@@ -63,8 +63,8 @@ def refuse_impossible_target(target: float | None, task: Task) -> None:
     percent = target if 20 <= target <= 100 else 90.0
     raise ConfigError(
         "budget.target",
-        f"{target:g} for the {task.headline}, which is 1 at most",
-        "a share above 0, up to 1",
+        f"{target:g} for the {task.headline}, which is at most 1",
+        "a fraction above 0, up to 1",
         f"--target {percent / 100:g}, which is {percent:g} %",
     )
 
@@ -125,6 +125,6 @@ def early_end(history: Sequence[EpochRow], task: Task, epochs: int, target: floa
     if done >= epochs:
         return None
     if reaches(history[-1].val, target, task):
-        return f"training ended after epoch {done} of {epochs}: it had reached its target (budget.target)"
+        return f"training ended after epoch {done} of {epochs}: the target was reached (budget.target)"
     best = best_epoch(history, task)
     return f"training ended after epoch {done} of {epochs}: epoch {best} was the best on validation (budget.patience)"

@@ -90,11 +90,11 @@ class MemoryRanOut:
     config: Config
 
     def __str__(self) -> str:
-        whole = "validation goes on" if self.what == "validation" else "the same batch is computed"
+        whole = "validation continues" if self.what == "validation" else "the batch is computed again"
         place = f"step {self.step}" if self.what == "training" else f"validation after step {self.step}"
         return (
             f"memory ran out in {place} with {several(self.before, 'sample')} at once: from here on {whole} with "
-            f"{self.samples} at once. No longer the same bits as in one go: {'; '.join(self.changed)}"
+            f"{self.samples} at once. Results are no longer bit-identical: {'; '.join(self.changed)}"
         )
 
 

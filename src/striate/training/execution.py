@@ -56,10 +56,7 @@ def crowded(execution: ExecutionConfig) -> str:
     if threads <= cores or str(execution.device).startswith("cuda"):
         return ""
     there = several(cores, "core")
-    return (
-        f"{several(threads, 'thread')} on {there} wait for each other all the time: --execution.threads {cores} "
-        "is faster"
-    )
+    return f"{several(threads, 'thread')} on {there} keep waiting for each other: --execution.threads {cores} is faster"
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:
@@ -83,23 +80,23 @@ def refuse_impossible_execution(execution: ExecutionConfig) -> None:
     on_gpu = str(execution.device).startswith("cuda")
     if execution.precision in ("tf32", "fp16") and not on_gpu:
         got, remedy = f"{execution.precision} on {execution.device}", "--execution.precision bf16"
-        raise ConfigError("execution.precision", got, "fp32 or bf16: the other two need a GPU", remedy)
+        raise ConfigError("execution.precision", got, "fp32 or bf16; tf32 and fp16 need a GPU", remedy)
     if execution.allocator == "keep" and not available():
-        expected = "glibc, whose allocator can be told to keep freed memory"
+        expected = "glibc, whose allocator can keep freed memory"
         raise ConfigError("execution.allocator", "keep", expected, "--execution.allocator system")
     if execution.compile == "cuda-graphs" and not on_gpu:
         got = f"cuda-graphs on {execution.device}"
         raise ConfigError("execution.compile", got, "off or default", "--execution.compile default")
     if execution.compile == "default" and not on_gpu and not has_compiler():
         expected = "a C++ compiler (g++ or clang++) in PATH, which torch.compile needs on a CPU"
-        raise ConfigError("execution.compile", "default, and no compiler", expected, "--execution.compile off")
+        raise ConfigError("execution.compile", "default without a compiler", expected, "--execution.compile off")
 
 
 def refuse_uncompiled_parts(config: Config) -> None:
     """Raise ConfigError where execution was asked to be as the rest of the configuration cannot be computed."""
     execution = config.execution
     if config.optim.name == "own-rule" and execution.precision not in (None, "fp32"):
-        expected = "fp32: a local learning rule has no gradient that could be compared"
+        expected = "fp32: a local learning rule has no gradient to compare"
         raise ConfigError("execution.precision", execution.precision, expected, "--execution.precision fp32")
     if execution.compile in (None, "off"):
         return
@@ -108,7 +105,7 @@ def refuse_uncompiled_parts(config: Config) -> None:
     if config.optim.name == "own-rule":
         seeing = "a local learning rule"
     if seeing:
-        expected = "off: they look into the network, and compiled code has no inside"
+        expected = "off: these need the outputs of layers, which compiled code does not give"
         got = f"{execution.compile} with {seeing}"
         raise ConfigError("execution.compile", got, expected, "--execution.compile off")
 
@@ -267,6 +264,6 @@ def memory_explained(config: Config) -> Iterator[None]:
         raise TrainingError(
             "memory",
             f"not enough for a step: {' '.join(text.split())[:160] or 'MemoryError'}",
-            "a network and batch that fit",
+            "a network and batch that fit into memory",
             remedy if half else "a smaller --size, or a smaller network",
         ) from None

@@ -47,7 +47,7 @@ def write_first_files(run: RunDirectory, prepared: Prepared, announce: Callable[
         append_text(run.events, "".join(notes + findings))  # all of them, or none
     for file, text in made.items():
         if file.name in noted:
-            announce(f"{file} was not as this run wrote it, and was made again")
+            announce(f"{file} had changed since this run wrote it, and was written again")
             append_event(run, "made-again", file=file.name)
         write_text(file, text)
     files = [run.config, *(file for file, _ in _fixed(run, prepared))]
@@ -82,9 +82,9 @@ def _made_again(run: RunDirectory, file: Path, text: Callable[[], str], noted: M
         return made
     raise RunError(
         str(file),
-        "not what this run wrote, and what now follows from data and weights is another file",
-        "the file as it was written: its SHA-256 is in events.jsonl",
-        f"put a copy of it back; or {_anew(run)}",
+        "it has changed, and data and weights now give another file",
+        "the original file, whose SHA-256 is in events.jsonl",
+        f"restore it from a copy; or {_anew(run)}",
     )
 
 
@@ -128,8 +128,8 @@ def refuse_changed_config(run: RunDirectory, begun: Path | None) -> None:
     raise RunError(
         str(run.config),
         f"changed since the run was interrupted: {said}",
-        "the configuration that the run began with",
-        f"put the values back, then: striate train --resume {pasted(run.path)}; or {_anew(run)}",
+        "the original configuration of the run",
+        f"restore the values, then: striate train --resume {pasted(run.path)}; or {_anew(run)}",
     )
 
 

@@ -110,7 +110,7 @@ def retried_in_parts(step: Step) -> GuardedStep:
                 if setup.processes.several or setup.config.optim.name == "own-rule":
                     raise
                 if setup.objective.task.compares_samples and ran_out(error):
-                    raise not_enough(setup.config, "a training step, whose loss needs it whole", error) from None
+                    raise not_enough(setup.config, "a training step, whose loss needs the whole batch", error) from None
                 short = smaller_parts(setup.config, state.step, batch.whole, state.module, error)
             saved.restore()
             free_memory(state.device)
@@ -187,7 +187,7 @@ def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, erro
     earlier = tuple(entry for entry in config.execution.micro_batch_from if entry[0] < step)
     config = _changed(config, micro_batch_from=(*earlier, (step, half)))
     parts = [part for part in module.modules() if isinstance(part, _BatchNorm | _DropoutNd)]
-    changed = ["sums are added up in another order"]
+    changed = ["sums are computed in another order"]
     changed += (
         [f"batch normalization sees {several(half, 'sample')}"] if any(isinstance(p, _BatchNorm) for p in parts) else []
     )
@@ -203,7 +203,7 @@ def smaller_validation(config: Config, step: int, samples: int, error: Exception
     if before < 2:
         raise not_enough(config, "validation, with 1 sample at once", error) from None
     config = _changed(config, evaluation_batch=before // 2)
-    return MemoryRanOut("validation", step, before, before // 2, ("losses are added up in another order",), config)
+    return MemoryRanOut("validation", step, before, before // 2, ("losses are summed in another order",), config)
 
 
 def _changed(config: Config, **fields: object) -> Config:
@@ -229,7 +229,7 @@ def updating(config: Config) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error):
             raise
-        got = f"not enough for what {config.optim.name} remembers of each weight: {reason_of(error)}"
+        got = f"not enough for the optimizer state of {config.optim.name}: {reason_of(error)}"
         remedy = "a smaller --model" + ("" if config.optim.name == "sgd" else ", or --optim.name sgd")
         raise TrainingError("memory", got, "a network and optimizer that fit into memory", remedy) from None
 

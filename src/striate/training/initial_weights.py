@@ -60,14 +60,14 @@ def fit_head(network: nn.Module, weights: SavedNetwork, task: Task, sample: torc
         return ""  # the head is new already, or nobody knows what it has learned
     if weights.task != task.name:
         network.load_state_dict(network.state_dict() | drawn)
-        return f"the last layer is new: the old one was trained to {weights.task}"
+        return f"the last layer is new: the old one was trained for the task {weights.task}"
     now = _scale(task.state())
     if weights.target_scale == now:
         return ""
     if in_units(network, weights.target_scale, now, sample):
         return "the last layer is rescaled to the targets of these data: its predictions stay the same"
     network.load_state_dict(network.state_dict() | drawn)
-    return "the last layer is new: the old one predicts other targets, in their units"
+    return "the last layer is new: the old one predicts other targets"
 
 
 def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) -> bool:
@@ -166,17 +166,19 @@ def find_initial_weights(
     """
     model = config.model
     if module is not None and config.recipe == "fine-tune":
-        refuse_init(model.init, "a module that comes with its weights, as the recipe fine-tune says")
+        refuse_init(model.init, "a module with pretrained weights, according to the recipe fine-tune")
     name, path = model.name, model.pretrained
     if module is None and name != "auto" and names_run(name):
         if path is not None:
             remedy = f'--model "{read_network(name).name}", or leave out the weights: --model.weights null'
-            raise ConfigError("model.weights", f"{path} beside {name}, which brings its own", "one of them", remedy)
+            raise ConfigError(
+                "model.weights", f"{path} with {name}, which has its own weights", "either of them", remedy
+            )
         name, path = "auto", name
     if path is None:
         runs = () if module is None else runs_of_module(module)
         return InitialWeights(config, findings=tuple(found for run in runs for found in _leak(str(run), data)))
-    refuse_init(model.init, f"a network that begins with the weights of {path}")
+    refuse_init(model.init, f"a network that starts from the weights of {path}")
     if begun is not None:
         values = load_checkpoint(begun).get("normalization", {})
         known = _normalization(values.get("mean", ()), values.get("std", ()), data)
@@ -188,13 +190,13 @@ def find_initial_weights(
             f"weights {path}",
             "a file that has changed since the run was started",
             f"the file with the SHA-256 {str(model.weights_digest)[:12]}…",
-            "put the old file back, or train anew with --model.weights_digest null",
+            "restore the old file, or train again with --model.weights_digest null",
         )
     named = module is None and name == "auto"
     if named:
         weights, name = _named(weights, data, task)
         if isinstance(weights, SavedNetwork) and names_file(name):
-            remedy = f"take it as it is now: --model {pasted(name)} --weights {pasted(path)}"
+            remedy = f"use the file as it is now: --model {pasted(name)} --weights {pasted(path)}"
             refuse_changed_network(weights.file, name, remedy)
     found = weights.origin.name or str(user_path(path).absolute())
     decided = replace(model, weights=found, weights_digest=digest, weights_license=weights.origin.license or None)
@@ -220,8 +222,8 @@ def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
             f"{data.name}: {', '.join(parts)}",
             f"{count:,} of {several(len(held), 'sample')} were in the training split of {path}",
             "0 samples",
-            "The weights have learned from them: the network measures better here than on new data.",
-            "Measure it on other data: striate eval RUN DATA.",
+            "The weights were trained on these samples, so metrics here are better than on new data.",
+            "Measure the network on other data: striate eval RUN DATA.",
         ),
     )
 
@@ -243,8 +245,8 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     first = ", ".join(list(weights.tensors)[:3])
     raise ModelError(
         f"weights {weights.path}",
-        f"tensors ({first}, …), and no network that they are of",
-        "the name of the network beside them",
+        f"tensors ({first}, …) without the name of their network",
+        "the name of the network, too",
         f"--model {found}, which they fit" if found else "--model NAME, the network that was saved (striate models)",
     )
 
@@ -283,8 +285,8 @@ def whiten_first_layer(
     if requested and has_weights:
         raise ConfigError(
             "model.whiten",
-            "true for a network that begins with learned weights",
-            "random ones, which whitening replaces",
+            "true for a network with pretrained weights",
+            "random weights, which whitening replaces",
             "leave out --model.whiten",
         )
     if has_weights or not (is_made_for_whitening(network) if requested is None else requested):

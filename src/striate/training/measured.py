@@ -109,7 +109,7 @@ def _share_of(name: str) -> Sums:
     return Sums(nothing, share)
 
 
-WITHOUT_LABELS = "no labels were learned (auxiliary.task 0), so predicted labels are chance"
+WITHOUT_LABELS = "trained without labels (auxiliary.task 0), so predicted labels are chance"
 
 
 def without_labels(config: Config, val: Mapping[str, float]) -> str | None:
@@ -118,7 +118,7 @@ def without_labels(config: Config, val: Mapping[str, float]) -> str | None:
     if config.auxiliary.task:
         return None
     turns = f"{100 * val['rotation_accuracy']:.2f} % of validation images (rotation_accuracy; 25 % by chance)"
-    return f"{WITHOUT_LABELS}; learned was by how many quarter turns an image is turned: right for {turns}"
+    return f"{WITHOUT_LABELS}; the network learned the rotation of images: right for {turns}"
 
 
 def measured_count(samples: int, config: Config) -> int:

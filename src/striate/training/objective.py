@@ -88,10 +88,8 @@ def silent_and_all(activity: list[Activity]) -> torch.Tensor:
 def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: torch.Tensor) -> None:
     """Raise ConfigError for a penalty on outputs of units where no such module runs; `sample` is a normalized batch."""
     if config.kl_target != RegularizeConfig.kl_target and not config.kl:
-        expected = "the weight of the penalty that holds units to it"
-        raise ConfigError(
-            "regularize.kl_target", f"{config.kl_target:g} alone", expected, "--regularize.kl 0.01 with it"
-        )
+        expected = "a weight for this penalty, regularize.kl"
+        raise ConfigError("regularize.kl_target", f"{config.kl_target:g} alone", expected, "--regularize.kl 0.01, too")
     if not config.looks_inside:
         return
     with preserved(module), torch.no_grad(), hidden_activity(module) as found:
@@ -107,8 +105,8 @@ def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: 
     raise ConfigError(
         "regularize.sparsity",
         f"{sparsity:g} for a network {'whose activation modules never run' if there else 'without activation modules'}",
-        "hidden units to look at: activations that are called as functions (torch.relu) cannot be seen",
-        "make them modules (nn.ReLU()) and call those, or leave out --regularize.sparsity",
+        "activation modules; functions such as torch.relu cannot be observed",
+        "use modules (nn.ReLU()) in forward, or leave out --regularize.sparsity",
     )
 
 
@@ -303,6 +301,6 @@ def refuse_empty_penalties(module: nn.Module, config: RegularizeConfig) -> None:
             raise ConfigError(
                 f"regularize.{name}",
                 f"{value:g} for a network without kernels and matrices",
-                "weights to penalize: biases and normalization are left alone",
+                "kernels or matrices; biases and normalization are not penalized",
                 f"leave out --regularize.{name}",
             )

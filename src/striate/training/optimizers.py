@@ -23,7 +23,7 @@ from striate.training.muon import Muon
 from striate.wording import type_of
 
 _STEPS_TRIED = 100
-_FACTORY = "a function of the parameters that gives a torch.optim.Optimizer"
+_FACTORY = "a function of the parameters that returns a torch.optim.Optimizer"
 
 
 def with_own_optimizer(config: Config, module: nn.Module) -> Config:
@@ -35,11 +35,11 @@ def with_own_optimizer(config: Config, module: nn.Module) -> Config:
     if optim.name is None or not names_code(optim.name):
         return config
     if optim.weight_decay:
-        remedy = "give it in your function: torch.optim.AdamW(params, weight_decay=0.1)"
-        raise ConfigError("optim.weight_decay", f"{optim.weight_decay:g} beside {optim.name}", "none", remedy)
+        remedy = "set it in your function: torch.optim.AdamW(params, weight_decay=0.1)"
+        raise ConfigError("optim.weight_decay", f"{optim.weight_decay:g} with {optim.name}", "none", remedy)
     if tuning.layer_decay not in (None, 1.0):
-        remedy = "leave out --fine_tune.layer_decay, and make groups of your own"
-        raise ConfigError("fine_tune.layer_decay", f"{tuning.layer_decay:g} beside {optim.name}", "none", remedy)
+        remedy = "leave out --fine_tune.layer_decay, and make your own parameter groups"
+        raise ConfigError("fine_tune.layer_decay", f"{tuning.layer_decay:g} with {optim.name}", "none", remedy)
     lr = optim.lr or _largest_rate(_made(module, optim.name, ()), optim.name)
     return replace(
         config,
@@ -76,8 +76,10 @@ def _made(module: nn.Module, name: str, extra: Iterable[nn.Parameter]) -> torch.
         raise ConfigError("optim.name", "LBFGS, which computes the loss itself", _FACTORY, "--optim.name adamw")
     known = {id(p) for p in parameters}
     if any(id(p) not in known for group in made.param_groups for p in group["params"]):
-        got = f"parameters from {name} that are not the network's"
-        raise ConfigError("optim.name", got, "those that your function gets", "torch.optim.SGD(params, lr=0.1)")
+        got = f"parameters from {name} that do not belong to the network"
+        raise ConfigError(
+            "optim.name", got, "the parameters that your function gets", "torch.optim.SGD(params, lr=0.1)"
+        )
     return made
 
 
@@ -85,7 +87,7 @@ def _largest_rate(optimizer: torch.optim.Optimizer, name: str) -> float:
     rates = [group.get("lr") for group in optimizer.param_groups]
     if any(rate is None for rate in rates) or not max(float(rate) for rate in rates if rate is not None) > 0:
         raise ConfigError(
-            "optim.name", f"no learning rate above 0 from {name}", "`lr` in its groups", "give it lr=0.01"
+            "optim.name", f"no learning rate above 0 from {name}", "`lr` in its parameter groups", "give it lr=0.01"
         )
     return max(float(rate) for rate in rates if rate is not None)
 
@@ -270,4 +272,4 @@ def _schedule_for(name: str) -> str:
     return f"in {file}: def {function}(step, steps): return 1 - step / steps"
 
 
-_SCHEDULE = "a function of the step and the number of steps that gives a share of the rate, 0 or more"
+_SCHEDULE = "a function of the step and the number of steps that returns a share of the rate, 0 or more"

@@ -51,7 +51,7 @@ def with_code(config: Config) -> Config:
                 option_of(field),
                 f"{whole}, whose file has changed since the run was started",
                 f"the file with the SHA-256 {known[whole][:12]}…",
-                "put the old file back, or train anew with --set code=[]",
+                "restore the old file, or train again with --set code=[]",
             )
     return with_fields(config, {**files, "code": tuple(code.items())})
 
@@ -63,7 +63,7 @@ def refuse_changed_network(path: Path, name: str, remedy: str = "") -> None:
         config = open_run(path).config
     except RunError:
         return
-    anew = f"train anew: striate train --config {pasted(config)} --model.digest null"
+    anew = f"train again: striate train --config {pasted(config)} --model.digest null"
     refuse_changed_file(name, config_from_yaml(config).model.digest, remedy or anew)
 
 

@@ -155,8 +155,8 @@ def read_data(
             config.data.source,
             f"data with the fingerprint {data.fingerprint[:12]}",
             f"the data of the configuration, {str(expected)[:12]}: files were added, removed or changed since",
-            "put the files back, or train anew: striate train --config RUN/config.yaml --data.fingerprint null; "
-            "striate eval RUN DATA measures on them as on other data",
+            "restore the files, or train again: striate train --config RUN/config.yaml --data.fingerprint null; "
+            "striate eval RUN DATA measures on the files as they are now",
         )
     fit = data.preparation.fit
     decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)

@@ -64,7 +64,7 @@ def transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> tor
     if isinstance(given, torch.Tensor) and given.shape == inputs.shape and given.dtype == inputs.dtype:
         return given
     got = f"{tuple(given.shape)} {given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
-    expected = f"{tuple(inputs.shape)} {inputs.dtype}, as the batch that it gets"
+    expected = f"{tuple(inputs.shape)} {inputs.dtype}, like the batch that it gets"
     raise ConfigError("augment.transform", f"{got} from {name}", expected, _transform_for(inputs, given))
 
 
@@ -78,7 +78,7 @@ def _transform_for(inputs: torch.Tensor, given: object) -> str:
     if given.shape[:2] == inputs.shape[:2] and given.ndim == inputs.ndim > 2:
         size = list(inputs.shape[2:])
         return f"return torch.nn.functional.interpolate(images.float(), {size}){converted}"
-    return "leave out --augment.transform, or return images of the shape that they have"
+    return "leave out --augment.transform, or return images of the same shape"
 
 
 def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:

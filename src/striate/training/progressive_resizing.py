@@ -95,18 +95,18 @@ def decide_window(
     side = augment.window or 0
     if not side:
         if (augment.zoom or 1) > 1:
-            got = f"{augment.zoom:g} for images that are seen whole"
-            raise ConfigError("augment.zoom", got, "windows, which show them smaller or larger", "--augment.window 256")
+            got = f"{augment.zoom:g} without windows"
+            raise ConfigError("augment.zoom", got, "windows, which it scales", "--augment.window 256")
         if request.augment.foreground and "augment.foreground" not in request.decided:
-            got = f"{request.augment.foreground:g} for volumes that are seen whole"
-            raise ConfigError("augment.foreground", got, "patches, of which it is a share", "--augment.window 64")
+            got = f"{request.augment.foreground:g} without patches"
+            raise ConfigError("augment.foreground", got, "patches, of which it is a fraction", "--augment.window 64")
         return replace(config, augment=replace(augment, foreground=0.0)), []
     if not task.takes_windows:
         got = f"{side} for the task {task.name}, whose targets are of whole images"
         raise ConfigError("augment.window", got, "masks", "leave out --augment.window")
     if (augment.crop or 1) < 1:
-        got = f"{augment.crop:g} beside windows of {side} pixels, which are crops already"
-        raise ConfigError("augment.crop", got, "one of them", "leave out --augment.crop, or --augment.window")
+        got = f"{augment.crop:g} with windows of {side} pixels, which are already crops"
+        raise ConfigError("augment.crop", got, "either of them", "leave out --augment.crop, or --augment.window")
     full = data.input_shape[1:]
     size = tuple(min(side, length) for length in full)
     reason = _refusal(network, (data.input_shape[0], *size), full) if size != full else None
@@ -114,8 +114,8 @@ def decide_window(
         return config, []
     if request.augment.window is not None and "augment.window" not in request.decided:
         got = f"the network does not take {_shown(size)} in place of {_shown(full)}: {reason}"
-        raise ConfigError("augment.window", got, "sizes that it takes", "leave out --augment.window")
-    note = f"no windows, although the recipe has them: the network does not take {_shown(size)}: {reason}"
+        raise ConfigError("augment.window", got, "a size that the network takes", "leave out --augment.window")
+    note = f"the windows of the recipe are not used: the network does not take {_shown(size)}: {reason}"
     return replace(config, augment=replace(augment, window=0, zoom=1.0, foreground=0.0)), [note]
 
 
@@ -127,9 +127,9 @@ def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Mod
         if _requested(request, "full_size_from"):
             raise ConfigError(
                 "schedule.full_size_from",
-                f"{schedule.full_size_from:g} for images that do not grow",
-                "images that are smaller at first",
-                "--schedule.first_size 0.75 with it, or leave it out",
+                f"{schedule.full_size_from:g} without progressive resizing",
+                "progressive resizing, by schedule.first_size",
+                "--schedule.first_size 0.75, too, or leave out --schedule.full_size_from",
             )
         return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), []
     problem = _problem(schedule.first_size, config.augment.window, data, network)
@@ -137,7 +137,7 @@ def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Mod
         return config, []
     if _requested(request, "first_size"):
         raise ConfigError("schedule.first_size", *problem)
-    note = f"no progressive resizing, although the recipe has it: {problem[0]}"
+    note = f"the progressive resizing of the recipe is not used: {problem[0]}"
     return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), [note]
 
 
@@ -150,16 +150,16 @@ def _problem(
 ) -> tuple[str, str, str] | None:
     """What is in the way of images that begin at this share: got, expected, remedy."""
     if not data.medium.pictures:
-        return f"{data.name} has no images but {data.medium.a} a sample", "images", "leave out --schedule.first_size"
+        return f"{data.name} has {data.medium.a} per sample, not an image", "images", "leave out --schedule.first_size"
     full = (data.input_shape[1], data.input_shape[2])
     if window:
         full = (min(window, full[0]), min(window, full[1]))
     sizes = smaller_sizes(first_size or 1.0, full)
     if not sizes:
         return (
-            f"{first_size:g} of {_shown(full)} pixels, rounded to multiples of 4, is the full size again",
-            "a share that makes them smaller",
-            "--schedule.first_size 0.5, or leave it out",
+            f"{first_size:g} of {_shown(full)} pixels, rounds to the full size (multiples of 4)",
+            "a smaller share",
+            "--schedule.first_size 0.5, or leave out this option",
         )
     reasons = [_refusal(network, (data.input_shape[0], *size), full) for size in sizes]
     refused = [k for k, reason in enumerate(reasons) if reason is not None]
@@ -169,7 +169,7 @@ def _problem(
     remedy = '--model small-resnet, or "… gap fc(10)" as a layer string; or leave out --schedule.first_size'
     return (
         f"the network does not take {_shown(sizes[worst])} in place of {_shown(full)}: {reasons[worst]}",
-        "sizes that it takes; any, where a global average pooling is before its last layer",
+        "sizes that the network takes: any, with a global average pooling before its last layer",
         f"--schedule.first_size {max(fitting[0]) / max(full):.3g}" if fitting else remedy,
     )
 
@@ -182,7 +182,7 @@ def _refusal(network: nn.Module, shape: tuple[int, ...], full: tuple[int, ...]) 
         except Exception as error:  # whatever a network of the user's own raises
             return _in_words(" ".join(str(error).split()) or type(error).__name__, full)
     if isinstance(outputs, torch.Tensor) and outputs.ndim == len(shape) + 1 > 3 and outputs.shape[2:] != shape[1:]:
-        return f"its masks are {_shown(tuple(outputs.shape[2:]))} then"
+        return f"its masks would be {_shown(tuple(outputs.shape[2:]))}"
     return None
 
 
@@ -191,7 +191,7 @@ def _in_words(reason: str, full: tuple[int, ...]) -> str:
     if reason.startswith("mat1 and mat2 shapes cannot be multiplied"):
         return f"its fully connected layer is made for {_shown(full)}"
     if "Kernel size can't be greater than actual input size" in reason or "Output size is too small" in reason:
-        return "a window is then larger than its map"
+        return "a kernel would be larger than its map"
     return reason[:120]
 
 

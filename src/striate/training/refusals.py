@@ -88,10 +88,10 @@ def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_we
         got = (
             f"{config.auxiliary.task:g}, {'with auxiliary.layers' if config.auxiliary.layers else 'with nothing else'}"
         )
-        expected = "another weight than 1 beside auxiliary.rotation alone, which is then learned without labels"
+        expected = "a weight other than 1 only with auxiliary.rotation alone, which is then learned without labels"
         raise ConfigError("auxiliary.task", got, expected, "--auxiliary.rotation 1 --auxiliary.task 0")
     if config.auxiliary.rotation and task.outputs_for is not Task.outputs_for:
-        got = f"turned images for {task.name}, which tells the network the targets of upright ones"
+        got = f"rotated images for {task.name}, which gives the network the targets of upright images"
         raise ConfigError("auxiliary.rotation", got, "0", "--auxiliary.rotation 0")
     if not has_weights:
         _refuse_fine_tuning(config)
@@ -116,8 +116,8 @@ def _refuse_fine_tuning(config: Config) -> None:
         if value not in (None, off):
             raise ConfigError(
                 f"fine_tune.{name}",
-                f"{value} for a network that begins with random weights",
-                "weights to begin with: --weights FILE, or --model RUN",
+                f"{value} for a network with random weights",
+                "pretrained weights: --weights FILE, or --model RUN",
                 f"leave out --fine_tune.{name}",
             )
 
@@ -133,7 +133,7 @@ def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
             raise ConfigError(
                 f"{section}.{field.name}",
                 f"{value!r} with {owner}",
-                f"this field left at {usual!r}: it has no meaning there",
+                f"the default {usual!r}, since the field has no effect there",
                 f"leave out --{section}.{field.name}",
             )
 
@@ -144,8 +144,8 @@ def refuse_untrainable(
     """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `request` is
     the configuration before anything was decided."""
     if config.compare_single and (config.cv is not None or not task.alone()):
-        got = "beside --cv" if config.cv is not None else f"a run of the task {task.name}"
-        remedy = "leave out --compare-single, or learn several targets: --targets age:number,gender:class"
+        got = "with --cv" if config.cv is not None else f"a run of the task {task.name}"
+        remedy = "leave out --compare-single, or train on several targets: --targets age:number,gender:class"
         raise ConfigError("compare_single", got, "one training of several targets", remedy)
     refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
@@ -155,7 +155,7 @@ def refuse_untrainable(
     refuse_uncompiled_parts(config)
     unit, batch = task.batch_unit, config.batch or 1
     if unit > 1 and (batch % unit or batch < 2 * unit):
-        got = f"{batch}, with {unit} samples of each class after one another"
+        got = f"{batch}, with {unit} samples of each class in a row"
         nearest = max(2, round(batch / unit)) * unit
         raise ConfigError("batch", got, f"a multiple of {unit}, {2 * unit} or more", f"--batch {nearest}")
     if task.compares_samples:
@@ -171,7 +171,7 @@ def _refuse_parts(config: Config, task: Task) -> None:
     for name, off in parts.items():
         value = getattr(config.execution, name)
         if value not in (None, off):
-            got = f"{value} with the loss {task.loss_name}, which compares all samples of a batch with one another"
+            got = f"{value} with the loss {task.loss_name}, which compares all samples of a batch"
             remedy = f"leave out --execution.{name}, or give a smaller --batch"
             raise ConfigError(f"execution.{name}", got, "whole batches in one process", remedy)
 
@@ -194,8 +194,8 @@ def number_format_explained(network: nn.Module) -> Iterator[None]:
         raise ModelError(
             f"model {type(network).__name__}",
             "weights in " + ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others)),
-            "weights in float32, as its inputs are",
-            "torch.set_default_dtype(torch.float32), before the network is made" if double else "model.float()",
+            "weights in float32, like the inputs",
+            "torch.set_default_dtype(torch.float32) before building the network" if double else "model.float()",
         ) from None
 
 
@@ -213,12 +213,12 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"
         raise ConfigError(
-            "task.loss", got, "a finite number", "check its logarithms, divisions and the units of targets"
+            "task.loss", got, "a finite number", "check logarithms, divisions and the units of the targets"
         )
     if not loss.requires_grad:
-        got = f"a number from {whose} that does not depend on the network"
+        got = f"a loss from {whose} that does not depend on the network"
         raise ConfigError(
-            "task.loss", got, "one computed from the outputs by torch alone", "leave out detach and argmax"
+            "task.loss", got, "a loss computed from the outputs by torch alone", "remove detach and argmax"
         )
 
 
@@ -251,8 +251,8 @@ def refuse_unused_packs(request: Config) -> None:
     if data.packs is not None and data.store == "stream" and "data.store" not in request.decided:
         raise ConfigError(
             "data.packs",
-            f"{data.packs} with data.store stream, which decodes anew in each epoch",
-            "auto, pack or memory, which read from packs",
+            f"{data.packs} with data.store stream, which decodes in each epoch",
+            "auto, pack or memory, which use packs",
             "leave out --data.packs, or give --data.store pack",
         )
 
@@ -266,7 +266,7 @@ def _refuse_changed_steps(budget: BudgetConfig) -> None:
     if ascending and all(end < least for end, least in (*path, (ends[-1], steps or 0))):
         return
     got = f"{[list(pair) for pair in path]} for a run of {steps or 'open'} steps"
-    expected = "pairs [done, steps] in ascending order, each with fewer steps done than there are then and in the end"
+    expected = "pairs [done, steps] in ascending order, each with fewer steps done than the total, then and at the end"
     raise ConfigError("budget.steps_before", got, expected, "--budget.steps_before '[]'")
 
 
@@ -275,7 +275,7 @@ def _refuse_layout(config: Config, data: Dataset) -> None:
         raise ConfigError(
             "execution.memory_format",
             "channels_last for a table" if data.medium.flat else "channels_last for signals",
-            "contiguous: only images and volumes have another memory format",
+            "contiguous; only images and volumes have channels_last",
             "leave out --execution.memory_format",
         )
 
@@ -289,7 +289,7 @@ def fewest_at_once(network: nn.Module) -> int:
 def _refuse_lone_samples(config: Config, data: Dataset, network: nn.Module) -> None:
     if fewest_at_once(network) == 1:
         return
-    expected = "2 or more: one has no variance"
+    expected = "2 or more, since one sample has no variance"
     if config.batch == 1 or len(data.splits["train"]) == 1:
         raise TrainingError("batch", "1 sample, with batch normalization", expected, "--batch 16")
     if config.execution.micro_batch == 1:
@@ -305,6 +305,6 @@ def _refuse_missing_head(network: nn.Module, request: Config) -> None:
         raise ConfigError(
             "fine_tune.head_share",
             f"{share:g} for a network without an output layer",
-            "a last layer with a kernel or matrix, which learns before the others",
+            "a last layer with a kernel or matrix for the warm-up",
             "leave out --fine_tune.head_share",
         )

@@ -141,7 +141,7 @@ def _one_budget(request: Mapping[str, Any]) -> dict[str, Any]:
     given = [name for name in _BUDGETS if request.get(name) is not None]
     if len(given) > 1:
         names = " and ".join(name.removeprefix("budget.") for name in given)
-        raise UsageError("budget", f"both {names}", "one of them", f"leave out {option_of(given[1])}")
+        raise UsageError("budget", f"both {names}", "either of them", f"leave out {option_of(given[1])}")
     return dict.fromkeys(_BUDGETS) if given else {}
 
 

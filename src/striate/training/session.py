@@ -45,8 +45,8 @@ def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
         raise RunError(
             str(begun),
             f"a checkpoint that does not fit: {reason}",
-            "that of this run",
-            f"train anew: --config {pasted(run.config)}",
+            "the checkpoint of this run",
+            f"train again: --config {pasted(run.config)}",
         ) from None
     if prepared.state.history:
         _refuse_lost_best(run)
@@ -61,7 +61,7 @@ def _refuse_lost_best(run: RunDirectory) -> None:
     try:
         check_archive(run.best)
     except RunError as error:
-        error.expected = "the network of the best epoch so far, as it was written"
+        error.expected = "the intact network of the best epoch so far"
         anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
         error.remedy = f"train it again from the start: {anew}"
         raise
@@ -156,7 +156,7 @@ def _data_lost(run: RunDirectory, config: Config, save_now: Callable[[], None]) 
     except DataError as error:
         save_now()
         append_event(run, "data-lost", **error.to_json())
-        error.remedy = f"put the file back; everything up to here is saved: {how_to_resume(run.path, config)}"
+        error.remedy = f"restore the file; everything up to here is saved: {how_to_resume(run.path, config)}"
         raise
 
 

@@ -174,7 +174,7 @@ class Trained:
                     fields: Any = self.task.describe_in_file(decoded, place)
                     if not isinstance(fields, Mapping):
                         got = f"{type_of(fields)} from describe of {type(self.task).__name__}"
-                        expected, remedy = "a dict: the fields of one prediction", 'return {"number": …}'
+                        expected, remedy = "a dict with the fields of one prediction", 'return {"number": …}'
                         raise ConfigError("task.name", got, expected, remedy)
                     beside = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
                     yield Prediction({**fields, **beside}, decoded, place)
@@ -392,13 +392,13 @@ def trained_from_dict(
         views: Views = saved["views"]
         VIEW_COUNTS[views]  # a KeyError for others
     except (KeyError, TypeError) as error:
-        raise RunError(where, f"a checkpoint without {error}", "one of this version", "train again") from None
+        raise RunError(where, f"a checkpoint without {error}", "a checkpoint of this version", "train again") from None
     if module is None:
         if name is None:
             raise ModelError(
                 where,
                 "a run of an nn.Module that was made in Python",
-                "the module, since no name builds it",
+                "the module, which cannot be built by a name",
                 "striate.load(path, module=your_module)",
             )
         refuse_untrusted(name, where, shape, task.outputs)
@@ -408,7 +408,7 @@ def trained_from_dict(
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:
         first = " ".join(str(error).split())[:300]
-        what = f"those of {name}" if name is not None else "a module of the form that was trained"
+        what = f"the weights of {name}" if name is not None else "a module of the class that was trained"
         remedy = "train again" if name is not None else "striate.load(path, module=a_module_of_that_form)"
         raise RunError(where, f"weights that do not fit: {first}", what, remedy) from None
     return Trained(module.to(device).eval(), task, preparation, normalization, classes, device, views)

@@ -131,7 +131,7 @@ def draw_sheet(check: DataCheck, out: Path) -> Path | None:
     if not rows:
         return None
     listing = check.evidence.listing
-    title = f"{listing.name}: what a check of {several(len(listing), 'image')} found"
+    title = f"{listing.name}: findings of a check of {several(len(listing), 'image')}"
     return save_figure(sheet_figure(rows[:_ROWS], title=title), out, dpi=120)
 
 

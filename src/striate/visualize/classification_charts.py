@@ -95,7 +95,7 @@ def draw_reliability(axes: Axes, bins: Bins, calibrated: Bins = ()) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2, label="perfectly calibrated")
     _draw_points(axes, bins, "as predicted", BLUE, "o")
     if calibrated:
-        _draw_points(axes, calibrated, "with the temperature", VERMILION, "s")
+        _draw_points(axes, calibrated, "after temperature scaling", VERMILION, "s")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     quiet_frame(axes)
     ticks = [0, 0.25, 0.5, 0.75, 1]

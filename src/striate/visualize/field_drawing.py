@@ -27,7 +27,7 @@ def draw_field(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, 
     high = _SIDE * rows / max(rows, columns) if rows > 1 else _STRIP
     wide = _SIDE * columns / max(rows, columns) if rows > 1 else 2.0 * _SIDE
     top += 30
-    add_text(svg, 16, top - 12, f"What a unit of {shorten_path(field.layer, 60)} looks at", "title")
+    add_text(svg, 16, top - 12, f"Receptive field of a unit of {shorten_path(field.layer, 60)}", "title")
     place = {"x": "16", "y": f"{top:.1f}", "width": f"{wide:.1f}", "height": f"{high:.1f}"}
     picture = place | {"href": _png(shares), "preserveAspectRatio": "none", "style": "image-rendering: pixelated"}
     ElementTree.SubElement(svg, "image", picture)
@@ -47,8 +47,8 @@ def draw_field(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, 
 def _explain(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, x: float, y: float) -> None:
     mass = f"{100 * MASS:.4g} %"
     lines = (
-        f"Solid: {show_shape([round(side) for side in field.size])} positions, along each axis {mass} of the gradient",
-        f"(mean of {several(field.samples, 'random input')}, the weights as they are).",
+        f"Solid: {show_shape([round(side) for side in field.size])} positions, {mass} of the gradient along each axis",
+        f"(mean of {several(field.samples, 'random input')}, with the present weights).",
         f"Dashed: the theoretical receptive field, {show_shape(ledger.receptive_field)}, as far as it is inside",
         f"the input of {show_shape(ledger.input[1:])}.",
         "Dark: inputs that change the unit most.",

@@ -28,7 +28,7 @@ _MANY_WEIGHTS = 300  # from here on Fourier transforms are faster than one sum a
 def filter_picture(picture: Picture, kernel: Kernel, padding_mode: str = "replicate") -> Picture:
     """The picture with every channel filtered by itself; the size stays, and alpha is left as it is."""
     channels = [filter_values(channel, kernel, padding_mode) for channel in np.moveaxis(picture.values, -1, 0)]
-    notes = picture.notes if picture.alpha is None else (*picture.notes, "transparency is kept as it is, not filtered")
+    notes = picture.notes if picture.alpha is None else (*picture.notes, "transparency is copied, not filtered")
     return replace(picture, values=np.stack(channels, axis=-1), notes=notes)
 
 
@@ -69,7 +69,11 @@ def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) ->
     if all(limit is None or far <= limit for far, limit in zip(kernel.center, most, strict=True)):
         return
     rows, columns = kernel.shape
-    why = "there is nothing further to mirror" if padding_mode == "reflect" else "it would go around more than once"
+    why = (
+        "only the pixels of the picture can be mirrored"
+        if padding_mode == "reflect"
+        else "it would wrap around more than once"
+    )
     raise UsageError(
         f"--padding-mode {padding_mode}",
         f"a kernel of {rows} × {columns} (rows × columns), which reaches {several(above, 'row')} and "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _COLORS = {"features": FAINT, "network": BLUE, "human": ORANGE}
 _NUMBER = 2.5  # so many percent wide at most, with the space before it
-_LEGEND = {"features": "features made by hand", "network": "convolutional networks", "human": "a trained human"}
+_LEGEND = {"features": "hand-crafted features", "network": "convolutional networks", "human": "a trained human"}
 
 
 def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Figure:
@@ -61,7 +61,7 @@ def draw_imagenet_history(axes: Axes, results: Sequence[ChallengeResult] = HISTO
     seen = [method for method in _COLORS if any(r.method == method for r in results)]
     patches = [Patch(color=_COLORS[method], label=_LEGEND[method]) for method in seen]
     legend(axes, handles=patches, loc="lower right")
-    heading(axes, "winners in full color, others pale; no further training images")
+    heading(axes, "winners in full color, others pale; trained on the given images only")
 
 
 def save_imagenet_history(path: Path) -> Path:

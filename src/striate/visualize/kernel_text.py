@@ -42,7 +42,7 @@ def choose_kernel(given: str) -> ChosenKernel:
     """
     text = given.strip()
     if text in KERNELS:
-        beside = f" (not the file {text} here: that is ./{text})" if _is_file(text) else ""
+        beside = f" (for the file {text} in this folder: ./{text})" if _is_file(text) else ""
         return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{beside}")
     if not _NUMERIC_TEXT.fullmatch(text):
         if _is_file(text):
@@ -51,7 +51,7 @@ def choose_kernel(given: str) -> ChosenKernel:
         if not re.search(r"[;,\s]", text):
             _refuse_unknown(given)
     kernel = parse_kernel(text)
-    return ChosenKernel(kernel, "text", f"the kernel given{_rounding(kernel)}")
+    return ChosenKernel(kernel, "text", f"the given kernel{_rounding(kernel)}")
 
 
 def _rounding(kernel: Kernel) -> str:
@@ -96,8 +96,8 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel"
         raise UsageError(
             where,
             f"numbers whose sums over a picture have about {digits:,} digits",
-            "at most 15, which double precision holds: smaller numbers",
-            option_remedy("kernel", _few_digits(rows), "fewer digits, for example "),
+            "at most 15 digits, the limit of double precision",
+            option_remedy("kernel", _few_digits(rows), "use fewer digits, for example "),
         )
     same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
     return kernel if same is None else replace(kernel, name=same.name)
@@ -140,10 +140,10 @@ def _number(word: str, where: str, words: Words = ()) -> Fraction:
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UsageError(where, word, "finite numbers", _zeroed(word, words))
     if not all(_NUMBER.fullmatch(part) for part in parts):
-        expected = "numbers such as -1, 0.5 or 1/9, parted by blanks or commas, rows by ;"
+        expected = "numbers such as -1, 0.5 or 1/9, separated by spaces or commas, rows by ;"
         raise UsageError(where, repr(word[:40]), expected, _EXAMPLE)
     if slash and Fraction(lower) == 0:
-        raise UsageError(where, word, "a fraction whose lower part is not 0", _zeroed(word, words))
+        raise UsageError(where, word, "a fraction with a denominator other than 0", _zeroed(word, words))
     return Fraction(upper) / Fraction(lower) if slash else Fraction(upper)
 
 

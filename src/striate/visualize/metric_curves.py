@@ -113,8 +113,8 @@ def robustness_figure(found: Mapping[str, Any], *, title: str, name: str = "righ
         axes.set_visible(False)
     for axes in panels[::_COLUMNS]:
         axes.set_ylabel(name, fontsize=SMALL)
-    method, guessing = ("Wilson", "; dotted: guessing among all classes") if hits else ("bootstrap", "")
-    legend = f"bands: 95 % intervals ({method}); dashed: images as they are{guessing}"
+    method, guessing = ("Wilson", "; dotted: chance") if hits else ("bootstrap", "")
+    legend = f"bands: 95 % intervals ({method}); dashed: original images{guessing}"
     figure.supxlabel(legend, fontsize=SMALL, color=FAINT)
     main_title(figure, title)
     return figure
@@ -196,7 +196,9 @@ def invariance_figure(found: Mapping[str, Any], *, title: str) -> Figure:
             show_percent(axes.yaxis)
             quiet_frame(axes)
     legend(grid[0][0])
-    figure.supxlabel("dotted: as far as another image; bands: 95 % intervals over images", fontsize=SMALL, color=FAINT)
+    figure.supxlabel(
+        "dotted: distance to another image; bands: 95 % intervals over images", fontsize=SMALL, color=FAINT
+    )
     main_title(figure, title)
     return figure
 

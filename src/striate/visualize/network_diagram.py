@@ -103,9 +103,9 @@ _TOP, _GAP = 80, 12
 
 _LEGENDS = (
     "Width of a box: square root of the side of its map. Height: logarithm of its channels. Orange: no map.",
-    "Lines: from outputs to what takes them. Where several come in, they are added, multiplied or put together first.",
+    "Lines: from outputs to the layers that take them. Several inputs are added, multiplied or concatenated first.",
 )
-_INSIDE = "| stands between branches inside of a box; skip: one of them hands on the input as it is."
+_INSIDE = "| separates branches inside a box; skip: a branch that passes the input on unchanged."
 _STYLE = """
 .network { --paper: #fff; --ink: #1b1f24; --faint: #57606a; --line: #8c959f; --stage: #f3f5f8; --map: #9ecae9;
   --flat: #f2c188; --params: #d55e00; --macs: #0072b2; font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; }

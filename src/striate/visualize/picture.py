@@ -78,13 +78,13 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
             return _as_picture(image, str(path))
     except OSError as error:  # a name that is too long
         reason = error.strerror or str(error)
-        raise UnreadableImage(f"{str(path)[:60]}…", reason, "name a file that is there") from None
+        raise UnreadableImage(f"{str(path)[:60]}…", reason, "name an existing file") from None
     except UnreadableImage as error:
         pixels = error.remedy.partition("--data.max_pixels ")[2]
         if pixels:
             remedy = f"make it smaller, or allow it with --max-pixels {pixels}"
         else:
-            remedy = "name another file" if place.is_file() else "name a file that is there"
+            remedy = "name another file" if place.is_file() else "name an existing file"
         raise UnreadableImage(str(path), error.reason, remedy) from None
 
 
@@ -115,14 +115,14 @@ def _as_picture(image: Image.Image, where: str) -> Picture:
     notes: list[str] = []
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        notes.append(f"the first of {several(frames, 'picture')} in the file is taken")
+        notes.append(f"the first of {several(frames, 'picture')} in the file is used")
     profile = image.info.get("icc_profile")
     image.load()
     turn = turn_of(image)
     plain = _eight_bits(image, where, notes)
     if turn is not None:
         plain = plain.transpose(turn)
-        notes.append("turned as its EXIF orientation says")
+        notes.append("rotated as its EXIF orientation says")
     planes: NDArray[Any] = np.asarray(plain)
     planes = planes.reshape(*planes.shape[:2], -1)
     alpha = planes[..., -1] if plain.mode in ("LA", "RGBA") else None
@@ -184,9 +184,9 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
         images = ", ".join(known.name for known in catalogue() if medium_of(known.kind).pictures)
         raise DataError(text, f"no data set named {name!r}, and no such file", images, "write mnist5k#17")
     if not medium_of(entry.kind).pictures:
-        raise DataError(text, f"{medium_of(entry.kind).a}, no images", "a data set of images", "write mnist5k#17")
+        raise DataError(text, f"{medium_of(entry.kind).a}, not images", "a data set of images", "write mnist5k#17")
     if not (digits.isascii() and digits.isdigit()):
-        got = f"the number {digits[:20]!r}" if mark else f"the data set {name}, without the number of a sample"
+        got = f"the number {digits[:20]!r}" if mark else f"the data set {name} without the number of a sample"
         raise DataError(text[:80], got, "a whole number from 0", f"write {name}#0")
     listing = list_source(DataConfig(name), None, announce)
     number = int(digits) if len(digits) < 12 else len(listing)

@@ -50,7 +50,10 @@ def _what_is_there(path: Path, option: str, ending: str) -> tuple[bool, bool]:
             return folder, there
     got = f"{str(path)[:60]}…: {reason}"
     raise UsageError(
-        option, got, f"a shorter path, its name of at most {_LONGEST} bytes", _place(option, Path(f"out{ending}"))
+        option,
+        got,
+        f"a shorter path, with a file name of at most {_LONGEST} bytes",
+        _place(option, Path(f"out{ending}")),
     ) from None
 
 
@@ -76,10 +79,10 @@ def refuse_out(out: Path, picture: Picture | None = None, *, force: bool = False
     transparency or color that the format does not hold."""
     refuse_picture_path(out, force=force, endings=FORMATS, option="OUT")
     if picture is not None and picture.alpha is not None and out.suffix.lower() not in (".png", ".tif", ".tiff"):
-        got, expected = f"{out}, for a picture with transparency", "a format that holds it: .png, .tif"
+        got, expected = f"{out}, for a picture with transparency", "a format with transparency: .png, .tif"
         raise UsageError("OUT", got, expected, f"write to {pasted(out.with_suffix('.png'))}")
     if picture is not None and len(picture.channels) > 1 and out.suffix.lower() == ".pgm":
-        got, expected = f"{out}, for a picture in color", "a format that holds it: .ppm, .png"
+        got, expected = f"{out}, for a picture in color", "a format with color: .ppm, .png"
         raise UsageError("OUT", got, expected, f"write to {pasted(out.with_suffix('.ppm'))}; or --gray")
 
 
@@ -99,5 +102,5 @@ def save_picture(picture: Picture, out: Path) -> str | None:
     except RunError as error:
         raise UsageError("OUT", f"{out} {error.got}", error.expected, "write to a file in another folder") from None
     if kind == "JPEG":
-        return f"{out}: JPEG changes values a little; a .png keeps each as it was computed"
+        return f"{out}: JPEG changes values a little; .png stores them exactly"
     return None

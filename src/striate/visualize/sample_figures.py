@@ -122,7 +122,7 @@ def refuse_unseen(data: Dataset) -> None:
     raise DataError(
         f"data {data.source}",
         f"{what} of shape {show_shape(data.input_shape)}",
-        "images with one or three channels: this draws a picture of them",
+        "images with one or three channels, which can be drawn",
         "striate data show mnist5k",
     )
 

@@ -160,5 +160,7 @@ def read_statistics(run: RunDirectory) -> Statistics:
         start, end = (), ()
     if not start and not end:
         got = "no record of signals (signal.json)"
-        raise RunError(str(run.path), got, "a run of this version", f"striate train --config {pasted(run.config)}")
+        raise RunError(
+            str(run.path), got, "a run of this version of striate", f"striate train --config {pasted(run.config)}"
+        )
     return Statistics(start, end)

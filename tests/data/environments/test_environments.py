@@ -190,5 +190,5 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 def test_environments_have_no_samples() -> None:
     assert is_environment(CATCH)
     assert not is_environment("mnist5k")
-    with pytest.raises(DataError, match="from playing"):
+    with pytest.raises(DataError, match="no samples before it is played"):
         list_source(DataConfig(source=CATCH))

@@ -129,7 +129,7 @@ def test_hostile_films_are_refused_before_they_are_decoded(monkeypatch: pytest.M
     playlist = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"
     ftyp = (16).to_bytes(4, "big") + b"ftypisom\0\0\0\0"
     huge = ftyp + (0xFFFFFFF0).to_bytes(4, "big") + b"moov"
-    for hostile, why in ((playlist, "not a film"), (huge, "cut off"), (ftyp, "no index"), (b"", "empty")):
+    for hostile, why in ((playlist, "not a video"), (huge, "cut off"), (ftyp, "no index"), (b"", "empty")):
         with pytest.raises(Unreadable, match=why):
             read_clip_header(hostile, "one", LIMIT)
     with pytest.raises(Unreadable, match="more than 100"):

@@ -134,7 +134,7 @@ def test_what_is_no_value_is_counted_and_is_the_low_end_of_the_range():
     preparation = Preparation("raster", (1, 2, 3), low=(1.0,), high=(3.0,), depths=("float32",))
     levels = medium_of("raster").decode(data, "a file", preparation)
     assert levels.tolist() == [[[0, 0, 0], [0, 127.5, 255]]]
-    with pytest.raises(UnreadableImage, match="no values"):
+    with pytest.raises(UnreadableImage, match="without valid values"):
         header_of(tiff(np.full((2, 2), np.nan, np.float32)), "a file", max_pixels=PIXELS)
 
 

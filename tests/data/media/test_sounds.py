@@ -71,7 +71,7 @@ def test_hostile_files_are_refused_before_they_are_decoded(monkeypatch: pytest.M
     lying = good[:40] + (2**31).to_bytes(4, "little") + good[44:]  # 2 GiB of samples in a small file
     assert len(read_waveform(lying, "one", 8000, 4000)) == 4000
     monkeypatch.setattr(sound_files, "MOST_SECONDS", 0.4)
-    with pytest.raises(Unreadable, match=r"more than the 0\.4 of a sample"):
+    with pytest.raises(Unreadable, match=r"more than the 0\.4 seconds allowed"):
         read_header(good, "one")
     monkeypatch.undo()
     fast = good[:24] + (2**31 - 1).to_bytes(4, "little") + good[28:]
@@ -96,7 +96,7 @@ def test_rate_length_and_view_are_decided_from_the_files_and_kept(tmp_path: Path
     said = " ".join(data.notes)
     assert "Rate: 8,000 Hz, the files' 8,000" in said
     assert "Length: 0.5 s" in said
-    assert "silence is put around 12 shorter ones" in said
+    assert "12 shorter sounds padded with silence" in said
     assert "64 mel bands" in said
     assert data.input_shape == (1, 64, 44)
     config = data.medium.decided(DataConfig(source=str(source)), data.preparation)

@@ -154,10 +154,10 @@ def lying() -> dict[str, bytes]:
         "cut off: gzip": nifti(ARRAY)[:-40],
         "affine": moved.tobytes() + rest,
         "NaN": nifti(np.where(ARRAY > 2, np.nan, ARRAY).astype(np.float32)),
-        "three axes": npy(ARRAY[0]),
+        "three spatial axes": npy(ARRAY[0]),
         "bytes": npy(ARRAY)[:-4],
         "header says": gzip.compress(plain[:352]),
-        "no volume": b"hello, I am no volume at all" * 20,
+        "not a volume": b"hello, I am no volume at all" * 20,
     }
 
 
@@ -293,7 +293,7 @@ def test_what_is_decided_of_volumes_is_said(tmp_path: Path) -> None:
     assert data.input_shape == (1, 24, 16, 16), "the coarse one has twice as many slices at the spacing of the others"
     assert data.preparation.spacing == (2.0, 1.5, 1.0)
     said = " ".join(data.notes)
-    for words in ("6 LPS of 12", "1 volume of 12 with another one", "24×16×16 voxels", "z-score", "feet to head"):
+    for words in ("6 LPS of 12", "1 volume of 12 with another spacing", "24×16×16 voxels", "z-score", "feet to head"):
         assert words in said
     x, y = data.splits["train"].inputs[:], data.splits["train"].targets
     assert float(x[:, 0][y == 1].mean()) > float(x[:, 0][y == 0].mean()) + 2, "masks lie where the balls are"

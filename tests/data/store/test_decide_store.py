@@ -32,7 +32,7 @@ def test_auto_takes_the_first_that_there_is_room_for() -> None:
     assert "more than 50%" in str(why)
     store, why = decide("auto", Room(SIZE, 10 * SIZE, SIZE))
     assert store == "stream"
-    assert "decoded anew in each epoch" in str(why)
+    assert "decoded again in each epoch" in str(why)
     assert decide("auto", Room(SIZE, SIZE, 0), packed=True)[0] == "pack"
 
 
@@ -100,7 +100,7 @@ def test_a_pack_that_is_read_into_memory_is_compared_whatever_its_time_says(
     assert again.store == "memory"
     for name, split in decoded.splits.items():
         assert torch.equal(again.splits[name].inputs[:], split.inputs[:])
-    assert any("made anew" in text for text in said) == removable
+    assert any("made again" in text for text in said) == removable
     assert (file.read_bytes() == content) == removable
 
 

@@ -174,7 +174,7 @@ def test_a_pack_that_another_process_has_just_made_anew_stays(tmp_path: Path) ->
     assert open_pack(made.path, KEY, SHAPE, check=True) is not None
     (made.path / "sums").write_bytes(bytes(16 * 12 * 3))
     remove_unless_whole(made.path, KEY, SHAPE, announce=said.append)
-    assert "made anew" in said[0]
+    assert "made again" in said[0]
     assert [file.name for file in tmp_path.iterdir()] == []
 
 
@@ -197,7 +197,7 @@ def test_two_that_find_the_same_damage_remove_it_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum("made anew" in text for to in said for text in to) == 1
+    assert sum("made again" in text for to in said for text in to) == 1
     assert pack_data(config) == made
 
 

@@ -113,7 +113,7 @@ def test_a_damaged_pack_is_made_anew(tmp_path: Path, name: str, harm: str) -> No
     assert open_pack(tmp_path / KEY, KEY, SHAPE) is None
     said: list[str] = []
     check(build(tmp_path, Reader(), said))
-    assert any("made anew" in text for text in said)
+    assert any("made again" in text for text in said)
 
 
 def test_a_pack_of_something_else_is_not_taken(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_stream_refuses_a_file_that_has_changed(tmp_path: Path) -> None:
         list(batches(split, 4))
     for file in root.rglob("*.*"):
         file.unlink()
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         split.inputs[:1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("striate")]
 

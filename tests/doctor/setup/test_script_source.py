@@ -105,10 +105,10 @@ FAULTS = {
     "optim.accumulation, cleared": (
         "        scaler.step(optimizer)\n",
         "        if (step + 1) % 4 == 0:\n            scaler.step(optimizer)\n",
-        "`optimizer.zero_grad()` right behind `scaler.step(optimizer)`",
+        "`optimizer.zero_grad()` right after `scaler.step(optimizer)`",
     ),
     "eval.wrong-count, ones": ("total += len(y)", "total += 1", "`total += len(targets)`"),
-    "optim.scheduler-calls, never": ("    scheduler.step()\n", "", "`scheduler.step()` behind the loop over batches"),
+    "optim.scheduler-calls, never": ("    scheduler.step()\n", "", "`scheduler.step()` after the loop over batches"),
     "optim.scheduler-calls, twice": (
         "        scaler.update()\n",
         "        scaler.update()\n        scheduler.step()\n",

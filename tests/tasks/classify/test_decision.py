@@ -96,7 +96,7 @@ def test_a_threshold_without_a_number_has_the_best_f1_on_validation() -> None:
 
 
 def test_tasks_without_classes_refuse() -> None:
-    with pytest.raises(UsageError, match="no classes"):
+    with pytest.raises(UsageError, match="without classes"):
         Regress(("y",), (0.0,), (1.0,)).deciding("ill=10", None)
 
 
@@ -171,7 +171,7 @@ def test_a_run_keeps_its_rule_and_another_one_takes_its_place(run: Path, capsys:
     files = sorted((Path(config_from_yaml(run / "config.yaml").data.source) / "ill").iterdir())[:8]
     raw, _ = asked(capsys, "predict", run, *files, "--cost", "ill=1")
     other, said = asked(capsys, "predict", run, *files, *RULE)
-    assert "predicted is the class with the largest probability × cost (30 for ill" in said
+    assert "predicted class: the class with the largest probability × cost (30 for ill" in said
     assert [line["top"] for line in raw] == [line["top"] for line in other]
     for line in other:
         weighed = {name: share * (30 if name == "ill" else 1) for name, share in line["top"]}
@@ -225,4 +225,4 @@ def test_an_explanation_follows_the_rule(run: Path) -> None:
     explained = striate.explain(run, image, "saliency", cost={"ill": 1000})
     assert (explained.label, explained.nudge) == ("ill", None)
     assert explained.runner_up[0] != "ill"
-    assert "1000 for ill" in str(explained)
+    assert "1000 for ill" in " ".join(str(explained).split())

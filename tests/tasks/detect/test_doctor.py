@@ -53,8 +53,8 @@ PLANTED: dict[str, Callable[[Rows], Rows]] = {
     "upside down": lambda rows: with_edges(
         rows, lambda e: np.stack([e[..., 0], 96 - e[..., 3], e[..., 2], 96 - e[..., 1]], -1)
     ),
-    "those of the image after it": lambda rows: np.roll(rows, 1, axis=0),
-    "called by other names": lambda rows: np.where(np.arange(6) == 4, np.where(rows >= 0, 1 - rows, rows), rows),
+    "replaced by the boxes of the image after it": lambda rows: np.roll(rows, 1, axis=0),
+    "found with wrong classes": lambda rows: np.where(np.arange(6) == 4, np.where(rows >= 0, 1 - rows, rows), rows),
 }
 
 
@@ -72,12 +72,12 @@ def test_a_healthy_detector_has_nothing_and_one_that_has_not_begun_is_told() -> 
     nothing = evaluated(rows, rows)
     nothing.decoded[..., 5] = 0.01
     [finding] = nothing_found(nothing, SIZE)
-    assert "has not begun" in finding.why
+    assert "cannot yet distinguish objects" in finding.why
     nothing = evaluated(with_edges(rows, lambda edges: edges + 300), rows)
-    assert nothing_found(nothing, SIZE)[0].why.startswith("Boxes lie elsewhere than objects")
+    assert nothing_found(nothing, SIZE)[0].why.startswith("The boxes miss the objects")
     nothing.decoded[..., 5] = 0.3
     [finding] = nothing_found(nothing, SIZE)
-    assert "the network has hardly learned; or boxes lie elsewhere" in finding.why
+    assert "the network has hardly learned, or the boxes miss the objects" in finding.why
     assert finding.remedy.startswith("Train for longer: --minutes 10")
 
 

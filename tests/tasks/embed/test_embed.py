@@ -75,7 +75,7 @@ def test_too_few_classes_are_refused(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "four.npz", x=np.random.default_rng(0).integers(0, 255, (40, 8, 8)).astype("u1"), y=np.arange(40) % 4
     )
-    with pytest.raises(DataError, match="six in all"):
+    with pytest.raises(DataError, match="six in total"):
         load_dataset(DataConfig(str(tmp_path / "four.npz")), annotation="identity")
 
 
@@ -125,8 +125,8 @@ def test_collapsed_embeddings_are_noticed_and_others_are_not() -> None:
         return [finding.why for finding in task.noticed(found)]
 
     collapsed = np.ones((60, 8)) + 0.01 * rng.normal(size=(60, 8))
-    assert "collapsed" in said(collapsed)[0]
-    assert "everywhere" in said(rng.normal(size=(60, 8)))[0]
+    assert "collapse" in said(collapsed)[0]
+    assert "hardly more similar" in said(rng.normal(size=(60, 8)))[0]
     assert not said(rng.normal(size=(6, 8))[truth] + 0.5 * rng.normal(size=(60, 8)))
 
 
@@ -160,7 +160,12 @@ def test_turned_images_are_classes_of_their_own_in_training_alone() -> None:
     warp = Warp(still, torch.zeros(4, 2), turns=torch.tensor([0, 1, 2, 3]))
     targets = task.warp_targets(torch.tensor([2, 2, 2, 1]), warp)
     assert targets.tolist() == [2, 7, 12, 16]
-    assert [task.target_text(k) for k in targets] == ["c", "c, turned by 90°", "c, turned by 180°", "b, turned by 270°"]
+    assert [task.target_text(k) for k in targets] == [
+        "c",
+        "c, rotated by 90°",
+        "c, rotated by 180°",
+        "b, rotated by 270°",
+    ]
     assert float(task.weight(targets)) == 3, "b is not trained, however it is turned"
     assert task.outputs == 4 + 4 * 3
     angles = torch.nn.functional.one_hot(torch.tensor([1, 4, 7, 0]), 12).float()
@@ -168,7 +173,7 @@ def test_turned_images_are_classes_of_their_own_in_training_alone() -> None:
     assert task.loss(right, targets) < task.loss(right, torch.tensor([2, 2, 2, 1])), "each has a proxy of its own"
     usual, said = task.augmentation(AugmentConfig(), AugmentConfig())
     assert usual.quarter_turns
-    assert "turned by 90, 180 and 270°" in said
+    assert "rotated by 90, 180 and 270°" in said
     assert Embed.from_state(task.state()) == task
 
 
@@ -177,7 +182,7 @@ def test_images_that_are_not_square_are_turned_upside_down_alone() -> None:
     warp = Warp(torch.zeros(2, dtype=torch.bool), torch.zeros(2, 2), turns=torch.tensor([0, 2]))
     assert task.warp_targets(torch.tensor([0, 1]), warp).tolist() == [0, 3]
     assert task.outputs == 4 + 2 * 2
-    assert task.target_text(torch.tensor(3)) == "b, turned by 180°"
+    assert task.target_text(torch.tensor(3)) == "b, rotated by 180°"
     assert float(task.weight(torch.tensor([0, 4]))) == 1, "there is no third turn"
 
 

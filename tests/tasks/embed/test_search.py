@@ -80,7 +80,7 @@ def test_other_files_are_told_in_the_words_of_the_medium(
     (tmp_path / "photos" / "notes.txt").write_text("none")
     query = str(photos / "c0" / "00.png")
     assert main(["search", "--in", str(tmp_path / "photos"), str(run), query]) == 0
-    assert "1 other file ignored: not images by their suffix" in capsys.readouterr().err
+    assert "1 other file ignored: their suffixes are not those of images" in capsys.readouterr().err
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ def test_what_given_thresholds_change_is_said() -> None:
     assert (row.name, row.recall_before.value, row.recall.value) == ("a", 0.5, 1.0)
     assert (row.precision_before.value, row.precision.value) == (1.0, pytest.approx(2 / 3))
     text = "\n".join(figures.lines(None)[0])
-    assert "Predicted: a from a probability of 0.2 on. 2 of 4 predictions differ" in text
+    assert "Predicted: a if its probability is at least 0.2. 2 of 4 predictions differ" in text
     assert "exact match" in text
 
 
@@ -157,7 +157,7 @@ def test_rare_labels_share_a_threshold_and_given_ones_stay() -> None:
     assert set(described["probabilities"]) == {"a", "b", "c"}
     with pytest.raises(UsageError, match=r"1\.5 for 'a'"):
         task.deciding(None, "a=1.5")
-    with pytest.raises(UsageError, match="thresholds, one a label"):
+    with pytest.raises(UsageError, match="thresholds, one per label"):
         task.deciding("a=3", None)
 
 
@@ -208,7 +208,7 @@ def test_a_column_labels_is_read_with_empty_sets(tmp_path: Path) -> None:
     data = load_dataset(config)
     assert data.splits["train"].targets.dtype == torch.float32
     assert {name: len(part) for name, part in data.splits.items()} == {"train": 20, "val": 4, "test": 8}
-    assert "3 labels, 1 a sample: dog (16)" in data.annotated
+    assert "3 labels, 1 per sample: dog (16)" in data.annotated
     assert "8 samples have none" in data.annotated
 
 
@@ -216,7 +216,7 @@ def test_a_column_labels_is_read_with_empty_sets(tmp_path: Path) -> None:
 def test_a_column_labels_is_read_with_other_separators_where_there_is_no_doubt(tmp_path: Path, between: str) -> None:
     listing = list_source(_table(tmp_path, "path,labels", [f'"cat{between}dog"', "dog", "bird"] * 4))
     assert listing.classes == ("bird", "cat", "dog")
-    assert "several a sample" in listing.notes[-1]
+    assert "several per sample" in listing.notes[-1]
     other = list_source(_table(tmp_path, "path,labels", [f'"cat{between}dog"', "hen", "bird"] * 4))
     assert other.classes == ("bird", f"cat{between}dog", "hen")
 
@@ -273,7 +273,7 @@ def test_which_classes_are_there_follows_from_boxes_and_masks(tmp_path: Path) ->
 
 
 def test_labels_that_never_differ_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the same labels in each of"):
+    with pytest.raises(DataError, match="the same labels for each of"):
         load_dataset(_table(tmp_path, "path,labels", ["a|b"] * 12))
 
 

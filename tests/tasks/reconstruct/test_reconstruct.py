@@ -95,7 +95,7 @@ def test_networks_get_what_they_lack() -> None:
     x = torch.zeros(2, 3, 16, 24)
     assert made.body(x).shape == (2, 4)
     assert made(x).shape == x.shape
-    with pytest.raises(ModelError, match="as many numbers as the image"):
+    with pytest.raises(ModelError, match="values of the image"):
         as_autoencoder(striate.build("conv(3,3)", (1, 6, 6)), (1, 6, 6), 4, logits=True)
     machine = as_autoencoder(striate.build("rbm(4)", (1, 6, 6), 10), (1, 6, 6), 4, logits=True)
     assert machine(torch.zeros(2, 1, 6, 6)).numel() == 72
@@ -130,8 +130,8 @@ def test_typical_mistakes_are_named(mistake: str, code: str | None) -> None:
 def test_one_image_for_all_has_a_remedy_for_any_network() -> None:
     images = _images(200)
     (found,) = reconstruction_findings(_evaluation(images, (images / 255).mean(0, keepdim=True).expand(images.shape)))
-    assert "--lr; for a network that gradients train, striate lr-find" in found.remedy
-    assert "where the network has relu, leaky" in found.remedy
+    assert "--lr; for a network trained by gradients, striate lr-find" in found.remedy
+    assert "leaky in place of relu" in found.remedy
 
 
 def test_divergence_is_that_of_the_mean_activation() -> None:
@@ -142,7 +142,7 @@ def test_divergence_is_that_of_the_mean_activation() -> None:
     expected = 2 * (0.05 * np.log(0.1) + 0.95 * np.log(1.9))
     assert float(divergence_penalty(seen, 0.05).detach()) == pytest.approx(expected)
     refuse_invisible_units(network, RegularizeConfig(kl=0.1), torch.zeros(1, 3))
-    with pytest.raises(ConfigError, match="weight of the penalty"):
+    with pytest.raises(ConfigError, match="weight for this penalty"):
         refuse_invisible_units(network, RegularizeConfig(kl_target=0.1), torch.zeros(1, 3))
     with pytest.raises(ConfigError, match="logistic"):
         refuse_invisible_units(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), RegularizeConfig(kl=0.1), torch.zeros(1, 3))

@@ -100,7 +100,7 @@ def test_pixels_of_rare_classes_weigh_by_the_root_of_how_rare_they_are() -> None
     weights = torch.tensor(task.class_weights)
     assert torch.allclose(weights / weights[0], torch.tensor([1, (900 / 96) ** 0.5, (900 / 4) ** 0.5]))
     assert task.loss_name == "cross-entropy+dice"
-    assert "weighed" in task.loss_text()
+    assert "weighted" in task.loss_text()
     assert torch.tensor(_made((900, 0, 4)).class_weights).isfinite().all(), "a class that never occurs"
     two = _made((96, 4))
     assert (two.loss_name, two.class_weights) == ("cross-entropy+dice", None)

@@ -52,7 +52,7 @@ def test_a_network_that_finds_nothing_says_so() -> None:
     nothing = _evaluation(targets, torch.zeros_like(targets))
     [finding] = task.noticed(nothing)
     assert (finding.code, finding.measured) == ("fit.one-class", "ground is predicted everywhere")
-    assert "everywhere would reach 92.9\u00a0%" in task.answer(nothing)[1]
+    assert "the most frequent class would reach 92.9\u00a0%" in task.answer(nothing)[1]
     assert task.noticed(_evaluation(targets, targets)) == ()
 
 

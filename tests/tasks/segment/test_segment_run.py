@@ -166,7 +166,7 @@ def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixe
 
 
 def test_calibrated_masks_are_refused_with_the_reason(run: Path) -> None:
-    with pytest.raises(UsageError, match="the same at every temperature"):
+    with pytest.raises(UsageError, match="do not depend on the temperature"):
         striate.load(run, calibrated=True)
 
 

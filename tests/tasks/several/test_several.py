@@ -257,7 +257,7 @@ def test_classes_among_the_targets_are_turned_down_each_by_itself(data, task: Se
 
 
 def test_what_has_no_meaning_is_refused(task: Several, capsys) -> None:
-    with pytest.raises(UsageError, match="one of them"):
+    with pytest.raises(UsageError, match="one target"):
         task.deciding("f=3", None)
     with pytest.raises(UsageError, match="a target: age, gender and tags"):
         task.explained_part(torch.zeros(task.outputs), "size")

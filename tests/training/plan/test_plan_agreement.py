@@ -76,7 +76,10 @@ REFERENCE = Reference(result([1.0, 2.0], [3.0, 4.0]), dict)
         (result([1.0, float("nan")], [3.0, 4.0]), "outputs off by nan"),
         (result([1.0, 2.0], [3.0, float("nan")]), "gradient off by nan"),
         (result([1.0, 2.0], [3.0, 4.0], float("inf")), "loss off by inf"),
-        (Result(torch.tensor(1.0), torch.tensor([1.0, 2.0]), {"w": torch.tensor([3.0, 4.0])}), "another set"),
+        (
+            Result(torch.tensor(1.0), torch.tensor([1.0, 2.0]), {"w": torch.tensor([3.0, 4.0])}),
+            "a different set of gradients",
+        ),
     ],
 )
 def test_each_limit_is_told_by_itself(other: Result, why: str) -> None:

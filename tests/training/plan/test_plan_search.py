@@ -188,7 +188,7 @@ def test_a_run_of_five_seconds_compares_two_ways_or_takes_an_earlier_plan(made_u
     assert found.record is not None
     assert [row.candidate for row in found.record.rows] == list(dict.fromkeys(made_up_times))
     assert (found.execution.precision, found.execution.memory_format) == ("bf16", "channels_last")
-    assert found.record.remarks[-1] == "nothing else was tried, since the run is short"
+    assert found.record.remarks[-1] == "no other candidate was tried, since the run is short"
     assert planned(work, seconds=1.0).record is not None
     again = planned(work).record
     assert again is not None
@@ -267,7 +267,7 @@ def test_trial_steps_are_short_where_the_seconds_are_few() -> None:
 def test_a_batch_of_more_than_there_are_is_told() -> None:
     record = planned(workload(batch=100_000), seconds=1.0).record
     assert record is not None
-    assert record.asides[0] == "a batch of 100,000 is more than there are: it has all 1,259 samples"
+    assert record.asides[0] == "the batch of 100,000 has all 1,259 samples, since there are no more"
 
 
 def test_one_round_has_no_spread() -> None:
@@ -291,8 +291,8 @@ def test_what_is_no_plain_run_is_not_called_one(load: Load, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("chosen", "seconds", "line"),
     [
-        (Candidate("fp32", "contiguous", 2), 0.99, "fp32, contiguous, 2 threads (nothing was faster)"),
-        (Candidate("fp32", "contiguous", 1), 1.01, "fp32, contiguous, 1 thread (nothing was faster)"),
+        (Candidate("fp32", "contiguous", 2), 0.99, "fp32, contiguous, 2 threads (no candidate was faster)"),
+        (Candidate("fp32", "contiguous", 1), 1.01, "fp32, contiguous, 1 thread (no candidate was faster)"),
         (Candidate("bf16", "contiguous", 2), 0.9, "bf16, contiguous, 2 threads: 1.1× plain fp32"),
     ],
 )

@@ -110,6 +110,6 @@ def test_a_run_goes_on_with_another_number_of_processes() -> None:
     assert resumed_among(begun, Launch(1, 2, 1, 2)) == (begun, "")
     one, said = resumed_among(begun, Launch())
     assert (one.execution.processes, one.execution.threads) == (None, 6)
-    assert "begun with 2 processes, goes on with 1 process" in said
+    assert "started with 2 processes, continued with 1 process" in said
     three, _ = resumed_among(begun, Launch(0, 3, 0, 3))
     assert (three.execution.processes, three.execution.threads) == (3, 2)

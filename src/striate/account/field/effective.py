@@ -66,8 +66,8 @@ def effective_receptive_field(
             total += _gradient(module, input_shape, name, draw)
     mass = float(total.sum())
     if not math.isfinite(mass) or mass <= 0:
-        got = "no gradient" if mass == 0 else "gradients that are not finite"
-        raise ModelError(f"layer {name}", got, "a unit that depends on the input", "--effective left out")
+        got = "no gradient" if mass == 0 else "gradients that are NaN or Inf"
+        raise ModelError(f"layer {name}", got, "a unit that depends on the input", "leave out --effective")
     shares = (total / mass).numpy()
     first, size = zip(*shortest_runs(shares), strict=True)
     return EffectiveField(name, shares, first, size, samples)
@@ -115,7 +115,7 @@ def _check(module: nn.Module, input_shape: Shape, samples: int) -> None:
         raise UsageError(
             "effective receptive field",
             f"an input of {several(input_shape[0], 'feature')}",
-            "a map with positions",
+            "an input with positions",
             "leave out --effective: features have no neighbors",
         )
     if samples < 1:
@@ -144,7 +144,7 @@ def _last_map(module: nn.Module, input_shape: Shape) -> str:
     if not seen:
         raise UsageError(
             "effective receptive field",
-            "no module that gives a map with more than one position",
+            "no module that outputs a map with several positions",
             "a layer with neighboring units",
             "leave out --effective",
         )
@@ -167,8 +167,12 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
     with module_calls({name: known[name]}, end=keep):
         module(values * 1)  # a network may write into its input
     if not outputs or not _is_map(outputs[-1], input_shape):
-        got = f"an output of {tuple(outputs[-1].shape)}" if outputs else "a module that gives no tensor, or never ran"
-        raise UsageError(f"layer {name}", got, "a map with positions", "leave the layer out: the last map is taken")
+        got = (
+            f"an output of {tuple(outputs[-1].shape)}"
+            if outputs
+            else "a module without a tensor output, or one that never runs"
+        )
+        raise UsageError(f"layer {name}", got, "a map with positions", "leave out the layer: the last map is used")
     unit = outputs[-1][0]
     for side in unit.shape[1:]:
         unit = unit[:, side // 2]

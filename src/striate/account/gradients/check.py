@@ -176,7 +176,7 @@ class NetworkGradientCheck:
         lines += [f"{name}: not compared, {why}" for name, why in self.skipped.items()]
         lines += [f"look at {suspect}" for suspect in self.suspects]
         if not self.ok and not self.suspects:
-            lines.append("each module by itself is right: look at the loss, and at what happens between modules")
+            lines.append("each module alone is correct: check the loss, and the code between the modules")
         return "\n".join(lines)
 
 
@@ -272,15 +272,13 @@ def _copy(module: nn.Module) -> nn.Module:
         raise UsageError("module", type(module).__name__, "a torch.nn.Module", "striate.build(name)")
     tensors = [*module.parameters(), *module.buffers()]
     if any(tensor.is_meta or nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise ModelError(
-            "module", "parameters without values", "a network with its weights", "run it once: module(input)"
-        )
+        raise ModelError("module", "parameters without values", "a network with weights", "run it once: module(input)")
     try:
         return copy.deepcopy(module).cpu().double()
     except Exception as error:
         got = f"a network that cannot be copied ({type(error).__name__})"
-        remedy = "detach() the tensors that it keeps in plain attributes, or check the part in question"
-        raise ModelError("module", got, "one that copy.deepcopy copies", remedy) from error
+        remedy = "detach() the tensors in plain attributes, or check only a part of the network"
+        raise ModelError("module", got, "a network that copy.deepcopy can copy", remedy) from error
 
 
 def _tensors(net: nn.Module, given: list[torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -293,13 +291,13 @@ def _tensors(net: nn.Module, given: list[torch.Tensor]) -> tuple[dict[str, torch
         if value.numel() == 0:
             skipped[name] = "empty"
         elif not value.is_floating_point():
-            skipped[name] = f"{str(value.dtype).removeprefix('torch.')} has no slope here"
+            skipped[name] = f"{str(value.dtype).removeprefix('torch.')} is not floating-point"
         elif not value.requires_grad:
             skipped[name] = "frozen"
         else:
             tensors[name] = value
     if not tensors:
         raise ModelError(
-            "module", "nothing with a gradient", "a parameter or an input", "parameter.requires_grad_(True)"
+            "module", "no tensor with a gradient", "a parameter or an input", "parameter.requires_grad_(True)"
         )
     return tensors, skipped

@@ -57,7 +57,9 @@ def compare_gradients(
 
     claimed, magnitude = _claims(module, terms, tensors)
     if loss() != loss():
-        raise ModelError("module", "different outputs for the same input", "a function of its input", "module.eval()")
+        raise ModelError(
+            "module", "different outputs for the same input", "the same outputs for the same input", "module.eval()"
+        )
     found = {}
     for (name, tensor), gradient in zip(tensors.items(), claimed, strict=True):
         values = tensor.detach().numpy()  # shares memory: moving an entry moves the parameter
@@ -74,7 +76,7 @@ def _claims(
         values = terms()
         magnitude = float(values.detach().abs().sum())
         if not np.isfinite(magnitude):
-            raise ModelError("module", "outputs that are not finite", "finite outputs", "an input of finite numbers")
+            raise ModelError("module", "outputs that are NaN or Inf", "finite outputs", "an input of finite numbers")
         if not values.requires_grad:
             return [np.zeros(tuple(tensor.shape)) for tensor in tensors.values()], magnitude
         try:
@@ -91,10 +93,10 @@ def _numbers(outputs: Any, name: str) -> torch.Tensor:
     """All floating tensors of the outputs as one vector."""
     leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
     if not leaves:
-        raise ModelError("module", f"{name} without a tensor of real numbers", "a tensor", "loss=lambda outputs: …")
+        raise ModelError("module", f"{name} without a floating-point tensor", "a tensor", "loss=lambda outputs: …")
     if any(leaf.dtype != torch.float64 for leaf in leaves):
         kinds = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
-        expected = "torch.float64 throughout: differences of smaller numbers are mostly rounding"
+        expected = "torch.float64 throughout: in lower precision, differences are mostly rounding"
         raise ModelError("module", f"{name} in {kinds} for a float64 input", expected, "x.to(self.weight.dtype)")
     return torch.cat([leaf.reshape(-1) for leaf in leaves])
 

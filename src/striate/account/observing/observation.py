@@ -62,9 +62,9 @@ def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     if has_forward_of_its_own(module):
         raise ModelError(
             f"model {type(module).__name__}",
-            "lazy layers without shapes, in a network with a forward that was set on the object",
-            "shapes that can be found out on a copy",
-            f"network(torch.zeros(2, {', '.join(map(str, input_shape))})), once, before",
+            "lazy layers without shapes, in a network whose forward was replaced on the instance",
+            "shapes that can be inferred on a copy",
+            f"network(torch.zeros(2, {', '.join(map(str, input_shape))})), run once before",
         )
     module = copied(module)
     with same_random_state():
@@ -189,7 +189,7 @@ def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bo
         reason = " ".join(str(error).split())[:120]
         notes = (
             *notes,
-            f"memory kept for the backward pass: the pass failed ({type(error).__name__}: {reason})",
+            f"memory saved for the backward pass: the pass failed ({type(error).__name__}: {reason})",
         )
     return Observation(module, observer, output, saved, notes)
 
@@ -198,7 +198,7 @@ def _unregistered(observer: Observer) -> tuple[str, ...]:
     numbers = sum(observer.strangers.values())
     if not numbers:
         return ()
-    return (f"{numbers} parameters in a plain list or a closure: only an attribute or nn.ModuleList registers them",)
+    return (f"{numbers} parameters in a plain list or a closure: register them as an attribute or in an nn.ModuleList",)
 
 
 def _raise_explained(module: nn.Module, input_shape: Shape, error: Exception) -> NoReturn:

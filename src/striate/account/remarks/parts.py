@@ -35,8 +35,8 @@ def _final_softmax(rows: list[Row]) -> Iterator[Finding]:
             rows[-1].name,
             "the network ends with softmax",
             "outputs without softmax (logits)",
-            "Cross-entropy applies softmax itself; twice, its gradient nearly vanishes for confident predictions.",
-            "Leave it out; predictions get their probabilities without it.",
+            "Cross-entropy applies softmax itself; twice, the gradient nearly vanishes for confident predictions.",
+            "Remove it; striate computes the probabilities of predictions without it.",
         )
 
 
@@ -55,12 +55,12 @@ def _never_executed(rows: list[Row]) -> Iterator[Finding]:
         listed(names),
         f"{several(len(rows), 'module')} never ran, with {several(params, 'parameter')}",
         "every module runs",
-        "Counted in eval mode: auxiliary heads run in training only."
+        "Layers are counted in eval mode; auxiliary heads run only in training."
         if auxiliary
-        else "What never runs gets no gradient, costs memory, and stays as it began.",
+        else "A module that never runs costs memory, gets no gradient and keeps its initialization.",
         "Remove them if the network is only used for prediction."
         if auxiliary
-        else "Call them in forward, or take them out; what runs in training only is right as it is.",
+        else "Call them in forward, or remove them; modules that run only in training are fine.",
     )
 
 
@@ -81,9 +81,9 @@ def _superfluous_biases(rows: list[Row]) -> Iterator[Finding]:
             "note",
             listed([row.name for row in found]),
             f"{several(count, 'bias', 'biases')} right before a batch normalization",
-            "no bias there",
-            "The normalization subtracts the mean, and with it any constant: these parameters change nothing.",
-            "bias=False in these layers.",
+            "no bias before batch normalization",
+            "The normalization subtracts the mean, and any constant with it: these parameters have no effect.",
+            "Set bias=False in these layers.",
         )
 
 
@@ -101,7 +101,7 @@ def _frozen(ledger: Ledger) -> Iterator[Finding]:
             listed([row.name for row in frozen]),
             f"{count:,} of {several(ledger.params, 'parameter')} are frozen",
             "all trainable",
-            "Training leaves them as they are; they cost memory and time, but no gradient and no optimizer state.",
+            "Training does not change them; they cost memory and time, but no gradient and no optimizer state.",
             "`parameter.requires_grad_(True)` makes a parameter trainable.",
         )
 
@@ -114,8 +114,8 @@ def _uncounted(ledger: Ledger) -> Iterator[Finding]:
             "the totals",
             f"not counted: {listed(ledger.uncounted, 5)}",
             "everything counted",
-            "These have no formula here, so the true cost is above the totals.",
-            "Add what you know of them by hand.",
+            "striate has no formula for these operations, so the true cost is above the totals.",
+            "Add their cost by hand.",
         )
 
 
@@ -126,9 +126,9 @@ def _real_pass(ledger: Ledger) -> Iterator[Finding]:
             "note",
             "the counts",
             f"counted in a real forward pass on zeros, since the network reads values ({ledger.real_pass})",
-            "shapes alone decide",
-            "Nothing is missing, but another input may take another branch.",
-            "Where its branches differ in cost, count each by hand.",
+            "operations that depend on shapes alone",
+            "The counts are complete for zeros, but another input may take another branch.",
+            "If its branches differ in cost, count each by hand.",
         )
 
 
@@ -214,9 +214,9 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
     flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
     if flattened is None:
-        why, left = "Only changes to these layers make the network much smaller.", _halved(ledger, costly)
+        why, left = "Only changes in these layers make the network much smaller.", _halved(ledger, costly)
         if left is None:
-            return why, "Fewer inputs or outputs of these layers."
+            return why, "Use fewer inputs or outputs in these layers."
         parts = "units in the layers between" if all(row.kind == "fc" for row in costly) else "channels throughout"
         return why, f"Half the {parts} would leave about {_share(left, ledger.params)} of the parameters."
     fewer = flattened[0] * largest.out_shape[0] + bool(largest.settings.get("bias")) * largest.out_shape[0]
@@ -255,13 +255,13 @@ def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
     largest = max(costly, key=_macs)
     axes = len(largest.out_shape) - 1
     if not axes:
-        return "Only changes to these layers make the network much faster.", "Fewer inputs or outputs of these layers."
+        return "Only changes in these layers make the network much faster.", "Use fewer inputs or outputs in them."
     if len(largest.settings.get("kernel", ())) != axes or axes > 3:
-        return "These products are made anew at each position.", "Fewer positions, inputs or outputs of these layers."
+        return "These products are computed at each position.", "Use fewer positions, inputs or outputs."
     left = ("half", "a quarter", "an eighth")[axes - 1]
     side = "side" if axes > 1 else "length"
     return (
-        "A kernel works once at each position of its output.",
+        "A kernel is applied at each position of the output.",
         f"Put a stride or pooling layer earlier: half the {side} leaves {left} of the operations.",
     )
 
@@ -281,10 +281,10 @@ def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
         "note",
         listed([row.name for row in rows]),
         f"{several(len(rows), 'layer')} with {percent_of(share, total)} % of all bytes that one sample moves "
-        f"({size_in_bytes(share)}), and {lowest:.2g} FLOPs for each",
+        f"({size_in_bytes(share)}), with {lowest:.2g} FLOPs for each byte",
         f"{LOW_INTENSITY:g} FLOPs a byte",
         "With one sample at a time, reading the weights takes longer than computing with them.",
-        "Larger batches: weights are read once a batch.",
+        "Use larger batches: the weights are read once for each batch.",
     )
 
 

@@ -60,9 +60,9 @@ def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
             "warning",
             listed([row.name for row in same]),
             f"{'; '.join(sums)}; {_never_seen(row)}{also}",
-            "every position in some window",
+            "every position in a window",
             "A window that does not fit is dropped, so the last rows or columns are ignored.",
-            f"{f'For {row.name}: ' if others else ''}{ways}." if ways else "Another kernel, a larger input.",
+            f"{f'For {row.name}: ' if others else ''}{ways}." if ways else "Use another kernel or a larger input.",
         )
 
 
@@ -82,7 +82,7 @@ def _never_seen(row: Row) -> str:
     """`the last column is never seen`, `the last 2 rows and 1 column are never seen`."""
     names = _AXES.get(len(row.leftover), ("position",) * len(row.leftover))
     lost = [(left, name) for left, name in zip(row.leftover, names, strict=True) if left]
-    seen = "seen only where padding copies it" if "padding_mode" in row.settings else "never seen"
+    seen = "seen only in padding that copies it" if "padding_mode" in row.settings else "never seen"
     if all(left == 1 for left, _ in lost):
         return f"the last {listed([name for _, name in lost])} {'is' if len(lost) == 1 else 'are'} {seen}"
     return f"the last {listed([several(left, name) for left, name in lost])} are {seen}"
@@ -102,15 +102,19 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
         )
         each = (
             f"kernel {window.kernel} with stride {window.stride}"
-            + (f" and dilation {window.dilation}: " if window.dilation > 1 else ": windows stand apart, and ")
+            + (
+                f" and dilation {window.dilation}: "
+                if window.dilation > 1
+                else ": there are gaps between windows, and "
+            )
             + f"no window reads {100 * share:.0f} % of the positions"
         )
         why = (
-            f"Usually harmless: {companions[row.name]} has the same input and sees them."
+            f"Usually harmless: {companions[row.name]} has the same input and reads them."
             if beside
-            else "What lies there is read only where the padding copies it."
+            else "These positions are read only where the padding copies them."
             if any("padding_mode" in r.settings for r in group)
-            else "What lies there reaches nothing behind this layer, and costs what computed it."
+            else "These positions reach no later layer, though computing them takes time."
         )
         remedy = _nearer(window)
         yield Finding(
@@ -118,7 +122,7 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
             "note" if beside else "warning",
             listed([r.name for r in group]),
             each,
-            "every position in some window",
+            "every position in a window",
             why,
             remedy,
         )
@@ -127,7 +131,7 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
 def _nearer(window: AxisWindows) -> str:
     """What brings the positions that are read together; of dilated windows the largest dilation or stride that does."""
     if window.dilation == 1:
-        return f"A kernel of at least {window.stride}, or avgpool({window.stride}) before and stride 1."
+        return f"Use a kernel of at least {window.stride}, or avgpool({window.stride}) before it and stride 1."
     ways = (
         [(f"dilation {d}", replace(window, dilation=d)) for d in range(window.dilation - 1, 0, -1)],
         [(f"stride {s}", replace(window, stride=s)) for s in range(window.stride - 1, 0, -1)],
@@ -164,15 +168,15 @@ def _half_pixel(ledger: Ledger) -> Iterator[Finding]:
     if not rows:
         return
     kernel = show_sizes([w.kernel for w in windows_of(rows[0])])
-    total = f", {len(rows) / 2:g} in all" if len(rows) > 1 else ""
+    total = f", {len(rows) / 2:g} in total" if len(rows) > 1 else ""
     yield Finding(
         "account.half-pixel",
         "note",
         listed([row.name for row in rows]),
         f"an even kernel ({kernel}) that keeps the map's size shifts it by half a pixel{total}",
-        "odd kernels, which have a middle",
-        "One more position is padded on one side than on the other, so what is found lies beside where it was.",
-        f"An odd kernel, for example {rows[0].settings['kernel'][0] + 1}.",
+        "odd kernels, which have a center",
+        "One side gets one more position of padding than the other, so features shift relative to the input.",
+        f"Use an odd kernel, for example {rows[0].settings['kernel'][0] + 1}.",
     )
 
 
@@ -198,11 +202,11 @@ def _single_position(ledger: Ledger) -> Iterator[Finding]:
         "account.single-position",
         "warning",
         listed([row.name for row in rows]),
-        f"kernel {show_sizes(kernel)} on a map of {show_shape(rows[0].in_shape[1:])}, so small since {before}: "
-        f"{taps - 1} of {several(taps, 'weight')} only ever meet padding, {idle:,} in all",
+        f"kernel {show_sizes(kernel)} on a map of {show_shape(rows[0].in_shape[1:])}, this small since {before}: "
+        f"{taps - 1} of {several(taps, 'weight')} only read padding, {idle:,} in total",
         "a map larger than one position",
-        "Beside the middle there is nothing to see, so these weights neither help nor learn.",
-        f"A larger input, fewer strides and pools before, or kernel 1 ({several(len(rows), 'layer')}).",
+        "Only the center of the kernel reads the map, so the other weights neither help nor learn.",
+        f"Use a larger input, fewer strides and pools before, or kernel 1 ({several(len(rows), 'layer')}).",
     )
 
 
@@ -239,7 +243,7 @@ def one_axis(shape: Shape) -> Iterator[Finding]:
             f"{show_shape(shape)} was read as {several(channels, 'channel')} of {several(length, 'position')} "
             "along one axis",
             "a signal, channels first",
-            "A picture has two axes behind its channels.",
+            "A picture has two axes after its channels.",
             f"A gray picture of this size is 1x{channels}x{length}.",
         )
 
@@ -252,11 +256,11 @@ def _whole_map(ledger: Ledger) -> Iterator[Finding]:
             "account.whole-map",
             "note",
             f"from {first.name} on",
-            f"every unit looks at the whole map, so that fields of {show_shape(first.receptive_field)} and more follow",
+            f"every unit depends on the whole map; fields of {show_shape(first.receptive_field)} and more follow",
             "a part of the map",
-            "A mean over all positions is in each of them, of a normalization, a gate or attention; what such a mean "
-            "adds is the same everywhere.",
-            "The fields of the layers before tell what is seen in detail.",
+            "A normalization, a gate or attention puts a mean over all positions into each of them; its effect is the "
+            "same everywhere.",
+            "The receptive fields of earlier layers show what is seen in detail.",
         )
         return
     partly = next((row for row in ledger.rows if any(row.jump) and any(row.whole_axes)), None)
@@ -267,12 +271,12 @@ def _whole_map(ledger: Ledger) -> Iterator[Finding]:
             "account.whole-map",
             "note",
             f"from {partly.name} on",
-            f"every unit looks at the whole {' and '.join(names)} of the map, so that fields of "
+            f"every unit depends on the whole {' and '.join(names)} of the map; fields of "
             f"{show_shape(partly.receptive_field)} and more follow",
             "a part of the map",
             f"Each number along the {' and '.join(names)} is computed from all of them, as by a fully connected layer "
-            "over one axis, so none has a place there.",
-            "The fields of the layers before tell what is seen in detail.",
+            "over one axis, so none has a position.",
+            "The receptive fields of earlier layers show what is seen in detail.",
         )
 
 
@@ -288,9 +292,9 @@ def _smaller(ledger: Ledger) -> Finding:
     if after is None:
         why = "Each output position depends only on these pixels."
     elif after.kind in _AVERAGES:
-        why = f"{after.name} averages over the places, so how such parts lie to each other is lost."
+        why = f"{after.name} averages over positions, so the arrangement of such parts is lost."
     else:
-        why = "An object larger than that is never seen whole by one unit; only the layers behind combine the parts."
+        why = "No unit sees the whole of an object larger than that; only later layers combine its parts."
     joined = "the output" if after is None else "the last map"
     return Finding(
         "account.small-field",
@@ -299,7 +303,7 @@ def _smaller(ledger: Ledger) -> Finding:
         f"a unit of the last map sees {field} of {sides} input pixels",
         f"the input, {sides}",
         why,
-        "More layers, pooling or dilation widen the view, if objects are larger.",
+        "If objects are larger, use more layers, pooling or dilation.",
     )
 
 

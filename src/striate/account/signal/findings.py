@@ -41,8 +41,8 @@ def _saturated(rows: Sequence[SignalRow]) -> Finding | None:
         "warning",
         _where(bad),
         f"{share:.0%} of the outputs of {bad[0].kind} are saturated before the first step",
-        f"{MOST_SATURATED:.0%} beyond {SATURATED} of the way to the limit",
-        "There the slope is nearly zero, and the layers before get next to no gradient.",
+        f"{MOST_SATURATED:.0%} of the outputs beyond {SATURATED} of the limit",
+        "Their slope is nearly zero, so the layers before get almost no gradient.",
         _remedy("glorot-normal", "normalization before it (bn)"),
     )
 
@@ -95,7 +95,7 @@ def _strength(what: str, bad: Sequence[SignalRow], measured: str, threshold: str
         _where(bad),
         measured,
         threshold,
-        "No one learning rate fits layers so different; the weakest hardly learn.",
+        "No single learning rate fits layers this different; the weakest hardly learn.",
         _remedy("he-normal", "normalization (bn), residual blocks (res[ … ])"),
     )
 

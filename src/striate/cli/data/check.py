@@ -89,7 +89,7 @@ def _print_drift(run: Path, data: str | None, others: list[str], *, json: bool) 
     if data is None or others:
         got = "no data to compare with the run" if data is None else f"--against with {others[0]}"
         remedy = f"striate data check {'NEW' if data is None else pasted(data)} --against {pasted(run)}"
-        raise UsageError("striate data check", got, "new data, and a run", remedy)
+        raise UsageError("striate data check", got, "only new data and a run", remedy)
     with results_only(json):
         found = data_drift(run, data, announce=print_note)
     texts = (finding_text(finding, max(40, stdout().width)) for finding in found.findings)
@@ -113,10 +113,10 @@ def check_text(check: DataCheck, width: int) -> str:
         )
     if check.remedy:
         left = len(check.left_out)
-        what = f"leave out {several(left, 'sample')}" if left else "keep together what is alike"
+        what = f"leave out {several(left, 'sample')}" if left else "keep similar samples together"
         parts.append(f"A manifest to {what}:\n  {check.remedy}")
     if check.looks_for_labels:
-        parts.append(f"Labels that are likely wrong were not looked for:\n  {check.looks_for_labels}")
+        parts.append(f"To look for labels that are likely wrong:\n  {check.looks_for_labels}")
     if check.sheet is not None:
         parts.append(f"{check.sheet}")
     return "\n\n".join(parts)

@@ -26,31 +26,32 @@ def crop(
     threshold: float | None = None,
     json: Flag = False,
 ) -> int:
-    """Cut out what a run finds in the pictures of a data set, upright, for another network to learn from.
+    """Cut out what a run detects in the pictures of a data set, upright, to train another network on.
 
-    Of a run of boxes it cuts out the boxes, rotated ones turned upright; of a run of points what lies around them,
-    turned and scaled so that they lie where they usually do. Each crop has the label, the split and the group of its
-    picture. Pictures in which nothing is found are named; the data stay as they are. Exit code 1 if some could not be
-    read.
+    With a run that predicts boxes, the boxes are cut out, and rotated boxes turned upright. With a run that predicts
+    points, the region around them is cut out, turned and scaled so that the points lie at their usual places.
+    Each crop has the label, the split and the group of its picture. Pictures in which nothing is found are named; the
+    data stay as they are. Exit code 1 if some could not be read.
 
     Parameters
     ----------
     data
         Pictures with a class or a number each: a folder a class, an archive, or a manifest.
     run
-        The run that finds: of boxes, or points.
+        A run that predicts boxes or points.
     out
         A new folder, or an empty one. `striate train DIR/crops.csv` learns from it; found.csv says where each crop
         comes from, and which pictures have none.
     every
-        All that is found in a picture, not the most probable alone. What comes from one picture stays in one split.
+        Cut out everything that is found in a picture, not only the most probable. All crops of a picture stay in one
+        split.
     margin
-        How much more is cut out on every side, as a share of that side.
+        Margin around the box on every side, as a share of that side.
     size
-        Height and width of all crops in pixels: 96, or 96x128. What is cut out is made wider or higher for it, and
-        scaled, not stretched. Default: each has its own size.
+        Height and width of all crops in pixels: 96, or 96x128. The region is made wider or higher to fit, and
+        scaled, not stretched. Default: each crop has its own size.
     threshold
-        The score from which on something is found. Default: that of the run.
+        Smallest score of a detection. Default: the threshold of the run.
     json
         Print one JSON document on stdout.
     """
@@ -68,7 +69,7 @@ def crop(
         what = f"{several(written.crops, 'crop')} of {several(written.files, 'picture')}"
         print_text(one_line(f"{written.path}: {what}. To train on: striate train {pasted(written.data)}"))
         if written.further:
-            print_text(f"{written.further:,} more found, with lower scores: --all cuts them out, too")
+            print_text(f"{written.further:,} more with lower scores were found: --all cuts them out, too")
         if written.nothing:
             named = ", ".join(written.nothing[:_NAMED])
             rest = ", …" if len(written.nothing) > _NAMED else ""

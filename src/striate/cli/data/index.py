@@ -10,11 +10,11 @@ from striate.wording import several
 
 
 def index(shards: Path, /, *, json: Flag = False) -> int:
-    """Read WebDataset shards to their end, and write the index without which their folder is not read.
+    """Read all WebDataset shards of a folder, and write the index that training needs.
 
-    `striate data pack --shards` writes shards.json itself, last, so that a folder without it may hold a part of the
-    data. Shards of other programs, and of versions of striate that wrote none, need it once, when all of them are
-    there. A part of what striate wrote is refused.
+    `striate data pack --shards` writes shards.json itself, last, so that a folder without it may be incomplete. Run
+    this command once for shards that other programs or old versions of striate wrote, when all of them are there. An
+    incomplete folder that striate wrote is refused.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def index(shards: Path, /, *, json: Flag = False) -> int:
 
     with results_only(json):
         written = index_data(shards, announce=print_note)
-    words = f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}: if you know how many"
-    words = one_line(f"{words} there should be, compare. Used by: striate train {pasted(written.path)}")
+    words = f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}. Check that"
+    words = one_line(f"{words} this is the number you expect. Used by: striate train {pasted(written.path)}")
     print_result(vars(written) | {"path": str(written.path)}, words, json=json)
     return 0

@@ -39,12 +39,12 @@ def pack(
     data
         Images in any form that `striate train` takes. Default: mnist5k.
     out
-        The folder that the pack is put into, under a name that follows from its content; `striate train` finds it there
-        with --data.packs. Default: packs in $STRIATE_CACHE, or else in striate in $XDG_CACHE_HOME or ~/.cache, where it
-        is found by itself.
+        The folder for the pack, whose name is derived from its content; `striate train` finds it there
+        with --data.packs. Default: packs in $STRIATE_CACHE, or else in striate in $XDG_CACHE_HOME or ~/.cache, where
+        `striate train` finds it without --data.packs.
     shards
-        Instead: a new or empty folder for WebDataset shards, uncompressed tar files with the pictures as they are, each
-        with its class beside it. `striate train` takes the folder, or 'DIR/train-{000000..000009}.tar', once
+        Instead: a new or empty folder for WebDataset shards, uncompressed tar files with the unchanged pictures and
+        their classes. `striate train` takes the folder, or 'DIR/train-{000000..000009}.tar', once
         shards.json is there, which is written last.
     shard_size
         About how many megabytes each shard has. Default: 256.
@@ -60,12 +60,12 @@ def pack(
         others = {"--out": out, **{option_of(name): value for name, value in fields.items()}}
         return _write_shards(data, shards, shard_size, config, others, json)
     if shard_size is not None:
-        raise UsageError("--shard-size", f"{shard_size:g} without --shards", "both", "--shards DIR")
+        raise UsageError("--shard-size", f"{shard_size:g} without --shards", "--shards, too", "--shards DIR")
     with results_only(json):
         try:
             packed = pack_images(data, out=out, config=config, set=fields, announce=print_note)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted: the same command goes on with the pack") from None
+            raise KeyboardInterrupt("interrupted: the same command continues the pack") from None
     for said in (*packed.notes, *packed.findings):
         print_note(str(said))
     findings = [finding.to_json() for finding in packed.findings]
@@ -87,14 +87,14 @@ def _write_shards(
 
     for option, value in others.items():
         if value is not None:
-            expected = "--shards alone: they hold the pictures as they are"
+            expected = "--shards alone: shards hold the picture files unchanged"
             raise UsageError(option, "given with --shards", expected, f"leave out {option}")
     with results_only(json):
         size = 256.0 if megabytes is None else megabytes
         try:
             written = pack_shards(data, shards, megabytes=size, config=config, announce=print_note)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted: the same command goes on with the shards") from None
+            raise KeyboardInterrupt("interrupted: the same command continues the shards") from None
     words = f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}, {written.bytes / 1e6:,.1f} MB"
     words = one_line(f"{words}; used by: striate train {pasted(written.path)}")
     print_result(vars(written) | {"path": str(written.path)}, words, json=json)

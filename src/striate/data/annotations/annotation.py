@@ -84,7 +84,7 @@ class AnnotationKind:
         return DataError(
             f"data {listing.source}",
             f"{has.texts} as annotations",
-            f"{self.texts}, which the task asks for",
+            f"{self.texts}, which the task needs",
             f"--task {has.task}{self.layout}",
         )
 

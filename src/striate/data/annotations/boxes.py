@@ -84,7 +84,7 @@ class Boxes(AnnotationKind):
         longer, small = max(height, width), float(np.quantile(shorter, _SMALL_QUANTILE))
         side = min(longer, max(min(_LONGER), min(max(_LONGER), longer * _SMALL_SIDE / small)))
         scaled = tuple(max(_STEP, round(each * side / longer / _STEP) * _STEP) for each in (height, width))
-        why = f"so that nine of ten boxes have {small * side / longer:.0f} pixels or more on their shorter side"
+        why = f"so that the shorter side of 9 in 10 boxes is at least {small * side / longer:.0f} pixels long"
         text = f"Size: {scaled[0]} × {scaled[1]} pixels (height × width), {why}; --size sets another."
         return (scaled[0], scaled[1]), text
 
@@ -160,6 +160,6 @@ class Boxes(AnnotationKind):
                 f"data {listing.source}",
                 f"classes that the network does not know: {', '.join(unknown[:5])}",
                 f"some of its {several(len(classes), 'class', 'classes')}: {', '.join(classes[:10])}",
-                "rename the classes, or leave those out",
+                "rename these classes, or leave them out",
             )
         return replace(listing, classes=classes), ()

@@ -79,7 +79,7 @@ class Captions(AnnotationKind):
     word: ClassVar[str] = "captions"
     texts: ClassVar[str] = "captions"
     task: ClassVar[str] = "caption"
-    layout: ClassVar[str] = ", or a manifest with the columns path,caption, a row a caption"
+    layout: ClassVar[str] = ", or a manifest with the columns path,caption and one row per caption"
 
     def check(self, data: Dataset, listing: Listing) -> None:
         """Captions differ: of one for all there is nothing to learn."""
@@ -88,10 +88,10 @@ class Captions(AnnotationKind):
         if train is not None and bool((train.targets == train.targets[:1]).all()):
             raise DataError(
                 f"data {data.source}",
-                f"the same caption of each of {several(len(train), 'training image')}: "
+                f"the same caption for each of {several(len(train), 'training image')}: "
                 + self.text(train.targets[0].numpy()),
-                "captions that say what is in each image",
-                "give a manifest with captions of single images",
+                "captions that describe each image",
+                "give a manifest with a caption of its own for each image",
             )
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
@@ -111,7 +111,7 @@ class Captions(AnnotationKind):
         usual = ", ".join(f"{word} ({count:,})" for word, count in counts.most_common(6))
         each, long = len(own) / max(len(ids), 1), counts.total() / max(len(own), 1)
         return (
-            f"{several(len(own), 'caption')}, {each:.3g} an image, {long:.3g} words each; "
+            f"{several(len(own), 'caption')}, {each:.3g} per image, {long:.3g} words each; "
             f"{several(len(counts), 'word')}: {usual}{', …' if len(counts) > 6 else ''}"
         )
 

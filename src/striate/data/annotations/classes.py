@@ -80,7 +80,7 @@ class Classes(AnnotationKind):
             positions = {name: int(name) for name in listing.classes}
             if all(0 <= number < len(classes) for number in positions.values()):
                 labels = tuple(classes[positions[label]] for label in labels)
-                notes = (f"The labels are bare numbers, read as positions: 0 is {classes[0]}.",)
+                notes = (f"The labels are plain numbers, read as class indices: 0 is {classes[0]}.",)
         unknown = sorted(set(labels) - set(classes))
         if unknown:
             raise OtherClassesError(
@@ -89,7 +89,7 @@ class Classes(AnnotationKind):
                 + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
                 f"some of its {several(len(classes), 'class', 'classes')}: "
                 f"{', '.join(classes[:10])}{', …' if classes[10:] else ''}",
-                "rename the classes, or leave those out",
+                "rename these classes, or leave them out",
             )
         return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes
 

@@ -40,7 +40,7 @@ class Identities(Classes):
         if not torn:
             return found
         shared = f"{several(len(torn), 'class', 'classes')} ({listed(torn, 3)})"
-        note = f"The given splits share {shared}: others are made, so that classes of validation and test are unseen."
+        note = f"The given splits share {shared}. New splits are made, so that no class is in two splits."
         return replace(found, given=(None,) * len(found), notes=(*found.notes, note))
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
@@ -61,10 +61,10 @@ class Identities(Classes):
                 found = several(len(counts), "class", "classes")
                 raise DataError(
                     f"data {data.source}",
-                    f"{found} in {name}, of {several(int(counts.max()), 'sample')} at most",
-                    "two classes or more in each split, six where splits are to be made, and two samples of one class",
+                    f"{found} in {name}, with at most {several(int(counts.max()), 'sample')} per class",
+                    "at least two classes in each split (six if striate makes the splits), two samples of one class",
                     more_classes(
-                        listing, "add classes, or, where they are the same in training and later: --task classify"
+                        listing, "add classes; if the classes are the same in training and later: --task classify"
                     ),
                 )
 

@@ -59,7 +59,7 @@ class Instances(Boxes):
         if 2 * most * len(classes) + 1 >= _EXACT:
             got = f"{several(most, 'object')} in an image, of {several(len(classes), 'class', 'classes')}"
             raise DataError(
-                f"data {listing.source}", got, f"at most {_EXACT // 2} of both, multiplied", "cut the images"
+                f"data {listing.source}", got, f"objects × classes of at most {_EXACT // 2}", "cut the images"
             )
         kind = np.int16 if 2 * most * len(classes) < np.iinfo(np.int16).max else np.int32
         numbers = {name: number for number, name in enumerate(classes)}
@@ -85,8 +85,8 @@ def _numbered(listing: Listing, number: int, classes: dict[str, int], size: tupl
         raise DataError(
             f"data {listing.source}, {boxed.file}",
             f"masks of {got}: {listing.paths[number]}",
-            "masks in the size of their image",
-            "take the image that was annotated, or leave it out",
+            "masks with the size of their image",
+            "use the image that was annotated, or leave it out",
         )
     order = sorted(range(len(boxed.boxes)), key=lambda k: -boxed.boxes[k].width * boxed.boxes[k].height)
     codes = [

@@ -49,10 +49,10 @@ class LabelSets(AnnotationKind):
         if train is not None and bool((train.targets == train.targets[:1]).all()):
             raise DataError(
                 f"data {data.source}",
-                f"the same labels in each of {several(len(train), 'training sample')}: "
+                f"the same labels for each of {several(len(train), 'training sample')}: "
                 + data.target_text(train.targets[0]),
-                "labels that some samples have and others have not",
-                "add samples without them",
+                "labels that differ between samples",
+                "add samples without these labels",
             )
         for name, split in data.splits.items():
             if len(split) and not bool(split.targets.any()):
@@ -72,7 +72,7 @@ class LabelSets(AnnotationKind):
         more = f", … and {len(counts) - 10} more" if len(counts) > 10 else ""
         none = int((own.sum(1) == 0).sum())
         bare = f"; {several(none, 'sample has', 'samples have')} none" if none else ""
-        return f"{several(len(counts), 'label')}, {own.sum(1).mean():.2g} a sample: {named}{more}{bare}"
+        return f"{several(len(counts), 'label')}, {own.sum(1).mean():.2g} per sample: {named}{more}{bare}"
 
     def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
         """The column of sets."""
@@ -104,7 +104,7 @@ class LabelSets(AnnotationKind):
                 f"data {listing.source}",
                 f"labels that the network does not know: {', '.join(unknown[:5])}",
                 f"some of its {several(len(classes), 'label')}: {', '.join(classes[:10])}",
-                "rename the labels, or leave those out",
+                "rename these labels, or leave them out",
             )
         assert listing.targets is not None
         targets = np.zeros((len(listing), len(classes)), np.float32)
@@ -135,7 +135,7 @@ def with_label_sets(listing: Listing, sets: Sequence[Collection[str]], names: Se
         raise DataError(
             f"data {listing.source}",
             f"{several(len(sets), 'sample')} without any label",
-            "samples with labels, one|two|three, beside those that have none",
+            "at least one sample with labels, such as one|two|three",
             "fill in the column labels",
         )
     return replace(

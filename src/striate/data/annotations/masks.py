@@ -60,7 +60,7 @@ class Masks(AnnotationKind):
             values=(),
             ignore=None,
             colors=(),
-            notes=(*named.notes, f"Labels: the classes that each mask has{left_out}."),
+            notes=(*named.notes, f"Labels: the classes that occur in each mask{left_out}."),
         )
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
@@ -78,9 +78,9 @@ class Masks(AnnotationKind):
         if len(values) > _MANY_VALUES and number_objects([set(np.flatnonzero(row)) for row in masks.occurring]):
             raise DataError(
                 f"data {listing.source}, masks",
-                f"{several(len(values), 'value')}, in each mask from 0 to another number: they number the objects of "
+                f"{several(len(values), 'value')}, each mask from 0 to another number: they number the objects of "
                 "an image",
-                "masks whose values are classes; a mask for each object is learned with --task instances",
+                "masks whose values are classes; --task instances learns a mask for each object",
                 background_and_objects(listing),
             )
         ignore = IGNORED if listing.ignore is None and len(values - {IGNORED}) > 1 else listing.ignore
@@ -89,8 +89,8 @@ class Masks(AnnotationKind):
             beside = "" if ignore is None else f", beside the ignored {ignore}"
             raise DataError(
                 f"data {listing.source}, masks",
-                f"the one value {', '.join(map(str, values))} in all masks{beside}",
-                "two values or more, one for each class",
+                f"only the value {', '.join(map(str, values))} in all masks{beside}",
+                "at least two values, one for each class",
                 "check that the masks were saved with their class numbers",
             )
         order = tuple(sorted(values))
@@ -139,7 +139,7 @@ class Masks(AnnotationKind):
                 raise DataError(
                     f"data {data.source}",
                     f"no labeled pixel in the {several(len(split), 'mask')} of {name}: all are {IGNORED}, which "
-                    "counts for nothing",
+                    "is ignored",
                     "at least one labeled pixel in each split",
                     f"label some of its masks{or_split(data, 'put all images into one folder')}",
                 )
@@ -172,13 +172,13 @@ def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> 
     if unnamed == [last + 1] and first not in masks.values:
         raise DataError(
             f"data {listing.source}, masks",
-            f"values {first + 1} to {last + 1}, and no {first}, with names for {first} to {last}",
+            f"values {first + 1} to {last + 1}, but names for {first} to {last}",
             "the values that classes.txt names",
             f"begin each line of classes.txt with its value: `{first + 1} {listing.classes[0]}`",
         )
     if ignore is None and len(unnamed) == 1 and masks.occurring[:, unnamed[0]].mean() >= 0.5:
         ignore, unnamed = unnamed[0], []
-        notes += (f"Masks: pixels of value {ignore}, which has no name, count for nothing (--data.ignore {ignore}).",)
+        notes += (f"Masks: pixels of value {ignore}, which has no name, are ignored (--data.ignore {ignore}).",)
     if unnamed:
         raise DataError(
             f"data {listing.source}, masks",

@@ -83,8 +83,8 @@ def _as_numbers(listing: Listing) -> Listing:
         raise DataError(
             f"data {listing.source}, {listing.paths[first]}",
             f"the label {bad[0]!r}",
-            "a finite number, since the task reads numbers",
-            "--task classify, or put numbers in the labels",
+            "a finite number, since the task predicts numbers",
+            "--task classify, or use numbers as labels",
         )
     targets = np.array([[values[label]] for label in listing.labels], dtype=np.float32)
     return replace(listing, annotation="number", targets=targets, classes=(), indexed=False, target_names=("label",))

@@ -34,8 +34,8 @@ class OwnInputs(AnnotationKind):
             raise DataError(
                 f"data {listing.source}",
                 listing.medium.many,
-                "images, whose pixels have values from 0 to 255: the reconstruction is compared with them",
-                "give images, or draw the data as such",
+                "images whose pixels have values from 0 to 255: the reconstruction is compared with them",
+                "give images, or save the data as images",
             )
         columns = {name: values for name, values in listing.columns.items() if name != CLASS}
         if has.name in ("class", "identity"):

@@ -56,7 +56,7 @@ class Points(AnnotationKind):
         low, middle, high = (float(aspects[int(q * (len(aspects) - 1))]) for q in (0.05, 0.5, 0.95))
         aspect = middle if high <= 1.05 * low else 1.0
         height, width = (max(32, 32 * round(side * part / 32)) for part in (min(1, aspect), min(1, 1 / aspect)))
-        why = f"in a median image the points span {share:.0%} of the longer side, here {share * side:.0f} pixels"
+        why = f"in the median image the points span {share:.0%} of the longer side, here {share * side:.0f} pixels"
         return (height, width), f"Size: {height} × {width} pixels (height × width): {why} (--size sets another)."
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
@@ -103,7 +103,7 @@ class Points(AnnotationKind):
         names = listing.target_names
         hidden = int((listing.targets[list(ids), :, 2] == 0).sum())
         lacking = f"; {hidden:,} of {len(ids) * len(names):,} are not visible" if hidden else ""
-        return f"{several(len(names), 'point')} a sample: {listed(names, 12)}{lacking}"
+        return f"{several(len(names), 'point')} per sample: {listed(names, 12)}{lacking}"
 
     def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
         """Two a point."""
@@ -123,7 +123,7 @@ class Points(AnnotationKind):
         if count != targets:
             raise DataError(
                 f"data {listing.source}",
-                f"{several(count, 'point')} a sample: {listed(listing.target_names, 10)}",
+                f"{several(count, 'point')} per sample: {listed(listing.target_names, 10)}",
                 f"{targets}, as many as the network predicts",
                 "evaluate it on data with the same points",
             )
@@ -188,7 +188,7 @@ def read_pairs(text: str, names: Sequence[str]) -> tuple[int, ...]:
         if one not in place or two not in place or one == two:
             raise _no_pair(text, pair, names)
         if found[place[one]] != place[one] or found[place[two]] != place[two]:
-            raise _no_pair(text, f"{pair}, of which one is named twice", names)
+            raise _no_pair(text, f"{pair}, with a point that is named twice", names)
         found[place[one]], found[place[two]] = place[two], place[one]
     return tuple(found)
 
@@ -200,7 +200,7 @@ def _no_pair(text: str, got: str, names: Sequence[str]) -> ConfigError:
         "task.flip_pairs",
         f"{got!r}" if got == text else f"{got} in {text[:80]!r}",
         f"pairs of two points, {usual or 'left=right'}, of {listed(list(names), 20)}",
-        "correct the pair; --task.flip_pairs none where a mirror image exchanges none",
+        "correct the pair; --task.flip_pairs none if mirroring exchanges no points",
     )
 
 

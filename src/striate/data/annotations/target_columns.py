@@ -130,7 +130,7 @@ def with_targets(listing: Listing, text: str) -> Listing:
     for name, kind in kinds.items():
         if name not in texts:
             known = listed(list(texts), 12) or "none: only a manifest has such columns"
-            remedy = f"add a column {name}; or, to train on others: {_guessed(texts) or _EXAMPLE}"
+            remedy = f"add a column {name}; to train on other columns: {_guessed(texts) or _EXAMPLE}"
             raise ConfigError("data.targets", name, f"a column of the manifest: {known}", remedy)
         column, block = _read_column(listing, name, kind, texts.pop(name))
         names.append(f"{name}:{column.word}")
@@ -138,7 +138,7 @@ def with_targets(listing: Listing, text: str) -> Listing:
         blocks.append(block)
     targets = np.concatenate(blocks, axis=1)
     rest = {name: texts[name] for name in listing.columns if name in texts}
-    note = f"Columns of the manifest for slices of the evaluation alone: {listed(list(rest), 10)}."
+    note = f"Columns of the manifest used only for slices of the evaluation: {listed(list(rest), 10)}."
     found = replace(
         listing,
         annotation=TargetColumns.name,
@@ -167,7 +167,7 @@ def _read_column(listing: Listing, name: str, kind: str, texts: Sequence[str]) -
             raise DataError(
                 f"data {listing.source}, {listing.paths[place]}",
                 f"{texts[place]!r} in the column {name}",
-                "a finite number, or nothing where it is not known",
+                "a finite number, or an empty field if it is unknown",
                 f"correct it, or learn classes: --targets {pasted(f'{name}:class')}",
             )
         column, values = Column(name, kind), np.array(numbers, np.float32)[:, None]
@@ -225,7 +225,7 @@ class TargetColumns(AnnotationKind):
         """Nothing tells which columns are meant."""
         del has
         guess = _guessed(listing.columns)
-        got = "no --targets, which says what is learned"
+        got = "no --targets, which names the columns to predict"
         raise ConfigError("data.targets", got, "columns of a manifest, each with its kind", guess or _EXAMPLE)
 
     def check(self, data: Dataset, listing: Listing) -> None:
@@ -295,7 +295,7 @@ class TargetColumns(AnnotationKind):
                 f"data {listing.source}",
                 f"classes that the network does not know: {', '.join(unknown[:5])}",
                 f"some of {', '.join(classes[:10])}{', …' if classes[10:] else ''}",
-                "rename the classes, or leave those fields empty",
+                "rename these classes, or leave their fields empty",
             )
         assert listing.targets is not None
         before, after = (columns_of(listing.target_names, names) for names in (listing.classes, classes))

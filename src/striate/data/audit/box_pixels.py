@@ -124,10 +124,10 @@ def _told(evidence: Evidence, wins: int, count: int, where: str) -> Marked:
             code="data.box-shift",
             severity="error",
             where=evidence.listing.source,
-            measured=f"{on} the boxes of the one {where} it in the list fit better",
+            measured=f"{on} the boxes of the image {where} it in the list fit better",
             threshold=threshold,
-            why=f"It seems that each image has the boxes of the one {'after' if where == 'before' else 'before'} it:"
-            " what is learned is chance.",
+            why=f"Each image seems to have the boxes of the image {'after' if where == 'before' else 'before'} it, so "
+            "the network cannot learn anything.",
             remedy="Compare a few images with their boxes (striate data show), and the order of both lists.",
         )
         return Marked(finding)
@@ -138,7 +138,7 @@ def _told(evidence: Evidence, wins: int, count: int, where: str) -> Marked:
         where=evidence.listing.source,
         measured=f"{on} boxes fit better if {where}: brightness changes more across their edges",
         threshold=threshold,
-        why="Boxes that are read in another way than they were written lie beside their objects.",
+        why="If boxes are read in another format than they were written in, they miss their objects.",
         remedy=f"Look at some (striate data show). {remedy}",
     )
     return Marked(finding)
@@ -215,11 +215,11 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
         code="data.box-unlabeled",
         severity="warning",
         where=listing.source,
-        measured=f"{len(odd):,} of {several(len(ids), 'image')} show what looks more like an object than a quarter "
-        f"of the boxes do, and has no box: {some([listing.paths[number] for number in odd])}",
+        measured=f"{len(odd):,} of {several(len(ids), 'image')} have a place without a box that looks more like an "
+        f"object than a quarter of the boxes do: {some([listing.paths[number] for number in odd])}",
         threshold=f"{percent(UNLABELED)} of the images",
-        why="An object without a box is learned as background: the network learns to doubt the others like it.",
-        remedy="Look at these images (striate data show), and draw the boxes that are missing, or leave them out.",
+        why="Training treats an object without a box as background, so the network also detects similar objects less.",
+        remedy="Look at these images (striate data show). Draw the missing boxes, or leave the images out.",
     )
     return Marked(finding, alone(odd), dict.fromkeys(odd, "an object without a box?"))
 

@@ -95,7 +95,7 @@ def _marked(
 def _flat(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     """`data.box-area`: boxes without an area."""
     bad = [one for one in placed if one.box.width <= 0 or one.box.height <= 0]
-    why = "A box without width or height is of no object: training leaves it out."
+    why = "A box without width or height contains no object: training leaves it out."
     return _marked(listing, "data.box-area", bad, len(placed), "have no area", why, "Draw them again, or remove them.")
 
 
@@ -119,7 +119,7 @@ def _outside(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     if turned:
         bad = [one for one in turned if _mostly_outside(one)]
         why = "Training leaves out rotated boxes with less than half of their area in the image."
-    remedy = "Compare the image with the one that was annotated: it may have been cropped, turned or scaled since."
+    remedy = "Compare the image with the annotated original: it may have been cropped, rotated or scaled since."
     return _marked(listing, "data.box-range", bad, len(placed), "leave their image", why, remedy)
 
 
@@ -144,8 +144,10 @@ def _doubled(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
         if any(_iou(one.box, other.box) >= _SAME for other in others):
             bad.append(one)
         others.append(one)
-    why = "Of an object that is there twice, every prediction misses one: it is learned and measured wrongly."
-    return _marked(listing, "data.box-double", bad, len(placed), "are there twice", why, "Remove one of each.")
+    why = (
+        "A prediction matches only one of two boxes of an object. The other counts as missed, in the loss and metrics."
+    )
+    return _marked(listing, "data.box-double", bad, len(placed), "occur twice", why, "Remove one of each pair.")
 
 
 def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Marked | None:
@@ -159,15 +161,16 @@ def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Mark
         return f"{listing.paths[number]} ({sizes[number][1]} × {sizes[number][0]}, annotated as {width} × {height})"
 
     turned = all(listing.boxes[n].size == sizes[n][::-1] for n in bad)
-    why = "They were turned" if turned else "They were scaled, cropped or exchanged"
+    why = "The images were rotated" if turned else "The images were scaled, cropped or exchanged"
     finding = Finding(
         code="data.box-size",
         severity="error" if len(bad) >= GRAVE * len(sizes) else "warning",
         where=listing.source,
-        measured=f"{len(bad):,} of {several(len(sizes), 'image')} (width × height): {some([said(n) for n in bad])}",
-        threshold="images of the size that was annotated",
-        why=f"{why} after their boxes were drawn, which then lie elsewhere.",
-        remedy="Put the images there that were annotated, or scale the boxes as the images were.",
+        measured=f"{len(bad):,} of {several(len(sizes), 'image')} differ in size from their annotations "
+        f"(width × height): {some([said(n) for n in bad])}",
+        threshold="images of the annotated size",
+        why=f"{why} after their boxes were drawn, so the boxes are at wrong places.",
+        remedy="Use the images that were annotated, or scale the boxes as the images were scaled.",
     )
     return Marked(finding, alone(bad), dict.fromkeys(bad, "another size"))
 
@@ -175,7 +178,7 @@ def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Mark
 _Reading = tuple[str, str, Callable[[Edges, tuple[int, int]], Edges]]
 _READINGS: tuple[_Reading, ...] = (
     (
-        "shares of width and height, not pixels",
+        "fractions of width and height, not pixels",
         "multiply x by the width of the image and y by its height",
         lambda e, s: (e[0] * s[1], e[1] * s[0], e[2] * s[1], e[3] * s[0]),
     ),
@@ -211,7 +214,7 @@ def _by_size(edges: Edges, size: tuple[int, int]) -> Edges:
 
 _OF_SHARES: tuple[_Reading, ...] = (
     (
-        "pixels, not shares of width and height",
+        "pixels, not fractions of width and height",
         "divide x by the width of the image and y by its height",
         _by_size,
     ),
@@ -221,8 +224,8 @@ _OF_SHARES: tuple[_Reading, ...] = (
         _corners_of_center,
     ),
     (
-        "two corners in pixels, not shares of center and size",
-        "write the center, half of the sum of both pairs, and their difference, in shares of the image",
+        "two corners in pixels, not center and size as fractions",
+        "write the center, half of the sum of both pairs, and their difference, as fractions of the image",
         lambda e, s: _corners_of_center(_by_size(e, s), s),
     ),
     (
@@ -252,7 +255,7 @@ def _misread(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     if far >= _FITS:
         tried.append((_OF_SHARES[0], _MOSTLY))
     for (what, remedy, reading), enough in tried:
-        if (what.startswith("shares")) != (tiny >= _FITS):
+        if (what.startswith("fractions")) != (tiny >= _FITS):
             continue
         again = [reading(e, s) for e, s in zip(edges, sizes, strict=True)]
         if _fitting(again, sizes) >= enough:
@@ -261,10 +264,11 @@ def _misread(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
                     code="data.box-format",
                     severity="error",
                     where=listing.source,
-                    measured=f"{100 * max(wrong, tiny):.0f} % of {several(len(placed), 'box', 'boxes')} do not fit; as "
-                    f"{what}, {100 * _fitting(again, sizes):.0f} % would: {some([_named(one) for one in placed[:3]])}",
+                    measured=f"{100 * max(wrong, tiny):.0f} % of {several(len(placed), 'box', 'boxes')} do not fit "
+                    f"their images; read as {what}, {100 * _fitting(again, sizes):.0f} % would fit: "
+                    f"{some([_named(one) for one in placed[:3]])}",
                     threshold="boxes within their images",
-                    why="Boxes that are read in another way than they were written lie on nothing.",
+                    why="If boxes are read in another format than they were written in, they miss their objects.",
                     remedy=f"{remedy[0].upper()}{remedy[1:]}.",
                 )
             )
@@ -291,7 +295,7 @@ def find_missing_box_classes(evidence: Evidence) -> Marked | None:
     known = several(len(listing.classes), "class", "classes")
     remedy = "Add images with these classes, or move some from another split."
     if all(listing.classes[0] in lacking[name] for name in lacking) and any(b.relative for b in listing.boxes):
-        remedy += " No box has class number 0: where numbers begin with 1, subtract 1 from all of them."
+        remedy += " No box has class number 0: if the numbers begin with 1, subtract 1 from all of them."
     return missing_class(listing, known, lacking, remedy)
 
 
@@ -328,7 +332,7 @@ def find_tiny_boxes(evidence: Evidence) -> Marked | None:
         measured=f"{tiny:,} of {several(len(sides), 'box', 'boxes')} are smaller than {TINY:g} × {TINY:g} pixels in "
         f"inputs of {height} × {width}",
         threshold=f"{TINY_SHARE:.0%} of the boxes",
-        why="The finest positions of a detector are 4 pixels apart: of two such objects side by side it finds one.",
+        why="The finest grid of the detector has a stride of 4 pixels: it finds only one of two such adjacent objects.",
         remedy=f"Train on larger images: --size {larger}.",
     )
     ids = sorted(number for number, count in counts.items() if count)

@@ -50,8 +50,8 @@ def _one_for_all(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Ma
             where=evidence.listing.source,
             measured=f"{count:,} of {several(len(captions), 'image')} have the caption {text[:60]!r}",
             threshold=f"{percent(OFTEN)} of the images",
-            why="A network learns to say it always, without looking at the image.",
-            remedy=Remedy("Write what is in each image.", advice="correct the column caption"),
+            why="The network learns to predict this caption for every image.",
+            remedy=Remedy("Write captions that describe each image.", advice="correct the column caption"),
         )
     )
 
@@ -70,13 +70,13 @@ def _elsewhere(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Mark
     name, best = max(moved.items(), key=lambda pair: pair[1])
     error = 0.29 / len(ids) ** 0.5  # of a mean of ranks, which are even from 0 to 1 by chance
     if best > own + BETTER and best > 0.5 + SURE * error:
-        what = f"those in the row {name} fit better in {percent(best)} of the comparisons"
+        what = f"the captions in the row {name} fit better in {percent(best)} of the comparisons"
         other = "after" if name == "before" else "before"
-        why = f"Each image has the captions of the one {other} it: rows have been shifted."
+        why = f"Each image has the captions of the image {other} it: the rows are shifted."
     elif own <= CHANCE and own < 0.5 + 2 * error:
-        what = "that is chance"
-        why = "Captions seem to belong to other images. Where they tell only what is too fine for 8 × 8 pixels, it may "
-        why += "also be this look that is too coarse."
+        what = "this is at chance"
+        why = "The captions seem to belong to other images. The check sees only 8 × 8 pixels: it is also at chance if "
+        why += "the captions describe only finer details."
     else:
         return None
     return Marked(
@@ -84,11 +84,13 @@ def _elsewhere(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Mark
             code="data.captions-elsewhere",
             severity="error" if best > own + BETTER else "warning",
             where=evidence.listing.source,
-            measured=f"the captions of an image fit it better than those of another in {percent(own)} of the "
-            f"comparisons; {what}",
+            measured=f"the captions of an image fit it better than the captions of another image in {percent(own)} of "
+            f"the comparisons; {what}",
             threshold=f"more than {percent(CHANCE)}",
             why=why,
-            remedy=Remedy("Look at some images with their captions.", advice="compare the paths with their source"),
+            remedy=Remedy(
+                "Look at some images with their captions.", advice="compare the paths and captions with their source"
+            ),
         )
     )
 

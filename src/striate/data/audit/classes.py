@@ -53,7 +53,7 @@ def find_imbalance(evidence: Evidence) -> Marked | None:
             where=evidence.listing.source,
             measured=f"{many / few:.1f} times as many samples of {most} ({many:,}) as of {least} ({few:,}) in train",
             threshold=IMBALANCE_THRESHOLD,
-            why="Accuracy then says little about the rare classes: macro F1 and the confusion matrix do.",
+            why="Accuracy then says little about the rare classes: look at macro F1 and the confusion matrix.",
             remedy=Remedy(
                 "Add samples of the rare classes.",
                 settings={"task.class_weights": "balanced"},
@@ -133,10 +133,10 @@ def find_repeated_folders(listing: Listing) -> Finding | None:
         code="data.class-level",
         severity="warning",
         where=listing.source,
-        measured=f"the classes are the folders {some(listing.classes)} (level {listing.class_level}), and names of "
-        f"folders in them repeat: {below}",
-        threshold="names of folders within a class that no other class has",
-        why="Names that repeat are often the classes, and the folders above them places or years.",
+        measured=f"the classes are the folders {some(listing.classes)} (level {listing.class_level}), and these "
+        f"subfolders occur in several of them: {below}",
+        threshold="subfolders that occur in only one class",
+        why="Names that repeat are often the classes, and the folders above them are places or years.",
         remedy=option_remedy(
             "data.class_level",
             str(deepest),
@@ -151,7 +151,7 @@ def two_classes(listing: Listing) -> str:
     below = sorted(set().union(*listing.folders_at(deeper := (listing.class_level or 0) + 1).values()))
     if len(below) > 1:
         return f"--data.class_level {deeper}: the folders {some(below)} are the classes"
-    return "give the folder above, or add a subfolder with pictures of something else"
+    return "give the parent folder, or add a subfolder with pictures of another class"
 
 
 def find_small_classes(evidence: Evidence) -> Marked | None:
@@ -159,12 +159,12 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
     if evidence.listing.annotation != "class" or not evidence.splits:
         return None
     severity: Severity = "warning"
-    why = "So few are learned by heart."
-    remedy = "Add samples (a few dozen of each class are a beginning), or leave such a class out."
+    why = "The network memorizes so few samples instead of learning the class."
+    remedy = "Add samples (a few dozen for each class to begin with), or leave such a class out."
     if len(evidence.listing.classes) < 2:
-        got, severity = f"one class only, {evidence.listing.classes[0]}", "error"
+        got, severity = f"only one class, {evidence.listing.classes[0]}", "error"
         remedy = two_classes(evidence.listing)
-        why, remedy = "With one class there is nothing to tell apart.", f"{remedy[0].upper()}{remedy[1:]}."
+        why, remedy = "A classifier needs at least two classes.", f"{remedy[0].upper()}{remedy[1:]}."
     else:
         contents: dict[str, set[bytes]] = {name: set() for name in evidence.listing.classes}
         everywhere: dict[str, set[bytes]] = {name: set() for name in evidence.listing.classes}
@@ -175,7 +175,7 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
                 contents[label].add(content)
         if single := [name for name, found in everywhere.items() if len(found) == 1]:
             severity = "error"
-            why = f"Of {some(single)} there is one sample in all, so nobody can say how well it is recognized."
+            why = f"{some(single)}: one sample in all splits together, so the accuracy on it cannot be measured."
         few = [f"{name} ({len(found)})" for name, found in contents.items() if 0 < len(found) < _FEW]
         if not few:
             return None
@@ -210,8 +210,8 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
     if listing.annotation != "class":
         return None
     counts = Counter(listing.labels)
-    said = [f"{name!r} has blanks around it" for name in listing.classes if name != name.strip()]
-    said += [f"{name!r} is hardly a class" for name in listing.classes if name.strip().casefold() in _NO_CLASS]
+    said = [f"{name!r} has spaces around it" for name in listing.classes if name != name.strip()]
+    said += [f"{name!r} is probably not a class" for name in listing.classes if name.strip().casefold() in _NO_CLASS]
     keys = {name: _plain(name) for name in listing.classes}
     if len(keys) <= 2000:  # beyond, a name is likely to be near another by chance
         for one, other in combinations(listing.classes, 2):
@@ -224,10 +224,10 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
         code="data.label-names",
         severity="warning",
         where=listing.source,
-        measured=f"{several(len(said), 'suspicious name')} of classes: {some(said)}",
+        measured=f"{several(len(said), 'suspicious class name')}: {some(said)}",
         threshold="0 names",
-        why="One class under two names is learned as two.",
-        remedy="Rename them, or leave them if they are meant so.",
+        why="A class with two names is learned as two classes.",
+        remedy="Rename them, or leave them if they are intended.",
     )
 
 
@@ -239,14 +239,14 @@ def _plain(name: str) -> str:
 
 def _likeness(one: str, other: str, many: int, few: int) -> str:
     if one == other:
-        return "the same but for case, blanks or signs"
+        return "the same except for case, spaces or punctuation"
     if re.search(r"\d", one + other):
         return ""
     if min(len(one), len(other)) >= 3 and (one in _singulars(other) or other in _singulars(one)):
         return "singular and plural"
     rare = min(many, few) <= _RARE * max(many, few)
     if rare and min(len(one), len(other)) >= _LETTERS and _one_letter(one, other):
-        return "one letter apart, and one of them rare"
+        return "one letter apart, and one of them is rare"
     return ""
 
 

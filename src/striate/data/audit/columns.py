@@ -24,10 +24,10 @@ def find_constant_columns(evidence: Evidence) -> Marked | None:
             code="data.constant-columns",
             severity="warning",
             where=evidence.listing.source,
-            measured=f"{len(places):,} of {several(inputs.shape[1], 'column')} have one value in all rows: "
+            measured=f"{len(places):,} of {several(inputs.shape[1], 'column')} have the same value in all rows: "
             f"{some([names[place] for place in places])}",
             threshold="0 columns",
-            why="They say nothing; often something went wrong when they were written.",
-            remedy="Look where they come from, or leave them out.",
+            why="A constant column carries no information, and often points to an error when the file was written.",
+            remedy="Check where the columns come from, or leave them out.",
         )
     )

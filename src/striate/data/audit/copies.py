@@ -17,7 +17,7 @@ def find_duplicates(evidence: Evidence) -> Marked | None:
     """`data.duplicates`: samples that are byte for byte another one of their split."""
     groups = _within(evidence, evidence.equal)
     extra = sum(len(group) - 1 for group in groups)
-    return _told(evidence, "data.duplicates", groups, extra, "byte for byte", " = ")
+    return _told(evidence, "data.duplicates", groups, extra, "identical to", " = ")
 
 
 def find_near_duplicates(evidence: Evidence) -> Marked | None:
@@ -30,7 +30,7 @@ def find_near_duplicates(evidence: Evidence) -> Marked | None:
         if distinct > 1:
             groups.append(tuple({contents[number]: number for number in reversed(group)}.values())[::-1])
             extra += distinct - 1
-    found = _told(evidence, "data.near-duplicates", groups, extra, "nearly", " ≈ ")
+    found = _told(evidence, "data.near-duplicates", groups, extra, "nearly the same as", " ≈ ")
     return None if found is None else replace(found, together=keep_together(evidence, evidence.related))
 
 
@@ -64,10 +64,11 @@ def _told(
         code=code,
         severity=severity,
         where=evidence.listing.source,
-        measured=f"{extra:,} of {total:,} are {how} the same as another of their split: {some(named)}",
+        measured=f"{extra:,} of {total:,} {evidence.listing.medium.many} are {how} another one in their split: "
+        f"{some(named)}",
         threshold=f"a warning from {GRAVE:.0%} of the {evidence.listing.medium.many}",
-        why="Copies count twice, in training and in what is measured.",
-        remedy="Keep one of each, where they are not meant to weigh more.",
+        why="Copies count twice, in training and in the metrics.",
+        remedy="Keep one of each, unless they are meant to have more weight.",
     )
     return Marked(finding, tuple(groups), {n: evidence.listing.labels[n] for group in groups for n in group})
 
@@ -89,7 +90,7 @@ def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, .
         measured=f"{several(len(torn), f'{one} occurs', f'{many} occur')} with two labels: {some(named)}",
         threshold=f"0 {many}",
         why="At most one of the labels is right.",
-        remedy="Look at them, and keep the right one.",
+        remedy="Look at them, and keep the correct label.",
     )
     ids = frozenset(number for group in torn for number in group)
     return Marked(finding, tuple(torn), {number: listing.labels[number] for number in ids}, ids)
@@ -130,10 +131,9 @@ def find_near_contradictions(evidence: Evidence) -> Marked | None:
         code="data.label-noise",
         severity="warning",
         where=evidence.listing.source,
-        measured=f"{several(len(torn), f'{one} occurs', f'{many} occur')} nearly the same with two labels:"
-        f" {some(named)}",
+        measured=f"{several(len(torn), f'{one} has', f'{many} have')} a near copy with another label: {some(named)}",
         threshold=f"0 {many}",
-        why=f"At most one of the labels is right, where it is the same {one}.",
-        remedy="Look at them (--sheet draws them), and keep the right one.",
+        why=f"If both show the same {one}, at most one of the labels is right.",
+        remedy="Look at them (--sheet draws them), and keep the correct label.",
     )
     return Marked(finding, tuple(torn), {number: labels[number] for group in torn for number in group})

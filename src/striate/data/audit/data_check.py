@@ -79,7 +79,7 @@ class DataCheck:
             f"{listing.name}: {several(len(listing), 'sample')} ({sizes})",
             notebook.line(verdict if any(counts.values()) else "nothing was found"),
             *(found._repr_html_() for found in self.findings),
-            notebook.line(f"To leave out what should not be trained on: {self.remedy}") if self.remedy else "",
+            notebook.line(f"To leave out the affected samples: {self.remedy}") if self.remedy else "",
         )
 
     def __str__(self) -> str:

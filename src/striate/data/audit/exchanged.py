@@ -38,7 +38,7 @@ def find_exchanged_targets(evidence: Evidence) -> Marked | None:
         where=listing.source,
         measured=f"{several(len(ids), 'row fits', 'rows fit')} if two columns are exchanged: {pairs}",
         threshold="0 rows; an error from 1 % of the samples",
-        why="Each value is strange in its own column, and usual in the other: both targets are learned wrong.",
+        why="Each value is unusual in its own column and typical of the other: the network learns wrong targets.",
         remedy=leaving_out(evidence, "Exchange the two fields in these rows.", "leaves them out"),
     )
     return each_left_out(finding, ids, "exchanged")

@@ -31,7 +31,7 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         where=listing.source,
         measured=f"{len(named):,} of {several(total, 'file')} cannot be read: {some(named)}",
         threshold="0 files",
-        why="They are in no split, and nothing is learned from them.",
+        why="Unreadable files are not in any split, so training does not use them.",
         remedy=_remedy(unreadable),
     )
     return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))
@@ -49,8 +49,8 @@ def larger_limit(unreadable: Mapping[int, str]) -> int | None:
 def _remedy(unreadable: Mapping[int, str]) -> Remedy:
     limit = larger_limit(unreadable)
     if limit is None:
-        return Remedy("Training leaves them out; replace them where they matter.")
-    return option_remedy("data.max_pixels", str(limit), "To read pictures of so many pixels: ")
+        return Remedy("Training leaves them out; replace the files that matter.")
+    return option_remedy("data.max_pixels", str(limit), "To read pictures with so many pixels: ")
 
 
 def find_ignored(listing: Listing) -> Finding | None:
@@ -64,8 +64,8 @@ def find_ignored(listing: Listing) -> Finding | None:
         measured=f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
         f"{some(listing.ignored)}",
         threshold="0",
-        why="They are hidden, not samples, or lie where no samples are looked for.",
-        remedy="Nothing needs to be done, unless samples are among them: list these in a manifest .csv (path,label).",
+        why="They are hidden, are not samples, or are not in a folder that is searched for samples.",
+        remedy="Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",
     )
 
 
@@ -92,8 +92,8 @@ def find_hidden(evidence: Evidence) -> Marked | None:
             where=evidence.listing.source,
             measured=f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
             threshold="0 files",
-            why="Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
-            remedy="Nothing needs to be done, unless they are samples to learn from: copy these under other names.",
+            why="Files whose names begin with a dot, and __MACOSX, are leftovers of systems and programs.",
+            remedy="Nothing to do, unless some are samples: copy these under other names.",
         )
     )
 
@@ -108,9 +108,9 @@ def find_unread_formats(evidence: Evidence) -> Marked | None:
             code="data.unsupported",
             severity="warning",
             where=evidence.listing.source,
-            measured=f"{several(len(names), 'file is', 'files are')} of a format that is not read: {some(names)}",
+            measured=f"{several(len(names), 'file has', 'files have')} an unsupported format: {some(names)}",
             threshold="0 files",
-            why="JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF are; these are missing from the training.",
+            why="Training does not use them. Supported: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF.",
             remedy="Convert them to PNG or JPEG.",
         )
     )
@@ -126,9 +126,9 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
             code="data.misplaced",
             severity="warning",
             where=evidence.listing.source,
-            measured=f"{several(len(names), 'sample lies', 'samples lie')} where none are looked for: {some(names)}",
+            measured=f"{several(len(names), 'sample is', 'samples are')} not in a folder of samples: {some(names)}",
             threshold="0 files",
-            why="They have no label and are missing from the training.",
+            why="They have no label, so training does not use them.",
             remedy="Copy them into the folder of their class, or list all samples in a manifest .csv (path,label).",
         )
     )
@@ -138,7 +138,7 @@ def find_others(evidence: Evidence) -> Marked | None:
     """`data.ignored`: what else is not used."""
     names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
     finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
-    return None if finding is None else Marked(replace(finding, why="Their suffixes are not those of images."))
+    return None if finding is None else Marked(replace(finding, why="Their suffixes are not suffixes of samples."))
 
 
 def _hidden(name: str) -> bool:

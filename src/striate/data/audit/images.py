@@ -32,7 +32,7 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         code="data.constant-images",
         severity=severity_of(len(ids), total),
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, 'image')} are blank, of one even color: "
+        measured=f"{len(ids):,} of {several(total, 'image')} are blank, in one uniform color: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
         why="They show nothing of their class; the network learns only how frequent their label is.",
@@ -71,9 +71,9 @@ def find_mixed_modes(evidence: Evidence) -> Marked | None:
         measured=f"pictures in {several(len(counts), 'mode')}: {found}; the first that is not {usual} is "
         f"{evidence.named(first)}",
         threshold="one mode",
-        why="All become color if any has some: alpha is laid over white, gray repeated, CMYK converted without a "
-        "profile. A mode that only one class has gives the class away.",
-        remedy="Convert them to one mode if they differ by class.",
+        why="If any picture has color, all become RGB: alpha is composited on white, gray is repeated, CMYK is "
+        "converted without a profile. The network can recognize a class by its mode if no other class has that mode.",
+        remedy="Convert them to one mode if classes differ in their modes.",
     )
     return Marked(finding, alone(ids), {i: words[i] for i in ids})
 
@@ -89,11 +89,11 @@ def find_turned(evidence: Evidence) -> Marked | None:
         code="data.exif-rotation",
         severity="note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(len(evidence.splits), 'picture')} {'is' if len(ids) == 1 else 'are'} "
-        f"turned by their EXIF: {some([evidence.named(i) for i in ids])}",
+        measured=f"EXIF rotates or mirrors {len(ids):,} of {several(len(evidence.splits), 'picture')}: "
+        f"{some([evidence.named(i) for i in ids])}",
         threshold="0 pictures",
-        why="They are turned here, in training and in predict; many other programs show and read them lying.",
-        remedy="Save them upright if other programs are to read them.",
+        why="Training and predict apply the EXIF orientation; many other programs ignore it.",
+        remedy="Save them upright if other programs read them too.",
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, "turned"))
 
@@ -108,9 +108,9 @@ def find_tiny_images(evidence: Evidence) -> Marked | None:
         return None
     sides, middle = _sides(evidence)
     usual = middle if evidence.config.size is None else float(np.sqrt(np.prod(evidence.config.size)))
-    what = "the middle one" if evidence.config.size is None else "--size"
+    what = "the median" if evidence.config.size is None else "--size"
     ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side * _FACTOR <= usual]
-    return _told(evidence, "data.tiny-images", ids, f"a quarter of {what} or less", "They become a blur when enlarged.")
+    return _told(evidence, "data.tiny-images", ids, f"at most a quarter of {what}", "They are blurred when enlarged.")
 
 
 def find_huge_images(evidence: Evidence) -> Marked | None:
@@ -119,8 +119,8 @@ def find_huge_images(evidence: Evidence) -> Marked | None:
         return None
     sides, middle = _sides(evidence)
     ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side >= _FACTOR * middle]
-    why = "What they show becomes smaller than in the others, and each takes long to decode."
-    return _told(evidence, "data.huge-images", ids, "four times the middle one or more", why)
+    why = "After resizing, their content is smaller than in the other images, and each takes long to decode."
+    return _told(evidence, "data.huge-images", ids, "at least four times the median", why)
 
 
 def _sides(evidence: Evidence) -> tuple[np.ndarray, float]:
@@ -140,11 +140,11 @@ def _told(evidence: Evidence, code: str, ids: list[int], what: str, why: str) ->
         code=code,
         severity="warning",
         where=evidence.listing.source,
-        measured=f"{several(len(ids), 'image is', 'images are')} {what} in height and width (the middle: {middle}): "
+        measured=f"{several(len(ids), 'image is', 'images are')} {what} in height and width (median: {middle}): "
         f"{some([f'{evidence.named(i)} ({sizes[i]})' for i in ids])}",
         threshold=f"a factor of {_FACTOR}",
         why=why,
-        remedy="Look at them: thumbnails and scans often come in by mistake.",
+        remedy="Look at them: thumbnails and scans are often included by mistake.",
     )
     return Marked(finding, alone(ids), sizes)
 
@@ -174,10 +174,10 @@ def find_wrong_suffixes(evidence: Evidence) -> Marked | None:
         code="data.wrong-suffix",
         severity="warning",
         where=evidence.listing.source,
-        measured=f"{len(wrong):,} of {several(len(evidence.splits), 'picture')} are of another format than their "
+        measured=f"{len(wrong):,} of {several(len(evidence.splits), 'picture')} have another format than their "
         f"suffix says: {some([f'{evidence.named(i)} ({words})' for i, words in wrong.items()])}",
         threshold="0 pictures",
-        why="They are read here by their content; programs that go by the suffix fail on them.",
+        why="striate detects the format from the content; programs that rely on the suffix fail.",
         remedy="Rename them.",
     )
     return Marked(finding, alone(list(wrong)), wrong)

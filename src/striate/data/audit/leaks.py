@@ -47,7 +47,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
         why=f"The network was trained on some of these samples, so metrics of the other split are too good.{also}",
-        remedy=leaving_out(evidence, "Leave each of them out of all splits but one, or keep them together in a group."),
+        remedy=leaving_out(evidence, "Keep each of them in one split only, or put the copies into one group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
     return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
@@ -97,13 +97,13 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         code="data.leak",
         severity="warning",
         where=listing.source,
-        measured=f"{several(len(leaks), f'{medium.one} lies', f'{medium.many} lie')} with equal content in two of the"
-        f" given splits: {some(leaks)}",
+        measured=f"{several(len(leaks), f'{medium.one} is', f'{medium.many} are')} in two of the given splits with"
+        f" identical content: {some(leaks)}",
         threshold=f"0 {medium.many}",
         why="The network was trained on some of these samples, so metrics of the other split are too good."
         + _chosen_on_test([listing.given[number] for number in group] for group in groups),
-        remedy="Leave each of them out of all splits but one"
-        + ("." if is_given_data(listing.source) else ": striate data check writes a manifest that does."),
+        remedy="Keep each of them in one split only"
+        + ("." if is_given_data(listing.source) else ": striate data check writes such a manifest."),
     )
 
 
@@ -128,7 +128,7 @@ def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]
             why="The network was trained on these samples, so metrics on these data are too good."
             if found["train"]
             else "The epoch of the network was chosen on these samples, so metrics on them are somewhat too good.",
-            remedy="Evaluate it on data that it was neither trained nor chosen on.",
+            remedy="Evaluate it on data that were used neither to train it nor to choose its epoch.",
         ),
     )
 
@@ -146,9 +146,9 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
         code="data.group-leak",
         severity=_severity_of_torn(listing.groups, listing.given),
         where=listing.source,
-        measured=f"{len(torn):,} of {several(len(homes), 'group')} lie in two of the given splits: {some(torn)}",
+        measured=f"{len(torn):,} of {several(len(homes), 'group')} are in two of the given splits: {some(torn)}",
         threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
-        why="What belongs to one group is alike: such a split measures too well.",
+        why="Samples of one group are alike, so metrics of the other split are too good.",
         remedy="Give all samples of a group the same split, or none.",
     )
 
@@ -180,15 +180,15 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
             continue
         given = any(listing.given)
         ids = list(splits)
-        remedy = option_remedy("data.group", name, "", " keeps each of them in one split.")
+        remedy = option_remedy("data.group", name, "", " keeps each group in one split.")
         return Finding(
             code="data.group-column",
             severity=_severity_of_torn([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
             where=listing.source,
             measured=f"the column {name} looks like a group, and {len(torn):,} of its "
-            f"{several(len(homes), 'value lies', 'values lie')} in two splits: {some(torn)}",
+            f"{several(len(homes), 'value is', 'values are')} in two splits: {some(torn)}",
             threshold="0 values",
-            why="What comes from one of them is alike: such splits measure too well.",
+            why="Samples of one group are alike, so metrics of the other split are too good.",
             remedy=f"Give all samples of a {name} the same split, or none; then --data.group {name}."
             if given
             else remedy,
@@ -229,10 +229,10 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
         code="data.frame-leak",
         severity="error" if count >= 0.1 * len(order) else "warning",
         where=evidence.listing.source,
-        measured=f"{several(len(torn), 'run')} of images with names in a row, nearly alike, in two of {which}: "
-        f"{some(named)}",
-        threshold="0 runs; an error from 10% of the images",
-        why="Frames of one recording are hardly more than copies: such a split measures too well.",
+        measured=f"{several(len(torn), 'series', 'series')} of nearly identical images with consecutive names in two "
+        f"of {which}: {some(named)}",
+        threshold="0 series; an error from 10% of the images",
+        why="Frames of one recording are nearly copies, so metrics of the other split are too good.",
         remedy=_remedy(evidence),
     )
     words = {number: evidence.splits[number] for run in torn for number in run}

@@ -29,11 +29,11 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
         code="data.mask-size",
         severity="error",
         where=evidence.listing.source,
-        measured=f"{len(misfits):,} of {several(len(evidence.splits), 'mask')} are not as large as their image: "
+        measured=f"{len(misfits):,} of {several(len(evidence.splits), 'mask')} differ in size from their image: "
         f"{some(list(misfits.values()))}",
         threshold="0 masks",
-        why="Nothing says which pixel of the mask belongs to which pixel of the image: training refuses them.",
-        remedy="Save each mask in the size of its image.",
+        why="Pixels of mask and image cannot be matched, so training refuses them.",
+        remedy="Save each mask with the size of its image.",
     )
     return each_left_out(finding, sorted(misfits), "mask of another size")
 
@@ -51,10 +51,10 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
         code="data.constant-masks",
         severity="error" if len(every) < 2 else "note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(len(evidence.splits), 'mask')} have one value only: "
+        measured=f"{len(ids):,} of {several(len(evidence.splits), 'mask')} have only one value: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold="0 masks",
-        why="They are of images that show one class, or were never drawn.",
+        why="Their images show only one class, or the masks were never drawn.",
         remedy="Look at them.",
     )
     words = {i: f"only {', '.join(map(str, sorted(masks[i])))}" for i in ids}
@@ -167,8 +167,8 @@ def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | N
         measured=f"{len(ids):,} of {several(len(looks), 'mask')} have values between those of two classes along their "
         f"borders: {some([listing.paths[number] for number in ids])}",
         threshold="0 masks",
-        why="They were resized or turned with interpolation: between class 1 and class 3 that makes a class 2.",
-        remedy="Make them again from the original masks, with nearest neighbors (Pillow: Resampling.NEAREST).",
+        why="The masks were resized or rotated with interpolation, which makes class 2 between class 1 and class 3.",
+        remedy="Resample the original masks with nearest neighbors (Pillow: Resampling.NEAREST).",
     )
     return each_left_out(finding, ids, "interpolated mask")
 
@@ -185,9 +185,9 @@ def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
                 severity="error",
                 where=listing.source + (f", {split}" if split else ""),
                 measured=f"the borders of masks correlate with the edges of the {other} image by {lead:.2f} more than"
-                " with those of their own",
-                threshold="their own image fits best",
-                why="Each mask belongs to another image: the network would learn nothing that is true.",
+                " with the edges of their own image",
+                threshold="each mask fits its own image best",
+                why="Each mask belongs to another image, so the network learns wrong labels.",
                 remedy=f"Give each mask the name of the {other} image, in the order of the names.",
             )
             return Marked(finding, alone(ids))
@@ -205,8 +205,10 @@ def _turned(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
         where=listing.source,
         measured=f"the borders of masks correlate with the edges of their images by {lead:.2f} more if {what}",
         threshold="masks fit best as they are",
-        why="Images or masks were turned or mirrored without the others: pixels are learned as the classes of others.",
-        remedy="Turn the masks back (numpy: mask.T, mask[:, ::-1], mask[::-1]), and look at some: striate data show.",
+        why="Images were rotated or mirrored without their masks, or masks without their images: pixels get wrong "
+        "classes.",
+        remedy="Rotate or mirror the masks back (numpy: mask.T, mask[:, ::-1], mask[::-1]), and look at some: striate "
+        "data show.",
     )
     return Marked(finding)
 
@@ -232,11 +234,9 @@ def find_unnamed_values(evidence: Evidence) -> Marked | None:
         severity="note" if void else "error",
         where=listing.source,
         measured=f"{len(ids):,} of {several(len(masks), 'mask')} have values without a name: {listed}"
-        + (f"; {min(listing.values)}, the first one, does not occur: all are larger by one" if by_one else ""),
+        + (f"; the first value, {min(listing.values)}, does not occur: all are larger by one" if by_one else ""),
         threshold=f"values {min(listing.values)} to {max(listing.values)}, as named",
-        why="Each pixel would be learned as the class after its own."
-        if by_one
-        else "Nobody knows what these pixels show.",
+        why="Each pixel would get the class after its own." if by_one else "The class of these pixels is unknown.",
         remedy=f"Begin each line of classes.txt with its value: `{unnamed[0]} {listing.classes[-1]}`."
         if by_one
         else f"{lossy[:1].upper()}{lossy[1:]}."
@@ -254,9 +254,9 @@ def _numbered_objects(evidence: Evidence, values: int) -> Marked:
             code="data.objects",
             severity="error",
             where=evidence.listing.source,
-            measured=f"{values} values of masks, in each from 0 to another number: they number the objects of an image",
+            measured=f"the masks have {values} values, each mask from 0 to another number: they number the objects",
             threshold="values that are classes",
-            why="Object 3 of one image has nothing to do with object 3 of another: training refuses such masks.",
+            why="Object 3 of one image and object 3 of another are unrelated, so training refuses such masks.",
             remedy=f"{remedy[0].upper()}{remedy[1:]}",
         )
     )

@@ -94,10 +94,10 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
         code="data.points-outside",
         severity=severity_of(len(bad), len(ids)),
         where=listing.source,
-        measured=f"{int(outside.sum()):,} points of {len(bad):,} of {several(len(ids), 'image')} lie far outside of it:"
+        measured=f"{int(outside.sum()):,} points in {len(bad):,} of {several(len(ids), 'image')} are far outside of it:"
         f" {some([listing.paths[k] for k in bad.tolist()])}",
         threshold=f"no further than {OUTSIDE:.0%} of the side of the image beyond its edge",
-        why="They are of another image or another size of it, or a unit is mistaken.",
+        why="They belong to another image or another size of it, or their unit is wrong.",
         remedy="Correct them, or leave the fields empty where a point is not visible.",
     )
     return (each_left_out(finding, bad.tolist(), "point outside"),)
@@ -136,10 +136,10 @@ def _placeholders(
             code="data.points-placeholder",
             severity=severity_of(len(rows), len(ids)),
             where=listing.source,
-            measured=f"{int(there.sum()):,} points of {len(rows):,} of {several(len(ids), 'image')} are at exactly"
+            measured=f"{int(there.sum()):,} points in {len(rows):,} of {several(len(ids), 'image')} are at exactly"
             f" {value:g},{value:g}: {some([listing.paths[k] for k in rows])}",
             threshold="empty fields where a point is not visible",
-            why="They are learned as places, and count in every figure.",
+            why="The network learns them as real positions, and they count in every metric.",
             remedy="Leave both fields empty where a point is not visible.",
         )
         return each_left_out(finding, rows, f"point at {value:g},{value:g}")
@@ -160,7 +160,7 @@ def _normalized(listing: Listing, largest: float) -> Finding:
         where=listing.source,
         measured=f"no coordinate is larger than {largest:.4g}",
         threshold="pixels of the images",
-        why="They are shares of width and height: as pixels, all points lie in the first one.",
+        why="They are fractions of width and height: read as pixels, all points are in the first pixel.",
         remedy="Multiply each x by the width of its image in pixels, and each y by its height.",
     )
 
@@ -174,8 +174,8 @@ def _exchanged(listing: Listing, ids: NDArray[np.int64], total: int) -> Marked:
         measured=f"x and y are exchanged in {len(numbers):,} of {several(total, 'image')}:"
         f" {some([listing.paths[k] for k in numbers])}",
         threshold="0 images",
-        why="x is right, y is down; the other way round these points fit their images, or their usual shape.",
-        remedy="Exchange the two columns of each point (in these rows, where others are right).",
+        why="x points right, y points down. With x and y exchanged, the points fit their images or their usual shape.",
+        remedy="Exchange the two columns of each point (only in these rows, if the others are right).",
     )
     return each_left_out(finding, numbers, "x and y exchanged")
 
@@ -206,8 +206,8 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
         measured=f"in {len(numbers):,} of {several(len(sizes), 'image')} the points are the mirror image of the usual"
         f" shape: {some([listing.paths[k] for k in numbers])}",
         threshold="0 images",
-        why="Images were mirrored, and left and right of the points were not exchanged: the network learns both at"
-        " once, or neither.",
+        why="The images were mirrored without exchanging left and right points: the network cannot tell left from"
+        " right.",
         remedy="Exchange the points of each pair of left and right in these rows, or leave the mirrored images out.",
     )
     return each_left_out(finding, numbers, "left and right")
@@ -235,10 +235,10 @@ def find_pairs_above(listing: Listing, sizes: Sizes) -> Marked | None:
             code="data.points-exchanged",
             severity="warning",
             where=listing.source,
-            measured=f"{listing.target_names[left[0]]} and {listing.target_names[right[0]]}, and others named left and "
-            f"right, lie above each other in {steep.sum() / both.sum():.0%} of the images",
+            measured=f"{listing.target_names[left[0]]} and {listing.target_names[right[0]]}, and other left and right "
+            f"points, are above each other in {steep.sum() / both.sum():.0%} of the images",
             threshold=f"{ABOVE:.0%}",
-            why="x is right, y is down; it seems that x and y are exchanged.",
+            why="x points right, y points down; here x and y seem to be exchanged.",
             remedy="Look at some images (striate data show), and exchange the two columns of each point.",
         )
     )
@@ -299,10 +299,10 @@ def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
             code="data.points-shifted",
             severity="error",
             where=listing.source,
-            measured=f"the points of the image {which} it fit each image better than its own: what a linear function of"
-            f" the images cannot explain of them is {errors[best].mean() / errors[0].mean():.0%} of that",
-            threshold=f"its own fit best; {SHIFTED:.0%} of their error",
-            why="Rows and images were paired one off: each image has the points of its neighbor.",
+            measured=f"the points of the image {which} it fit each image better than its own points: a linear model of"
+            f" the images predicts them with {errors[best].mean() / errors[0].mean():.0%} of the error",
+            threshold=f"its own points fit best; {SHIFTED:.0%} of their error",
+            why="Rows and images are shifted by one: each image has the points of its neighbor.",
             remedy="Move the column of paths by one row against the others, and look at some of them.",
         )
     )
@@ -349,8 +349,8 @@ def find_doubled_points(listing: Listing, sizes: Sizes) -> Marked | None:
         measured=f"{some(pairs)} are at the same place in {len(numbers):,} of {several(len(ids), 'image')}:"
         f" {some([listing.paths[k] for k in numbers])}",
         threshold=f"{DOUBLED:.0%} of the images",
-        why="A column was copied: the network learns one point twice, and never the other.",
-        remedy="Write the right places, or leave the fields of one of them empty.",
+        why="A column was copied: the network learns one point twice, and never learns the other.",
+        remedy="Write the correct coordinates, or leave the fields of one of them empty.",
     )
     return each_left_out(finding, numbers, "two points at one place")
 
@@ -366,7 +366,7 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
     empty = ids[~seen.any(1)].tolist()
     if not names and not empty:
         return None
-    parts = [f"{several(len(names), 'point')} in no image: {some(names)}"] if names else []
+    parts = [f"{several(len(names), 'point')} not visible in any image: {some(names)}"] if names else []
     parts += [f"{several(len(empty), 'image')} without a point: {some([listing.paths[k] for k in empty])}"] * bool(
         empty
     )
@@ -377,7 +377,7 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
         where=listing.source,
         measured="; ".join(parts),
         threshold="each point visible in some images",
-        why="A point that is never visible cannot be learned, and is left out of the loss and the metrics.",
+        why="A point that is never visible cannot be learned; the loss and the metrics leave it out.",
         remedy="Annotate them, or leave the columns or rows out.",
     )
     return Marked(finding, alone(empty), dict.fromkeys(empty, "no visible point"))

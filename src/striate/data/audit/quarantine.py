@@ -47,9 +47,9 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
         what = "images with masks or boxes" if listing.annotation in ("mask", "box") else "an archive or arrays"
         raise DataError(
             f"{_OPTION} {file}",
-            f"{what}, whose samples are not files named in a manifest",
-            "a folder with a subfolder a class, or a manifest",
-            "unpack an archive and give the folder; else leave out --quarantine, --json names every sample",
+            f"{what}, whose samples cannot be listed in a manifest",
+            "a folder with one subfolder per class, or a manifest",
+            "unpack an archive and give the folder; otherwise leave out --quarantine: --json names every sample",
         )
     place = f"{_OPTION} {pasted(usual_quarantine(listing) or root / 'checked.csv')}"
     if file.suffix.lower() != ".csv":
@@ -77,7 +77,7 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     left_out = check.left_out
     kept = [number for number in check.evidence.readable if number not in left_out]
     if not kept:
-        raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "fix the data first")
+        raise DataError(f"{_OPTION} {file}", "no sample is left", "some samples without a defect", "fix the data first")
     _refuse_unnamed(root, parent, [listing.paths[number] for number in kept])
     groups = _groups(listing, check.marked)
     out = StringIO()
@@ -98,8 +98,8 @@ def _refuse_unnamed(root: Path, parent: Path, paths: list[str]) -> None:
         if path != path.strip() or not real.is_relative_to(parent) or not real.is_file():
             raise DataError(
                 f"{_OPTION}, {path}",
-                "a link to elsewhere, or a name that a manifest cannot hold",
-                "files below the manifest, whose names are text without blanks around it",
+                "a link to another folder, or a name that a manifest cannot contain",
+                "files below the manifest, whose names do not begin or end with spaces",
                 "copy the file instead of linking it, or rename it",
             )
 

@@ -35,7 +35,7 @@ def _reading(listing: Listing, measured: str, why: str, remedy: str, *, certain:
         severity="warning" if certain else "note",
         where=listing.source,
         measured=measured,
-        threshold="labels that can be read in one way only",
+        threshold="labels with only one interpretation",
         why=why,
         remedy=remedy,
     )
@@ -48,7 +48,7 @@ def _several_labels(listing: Listing) -> Finding | None:
     return _reading(
         listing,
         f"{several(len(joined), 'class has', 'classes have')} | in the name: {some(joined)}",
-        "Each combination is learned as a class of its own.",
+        "Each combination is learned as a separate class.",
         Remedy("If they are several labels: --task multilabel.", settings={"task.name": "multilabel"}),
     )
 
@@ -61,7 +61,7 @@ def _other_labels(listing: Listing) -> Finding | None:
     return _reading(
         listing,
         f"{several(len(names), 'further column')} of labels: {some(names)}",
-        "Only the column label is learned; the others are slices of the evaluation.",
+        "Training uses only the column label; the other columns define slices of the evaluation.",
         Remedy(
             f"To learn {names[0]} instead: --data.names label={names[0]}; all: --targets {_all(names)}.",
             settings={"data.names": f"label={names[0]}"},
@@ -86,17 +86,17 @@ def find_quantity(listing: Listing) -> Finding | None:
     whole = all(re.fullmatch(r"-?[0-9]{1,9}", name) for name in names)
     what = f"{several(len(names), 'class', 'classes')} that are"
     if others:
-        measured = f"{what} numbers, but for {some(others)}"
+        measured = f"{what} numbers, except for {some(others)}"
     else:
         measured = f"{what} {'whole ' if whole else ''}numbers from {names[0]} to {names[-1]}"
     comma = any("," in name for name in names)
-    point = "write them with a point, 0.5 for 0,5, and: " if comma else ""
+    point = "write them with a decimal point, 0.5 for 0,5, and: " if comma else ""
     if others:
         point = f"correct the label {others[0]!r} of {listing.paths[listing.labels.index(others[0])]}, and: {point}"
     return _reading(
         listing,
         measured + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),
-        "As classes, 30 is as far from 31 as from 80: a quantity, such as an age, is learned as a number.",
+        "As classes, 30 is as far from 31 as from 80: regression is better for a quantity such as an age.",
         Remedy(f"If it is a quantity: {point}--task regress.", settings={"task.name": "regress"}),
         certain=bool(few),
     )
@@ -106,12 +106,12 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
     y = listing.targets
     if not listing.has_numbers or y is None or not np.isin(y, (0, 1)).all():
         return None
-    why = "They are learned as quantities, by their squared error."
+    why = "They are learned as quantities, with the squared error as loss."
     if y.shape[1] == 1:
         as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
-        return _reading(listing, "targets that are all 0 or 1, as numbers", why, as_classes)
-    measured = f"{several(y.shape[1], 'column')} of targets that are all 0 or 1"
+        return _reading(listing, "all targets are the numbers 0 or 1", why, as_classes)
+    measured = f"{several(y.shape[1], 'column')} of targets whose values are all 0 or 1"
     if (y.sum(1) == 1).all():
-        return _reading(listing, f"{measured}, one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
+        return _reading(listing, f"{measured}, with one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
     as_labels = Remedy("If they are labels: --task multilabel.", settings={"task.name": "multilabel"})
     return _reading(listing, measured, why, as_labels)

@@ -44,11 +44,11 @@ def find_clipping(evidence: Evidence) -> Marked | None:
         code="data.clipping",
         severity="note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, 'sound')} are clipped, most of all {evidence.named(ids[0])}"
+        measured=f"{len(ids):,} of {several(total, 'sound')} are clipped, the most {evidence.named(ids[0])}"
         f" ({shares[ids[0]]:.1%} of its samples)",
         threshold=f"{CLIPPED:.1%} of the samples of a sound",
-        why="They were recorded too loud: what was above is lost, and sounds as noise at all pitches. Where one class"
-        " has more of them, that gives it away.",
-        remedy="Record again at a lower gain, if classes differ in it.",
+        why="They were recorded too loud: clipped peaks are lost and add noise at all frequencies. If one class has"
+        " more of them, the network can recognize it by the clipping.",
+        remedy="Record again at a lower gain if classes differ in clipping.",
     )
     return Marked(finding, alone(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})

@@ -51,19 +51,18 @@ def refuse_unusable(
             each = " for each class" if listing.annotation == "class" else ""
             raise DataError(
                 where,
-                f"{several(len(split), 'readable sample')} in {several(len(groups), 'group')}, which are not divided,"
-                f" and none of them in {lacking}",
+                f"{several(len(split), 'readable sample')} in {several(len(groups), 'group')} that are never divided,"
+                f" none of them in {lacking}",
                 f"enough groups for {listed(needed)}",
-                f"add samples of other groups: three groups{each} at least",
+                f"add samples of other groups: at least three groups{each}",
             )
         raise DataError(
             where,
-            f"{several(len(split), 'readable sample')} with {contents} different contents,"
-            f" and none of them in {lacking}",
+            f"{several(len(split), 'readable sample')} with {contents} different contents, none of them in {lacking}",
             f"enough samples for {listed(needed)}",
-            more_classes(listing, "add classes: two for each split, six in all")
+            more_classes(listing, "add classes: two for each split, six in total")
             if annotation_kind(listing.annotation).open_classes
-            else "add samples: three different ones for each class at least"
+            else "add samples: at least three different ones for each class"
             + ("" if quantity is None else f". {quantity.remedy}"),
         )
     if listing.annotation == "class":
@@ -79,13 +78,14 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str], labe
             f"no {listing.medium.one} of the class {empty[0]!r} can be read"
             + (f", nor of {len(empty) - 1} more" if empty[1:] else ""),
             f"at least one readable {listing.medium.one} for every class",
-            f"replace the {listing.medium.many}, or list those of the other classes in a manifest .csv (path,label)",
+            f"replace the {listing.medium.many}, or list the {listing.medium.many} of the other classes in a manifest"
+            " .csv (path,label)",
         )
     if len(listing.classes) < 2:
         raise DataError(
             where,
-            f"one class only, {listing.classes[0]!r}",
-            "two classes or more: with one there is nothing to tell apart",
+            f"only one class, {listing.classes[0]!r}",
+            "at least two classes",
             two_classes(listing),
         )
     trained = {listing.labels[number] for number, name in split.items() if name == "train"}
@@ -93,10 +93,10 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str], labe
     if foreign:
         many = listing.medium.many
         copied = f"copy some of their {many} to train, or list all in a manifest .csv (path,label,split)"
-        corrected = f"give them to {many} of train too in {labels}, or leave their rows out"
+        corrected = f"give these labels to some {many} of train too in {labels}, or leave their rows out"
         raise DataError(
             where,
             f"the classes {some(foreign)} occur only in val or test",
-            "every class in train too: what was never shown cannot be learned",
+            "every class in train too: the network learns only classes that it is trained on",
             copied if labels is None else corrected,
         )

@@ -57,7 +57,7 @@ def find_mixed_spacing(evidence: Evidence) -> Marked | None:
         where=evidence.listing.source,
         measured=f"voxels of {several(len(counts), 'size')} (depth × height × width): {shown}{rest}",
         threshold="one spacing",
-        why="All are resampled to the median of each axis; where a class has another spacing, its blur gives it away.",
+        why="All are resampled to the median of each axis; a class with another spacing can be recognized by its blur.",
         remedy="Choose another spacing with --data.spacing.",
     )
     return Marked(finding)

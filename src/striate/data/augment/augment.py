@@ -270,7 +270,7 @@ def check_fill(decided: AugmentConfig) -> None:
     if decided.fill not in (None, "edge") and not any(moves):
         raise ConfigError(
             "augment.fill",
-            f"{decided.fill}, and nothing that moves images",
+            f"{decided.fill}, but no augmentation that moves images",
             "shift, rotate, scale, shear or a policy with it",
             f"--augment.shift 2 --augment.fill {decided.fill}, or leave it out",
         )
@@ -287,7 +287,7 @@ def describe_augmentation(config: AugmentConfig, shape: tuple[int, ...], *, fram
     channels = shape[0]
     colors = "brightness, contrast, saturation and hue" if channels == 3 else "brightness and contrast"
     words = {
-        "policy": "one operation of TrivialAugment each" if config.policy == "trivial" else "",
+        "policy": "one operation of TrivialAugment per image" if config.policy == "trivial" else "",
         "crop": f"crops down to {config.crop or 1:.0%} of the area" if (config.crop or 1) < 1 else "",
         "window": f"windows of {config.window or 0} pixels",
         "zoom": f"images up to {config.zoom or 1:g} times smaller or larger" if (config.zoom or 1) > 1 else "",

@@ -48,7 +48,7 @@ class Atari(Environment):
             clips=True,
             notes=(
                 f"Atari: gray, {SIDE} × {SIDE}, one action for {SKIP} frames, the maximum of the last two, sticky"
-                f" actions {STICKY}, at most {FRAMES:,} frames an episode.",
+                f" actions {STICKY}, at most {FRAMES:,} frames per episode.",
             ),
         )
 

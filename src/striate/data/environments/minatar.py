@@ -44,7 +44,7 @@ class MinAtar(Environment):
             tuple(_ACTIONS[inner.action_map[number]] for number in self.numbers),
             stack=1,
             limit=LIMIT,
-            notes=(f"MinAtar: sticky actions {STICKY}, difficulty grows, at most {LIMIT} steps an episode.",),
+            notes=(f"MinAtar: sticky actions {STICKY}, difficulty grows, at most {LIMIT} steps per episode.",),
         )
 
     def reset(self, seed: int) -> np.ndarray:

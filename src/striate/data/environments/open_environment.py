@@ -58,7 +58,7 @@ def _require(source: str, package: str) -> None:
     if find_spec(package) is None:
         raise DataError(
             f"data {source}",
-            f"no package {package}",
+            f"the package {package} is not installed",
             "the extra `control`: gymnasium, MinAtar and ale-py",
             "pip install 'striate[control]', or a game that needs no package: striate train gym:striate/Catch-v0",
         )

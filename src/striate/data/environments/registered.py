@@ -90,7 +90,7 @@ def _pixels(name: str, made: Any) -> tuple[tuple[int, int, int], int]:
     where, instead = f"data gym:{name}", "an environment of pixels: striate train gym:MinAtar/Breakout-v1"
     if not isinstance(made.action_space, Discrete) or made.action_space.start != 0:
         raise DataError(
-            where, f"actions {made.action_space}", "Discrete actions from 0: one of a few each step", instead
+            where, f"actions {made.action_space}", "Discrete actions from 0: one of a few in each step", instead
         )
     space = made.observation_space
     if not isinstance(space, Box) or len(space.shape) not in (2, 3) or space.dtype not in (np.uint8, np.bool_):

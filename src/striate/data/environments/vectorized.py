@@ -124,7 +124,7 @@ class Environments:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there. Raises ValueError for another number of environments or another game."""
         if len(state["snapshots"]) != len(self) or tuple(state["stacked"].shape) != self.stacked.shape:
-            raise ValueError("other environments than those of the checkpoint")
+            raise ValueError("the environments differ from those of the checkpoint")
         self.begun, self.rewards = state["begun"].numpy().copy(), state["rewards"].numpy().copy()
         self.lengths, self.stacked = state["lengths"].numpy().copy(), state["stacked"].numpy().copy()
         for environment, snapshot in zip(self.each, state["snapshots"], strict=True):

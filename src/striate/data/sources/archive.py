@@ -72,7 +72,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"archive {path}", f"damaged, or no archive at all ({error})", "a whole archive", "get or make it again"
+        f"archive {path}", f"damaged, or not an archive ({error})", "a complete archive", "download or make it again"
     )
 
 
@@ -248,7 +248,7 @@ def _safe_name(name: str, path: Path) -> str:
     if name.startswith(("/", "\\")) or (parts and ":" in parts[0][:2]):
         raise _refused(path, name, "an absolute path")
     if ".." in parts:
-        raise _refused(path, name, "a path that leads outside")
+        raise _refused(path, name, "a path that leads outside the archive")
     if "\0" in name:
         raise _refused(path, name, "a name with a zero byte")
     return as_text("/".join(parts))
@@ -309,7 +309,7 @@ def _parents(files: Iterable[str], path: Path) -> set[str]:
 def _too_deep(path: Path) -> DataError:
     return DataError(
         f"archive {path}",
-        f"folders within folders, whose paths have more than {MAX_FOLDER_NAMES:,} characters",
-        "folders as people make them",
+        f"nested folders whose paths have more than {MAX_FOLDER_NAMES:,} characters in total",
+        "folders that are not nested so deeply",
         "unpack it yourself if you trust it, and give the folder",
     )

@@ -106,10 +106,10 @@ def _doubt(
         severity="warning",
         where=source,
         measured=f"samples of {show_shape(given)} are read as {axes}, {medium_of(kind).describe(shape)}",
-        threshold="an order of axes that is certain",
+        threshold="a known order of axes",
         why=f"As {other} they would be {otherwise}; the file does not say which axis is which.",
         remedy=Remedy(
-            f"--data.layout {other} if that is so; --data.layout {axes} confirms this one.",
+            f"--data.layout {other} if the axes are {other}; --data.layout {axes} confirms the present order.",
             settings={"data.layout": other},
         ),
     )
@@ -212,7 +212,7 @@ def _as_float32(x: np.ndarray, source: str, paths: Sequence[str]) -> np.ndarray:
             f"data {source}, sample {paths[place[0]]}, position {place[1:]}",
             f"{x.reshape(values.shape)[place]} ({several(int((~finite).sum()), 'such value')} in all)",
             "finite numbers that float32 can hold",
-            "replace missing values, or leave these samples out",
+            "replace these values, or leave the samples out",
         )
     return values
 

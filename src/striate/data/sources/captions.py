@@ -52,7 +52,9 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
                     empty.append(row.path)
     names = sorted(name for name, own in captions.items() if own)
     if not names:
-        raise DataError(f"manifest {path}", "no caption with a word", "a row a caption", "begin with path,caption")
+        raise DataError(
+            f"manifest {path}", "no caption with a word", "one caption per row", "begin the file with path,caption"
+        )
     others = [name for name in columns if name not in _KNOWN]
     groups = tuple(placed[name].group for name in names)
     listing = Listing(
@@ -65,7 +67,7 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
         given=tuple(placed[name].split for name in names),
         targets=None,
         read=lambda number: read_file(root / names[number]),
-        notes=(f"Columns of the manifest that are not read: {listed(others, 8)}.",) if others else (),
+        notes=(f"Ignored columns of the manifest: {listed(others, 8)}.",) if others else (),
         groups=groups if any(groups) else (),
         findings=_empty(path, empty, len(captions) - len(names)),
     )
@@ -75,7 +77,9 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
 def _empty(path: Path, names: list[str], bare: int) -> tuple[Finding, ...]:
     if not names:
         return ()
-    without = f"; {several(bare, 'image has', 'images have')} no other, and {'is' if bare == 1 else 'are'} left out"
+    without = (
+        f"; {several(bare, 'image has', 'images have')} no other caption and {'is' if bare == 1 else 'are'} left out"
+    )
     return (
         Finding(
             code="data.empty-captions",
@@ -84,7 +88,7 @@ def _empty(path: Path, names: list[str], bare: int) -> tuple[Finding, ...]:
             measured=f"{several(len(names), 'caption')} without a word: {listed(sorted(set(names)), 3)}"
             + (without if bare else ""),
             threshold="0 captions",
-            why="They say nothing of the image, so they are not learned; whoever counts them counts too many.",
+            why="An empty caption does not describe its image, so training leaves it out.",
             remedy=Remedy("Write the captions, or leave these rows out.", advice="fill in the column caption"),
         ),
     )

@@ -21,7 +21,7 @@ from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError, pasted
 from striate.wording import several
 
-_MANIFEST = "leave everything where it is, and list the samples in a manifest .csv (path,label,split)"
+_MANIFEST = "list the samples in a manifest .csv (path,label,split)"
 _FEW_LINKS = 20
 """So many folders can be named in a command."""
 
@@ -36,7 +36,7 @@ def given_splits(tree: Tree, inside: str) -> Mapping[str, str]:
     named = sorted(top for top in tree.tops() if is_split(top))
     if not named:
         return {}
-    where, expected = f"data {tree.where}", f"split folders train/, val/, test/ only, with {inside} in each; or none"
+    where, expected = f"data {tree.where}", f"only split folders train/, val/, test/, with {inside} in each; or none"
     others = sorted(tree.tops() - set(named))
     if others:
         raise DataError(
@@ -83,7 +83,7 @@ def _unfold(tree: Tree, top: str, inside: str) -> str:
     if not _pictures(tree, top):
         return f"put {inside} into {top}/, or {_MANIFEST}"
     return (
-        f"put {inside} into {top}/ with its samples; or, if {top} is a class or has no labels, {_MANIFEST};"
+        f"put {inside} into {top}/ with its samples; if {top} is a class or has no labels, {_MANIFEST};"
         " striate predict takes files without labels"
     )
 
@@ -136,26 +136,26 @@ def _not_so_deep(tree: Tree, depth: int) -> DataError:
     deepest = max((file.count("/") for file in tree.files if is_sample(file)), default=0)
     return DataError(
         f"data {tree.where}",
-        f"no sample lies in {several(depth + 1, 'folder')}, one in the other",
-        f"at most {deepest} folders above a sample",
+        f"no sample is in {several(depth + 1, 'nested folder')}",
+        f"a level of at most {deepest}, the number of folders above a sample",
         "--data.class_level path, or a smaller number",
     )
 
 
 def _no_images(tree: Tree) -> DataError:
     where = f"data {tree.where}"
-    expected = "one subfolder a class with images (or sounds, clips, volumes) in it, such as cats/1.jpg and dogs/1.jpg"
+    expected = "one subfolder per class with images (or sounds, clips, volumes), such as cats/1.jpg and dogs/1.jpg"
     loose = [file for file in tree.files if is_sample(file) and not file.lower().endswith(".npz")]
     if loose:
         first = PurePosixPath(loose[0]).name
         return DataError(
             where,
-            f"{several(len(loose), 'sample lies', 'samples lie')} in no class folder, the first {loose[0]}",
+            f"{several(len(loose), 'sample is', 'samples are')} not in a class folder, the first {loose[0]}",
             expected,
-            "write a manifest .csv beside them with the line path,label and a line for each of them, such as"
-            f" {first},CLASS; or copy them into a subfolder for each class",
+            "write a manifest .csv beside them with the line path,label and one line per sample, such as"
+            f" {first},CLASS; or copy them into one subfolder per class",
         )
-    found = f"{summarize_suffixes(tree.files)} in {several(len(tree.folders) + 1, 'folder')}, no sample among them"
+    found = f"{summarize_suffixes(tree.files)} in {several(len(tree.folders) + 1, 'folder')}, but no sample"
     return DataError(where, found, expected, instead_of_pictures(tree))
 
 
@@ -167,8 +167,8 @@ def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
     inside = [file for file in tree.files if file.split("/")[depth : depth + 1] == [first]]
     raise DataError(
         f"data {tree.where}",
-        f"the class folder {first}/ holds {summarize_suffixes(inside)} and no sample"
-        + (f" (and so {len(empty) - 1} more)" if len(empty) > 1 else ""),
+        f"the class folder {first}/ contains {summarize_suffixes(inside)} but no sample"
+        + (f" (likewise {len(empty) - 1} more)" if len(empty) > 1 else ""),
         "at least one sample in every class folder",
         f"put samples into {prefix}{first}/; or {_without(tree, empty, depth)}",
     )
@@ -178,7 +178,7 @@ def _without(tree: Tree, empty: set[str], depth: int) -> str:
     """How to leave out folders where they are: a folder of links to the others, where these are few."""
     others = sorted(tree.tops() - empty)
     if depth or not 0 < len(others) <= _FEW_LINKS or not Path(tree.where).is_dir():
-        return "list the samples of the others in a manifest .csv with the columns path,label"
+        return "list the samples of the other classes in a manifest .csv with the columns path,label"
     name = pasted(f"{tree.name}-classes")
     links = " ".join(pasted(PurePosixPath(tree.where) / other) for other in others)
     return f"leave it out: mkdir {name} && ln -s {links} {name}/ && striate train {name}"
@@ -202,7 +202,7 @@ def unwrapped(tree: Tree) -> Tree:
         )
     if not prefix:
         return whole
-    note = f"Paths are relative to the folder {prefix} that holds everything in the archive."
+    note = f"Paths are relative to the folder {prefix}, which contains everything in the archive."
     return replace(tree, read=lambda file: whole.read(prefix + file), notes=(*tree.notes, note))
 
 

@@ -30,7 +30,7 @@ def with_labels(listing: Listing, file: str) -> Listing:
     whose samples do not have one class each; and for what is no such table.
     """
     if not listing.has_one_class_each:
-        expected = "data whose samples have one class each"
+        expected = "data with one class per sample"
         raise DataError("data.labels", f"{file} for data with other annotations", expected, "leave out --data.labels")
     labels = dict(_rows(Path(file), "label", set(listing.paths), partial(_is_file, listing, Path(file).parent)))
     listing, further = _with_files(listing, Path(file).parent, labels)
@@ -43,7 +43,7 @@ def with_labels(listing: Listing, file: str) -> Listing:
     names = tuple(named[number] for number in kept)
     classes = order_classes(names)
     left = len(listing) - len(kept)
-    note = f"Labels: {several(changed, 'sample has', 'samples have')} another class by {file}"
+    note = f"Labels: {file} changes the class of {several(changed, 'sample')}"
     note += f"; {several(further, 'further file is', 'further files are')} added" if further else ""
     note += f"; {several(left, 'sample is', 'samples are')} left out." if left else "."
     return replace(
@@ -106,9 +106,11 @@ def with_splits(listing: Listing, source: str) -> Listing:
     # What came later is trained on: held out stays what was held out.
     later = [name for name in ("val", "test") if name in given]
     given = tuple(name or ("train" if later else None) for name in given)
-    note = f"Splits: those of {source} for {several(known, 'sample')}"
+    note = f"Splits: {several(known, 'sample has', 'samples have')} the split of {source}"
     note += (
-        f"; {several(len(listing) - known, 'new one is', 'new ones are')} trained on." if known < len(listing) else "."
+        f"; {several(len(listing) - known, 'new sample is', 'new samples are')} in train."
+        if known < len(listing)
+        else "."
     )
     return replace(listing, given=given, notes=(*listing.notes, note))
 
@@ -135,9 +137,9 @@ def _rows(
         path, value = row["path"].strip(), row[column].strip()
         if known is not None and path not in known and not there(path):
             near = get_close_matches(path, sorted(known), 1)
-            expected = f"the path of a sample as split.csv of a run has it{f', such as {near[0]}' if near else ''}"
-            raise DataError(f"{where}, line {line}", f"{path}, which the data do not have", expected, "fix the line")
+            expected = f"the path of a sample as in split.csv of a run{f', such as {near[0]}' if near else ''}"
+            raise DataError(f"{where}, line {line}", f"{path}, which is not in the data", expected, "fix the line")
         if known is not None and seen.setdefault(path, value) != value:
-            got = f"{path} as {value}, and before as {seen[path]}"
-            raise DataError(f"{where}, line {line}", got, "one label a sample", "leave out one of the lines")
+            got = f"{path} as {value}, but in an earlier line as {seen[path]}"
+            raise DataError(f"{where}, line {line}", got, "one label per sample", "leave out one of the lines")
         yield path, value

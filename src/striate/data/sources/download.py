@@ -90,6 +90,6 @@ def _by_hand(entry: DatasetInfo, target: Path, why: str) -> DataError:
         f"data {entry.name}",
         f"it is not on this machine and could not be downloaded: {why}",
         f"in {target}: {files}",
-        f"mkdir -p '{target}' and put these files there, or set STRIATE_DATA to the folder that holds them as"
+        f"mkdir -p '{target}' and put these files there, or set STRIATE_DATA to the folder that contains them in"
         f" {entry.name}/",
     )

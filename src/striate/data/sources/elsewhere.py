@@ -44,7 +44,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
 
 def refuse_elsewhere(source: str) -> None:
     """Raise DataError for a URL or another place on the network, with the commands that download it and train on it."""
-    expected = "a name, or a file or folder of this machine: striate downloads only the data sets that have a name"
+    expected = "a name, or a file or folder on this machine: striate downloads only data sets with a name"
     for place in _PLACES:
         if found := re.fullmatch(place.pattern, source, re.DOTALL | re.IGNORECASE):
             name = found["name"] or found["page"]

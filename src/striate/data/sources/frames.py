@@ -64,10 +64,10 @@ def _by_folder(listing: Listing) -> Listing:
         where = (loose or ["."])[0]
         raise DataError(
             f"data {listing.source}",
-            f"{several(len(folders[where]), 'picture')} directly in {where}/, of no clip",
+            f"{several(len(folders[where]), 'picture')} directly in {where}/, not in the folder of a clip",
             "a folder of frames for each clip, in the folder of its class: run/clip1/0001.png",
-            "put the frames of each clip into a folder of its own; images that are not frames need neither --data.view"
-            " nor --data.frames",
+            "put the frames of each clip into a separate folder; for images that are not frames, leave out --data.view"
+            " and --data.frames",
         )
     order = sorted(folders)
     frames = [

@@ -48,7 +48,7 @@ def _header(data: bytes | bytearray, where: str) -> tuple[np.dtype, tuple[int, .
             where,
             f"a header that begins with the bytes {data[:4].hex(' ') or '(none)'}",
             "00 00, a type (08 for uint8) and the number of axes (01 for labels, 03 for images)",
-            "get the file again: it is damaged, or no idx file",
+            "get the file again: it is damaged, or not an idx file",
         )
     axes = data[3]
     if len(data) < 4 + 4 * axes:
@@ -115,7 +115,7 @@ def list_idx_file(path: Path) -> Listing:
             break
     else:
         raise DataError(
-            f"data {path}", f"no file of {partner} beside it", f"{prefix}{partner}-idx… in the same folder", "add it"
+            f"data {path}", f"no file of {partner} beside it", f"{prefix}{partner}-idx… in its folder", "add the file"
         )
     tree = Tree(
         str(path.parent),
@@ -159,7 +159,7 @@ def _list(
                 f"data {tree.where}, {split}",
                 f"{several(len(pair[0]), 'image')} and {several(len(pair[1]), 'label')}",
                 "a label for each image",
-                "get both files again: they are not of one set",
+                "get both files again: they belong to different data sets",
             )
         blocks[split if given else None] = (pair[0], pair[1])
     return list_arrays(

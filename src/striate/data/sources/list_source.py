@@ -68,15 +68,15 @@ def list_source(
     if is_environment(config.source):
         raise DataError(
             f"data {config.source}",
-            "an environment, whose samples come from playing",
-            "samples: a name, a folder or a file; an environment is trained on, played and evaluated",
+            "an environment, which has no samples before it is played",
+            "samples: a name, a folder or a file; train, play and evaluate take environments",
             f"striate train {pasted(config.source)}, then striate play RUN --out game.gif",
         )
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
     if config.names and not config.source.lower().endswith((".csv", ".tsv", ".npz")):
-        expected = "nothing: names belong to the columns of a manifest or the arrays of an .npz"
+        expected = "nothing: only a manifest has columns and an .npz arrays to name"
         raise ConfigError("data.names", config.names, expected, "leave out --data.names")
     asked = annotation
     if asked is not None:
@@ -98,7 +98,7 @@ def list_source(
         raise ConfigError(
             "data.class_level",
             str(config.class_level),
-            "folders of classes: no other data have a level",
+            "data in class folders: no other data have a level",
             "leave out --data.class_level",
         )
     if config.ignore is not None:
@@ -128,7 +128,7 @@ def _stacks(listing: Listing, config: DataConfig) -> Listing:
         return listing
     if shape[0] < FEWEST_PAGES:
         return listing
-    note = f"TIFFs: {listing.paths[0]} has {shape[0]} pages, so the files are read as volumes."
+    note = f"TIFF: {listing.paths[0]} has {shape[0]} pages, so the files are read as volumes."
     return replace(listing, kind=volumes.name, notes=(*listing.notes, note))
 
 
@@ -151,7 +151,7 @@ def _grouped(listing: Listing, column: str | None) -> Listing:
         known = ", ".join(columns) or "this source has none"
         near = get_close_matches(column.lower(), columns, 1)
         remedy = f"--data.group {near[0]}" if near else "leave out --data.group"
-        raise ConfigError("data.group", column, f"one of the further columns of a manifest: {known}", remedy)
+        raise ConfigError("data.group", column, f"one of the other columns of a manifest: {known}", remedy)
     return replace(listing, groups=tuple(value or None for value in values), columns=columns)
 
 
@@ -193,7 +193,7 @@ def _list_named(
     listing = _list_path(path, config, annotation, entry.classes)
     notes = listing.notes
     if "jpeg" in path.name:
-        notes += (f"{path.name} holds the images re-encoded as JPEG: accuracy runs a little below the published.",)
+        notes += (f"{path.name} contains the images re-encoded as JPEG: accuracy is a little below published values.",)
     return replace(listing, name=entry.name, source=entry.name, notes=notes)
 
 
@@ -273,9 +273,7 @@ def _beside(folder: Path, listing: Listing) -> Listing:
     others = sorted(f"{one.name}/" for one in folder.parent.iterdir() if is_split(one.name) and one != folder)
     if not others:
         return listing
-    note = (
-        f"Only {folder.name}/ is read, not {listed(others)} beside it: {pasted(folder.parent)} as the data takes all."
-    )
+    note = f"Only {folder.name}/ is read, not {listed(others)} beside it. To use all, give {pasted(folder.parent)}."
     return replace(listing, notes=(*listing.notes, note))
 
 
@@ -285,7 +283,7 @@ def _mode(path: Path, absolute: Path, config: DataConfig) -> int:
         raise DataError(
             "data",
             f"a path that is not UTF-8: {as_text(str(absolute))}",
-            "a path that is text, since config.yaml keeps it",
+            "a path in UTF-8, since config.yaml records it",
             "rename the file or folder, or make a link to it: ln -s … data",
         )
     try:
@@ -331,16 +329,16 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
     listing = list_classes(tree, config.class_level)
     tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]
     notes = tuple(
-        f"{name} lists these files too, and is not read; to train on it: striate train {name}" for name in tables
+        f"{name} also lists these files and is not read; to train on it: striate train {name}" for name in tables
     )
     return replace(listing, notes=(*listing.notes, *notes))
 
 
 def _nothing_there(path: Path, config: DataConfig) -> DataError:
     if config.fingerprint is not None:  # of a run, whose data nothing else can be
-        remedy = f"put them back; or link to where they are now: ln -s PLACE {pasted(path)}"
-        got = "nothing: the data of the run are no longer there"
-        return DataError(f"data {path}", got, "the data that it was trained on, unchanged", remedy)
+        remedy = f"put them back, or link to their new place: ln -s PLACE {pasted(path)}"
+        got = "the data of the run are no longer there"
+        return DataError(f"data {path}", got, "the unchanged data that the run was trained on", remedy)
     names = [entry.name for entry in catalogue()]
     try:
         siblings = [item.name for item in path.parent.iterdir()]
@@ -350,7 +348,7 @@ def _nothing_there(path: Path, config: DataConfig) -> DataError:
     near += [str(path.parent / name) for name in get_close_matches(path.name, siblings, 1, 0.6)]
     remedy = f"did you mean {near[0]}?" if near else f"check the path{_start(path)}; striate datasets lists the names"
     if sum(fnmatch(name, path.name) for name in siblings) > 1:
-        remedy = f"the folder, not a pattern of what is in it: {pasted(path.parent)}"
+        remedy = f"give the folder, not a pattern for its files: {pasted(path.parent)}"
     expected = f"{_FORMS}; or one of {', '.join(names)}"
     return DataError(f"data {path}", "neither a named data set nor a path that exists", expected, remedy)
 

@@ -136,8 +136,8 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
         return listing
     between = separator_of(labels) if sets else BETWEEN
     if not sets or between != BETWEEN:
-        note = f"Labels: several a sample, with {between} between"
-        note += "." if sets else "; as classes, each set is one: --task classify."
+        note = f"Labels: several per sample, separated by {between}"
+        note += "." if sets else "; --task classify makes each set one class."
         listing = replace(listing, notes=(*listing.notes, note))
     return with_label_sets(listing, [split_labels(label, between) for label in labels])
 
@@ -204,8 +204,8 @@ def _coordinates(path: Path, row: TableRow, texts: list[str], names: list[str]) 
         numbers = [None if gone else as_number(text) for text, gone in zip(pair, empty, strict=True)]
         if empty[0] != empty[1] or (not empty[0] and None in numbers):
             got = f"the point {name} of {row.path!r} at {','.join(pair)!r}"
-            remedy = "correct it, or leave both fields empty where the point is not visible"
-            raise at_line(path, row.line, got, "two finite numbers, right and down in pixels", remedy)
+            remedy = "correct it, or leave both fields empty if the point is not visible"
+            raise at_line(path, row.line, got, "two finite numbers, x to the right and y down, in pixels", remedy)
         values += numbers
     return values
 
@@ -214,11 +214,11 @@ def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> t
     points = point_columns(others)
     notes = [f"Columns: {', '.join(f'{given} as {name}' for name, given in called.items())}."] if called else []
     if others:
-        notes.append(f"Columns of the manifest for slices of the evaluation alone: {listed(others, 10)}.")
+        notes.append(f"Columns of the manifest used only for slices of the evaluation: {listed(others, 10)}.")
     if points:
         notes.append(f"The column label is learned; to learn the points ({listed(list(points), 4)}): --task keypoints.")
     if backslashes:
-        notes.append("Backslashes in the paths of the manifest are read as slashes, as Windows means them.")
+        notes.append("Backslashes in the paths of the manifest are read as slashes, as on Windows.")
     return tuple(notes)
 
 
@@ -341,8 +341,8 @@ def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
             if any(field.strip() for field in fields):
                 yield reader.line_num, fields
     except csv.Error as error:
-        expected = "fields with commas, semicolons or tabs between"
-        raise at_line(path, reader.line_num, f"no CSV ({error})", expected, "fix the line") from None
+        expected = "fields separated by commas, semicolons or tabs"
+        raise at_line(path, reader.line_num, f"not CSV ({error})", expected, "fix the line") from None
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
@@ -351,7 +351,7 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
         number += 1
         if len(line) > _LONGEST_LINE:
             expected = f"lines of at most {_LONGEST_LINE:,} characters"
-            raise at_line(path, number, "a longer one", expected, "write path,label,split,group alone")
+            raise at_line(path, number, "a longer line", expected, "write only path,label,split,group")
         yield line
 
 
@@ -390,14 +390,14 @@ def _other_columns(
         words = "to learn the captions: --task caption; else add a column label"
         return DataError(where, got, expected, Remedy(words, settings={"task.name": "caption"}))
     if "caption" in names and found not in (None, "path"):
-        return DataError(where, got, "a column path beside caption", names_remedy({"path": found}))
+        return DataError(where, got, "a column path besides caption", names_remedy({"path": found}))
     if found is None or label is None or annotation in ("box", "point"):
         return DataError(where, got, expected, _begin(annotation))
     if point_columns(names):
-        return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
+        return DataError(where, got, "a column path besides the columns of points", names_remedy({"path": found}))
     told = annotation if annotation in ("labels", "caption") else "label"
     guess = {name: given for name, given in (("path", found), (told, label)) if given not in (name, "labels")}
-    return DataError(where, got, expected, names_remedy(guess, "if it is these: "))
+    return DataError(where, got, expected, names_remedy(guess, "if these are the columns: "))
 
 
 def _is_folder(path: Path) -> bool:
@@ -450,7 +450,7 @@ def placed_rows(
         place = row.split, row.group
         if places.setdefault(row.path, place) != place:
             got = f"{row.path} in another split or group than above"
-            raise at_line(path, line, got, "one of each", "correct the row")
+            raise at_line(path, line, got, "one split and one group per file", "correct the row")
         yield row, {name: fields[at].strip() for name, at in columns.items()}
 
 
@@ -465,7 +465,8 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
         raise at_line(path, row.line, f"the absolute path {row.path!r}", inside, _made_relative(root, row.path))
     if posixpath.normpath(row.path).split("/")[0] == "..":
-        raise at_line(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
+        remedy = "move the manifest into a folder above all of its files"
+        raise at_line(path, row.line, f"the path {row.path!r}", inside, remedy)
     try:
         real = Path(os.path.realpath(root / row.path))
         found = real.is_file() or (folders and real != root and real.is_dir())

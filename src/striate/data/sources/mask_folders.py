@@ -149,8 +149,8 @@ def _check_pairs(tree: Tree, images: dict[tuple[str, str], str], masks: dict[tup
     if not images:
         raise DataError(
             f"data {tree.where}",
-            f"no picture in images/, {len(masks)} in masks/, {summarize_suffixes(tree.files)} in all",
-            "pictures in images/ and a mask of the same stem in masks/",
+            f"no picture in images/, {len(masks)} in masks/, {summarize_suffixes(tree.files)} in total",
+            "pictures in images/ and a mask with the same stem in masks/",
             instead_of_pictures(tree),
         )
     lone = sorted(images[key] for key in images if key not in masks)
@@ -161,6 +161,6 @@ def _check_pairs(tree: Tree, images: dict[tuple[str, str], str], masks: dict[tup
         raise DataError(
             f"data {tree.where}",
             f"{len(lone)} of {several(len(images), 'image')} without a mask: {', '.join(lone[:5])}",
-            "for every image a mask of the same stem in masks/",
+            "for every image a mask with the same stem in masks/",
             "add their masks" + (f"; or without these images: {links}" if links else ""),
         )

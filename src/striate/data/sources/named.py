@@ -23,8 +23,8 @@ def download_folder() -> Path:
         return Path(chosen)
     for folder in _home_folders():
         return folder
-    where = "a folder that can be written to, named by STRIATE_DATA"
-    raise DataError("downloads", "no home folder to put them into", where, "export STRIATE_DATA=$PWD")
+    where = "a writable folder, named by STRIATE_DATA"
+    raise DataError("downloads", "no home folder to store them in", where, "export STRIATE_DATA=$PWD")
 
 
 def data_folders() -> tuple[Path, ...]:

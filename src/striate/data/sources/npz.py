@@ -60,7 +60,7 @@ def list_npz_folder(folder: Path, files: Mapping[str | None, Path], layout: Layo
     """The arrays of the files that `npz_of_folder` found. Raises DataError."""
     read = {split: _read(path, None) for split, path in files.items()}
     if len(read) > 1 and (other := next((files[split] for split, one in read.items() if "x" not in one.arrays), None)):
-        got = "arrays for several splits, in one of several files"
+        got = "several files, and one of them has arrays for several splits"
         raise DataError(
             f"data {other}", got, "the arrays x and y", f"give the file alone: striate train {pasted(other)}"
         )
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Iterator[Any]:
             raise too_much(f"data {path}", limit, packed)
         # Others unpack all of a few bytes at once, whatever is asked for.
         if {member.compress_type for member in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise ValueError("packed in a way that NumPy does not write")
+            raise ValueError("compressed with a method that NumPy does not use")
         with np.load(path, allow_pickle=False) as file:
             yield file
     except StriateError:
@@ -234,7 +234,7 @@ def _groups(
                 f"data {path}, {name}",
                 f"an array of shape {values.shape} and type {values.dtype}",
                 f"({count},) whole numbers or text, one for each sample",
-                f"save {name} with one entry a sample, or leave it out",
+                f"save {name} with one entry per sample, or leave it out",
             )
         else:
             found += [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]

@@ -91,7 +91,7 @@ def list_given(source: str, layout: Layout) -> Listing:
     if found is None:
         raise DataError(
             f"data {source}",
-            "data that were given in Python, and lie in no file",
+            "data that were given in Python and are not in a file",
             "the same data again, as an argument",
             "striate.evaluate(run, (x, y)), or striate.api.resume(run, data=(x, y))",
         )
@@ -143,9 +143,9 @@ def _refuse_own_collate(loader: Any, where: str) -> None:
         return
     raise DataError(
         f"{where}, collate_fn",
-        f"a DataLoader with {getattr(collate, '__name__', type(collate).__name__)}, which makes batches of its own",
-        "samples that are whole without it, since they are read one by one",
-        "give loader.dataset, if its samples are; else let its __getitem__ do what collate_fn does",
+        f"a DataLoader with {getattr(collate, '__name__', type(collate).__name__)} as its own collate_fn",
+        "samples that do not need it, since they are read one by one",
+        "give loader.dataset, if its samples do not need it; else do in its __getitem__ what collate_fn does",
     )
 
 
@@ -157,15 +157,15 @@ def _drawn_by(loader: Any, where: str) -> tuple[Sequence[int] | None, tuple[str,
         sampler = getattr(loader, "sampler", None)
     elif type(sampler).__module__.startswith("torch."):
         sampler = sampler.sampler  # without `drop_last`, which is a matter of batches
-    kept = "order and size of batches are those of the run (--batch)."
-    whole = f"Of the DataLoader its dataset was taken: {kept}"
+    kept = "the run decides the order and size of batches (--batch)."
+    whole = f"From the DataLoader only its dataset was taken: {kept}"
     if sampler is None:
         return None, (whole,)
     name = type(sampler).__name__
     drawn = _members(sampler, count)
     if drawn is None:
-        why = f"{name} draws other samples in each pass, so all {count:,} were taken"
-        return None, (f"Of the DataLoader its dataset was taken: its {why}; {kept}",)
+        why = f"{name} draws other samples in each epoch, so all {count:,} were taken"
+        return None, (f"From the DataLoader only its dataset was taken: its {why}; {kept}",)
     if not drawn:
         raise DataError(f"{where}, sampler", f"a {name} that draws nothing", "at least one sample", "check its indices")
     if not 0 <= min(drawn) <= max(drawn) < count:
@@ -173,11 +173,12 @@ def _drawn_by(loader: Any, where: str) -> tuple[Sequence[int] | None, tuple[str,
         raise DataError(f"{where}, sampler", got, f"numbers from 0 to {count - 1}", "check its indices")
     weights = getattr(sampler, "weights", None)
     uneven = weights is not None and len({float(weight) for weight in weights} - {0.0}) > 1
-    more = " How often each is drawn was not taken: --task.class_weights balanced weighs classes." if uneven else ""
+    more = " Sampling frequencies were not taken: --task.class_weights balanced weights classes." if uneven else ""
     if len(drawn) == count:
         return None, (whole + more,)
     return drawn, (
-        f"Of the DataLoader the {len(drawn):,} of {several(count, 'sample')} that its {name} draws: {kept}{more}",
+        f"From the DataLoader the {len(drawn):,} of {several(count, 'sample')} that its {name} draws were taken: "
+        f"{kept}{more}",
     )
 
 

@@ -20,7 +20,7 @@ from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError, pasted
 from striate.wording import several
 
-EXPECTED = "one subfolder a class with its files in it; images/ and masks/; or a manifest .csv with path,label"
+EXPECTED = "one subfolder per class with its files; images/ and masks/; or a manifest .csv with path,label"
 
 
 class Found(NamedTuple):
@@ -43,12 +43,12 @@ def by_hand(tree: Tree, what: str) -> str:
     first = next(filter(is_sample, tree.files), "1.jpg")
     if what == "captions":
         manifest = pasted(PurePosixPath(tree.where) / "captions.csv")
-        line = f"the line path,caption and a line for each caption, such as {first},A dog runs"
+        line = f"the line path,caption and one line per caption, such as {first},A dog runs"
         return f"write {manifest} with {line}; then: striate train {manifest}"
     manifest = pasted(PurePosixPath(tree.where) / "labels.csv")
     return (
         f"striate has no task for {what} yet. If each whole picture has one class, write {manifest} with the line"
-        f" path,label and a line for each picture, such as {first},CLASS; then: striate train {manifest}"
+        f" path,label and one line per picture, such as {first},CLASS; then: striate train {manifest}"
     )
 
 
@@ -143,7 +143,7 @@ def _mask_pairs(tree: Tree) -> Found | None:
             ending = _ending(sorted(stems[masks]), stems[images])
             first = min(stems[masks].values())
             if ending is not None and _is_drawn(tree, first):
-                what = f"pictures in {images}/ and, it seems, their masks in {masks}/, such as {first}"
+                what = f"pictures in {images}/ and probably their masks in {masks}/, such as {first}"
                 suffix = ending + PurePosixPath(next(iter(stems[masks].values()))).suffix
                 return Found(what, linked_pairs(tree, images, masks, suffix))
     return None
@@ -183,7 +183,7 @@ def _listed_pictures(tree: Tree) -> Found | None:
         header = _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
         what = other_task(re.split(r"[,;\t]", header))
         remedy = by_hand_in_table(what, table) if what else f"striate train {pasted(table)}"
-        return Found(f"all pictures in one folder, and {name}, which lists them{what and ': '}{what}", remedy)
+        return Found(f"all pictures in one folder, and {name} lists them{what and ': '}{what}", remedy)
     return None
 
 
@@ -211,7 +211,7 @@ def _stem(file: str) -> str:
 def linked_pairs(tree: Tree, images: str, masks: str, suffix: str) -> str:
     """The command that makes a folder of links with images/ and masks/, and trains on it."""
     if not Path(tree.where).is_dir():
-        return "unpack the archive and give the folder: striate then says which links make it images/ and masks/"
+        return "unpack the archive and give the folder: striate then shows the command that makes images/ and masks/"
     name = pasted(f"{tree.name}-masks")
     pictures, drawn = (pasted(PurePosixPath(tree.where) / folder) for folder in (images, masks))
     ending = f".{suffix.rpartition('.')[2]}"
@@ -273,4 +273,4 @@ def instead_of_pictures(tree: Tree) -> str:
     for file in tree.loose():
         if file.lower().endswith((".npz", ".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz", ".mat")):
             return f"give the file: striate train {pasted(PurePosixPath(tree.where) / file)}"
-    return "give the folder (or archive) that holds the pictures"
+    return "give the folder (or archive) that contains the pictures"

@@ -100,7 +100,7 @@ def _list_coco(tree: Tree, documents: dict[str, dict[str, Any]]) -> Listing:
             else:
                 rows.append((path, _points(tree, file, *own[0], len(names)), split or split_named(path)))
     if missing:
-        got = f"{several(len(missing), 'image')} not there: {', '.join(missing[:5])}"
+        got = f"{several(len(missing), 'image')} missing: {', '.join(missing[:5])}"
         raise _damaged(tree, ", ".join(documents), got, "every image that the file lists, beside it or below")
     if not rows:
         got = f"no image with one object that has points ({several_objects:,} have several, {none:,} have none)"
@@ -138,11 +138,11 @@ def _listing(
 
 def _notes(several_objects: int, none: int) -> tuple[str, ...]:
     parts = [
-        f"{several(several_objects, 'image')} with several objects are left out: a sample has the points of one. Cut"
-        " each object out, and list the parts."
+        f"{several(several_objects, 'image')} with several objects left out: a sample has the points of one object. Cut"
+        " out each object, and list the parts."
         if several_objects
         else "",
-        f"{several(none, 'image')} without points are left out." if none else "",
+        f"{several(none, 'image')} without points left out." if none else "",
     ]
     return tuple(filter(None, parts))
 
@@ -157,8 +157,8 @@ def _category(tree: Tree, documents: dict[str, dict[str, Any]]) -> tuple[tuple[s
                     raise _damaged(tree, file, "keypoints of a category that are not names", "a list of names")
                 found.setdefault(tuple(names), category.get("skeleton") or [])
     if len(found) != 1:
-        got = f"{several(len(found), 'different list')} of names of points" if found else "no names of points"
-        raise _damaged(tree, ", ".join(documents), got, "one list, keypoints of a category")
+        got = f"{several(len(found), 'different list')} of point names" if found else "no point names"
+        raise _damaged(tree, ", ".join(documents), got, "one list of names, the keypoints of a category")
     ((names, edges),) = found.items()
     kept = [(int(one) - 1, int(two) - 1) for one, two in edges]
     return names, tuple(edge for edge in kept if all(0 <= end < len(names) for end in edge))

@@ -73,19 +73,19 @@ def read_index(folder: Path) -> dict[str, IndexedShard] | None:
         if digest != _digest(values) or values["format"] != _FORMAT:
             raise ValueError("not as it was written")
         if values["classes"] != classes_digest(folder):
-            raise ValueError(f"{CLASSES} is not the one that it was written with")
+            raise ValueError(f"{CLASSES} has changed since the index was written")
         rows = [IndexedShard(str(row["name"]), int(row["bytes"]), str(row["digests"])) for row in values["shards"]]
         return {shard.name: shard for shard in rows}
     except DataError:
         raise
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        got = f"{INDEX} that does not fit or is damaged: {str(error)[:160]}"
-        raise DataError(f"data {folder}", got, "the list of all shards, as it was written", made_anew(folder)) from None
+        got = f"{INDEX}, which does not fit or is damaged: {str(error)[:160]}"
+        raise DataError(f"data {folder}", got, "the unchanged list of all shards", made_anew(folder)) from None
 
 
 def made_anew(folder: Path) -> str:
     """The remedy where an index is missing or is not that of its shards."""
-    return f"if these are all of your shards: striate data index {pasted(folder)}; else pack them again"
+    return f"if these are all your shards: striate data index {pasted(folder)}; otherwise pack the data again"
 
 
 def _unfinished(folder: Path) -> DataError:
@@ -95,8 +95,8 @@ def _unfinished(folder: Path) -> DataError:
         remedy = f"finish it: striate data pack {source} --shards {pasted(folder)} --shard-size {megabytes:g}"
     except (OSError, DataError, ValueError, TypeError, LookupError):
         remedy = f"remove it, and pack the data again: rm -r {pasted(folder)}"
-    got = "shards without the last ones: writing them was interrupted, or is still going on"
-    return DataError(f"data {folder}", got, f"a whole set, with {INDEX}, which is written last", remedy)
+    got = "an incomplete set of shards: writing was interrupted, or has not finished"
+    return DataError(f"data {folder}", got, f"a complete set, with {INDEX}, which is written last", remedy)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -87,7 +87,7 @@ def list_folder(folder: Path) -> Listing:
     wrong = [f"{name} is missing" for name in sorted(index.keys() - there)]
     wrong += [f"{name} is not in {INDEX}" for name in sorted(there - index.keys())]
     if wrong:
-        more = f", and {len(wrong) - 1:,} more such" if len(wrong) > 1 else ""
+        more = f", and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
         expected = f"the {several(len(index), 'shard')} that {INDEX} lists"
         remedy = f"get it again; or train on one that is there: striate train {pasted(shards[0])}" if shards else ""
         remedy = made_anew(folder) if there >= index.keys() else remedy or "get them again"
@@ -96,8 +96,8 @@ def list_folder(folder: Path) -> Listing:
 
 
 def _not_indexed(source: str, folder: Path) -> DataError:
-    got = f"no {INDEX} beside the shards: whether they are all, nothing tells"
-    return DataError(f"data {source}", got, "an index, which is written when the last shard is", made_anew(folder))
+    got = f"no {INDEX} beside the shards, so it is unknown whether they are complete"
+    return DataError(f"data {source}", got, "an index, which is written after the last shard", made_anew(folder))
 
 
 def list_pattern(source: str) -> Listing:
@@ -109,9 +109,9 @@ def list_pattern(source: str) -> Listing:
     if missing:
         raise DataError(
             f"data {source}",
-            f"{len(missing)} of {several(len(paths), 'shard')} are not there, the first {missing[0]}",
+            f"{len(missing)} of {several(len(paths), 'shard')} are missing, the first {missing[0]}",
             "every shard that the pattern names",
-            f"give the range that is there: ls {_RANGE.sub('*', pattern)}",
+            f"give the range of existing shards: ls {_RANGE.sub('*', pattern)}",
         )
     return list_shards(paths, pattern)
 
@@ -214,7 +214,7 @@ def _incomplete(shard: Path, key: str, parts: dict[str, str]) -> DataError:
         f"shard {shard}, sample {key}",
         f"the files {', '.join(f'.{extension}' for extension in sorted(parts))}",
         "one picture (.jpg, .png, …) and its class (.cls)",
-        f"look at it: tar tf '{shard}'; striate data pack DATA --shards DIR writes whole ones",
+        f"look at it: tar tf '{shard}'; striate data pack DATA --shards DIR writes complete shards",
     )
 
 
@@ -225,7 +225,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
         return tuple(read_file(path).decode("utf-8").splitlines())
     except UnicodeDecodeError as error:
         raise DataError(
-            f"class names {path}", f"bytes that are not UTF-8 ({error})", "a name a line", "save it as UTF-8"
+            f"class names {path}", f"bytes that are not UTF-8 ({error})", "one name per line", "save it as UTF-8"
         ) from None
 
 
@@ -258,7 +258,7 @@ def _reader(samples: Sequence[ShardSample]) -> Callable[[int], bytes]:
         if len(data) != sample.size:
             raise OSError("the shard is shorter than it was")
         if sample.digest not in ("", sample_digest(sample.name, sample.label, data)):
-            raise OSError("damaged in the shard: not what was written")
+            raise OSError("damaged in the shard: its content has changed")
         return data
 
     return read

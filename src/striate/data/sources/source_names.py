@@ -19,7 +19,7 @@ def parse_names(text: str | None) -> dict[str, str]:
             raise ConfigError(
                 "data.names",
                 repr(text),
-                "NAME=NAME IN THE FILE, with commas between",
+                "NAME=NAME IN THE FILE, separated by commas",
                 "--data.names path=file,label=kind",
             )
         found[name] = given

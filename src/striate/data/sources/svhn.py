@@ -35,7 +35,7 @@ def read_arrays(data: bytes, names: Collection[str], limit: int) -> dict[str, np
     """
     orders = {b"IM": "<", b"MI": ">"}
     if data[126:128] not in orders:
-        raise ValueError("no MATLAB 5 file")
+        raise ValueError("not a MATLAB 5 file")
     order = orders[data[126:128]]
     found: dict[str, np.ndarray] = {}
     left = limit

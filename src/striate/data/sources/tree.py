@@ -180,7 +180,7 @@ def read_file(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         status = None
     if status is None or not S_ISREG(status.st_mode):
-        raise FileNotFoundError(f"no regular file: {path}")
+        raise FileNotFoundError(f"not a regular file: {path}")
     check_size(status.st_size, str(path))
     return path.read_bytes()
 
@@ -220,9 +220,9 @@ def too_much(where: str, limit: int, packed: int) -> DataError:
     """The error for an archive that unpacks to more than its limit."""
     return DataError(
         where,
-        f"more than {limit:,} bytes out of {packed:,} compressed ones",
-        f"at most {limit:,} bytes from so few",
-        "unpack it yourself if you trust it, and give what was in it",
+        f"more than {limit:,} bytes from {packed:,} compressed bytes",
+        f"at most {limit:,} bytes, since more may be a decompression bomb",
+        "unpack it yourself if you trust it, and give its content",
     )
 
 
@@ -247,8 +247,8 @@ def _gunzipped(packed: IO[bytes], where: str) -> Iterator[gzip.GzipFile]:
         raise DataError(
             where,
             f"damaged gzip data ({error})",
-            "a whole .gz file",
-            "get the file again: it is cut off or not gzip at all",
+            "a complete .gz file",
+            "get the file again: it is cut off or not gzip",
         ) from None
 
 

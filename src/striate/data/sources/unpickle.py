@@ -140,7 +140,7 @@ class _Inert(_Unpickler):
         return text.encode("latin1")
 
     def persistent_load(self, _pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside")
+        raise pickle.UnpicklingError("it refers to an object outside the file")
 
     def load_build(self) -> None:
         if not isinstance(self.stack[-2], (_Array, _Dtype)):

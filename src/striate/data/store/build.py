@@ -60,7 +60,9 @@ def build_pack(
         raise _unwritable(path, shape, error) from None
     pack = open_pack(path, key, shape)
     if pack is None:
-        raise DataError(f"pack {path}", "another content than was just written", "a disk that keeps it", "check it")
+        raise DataError(
+            f"pack {path}", "another content than was just written", "a disk that stores it correctly", "check the disk"
+        )
     return pack
 
 
@@ -78,7 +80,7 @@ def remove_unless_whole(path: Path, key: str, shape: tuple[int, ...], *, announc
 def _remove_damaged(path: Path, announce: Callable[[str], None]) -> None:
     if os.path.lexists(path):  # also a link that leads nowhere
         remove_pack(path)
-        announce(f"The pack {path} is damaged; it is made anew.")
+        announce(f"The pack {path} is damaged and is made again.")
 
 
 def _fill(

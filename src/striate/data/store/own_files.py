@@ -99,7 +99,7 @@ def _opened(path: Path, flags: int, mode: str, folder: OwnFolder | None = None) 
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise _not_own(path, "no ordinary file")
+            raise _not_own(path, "not a regular file")
         if flags & os.O_RDWR and status.st_nlink > 1:
             raise _not_own(path, "a file that has another name too")
         _refuse_foreign(path, status, path.parent if folder is None else path.parent.parent)
@@ -123,6 +123,6 @@ def _not_own(path: Path, what: str) -> DataError:
     return DataError(
         f"pack file {path}",
         what,
-        "a file or folder of your own, or none yet: others may write where packs lie",
-        f"look at it: ls -ld {pasted(path)}; or take another folder: --data.packs FOLDER",
+        "a file or folder that belongs to you, or none yet: other users can write into this folder",
+        f"look at it: ls -ld {pasted(path)}; or use another folder: --data.packs FOLDER",
     )

@@ -224,7 +224,7 @@ def packs_folder(chosen: str | None) -> Path | None:
         return Path(chosen).expanduser()
     except RuntimeError:
         raise ConfigError(
-            "data.packs", chosen, "a home folder of somebody who is known here, or another path", "--data.packs ./packs"
+            "data.packs", chosen, "the home folder of a user of this machine, or another path", "--data.packs ./packs"
         ) from None
 
 

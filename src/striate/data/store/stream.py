@@ -67,7 +67,7 @@ class Stream:
                 self.named(row),
                 why,
                 "the picture that was there when the data were first read",
-                "put the file back and go on with --resume; --data.store pack keeps a copy of decoded pictures",
+                "put the file back and continue with --resume; --data.store pack stores a copy of decoded pictures",
             )
 
     def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -91,7 +91,10 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
     model = loop.model or _of_weights(loop.names) or model_of(caught, loop.names, optimizer)
     parameters = list(model.parameters())
     if parameters and all(parameter.is_meta for parameter in parameters):
-        why = "the network is on the device `meta`, without numbers, and what is trained in its place is in no variable"
+        why = (
+            "the network is on the device `meta`, without values, and no variable holds the one that is "
+            "trained in its place"
+        )
         return _by_code(caught, frames, optimizer, why)
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
@@ -146,7 +149,7 @@ def _playing(caught: Caught, frames: list[Any]) -> ScriptDiagnosis | None:
     if not plays and not learns_values(source):
         return None
     where = f"{Path(place[0]).name}, line {place[1]}"
-    does = "plays an environment" if plays else "learns values of what follows"
+    does = "plays an environment" if plays else "learns values of later states"
     subject = f"the loop at {where}, which {does}; run as it is until its first optimizer step"
     return ScriptDiagnosis(subject, examine_rewards(source))
 
@@ -155,14 +158,14 @@ def _by_code(
     caught: Caught,
     frames: list[Any],
     optimizer: Optimizer | None,
-    why: str = "where the loop takes its batches from is not found; a loop such as `for x, y in loader:` is examined "
-    "by steps",
+    why: str = "the source of the loop's batches is not found; a loop such as `for x, y in loader:` is examined by "
+    "running steps",
 ) -> ScriptDiagnosis:
     """Of a loop whose batches are not found, what its code says. Raises UsageError where none of it is the user's."""
     if not frames:
         raise UsageError(
             "script",
-            "the loop that trains is in no code of the script's",
+            "the training loop is not in the script's own code",
             "a loop such as `for x, y in loader:`",
             "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
         )

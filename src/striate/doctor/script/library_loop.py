@@ -61,7 +61,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     if by_hand and len(trainer.optimizers) > 1:
         raise NoStep(
             f"{type(module).__name__} has {len(trainer.optimizers)} optimizers that its training_step steps by hand; "
-            "of one optimizer steps are tried"
+            "steps are tried only with one optimizer"
         )
     clip, by_value = trainer.gradient_clip_val, trainer.gradient_clip_algorithm == "value"
     clipping = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_

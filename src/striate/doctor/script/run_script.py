@@ -60,7 +60,7 @@ def diagnose_script(
     where it fails before, never trains, or its training loop is not in code of the user's.
     """
     if not path.is_file():
-        raise UsageError("script", str(path), "a file of Python", "striate doctor train.py -- --epochs 1")
+        raise UsageError("script", str(path), "a Python file", "striate doctor train.py -- --epochs 1")
     catch = _Catch(seconds, training)
     argv, places = sys.argv, list(sys.path)
     sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent.resolve())]
@@ -134,7 +134,7 @@ def _of_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis 
 
 
 def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:
-    seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no step of an optimizer"
+    seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no optimizer step"
     if catch.loops and raised is None:
         number = len(catch.loops)
         got, wanted = f"{path} trains in {several(number, 'loop')}", f"at least {several(catch.training, 'loop')}"
@@ -144,18 +144,16 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
             if not len(loader):
                 got = f"no batch of {several(len(cast(Any, loader.dataset)), 'sample')}: batches of {loader.batch_size}"
                 got += (
-                    ", and drop_last leaves the only one out"
-                    if loader.drop_last and len(cast(Any, loader.dataset))
-                    else ""
+                    ", and drop_last drops the only one" if loader.drop_last and len(cast(Any, loader.dataset)) else ""
                 )
                 remedy = "`drop_last=False`, or a `batch_size` below the number of samples"
                 return UsageError("training loader", got, "at least one batch", remedy)
     ended = raised is None or (isinstance(raised, SystemExit) and raised.code in (None, 0))
     if ended:
-        remedy = f"let it train with what stands after --: striate doctor {path} -- --epochs 1"
+        remedy = f"give it arguments with which it trains, after --: striate doctor {path} -- --epochs 1"
         return UsageError("script", f"{path} ends after {seen}", "a script that trains", remedy)
     if isinstance(raised, SystemExit):
-        remedy = f"what it wants, after --: striate doctor {path} -- ARGS"
+        remedy = f"give it its arguments after --: striate doctor {path} -- ARGS"
         return UsageError("script", f"{path} ends with {raised.code!r}, after {seen}", "a script that trains", remedy)
     assert raised is not None
     line = "" if isinstance(raised, SyntaxError) else _line_of(path, raised)  # which names its own line

@@ -221,8 +221,8 @@ class _Rebinding:
         if hasattr(thing, "__next__") and not isinstance(thing, io.IOBase):
             raise UsageError(
                 "step",
-                f"it takes from a {type(thing).__name__}, which can be read once only",
-                "a step that works with the batch it is given",
+                f"it reads from a {type(thing).__name__}, which can be read only once",
+                "a step that uses the batch it is given",
                 "def step(model, batch, optimizer, loss): … instead of next(iterator)",
             )
         if isinstance(thing, tuple):

@@ -121,7 +121,7 @@ def make_setup(
     if loss is None and step is None and targets is None:
         meant = nearest(task, TASKS)
         remedy = "loss=torch.nn.MSELoss()" if meant is None else f'task="{meant}"'
-        expected = f"one, where the task is another than {', '.join(TASKS)}"
+        expected = f"a loss, if the task is none of {', '.join(TASKS)}"
         raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
     if not isinstance(optimizer, Optimizer):
         _load_optimizers()
@@ -204,6 +204,6 @@ def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> It
         remedy = f"{name}=(x, y), or {name}=DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)"
         raise UsageError(name, got, "a DataLoader, or a pair of tensors (x, y)", remedy)
     if hasattr(data, "__next__"):
-        remedy = f"give the DataLoader itself instead of iter({name})"
-        raise UsageError(name, "an iterator, which can be read once only", "what can be read again", remedy)
+        remedy = f"pass the DataLoader itself instead of iter({name})"
+        raise UsageError(name, "an iterator, which can be read only once", "data that can be read again", remedy)
     return cast("Iterable[Any]", data)

@@ -90,17 +90,17 @@ class Invariance:
 def _sentence(found: Invariance, curve: InvarianceCurve) -> str:
     level = curve.levels[3 * len(curve.levels) // 4]
     first, last = level.distances[0][0], level.distances[-1][0]
-    moved = f"A {curve.name} of {strength_text(level.strength, curve.unit)} moves the features of {found.layers[0]} "
-    moved += f"{first:.2f} times as far as another image"
-    return f"{moved}, those of {found.layers[-1]} {last:.2f} times." if len(found.layers) > 1 else f"{moved}."
+    moved = f"A {curve.name} of {strength_text(level.strength, curve.unit)} moves the features of {found.layers[0]} by "
+    moved += f"{first:.2f} times the distance to another image"
+    return f"{moved}, those of {found.layers[-1]} by {last:.2f} times." if len(found.layers) > 1 else f"{moved}."
 
 
 def render(found: Invariance) -> str:
     """A table a kind: the distance of each layer, and the probability of the true class, at each strength."""
     count = several(found.n, "image") if found.n == found.of else f"{found.n:,} of {several(found.of, 'image')}"
     title = (
-        f"{one_line(found.data)}, {found.split} split: {count}. Distance of features from those of the image as it is; "
-        "1 is as far as another image's."
+        f"{one_line(found.data)}, {found.split} split: {count}. Distance of features from those of the original image; "
+        "1: as far as those of another image."
     )
     lines = [paragraph(title, _WIDTH), ""]
     for curve in found.curves:
@@ -115,7 +115,7 @@ def render(found: Invariance) -> str:
     widest = max((high - low) / 2 for c in found.curves for level in c.levels for _, low, high in level.distances)
     note = f"95 % intervals of distances (bootstrap over images) reach at most {widest:.2f} either way."
     if found.probability is not None:
-        note += f" The probability of the true class is {100 * found.probability[0]:.1f} % for the images as they are."
+        note += f" The probability of the true class is {100 * found.probability[0]:.1f} % for the original images."
     return "\n".join([*lines, paragraph(found.summary, _WIDTH), paragraph(note, _WIDTH)])
 
 

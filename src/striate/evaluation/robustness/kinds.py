@@ -44,20 +44,20 @@ class Kind:
 def kinds_for(height: int, width: int) -> tuple[Kind, ...]:
     """All kinds, with strengths for images of this size: the lectures' list of what recognition has to bear."""
     side = min(height, width)
-    edge = "what comes in from outside repeats the edge"
+    edge = "outside, the edge is repeated"
     moved = partial(Kind, moves=True)
-    around = "Fragments of other images put around the middle."
+    around = "Fragments of other images placed around the center."
     return (
         moved("shift", "pixels", shifts(side), 0, f"Moved up, down, left or right; {edge}.", changes.shift,
               warp=changes.shifted),
-        moved("rotation", "°", (5, 10, 20, 30, 45), 0, f"Turned about the center, either way; {edge}.", changes.rotate),
-        moved("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"About the center; {edge}.", changes.scale),
-        Kind("occlusion", "% covered", (5, 10, 20, 30, 50), 0, "A patch of its mean color on it.", changes.occlude),
-        moved("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Pulled along a random field.", changes.deform),
-        moved("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a card that is tilted; {edge}.", changes.tilt),
+        moved("rotation", "°", (5, 10, 20, 30, 45), 0, f"Rotated about the center; {edge}.", changes.rotate),
+        moved("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"Scaled about the center; {edge}.", changes.scale),
+        Kind("occlusion", "% covered", (5, 10, 20, 30, 50), 0, "Part is covered in the mean color.", changes.occlude),
+        moved("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Bent along a smooth random field.", changes.deform),
+        moved("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a tilted card; {edge}.", changes.tilt),
         moved("clutter", "fragments", (1, 2, 4, 8, 16), 0, around, changes.clutter),
-        Kind("illumination", "stops", (-4, -3, -2, -1, 1, 2), 0, "A stop doubles the light.", changes.relight),
-        Kind("noise", "gray levels", (8, 16, 32, 64, 96), 0, "Normal noise, of this deviation.", changes.add_noise),
+        Kind("illumination", "stops", (-4, -3, -2, -1, 1, 2), 0, "One stop doubles the light.", changes.relight),
+        Kind("noise", "gray levels", (8, 16, 32, 64, 96), 0, "Gaussian; standard deviation.", changes.add_noise),
         Kind("blur", "pixels", blurs(side), 0, "A Gaussian blur of this standard deviation.", changes.blur),
         Kind("JPEG", "quality", (80, 50, 30, 15, 5), None, "Stored as a JPEG of this quality.", changes.compress),
     )  # fmt: skip

@@ -97,12 +97,12 @@ def _kinds(task: Task, data: Dataset) -> tuple[Sequence[Kind], str]:
     every = kinds_for(*data.input_shape[1:])
     if task.moves_with_image:
         kinds = [kind for kind in every if not kind.moves or kind.warp is not None]
-        why = "they move the image between its pixels or lay other images on it, and the targets lie on its pixels"
+        why = "they resample the image or cover it with other images, so that its targets no longer fit"
     elif not task.survives_moves:
-        kinds, why = [kind for kind in every if not kind.moves], "what is to be predicted may change with them"
+        kinds, why = [kind for kind in every if not kind.moves], "they may change the targets"
     else:
         return every, ""
-    return kinds, f"Left out: {', '.join(kind.name for kind in every if kind not in kinds)}; {why}."
+    return kinds, f"Not measured: {', '.join(kind.name for kind in every if kind not in kinds)}; {why}."
 
 
 def _array(values: Any) -> Any:
@@ -132,6 +132,6 @@ def refuse_no_images(data: Dataset, split: str, what: str) -> None:
     where = f"{what} on the {split} split of {data.name}"
     if not data.medium.shows_itself:
         remedy = "a run of images, as: striate train fashion-mnist"
-        raise DataError(where, f"a {data.kind}", "images: what is changed are their pixels", remedy)
+        raise DataError(where, f"a {data.kind}", "images, whose pixels are changed", remedy)
     if len(data.splits[split]) == 0:
         raise DataError(where, "no images", "at least one", f"add images to {split}")

@@ -151,16 +151,16 @@ def summarize(found: Robustness) -> str:
     """What costs most and least, and how far predictions stay under a shift."""
     worst, least = found.worst, min(found.curves, key=found.cost)
     low = worst.worst
-    doubt = f", within what {several(found.n, 'image')} can tell" if _reaches(low.interval, found) else ""
+    doubt = f", not significant with {several(found.n, 'image')}" if _reaches(low.interval, found) else ""
     unit = found.metric.lead[1]
     right = " right" if found.of_hits else ""
     said = [
-        f"Of what was tried, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
+        f"Of the changes, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
         f" its strengths, from {_with_unit(found, found.value)}{right} to {_with_unit(found, low.value)} at"
         f" {strength_text(low.strength, worst.unit)}{doubt}."
     ]
     if least is not worst:
-        said.append(f"{least.name[0].upper()}{least.name[1:]} costs the least ({_cost(found, least)}).")
+        said.append(f"{least.name[0].upper()}{least.name[1:]} costs least ({_cost(found, least)}).")
     shift = next((curve for curve in found.curves if curve.name == "shift"), None)
     if shift is not None:
         ends = [shift.levels[0], shift.levels[-1]] if len(shift.levels) > 1 else [shift.levels[0]]
@@ -170,8 +170,7 @@ def summarize(found: Robustness) -> str:
             if e.unchanged is not None
         )
         if parts:
-            what = "answers" if found.of_hits else "predictions"
-            said.append(f"Of the {what}, {parts} of shift are what they were.")
+            said.append(f"Of the predictions, {parts} of shift are unchanged.")
     return " ".join(said)
 
 
@@ -190,7 +189,7 @@ def render(found: Robustness) -> str:
         if found.n == found.of
         else f"{found.n:,} of {several(found.of, 'image')}, evenly spaced"
     )
-    title = f"{one_line(found.data)}, {found.split} split: {count}; as they are, "
+    title = f"{one_line(found.data)}, {found.split} split: {count}; without changes, "
     value = _with_unit(found, found.value)
     title += f"{value} are right" if found.of_hits else f"the {found.metric.name} is {value}"
     if found.interval is not None:
@@ -201,7 +200,7 @@ def render(found: Robustness) -> str:
     metric = found.metric
     head = "Accuracy" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
     note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
-    note += " Averages depend on the strengths that were tried."
+    note += " Averages depend on the strengths measured."
     after = [found.summary, note, *([found.left_out] if found.left_out else [])]
     return "\n".join([*lines, "", *(paragraph(text, _WIDTH) for text in after)])
 

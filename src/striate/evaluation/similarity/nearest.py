@@ -87,7 +87,9 @@ def nearest_of(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *,
     try:
         from usearch.index import Index
     except ImportError:
-        say(f"{len(vectors):,} vectors are searched one by one: pip install 'striate[embed]' has an index for them")
+        say(
+            f"{len(vectors):,} vectors are searched one by one: pip install 'striate[embed]' provides an index for them"
+        )
         return Nearest(vectors)
     path = _place_of(vectors)
     index = _restored(Index, path, len(vectors))

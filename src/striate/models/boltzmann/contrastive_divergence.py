@@ -109,8 +109,8 @@ def refuse_beyond_unit(machine: Machine, v: torch.Tensor) -> None:
     low, high = (float(end) for end in v.aminmax())
     if low < 0 or high > 1:
         got = f"values from {low:.3g} to {high:.3g} for binary visible units"
-        remedy = "divide bytes by 255 (images / 255), or take gaussian units: visible=gaussian"
-        raise UsageError("inputs", got, "values from 0 to 1, the probabilities of a unit to be on", remedy)
+        remedy = "divide bytes by 255 (images / 255), or use gaussian units: visible=gaussian"
+        raise UsageError("inputs", got, "values from 0 to 1, the probabilities that a unit is on", remedy)
 
 
 def _velocity(name: str) -> str:

@@ -136,5 +136,5 @@ def _estimate(first: float, logs: torch.Tensor) -> LogPartition:
 
 def _refuse_gaussian(machine: RestrictedBoltzmannMachine) -> None:
     if machine.visible != "binary":
-        expected = "binary units, whose likelihood is that of zeros and ones"
+        expected = "binary units, whose likelihood is defined for zeros and ones"
         raise UsageError("machine", "gaussian visible units", expected, "rbm(500,visible=binary)")

@@ -44,7 +44,7 @@ def reinitialize(module: nn.Module, way: Initialization) -> None:
     for name, layer in module.named_modules():
         ours = type(layer).__module__.startswith("striate.layers.") and not isinstance(layer, kinds)
         if ours and any(p.ndim > 1 for p in layer.parameters(recurse=False)):
-            raise _refused(way, f"{name}, a {type(layer).__name__}, which begins in its own way")
+            raise _refused(way, f"{name}, a {type(layer).__name__}, which has its own initialization")
     if not layers:
         raise _refused(way, "a network without linear or convolutional layers")
     for name, layer in layers.items():
@@ -57,7 +57,7 @@ def reinitialize(module: nn.Module, way: Initialization) -> None:
 
 
 def _refused(way: str, what: str) -> ConfigError:
-    return ConfigError("model.init", f"{way} for {what}", "layers with weights of their own", "--model.init auto")
+    return ConfigError("model.init", f"{way} for {what}", "layers with their own weights", "--model.init auto")
 
 
 def _fill(layer: nn.Module, way: Initialization) -> None:

@@ -37,7 +37,7 @@ def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
         raise ConfigError(
             "model.whiten",
             f"true for a network with {what}",
-            "a first convolution of images, of two filters or more, that sees all channels",
+            "a first convolution of images with two or more filters and all input channels",
             "leave out --model.whiten, or take --model airbench",
         )
     values, vectors = torch.linalg.eigh(patch_covariance(batches, layer))
@@ -49,7 +49,7 @@ def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
     layer.weight[: 2 * count] = torch.cat([kernels, -kernels])
     layer.weight.requires_grad_(False)
     height, width = layer.kernel_size
-    return f"first layer: {height}×{width} patches of the training images, whitened; its kernels do not learn"
+    return f"first layer: {height}×{width} patches of the training images, whitened; its kernels are frozen"
 
 
 def patch_covariance(batches: Iterable[torch.Tensor], layer: nn.Conv2d) -> torch.Tensor:

@@ -111,7 +111,7 @@ def _remedy(text: str, fault: Fault, attempt: Callable[[str], object], most_drop
             told = " and ".join(_describe(text, edit) for edit in candidate)
             if len(told) <= LONGEST_SHOWN:
                 return told
-    return f"change what stands at character {fault.position + 1}; expected there: {fault.expected}"
+    return f"change the text at character {fault.position + 1}; expected: {fault.expected}"
 
 
 def _describe(text: str, edit: Edit) -> str:

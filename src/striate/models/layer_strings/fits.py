@@ -87,7 +87,7 @@ def _one(values: tuple[int, ...]) -> Value:
 def _need_map(layer: Layer, shape: Shape, *replacements: Layer | str) -> None:
     if len(shape) == 1:
         got = f"`{layer}` on a vector of {several(shape[0], 'feature')}"
-        expected = "a map with spatial axes; tables have none, nor has what comes after flatten, gap or fc"
+        expected = "a map with spatial axes; tables and the outputs of flatten, gap or fc have none"
         raise _fault(layer, got, expected, *replacements, "", "relu")
 
 
@@ -99,7 +99,7 @@ def _convolution(layer: Layer, shape: Shape) -> Shape:
     if layer["pad"] == "same" and any(along.stride > 1 for along in windows):
         half = _one(tuple(along.span // 2 for along in windows))
         got = f"`pad=same` with stride {show_value(layer['stride'])}"
-        expected = "stride 1: only then input and output have the same size"
+        expected = "stride 1, with which input and output have the same size"
         raise _fault(layer, got, expected, layer.changed(pad=half), layer.changed(stride=1))
     if layer.word == "conv":
         _check_groups(layer, shape[0], filters)
@@ -126,7 +126,7 @@ def _check_padding_mode(layer: Layer, windows: tuple[AxisWindows, ...]) -> None:
         reach, limit = max(along.before, along.after), furthest_reach(mode, along.size)
         if limit is not None and reach > limit:
             got = f"{several(reach, 'position')} of {mode} padding on a map of {along.size}"
-            expected = f"at most {limit}: padding is taken from the map"
+            expected = f"at most {limit}: the padding is copied from the map"
             zeros, none = layer.changed(padding_mode="zeros"), layer.changed(pad=0)
             raise _fault(layer, got, expected, zeros, none)
 
@@ -162,7 +162,7 @@ def _pooling(layer: Layer, shape: Shape) -> Shape:
         if along.before > along.kernel // 2:
             half = _one(tuple(min(w.before, w.kernel // 2) for w in windows))
             got = f"padding {along.before} for a window of {along.kernel}"
-            expected = f"at most half the window, {along.kernel // 2}: no window may lie in the padding only"
+            expected = f"at most half the window, {along.kernel // 2}: no window may lie only in padding"
             raise _fault(layer, got, expected, layer.changed(pad=half))
     return (shape[0], *_counts(layer, windows))
 
@@ -188,7 +188,7 @@ def _group_norm(layer: Layer, shape: Shape) -> Shape:
     if math.prod(shape) == groups:  # torch refuses it for a single input, and any other comes out as zeros
         fewer = [layer.changed(groups=d) for d in range(groups - 1, 0, -1) if groups % d == 0]
         got = f"{several(groups, 'group')} for {several(groups, 'value')}"
-        raise _fault(layer, got, "two values or more in a group", *fewer[:1], "", "relu")
+        raise _fault(layer, got, "at least two values in a group", *fewer[:1], "", "relu")
     return shape
 
 

@@ -50,7 +50,7 @@ def parse_call(text: str, parameters: tuple[Parameter, ...]) -> dict[str, Value]
         rest = parser.peek()
         if rest.kind != "end":
             got = f"`{source[rest.start : rest.start + 30]}` after `{call.name}`"
-            raise Fault(rest.start, got, "a zoo model stands alone", Edit(call.end, len(source), ""))
+            raise Fault(rest.start, got, "a zoo model without further layers", Edit(call.end, len(source), ""))
         return bind(call, parameters)
 
     try:
@@ -323,7 +323,7 @@ class _Parser:
             if value.kind == "end":
                 end = len(self.text)
                 raise _unclosed(opening, Edit(end, end, ")"), Edit(opening.start, end, ""))
-            got, expected = f"`{value.kind}` where an argument belongs", "a number, a size such as 3x5, or a name"
+            got, expected = f"`{value.kind}` where an argument is expected", "a number, a size such as 3x5, or a name"
             before = self.tokens[self.index - 2]
             unclosed = Edit(*_span(before), " ") if before.kind == "(" else Edit(*_span(value), "")
             if value.kind == "(" and before.kind in ("(", ",", "="):
@@ -420,11 +420,11 @@ class _Parser:
             edits.append(Edit(*_span(following), "*"))
         elif token.kind == "int" and following.kind == "*":
             edits += self._bracketed(following.end, 2)
-            expected = "brackets around what is repeated: `3*[ … ]`"
+            expected = "brackets around the repeated layers: `3*[ … ]`"
         elif token.kind == ",":
             expected = "layers separated by spaces"
         edits.append(Edit(*_span(token), " "))
-        return Fault(token.start, f"`{shown}` where a layer belongs", expected, *edits)
+        return Fault(token.start, f"`{shown}` where a layer is expected", expected, *edits)
 
     def _bracketed(self, start: int, ahead: int) -> list[Edit | tuple[Edit, ...]]:
         """Brackets around the call, block or repetition that begins `ahead` tokens from here; where the text lacks a

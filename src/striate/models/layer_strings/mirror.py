@@ -23,7 +23,7 @@ At = tuple[Layer, Shape, Shape]
 
 _WEIGHTED, _POOLS = ("fc", "conv", "code"), ("pool", "avgpool")
 _KEPT = ("relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish", "bn", "gn", "ln")
-_BY_HAND = "your own decoder behind the code, whose output has as many numbers as the image"
+_BY_HAND = "your own decoder after the code, with as many outputs as the image has values"
 
 
 def code_of(network: Network) -> tuple[Layer | None, bool]:
@@ -61,7 +61,7 @@ def _between(tail: Sequence[At]) -> list[Layer]:
     grown = [_grown(step) for step in reversed(tail) if step[0].word in _POOLS]
     other = [step[0] for step in tail if step[0].word not in (*_KEPT, *_POOLS, "flatten", "dropout")]
     if other:
-        raise _fault(other[0], f"`{other[0]}`, which no layer undoes", Layer("relu"), "")
+        raise _fault(other[0], f"`{other[0]}`, which no layer inverts", Layer("relu"), "")
     return [*shape, *kept, *grown]
 
 
@@ -98,7 +98,7 @@ def _grown(step: At) -> Layer:
     pairs = list(zip(before[1:], after[1:], strict=True))
     if any(large % small for large, small in pairs):
         got = f"`{layer}` makes {show_shape(after[1:])} of {show_shape(before[1:])}"
-        expected = f"a size that is divided without a remainder, so that `up` undoes it; or {_BY_HAND}"
+        expected = f"a size that divides without remainder, so that `up` restores it; or {_BY_HAND}"
         whole = next((k for k in range(2, min(before[1:]) + 1) if all(s % k == 0 for s in before[1:])), 1)
         edits: list[Layer | str] = [layer.changed(size=whole, stride=None, pad=0)] if layer.word in _POOLS else []
         raise _fault(layer, got, *edits, "", expected=expected)

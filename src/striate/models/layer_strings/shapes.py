@@ -82,7 +82,7 @@ def _plain(steps: tuple[Step | Block, ...]) -> list[tuple[Layer, Shape, Shape]]:
             first: Step | Block = step
             while isinstance(first, Block):
                 first = first.steps[0]
-            expected = "layers that can be mirrored; or a decoder of your own behind the code"
+            expected = "layers that can be mirrored; or your own decoder after the code"
             raise Fault(first.layer.position, "a residual block before a code that ends the network", expected)
     return [(step.layer, step.in_shape, step.out_shape) for step in steps if isinstance(step, Step)]
 
@@ -162,7 +162,7 @@ class _Planner:
         unwrapped = (opened, Edit(item.end - 1, item.end, " "))
         got = f"a block that makes {show_shape(out_shape)} of {show_shape(shape)}"
         if len(out_shape) != len(shape):
-            expected = "a map from a map or a vector from a vector: the input is added to the output"
+            expected = "an output of the form of the input, to which it is added: both maps or both vectors"
             flat = Edit(item.position, item.position, "flatten ")
             return Fault(item.position, got, expected, flat, unwrapped)
         axis = next(i for i in range(1, len(shape)) if _stride(shape[i], out_shape[i]) is None)

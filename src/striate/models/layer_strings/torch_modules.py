@@ -187,7 +187,7 @@ def _refuse_others(call: Call, module: TorchModule, bound: Mapping[str, Value]) 
             continue
         argument = _argument(call, module, name)
         assert argument is not None, "bound from one"
-        got = f"`{name}={argument.written}` of `{call.name}`, which no layer string has"
+        got = f"`{name}={argument.written}` of `{call.name}`, which layer strings do not support"
         expected = f"{name}={show_value(value)}; {_OTHERS}"
         right = Edit(argument.value_start, argument.end, show_value(value))
         raise Fault(argument.start, got, expected, right, without_argument(call, call.arguments.index(argument)))

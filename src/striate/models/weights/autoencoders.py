@@ -74,8 +74,8 @@ def encoder_weights(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNet
     if not taken:
         got = f"the encoder of {weights.path}: {listed([key.rpartition('.')[0] for key in kept], 6)}"
         remedy = "leave out --model: the network is the encoder with a new last layer"
-        raise ModelError(weights.path, got, f"layers of these names in the network: {listed(list(own), 4)}", remedy)
-    note = f"of the autoencoder {several(len(layers), 'layer')} of the encoder ({listed(layers, 8)}), not the decoder"
+        raise ModelError(weights.path, got, f"layers with the names of the network: {listed(list(own), 4)}", remedy)
+    note = f"{several(len(layers), 'layer')} of the encoder of the autoencoder ({listed(layers, 8)}), not the decoder"
     note += f", nor {listed(left)}, which the network does not have" if left else ""
     return replace(weights, tensors=taken, outputs=_width(taken)), note
 
@@ -100,7 +100,7 @@ def unrolled(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNetwork, s
         raise ModelError(
             weights.path,
             f"machines with weights of {listed([show_shape(shape) for shape in given], 6)}",
-            f"those of the encoder: {listed([show_shape(shape) for shape in wanted], 6)}",
+            f"the weights of the encoder: {listed([show_shape(shape) for shape in wanted], 6)}",
             f'--model "{AUTOENCODER}({sizes})"',
         )
     tensors = dict(network.state_dict())

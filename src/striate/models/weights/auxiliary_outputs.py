@@ -35,7 +35,7 @@ def network_outputs(module: nn.Module, result: Any, *, whole: bool = False) -> N
     given = tuple(result) if isinstance(result, tuple | list) else (result,)
     weights = getattr(module, "auxiliary_weights", None)
     if not all(isinstance(each, torch.Tensor) for each in given):
-        return _refuse(module, f"an output of type {type(result).__name__}", "leave all else out of forward")
+        return _refuse(module, f"an output of type {type(result).__name__}", "return only tensors from forward")
     if not isinstance(weights, tuple | list) or len(weights) != len(given) - 1:
         told = "no attribute `auxiliary_weights`" if weights is None else f"`auxiliary_weights` = {weights}"
         example = ", ".join(["0.3"] * (len(given) - 1)) + ("," if len(given) == 2 else "")
@@ -61,7 +61,7 @@ def auxiliary_prefixes(module: nn.Module) -> tuple[str, ...]:
 
 
 def _refuse(module: nn.Module, got: str, remedy: str) -> NetworkOutputs:
-    expected = "a tensor, or a tuple with the outputs first and a weight for the loss of each further one"
+    expected = "a tensor, or a tuple of the outputs and auxiliary outputs, with a loss weight for each of the latter"
     raise ModelError(f"output of {type(module).__name__} in training", got, expected, remedy)
 
 
@@ -83,7 +83,7 @@ def without_lone_auxiliary(network: nn.Module, own: Tensors, saved: Tensors) -> 
     here = [prefix for prefix in prefixes if any(key.startswith(prefix) for key in own)]
     there = [prefix for prefix in prefixes if any(key.startswith(prefix) for key in saved)]
     if there and not here:
-        notes = f"its auxiliary classifiers ({_named(there)}) are left out: the network has none"
+        notes = f"its auxiliary classifiers ({_named(there)}) are dropped: the network has none"
         return Comparable(own, _without(saved, prefixes), (notes,))
     if here and not there:
         notes = f"the auxiliary classifiers ({_named(here)}) are new: the file has none"

@@ -99,7 +99,7 @@ def fetch(named: Named) -> tuple[Path, Origin]:
     file = folder / TENSORS
     if not file.is_file():
         got = f"a repository without {TENSORS}"
-        raise _refused(named, got, f"tensors as {TENSORS}, which cannot run code", "take another repository")
+        raise _refused(named, got, f"tensors as {TENSORS}, which cannot run code", "use another repository")
     sum_of_file = file.resolve().name  # blobs are named by their checksum, large ones by their SHA-256
     if re.fullmatch(r"[0-9a-f]{64}", sum_of_file) and _sha256(file) != sum_of_file:
         raise _damaged(named, file.resolve())
@@ -148,7 +148,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def about_license(origin: Origin) -> str:
     """A sentence on what may be done with the weights; empty for a file here, which says nothing of it."""
     if not origin.license:
-        return "nobody states the license of these weights: ask before you pass the network on" if origin.name else ""
+        return "the license of these weights is unknown: ask before you share the network" if origin.name else ""
     limits = re.search(r"(^|-)nc(-|$)|non-?commercial", origin.license.lower())
     return f"the license of these weights is {origin.license}" + (", which forbids commercial use" if limits else "")
 
@@ -166,9 +166,11 @@ def _of_torchvision(text: str) -> Named | None:
     known = [f"{name if files else close[0]}_Weights.{one}" for near in close[:1] for one in MODELS[near].weight_files]
     raise ModelError(
         f"weights {text[:80]}",
-        "a name that torchvision does not have for a network here",
-        f"one of {', '.join(known)}" if known else "torchvision's name of weights, as ResNet18_Weights.IMAGENET1K_V1",
-        f"--weights {known[-1]}" if known else "striate models shows whose weights fit which network",
+        "a name that torchvision does not have for a network of striate",
+        f"one of {', '.join(known)}"
+        if known
+        else "a name of weights in torchvision, such as ResNet18_Weights.IMAGENET1K_V1",
+        f"--weights {known[-1]}" if known else "striate models NAME shows whose weights fit",
     )
 
 
@@ -214,11 +216,13 @@ def _from_hub(named: Named) -> Path:
         raise _refused(named, f"no revision {named.revision}", "a branch, tag or commit", "leave out @…") from None
     except errors.GatedRepoError:
         got = "a repository whose conditions you have not accepted"
-        raise _refused(named, got, "access to it", f"accept them at {named.address}, then: hf auth login") from None
+        raise _refused(
+            named, got, "access to the repository", f"accept them at {named.address}, then: hf auth login"
+        ) from None
     except errors.RepositoryNotFoundError:
-        expected = "a file or run here, or a public repository, or a private one and your token"
+        expected = "a local file or run, a public repository, or a private one with your token"
         remedy = f"check the name at {named.address}; hf auth login"
-        raise _refused(named, "neither a file here nor a repository that the hub shows", expected, remedy) from None
+        raise _refused(named, "neither a local file nor a visible repository of the hub", expected, remedy) from None
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError, RuntimeError) as error:
         raise _not_here(named, "HF_HUB_OFFLINE is set" if _offline() else _reason(error)) from None
 
@@ -232,13 +236,13 @@ def _by_hand(named: Named) -> str:
 
 
 def _not_here(named: Named, why: str) -> ModelError:
-    expected = "weights in the cache, or a connection to get them"
-    return _refused(named, f"not on this machine, and not to be got: {why}", expected, _by_hand(named))
+    expected = "weights in the cache, or a connection to download them"
+    return _refused(named, f"not on this machine, and not downloadable: {why}", expected, _by_hand(named))
 
 
 def _damaged(named: Named, place: Path) -> ModelError:
-    got = f"a damaged file, whose SHA-256 is another one: {place}"
-    return _refused(named, got, "the file as it was published", f"delete {place}, and call it again")
+    got = f"a damaged file with another SHA-256: {place}"
+    return _refused(named, got, "the file as published", f"delete {place}, and run the command again")
 
 
 def _refused(named: Named, got: str, expected: str, remedy: str) -> ModelError:

@@ -54,8 +54,8 @@ def nameless_weights(text: str) -> ModelError | None:
     asked = (((3, 224, 224), False), ((1, 28, 28), False), ((3, 224, 224), True))
     found = next(filter(None, (recognize(weights, shape, 1000, dense) for shape, dense in asked)), None)
     got = f"weights without the name of their network: {listed(list(weights.tensors))}"
-    remedy = f"write {found}, the network that they are of" if found else "name the network (striate models lists them)"
-    return ModelError(text[:80], got, "the name of a network, or a run or checkpoint, which knows its own", remedy)
+    remedy = f"write {found}, the network of these weights" if found else "name the network (striate models lists them)"
+    return ModelError(text[:80], got, "the name of a network, or a run or checkpoint, which records it", remedy)
 
 
 def _built(info: ModelInfo, input_shape: Shape, outputs: int, dense: bool) -> nn.Module | None:

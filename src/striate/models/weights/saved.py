@@ -90,7 +90,7 @@ def check_content(saved: Mapping[str, Any], where: str) -> None:
             raise _strange(where, path, type(value).__name__, expected)
     shape = saved.get("preparation", {}).get("input_shape")
     if shape is not None and "network" in saved and list(shape) != list(saved["network"].get("input_shape", shape)):
-        raise _strange(where, "preparation.input_shape", "another one", "that of the network")
+        raise _strange(where, "preparation.input_shape", "another shape", "the input shape of the network")
     for name, values in saved.get("normalization", {}).items():
         if shape is not None and len(values) not in (1, shape[0]):
             raise _strange(where, f"normalization.{name}", several(len(values), "number"), f"1 or {shape[0]}")

@@ -62,9 +62,9 @@ def take_weights(
         misfits = [key for key in differing if not _renewable(network, heads, key, own, saved, outputs)]
         raise _misfit(weights, own, saved, misfits or differing, outputs, name)
     if len(differing) == len(own):
-        got = f"only a last layer, for {before} outputs instead of {outputs}: no weights to take over"
+        got = f"only a last layer, for {before} outputs instead of {outputs}: no weights to use"
         named = name or (weights.name if isinstance(weights, SavedNetwork) else "")
-        remedy = f'write "{named}", to begin anew' if named else "leave out the weights: --model.weights null"
+        remedy = f'write "{named}" to train from scratch' if named else "leave out the weights: --model.weights null"
         raise ModelError(weights.path, got, "layers before the last one", remedy)
     rows = _rows_by_class(own, saved, heads, weights, classes)
     if not any(t.is_meta for t in own.values() if isinstance(t, torch.Tensor)):
@@ -74,7 +74,7 @@ def take_weights(
     source = _note_on_source(weights, before, outputs, classes)
     notes = [_note_on_rows(weights, classes) if rows else source, *compared.notes]
     notes += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
-    notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
+    notes += ["its kernels for red, green and blue are summed for gray images"] if folded else []
     told = isinstance(weights, SavedNetwork) or weights.origin.mean
     remark = "" if told else getattr(network, "remark_on_files", "")
     return "; ".join([*notes, remark] if remark else notes)
@@ -105,8 +105,8 @@ def _note_on_rows(weights: Weights, classes: tuple[str, ...]) -> str:
     assert isinstance(weights, SavedNetwork)
     new = [name for name in classes if name not in weights.classes]
     gone = [name for name in weights.classes if name not in classes]
-    told = [f"; {what}: {listed(names)}" for what, names in (("new", new), ("left out", gone)) if names]
-    return f"weights of {_place(weights)}, each class with its part of the last layer{''.join(told)}"
+    told = [f"; {what}: {listed(names)}" for what, names in (("new", new), ("dropped", gone)) if names]
+    return f"weights of {_place(weights)}, each class with its row of the last layer{''.join(told)}"
 
 
 def _place(weights: Weights) -> str:
@@ -127,7 +127,7 @@ def _take_backbone(network: MaskNetwork, weights: Weights, outputs: int, name: s
         raise _misfit(weights, own, {key: found[key] for key in own if key in found}, differing, outputs, name)
     network.backbone.load_state_dict({key: found[key] for key in own})
     notes = [f"weights of {weights.path}, of every layer up to the last map; the decoder is new"]
-    notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
+    notes += ["its kernels for red, green and blue are summed for gray images"] if folded else []
     return "; ".join(notes)
 
 
@@ -240,7 +240,8 @@ def _misfit(
     weights: Weights, own: Tensors, saved: Tensors, differing: list[str], outputs: int, name: str
 ) -> ModelError:
     shown = [
-        f"{key} is {_shape(saved.get(key))} there and {_shape(own.get(key))} here" for key in differing[:MOST_SHOWN]
+        f"{key} is {_shape(saved.get(key))} in the file and {_shape(own.get(key))} in the network"
+        for key in differing[:MOST_SHOWN]
     ]
     more = [f"{len(differing) - MOST_SHOWN} more"] if len(differing) > MOST_SHOWN else []
     got = "; ".join([*shown, *more])
@@ -248,27 +249,27 @@ def _misfit(
         expected = f"the tensors of {name or 'the network'}, but for its last layer"
         count = len(own.keys() | saved.keys())
         if len(differing) > NEARLY * count:
-            return ModelError(weights.path, got, expected, "name the network that the file is of: --model NAME")
+            return ModelError(weights.path, got, expected, "name the network of the file: --model NAME")
         got = (
             f"{len(differing):,} of {several(count, 'tensor')} {'does' if len(differing) == 1 else 'do'} not fit: {got}"
         )
-        remedy = "get the file again if it is incomplete, or name the variant that it is of: --model NAME"
+        remedy = "download the file again if it is incomplete, or name its variant of the network: --model NAME"
         return ModelError(weights.path, got, expected, remedy)
-    made = f"the tensors of the run, which is of {weights.name} on inputs of {show_shape(weights.input_shape)}"
+    made = f"the tensors of the run, a {weights.name} on inputs of {show_shape(weights.input_shape)}"
     if outputs != weights.outputs:
-        made += f", but for its last layer ({several(weights.outputs, 'output')} there, {outputs} here)"
+        made += f", but for its last layer ({several(weights.outputs, 'output')} in the run, {outputs} here)"
     return InputMisfit(weights.path, got, made, _remedy(weights, own, name), fitting=weights.input_shape)
 
 
 def _remedy(weights: SavedNetwork, own: Tensors, name: str) -> str:
     if name and name != weights.name and own.keys() != weights.tensors.keys():
-        return f'--model "{weights.name}", the network that the weights are of'
-    fresh = f'begin with fresh weights: --model "{name or weights.name}"' + (" without --weights" if name else "")
+        return f'--model "{weights.name}", the network of the weights'
+    fresh = f'train from scratch: --model "{name or weights.name}"' + (" without --weights" if name else "")
     if len(weights.input_shape) != 3:
         return fresh
     size = "x".join(map(str, weights.input_shape[1:]))
     channels = f" --data.channels {weights.input_shape[0]}" if weights.input_shape[0] in (1, 3) else ""
-    return f"give inputs as there (--size {size}{channels}), or {fresh}"
+    return f"use inputs as in the run (--size {size}{channels}), or {fresh}"
 
 
 def _shape(tensor: Any) -> str:

@@ -121,7 +121,7 @@ def _load_safetensors(text: str, path: Path) -> dict[str, Any]:
 def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
     """What torch.save wrote, in either of its formats; only tensors and plain values are made from it."""
     if not beginning.startswith((b"PK\x03\x04", b"\x80")):
-        raise _unreadable(text, f"no file of weights: it begins with {beginning!r}")
+        raise _unreadable(text, f"not a file of weights: it begins with {beginning!r}")
     try:
         return load_safely(typed(path))
     except RunError:
@@ -190,4 +190,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _unreadable(text: str, reason: str) -> ModelError:
-    return ModelError(f"weights {text[:80]}", reason, _EXPECTED, "get the file again, or name another")
+    return ModelError(f"weights {text[:80]}", reason, _EXPECTED, "download the file again, or name another")

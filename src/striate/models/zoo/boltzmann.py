@@ -285,7 +285,7 @@ def _whitening(input_shape: tuple[int, ...], visible: Visible, scale: float) -> 
     if visible == "binary":
         return None
     if len(input_shape) != 3:
-        raise _no_image("gaussian visible units, whose images are whitened,", input_shape, "visible=binary")
+        raise _no_image("gaussian visible units, for which images are whitened,", input_shape, "visible=binary")
     return ImageWhitening(*input_shape[1:], scale)
 
 

@@ -27,7 +27,7 @@ from striate.wording import show_shape
 
 # Of photographs from 0 to 1, red, green, blue: what files of torchvision's other networks are standardized with.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-REMARK = "if torchvision published them, they want transform_input=true, which no file says of itself"
+REMARK = "weights published by torchvision need transform_input=true, which their file does not record"
 
 
 class BasicConv2d(nn.Module):

@@ -238,5 +238,5 @@ def _check_auxiliary(height: int, width: int) -> None:
         "the auxiliary classifier of inception_v3 in training",
         describe_chain(height, width, AUXILIARY_WINDOWS),
         f"images of at least {smallest}×{smallest}",
-        f'--model "inception_v3(aux=false)", which has none, --model googlenet, or --size {smallest}',
+        f'--model "inception_v3(aux=false)", without the classifier, --model googlenet, or --size {smallest}',
     )

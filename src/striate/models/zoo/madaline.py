@@ -120,7 +120,7 @@ def _reversals(
 
 
 _RATE = 0.3
-_WHY = "a unit that has to change gets an analog sum of ±0.3; hidden sums begin with a standard deviation of 1"
+_WHY = "a unit that must change gets an analog sum of ±0.3; hidden sums start with a standard deviation of 1"
 _EPOCHS = 12
 
 
@@ -208,7 +208,7 @@ def madaline(input_shape: tuple[int, ...], outputs: int, units: int = 400, logic
         raise ModelError(
             "madaline",
             f"{several(units, 'unit')} for {outputs} committees",
-            "at least one for each class",
+            "at least one unit for each class",
             f'write "madaline(units={9 * outputs},logic=majority)"',
         )
     return CommitteeMadaline(features, outputs, members)

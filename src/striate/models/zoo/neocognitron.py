@@ -165,7 +165,7 @@ class Neocognitron(nn.Module):
         return LearningRule(
             "competition of S-cells, then labeled winner-take-all (Fukushima 1980, 2003)",
             rate=1.0,
-            why="times the strength of each layer; answers follow from the ratio of connections, not from their size",
+            why="times the strength of each layer; outputs depend on the ratio of connections, not on their size",
             epochs=4,
             schedule="constant",
             only=True,

@@ -110,7 +110,7 @@ class PredictiveSparseDecomposition(nn.Module):
         return LearningRule(
             "predictive sparse decomposition (Kavukcuoglu, Ranzato, LeCun 2008)",
             rate=1.0,
-            why="codes are sparse, so that the mean gradient of each column of the dictionary is small",
+            why="codes are sparse, so the mean gradient of each dictionary column is small",
             epochs=60 if self.patch else 20,
             labels=False,
             usual=True,

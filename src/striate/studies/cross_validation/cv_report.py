@@ -101,7 +101,7 @@ def _figures(cv: Mapping[str, Any]) -> Table:
     )
     heads = ("metric", "mean of folds", "std between folds", "pooled, mean of repeats", "std between repeats")
     return Table(
-        f"{cv['folds']} folds × {cv['repeats']}, n = {cv['n']:,}; std divides by one less than the count",
+        f"{cv['folds']} folds × {cv['repeats']}, n = {cv['n']:,}; std with divisor n − 1",
         heads,
         rows,
     )
@@ -122,7 +122,7 @@ def _fold_table(results: Sequence[FoldResult]) -> Table:
         )
         for r in results
     )
-    return Table("Each fold, on what it held out", (*heads, "epoch kept", "seconds"), rows)
+    return Table("Each fold, on its held-out samples", (*heads, "best epoch", "seconds"), rows)
 
 
 def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]) -> Table:
@@ -166,8 +166,8 @@ def _draw_dots(
         std=cv["std"][key],
     )
     caption = (
-        f"{title}. A dot a held-out fold, a tick the mean of its repeat; dashed: the mean of all folds, gray: one"
-        " standard deviation each way."
+        f"{title}. Dot: a held-out fold; tick: the mean of its repeat; dashed: the mean of all folds; gray: ± one"
+        " standard deviation."
     )
     return saved_picture("Each fold", caption, figure, run.plots / "folds.png")
 
@@ -177,8 +177,8 @@ def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[Fo
     histories = [result.history for result in results]
     figure = fold_curves_figure(histories, metric=study.first.task.headline, title=title)
     caption = (
-        f"{title}. Thin: each fold; thick: their mean. val is the validation part of what a fold learns from; what it"
-        " holds out is measured once, at the end, and is in no curve."
+        f"{title}. Thin: each fold; thick: their mean. val is the validation part of the training samples of a fold."
+        " The held-out samples are measured once, at the end, and are in no curve."
     )
     return saved_picture("Learning curves", caption, figure, run.plots / "curves.png")
 
@@ -190,7 +190,7 @@ def _draw_answers(
     data, targets = study.pool.data, study.pool.samples.targets.numpy()
     answers = np.concatenate([pooled_predictions(results, k + 1) for k in range(study.repeats)])
     truth = np.concatenate([targets] * study.repeats)
-    times = "" if study.repeats == 1 else f", each answered {study.repeats} times"
+    times = "" if study.repeats == 1 else f", each predicted {study.repeats} times"
     title = f"{_title(study)}{times}"
     return study.first.task.pooled(run.plots, truth, answers, _title(study), title, data.target_names)
 

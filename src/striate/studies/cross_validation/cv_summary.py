@@ -132,8 +132,8 @@ def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tup
         low, high = (metric_text(headline, end) for end in interval)
         told.append(f"95 % interval of the mean: {low} to {high}, {METHOD}.")
     told.append(
-        "Folds share most of what they learn from, so their deviation is not the error of the mean; that of the repeats"
-        " shows only how much dealing and seeds matter, not what other samples would change."
+        "Folds share most of their training samples, so the standard deviation between folds is not the error of the"
+        " mean. The one between repeats shows only the effect of folds and seeds, not of other samples."
     )
     return tuple(told)
 
@@ -187,10 +187,10 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
     than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
     if lead.p_value is None or lead.interval is None:
         return (
-            f"On each of the same {several(folds, 'fold')} the network's {label} is {than}: no standard deviation "
-            "to test it with."
+            f"On each of the same {several(folds, 'fold')} the network's {label} is {than}: without a standard "
+            "deviation there is no test."
         )
-    verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
+    verdict = "more than noise" if lead.p_value < 0.05 else "not significant"
     low, high = (shown(end) for end in lead.interval)
     p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"
     return (

@@ -104,7 +104,9 @@ def _refuse_unusable(data: Dataset, names: list[str], classes: list[int], repeat
     remedy = "add samples, or leave out --cv"
     for name, what in (("train", "train"), ("val", "validate")):
         if name not in names:
-            raise ConfigError(where, f"no samples left to {what} on", "some of each", remedy)
+            raise ConfigError(
+                where, f"no samples left to {what} on", "some for training and some for validation", remedy
+            )
     if data.has_one_class_each and not data.open_classes:
         learned = {number for number, name in zip(classes, names, strict=True) if name == "train"}
         missing = [name for number, name in enumerate(data.classes) if number not in learned]

@@ -59,7 +59,7 @@ def load_fold(path: Path) -> FoldResult:
     except Exception as error:
         remedy = f"rm {pasted(path)} && striate train --resume {pasted(path.parent.parent)}"
         raise RunError(
-            str(path), f"no finished fold: {reason_of(error)}", "the file as it was written", remedy
+            str(path), f"no finished fold: {reason_of(error)}", "the file as striate wrote it", remedy
         ) from None
 
 

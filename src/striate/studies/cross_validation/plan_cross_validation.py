@@ -141,7 +141,7 @@ def _refuse_test_fraction(config: Config) -> None:
         raise ConfigError(
             "data.test_fraction",
             f"{asked:g} with --cv {config.cv}",
-            "no test split beside the folds: each of them is held out in turn",
+            "no test split: each fold is held out in turn",
             f"leave out --data.test_fraction (on top of a --config: --data.test_fraction {default:g}); the number of "
             "folds says how many samples are held out",
         )
@@ -152,8 +152,8 @@ def _refuse_target(config: Config) -> None:
     if target is not None:
         raise ConfigError(
             "budget.target",
-            f"{target:g} with --cv {config.cv}: folds that end there would all be as good",
-            "whole trainings, whose figures say what is reached",
+            f"{target:g} with --cv {config.cv}: folds that end at a target cannot be averaged",
+            "trainings of full length",
             "leave out --target (on top of a --config: --budget.target null)",
         )
 
@@ -164,7 +164,7 @@ def _refuse_train_samples(config: Config) -> None:
         raise ConfigError(
             "evaluation.train_samples",
             f"{asked} with --cv {config.cv}",
-            "nothing: folds are measured on what they hold out, not on what they were trained on",
+            "no such samples: folds are measured on held-out samples, not on training samples",
             "leave out --evaluation.train_samples (on top of a --config: --evaluation.train_samples null)",
         )
 
@@ -183,27 +183,27 @@ def _refuse_seen(config: Config, pool: Pool, module: nn.Module | None) -> tuple[
             seen = {}
         count = sum(content in seen for content in pool.contents)
         if count:
-            got = f"{text}, which was" if field != "model" else f"a module whose weights are of {text},"
+            got = f"{text}, which was" if field != "model" else f"a module with weights of {text},"
             raise ConfigError(
                 field,
-                f"{got} trained on {count:,} of the {several(len(pool), 'sample')} that folds would hold out",
-                "a network that has seen none of them: otherwise it is measured on what it has learned",
+                f"{got} trained on {count:,} of the {several(len(pool), 'sample')} that the folds hold out",
+                "a network that was trained on none of them",
                 "name the network without its weights, such as --model mnist-cnn"
                 if field != "model"
-                else "give a class or function that makes it, which each fold calls",
+                else "give a class or function that builds the network; each fold calls it",
             )
         if not seen:
             notes.append(
-                f"Nothing says what {text} was trained on: where that is of these data, the metrics are too good."
+                f"The training data of {text} are unknown: if they include these samples, the metrics are too good."
             )
     return tuple(notes)
 
 
 def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
     """What is held out, and what is not touched."""
-    times = "once" if repeats == 1 else f"{repeats} times, dealt anew each time"
+    times = "once" if repeats == 1 else f"{repeats} times, in new folds each time"
     alike = len(pool) - len(set(pool.units))
-    together = f"; {alike:,} of them stay with an equal sample or one of their group" if alike else ""
+    together = f"; {alike:,} of them stay in a fold with their duplicates or group" if alike else ""
     held = (
         f"Cross-validation: each of {several(len(pool), 'sample')} is held out {times}, in "
         f"{several(folds, 'fold')}{together}."
@@ -213,11 +213,11 @@ def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
         count = len(pool.data.splits["val"])
         told.append(
             f"The {several(count, 'sample')} of the given validation split are dealt into folds like the others; "
-            "each fold cuts a validation split of its own from what it does not hold out."
+            "each fold takes its own validation split from the samples that it does not hold out."
         )
     if pool.left_out:
         told.append(
-            f"The {several(pool.left_out, 'sample')} of the given test split take no part: neither learned from nor "
-            "measured."
+            f"The {several(pool.left_out, 'sample')} of the given test split are used neither for training nor for "
+            "measuring."
         )
     return tuple(told)

@@ -70,7 +70,7 @@ def run_folds(
     places = [(repeat, fold) for repeat in range(study.repeats) for fold in range(study.folds)]
     results = {(result.repeat - 1, result.fold - 1): result for result in load_folds(run)}
     if results:
-        announce(f"{len(results)} of {several(len(places), 'fold')} are there already")
+        announce(f"{len(results)} of {several(len(places), 'fold')} are already finished")
     write_folds(run, _in_order(results))
     with watch_signals() as asked:
         for place in places:

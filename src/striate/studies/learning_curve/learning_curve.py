@@ -141,17 +141,21 @@ def told(curve: LearningCurve) -> str:
     """What twice the labels would bring, or that it cannot be told."""
     n = max(point.n for point in curve.points)
     if curve.gain is None and (sizes := len({point.n for point in curve.points})) < _LAW_SIZES:
-        return f"What more labels would bring takes {_LAW_SIZES} sizes or more, and these are {sizes}."
+        return f"An estimate of what more labels would bring takes {_LAW_SIZES} sizes or more; these are {sizes}."
     if curve.gain is None:
         return (
-            f"What more labels would bring cannot be told: with all {several(n, 'training sample')} hardly any of the"
+            f"What more labels would bring is unknown: with all {several(n, 'training sample')} hardly any of the"
             f" {several(curve.n_test, 'test sample is', 'test samples are')} wrong."
         )
     low, high = (_amount(end, curve.metric) for end in curve.gain.interval)
     gain, shown = _amount(curve.gain.value, curve.metric), f"(95 %: {low} to {high})"
     metric = metric_named(curve.metric)
     points = metric.is_share
-    luck = "" if len(curve.seeds) > 1 else " One training each: the luck of a training is not in the interval."
+    luck = (
+        ""
+        if len(curve.seeds) > 1
+        else " One training each: the interval does not include the variation between trainings."
+    )
     if curve.gain.told:
         brings = (
             f"bring about {gain} points of test {metric.name}"
@@ -159,13 +163,13 @@ def told(curve: LearningCurve) -> str:
             else f"lower the test {metric.name} by about {gain}"
         )
         return f"Twice the labels ({several(2 * n, 'training sample')}) would {brings} {shown}, by a power law.{luck}"
-    near = f"too near to nothing for {several(curve.n_test, 'test sample')}"
-    doubt = "which may be nothing" if curve.gain.interval[0] <= 0 else near
+    near = f"too little for {several(curve.n_test, 'test sample')}"
+    doubt = "not significantly more than nothing" if curve.gain.interval[0] <= 0 else near
     amount = (
         f"{gain} points of test {metric.name}" if points else f"{_article(metric.name)} {metric.name} lower by {gain}"
     )
     return (
-        f"What twice the labels ({several(2 * n, 'training sample')}) would bring cannot be told: by a power law "
+        f"What twice the labels ({several(2 * n, 'training sample')}) would bring is uncertain: by a power law "
         f"{amount} {shown}, {doubt}.{luck}"
     )
 

@@ -63,7 +63,7 @@ def nested_rows(data: Dataset, seed: int, shares: Sequence[float] = SHARES) -> d
     if len(train) < _LEAST:
         got, expected = (
             several(len(train), "training sample"),
-            f"{_LEAST} or more, so that an eighth of them is something",
+            f"{_LEAST} or more, since an eighth of them is trained on",
         )
         raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
     rows, found = torch.arange(len(train)), {}
@@ -134,8 +134,8 @@ def refuse_unmeasurable(
         begun = "" if run is None else f" --weights {pasted(run)}"
         raise ConfigError(
             "auxiliary.task",
-            "0: the network learns no labels",
-            "a training with labels, which may begin with the weights of one without",
+            "0: the network is trained without labels",
+            "a training with labels, which may start from these weights",
             f"striate learning-curve {pasted(config.data.source)} --model {pasted(config.model.name)}{begun}",
         )
     nested_rows(data, 0, shares_of(counts, data))

@@ -49,13 +49,17 @@ def gain_sentence(found: PretrainingGain, metric: str) -> str:
     """Size by size, what the weights bring."""
     name, (scale, unit) = metric_named(metric).name, metric_named(metric).lead
     parts = [_at_size(gain, scale, unit) for gain in found.gains]
-    luck = "" if found.gains[0].luck else " One training each: the chance of a training is not in the intervals."
-    return f"Beginning with the weights of {found.weights} changes the test {name}: {'; '.join(parts)}.{luck}"
+    luck = (
+        ""
+        if found.gains[0].luck
+        else " One training each: the intervals do not include the variation between trainings."
+    )
+    return f"Starting from the weights of {found.weights} changes the test {name}: {'; '.join(parts)}.{luck}"
 
 
 def _at_size(gain: SizeGain, scale: float, unit: str) -> str:
     low, value, high = (_signed(scale * number) for number in (gain.interval[0], gain.value, gain.interval[1]))
-    verdict = "" if gain.told else ", which may be nothing"
+    verdict = "" if gain.told else ", not significant"
     better = "" if scale == 100 else " (above 0: better)"
     return f"with {several(gain.n, 'label')} by {value}{unit}{better} (95 %: {low} to {high}){verdict}"
 

@@ -63,7 +63,7 @@ def locked(folder: Path) -> Iterator[None]:
         except Timeout:
             raise RunError(
                 str(folder),
-                "a sweep that another process works on",
+                "a sweep in use by another process",
                 "one process",
                 "wait for it, or give another --out",
             ) from None

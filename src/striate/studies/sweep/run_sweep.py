@@ -152,7 +152,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
                 write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
-                say(f"going on with {path}: {several(len(journal.trials()), 'trial')} begun so far")
+                say(f"continuing {path}: {several(len(journal.trials()), 'trial')} begun so far")
 
             def keep() -> None:
                 write_trials(path / "trials.csv", journal, search)
@@ -209,7 +209,7 @@ def _check(request: SweepRequest) -> None:
     """Raise UsageError or ConfigError for limits and fixed fields that make no sweep."""
     if request.trials is not None and request.minutes is not None:
         got, remedy = f"both {several(request.trials, 'trial')} and {_minutes(request.minutes)}", "leave out --trials"
-        raise UsageError("striate sweep", got, "one of them", remedy)
+        raise UsageError("striate sweep", got, "trials or minutes", remedy)
     limits = (("--trials", request.trials, 1, 100_000), ("--seeds", request.seeds, 1, 1000))
     for option, count, low, high in limits:
         if count is not None and not low <= count <= high:
@@ -221,18 +221,18 @@ def _check(request: SweepRequest) -> None:
     config = request.config
     if config.cv is not None:
         raise ConfigError(
-            "cv", str(config.cv), "a sweep without it: it chooses by the validation split", "leave out --cv"
+            "cv", str(config.cv), "a sweep without --cv: a sweep selects by the validation split", "leave out --cv"
         )
     if config.budget.target is not None:
-        got = f"{config.budget.target:g}: trainings that end there would all be as good"
+        got = f"{config.budget.target:g}: trainings that end at a target cannot be ranked"
         remedy = "leave out --budget.target, and train the best.yaml of the sweep with --target"
-        raise ConfigError("budget.target", got, "whole trainings to compare", remedy)
+        raise ConfigError("budget.target", got, "trainings of full length", remedy)
     if not config.auxiliary.task:
         expected = "a training with labels: a sweep chooses by how well they are predicted"
         raise ConfigError("auxiliary.task", "0: the network learns no labels", expected, "--auxiliary.task 1")
     if config.budget.minutes is not None or (config.budget.steps is not None and config.budget.epochs is None):
         raise ConfigError(
-            "budget", "minutes or steps for each training", "epochs, which the rungs share out", "--epochs 12"
+            "budget", "minutes or steps for each training", "epochs, which successive halving divides", "--epochs 12"
         )
 
 
@@ -266,24 +266,24 @@ def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say)
         return config
     if _asks_epochs(config):
         say(
-            f"{_minutes(request.minutes)}: too few for trainings of {several(epochs, 'epoch')}: --epochs {fitting} "
-            "tries more"
+            f"{_minutes(request.minutes)} are short for trainings of {several(epochs, 'epoch')}: --epochs {fitting} "
+            "allows more trials"
         )
         return config
-    say(f"the longest trainings have {fitting} epochs, not the recipe's {epochs}: {TRAININGS} fit into the minutes")
+    say(f"the longest trainings have {fitting} epochs, not the recipe's {epochs}: {TRAININGS} fit into the time")
     return merge_request(config, epochs=fitting, fields={})
 
 
 def _announced(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
     shown = " and ".join(f"{d.field} {d.text}" for d in space)
-    say(f"no --over: searching {shown}, ten times either way of the recipe's")
+    say(f"no --over: searching {shown}, from a tenth to ten times the recipe's values")
     return space
 
 
 def _search(request: SweepRequest, decided: Prepared, space: tuple[Dimension, ...]) -> Search:
     if decided.task.scored_by_loss and any(d.field == "task.loss" for d in space):
         raise ConfigError(
-            "--over task.loss", "several losses", "one: the scores of this task are losses", "--task.loss huber"
+            "--over task.loss", "several losses", "one loss: the scores of this task are losses", "--task.loss huber"
         )
     trials = TRIALS if request.trials is None and request.minutes is None else request.trials
     return Search(
@@ -300,7 +300,7 @@ def _search(request: SweepRequest, decided: Prepared, space: tuple[Dimension, ..
 
 def _sizes(decided: Prepared) -> str:
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in decided.splits.items())
-    return f"{decided.data.name}: {sizes}; the test split is not looked at before the end"
+    return f"{decided.data.name}: {sizes}; the test split is used only at the end"
 
 
 def _minutes(minutes: float | None) -> str:
@@ -312,9 +312,9 @@ def _intention(search: Search) -> str:
     limit = _minutes(search.minutes) if search.trials is None else several(search.trials, "trial")
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
-    again = f"; of those that reach the end, the best {FINALISTS} again with {several(search.seeds, 'seed')}"
+    again = f"; the best {FINALISTS} of the complete trials again with {several(search.seeds, 'seed')}"
     again = again if search.seeds > 1 else ""
-    return f"{limit} of {rungs} epochs, the better ones going on each time{again}"
+    return f"{limit} of {rungs} epochs: the best third continues each time{again}"
 
 
 def _facts(decided: Prepared) -> dict[str, Any]:

@@ -211,8 +211,8 @@ def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
         last = journal.trials()[-1]
         raise TrainingError(
             "sweep",
-            f"no training came to its end; the last: {describe_trial(last, search.headline)}",
-            "at least one",
+            f"no trial completed; the last: {describe_trial(last, search.headline)}",
+            "at least one complete trial",
             "smaller learning rates: --over optim.lr=1e-5..1e-3",
         )
     ranked = sorted(complete, key=lambda t: (-t.score, t.number))
@@ -222,8 +222,8 @@ def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
         left = 60 * search.minutes - seconds_spent(journal)
         fitting = max(0, int((left / max(_full_seconds(complete), 1e-3) - 1) / search.seeds))
         if fitting < len(chosen):
-            some = f"to repeat {fitting} of the best {len(chosen)}" if fitting else "to repeat none of the best"
-            say(f"time is left {some} with {several(search.seeds, 'other seed')}")
+            some = f"for {fitting} of the best {len(chosen)}" if fitting else "for none of the best"
+            say(f"time is left {some} to repeat with {several(search.seeds, 'other seed')}")
             chosen = _cut(chosen, fitting, {t.number for t in ranked if t.recipe})
     return chosen
 

@@ -30,27 +30,27 @@ _REFUSED = {
     "data.split_seed": (_SAMPLES, "--data.split_seed 1 for all"),
     "data.layout": (_SAMPLES, "--data.layout NCHW for all"),
     "data.max_pixels": (_SAMPLES, "leave it out"),
-    "data.store": ("it changes where inputs lie, not what they are", "--data.store pack for all"),
-    "data.packs": ("it changes where inputs lie, not what they are", "--data.packs FOLDER for all"),
+    "data.store": ("it changes where inputs are stored, not what they are", "--data.store pack for all"),
+    "data.packs": ("it changes where inputs are stored, not what they are", "--data.packs FOLDER for all"),
     "evaluation.train_samples": ("it changes what is measured after a training", "--evaluation.train_samples 5000"),
-    "data.fingerprint": ("it is decided, not chosen", "leave it out"),
-    "model.digest": ("it is decided, not chosen", "leave it out"),
-    "model.weights_digest": ("it is decided, not chosen", "leave it out"),
-    "model.weights_license": ("it is decided, not chosen", "leave it out"),
-    "decided": ("it is decided, not chosen", "leave it out"),
-    "code": ("it is noted, not chosen", "leave it out"),
+    "data.fingerprint": ("striate sets it", "leave it out"),
+    "model.digest": ("striate sets it", "leave it out"),
+    "model.weights_digest": ("striate sets it", "leave it out"),
+    "model.weights_license": ("striate sets it", "leave it out"),
+    "decided": ("striate sets it", "leave it out"),
+    "code": ("striate records it", "leave it out"),
     "task.name": ("scores of other tasks cannot be compared", "--task classify for all"),
-    "budget.epochs": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
-    "budget.minutes": ("the rungs of a sweep share out the epochs", "--epochs 12, or --minutes 10 for the whole sweep"),
-    "budget.steps": ("the rungs of a sweep share out the epochs", "--epochs 12 for the longest trainings"),
-    "budget.steps_before": ("it is decided, not chosen", "leave it out"),
-    "budget.target": ("it is what trainings are held against", "striate train --target 0.94 with the best fields"),
-    "recipe": ("it only fills in what the sweep leaves open", "--recipe quick for all"),
-    "seed": ("a configuration is not better for a lucky seed", "--seeds 5 repeats the best with five seeds"),
+    "budget.epochs": ("the sweep divides the epochs itself", "--epochs 12 for the longest trainings"),
+    "budget.minutes": ("the sweep divides the epochs itself", "--epochs 12, or --minutes 10 for the whole sweep"),
+    "budget.steps": ("the sweep divides the epochs itself", "--epochs 12 for the longest trainings"),
+    "budget.steps_before": ("striate sets it", "leave it out"),
+    "budget.target": ("all trials would stop at it", "striate train --target 0.94 with the best fields"),
+    "recipe": ("it only sets the fields that the sweep leaves open", "--recipe quick for all"),
+    "seed": ("a lucky seed does not make a configuration better", "--seeds 5 repeats the best with five seeds"),
     "baseline": ("it changes no training", "--baseline true for the final run"),
     "compare_single": ("it changes no training", "--compare-single for the final run"),
     "data.targets": ("scores of other targets cannot be compared", "--targets age:number,gender:class for all"),
-    "cv": ("a sweep chooses by the validation split", "leave it out"),
+    "cv": ("a sweep selects by the validation split", "leave it out"),
 }  # fmt: skip
 _SHORT = {"data.size": "size", "optim.lr": "lr", "model.name": "model", "task.name": "task"}
 _EXAMPLES = (
@@ -202,7 +202,7 @@ def refuse_fixed(over: Iterable[str], fixed: Mapping[str, Any]) -> None:
         name, _, spec = (part.strip() for part in text.partition("="))
         if fixed.get(name) is not None:
             remedy = f"leave out --over {name} or --{_SHORT.get(name, name)}"
-            raise UsageError(name, f"both {spec} and {fixed[name]}", "a search or a value", remedy)
+            raise UsageError(name, f"both {spec} and {fixed[name]}", "either a search or a value", remedy)
 
 
 def _dimension(field: str, spec: str) -> Dimension:
@@ -210,9 +210,9 @@ def _dimension(field: str, spec: str) -> Dimension:
         with_fields(Config(), {field: None}, where="--over")  # says what was meant
     refused = _REFUSED.get(field)
     if field.startswith("execution."):
-        refused = ("it changes how fast, not how good", f"--{field} for all")
+        refused = ("it changes the speed, not the accuracy", f"--{field} for all")
     if refused:
-        raise ConfigError(f"--over {field}", refused[0], "a field that makes a network better or worse", refused[1])
+        raise ConfigError(f"--over {field}", refused[0], "a field that affects the metric", refused[1])
     kinds = _kinds(field)
     ranged = re.fullmatch(rf"(?:(\w+):)?({_NUMBER})\.\.({_NUMBER})", spec)
     if ranged and kinds & {int, float}:
@@ -226,7 +226,7 @@ def _dimension(field: str, spec: str) -> Dimension:
 def _range(field: str, spec: str, scale: str | None, left: str, right: str, *, integer: bool) -> Range:
     where, remedy = f"--over {field}", f"--over '{field}={_example(field)}'"
     if scale not in (None, "log", "linear"):
-        raise ConfigError(where, f"{scale}:", "log: or linear:, or neither", f"--over {field}=log:{left}..{right}")
+        raise ConfigError(where, f"{scale}:", "log:, linear: or no prefix", f"--over {field}=log:{left}..{right}")
     if integer and not (re.fullmatch(r"[+-]?\d+", left) and re.fullmatch(r"[+-]?\d+", right)):
         raise ConfigError(where, spec, "whole numbers", remedy)
     low, high = float(left), float(right)
@@ -264,7 +264,7 @@ def _choices(field: str, spec: str) -> Choices:
 def _checked(field: str, value: object, remedy: str) -> Any:
     """The value as the configuration has it. Raises ConfigError with the remedy of a sweep."""
     if value == "":
-        raise ConfigError(f"--over {field}", "an empty choice", "a value between the bars", remedy)
+        raise ConfigError(f"--over {field}", "an empty choice", "a value between the | characters", remedy)
     try:
         if field == "data.size":
             return merge_request(Config(), size=value, fields={}).data.size

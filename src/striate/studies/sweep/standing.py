@@ -143,21 +143,21 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     if recipe is best and len(standing) == 1:
         others = metrics["study"]["trials"] - 1
         if not others:
-            return "Beside the recipe nothing was tried."
+            return "Only the recipe was tried."
         return (
-            f"The recipe had no rival: of {several(others, 'other trial')} none was trained to its end, and shorter"
-            " trainings do not say which is better there. More --trials may bring one."
+            f"The recipe has no rival: none of {several(others, 'other trial')} completed, and shorter trainings do not"
+            " show which would be better. More --trials may give one."
         )
     if recipe is best:
-        figure = "mean" if best.repeated else "figure"
-        return f"Nothing searched had a better {figure} than the recipe: leave these fields to it."
+        figure = "mean" if best.repeated else "metric"
+        return f"No trial has a better {figure} than the recipe: leave these fields to it."
     ours, theirs = ({o.seed: o.val[name] for o in f.repeated if o.score is not None} for f in (best, recipe))
     seeds = sorted(ours.keys() & theirs.keys())
     scale, unit = metric_named(name).lead
     sign = 1 if metrics["study"]["higher_is_better"] else -1
     if len(seeds) < 2:
         gain = sign * scale * (best.trial.rungs[-1].val[name] - recipe.trial.rungs[-1].val[name])
-        return f"One training each: {_lead(gain, '', unit, name, sign)}, which may be luck."
+        return f"One training each: {_lead(gain, '', unit, name, sign)}, which may be chance."
     gains = [sign * scale * (ours[seed] - theirs[seed]) for seed in seeds]
     mean, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains))
     if unit:
@@ -167,7 +167,7 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     rivals = sum(not f.trial.recipe for f in standing)
     reach = float(stdtrit(len(gains) - 1, 1 - 0.025 / rivals)) * error
     method = "Student" if rivals == 1 else f"Student, as the best of {rivals} (Bonferroni)"
-    verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
+    verdict = "more than the seeds explain" if mean > reach else "which may be chance"
     return (
         f"Seed by seed: {_lead(mean, f' ± {reach:.2g}', unit, name, sign)}"
         f" (95 % interval of the mean over {several(len(gains), 'seed')}, {method}), {verdict}."
@@ -190,10 +190,9 @@ def honesty(metrics: dict[str, Any]) -> str:
         method = test.get("accuracy_interval_method", METHOD)
         value += f" (95 % interval {low:.2f} to {high:.2f} %, {method})"
     return (
-        f"The best of {study['trials']} by {several(study['n_val'], 'validation sample')} is optimistic: it was "
-        "chosen by the"
-        f" samples that it is measured on. On the {several(test['n'], 'test sample')}, read once, after everything was"
-        f" decided: {name} {value}."
+        f"The validation {name} of the best of {study['trials']} trials is optimistic:"
+        f" the {several(study['n_val'], 'sample')} selected the trial."
+        f" On {several(test['n'], 'test sample')}, used once, after the selection: {name} {value}."
     )
 
 
@@ -212,4 +211,4 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = [sentence for sentence in (comparison(metrics, standing), honesty(metrics)) if sentence]
-    return [f"val {name}, the best first:", *table, "", *said]
+    return [f"val {name}, best first:", *table, "", *said]

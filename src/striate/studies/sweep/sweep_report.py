@@ -45,9 +45,9 @@ def write_sweep_report(
         pictures=_pictures(path / "plots", journal, search, study),
         image=as_base64,
         cost=_cost(study),
-        halving="A trial went on where it was among the best third of those that had come as far.",
+        halving="A trial continues if it is among the best third of the trials at the same number of epochs.",
         space=Table(
-            "What was searched", ("field", "values", "best"),
+            "Search space", ("field", "values", "best"),
             tuple((d.field, d.text, short(winner.fields[d.field])) for d in search.space),
         ),
         trials=_trials(journal.trials(), study),
@@ -84,7 +84,7 @@ def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
         f"val {name} in the search",
         f"with {several(len(metrics['study']['seeds']), 'other seed')}",
     )
-    return Table("The finalists, the best first; ± is the standard deviation over seeds", columns, tuple(rows))
+    return Table("Finalists, best first; ±: standard deviation over seeds", columns, tuple(rows))
 
 
 def _trials(trials: Sequence[Trial], study: dict[str, Any]) -> Table:
@@ -113,7 +113,7 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
     title, lower = f"{study['data']}, validation split, n = {study['n_val']:,}", not study["higher_is_better"]
     dimensions = [_drawn(d) for d in search.space]
     figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
-    caption = f"{title}. Every training; a trial that goes on has a mark for each budget. {_OUTSIDE}"
+    caption = f"{title}. Every training; a trial that continues has a mark for each budget. {_OUTSIDE}"
     pictures = [saved_picture("Trials", caption, figure, folder / "trials.png")]
     figure = slices_figure(points, dimensions, RUNGS, metric=name, title=title, lower=lower)
     caption = f"{title}. The same trainings against each field; compare marks of one color only. {_OUTSIDE}"
@@ -123,7 +123,7 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
         figure = importance_figure(shares, title="What explains the scores")
         caption = (
             f"{title}. Share of the variance of scores after {RUNGS[0]} that each field explains by itself and in its"
-            " interactions (fANOVA), over all trials. It says where it mattered, not which value is best."
+            " interactions (fANOVA), over all trials. It shows which fields matter, not which values are best."
         )
         pictures.append(saved_picture("Importance", caption, figure, folder / "importance.png"))
     return pictures
@@ -138,6 +138,6 @@ def _drawn(searched: SpaceDimension) -> Dimension:
 def _cost(study: dict[str, Any]) -> str:
     return (
         f"The search trained {several(study['epochs_trained'], 'epoch')} in {study['search_seconds']:,.0f} seconds; "
-        f"all trials to their end would have been {several(study['epochs_without_pruning'], 'epoch')}, about"
-        f" {study['search_seconds_without_pruning']:,.0f} seconds at the speed of each."
+        f"without pruning: {several(study['epochs_without_pruning'], 'epoch')}, about"
+        f" {study['search_seconds_without_pruning']:,.0f} seconds."
     )

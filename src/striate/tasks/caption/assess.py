@@ -85,9 +85,9 @@ def too_short(split: str, said: Sequence[Sequence[str]], true: Sequence[Sequence
     """A sentence on a split in which no true caption, or none that is said, has a run of four words; empty for
     others."""
     if not any(len(words) >= LONGEST for own in true for words in own):
-        return f"BLEU-4 is 0 whatever is said: no true caption of {split} has four words."
+        return f"BLEU-4 is 0 for every prediction: no true caption of {split} has four words."
     if not any(len(words) >= LONGEST for words in said):
-        return f"BLEU-4 is 0: no caption that is said of {split} has four words."
+        return f"BLEU-4 is 0: no predicted caption of {split} has four words."
     return ""
 
 

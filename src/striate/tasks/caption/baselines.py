@@ -31,10 +31,11 @@ _MOST = 500
 
 def caption_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
-    methods = [Method("usual caption", "Says the same of every image: what agrees most with all captions.", _usual)]
+    usual = "Predicts the same caption for every image: the one that agrees most with all captions."
+    methods = [Method("usual caption", usual, _usual)]
     if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
         what = (
-            "Takes over, of the captions of the training images that look most alike (edges and colors), the one that "
+            "Collects the captions of the most similar training images (edges and colors), and predicts the one that "
             "agrees most with the others (consensus by CIDEr)."
         )
         methods.append(Method("captions of neighbors", what, _neighbors))

@@ -25,8 +25,8 @@ def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
             where=f"{evaluation.split} split",
             measured=short.rstrip("."),
             threshold="four words",
-            why="It compares runs of one to four words.",
-            remedy="Judge by CIDEr-D, ROUGE-L and the exact match.",
+            why="BLEU-4 compares n-grams of one to four words.",
+            remedy="Use CIDEr-D, ROUGE-L and the exact match instead.",
         ),
     )
 
@@ -48,8 +48,8 @@ def same_caption(evaluation: Evaluation) -> tuple[Finding, ...]:
             where=f"{evaluation.split} split",
             measured=f"{count:,} of {several(evaluation.n, 'image')} get the same caption: {' '.join(words)}",
             threshold=percent(SHARE),
-            why="The network writes sentences without looking at the image: it has learned only the language of the "
-            "captions yet, or each image has the captions of another.",
-            remedy="Train for longer; if that does not help, striate data check looks for captions of other images.",
+            why="The captions do not depend on the image: the network has so far learned only the language of the "
+            "captions, or each image has the captions of another.",
+            remedy="Train for longer. If that does not help: striate data check finds captions of other images.",
         ),
     )

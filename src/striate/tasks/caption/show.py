@@ -66,14 +66,14 @@ def caption_pictures(
         main_title(figure, title)
         return figure
 
-    said = ("those with the lowest CIDEr-D", "those around the median CIDEr-D", "those with the highest CIDEr-D")
-    note = ". Bright: what the word looked at."
+    said = ("images with the lowest CIDEr-D", "images around the median CIDEr-D", "images with the highest CIDEr-D")
+    note = ". Bright: where the attention of the word is."
     return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="captions.png")
 
 
 def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     """The captions with the lowest CIDEr-D."""
     rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
-    table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "said", "true", "CIDEr-D"), rows)
-    said = f"{figures.different:,} different captions are said of {several(figures.n, 'image')}."
-    return (Section("What is said", (said,), (table,)),)
+    table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "predicted", "true", "CIDEr-D"), rows)
+    said = f"The network predicts {figures.different:,} different captions for {several(figures.n, 'image')}."
+    return (Section("Predicted captions", (said,), (table,)),)

@@ -84,8 +84,8 @@ class Caption(Task):
     exports: ClassVar[tuple[str, ...]] = ("tokens", "log_probabilities", "attention")
     draws: ClassVar[bool] = True
     refused_augmentation: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(("mixup", "cutmix"), "images with captions: two sentences cannot be blended"),
-        "quarter_turns": "images with captions: what is above would be beside",
+        **dict.fromkeys(("mixup", "cutmix"), "nothing, since two captions cannot be blended"),
+        "quarter_turns": "nothing, since rotations change what captions say about positions",
     }
     loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
 
@@ -290,9 +290,9 @@ class Caption(Task):
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
         span = evaluation.span_of("cider", "{:.3f}".format)
         return f"CIDEr-D {metrics['cider']:.3f}", (
-            f"how much the captions agree with those that people wrote{span}, on the {of}. BLEU-4 is "
+            f"how well the predicted captions agree with the true ones{span}, on the {of}. BLEU-4 is "
             f"{percent(metrics['bleu4'])}, ROUGE-L {percent(metrics['rouge_l'])}; {percent(metrics['exact_match'])} of "
-            f"the captions are word for word one of the true ones."
+            f"the predicted captions equal a true one word for word."
         )
 
     def pictures(
@@ -328,8 +328,8 @@ class Caption(Task):
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The whole caption: the sum of the log-probabilities of its words and its end."""
-        note = "The map is of the log-probability of this caption, whatever else a changed image would make of it."
-        several_words = "--part WORD explains one word of it; what each word looked at: striate predict --draw DIR."
+        note = "The map explains the log-probability of this caption, which stays fixed while the image changes."
+        several_words = "--part WORD explains one word; striate predict --draw DIR draws the attention of each word."
         return self._asked(decoded, slice(None), "the whole caption", (note, several_words))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
@@ -339,7 +339,7 @@ class Caption(Task):
             expected = f"a word of the caption: {' '.join(words)}"
             raise UsageError("--part", repr(part), expected, f"--part {words[0]}" if words else "leave out --part")
         place = words.index(part)
-        note = "The map is of the log-probability of this word after those before it."
+        note = "The map explains the log-probability of this word, given the words before it."
         return self._asked(decoded, slice(place, place + 1), f"the word {part}", (note,))
 
     def _asked(self, decoded: torch.Tensor, places: slice, part: str, notes: tuple[str, ...]) -> Explained:

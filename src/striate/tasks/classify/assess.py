@@ -205,13 +205,13 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     sentences = []
     n, count = evaluation.n, len(evaluation.classes)
     if evaluation.decoded.size > MOST_RANKED:
-        sentences.append(f"No areas under curves: {n:,} × {count:,} probabilities are more than {MOST_RANKED:,}.")
+        sentences.append(f"No areas under curves: {n:,} × {count:,} probabilities exceed the limit of {MOST_RANKED:,}.")
     if count > MATRIX:
         sentences.append(
-            f"No confusion matrix in the record: {several(count, 'class is', 'classes are')} more than {MATRIX}."
+            f"No confusion matrix in the record: {several(count, 'class', 'classes')}, more than {MATRIX}."
         )
     if n < FEWEST:
-        sentences.append(f"No slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
+        sentences.append(f"No slices: {several(n, 'sample')}, fewer than {FEWEST}.")
     if temperature is None:
         sentences.append("No calibrated metrics: no temperature was fitted on the validation split.")
     return tuple(sentences)
@@ -242,14 +242,14 @@ def compare_hits(baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool
     test = f"McNemar's exact test, p {p_text(p)}"
     samples = f"{n:,} test {samples_word(n)}"
     if lead == 0:
-        sentence = f"The network does not beat {called(baseline)}: both are right on as many of {samples}."
+        sentence = f"The network does not beat {called(baseline)}: both are right on equally many of {samples}."
     elif lead > 0 and p < LEVEL:
         sentence = (
             f"The network is right on {lead:,} more of {samples} than {called(baseline)}: more than noise ({test})."
         )
     else:
         how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
-        noise = "more than noise" if p < LEVEL else "which noise alone may do"
+        noise = "more than noise" if p < LEVEL else "within noise"
         sentence = f"The network does not beat {called(baseline)}: it is right on {how}, {noise} ({test})."
     return BaselineComparison(baseline, lead, p, None, lead > 0 and p < LEVEL, sentence)
 

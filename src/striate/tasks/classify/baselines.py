@@ -59,16 +59,16 @@ Extract = Callable[[Inputs], NDArray[np.float32]]
 def classify_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     methods = [
-        Method("majority class", "Always names the commonest class of the training split.", _majority),
+        Method("majority class", "Always predicts the most common class of the training split.", _majority),
         Method("logistic regression", f"A linear classifier on the standardized {data.medium.values}.", _logistic),
     ]
     if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
         seen = "the directions of edges" if data.input_shape[0] == 1 else "the directions of edges and the colors"
         name = "HOG + linear SVM" if data.input_shape[0] == 1 else "HOG + color + linear SVM"
-        what = f"A linear classifier on histograms of {seen}: how images were classified before networks."
+        what = f"A linear classifier on histograms of {seen}, the usual method before neural networks."
         methods.append(Method(name, what, _hog_svm))
     if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= kmeans_features.SMALLEST:
-        what = "A linear classifier on features that k-means learns from whitened patches, without labels or a network."
+        what = "A linear classifier on features that k-means learns from whitened patches, without labels."
         methods.append(Method("k-means features + linear SVM", what, _kmeans_svm))
     return tuple(methods)
 
@@ -106,8 +106,8 @@ def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:
 def _kmeans_svm(data: Dataset, task: Task, seed: int) -> Fitted:
     extract = kmeans_features.learn_kmeans_features(data.splits["train"].inputs, seed)
     sees = (
-        f"{len(extract.centers)} k-means centers of whitened {extract.patch} × {extract.patch} patches, coded by how "
-        "much nearer than the mean a center is, summed over four quadrants"
+        f"{len(extract.centers)} k-means centers of whitened {extract.patch} × {extract.patch} patches; the triangle "
+        "code, mean distance − distance where positive, is summed over four quadrants"
     )
     if max(data.input_shape[1:]) > kmeans_features.SIDE:
         sees += f"; images averaged down to {kmeans_features.SIDE} pixels"

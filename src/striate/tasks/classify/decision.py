@@ -75,15 +75,14 @@ class DecisionRule:
     def text(self, classes: Sequence[str]) -> str:
         """The rule in words: `ill where its probability is at least 0.2, else the most probable other class`."""
         parts = [
-            f"{one_line(classes[k])} where its probability is at least {threshold:.4g}"
-            for k, threshold in self.thresholds
+            f"{one_line(classes[k])} if its probability is at least {threshold:.4g}" for k, threshold in self.thresholds
         ]
         last = "the most probable class"
         if self.costs:
             factors = listed([f"{cost:g} for {one_line(classes[k])}" for k, cost in self.costs], len(self.costs))
             last = f"the class with the largest probability × cost ({factors}, 1 for the others)"
         if parts:
-            other = "the most probable other class" if not self.costs else f"of the others {last}"
+            other = "the most probable other class" if not self.costs else f"among the others {last}"
             last = f"{listed(parts, len(parts))}, else {other}"
         return last + (f"; {self.chosen}" if self.chosen else "")
 
@@ -128,13 +127,13 @@ def make_rule(
             raise _refusal(options[0], got, f"a cost above 0, up to {MOST_COST:,.0f}", classes[k], 10)
         if k in thresholds:
             got = f"both for {classes[k]!r}"
-            raise _refusal(" and ".join(options), got, "one of them a class", classes[k], number, options[0])
+            raise _refusal(" and ".join(options), got, "one of both for a class", classes[k], number, options[0])
     for k, number in thresholds.items():
         if number is not None and not 0 < number <= 1:
             got = f"{number:g} for {classes[k]!r}"
             raise _refusal(options[1], got, "a probability above 0, up to 1", classes[k], 0.2)
     if thresholds and len(thresholds) == len(classes):
-        expected = "at least one class without a threshold, which is the answer where none is reached"
+        expected = "at least one class without a threshold, to predict when no threshold is reached"
         raise _refusal(options[1], "a threshold for every class", expected, classes[next(iter(thresholds))], 0.2)
     chosen = []
     known: dict[int, float] = {}
@@ -142,7 +141,7 @@ def make_rule(
         known[k] = number if number is not None else 0.0
         if number is None:
             if validation is None:
-                expected = "a number; without one it is chosen on the validation split of a finished run"
+                expected = "a number: only for a finished run can it be chosen on the validation split"
                 raise _refusal(options[1], f"{classes[k]!r} without a number", expected, classes[k], 0.2)
             known[k], said = _choose_threshold(classes, k, *validation(), options[1])
             chosen.append(said)
@@ -167,7 +166,7 @@ def numbers_by_class(classes: Sequence[str], given: ByClass, option: str, exampl
             raise _refusal(option, f"the class {name!r}", expected, near[0], example if number is None else number)
         k = list(classes).index(name)
         if k in found:
-            raise _refusal(option, f"{name!r} twice", "one number a class", name, found[k] or example)
+            raise _refusal(option, f"{name!r} twice", "one number per class", name, found[k] or example)
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float | np.number)):
             raise _refusal(option, f"{number!r} for {name!r}", "a number", name, example)
         found[k] = None if number is None else float(number)
@@ -192,7 +191,7 @@ def _entries(classes: Sequence[str], text: str, option: str, example: float) -> 
         if end == len(text):
             return entries
     if "=" in text:
-        raise _refusal(option, repr(text[:60]), "CLASS=NUMBER, several with commas between them", classes[0], example)
+        raise _refusal(option, repr(text[:60]), "CLASS=NUMBER, several separated by commas", classes[0], example)
     return [(text, None)]
 
 
@@ -229,7 +228,7 @@ def _choose_threshold(
     said = (
         f"the threshold of {one_line(classes[k])} has the best F1 on validation: {f1[last]:.2f} instead of "
         f"{before:.2f} (n = {len(truth):,}, {named} of {one_line(classes[k])}"
-        f"{', too few to trust it' if n < _FEW else ''})"
+        f"{', too few for a reliable threshold' if n < _FEW else ''})"
     )
     return value, said
 
@@ -337,13 +336,12 @@ def rare_class_findings(
                 code="fit.rare-class",
                 severity="warning",
                 where="val split",
-                measured=f"{one_line(name)}, {n:,} of {several(len(truth), 'sample')}, is recognized in {found:,} of "
-                f"{n:,}",
-                threshold=f"{percent(_LOW)} of a class of less than {percent(_RARE)}",
-                why=f"With a cost of {cost:g} for missing it, {hits:,} of {n:,} are: recall {percent(hits / n)} "
+                measured=f"recall of {one_line(name)} ({n:,} of {several(len(truth), 'sample')}): {found:,} of {n:,}",
+                threshold=f"a recall of {percent(_LOW)} for a class with less than {percent(_RARE)} of the samples",
+                why=f"With a cost of {cost:g} for missing it, {hits:,} of {n:,} are found: recall {percent(hits / n)} "
                 f"instead of {percent(found / n)}, precision {percent(hits / named)} instead of "
-                f"{percent(found / before if before else None)}, measured on validation samples that did not choose "
-                "the cost.",
+                f"{percent(found / before if before else None)}, measured on validation samples that were not used to "
+                "choose the cost.",
                 remedy=Remedy(" ".join(map(pasted, typed)), command=typed[1:]),
             )
         )

@@ -64,14 +64,14 @@ def _areas_table(figures: ClassificationMetrics, of: str) -> Table:
 def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
     """The most confused pairs; None where there is no mistake."""
     rows = tuple((pair.true, pair.predicted, pair.n, *share_cells(pair.share)) for pair in figures.confused)
-    columns = ("true class", "taken for", "samples", "of the true class", "95 % interval")
+    columns = ("true class", "predicted class", "samples", "share of the true class", "95 % interval")
     return Table(f"Most confused pairs, {of}", columns, rows) if rows else None
 
 
 def averages_table(figures: ClassificationMetrics, of: str) -> Table:
     """Everything over all classes."""
     rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
-    return Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), rows)
+    return Table(f"Over all classes, {of}", ("metric", "value", "95 % interval"), rows)
 
 
 def decision_sections(figures: ClassificationMetrics, of: str) -> tuple[Section, ...]:
@@ -83,10 +83,11 @@ def decision_sections(figures: ClassificationMetrics, of: str) -> tuple[Section,
         (name, *share_cells(before), n_before, *share_cells(after), n)
         for name, before, n_before, after, n in effect.rows()
     )
-    columns = ("figure", *_with_intervals("most probable class"), "n", *_with_intervals("by the rule"), "n")
+    columns = ("metric", *_with_intervals("most probable class"), "n", *_with_intervals("by the rule"), "n")
     differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from the most probable class"
-    table = Table(f"What the rule changes, {of}", columns, rows)
-    return (Section("Costs and thresholds", sentences=(f"Predicted is {effect.rule}. {differing}.",), tables=(table,)),)
+    table = Table(f"Effect of the rule, {of}", columns, rows)
+    rule = f"The prediction is {effect.rule}. {differing}."
+    return (Section("Costs and thresholds", sentences=(rule,), tables=(table,)),)
 
 
 def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Section, ...]:
@@ -101,8 +102,8 @@ def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Sectio
     false, found = (0.01, 0.05, 0.1), (0.5, 0.8, 0.95)
     columns = (
         "class",
-        *(f"found with {100 * rate:g} % false alarms" for rate in false),
-        *(f"precision where {100 * rate:g} % are found" for rate in found),
+        *(f"recall at {100 * rate:g} % false positives" for rate in false),
+        *(f"precision at {100 * rate:g} % recall" for rate in found),
     )
     rows = tuple(
         (
@@ -114,8 +115,8 @@ def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Sectio
     )
     points = Table(f"Points, {of}", columns, rows)
     caption = (
-        f"{of}. Each class against the rest, over all thresholds on its probability. Of more than six classes those"
-        " that are told apart the worst are named; the table has the areas of all."
+        f"{of}. Each class against the rest, over all thresholds on its probability. With more than six classes, only"
+        " those with the smallest areas are named; the table has the areas of all."
     )
     return (Section("Thresholds", charts=charts, caption=caption, behind=(points, _areas_table(figures, of))),)
 
@@ -132,7 +133,7 @@ def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Pictu
     figure = confusion_figure(evaluation.confusion, evaluation.classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
-    caption = f"{title}. A row a true class, a column a predicted one; the darker, the larger its share; {what}."
+    caption = f"{title}. Rows: true class; columns: predicted class; the darker, the larger the share; {what}."
     # Of few classes a page shows the matrix as a table.
     panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption),)
     return Picture("Confusion matrix", caption, path, "confusion", panels)
@@ -155,15 +156,15 @@ def galleries(
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")[:SHOWN]]
     lead = sure[hits] - runner_up(evaluation.decoded[hits], predicted[hits])[1]
     unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]
-    marks = "✓ right; ✗ and a thick frame: wrong, with the true class. The percentage is the network's own."
+    marks = "✓ correct; ✗ and a thick frame: wrong, with the true class. The percentage is the predicted probability."
     galleries = (
         ("Drawn at random", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
         ("Most confident mistakes", "mistakes.png", mistakes,
-         f"the {len(mistakes)} of {several(len(wrong), 'mistake')} made with the most confidence: look here for "
+         f"the {len(mistakes)} of {several(len(wrong), 'mistake')} with the highest confidence: look here for "
          "wrong labels."),
         ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of "
-         f"{several(len(hits), 'correct prediction')} with the smallest margin over the next class: more samples like "
-         "these would help."),
+         f"{several(len(hits), 'correct prediction')} with the smallest margin over the second class: more samples "
+         "like these would help."),
     )  # fmt: skip
     pictures, drawn_for_it = [], isinstance(images, DrawnInputs)  # with letters in them
     for name, file, chosen, caption in galleries:
@@ -283,7 +284,7 @@ def pooled_confusion(
     counts = confusion_matrix(truth, said, len(classes))
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
-    caption = f"{of}. A row a true class, a column what the fold that held it out predicted; numbers are samples."
+    caption = f"{of}. Rows: true class; columns: prediction of the fold that held the sample out; numbers are samples."
     picture = Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption),))
     if len(classes) > MATRIX:
         return picture, None

@@ -237,7 +237,7 @@ class Classify(Task):
         if len(truth) < (fewest := fewest_for(rate)):
             got = f"{rate:g}, with {several(len(truth), 'validation sample')}"
             lowest = math.ceil(1e4 / (len(truth) + 1)) / 1e4
-            raise UsageError("--reject", got, f"{fewest:,} or more for such a rate", f"--reject {lowest:g}")
+            raise UsageError("--reject", got, f"at least {fewest:,} for such a rate", f"--reject {lowest:g}")
         if self.temperature != 1:
             probabilities = with_temperature(probabilities, self.temperature)
         return replace(self, conformal=calibrate(probabilities, truth, rate))
@@ -334,7 +334,7 @@ class Classify(Task):
             always = f"It predicts {named} for every sample; {reached}."
         right = round(metrics["accuracy"] * n)
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
-        by_rule = f"; predicted is {self.decision_text}" if self.rule else ""
+        by_rule = f"; the prediction is {self.decision_text}" if self.rule else ""
         return percent(metrics["accuracy"]), (
             f"of the {of} are classified correctly: {right:,} of {n:,}{views_text(metrics, self.metrics[0])}{by_rule}. "
             f"The network was not trained on them. Of other samples like these, expect {percent(low)} to "

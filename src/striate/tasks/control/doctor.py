@@ -88,9 +88,9 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
             severity="warning",
             where=where,
             measured=f"rewards other than 0 are {what}: {told} {short_number(size)}",
-            threshold=f"a median of {LARGEST:g} at most, and one of {SMALLEST:g} at least",
-            why="Values and gradients have the scale of rewards; learning rate, clipping and the Huber loss are made "
-            "for rewards around 1.",
+            threshold=f"a median of {LARGEST:g} at most, and a largest reward of {SMALLEST:g} at least",
+            why="Values and gradients scale with the rewards, but learning rate, clipping and the Huber loss are "
+            "made for rewards around 1.",
             remedy=Remedy(
                 f"reward = reward / {size:.3g}, before it goes into the buffer, or its sign",
                 settings={"task.control.clip_rewards": True},
@@ -112,10 +112,10 @@ def _never_seen(where: str, measured: str) -> Finding:
         severity="error",
         where=where,
         measured=measured,
-        threshold=f"one other than 0 in {FEWEST_STEPS:,} steps",
+        threshold=f"a reward other than 0 in {FEWEST_STEPS:,} steps",
         why="Without a reward no action is better than another: there is nothing to learn from.",
         remedy=Remedy(
-            "Give rewards on the way to the goal, let episodes begin nearer to it, or explore for longer.",
+            "Give rewards on the way to the goal, let episodes start nearer to it, or explore for longer.",
             settings={"task.control.explore_until": 0.5, "task.control.explore_end": 0.2},
             advice="an environment with rewards on the way to the goal",
         ),
@@ -139,8 +139,8 @@ def observation_same(where: str, what: str) -> Finding:
         severity="error",
         where=where,
         measured=f"the next observation of most transitions is {what}",
-        threshold="the observation of the next step in 4 of 5",
-        why="The network learns what an action does from observations that it did not lead to.",
+        threshold="the observation of the next step, in 4 of 5 transitions",
+        why="The network learns the effect of an action from observations that the action did not lead to.",
         remedy="store the transition before the observation is replaced: "
         "buffer.add(observation, action, reward, following, terminated); observation = following",
     )
@@ -157,7 +157,7 @@ def terminal_lost(
     where: str,
     measured: str,
     *,
-    threshold: str = "every end of an episode marked",
+    threshold: str = "the end of every episode is marked",
     remedy: str = "store `terminated` with each transition, and "
     "target = reward + gamma * (1 - terminated) * next_value",
 ) -> Finding:
@@ -168,8 +168,8 @@ def terminal_lost(
         where=where,
         measured=measured,
         threshold=threshold,
-        why="The value of the last state of an episode is learned from the first state of the next one: losing costs "
-        "nothing, and values grow without an end.",
+        why="The value of an episode's last state is learned from the first state of the next episode: losing costs "
+        "nothing, and values grow without limit.",
         remedy=remedy,
     )
 
@@ -178,7 +178,7 @@ def truncated_terminal(
     where: str,
     measured: str,
     *,
-    threshold: str = "episodes that were cut off at a limit are not terminated",
+    threshold: str = "episodes that are truncated at a limit are not marked as terminated",
     remedy: str = "store `terminated` alone, not `terminated or truncated`, and bootstrap from the last observation of "
     "a truncated episode",
 ) -> Finding:
@@ -189,7 +189,7 @@ def truncated_terminal(
         where=where,
         measured=measured,
         threshold=threshold,
-        why="The network learns that nothing follows after a limit of steps that it cannot see.",
+        why="The network learns that nothing follows after a step limit that it cannot see.",
         remedy=remedy,
     )
 
@@ -201,8 +201,10 @@ def _shifted(found: Experience, where: str) -> Iterator[Finding]:
     shift, areas = told
     if shift and areas[shift] >= TELLS and areas[shift] > areas[0] + BETTER:
         when = "later" if shift > 0 else "earlier"
-        fits = f"what appears and disappears tells rewards with an area under the ROC curve of {areas[shift]:.2f}"
-        yield _late(where, f"{fits} if they are recorded one step {when} than earned, {areas[0]:.2f} as recorded")
+        fits = f"changes in the observations predict rewards with an area under the ROC curve of {areas[shift]:.2f}"
+        yield _late(
+            where, f"{fits} if rewards are recorded one step {when} than earned, and {areas[0]:.2f} as recorded"
+        )
 
 
 def _late(where: str, measured: str) -> Finding:
@@ -226,7 +228,8 @@ def setting_findings(config: ControlConfig, updates: int) -> Iterator[Finding]:
         yield explores_always("settings", f"{percent(end)} of all actions are still random at the end")
     if config.algorithm == "dqn" and 0 < updates < config.target_every:
         measured = (
-            f"{several(updates, 'update')} of the network, one of the target network every {config.target_every:,}"
+            f"{several(updates, 'update')} of the network, but the target network is updated only every "
+            f"{config.target_every:,}"
         )
         yield stale_target("settings", measured, max(updates // 10, 1))
 
@@ -239,7 +242,7 @@ def explores_never(where: str, measured: str) -> Finding:
         where=where,
         measured=measured,
         threshold="some random actions",
-        why="What is never tried is never learned: the network goes on with what it did first.",
+        why="Actions that are never tried are never learned: the network keeps doing what it did first.",
         remedy=Remedy(
             "epsilon from 1 down to 0.05: action = env.action_space.sample() if random.random() < epsilon else best",
             settings={"task.control.explore_start": 1.0, "task.control.explore_end": 0.05},
@@ -255,7 +258,7 @@ def explores_always(where: str, measured: str) -> Finding:
         where=where,
         measured=measured,
         threshold=f"less than {percent(CONSTANT)} at the end",
-        why="Most observations are those of random play; states that only a good player reaches are missing.",
+        why="Most observations come from random play; states that only a good player reaches are missing.",
         remedy=Remedy(
             "epsilon = max(0.05, 1 - step / (0.1 * steps)), at each step",
             settings={"task.control.explore_end": 0.05},
@@ -271,8 +274,8 @@ def stale_target(where: str, measured: str, every: int) -> Finding:
         where=where,
         measured=measured,
         threshold="one update of the target network",
-        why="All targets are values of the untrained network: only rewards within one return are learned, not "
-        "those that come later.",
+        why="All targets are values of the untrained network: only rewards within one return are learned, not later "
+        "ones.",
         remedy=Remedy(
             f"if updates % {every} == 0: target.load_state_dict(network.state_dict())",
             settings={"task.control.target_every": every},
@@ -310,7 +313,7 @@ def replayed_findings(recorded: Recorded) -> Iterator[Finding]:
         shift = next((k for k in (1, -1) if (np.roll(right, k)[1:-1] == kept[1:-1]).mean() > 0.99), 0)
         how = {1: ", all of them one step late", -1: ", all of them one step early", 0: ""}[shift]
         of = f"{several(int(wrong.sum()), 'reward')} of {several(len(wrong), 'step')}"
-        yield _late(_PLAYED, f"{of} are others when the same actions are played again{how}")
+        yield _late(_PLAYED, f"{of} differ when the same actions are played again{how}")
     lost = sum(bool(t.terminated[-1] and not n.terminated[-1]) for n, t in pairs)
     if lost:
         yield terminal_lost(
@@ -318,7 +321,7 @@ def replayed_findings(recorded: Recorded) -> Iterator[Finding]:
         )
     cut = sum(bool(n.terminated[-1] and not t.terminated[-1]) for n, t in pairs)
     if cut:
-        measured = f"{cut} of {several(len(pairs), 'episode')} are marked as terminated where the limit cut them off"
+        measured = f"{cut} of {several(len(pairs), 'episode')} are marked as terminated where the limit truncated them"
         yield truncated_terminal(_PLAYED, measured)
 
 
@@ -380,18 +383,19 @@ def value_finding(
         return
     seen = f"the mean value is {short_number(mean)}" if finite else "values are NaN or Inf"
     most = (
-        f"rewards of at most {short_number(reward)} come to {short_number(bound)} at a discount of {config.discount:g}"
+        f"rewards of at most {short_number(reward)} add up to {short_number(bound)} at a discount of "
+        f"{config.discount:g}"
     )
     yield Finding(
         code="reward.diverges",
         severity="error" if not finite or mean > bound > 0 else "warning",
         where="values of actions",
         measured=f"{seen}; the largest discounted return in the buffer is {short_number(largest)}, and {most}",
-        threshold=f"{ABOVE:g} times the largest discounted return, and what rewards can come to",
-        why="The maximum over noisy values is too large, and is learned again as a target: values feed on themselves.",
+        threshold=f"{ABOVE:g} times the largest discounted return, and what rewards can add up to",
+        why="The maximum over noisy values is too large, and becomes a target again: values feed on themselves.",
         remedy=Remedy(
-            "Let one network choose the action and the target network give its value (double Q-learning); a lower "
-            "learning rate; a target network that is updated less often.",
+            "Let one network choose the action and the target network give its value (double Q-learning). Or lower "
+            "the learning rate, or update the target network less often.",
             settings={"task.control.double": True},
             advice="a tenth of the learning rate",
         ),
@@ -408,9 +412,9 @@ def endless_findings(config: ControlConfig, truncated: float, where: str = "vali
         code="reward.endless",
         severity="warning",
         where=where,
-        measured=f"{percent(truncated)} of episodes are cut off at {config.limit:,} steps, and with a discount of "
+        measured=f"{percent(truncated)} of episodes are truncated at {config.limit:,} steps, but with a discount of "
         f"{config.discount:g} rewards count for {short_number(horizon)} steps",
-        threshold="a horizon 1 / (1 - discount) within the limit, where most episodes do not end",
-        why="Values are sums over more steps than any episode has: they grow for as long as training lasts.",
+        threshold="a horizon 1 / (1 - discount) within the step limit, if most episodes do not end by themselves",
+        why="Values are sums over more steps than any episode has: they grow as long as training lasts.",
         remedy=Remedy("gamma = 0.99", settings={"task.control.discount": 0.99}),
     )

@@ -43,8 +43,8 @@ class Planner(Learner):
         super().__post_init__()
         played = self.environments
         if not played.each[0].copies:
-            expected = "one whose state can be copied: gym:MinAtar/…, gym:ALE/… or gym:striate/Catch-v0"
-            got = f"{played.game.source}, which starts over to get back to a state"
+            expected = "an environment whose state can be copied: gym:MinAtar/…, gym:ALE/… or gym:striate/Catch-v0"
+            got = f"{played.game.source}, whose state can be restored only by replaying the episode"
             raise ConfigError("recipe planner", got, expected, "leave out --recipe planner")
         actions = len(played.game.actions)
         self.seen = np.zeros((0, *played.stacked.shape[1:]), np.uint8)

@@ -84,8 +84,8 @@ def return_line(metrics: Mapping[str, Any]) -> str:
 def kept_line(metrics: Mapping[str, Any]) -> str:
     """Which network a run that learned from rewards has kept, and of which one each of its returns is."""
     best, last = metrics["best_epoch"], metrics["epochs"]
-    kept = f"kept is the network after stretch {best} of {last}, of which val and test are"
-    return f"{kept}; train is of the last stretch, and of episodes that explore"
+    kept = f"the network after stretch {best} of {last} is saved; val and test are its returns"
+    return f"{kept}; train is the return of the last stretch, with exploration"
 
 
 def split_seed(seed: int, split: str) -> int:

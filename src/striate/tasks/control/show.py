@@ -60,7 +60,7 @@ def _draw_returns(axes: Axes, rows: Sequence[Row], best: int) -> None:
         low, high, mean = ([_or_gap(row[f"{split}_return{end}"]) for row in rows] for end in ("_low", "_high", ""))
         axes.plot(steps, mean, color=color, linestyle=line, linewidth=1.8, label=label)
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.plot(steps[best - 1], rows[best - 1]["val_return"], "o", color=VERMILION, label="network that was kept")
+    axes.plot(steps[best - 1], rows[best - 1]["val_return"], "o", color=VERMILION, label="saved network")
     name_axes(axes, "", "return of an episode")
     quiet_frame(axes)
     legend(axes)

@@ -18,7 +18,7 @@ _CANDIDATES, _IMAGES, _KEPT = 300, 500, 100
 def detect_methods(data: Dataset) -> tuple[Method, ...]:
     """The baseline, the same for all images."""
     del data
-    what = "Predicts the same boxes in every image: those that lie on an object of their class most often in training."
+    what = "Predicts the same boxes in every image: those that match an object of their class most often in training."
     return (Method("commonest boxes", what, _commonest),)
 
 

@@ -17,7 +17,7 @@ from striate.wording import percent, several
 NOTHING, HEARD, SURE, PLACED = 0.01, 0.05, 0.5, 0.2
 """mAP at IoU 0.5 below which nothing is found; a score that is not a prediction, and one that always is; mAP of objects
 whatever their class, or read in another way."""
-_LONGER_FIRST = "Train for longer: --minutes 10; where that changes nothing, check the boxes: striate data check."
+_LONGER_FIRST = "Train for longer: --minutes 10. If that does not help, check the boxes: striate data check."
 
 _Boxes = NDArray[Any]
 _AT_MOST = 500
@@ -37,8 +37,8 @@ def _readings(targets: _Boxes, size: tuple[int, int]) -> dict[str, _Boxes]:
         "upside down": np.stack([x0, height - y1, x1, height - y0], -1),
     }
     return {
-        "those of the image before it": np.roll(targets, 1, axis=0),
-        "those of the image after it": np.roll(targets, -1, axis=0),
+        "replaced by the boxes of the image before it": np.roll(targets, 1, axis=0),
+        "replaced by the boxes of the image after it": np.roll(targets, -1, axis=0),
         **{what: np.concatenate([changed, rest], axis=-1) for what, changed in otherwise.items()},
     }
 
@@ -66,31 +66,31 @@ def _why_nothing(decoded: _Boxes, targets: _Boxes, size: tuple[int, int]) -> tup
     """What is measured of detections that hit nothing, why that may be, and what to do."""
     best = float(decoded[..., SCORE].max(initial=0.0))
     if best < HEARD:
-        why = "The network has not begun to tell objects from background."
+        why = "The network cannot yet distinguish objects from background."
         return f"the highest score is {best:.2g}", why, "Train for longer: --minutes 10."
     found, truth = decoded[:_AT_MOST].copy(), targets[:_AT_MOST].copy()
     for rows in (found, truth):
         rows[..., CLASS] = np.minimum(rows[..., CLASS], 0)
     overlaps = overlaps_for(found, truth)
     anywhere = map50_of(found, truth, 1, overlaps)
-    measured = f"whatever the class, it is {percent(anywhere)}"
+    measured = f"regardless of class, it is {percent(anywhere)}"
     if anywhere >= PLACED:
-        why = "Objects are found and called by other names: classes may be exchanged, or off by one."
-        return measured, why, "Look at objects with their names: striate data show."
+        why = "Objects are found with wrong classes: class numbers may be exchanged, or off by one."
+        return measured, why, "Look at objects with their classes: striate data show."
     otherwise = {what: map50_of(found, changed, 1, overlaps) for what, changed in _readings(truth, size).items()}
     what = max(otherwise, key=lambda one: otherwise[one])
     if otherwise[what] >= PLACED:
-        why = "The boxes of this split were written in another way than those of training, or for other images."
+        why = "The boxes of this split have another format than the boxes of training, or belong to other images."
         measured += f"; if the boxes of each image are {what}, {percent(otherwise[what])}"
         return measured, why, "Compare images of both splits with their boxes: striate data show."
-    elsewhere = "boxes lie elsewhere than objects: of other images, or in another form than they are read"
+    elsewhere = "the boxes miss the objects: they belong to other images, or have another format than the expected one"
     if best < SURE:
-        why = f"No score is high enough for a prediction: the network has hardly learned; or {elsewhere}."
+        why = f"No score is high enough for a prediction: the network has hardly learned, or {elsewhere}."
         return f"{measured}; the highest score is {best:.2g}", why, _LONGER_FIRST
     return (
         measured,
         f"{elsewhere.capitalize()}.",
-        "Check them: striate data check; where it finds nothing, train longer.",
+        "Check them: striate data check. If it finds nothing, train for longer.",
     )
 
 
@@ -126,14 +126,14 @@ def small_missed(evaluation: Evaluation, size: tuple[int, int], threshold: float
         code="fit.small-missed",
         severity="warning",
         where=f"{evaluation.split} split",
-        measured=f"of the {several(third, 'smallest object')} (up to {limit:.0f} pixels in inputs of {height} × "
-        f"{width}) {percent(small)} are found, of the {third} largest {percent(large)}",
-        threshold=f"{percent(SHARE)} of that of the largest",
-        why="Small objects cover too few positions of the finest map that the network has.",
+        measured=f"recall is {percent(small)} for the {several(third, 'smallest object')} (up to {limit:.0f} pixels in "
+        f"inputs of {height} × {width}), {percent(large)} for the {third} largest",
+        threshold=f"{percent(SHARE)} of the recall of the largest",
+        why="Small objects cover too few positions of the finest feature map of the network.",
         remedy=Remedy(
-            "Train on larger images, or with a network that has finer maps.",
+            "Train on larger images, or use a network with finer feature maps.",
             settings={"data.size": grown},
-            advice="a network with finer maps",
+            advice="a network with finer feature maps",
         ),
     )
     return (finding,)

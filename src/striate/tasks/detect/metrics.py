@@ -142,19 +142,19 @@ class DetectionMetrics(SplitRecord):
         ]
         head = ["  hits  wrong  missed  images with the lowest F1"] if lines else []
         few = len(self.half_labeled)
-        half = [f"  {few} of the worst may be labeled in part: more is found on nothing than is marked"] if few else []
+        half = [f"  {few} of the worst may be partly labeled: more found without a label than with"] if few else []
         return [*head, *lines, *half]
 
 
 def _gain_text(gain: float | None) -> str:
-    return "–: no object is found" if gain is None else f"{100 * gain:+.2f} points"
+    return "–: no object found" if gain is None else f"{100 * gain:+.2f} points"
 
 
 KINDS = {
     "class": "another class (IoU ≥ 0.5)",
-    "localization": "badly placed (IoU 0.1 to 0.5)",
-    "both": "badly placed, another class",
-    "duplicate": "found twice",
-    "background": "nothing there (IoU < 0.1)",
+    "localization": "badly localized (IoU 0.1 to 0.5)",
+    "both": "badly localized, another class",
+    "duplicate": "duplicate",
+    "background": "background (IoU < 0.1)",
     "missed": "missed objects",
 }

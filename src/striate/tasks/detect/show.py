@@ -56,9 +56,9 @@ def detection_pictures(
 
     pictures: tuple[Picture, ...] = ()
     if images is not None:
-        said = ("those with the lowest F1: look here for wrong boxes", "those around the median F1",
-                "those with the highest F1")  # fmt: skip
-        note = f"; predictions from a score of {task.threshold:.2f} on."
+        said = ("images with the lowest F1: look here for wrong boxes", "images around the median F1",
+                "images with the highest F1")  # fmt: skip
+        note = f"; predictions with a score of at least {task.threshold:.2f}."
         pictures = ranked_pictures(
             folder, evaluation, order, figure_of_samples, said=said, note=note, names=names, shown=3
         )
@@ -126,7 +126,7 @@ def tables(evaluation: Evaluation, figures: DetectionMetrics) -> dict[str, Table
     overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.figures.items())
     caption = f"Each class, {of}; found, wrong and missed at a score of {number(round(figures.threshold, 3))}"
     return {
-        "averages": Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), overall),
+        "averages": Table(f"Over all classes, {of}", ("metric", "value", "95 % interval"), overall),
         "classes": Table(caption, columns, rows),
     }
 
@@ -143,13 +143,15 @@ def mistakes_section(figures: DetectionMetrics, of: str) -> tuple[Section, ...]:
     known = {kind: 100 * gain for kind, gain in gains.items() if gain is not None}
     costly = max(known, key=lambda kind: known[kind])
     sentence = (
-        f"What costs most: {KINDS[costly]}; without that, mAP at IoU 0.5 would be {known[costly]:.1f} points higher."
+        f"Most costly: {KINDS[costly]}; without these, mAP at IoU 0.5 would be {known[costly]:.1f} points higher."
     )
     if len(known) < len(gains):
-        sentence = "All objects are missed: no detection is meant for one of them."
+        sentence = "All objects are missed: no detection overlaps one of them."
     sentences = [sentence]
     if half := figures.half_labeled:
         named = ", ".join(half[:5])
-        sentences.append(f"More is found on nothing than is marked in {named}: these may be labeled in part.")
-    table = Table(f"Mistakes among the predictions, {of}", ("kind", "how many", "points of mAP50"), rows)
+        sentences.append(
+            f"In {named}, more objects are found without a label than with one: they may be partly labeled."
+        )
+    table = Table(f"Mistakes among the predictions, {of}", ("kind", "number", "points of mAP50"), rows)
     return (Section("Kinds of mistakes", tuple(sentences), (table,), caption="Sorted as in TIDE (Bolya et al. 2020)."),)

@@ -111,7 +111,7 @@ class Detect(Task):
     needs_placement: ClassVar[bool] = True
     explains: ClassVar[str] = "box"
     refused_augmentation: ClassVar[Mapping[str, str]] = {
-        "cutmix": "a pasted part hides objects and cuts others in two",
+        "cutmix": "nothing, since a pasted part hides objects and cuts others in two",
     }
     draws: ClassVar[bool] = True
     loss_name: ClassVar[str] = "quality-focal"  # type: ignore[misc]
@@ -148,8 +148,8 @@ class Detect(Task):
             larger = " × ".join(str(round(side * stride / (2 * self.typical) / 32) * 32) for side in self.size)
             raise ModelError(
                 "model",
-                f"a finest stride of {stride:.3g} pixels, for boxes of {2 * self.typical:.3g} on average (median)",
-                "positions that are nearer to each other than two objects",
+                f"a finest stride of {stride:.3g} pixels, for boxes with a median size of {2 * self.typical:.3g}",
+                "positions closer to each other than two objects",
                 f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
             )
         return detector
@@ -334,20 +334,20 @@ class Detect(Task):
         except ValueError:
             score = -1.0
         if not 0 <= score <= 1:
-            expected = "a score from 0 to 1, from which on boxes are predicted"
+            expected = "a score from 0 to 1, the lowest of a predicted box"
             raise UsageError("--threshold", repr(text), expected, f"--threshold {self.threshold:.2f}")
         return replace(self, threshold=score, chosen=True)
 
     @property
     def decision_text(self) -> str:
         """From which score on boxes are predicted, where that was asked for."""
-        return f"what has a score of {self.threshold:g} or more" if self.chosen else ""
+        return f"boxes with a score of at least {self.threshold:g}" if self.chosen else ""
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The box with the highest score."""
         if not len(decoded) or decoded[0, CLASS] < 0:
             got = "an image without detections"
-            raise UsageError("explain", got, "one with an object to explain", "give another image")
+            raise UsageError("explain", got, "an image with a detected object", "give another image")
         found, count = self._box_explained(decoded[0]), len(self.describe(decoded)["boxes"])
         others = (
             f"Of {several(count, 'box', 'boxes')}, the one with the highest score is explained; --box 2 is the next."
@@ -359,9 +359,9 @@ class Detect(Task):
         there is none."""
         count = len(self.describe(decoded)["boxes"])
         if not (part.isascii() and part.isdigit() and 1 <= int(part) <= count):
-            expected = f"the number of a box, from 1 to {count}, by falling score"
+            expected = f"the number of a box, from 1 to {count}, by decreasing score"
             if not count:
-                expected = f"an image with a box: none has a score of {self.threshold:.2g} or more"
+                expected = f"an image with a box: none has a score of at least {self.threshold:.2g}"
             remedy = "--box 1" if count else "give another image, or a lower --threshold"
             raise UsageError("--box", part, expected, remedy)
         return self._box_explained(decoded[int(part) - 1])
@@ -480,8 +480,8 @@ class Detect(Task):
         return percent(metrics[f"{prefix}map50"]), (
             f"mean average precision{of} at IoU 0.5{evaluation.span_of(f'{prefix}map50')} over {kinds}, "
             f"{several(objects, 'object')} in {several(evaluation.n, 'image')} of the {evaluation.split} split of "
-            f"{evaluation.data}; {percent(metrics[f'{prefix}map'])} over IoUs of 0.5 to 0.95. From a score of "
-            f"{self.threshold:.2f} on, {percent(metrics['precision'])} of the predictions are right, and "
+            f"{evaluation.data}; {percent(metrics[f'{prefix}map'])} over IoUs of 0.5 to 0.95. At a score threshold of "
+            f"{self.threshold:.2f}, {percent(metrics['precision'])} of the predictions are right, and "
             f"{percent(metrics['recall'])} of the objects are found."
         )
 

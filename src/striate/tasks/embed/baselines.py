@@ -24,9 +24,9 @@ from striate.tasks.task import Task
 def embed_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     values = data.medium.values
-    methods = [Method(values, f"The cosine of the standardized {values} themselves.", _plain)]
+    methods = [Method(values, f"The cosine similarity of the standardized {values}.", _plain)]
     if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
-        what = "The cosine of histograms of the directions of edges"
+        what = "The cosine similarity of histograms of the directions of edges"
         what += " and of colors." if data.input_shape[0] == 3 else "."
         methods.append(Method("HOG", what, _hog))
     return tuple(methods)

@@ -37,7 +37,8 @@ def loss_of(name: str, classes: int) -> Loss:
         import pytorch_metric_learning  # noqa: F401
     except ImportError:
         remedy = "pip install 'striate[embed]'"
-        raise UsageError("--task embed", "no pytorch-metric-learning", "the package with its losses", remedy) from None
+        got = "pytorch-metric-learning is not installed"
+        raise UsageError("--task embed", got, "the package with its losses", remedy) from None
     return _made(name, classes)
 
 

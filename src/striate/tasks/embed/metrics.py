@@ -66,13 +66,13 @@ class EmbeddingMetrics:
     def _threshold_lines(self) -> list[str]:
         missed, taken = ("–" if share is None else f"{100 * share:.2f} %" for share in self.wrong)
         return [
-            f"  from a similarity of {self.threshold:.3f} on, a pair counts as one class (by val):",
-            f"    {missed} of the pairs of one class lie below it, {taken} of the others above",
+            f"  a similarity of at least {self.threshold:.3f} counts as one class (chosen on val):",
+            f"    {missed} of the pairs of one class are below it, {taken} of the others above",
         ]
 
     def _pair_lines(self) -> list[str]:
         lines = []
-        for title, pairs in (("one class, least alike", self.apart), ("two classes, most alike", self.alike)):
+        for title, pairs in (("one class, least similar", self.apart), ("two classes, most similar", self.alike)):
             lines += [f"  {title}"] if pairs else []
             for pair in pairs[:_PAIRS]:
                 lines += with_paths(f"    {pair.similarity:6.3f} ", *pair.paths)

@@ -37,9 +37,9 @@ def embedding_pictures(
     if images is None:
         return pictures
     kinds = (
-        ("One class, least alike", "apart", "the pairs of one class with the lowest similarity"),
+        ("One class, least similar", "apart", "the pairs of one class with the lowest similarity"),
         (
-            "Two classes, most alike",
+            "Two classes, most similar",
             "alike",
             "the pairs of two classes with the highest similarity: look for wrong labels",
         ),
@@ -58,9 +58,7 @@ def embedding_pictures(
         ]
         figure = points_figure(beside, title=f"{title}: {name.lower()}", labels=labels)
         path = save_figure(figure, folder / f"{file}.png", PHOTO_DPI)
-        pictures += (
-            Picture(name, f"{title}; {said}. The number is the cosine of the two embeddings.", path, "samples"),
-        )
+        pictures += (Picture(name, f"{title}; {said}. The number is their cosine similarity.", path, "samples"),)
     return pictures
 
 
@@ -89,7 +87,9 @@ def _map(
         images=None if images is None else np.asarray(images[taken]),
     )
     path = save_figure(figure, folder / "map.png", CHART_DPI)
-    said = f"{title}. Near each other is alike to the network; classes that it never saw should form groups."
+    said = (
+        f"{title}. Points near each other are similar to the network; even classes not in training should form groups."
+    )
     return (Picture("Map of the embeddings", said, path, "samples", _clicked(evaluation, images, taken, names)),)
 
 
@@ -114,12 +114,12 @@ def _clicked(
 
 def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | None = None) -> tuple[Section, ...]:
     """The ROC curve with the threshold, and the hardest pairs. `chosen`: the threshold's interval on validation."""
-    ends = "" if chosen is None else f" (there its 95 % interval is {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
+    ends = "" if chosen is None else f" (95 % interval {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
     said = (
-        f"From a similarity (cosine) of {figures.threshold:.3f} on, two samples are said to be of one class; the"
-        f" threshold was chosen on validation{ends}, so that both kinds of mistakes are as frequent there. In the {of},"
-        f" {missed} of the pairs of one class lie below it, and {taken} of the pairs of two classes above it."
+        f"Two samples with a cosine similarity of at least {figures.threshold:.3f} are predicted to have one class. The"
+        f" threshold was chosen on validation{ends}, so that both kinds of mistakes are equally frequent there. In the"
+        f" {of}, {missed} of the pairs of one class are below it, and {taken} of the pairs of two classes above it."
     )
     label = f"ROC curve of the pairs of the {of}: area {percent(figures.figures['auc'].value)}"
     drawn = chart(lambda axes: _draw_roc(axes, figures), label, 3.6)
@@ -129,13 +129,13 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
             "Same class, or not",
             (said,),
             (
-                _pairs_table("Pairs of one class that are least alike", figures.apart),
-                _pairs_table("Pairs of two classes that are most alike", figures.alike),
+                _pairs_table("Pairs of one class that are least similar", figures.apart),
+                _pairs_table("Pairs of two classes that are most similar", figures.alike),
             ),
             (drawn,),
-            f"{of}. Of all thresholds: how many pairs of one class are found, against how many of two classes are taken"
-            " for one. The point: the threshold in use.",
-            (Table("ROC curve", ("of two classes, taken for one", "of one class, found"), curve),),
+            f"{of}. For all thresholds: the true positive rate (pairs of one class that are found) against the false"
+            " positive rate (pairs of two classes taken for one). The point: the threshold in use.",
+            (Table("ROC curve", ("false positive rate", "true positive rate"), curve),),
         ),
     )
 
@@ -152,16 +152,14 @@ def _draw_roc(axes: Any, figures: EmbeddingMetrics) -> None:
     missed, taken = figures.wrong
     if missed is not None and taken is not None:
         axes.plot([taken], [1 - missed], marker="o")
-    axes.set(
-        xlim=(0, 1), ylim=(0, 1.01), xlabel="pairs of two classes taken for one", ylabel="pairs of one class found"
-    )
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="false positive rate of pairs", ylabel="true positive rate of pairs")
 
 
 def overall_table(figures: EmbeddingMetrics, of: str) -> Table:
     """The figures over all samples and pairs."""
     names = {
-        "recall@1": "recall@1: the nearest is of the class",
-        "recall@5": "recall@5: one of the nearest five is",
+        "recall@1": "recall@1: the nearest has the class",
+        "recall@5": "recall@5: one of the nearest five has the class",
         "map@r": "MAP@R",
         "auc": "area under the ROC curve of pairs",
         "eer": "equal error rate of pairs",
@@ -171,4 +169,4 @@ def overall_table(figures: EmbeddingMetrics, of: str) -> Table:
         (names[key], *(plain_cells if key == "threshold" else share_cells)(figure))
         for key, figure in figures.figures.items()
     )
-    return Table(f"Over all samples, {of}", ("figure", "value", "95 % interval"), rows)
+    return Table(f"Over all samples, {of}", ("metric", "value", "95 % interval"), rows)

@@ -80,7 +80,7 @@ class Embed(Task):
     gives_vector: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("embedding",)
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mixup", "cutmix"), "images of one class each: a blend of two has no place among embeddings"
+        ("mixup", "cutmix"), "nothing, since a blend of two classes has no target embedding"
     )
 
     @classmethod
@@ -92,8 +92,8 @@ class Embed(Task):
         sizes = config.dimensions, loss, config.samples_per_class
         images = data.medium.pictures and len(data.input_shape) == 3
         if config.turned_classes and not images:
-            got, remedy = f"true, and {data.medium.values}", "--task.turned_classes false"
-            raise ConfigError("task.turned_classes", got, "images, which can be turned", remedy)
+            got, remedy = f"true, for {data.medium.values}", "--task.turned_classes false"
+            raise ConfigError("task.turned_classes", got, "images, which can be rotated", remedy)
         # Losses that compare samples need several that are turned alike in a batch.
         few = images and not mirrored and len(seen) < _MANY and loss in BY_PROXY
         turned = few if config.turned_classes is None else config.turned_classes
@@ -154,13 +154,13 @@ class Embed(Task):
         if self.mirrored:
             varied = replace(varied, flip=usual.flip or True)
             ratio = self.mirror_ratio
-            near = "" if ratio is None else f" (nearest to it {ratio:.2f} times as often as the images themselves)"
-            mean = "embeddings are the mean of both (--task.mirrored false)"
-            said.append(f"mirror images are of their class too{near}: {mean}")
+            near = "" if ratio is None else f" (nearest to it {ratio:.2f} times as often as the original images)"
+            mean = "embeddings are the mean over both (--task.mirrored false turns this off)"
+            said.append(f"mirror images have the class of their image{near}: {mean}")
         if self.turned_classes > 1:
             varied = replace(varied, quarter_turns=True)
             turn = "by 90, 180 and 270°" if self.turned_classes > 2 else "by 180°"
-            said.append(f"images turned {turn} are classes of their own to learn from (--task.turned_classes false)")
+            said.append(f"images rotated {turn} are additional classes (--task.turned_classes false turns this off)")
         return varied, "; ".join(said)
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
@@ -274,15 +274,16 @@ class Embed(Task):
             return ()
         vectors = np.asarray(evaluation.decoded, np.float64)
         length = float(np.linalg.norm(vectors.mean(0)))
-        why = "Embeddings point everywhere alike: the network has learned nothing of the classes yet."
+        why = "Pairs of one class are hardly more similar than others: the network has not learned the classes yet."
         if length > 0.9:
-            why = "All embeddings are nearly the same (collapsed): the loss has pulled everything to one point."
+            why = "All embeddings are nearly the same (collapse): the loss has pulled everything to one point."
         return (
             Finding(
                 code="fit.not-apart",
                 severity="warning",
                 where=f"{evaluation.split} split",
-                measured=f"the area under the ROC curve of pairs is {percent(area)}; their mean's length {length:.2f}",
+                measured=f"the area under the ROC curve of pairs is {percent(area)}; the mean embedding has length "
+                f"{length:.2f}",
                 threshold=percent(_COLLAPSED),
                 why=why,
                 remedy="Train for longer, with a smaller learning rate, or with --task.loss arcface.",
@@ -327,7 +328,7 @@ class Embed(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The largest of the numbers, which says most about where the embedding points."""
         place = int(decoded.abs().argmax())
-        note = "The map is of the largest number of the embedding: a length of 1 leaves the whole nothing to explain."
+        note = "The map explains the largest component of the embedding, since the length of the whole is always 1."
         return Explained(
             lambda outputs: outputs[:, : self.dimensions],
             place,
@@ -339,7 +340,7 @@ class Embed(Task):
     def target_text(self, target: Any) -> str:
         """The name of the class, and how a training image of it was turned."""
         turn, number = divmod(int(target), len(self.classes))
-        return self.classes[number] + (f", turned by {360 // self.turned_classes * turn}°" if turn else "")
+        return self.classes[number] + (f", rotated by {360 // self.turned_classes * turn}°" if turn else "")
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The class, and the embedding."""
@@ -360,9 +361,9 @@ class Embed(Task):
         classes = several(self.classes_of_split(evaluation.targets), "class", "classes")
         return percent(metrics["recall@1"]), (
             f"of the {evaluation.n:,} {evaluation.split} samples of {evaluation.data} have a sample of their own class"
-            f" as nearest neighbor{span}, among {classes} that were not trained. Of two samples, the similarity tells"
-            f" with an area under the ROC curve of {percent(metrics['auc'])} whether they are of one class; the equal"
-            f" error rate is {percent(metrics['eer'])}."
+            f" as nearest neighbor{span}, among {classes} that were not in training. For pairs of samples, the"
+            f" similarity predicts with an area under the ROC curve of {percent(metrics['auc'])} whether both have one"
+            f" class; the equal error rate is {percent(metrics['eer'])}."
         )
 
     def pictures(

@@ -41,8 +41,8 @@ def instance_methods(data: Dataset) -> tuple[Method, ...]:
     """The baseline, for all images."""
     del data
     what = (
-        "Takes what is brighter (or darker) than Otsu's threshold of the image, and parts it by watersheds between the "
-        "places farthest from the background; all objects have the commonest class."
+        "Segments pixels brighter (or darker) than Otsu's threshold of the image, and splits them by a watershed from "
+        "the places farthest from the background; all objects get the most common class."
     )
     return (Method("threshold and watershed", what, _watershed),)
 

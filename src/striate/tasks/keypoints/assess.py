@@ -89,7 +89,7 @@ def assess_points(
     n = evaluation.n
     left_out = [*too_few(n)]
     if unseen := int(np.isnan(errors).all(1).sum()):
-        left_out.append(f"{several(unseen, 'image')} without a visible point count for nothing.")
+        left_out.append(f"Left out: {several(unseen, 'image')} without a visible point.")
     return KeypointMetrics(
         n=n,
         figures=estimates(image_rows(errors), own_groups),

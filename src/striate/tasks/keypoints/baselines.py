@@ -22,7 +22,7 @@ def keypoint_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines, the same for all images."""
     del data
     return (
-        Method("mean shape", "Puts each point where it is on average in the training images.", _mean_shape),
+        Method("mean shape", "Predicts the mean position of each point in the training images.", _mean_shape),
         Method("ridge regression", f"A linear function of the images at {_SIDE} × {_SIDE} pixels.", _ridge),
     )
 

@@ -39,8 +39,8 @@ def sides_exchanged(evaluation: Evaluation, pairs: Sequence[int], names: Sequenc
         measured=f"in {count:,} of {several(of, 'image')} the predicted points fit if {listed(both, 3)} are exchanged",
         threshold=percent(SHARE),
         why="The network cannot tell left from right: images were mirrored without exchanging their points, or the "
-        "pairs of --task.flip_pairs are others.",
-        remedy="Look at them: striate data show; and at what striate data check says of mirrored points.",
+        "pairs of --task.flip_pairs are wrong.",
+        remedy="Look at the images (striate data show), and check for mirrored points: striate data check.",
     )
     return (finding,)
 
@@ -66,12 +66,12 @@ def same_everywhere(evaluation: Evaluation) -> tuple[Finding, ...]:
         code="fit.points-still",
         severity="warning",
         where=f"{evaluation.split} split",
-        measured=f"predicted points move by {percent(said / true)} of what the true ones do from image to image "
-        f"(standard deviation); NME is {percent(float(error.mean()))}",
+        measured=f"the standard deviation of predicted points over images is {percent(said / true)} of that of the "
+        f"true points; NME is {percent(float(error.mean()))}",
         threshold=percent(STILL),
-        why="The network predicts the mean place of each point: it has learned nothing of single images yet, or each "
+        why="The network predicts the mean position of each point: it has not learned to use the image yet, or each "
         "image has the points of another.",
-        remedy="Train for longer; if that does not help, striate data check looks for points of other images.",
+        remedy="Train for longer. If that does not help: striate data check finds points of other images.",
     )
     return (finding,)
 

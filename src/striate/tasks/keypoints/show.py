@@ -40,9 +40,9 @@ def point_pictures(
         drawn = [task.draw(image, evaluation.decoded[k], evaluation.targets[k]) for image, k in rows]
         return points_figure(drawn, title=title, labels=[f"NME {percent(float(each[k]))}" for k in chosen])
 
-    said = ("those with the largest NME: look here for wrong points", "those around the median NME",
-            "those with the smallest NME")  # fmt: skip
-    note = ". Dots: predicted, a cross where unsure; rings: true."
+    said = ("images with the largest NME: look here for wrong points", "images around the median NME",
+            "images with the smallest NME")  # fmt: skip
+    note = ". Dots: predicted, crosses if uncertain; rings: true."
     return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="points.png")
 
 
@@ -54,7 +54,7 @@ def points_section(figures: KeypointMetrics, of: str) -> Section:
     columns = ("point", "visible", "NME", "95 % interval", "PCK at 0.1", "95 % interval")
     near = percent(figures.figures["pck"].value)
     auc = percent(figures.figures["auc"].value)
-    said = f"{near} of the points are within 0.1 of the size of the true points; the area to there is {auc}."
+    said = f"{near} of the points are within 0.1 of the size of the true points; the area up to 0.1 is {auc}."
     drawn = chart(lambda axes: _draw_curve(axes, figures.curve), f"PCK curve of the {of}. {said}", 2.6, 4.6)
     curve = tuple((f"{at:.3f}", percent(share)) for at, share in figures.curve)
     return Section(
@@ -62,8 +62,7 @@ def points_section(figures: KeypointMetrics, of: str) -> Section:
         (said,),
         (Table(f"Each point, {of}", columns, rows),),
         (drawn,),
-        f"{of}. How many of the points are closer than each distance, a share of √(w · h) of the box around the true"
-        " points.",
+        f"{of}. The share of points closer than each distance, in units of √(w · h) of the box around the true points.",
         (Table("PCK curve", ("distance", "share of points"), curve),),
     )
 

@@ -94,7 +94,7 @@ class Keypoints(Task):
     losses: ClassVar[tuple[str, ...]] = ("distance",)
     fields: ClassVar[Mapping[str, frozenset[str]]] = {"distance": frozenset(("head", "flip_pairs"))}
     refused_augmentation: ClassVar[Mapping[str, str]] = {
-        "cutmix": "an augmentation that leaves each image its own points: cutout covers some",
+        "cutmix": "an augmentation that keeps the points of each image, such as cutout",
     }
     moves_with_image: ClassVar[bool] = True
     needs_placement: ClassVar[bool] = True
@@ -236,9 +236,9 @@ class Keypoints(Task):
         if (request.flip or request.vertical_flip) and not self.pairs:
             raise ConfigError(
                 "augment.flip" if request.flip else "augment.vertical_flip",
-                "mirrored images, and points without names of left and right",
-                "the pairs of points that a mirror image exchanges; none where it exchanges none",
-                f"{hint}{', if it is these' if self.suggested else ''}",
+                "mirrored images, but points whose names do not say left or right",
+                "the pairs of points that mirroring exchanges; none if it exchanges none",
+                f"{hint}{', if these are the pairs' if self.suggested else ''}",
             )
         varied = replace(
             usual,
@@ -251,8 +251,8 @@ class Keypoints(Task):
         )
         if self.pairs:
             return varied, ""
-        guess = "; the mean shape suggests them, check it" if self.suggested else ""
-        return varied, f"no mirroring, since nobody says which points are left and right ({hint}{guess})"
+        guess = "; suggested by the mean shape, check them" if self.suggested else ""
+        return varied, f"no mirroring, since it is unknown which points are left and right ({hint}{guess})"
 
     # Metrics
 
@@ -400,8 +400,8 @@ class Keypoints(Task):
     def found(self, decoded: torch.Tensor, placed: Placement) -> tuple[Found, ...]:
         """One: what lies where the points usually lie, so turned and scaled that they lie there."""
         if not self.usual:
-            got = "a run that does not know how its points usually lie: it is older, or has one point"
-            raise UsageError("--with", got, "a run of two points or more", "train again")
+            got = "a run without the usual shape of its points: it is older, or has one point"
+            raise UsageError("--with", got, "a run with at least two points", "train again")
         return (aligned(self.usual, in_pixels(self.in_file(decoded, placed), placed.file)),)
 
     def line(self, fields: Mapping[str, Any]) -> str:
@@ -477,7 +477,7 @@ class Keypoints(Task):
         """The point of the highest confidence: its heat where it is predicted, or how far right it is."""
         place = int(decoded[:, 2].argmax())
         others = (
-            f"Of {several(len(self.target_names), 'point')}, the surest one is explained; --point NAME names another."
+            f"Of {several(len(self.target_names), 'point')}, the most certain is explained; --point NAME names another."
         )
         found = self.explained_part(decoded, self.target_names[place])
         return found if len(self.target_names) == 1 else replace(found, notes=(others, *found.notes))
@@ -489,7 +489,7 @@ class Keypoints(Task):
             raise UsageError("--point", repr(part), f"a point: {known}", f"--point {pasted(self.target_names[0])}")
         place = self.target_names.index(part)
         if self.head == "regress":
-            note = "The map is of how far right the point is."
+            note = "The map explains the x coordinate of the point."
             return Explained(lambda outputs: outputs[:, 3 * place : 3 * place + 1], 0, "number", part, (note,))
         x, y = decoded[place, :2].tolist()
 

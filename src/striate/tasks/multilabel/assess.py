@@ -121,7 +121,7 @@ def assess_labels(
                      float(each[k]))
         for k in order
     )  # fmt: skip
-    many = f"Which labels occur together is not in the record: {several(len(names), 'label')}, more than {MATRIX}."
+    many = f"No co-occurrence of labels in the record: {several(len(names), 'label')}, more than {MATRIX}."
     left_out = too_few(n) + ((many,) if len(names) > MATRIX else ())
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     slices = headline.over(facts.columns.get("group", ())).slices(groups, rows)

@@ -32,7 +32,9 @@ def label_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     what = f"A linear classifier for each label on the standardized {data.medium.values}."
     methods = [
-        Method("label frequencies", "Gives each label the share of training samples that have it.", _frequencies),
+        Method(
+            "label frequencies", "Predicts for each label the share of training samples that have it.", _frequencies
+        ),
         Method("logistic regression", what, _logistic),
     ]
     if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:

@@ -92,8 +92,8 @@ class MultilabelMetrics(SplitRecord):
             f" {share_text(row.precision, 1):>9} {share_text(row.recall, 1):>7} {row.threshold:>6.2f}"
             for row in rows
         ]
-        than = "those of the thresholds chosen on validation"
-        given = decision_lines(self.decision, than, ("chosen on validation", "with those given"), "exact match")
+        than = "the predictions with thresholds chosen on validation"
+        given = decision_lines(self.decision, than, ("chosen on validation", "as given"), "exact match")
         return [given, [head, *lines, *rest], slice_lines(self.slices, MAP), self._worst_lines()]
 
     def _worst_lines(self) -> list[str]:

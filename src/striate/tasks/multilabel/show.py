@@ -43,20 +43,18 @@ def label_pictures(
     middle = max(0, (len(order) - SHOWN) // 2)
     galleries = (
         ("Drawn at random", "samples.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
-        ("Worst samples", "worst.png", order[:SHOWN], "those of the lowest F1: look here for wrong labels"),
-        ("Typical samples", "typical.png", order[middle : middle + SHOWN], "those around the median F1"),
-        ("Best samples", "best.png", order[::-1][:SHOWN], "those of the highest F1"),
+        ("Worst samples", "worst.png", order[:SHOWN], "samples with the lowest F1: look here for wrong labels"),
+        ("Typical samples", "typical.png", order[middle : middle + SHOWN], "samples around the median F1"),
+        ("Best samples", "best.png", order[::-1][:SHOWN], "samples with the highest F1"),
     )
     pictures = []
     for name, file, chosen, caption in galleries:
         pixels = np.asarray(images[chosen])
         figure = gallery_figure(_tiles(evaluation, pixels, chosen, said), title=f"{title}: {name.lower()}")
         path = save_figure(figure, folder / file, PHOTO_DPI)
-        text = (
-            f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages: how sure the network"
-        )
+        text = f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages are the predicted"
         tiles = _sample_tiles(evaluation, pixels, chosen, said, names)
-        pictures.append(Picture(name, f"{text} is of each label.", path, "samples", tiles=tiles))
+        pictures.append(Picture(name, f"{text} probabilities of the labels.", path, "samples", tiles=tiles))
     return tuple(pictures)
 
 
@@ -144,7 +142,7 @@ def together_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]
     sentence = "Each pair is predicted together as often as it is true."
     if worst is not None:
         sentence = (
-            f"Farthest off: {worst[0]}, in {worst[1]} of {several(figures.n, 'sample')}, predicted in {worst[2]}."
+            f"Largest difference: {worst[0]}, in {worst[1]} of {several(figures.n, 'sample')}, predicted in {worst[2]}."
         )
     figure = together_figure(true, said, names, "")
     label = f"Which labels occur together, in truth and as predicted; {of}. {sentence}"
@@ -153,8 +151,8 @@ def together_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]
             "Which labels occur together",
             (sentence,),
             charts=(themed_svg(figure, label),),
-            caption=f"{of}. Color: of the samples with the label of the row, the share that has that of the column too;"
-            " on the diagonal all that have it. Numbers are samples.",
+            caption=f"{of}. Color: the share of the samples with the label of the row that also have the label of the"
+            " column. Diagonal: all samples with the label. Numbers are samples.",
             behind=(Table(f"Pairs of labels, {of}", ("pair", "true", "predicted", "more"), rows[:200]),),
         ),
     )
@@ -176,6 +174,6 @@ def tables(evaluation: Evaluation, figures: MultilabelMetrics) -> dict[str, Tabl
     words = {metric.key: metric.name for metric in METRICS}
     overall = tuple((words[name], *share_cells(figure)) for name, figure in figures.figures.items())
     return {
-        "averages": Table(f"Over all labels, {of}", ("figure", "value", "95 % interval"), overall),
+        "averages": Table(f"Over all labels, {of}", ("metric", "value", "95 % interval"), overall),
         "classes": Table(f"Each label, {of}", columns, rows),
     }

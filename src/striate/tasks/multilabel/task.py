@@ -139,7 +139,7 @@ class Multilabel(Task):
         del validation
         if cost:
             remedy = f"--threshold {pasted(f'{self.classes[0]}=0.2')}"
-            raise UsageError("--cost", "a run that predicts sets of labels", "thresholds, one a label", remedy)
+            raise UsageError("--cost", "a run that predicts sets of labels", "thresholds, one per label", remedy)
         return self._given(threshold, "--threshold") if threshold else replace(self, thresholds=(), given=())
 
     def _given(self, threshold: ByClass, option: str) -> Self:
@@ -167,13 +167,13 @@ class Multilabel(Task):
             bounds.append((ends[0], 1 - ends[1]))
         if all(low <= 0 and high >= 1 for low, high in bounds):
             got = f"{rate:g}, with {several(len(truth), 'validation sample')}"
-            raise UsageError("--reject", got, f"{fewest:,} or more with a label, or without it", "--reject 0.1")
+            raise UsageError("--reject", got, f"at least {fewest:,} with a label, or without it", "--reject 0.1")
         return replace(self, certain=tuple(bounds))
 
     @property
     def decision_text(self) -> str:
         """The thresholds that a user gave."""
-        parts = [f"{self.classes[k]} from a probability of {value:g} on" for k, value in self.given]
+        parts = [f"{self.classes[k]} if its probability is at least {value:g}" for k, value in self.given]
         return listed(parts, 5)
 
     # Loss
@@ -321,7 +321,7 @@ class Multilabel(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the most probable label."""
         found = self.explained_part(decoded, self.classes[int(decoded.argmax())])
-        said = f"Of {several(self.outputs, 'label')}, the most probable one is explained; --part NAME names another."
+        said = f"Of {several(self.outputs, 'label')}, the most probable is explained; --part NAME names another."
         return replace(found, notes=(said, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
@@ -330,7 +330,7 @@ class Multilabel(Task):
             remedy = f"--part {pasted(self.classes[0])}"
             raise UsageError("--part", repr(part), f"a label: {listed(list(self.classes), 12)}", remedy)
         k = self.classes.index(part)
-        note = f"{part} has a probability of {percent(float(decoded[k]))}; the map is of its logit."
+        note = f"{part} has a probability of {percent(float(decoded[k]))}; the map explains its logit."
         return Explained(lambda outputs: outputs[:, k : k + 1], 0, "number", f"the label {part}", (note,))
 
     # How it is shown

@@ -24,9 +24,9 @@ def reconstruct_methods(data: Dataset, code: int | None = None) -> tuple[Method,
     """The mean image; principal components, as many as the code has numbers."""
     pixels = int(np.prod(data.input_shape))
     count = min(code or COMPONENTS, len(data.splits["train"]) - 1, pixels)
-    of = f", as many as the code has numbers{'' if code == count else ', or there can be'}" if code else ""
+    of = f", the dimension of the code{'' if code == count else ' or the largest possible number'}" if code else ""
     what = f"The first {count} principal components of the training images{of}: the best linear code."
-    mean = Method("mean image", "Always gives the mean of the training images.", _mean)
+    mean = Method("mean image", "Always predicts the mean of the training images.", _mean)
     return (mean, Method(f"PCA, {count} components", what, partial(_components, count))) if count > 0 else (mean,)
 
 
@@ -44,7 +44,7 @@ def _rows(data: Dataset, seed: int) -> NDArray[np.int64]:
 
 
 def _note(used: int, total: int) -> str:
-    return f"Learned from {used:,} of {several(total, 'training image')}, drawn at random." if used < total else ""
+    return f"Fitted on {used:,} of {several(total, 'training image')}, drawn at random." if used < total else ""
 
 
 def _mean(data: Dataset, task: Task, seed: int) -> Fitted:

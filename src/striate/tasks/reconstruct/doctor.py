@@ -48,10 +48,10 @@ def _same_image(evaluation: Evaluation) -> Finding | None:
         where=f"{evaluation.split} split",
         measured=f"the reconstructions vary by {percent(own / whole)} of the variance of the images",
         threshold=f"at least {percent(SAME)}",
-        why="Whatever the network sees, it gives about the same image, the mean of all: nothing of the image comes "
-        "through the code. Its units are dead or saturated, or the rate is too low or too high.",
-        remedy="Train for longer; if that does not help: another rate (--lr; for a network that gradients train, "
-        "striate lr-find finds one), or, where the network has relu, leaky in its place.",
+        why="The network outputs about the same image, the mean of all, for every input: the code carries no "
+        "information. Its units are dead or saturated, or the learning rate is too low or too high.",
+        remedy="Train for longer. If that does not help: another learning rate (--lr; for a network trained by "
+        "gradients, striate lr-find finds one), or leaky in place of relu.",
     )
 
 
@@ -69,9 +69,9 @@ def _range_not_reached(evaluation: Evaluation) -> Finding | None:
         where=f"{evaluation.split} split",
         measured=f"reconstructions from {least:.2f} to {most:.2f}",
         threshold=f"the range of the images, {low:.2f} to {high:.2f}",
-        why="The reconstruction cannot become as dark or as bright as the images. With binary cross-entropy the "
-        "network gives logits, of which the task takes the sigmoid: a relu, sigmoid or tanh at its end cuts them off.",
-        remedy="End the network with the layer that has weights, without an activation behind it.",
+        why="The reconstructions do not reach the darkest or brightest values of the images. With binary cross-entropy "
+        "the task applies a sigmoid to the outputs: a relu, sigmoid or tanh at the end of the network limits them.",
+        remedy="End the network with a layer with weights, without an activation after it.",
     )
 
 
@@ -87,9 +87,9 @@ def _no_better_than_mean(evaluation: Evaluation) -> Finding | None:
         severity="warning",
         where=f"{evaluation.split} split",
         measured=f"a mean squared error of {own:.4g}",
-        threshold=f"{mean:.4g}, that of the mean image",
-        why=f"On {several(evaluation.n, 'image')} the reconstructions are as far from the images as one image for all "
-        "would be: the scale of the outputs is wrong, or nothing was learned.",
-        remedy="Let the network give values from 0 to 1 for --task.loss squared, logits for binary-cross-entropy; or "
-        "train for longer.",
+        threshold=f"{mean:.4g}, the error of the mean image",
+        why=f"On {several(evaluation.n, 'image')} the reconstructions are no better than one image for all: the scale "
+        "of the outputs is wrong, or nothing was learned.",
+        remedy="The network must output values from 0 to 1 for --task.loss squared, logits for binary-cross-entropy; "
+        "or train for longer.",
     )

@@ -83,10 +83,10 @@ def as_autoencoder(network: nn.Module, input_shape: tuple[int, ...], code: int, 
     if (len(found) != 1 and isinstance(given, torch.Tensor)) or output_layer(network) is None or coded:
         raise ModelError(
             "model",
-            f"a network that gives {show_shape(found)}" if found else "a network that gives several tensors",
-            f"as many numbers as the image {show_shape(input_shape)} has, {pixels:,}; or a vector, for which a decoder"
-            " is made",
-            f'end it with "fc({pixels})", or leave out what comes after code(…): the decoder is the mirrored encoder',
+            f"a network that outputs {show_shape(found)}" if found else "a network that outputs several tensors",
+            f"one number for each of the {pixels:,} values of the image {show_shape(input_shape)}; or a vector, for "
+            "which striate makes a decoder",
+            f'end it with "fc({pixels})", or remove the layers after code(…): the decoder is the mirrored encoder',
         )
     body = replace_head(network, code)
     return CodedNetwork(body, code, input_shape).to(device)

@@ -66,7 +66,7 @@ class Reconstruct(Task):
     draws: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("reconstruction",)
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mixup", "cutmix"), "images that are their own targets: a blend of two would have two"
+        ("mixup", "cutmix"), "nothing, since each image is its own target"
     )
 
     @classmethod
@@ -95,7 +95,7 @@ class Reconstruct(Task):
             return None
         return encoder_layers(
             input_shape, CODE
-        ), f"a code of {CODE} numbers between convolutions and their mirror image"
+        ), f"a code of {CODE} numbers between a convolutional encoder and the mirrored decoder"
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """The network as it is where it gives images; one that gives a vector with a code and a decoder. Raises
@@ -110,7 +110,7 @@ class Reconstruct(Task):
         """None: a code has no room for where an image was moved to."""
         del request
         return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), (
-            "the code has no room for where an image was moved to; --augment.noise 0.3 for a denoising autoencoder"
+            "the code is too small to store shifts and other changes; --augment.noise 0.3 for a denoising autoencoder"
         )
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

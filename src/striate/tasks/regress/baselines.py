@@ -35,15 +35,15 @@ _VALUES = 40_000_000
 def regress_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     methods = [
-        Method("mean", "Always names the mean of the training targets.", _mean),
+        Method("mean", "Always predicts the mean of the training targets.", _mean),
         Method(
             "ridge regression",
-            f"A linear function of the standardized {data.medium.values}, its weights small.",
+            f"A linear function of the standardized {data.medium.values} with an L2 penalty on its weights.",
             _ridge,
         ),
     ]
     if data.medium.flat:
-        what = "Many small decision trees, each correcting those before it: the usual strong method for tables."
+        what = "Many small decision trees, each correcting the previous ones: a strong standard method for tables."
         methods.append(Method("gradient boosting", what, _boosting))
     return tuple(methods)
 

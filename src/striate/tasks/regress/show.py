@@ -33,7 +33,7 @@ def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_nam
     columns = list(target_names) or [""] * evaluation.decoded.reshape(evaluation.n, -1).shape[1]
     figure = scatter_figure(evaluation.decoded, evaluation.targets, columns, title=title)
     path = save_figure(figure, folder / "scatter.png", FINE_DPI)
-    caption = f"{title}. On the dashed line both are equal."
+    caption = f"{title}. On the dashed line predicted and true values are equal."
     return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),))
 
 
@@ -66,7 +66,7 @@ def numbers_section(figures: RegressionMetrics, of: str) -> Section:
     tables, charts, behind = [], [], []
     for target in figures.targets:
         rows = tuple((_NUMBERS.get(key, key), *plain_cells(figure)) for key, figure in target.figures.items())
-        tables.append(Table(f"{target.name}, {of}", ("figure", "value", "95 % interval"), rows))
+        tables.append(Table(f"{target.name}, {of}", ("metric", "value", "95 % interval"), rows))
         if len(target.ranges) > 1:
             ranges, name = plain(target.ranges), target.name
             draw = partial(draw_bias, ranges=ranges, name=name)
@@ -121,5 +121,5 @@ def pooled_scatter(
     """`scatter.png` of the pooled predictions of a cross-validation."""
     figure = scatter_figure(decoded, truth, names, title=title)
     path = save_figure(figure, folder / "scatter.png", FINE_DPI)
-    caption = f"{of}. On the dashed line both are equal."
+    caption = f"{of}. On the dashed line predicted and true values are equal."
     return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),))

@@ -266,7 +266,7 @@ class Regress(Task):
         """The first number."""
         del decoded
         notes = [f"Of {several(self.outputs, 'number')}, the first one is explained."] if self.outputs > 1 else []
-        notes.append("Deletion is in standard deviations of the training targets.")
+        notes.append("Deletion is measured in standard deviations of the training targets.")
         return Explained(lambda outputs: outputs, 0, "number", notes=tuple(notes))
 
     def state(self) -> dict[str, Any]:

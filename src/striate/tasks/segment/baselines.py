@@ -25,7 +25,7 @@ _TREES = 30
 _NEAR, _FAR = 5, 15
 """Sides of the windows in pixels."""
 FEATURES = (
-    f"of {_PIXELS:,} labeled pixels at most: color, its mean over {_NEAR} × {_NEAR} and {_FAR} × {_FAR} pixels,"
+    f"for at most {_PIXELS:,} labeled pixels: color, its mean over {_NEAR} × {_NEAR} and {_FAR} × {_FAR} pixels,"
     f" its standard deviation over {_NEAR} × {_NEAR}, position"
 )
 
@@ -33,9 +33,9 @@ FEATURES = (
 def segment_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines, the same for all images."""
     del data
-    forest = "Decision trees that name the class of each pixel by its color, its surroundings and where it lies."
+    forest = "Decision trees that predict the class of each pixel from its color, surroundings and position."
     return (
-        Method("majority class", "Names the commonest class of the training pixels for every pixel.", _majority),
+        Method("majority class", "Predicts the most common class of the training pixels for every pixel.", _majority),
         Method("random forest on pixels", forest, _forest),
     )
 
@@ -68,7 +68,7 @@ def _forest(data: Dataset, task: Task, seed: int) -> Fitted:
     everything = np.arange(len(y))
     leaf, forest = choose_by_validation(_LEAVES, fit, iou, everything, everything)
     total = int((train.targets != IGNORED).sum())
-    note = "" if len(y) == total else f"Learned from {len(y):,} of the {total:,} labeled pixels, drawn from all images."
+    note = "" if len(y) == total else f"Fitted on {len(y):,} of the {total:,} labeled pixels, drawn from all images."
     decoded = _answers(forest, test, normalization)
     return Fitted(decoded, FEATURES, len(y), {"trees": _TREES, "min_samples_leaf": leaf}, note)
 

@@ -83,7 +83,7 @@ class SegmentationMetrics(SplitRecord):
         calibration: list[str] = []
         if self.calibration is not None:
             calibration = calibration_lines(self.calibration, self.calibrated, temperature)
-            calibration.append(f"    of {self.pixels:,} pixels: those of one image are alike, so chance makes more")
+            calibration.append(f"    of {self.pixels:,} pixels; pixels of one image are correlated: chance gives more")
         return [
             [f"  {'over all labeled pixels':<24}{'':>10}   95 % interval (bootstrap)", *averages],
             self._class_lines(),

@@ -34,8 +34,8 @@ def mask_pictures(
         labels = [f"IoU {percent(float(each[k]))}" for k in chosen]
         return masks_figure(*_drawn(images, evaluation, chosen), evaluation.classes, title=title, labels=labels)
 
-    said = ("those with the lowest IoU: look here for wrong masks", "those around the median IoU",
-            "those with the highest IoU")  # fmt: skip
+    said = ("images with the lowest IoU: look here for wrong masks", "images around the median IoU",
+            "images with the highest IoU")  # fmt: skip
     return ranked_pictures(
         folder, evaluation, np.argsort(each, kind="stable"), draw, said=said, names=names, at_random="masks.png",
         note=". Hatched: wrong. Gray checks: not labeled.", shown=3, drawn=5,
@@ -68,7 +68,7 @@ def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Ta
     )
     overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.figures.items())
     return {
-        "averages": Table(f"Over all labeled pixels, {of}", ("figure", "value", "95 % interval"), overall),
+        "averages": Table(f"Over all labeled pixels, {of}", ("metric", "value", "95 % interval"), overall),
         "classes": Table(f"Each class, {of}", columns, rows),
     }
 
@@ -78,5 +78,5 @@ def calibration_sections(figures: SegmentationMetrics, temperature: Temperature 
     if figures.calibration is None:
         return ()
     pixels = f"{figures.pixels:,} labeled pixels of the {of}"
-    dependent = "Pixels of one image are alike: chance makes more than intervals say that count each pixel by itself."
+    dependent = "Pixels of one image are correlated, so chance gives more miscalibration than these intervals say."
     return (trust_section(figures.calibration, figures.calibrated, temperature, pixels, (dependent,)),)

@@ -130,7 +130,7 @@ class Segment(Task):
 
     def loss_text(self) -> str:
         """What of the loss is not usual."""
-        weighed = "" if self.class_weights is None else ", pixels weighed by how rare their class is in training"
+        weighed = "" if self.class_weights is None else ", pixels weighted by how rare their class is in training"
         return "" if self.loss_name == LOSSES[0] and not weighed else f"loss: {self.loss_name}{weighed}"
 
     @property
@@ -297,7 +297,7 @@ class Segment(Task):
     def calibrated(self, temperature: float) -> Self:
         """Refused: the class of a pixel is the same at every temperature."""
         del temperature
-        got = "a segmentation: its masks are the same at every temperature"
+        got = "a segmentation, whose masks do not depend on the temperature"
         raise UsageError("--calibrated", got, "a classification, whose predictions have probabilities", _LEAVE_OUT)
 
     def assess(
@@ -423,8 +423,8 @@ class Segment(Task):
         return percent(metrics["iou"]), (
             f"mean intersection over union of the {several(len(evaluation.classes), 'class', 'classes')} on the "
             f"{evaluation.of}{evaluation.span_of('iou')}. "
-            f"{percent(metrics['pixel_accuracy'])} of the labeled pixels are right; naming the most frequent class "
-            f"everywhere would reach {percent(most)}."
+            f"{percent(metrics['pixel_accuracy'])} of the labeled pixels are right; always predicting the most "
+            f"frequent class would reach {percent(most)}."
         )
 
     def pictures(
@@ -497,7 +497,7 @@ class Segment(Task):
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
         """The logits of one pixel, `x,y`. Raises UsageError for one that is not in the image, and for a volume."""
         if decoded.ndim == 3:
-            expected = "images; of a volume the largest class is explained"
+            expected = "images; for a volume the largest class is explained"
             raise UsageError("--pixel", f"{part}, of a volume", expected, "leave out --pixel")
         height, width = decoded.shape[-2:]
         numbers = [int(text) for text in part.split(",") if text.strip().isascii() and text.strip().isdigit()]

@@ -76,7 +76,7 @@ def with_heads(network: nn.Module, sizes: Sequence[int], weighting: str) -> nn.M
             "a network whose last layer with weights is not linear"
             if layer is not None
             else "a network without layers",
-            f"a last layer fc({sum(sizes)}), at which --task.weighting {weighting} measures each target",
+            f"a last layer fc({sum(sizes)}), where --task.weighting {weighting} measures each target",
             "--task.weighting fixed, or a network that ends with fc",
         )
     heads = TargetHeads(layer, sizes, uncertain=weighting == "uncertainty", balanced=weighting == "gradient-norm")

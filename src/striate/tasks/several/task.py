@@ -248,7 +248,7 @@ class Several(Task):
         if cost or threshold:
             option = "--cost" if cost else "--threshold"
             got = "a run that predicts several targets"
-            raise UsageError(option, got, "a network for one of them", f"leave out {option}")
+            raise UsageError(option, got, "a network for one target", f"leave out {option}")
         return replace(self, tasks=tuple(task.deciding(None, None, validation) for task in self.tasks))
 
     @property
@@ -496,8 +496,8 @@ class Several(Task):
             parts.append(f"{name}: {metric.name} {metric.text(part.metrics.get(metric.key))}")
         of = f"{evaluation.n:,} {evaluation.split} {'sample' if evaluation.n == 1 else 'samples'} of {evaluation.data}"
         return f"{evaluation.metrics['error']:.3f}", (
-            f"mean error of {several(len(self.target_columns), 'target')} on the {of}, where 0 is perfect; of a number,"
-            f" 1 is what always naming its mean reaches. {'; '.join(parts)}."
+            f"mean error of {several(len(self.target_columns), 'target')} on the {of}, where 0 is perfect; for a "
+            f"number, always predicting its mean reaches 1. {'; '.join(parts)}."
         )
 
     def pictures(
@@ -551,7 +551,7 @@ class Several(Task):
                     span = part.metrics.get(f"{metric.key}_interval")
                     ends = "–" if span is None else " to ".join(metric.text(end) for end in span)
                     rows.append((name, part.n, metric.name, metric.text(value), ends))
-        columns = ("target", "n", "figure", "value", "95 % interval")
+        columns = ("target", "n", "metric", "value", "95 % interval")
         return {"classes": Table(f"Each target, {evaluation.split} split", columns, tuple(rows))}
 
     def columns(self, names: Sequence[str]) -> list[str]:

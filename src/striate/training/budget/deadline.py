@@ -118,7 +118,7 @@ class TimeWatch:
         total = self.state.elapsed + self.left
         if self.time.window >= _TELLING and abs(total - self.told) > max(_AT_LEAST, self.worth * self.told):
             pace = "slower" if total > self.told else "faster"
-            takes = f"about {duration(total)} in all, not {duration(self.told)}"
+            takes = f"about {duration(total)} in total, not {duration(self.told)}"
             text = f"steps are {pace} than measured at the start: the run takes {takes}"
             self.announce(text)
             append_event(

@@ -51,7 +51,7 @@ class Forecast:
         return values | {"accuracy": None if self.accuracy is None else list(self.accuracy)}
 
     def __str__(self) -> str:
-        text = f"forecast: {duration(self.seconds)} in all"
+        text = f"forecast: {duration(self.seconds)} in total"
         if self.accuracy is None:
             return text
         low, high = self.accuracy

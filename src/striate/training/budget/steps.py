@@ -133,8 +133,8 @@ def _hardly_trains(work: Work, steps: int, pace: Pace, total: float, spent: floa
     whole = spent + pace.seconds(12 * pace.epoch_steps)
     cheaper = ", smaller images (--size) or a smaller --model" if work.full_size else " or a smaller --model"
     return (
-        f"{steps / pace.epoch_steps:.2g} of a pass over the training data fits into {duration(total)}: the network will"
-        f" hardly be trained; a dozen passes take --minutes {math.ceil(whole / 60)}{cheaper}"
+        f"{steps / pace.epoch_steps:.2g} of an epoch fits into {duration(total)}: the network will"
+        f" hardly be trained; 12 epochs take --minutes {math.ceil(whole / 60)}{cheaper}"
     )
 
 
@@ -151,7 +151,7 @@ def not_trained(steps: int, passes: float, config: Config) -> str | None:
     if config.budget.minutes is None or passes >= 1 or steps >= FEWEST_STEPS:
         return None
     return (
-        f"NOT TRAINED: {several(steps, 'step')}, {passes:.2g} of a pass over the training data, in"
+        f"NOT TRAINED: {several(steps, 'step')}, {passes:.2g} of an epoch, in"
         f" {duration(60 * config.budget.minutes)}; smaller images (--size), a smaller --model or more --minutes"
     )
 

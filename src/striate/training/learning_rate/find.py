@@ -91,13 +91,13 @@ def search_learning_rate(
             halvings = halve_until_stable(prepared, search.fold(0), highest)
             announce(_say_halvings(halvings))
         else:
-            announce(f"no time for range test and halving, as a step takes {per_step:.2g} s")
+            announce(f"no time for range test and halving, since a step takes {per_step:.2g} s")
         if plan is None:
             left = started + 2 * seconds - monotonic()
             plan, least = _make_plan(prepared, search.fold(0), per_step, left - seconds, left)
             search.deadline = monotonic() + max(left, least)
             if least > left:
-                announce(f"the fewest trials that can tell take about {least:.0f} s, as a step takes {per_step:.2g} s")
+                announce(f"the smallest search takes about {least:.0f} s, since a step takes {per_step:.2g} s")
         if not halvings or not halvings[-1].diverged:
             search.run(plan, halvings[-1].lr if halvings else 10 * search.configured)
     return search.result(plan, points, halvings, origin, monotonic() - started)
@@ -299,13 +299,13 @@ def _say_length(found: bool, steps: int, run_steps: int) -> str:
         return ""
     longer = run_steps / steps
     if not found:
-        return f"; the training is {longer:.2g} times as long as a trial: with more --seconds, longer trials may tell"
-    return f"; the training is {longer:.2g} times as long, which wants a rate {longer**HORIZON:.2g} times lower"
+        return f"; the training is {longer:.2g} times as long as a trial: with more --seconds, longer trials may decide"
+    return f"; the training is {longer:.2g} times as long, so the rate is {longer**HORIZON:.2g} times lower"
 
 
 def _say_range(points: tuple[RangePoint, ...]) -> str:
     if not points:
-        return "range test: the first loss is not finite"
+        return "range test: the first loss is NaN or Inf"
     lowest = min(points, key=lambda p: p.smoothed)
     return (
         f"range test: smoothed loss lowest at {lowest.lr:.2g}, ended at {points[-1].lr:.2g} "

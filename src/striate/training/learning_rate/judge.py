@@ -70,7 +70,7 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     if not full:
         return _nothing(trials, f"every rate diverged, down to {min(t.lr for t in trials):.2g}")
     if seeds < 2:
-        return _nothing(trials, "one trial of each rate does not tell a better one from luck")
+        return _nothing(trials, "one trial of each rate does not separate a better rate from chance")
     lrs = sorted(full)
     table = np.array([full[lr] for lr in lrs])
     means = table.mean(axis=1)
@@ -89,7 +89,7 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     good = frozenset(lrs[first : last + 1])
     size = f"±{math.expm1(margin):.0%} of the loss" if margin < _WIDE else f"a factor of {math.exp(margin):,.0f}"
     within = f"within noise ({size})"
-    why = f"in trials, {lrs[first]:g} to {lrs[last]:g} were as good {within}"
+    why = f"in trials, {lrs[first]:g} to {lrs[last]:g} were equally good {within}"
     if first == last:
         why = f"in trials, {lrs[first]:g} was better than its neighbors by more than noise"
     return Verdict(_rates(trials, good), best, lrs[first], lrs[last], why)

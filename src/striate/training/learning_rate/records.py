@@ -118,7 +118,7 @@ class LearningRateSearch:
 
     def __str__(self) -> str:
         lines = [_row("rate", "held-out loss", "lowest–highest", "trials", ""), *map(_rate_row, self.rates)]
-        ends = f"before {self.start:.4g}, of the best constant prediction {self.constant:.4g}"
+        ends = f"before training {self.start:.4g}, for the best constant prediction {self.constant:.4g}"
         lines += ["", f"held-out loss of {several(self.held_out_samples, 'sample')}; {ends}"]
         lines.append(
             f"{several(len(self.trials), 'trial')} of {several(self.steps, 'step')}; the training has "
@@ -131,14 +131,14 @@ class LearningRateSearch:
 
     def _verdict(self) -> list[str]:
         if self.suggestion is None:
-            return [f"not informative: {self.why}", self._configured("which was not judged")]
-        lines = [f"learning rate {self.suggestion:g}, {self.low:g} to {self.high:g} being as good: {self.why}"]
+            return [f"not informative: {self.why}", self._configured("not judged")]
+        lines = [f"learning rate {self.suggestion:g}, equally good from {self.low:g} to {self.high:g}: {self.why}"]
         inside = "inside that range" if self.configured_is_good else "outside that range"
         lines.append(self._configured(inside))
         return lines if self.command is None else [*lines, self.command]
 
     def _configured(self, verdict: str) -> str:
-        who = "the recipe would use" if self.origin == "recipe" else "asked for was"
+        who = "the recipe would use" if self.origin == "recipe" else "you chose"
         return f"{who} {self.configured:.3g} ({self.optimizer}), {verdict}"
 
 
@@ -184,7 +184,7 @@ def refuse_own_rule(config: Config, command: str) -> None:
         raise ConfigError(
             "optim.name",
             f"own-rule, whose usual rate for this network is {config.optim.lr:g}",
-            "an optimizer that lowers a loss: learning rates are compared by it",
+            "an optimizer that lowers a loss, by which learning rates are compared",
             command,
         )
 

@@ -126,7 +126,7 @@ def _error(loss: str, place: Place, facts: StepFacts) -> NonFiniteLoss:
 
 
 def _samples(ids: Sequence[int]) -> str:
-    more = f", … ({len(ids)} in all)" if len(ids) > _NAMED else ""
+    more = f", … ({len(ids)} in total)" if len(ids) > _NAMED else ""
     return f"sample{'s' * (len(ids) > 1)} {', '.join(map(str, ids[:_NAMED]))}{more}"
 
 
@@ -184,7 +184,7 @@ def refuse_only_skipped(row: EpochRow, steps: int) -> None:
         raise NonFiniteLoss(
             f"training, end of epoch {row.epoch}",
             f"no finite gradient in any of its {several(steps, 'step')}, at any scale of the fp16 loss",
-            "steps that learn",
+            "steps with finite gradients",
             _remedy(row.lr),
         )
 
@@ -195,9 +195,9 @@ def refuse_nonfinite_state(state: TrainingState) -> None:
     lr = state.optimizer.param_groups[-1]["lr"]
     bad = next((name for name, tensor in _tensors(state) if not bool(torch.isfinite(tensor).all())), None)
     if bad is None and state.fault is not None and bool(state.fault):
-        bad = "a gradient since the last look"
+        bad = "a gradient since the last check"
     if bad is not None:
-        raise NonFiniteLoss(f"training, step {state.step}", f"{bad} is not finite", "finite weights", _remedy(lr))
+        raise NonFiniteLoss(f"training, step {state.step}", f"{bad} has NaN or Inf", "finite weights", _remedy(lr))
 
 
 def _tensors(state: TrainingState) -> Iterable[tuple[str, torch.Tensor]]:
@@ -217,7 +217,7 @@ def _tensors(state: TrainingState) -> Iterable[tuple[str, torch.Tensor]]:
 
 def _remedy(lr: float) -> str:
     lower = f"--lr {min(lr / 10, 1e-3):.2g}"
-    return f"{lower}, --optim.clip 1, or --plan plain for fp32; a checkpoint that was saved before stays"
+    return f"{lower}, --optim.clip 1, or --plan plain for fp32; an earlier checkpoint is intact"
 
 
 def place_of_step(setup: Setup, passes: MakePasses, facts: StepFacts) -> Place:

@@ -41,7 +41,7 @@ class _Watch:
                 continue
             if self.forward is None and not _finite(output):
                 self.forward = Place(f"first in the output of {told}", name, _bad_rows(output, self.before))
-            place = Place(f"first in the gradient that reaches {told} from behind it", name)
+            place = Place(f"first in the gradient that reaches {told} from the next layer", name)
             on_gradient(output, self.gradient("reaching", place))
 
     def inputs(self, call: ModuleCall) -> None:
@@ -73,10 +73,10 @@ def place_of_nonfinite(module: nn.Module, inputs: torch.Tensor, again: Callable[
     """The first of inputs (B, …), parameters, outputs of layers and gradients that is not finite, in the order in which
     they are computed by `again`: the passes of the step, forward and backward. The network is left as it is."""
     if not _finite(inputs):
-        return Place("the input batch itself is not finite", rows=_bad_rows(inputs, 0))
+        return Place("the input batch has NaN or Inf", rows=_bad_rows(inputs, 0))
     for name, parameter in module.named_parameters():
         if not _finite(parameter):
-            return Place(f"the parameter {name} is not finite: an earlier step was too large", name.rpartition(".")[0])
+            return Place(f"the parameter {name} has NaN or Inf: an earlier step was too large", name.rpartition(".")[0])
     with left_alone(module), torch.enable_grad(), _watched(module) as watch:
         again()
     return watch.found() or Place("every layer's output and gradient is finite: the loss itself, or a sum, overflows")

@@ -133,10 +133,10 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
     loss = abs(float(result.loss - plain.loss)) / max(abs(float(plain.loss)), 1e-3)
     outputs = relative_error(result.outputs, plain.outputs)
     if not plain.gradients:
-        return Agreement(1.0, "", 1.0, False, "no gradient to compare: no weight learns")
+        return Agreement(1.0, "", 1.0, False, "no gradient to compare: no weight is trainable")
     lost = sorted(set(plain.gradients) ^ set(result.gradients))
     if lost:
-        return Agreement(1.0, lost[0], 1.0, False, f"another set of gradients: {lost[0]}")
+        return Agreement(1.0, lost[0], 1.0, False, f"a different set of gradients: {lost[0]}")
     norms = plain.norms
     size = _root_of_squares(norms.values())
     worst, pressure, worst_error = "", -1.0, 0.0

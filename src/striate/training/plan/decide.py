@@ -149,7 +149,7 @@ def _duel(work: Workload, request: ExecutionConfig, found: Probe, offers: Offers
     chosen = search.duel(offers.rivals(), load=now)
     if len(search.timings) < 2:
         return Planned(work.config.execution)
-    search.remarks.append("nothing else was tried, since the run is short")
+    search.remarks.append("no other candidate was tried, since the run is short")
     return Planned(chosen.execution(work.config.execution), _record(search, chosen, work, request, now, started))
 
 
@@ -239,7 +239,7 @@ def _remarks(
 ) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and request.micro_batch is None:
-        remarks.append(f"in parts of {several(part, 'sample')}: more do not fit into memory")
+        remarks.append(f"batches are computed in parts of {several(part, 'sample')}, since more do not fit into memory")
     if not load.busy or len(offered) == 1:  # nothing about threads was decided
         return remarks
     threads = several(chosen.threads, "thread")
@@ -253,7 +253,7 @@ def _remarks(
 def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
     asides = (
-        [f"a batch of {batch:,} is more than there are: it has all {several(there, 'sample')}"] if batch > there else []
+        [f"the batch of {batch:,} has all {several(there, 'sample')}, since there are no more"] if batch > there else []
     )
     whole = min(batch, there)
     if timed < whole:

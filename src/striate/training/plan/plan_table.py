@@ -139,7 +139,7 @@ class PlanRecord:
         times = 1.0 if self.rows[0].chosen else self.speedup
         gained = times is not None and times > 1 / (1 - AHEAD)
         gain = f": {times:.2g}× {self._base}" if gained else ""
-        nothing = " (nothing was faster)" if times is not None and not gained and len(self.rows) > 1 else ""
+        nothing = " (no candidate was faster)" if times is not None and not gained and len(self.rows) > 1 else ""
         return "; ".join([f"{origin}{self.chosen.name}{gain}{nothing}", *self.remarks])
 
     def to_json(self) -> dict[str, Any]:

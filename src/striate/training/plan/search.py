@@ -66,7 +66,7 @@ class Search:
         if self.quiet and is_ahead(self.timings[seems], self.timings[best]):
             told = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
             self.asides.append(
-                f"something else slowed the cores at times; in the faster half of rounds: {', '.join(told)}"
+                f"other programs slowed the cores at times; in the faster half of rounds: {', '.join(told)}"
             )
         return best
 

@@ -16,7 +16,7 @@ def among_processes(config: Config, launch: Launch) -> Config:
     execution, several = config.execution, f"with {launch.count} processes"
     if not launch.several:
         if execution.fsdp:
-            expected = "several processes, over which the network is spread"
+            expected = "several processes, over which the network is sharded"
             remedy = f"torchrun --nproc_per_node=2 --no-python striate train {pasted(config.data.source)} --fsdp"
             raise ConfigError("execution.fsdp", "true in one process", expected, remedy)
         return replace(config, execution=replace(execution, processes=None))
@@ -29,7 +29,7 @@ def among_processes(config: Config, launch: Launch) -> Config:
     if execution.compile not in (None, "off"):
         raise ConfigError("execution.compile", f"{execution.compile} {several}", "off", "--execution.compile off")
     if execution.device not in (None, "cpu", "cuda"):
-        expected = "cuda: each process takes the GPU of its number; or cpu"
+        expected = "cuda, where each process takes its own GPU, or cpu"
         raise ConfigError("execution.device", f"{execution.device} {several}", expected, "--execution.device cuda")
     if execution.deterministic and 1 < parts_of_batch(execution) < launch.count:
         got, expected = f"{parts_of_batch(execution)} {several}", "at least as many parts of a batch as processes"
@@ -65,7 +65,7 @@ def refuse_undivided(config: Config) -> None:
         raise ConfigError(
             "optim.name",
             f"own-rule with {several(config.execution.processes, 'process', 'processes')}",
-            "one process: such a rule takes sample after sample",
+            "one process, since such a rule takes sample after sample",
             "striate train, without torchrun",
         )
 
@@ -84,8 +84,8 @@ def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
         device = "cuda"
     execution = replace(execution, threads=threads, device=device, compile="off", fsdp=execution.fsdp and now > 1)
     config = replace(config, execution=execution)
-    bits = "the same bits" if same else "weights that are equal but for rounding, not bit for bit"
-    changed = f"begun with {_processes(before)}, goes on with {_processes(now)}"
+    bits = "the same bits" if same else "weights that are equal up to rounding, not bit for bit"
+    changed = f"started with {_processes(before)}, continued with {_processes(now)}"
     said = f"{changed}: the same samples in the same order, and {bits}"
     return among_processes(config, launch), said
 

@@ -165,9 +165,9 @@ def met(launch: Launch) -> Iterator[Meeting]:
 def _process_lost(launch: Launch, run: Path) -> TrainingError:
     return TrainingError(
         f"training in {launch.count} processes",
-        "a process of it ended, or does not answer any more",
-        "all of them until the end",
-        "above is what it said, unless the system ended it (see dmesg); go on, with any number of processes:"
+        "a process ended or stopped responding",
+        "all processes until the end",
+        "see its message above, or dmesg if the system ended it; to continue with any number of processes:"
         f" torchrun --nproc_per_node={launch.count} --no-python striate train --resume {pasted(run)}",
     )
 

@@ -76,7 +76,10 @@ def decide_augmentation(
         decided = _filled(augment, _OFF)
         check_fill(decided)
         named = ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders))
-        return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
+        return (
+            decided,
+            f"augmentation: {named}" if named else "augmentation: none, as in the publications of these learning rules",
+        )
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
     mirrors = data.name in _MIRROR_SAFE or (channels > 1 and data.name not in _MIRROR_UNSAFE)
@@ -147,7 +150,7 @@ def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said:
     if said:
         return f"{text}; {said}"
     if not decided.flip and request.flip is None:
-        why = "a flip may turn a letter or digit into another one" if data.input_shape[0] == 1 else "these are digits"
+        why = "a flip may turn a letter or digit into another" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:
             why = "a shifted or flipped image may have another target"
         text += f"; no horizontal flip ({why}; --augment.flip true turns it on)"

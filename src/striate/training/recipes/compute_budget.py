@@ -63,8 +63,8 @@ def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -
     macs = _macs(config, module)
     if macs is None:
         return found.usual, (
-            f"Size: {found.usual[0]} × {found.usual[1]} pixels, the most common one: the network takes no square of"
-            f" {_COUNTED}; --size sets another."
+            f"Size: {found.usual[0]} × {found.usual[1]} pixels, the most common size: the network does not take squares"
+            f" of {_COUNTED}; --size sets another."
         )
     samples = max(1, round(found.count * (1 - config.data.test_fraction - config.data.validation_share)))
     seconds = 60 * (config.budget.minutes or WAIT) * TRAINING
@@ -85,7 +85,7 @@ def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -
     side = max((side for side in sides if passes(side) >= wanted), default=sides[0])
     larger = next((other for other in sides if other > side), None)
     time = duration(60 * (config.budget.minutes or WAIT))
-    learned = "" if origin.size is None else f" (the weights learned at {origin.size[0]} × {origin.size[1]})"
+    learned = "" if origin.size is None else f" (the weights were trained at {origin.size[0]} × {origin.size[1]})"
     fit = f"{_count(passes(side))} of {several(samples, 'image')}"
     text = f"{found.sized(side)}{learned}, so that about {fit} fit into {time}"
     if larger is not None:

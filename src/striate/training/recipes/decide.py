@@ -51,20 +51,20 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     if config.recipe == "fine-tune" and not facts.has_weights:
         raise ConfigError(
             "recipe",
-            "fine-tune, for a network that begins with random weights",
-            "weights to begin with",
+            "fine-tune, for a network with random weights",
+            "pretrained weights",
             "--weights FILE, or --model RUN; or --recipe standard",
         )
     if config.recipe == "planner":
         raise ConfigError(
-            "recipe", f"planner, for {data.name}", "an environment where a planner can look ahead",
+            "recipe", f"planner, for {data.name}", "an environment in which a planner can look ahead",
             "striate train gym:striate/Catch-v0 --recipe planner; for samples, leave out --recipe",
         )  # fmt: skip
     if config.recipe == "speedrun" and facts.has_weights:
         raise ConfigError(
             "recipe",
-            "speedrun, for a network that begins with learned weights",
-            "random ones: its large steps would undo what was learned",
+            "speedrun, for a network with pretrained weights",
+            "random weights: its large steps would destroy pretrained ones",
             "--recipe fine-tune",
         )
     rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule, begun=facts.has_weights) else None
@@ -112,9 +112,10 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
             measured=f"{most} has {several(largest, 'sample')}, {fewest} {smallest:,}: {facts.imbalance:.1f} times "
             "as many",
             threshold=IMBALANCE_THRESHOLD,
-            why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes.",
+            why=f"Always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes.",
             remedy=Remedy(
-                "Look at macro F1" + ("; --task.class_weights balanced weighs rare classes up." if weighed else "."),
+                "Compare by macro F1"
+                + ("; --task.class_weights balanced gives rare classes more weight." if weighed else "."),
                 settings={"task.class_weights": "balanced"} if weighed else {},
             ),
         ),
@@ -137,7 +138,7 @@ def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> 
         raise ConfigError(
             "evaluation.views",
             f"{views} for {data.name}, which has {what}",
-            "images, and a task whose predictions for one view are predictions for all",
+            "images, and a task whose predictions are the same for all views",
             "leave out --evaluation.views",
         )
     if not fits:

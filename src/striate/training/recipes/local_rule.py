@@ -24,18 +24,24 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *,
             return False
         known = MODELS.get(model.partition("(")[0])
         if known is not None and known.own_rule:
-            got, expected = f"own-rule for {model} as a classifier", "--task reconstruct: its rule needs no labels"
+            got, expected = (
+                f"own-rule for {model} as a classifier",
+                "--task reconstruct, since its rule needs no labels",
+            )
             raise ConfigError(
-                "optim.name", got, expected, "--task reconstruct; its run begins a classifier: --weights RUN"
+                "optim.name", got, expected, "--task reconstruct; then train a classifier from its run: --weights RUN"
             )
         names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
         raise ConfigError(
-            "optim.name", f"own-rule for {model}, which has none", f"a network that has: {names}", "--model perceptron"
+            "optim.name",
+            f"own-rule for {model}, which has no local learning rule",
+            f"a network with one: {names}",
+            "--model perceptron",
         )
     if rule.only and requested not in (None, "own-rule"):
         raise ConfigError(
             "optim.name",
-            f"{requested} for {model}, through which no useful gradient comes",
+            f"{requested} for {model}, which passes no useful gradient",
             f"own-rule: {rule.title}",
             "--optim.name own-rule",
         )
@@ -45,11 +51,13 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *,
         raise ConfigError(
             "optim.name",
             f"own-rule for data whose targets are {annotation_kind(data.annotation).word}",
-            "samples of classes, which these rules are for",
+            "samples with one class each, as these rules need",
             "--model auto" if data.has_masks else "--model mlp",
         )
     if config.recipe == "fine-tune":
-        raise ConfigError("recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard")
+        raise ConfigError(
+            "recipe", "fine-tune with own-rule", "a recipe without learning rates by depth", "--recipe standard"
+        )
     if config.recipe == "speedrun":
         raise ConfigError("recipe", "speedrun with own-rule", "a recipe that needs no gradient", "--recipe standard")
     return True
@@ -65,7 +73,7 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
     if not rule.labels:
         keep, reason = "last", {}
     why = {
-        "optim.name": f"no gradient of a loss: it learns by {rule.title}",
+        "optim.name": f"no gradient of a loss: the network learns by {rule.title}",
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
     }
     return Choice(

@@ -161,7 +161,7 @@ def speedrun(facts: Facts, request: Config) -> Choice:
     if facts.medium.flat:
         usual = standard(facts, request)
         return replace(
-            usual, why={**usual.why, "optim.name": "a table: speedrun is made for images, values are standard"}
+            usual, why={**usual.why, "optim.name": "a table: speedrun is for images, so the standard values are used"}
         )
     batch = request.batch or batch_size(facts.samples)
     epochs = max(4, min(MOST_EPOCHS, round(SEEN / facts.samples)))
@@ -179,7 +179,7 @@ def speedrun(facts: Facts, request: Config) -> Choice:
     if optim.name != "muon":
         gentle = optim.name == "sgd" and str(request.model.name).startswith("airbench")
         return replace(choice, lr=choice.lr * UNSCALED) if gentle else choice
-    why = {"optim.name": "Muon: kernels move by orthogonal steps"}
+    why = {"optim.name": "Muon: steps of kernels are orthogonal"}
     choice = replace(choice, schedule="triangle", warmup=0.1, why=why)
     if not facts.normalizes:
         return choice

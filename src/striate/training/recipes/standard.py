@@ -46,7 +46,7 @@ def standard(facts: Facts, request: Config) -> Choice:
     if not request.auxiliary.task:
         keep, reason = (
             "last",
-            {"keep": "result: the last epoch, since validation measures a task that this run does not train"},
+            {"keep": "result: the last epoch, since this run does not train the task that validation measures"},
         )
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
         -facts.samples // (request.batch or batch)

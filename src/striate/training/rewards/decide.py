@@ -111,23 +111,27 @@ def _refuse_foreign(config: Config) -> None:
             owner = f"{algorithm} on an environment"
             steps = "; the length is --minutes, or --task.control.steps" if name.startswith("budget.") else ""
             raise ConfigError(
-                name, f"{value!r} with {owner}", f"left at its default: no meaning there{steps}",
+                name, f"{value!r} with {owner}", f"the default, since it has no effect there{steps}",
                 f"leave out {option_of(name)}",
             )  # fmt: skip
     if config.task.name not in ("auto", REWARDS):
         got = f"{config.task.name!r} for an environment, which gives rewards"
-        raise ConfigError("task.name", got, f"{REWARDS!r}", f"leave the task out, or give --task {REWARDS}")
+        raise ConfigError("task.name", got, f"{REWARDS!r}", f"leave out --task, or give --task {REWARDS}")
     if control.steps is not None and config.budget.minutes is not None:
-        raise ConfigError("task.control.steps", "beside --minutes", "one of them", "leave out --minutes")
+        raise ConfigError("task.control.steps", "steps and --minutes", "either of them", "leave out --minutes")
     if config.execution.precision not in (None, "fp32"):
-        raise ConfigError("execution.precision", str(config.execution.precision), "fp32", "leave it out")
+        raise ConfigError(
+            "execution.precision", str(config.execution.precision), "fp32", "leave out --execution.precision"
+        )
 
 
 def _algorithm(config: Config) -> str:
     """What is asked for by name or by recipe. Raises ConfigError where both disagree."""
     asked, recipe = config.task.control.algorithm, config.recipe
     if recipe == "planner" and asked not in (None, "planner"):
-        raise ConfigError("task.control.algorithm", str(asked), "planner, by the recipe", "leave out one of them")
+        raise ConfigError(
+            "task.control.algorithm", str(asked), "planner, the algorithm of the recipe", "leave out one of them"
+        )
     return asked or ("planner" if recipe == "planner" else "pqn")
 
 
@@ -146,7 +150,9 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
     )
     if algorithm == "dqn" and (control.limit or 0) <= control.n_step:
         got = f"{control.limit} with returns of {several(control.n_step, 'step')}"
-        raise ConfigError("task.control.limit", got, "more steps than a return has", "leave out --task.control.limit")
+        raise ConfigError(
+            "task.control.limit", got, "a limit above the steps of a return", "leave out --task.control.limit"
+        )
     device = config.execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Batches of small frames are done before a second thread has woken up: with two it takes half as long again.
     threads = config.execution.threads or (torch.get_num_threads() if large else 1)
@@ -167,7 +173,7 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
         batch=config.batch or batch,
         keep=config.keep or "best",
     )
-    return config, [f"{algorithm}: {several(control.environments or 0, 'environment')} side by side, network {name}."]
+    return config, [f"{algorithm}: {several(control.environments or 0, 'environment')} in parallel, network {name}."]
 
 
 def _network(config: Config, game: Game) -> dict[str, Any]:
@@ -203,9 +209,7 @@ def _decide_length(
     control, notes, together = config.task.control, list[str](), len(learner.environments)
     if control.steps is not None and control.steps % together:
         rounded = -(-control.steps // together) * together
-        notes.append(
-            f"{several(rounded, 'step')}, not {control.steps:,}: all {together} environments take one at a time."
-        )
+        notes.append(f"{several(rounded, 'step')}, not {control.steps:,}: all {together} environments step together.")
     least = together * (control.rollout if control.algorithm == "pqn" else _PLAYED)
     if control.steps is None:
         minutes = config.budget.minutes or MINUTES

@@ -114,7 +114,7 @@ def reward_events(state: RewardState, config: Config) -> Iterator[RewardEvent]:
 def _count(state: RewardState, advance: Advance, seconds: float) -> None:
     if not np.isfinite(advance.loss):
         raise NonFiniteLoss(
-            f"step {state.learner.step:,}", f"a loss of {advance.loss}", "a finite one", "a lower rate: --lr",
+            f"step {state.learner.step:,}", f"a loss of {advance.loss}", "a finite loss", "a lower rate: --lr",
             step=state.learner.step, lr=state.learner.optimizer.param_groups[0]["lr"],
         )  # fmt: skip
     state.returns += [episode.rewards for episode in advance.episodes]

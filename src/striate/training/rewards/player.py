@@ -82,7 +82,7 @@ def plays(path: str | Path) -> bool:
 
 def player_refused(path: Path) -> RunError:
     """What is said where a network that plays is asked to predict for samples."""
-    got = "a network that learned from rewards: it gives values of actions, for frames of its game"
+    got = "a network that learned from rewards: it outputs values of actions for frames of its game"
     remedy = f"striate play {pasted(path)} --out game.gif, or striate eval {pasted(path)}"
     return RunError(str(path), got, "a network that predicts for samples", remedy)
 

@@ -56,7 +56,10 @@ def restore_rewards(state: RewardState, begun: Path) -> None:
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
-            str(begun), f"a checkpoint that does not fit: {reason}", "that of this run", "train anew: striate train"
+            str(begun),
+            f"a checkpoint that does not fit: {reason}",
+            "the checkpoint of this run",
+            "train anew: striate train",
         ) from None
 
 

@@ -53,7 +53,7 @@ def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
         name = f"checkpoints/{file.name}"
         if not is_there(file):
             if file == run.last:
-                yield FileCheck(name, False, "it is not there")
+                yield FileCheck(name, False, "it is missing")
             continue
         try:
             content = load_checkpoint(file)
@@ -70,9 +70,9 @@ def _events(run: RunDirectory) -> FileCheck:
         said = f"{error.where.rpartition(', ')[2]}: {error.got}" if "line" in error.where else error.got
         return FileCheck("events.jsonl", False, said)
     if is_there(run.metrics_json) and "finished" not in told:
-        return FileCheck("events.jsonl", False, "the end of the run is not in it, nor what its files held then")
+        return FileCheck("events.jsonl", False, "it lacks the end of the run, with the digests of its files")
     torn = content and not content.endswith(b"\n")
-    return FileCheck("events.jsonl", True, "its last line was torn by a crash; --resume cuts it off" if torn else "")
+    return FileCheck("events.jsonl", True, "a crash left its last line incomplete; --resume removes it" if torn else "")
 
 
 def _config(run: RunDirectory, last: dict[str, Any] | None) -> Iterator[FileCheck]:
@@ -87,7 +87,7 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     """Whether the rows are those of the checkpoint; later ones may follow, which a run that goes on writes again."""
     name = "metrics.csv"
     if last is None:
-        return FileCheck(name, True, "not compared: there is no checkpoint to compare it with")
+        return FileCheck(name, True, "not compared: there is no checkpoint")
     expected = _rows(last)
     try:
         found = whole_lines(run.metrics_csv)
@@ -95,10 +95,10 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
         return FileCheck(name, False, error.got)
     if found[: len(expected)] != expected:
         row = next((k for k, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), len(found))
-        return FileCheck(name, False, f"line {row + 1} is not what the checkpoint tells")
+        return FileCheck(name, False, f"line {row + 1} differs from the checkpoint")
     later = len(found) - max(1, len(expected))
     if later > 0 and run.metrics_json.exists():
-        return FileCheck(name, False, f"{several(later, 'row')} more than the checkpoint tells")
+        return FileCheck(name, False, f"{several(later, 'row')} more than in the checkpoint")
     return FileCheck(
         name, True, f"{several(later, 'row is', 'rows are')} newer than the checkpoint" if later > 0 else ""
     )
@@ -118,18 +118,18 @@ def _rows(last: Mapping[str, Any]) -> list[str]:
 def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     name = "metrics.json"
     if not is_there(run.metrics_json):
-        return FileCheck(name, True, "not there: the run is not finished")
+        return FileCheck(name, True, "missing: the run is not finished")
     try:
         metrics = json.loads(read_text(run.metrics_json))
         lacks = [key for key in ("task", "model", "data", "steps", "train", "val") if key not in metrics]
     except RunError as error:
         return FileCheck(name, False, error.got)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        return FileCheck(name, False, f"no JSON: {error}")
+        return FileCheck(name, False, f"not JSON: {error}")
     if lacks:
         return FileCheck(name, False, f"without {', '.join(lacks)}")
     if last is not None and metrics["steps"] != _step(last):
-        return FileCheck(name, False, f"it tells of {metrics['steps']} steps, the checkpoint of {_step(last)}")
+        return FileCheck(name, False, f"it has {metrics['steps']} steps, the checkpoint {_step(last)}")
     return FileCheck(name, True)
 
 
@@ -147,8 +147,6 @@ def _noted(run: RunDirectory) -> Iterator[FileCheck]:
             continue
         try:
             same = is_there(path) and file_digest(path) == digest
-            yield FileCheck(
-                name, same, "" if same else "not what was written" if is_there(path) else "it is not there any more"
-            )
+            yield FileCheck(name, same, "" if same else "it has changed" if is_there(path) else "it is missing")
         except RunError as error:
             yield FileCheck(name, False, error.got)

@@ -63,13 +63,13 @@ class Parting:
 
     def __str__(self) -> str:
         losses = "" if self.recorded is None else f": the loss was {self.recorded!r} and is now {self.replayed!r}"
-        text = f"the replay parts from the run at step {self.step:,} in epoch {self.epoch}{losses}"
+        text = f"the replay differs from the run at step {self.step:,} in epoch {self.epoch}{losses}"
         if self.layers:
             more = f" and {len(self.layers) - 5} more" if len(self.layers) > 5 else ""
-            text += f"; other weights after step {self.seen:,} in: {', '.join(self.layers[:5])}{more}"
+            text += f"; different weights after step {self.seen:,} in: {', '.join(self.layers[:5])}{more}"
         if self.others:
             more = f" and {len(self.others) - 3} more" if len(self.others) > 3 else ""
-            text += f"; also other: {', '.join(self.others[:3])}{more}"
+            text += f"; also different: {', '.join(self.others[:3])}{more}"
         return text
 
 

@@ -56,7 +56,9 @@ _PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
 def require_method(method: str) -> None:
     """Raise UsageError for a word that is not a method."""
     if method not in ASKED:
-        raise UsageError("method", repr(method), f"one of {', '.join(ASKED)}", "method auto tries all of them")
+        raise UsageError(
+            "method", repr(method), f"one of {', '.join(ASKED)}", "method auto, which computes all of them"
+        )
 
 
 def attribute(question: Question, method: Asked = "auto") -> Maps:
@@ -72,7 +74,9 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     found, left_out = [], []
     for one in METHODS if method == "auto" else (method,):
         if method == "auto" and one == "occlusion" and len(question.spatial) > 2:
-            left_out.append("occlusion: a clip has thousands of places to cover; --method occlusion makes it")
+            left_out.append(
+                "occlusion: slow for a clip, which has thousands of places to cover; --method occlusion computes it"
+            )
             continue
         try:
             found.append(_checked(question, one, deletion, strength))
@@ -112,7 +116,7 @@ def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str 
         return None, lambda: _made(question, lambda: make(odds, x, 0))
     layers = grad_cam_layers(question.module, x)
     if not layers:
-        raise _unseen(question, "no layer whose maps have more than one position")
+        raise _unseen(question, "no layer whose feature maps have several positions")
     drops = {}
     for name in layers:
         values = _made(question, lambda name=name: grad_cam(odds, x, 0, f"module.{name}"))  # type: ignore[misc]
@@ -146,7 +150,7 @@ def _why(found: list[AttributionMap], method: Asked) -> str:
         return f"{name} was requested."
     best = f"removing what it marks lowers the prediction most, compared with random parts {gain}"
     if f"{first.check.gain:.2f}" in ("0.00", "-0.00") or first.check.gain < 0:
-        best = "none finds parts that matter more to the prediction than random ones"
+        best = "no map marks parts that matter more to the prediction than random ones"
     if not passed:
         return f"None of {several(len(found), 'map')} passes its checks. {name} is shown first: {best}."
     if passed == 1:

@@ -62,13 +62,13 @@ class PredictionCheck:
     def sentence(self) -> str:
         """What was found, in one sentence."""
         than = f"{several(len(self.copies), 'copy', 'copies')} of the network with shuffled weights"
-        most = f"{max(self.copies):.3g} at most (it would have to be {LEAST_STRENGTH:g} times as much)"
+        most = f"{max(self.copies):.3g} at most (the check takes {LEAST_STRENGTH:g} times as much)"
         if self.learned:
             most = f"{max(self.copies):.3g} at most"
         if self.number:
             what = "While random halves of the input are removed, the output varies by"
             return f"{what} {self.strength:.3g} (standard deviation); in {than} by {most}."
-        return f"The highest output stands {self.strength:.3g} above the mean of all; in {than} {most}."
+        return f"The highest output is {self.strength:.3g} above the mean of all outputs; in {than} {most}."
 
     def to_json(self) -> dict[str, Any]:
         """Strength of the network and of its copies, and the verdict."""

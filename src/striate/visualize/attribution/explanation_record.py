@@ -221,9 +221,9 @@ def nudge_line(explained: Explanation) -> str:
     """On the smallest change toward the second class."""
     found = explained.nudge
     if explained.rule:
-        return f"Predicted is {explained.rule}; a smallest change of the values is not searched for with such a rule."
+        return f"The predicted class is {explained.rule}; the smallest change is not computed for such a rule."
     if found is None:
-        return "Gradients find no change that makes the second class more probable."
+        return "Following the gradients finds no change that makes the second class more probable."
     return (
         f"A change along the gradients of {found.typical:.3g} {found.unit} (root mean square; {found.largest:.3g} at "
         f"most) changes {_it(explained)} to {found.answer}, {percent(found.probability)}."
@@ -245,15 +245,15 @@ def _map_table(explained: Explanation, width: int) -> str:
         for one in explained.maps.maps
         if one.check.reasons
     ]
-    told += [f"Left out: {reason}." for reason in explained.maps.left_out]
+    told += [f"Not computed: {reason}." for reason in explained.maps.left_out]
     lines = [*_aligned(rows), "", *(filled(line, width) for line in (*LEGEND, *told))]
     return "\n".join(lines)
 
 
 LEGEND = (
-    "Shuffled: rank correlation with the maps of copies with shuffled weights, at most 0.50 to be trusted.",
-    "Deletion: how much lower the prediction falls, on average, when what the map marks is removed first instead of in "
-    "random order; at least 0.05 to be trusted.",
+    "Shuffled: rank correlation with the maps of copies with shuffled weights; trusted up to 0.50.",
+    "Deletion: how much more the prediction falls, on average, when what the map marks is removed first instead of in "
+    "random order; trusted from 0.05.",
 )
 
 
@@ -280,7 +280,7 @@ def _notebook_page(explained: Explanation) -> str:
         pictures = _image(as_pixels(explained.input), "the input") + _image(
             gray, f"{chosen.name}: bright where it matters"
         )
-    columns = ("map", "alike with shuffled weights", "deletion gain", "verdict")
+    columns = ("map", "correlation with shuffled weights", "deletion gain", "verdict")
     rows = ((one.name, one.check.alike, one.check.gain, one.check.verdict) for one in explained.maps.maps)
     return notebook.page(
         answer_line(explained),

@@ -19,7 +19,7 @@ Kind = Literal["logits", "probabilities", "number"]
 Choose = Callable[[torch.Tensor], Any]
 
 _BATCH_NUMBERS, _MOST_BATCH = 2**21, 64
-_EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain its part that classifies"
+_EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain the part of the network that classifies"
 
 
 @dataclass(frozen=True)

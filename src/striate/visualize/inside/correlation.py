@@ -69,8 +69,7 @@ class LayerCorrelation:
         silent = len(self.dead) + len(self.still)
         if silent == self.units:
             return (
-                f"{self.name}: all {several(self.units, 'unit is', 'units are')} the same everywhere, whatever "
-                "the input"
+                f"{self.name}: all {several(self.units, 'unit is', 'units are')} the same everywhere, for every input"
             )
         said = (
             f"{self.name}: {several(self.units, 'unit is', 'units are')} as diverse as {self.effective:.1f} "
@@ -79,7 +78,7 @@ class LayerCorrelation:
         facts = [f"{len(self.dead)} dead ({listed([str(unit) for unit in self.dead])})"] if self.dead else []
         facts += [f"{len(self.still)} never varying"] if self.still else []
         facts += [f"{several(len(self.alike), 'pair')} nearly the same"] if self.alike else []
-        return f"{said}; {', '.join(facts) or 'none dead, none alike'}"
+        return f"{said}; {', '.join(facts) or 'none dead, none nearly the same'}"
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object, without the matrix."""
@@ -104,7 +103,7 @@ class Correlations:
         said = f"{dead} of {several(total, 'unit')} are dead" if dead else f"None of {several(total, 'unit')} is dead"
         if poor:
             where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {several(len(self.layers), 'layer')}"
-            said += f"; in {where} less than a quarter would be as diverse, were they uncorrelated"
+            said += f"; in {where} less than a quarter of uncorrelated units would be as diverse"
         return said + "."
 
     def to_json(self) -> dict[str, Any]:
@@ -132,7 +131,9 @@ def correlate_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None)
             if 1 < output.values.shape[1] <= _MOST_UNITS:
                 sums.setdefault(output.name, _Sums(output)).add(output.values)
     if not sums:
-        raise DataError("correlation", "no layer with several units", "one", "another network")
+        raise DataError(
+            "correlation", "no layer with several units", "a layer with several units", "use another network"
+        )
     if layer is not None and layer not in sums:
         raise no_such_layer(layer, list(sums))
     active = [name for name, of in sums.items() if of.active] or list(sums)
@@ -140,7 +141,7 @@ def correlate_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None)
         active.append(layer)
     order = [name for name in sums if name in active]
     if len(x) < 2 and not any(sums[name].is_map for name in order):
-        raise UsageError("samples", str(len(x)), "at least 2", "give more of them")
+        raise UsageError("samples", str(len(x)), "at least 2", "give more samples")
     found = {name: sums[name].result(name) for name in order}
     last = [name for name in order if sums[name].is_map] or order
     return Correlations(tuple(found.values()), found[layer or last[-1]], len(x))
@@ -236,7 +237,7 @@ def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
     places = np.arange(len(shown))
     diverse = [100 * layer.effective / layer.units for layer in shown]
     silent = [100 * (len(layer.dead) + len(layer.still)) / layer.units for layer in shown]
-    axes.barh(places - 0.2, diverse, 0.4, color=BLUE, label="as diverse as so many uncorrelated ones")
+    axes.barh(places - 0.2, diverse, 0.4, color=BLUE, label="number of uncorrelated units as diverse")
     axes.barh(places + 0.2, silent, 0.4, color=VERMILION, hatch="///", edgecolor="white", label="dead or never varying")
     for place, layer, share in zip(places, shown, diverse, strict=True):
         axes.text(share + 1, place - 0.2, f"{layer.effective:.1f}", va="center", fontsize=SMALL - 1, color=INK)
@@ -261,7 +262,7 @@ def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
     axes.set_yticks(range(0, len(order), step), names)
     axes.tick_params(labelsize=SMALL - 1.5, length=0, labelcolor=FAINT)
     heading(axes, f"{shorten_path(layer.name, 30)}: correlation r of its {several(layer.units, 'unit')}")
-    axes.set_xlabel("unit, grouped by likeness", fontsize=SMALL)
+    axes.set_xlabel("unit, grouped by correlation", fontsize=SMALL)
     bar = axes.figure.colorbar(colors, ax=axes, shrink=0.8, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)

@@ -60,7 +60,7 @@ def embed(
     Raises DataError for fewer samples, or where all features are the same.
     """
     if len(x) < FEWEST:
-        raise DataError("embedding", several(len(x), "sample"), f"at least {FEWEST}", "give more of them")
+        raise DataError("embedding", several(len(x), "sample"), f"at least {FEWEST}", "give more samples")
     found = find_features(module, x, layer)
     return embed_features(found.values, found.source, method=method, seed=seed)
 
@@ -218,7 +218,7 @@ def _frame(axes: Axes) -> None:
 def _facts(found: Embedding) -> str:
     if found.explained:
         return f"{sum(found.explained):.0%} of the variance"
-    return f"{found.kept:.0%} of neighbors kept"
+    return f"{found.kept:.0%} of neighbors preserved"
 
 
 def _words(maps: Sequence[Embedding]) -> str:
@@ -226,5 +226,5 @@ def _words(maps: Sequence[Embedding]) -> str:
         f"{several(len(maps[0].points), 'sample')}, {several(maps[0].features, 'feature')}: {maps[0].source}.\nOf "
         "the 10 nearest "
     )
-    said += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} keeps {m.kept:.0%}" for m in maps)
-    return f"{said} near it; axes have no unit."
+    said += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} preserves {m.kept:.0%}" for m in maps)
+    return f"{said}; axes have no unit."

@@ -67,7 +67,7 @@ def feature_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None, *
     a batch of several inputs, or where what comes out is not finite."""
     _, outputs = outputs_of_one(module, x)
     if not outputs:
-        raise DataError("feature maps", "no layer that gives a tensor for each input", "one", "another network")
+        raise DataError("feature maps", "no layer that outputs a tensor for each input", "one", "another network")
     chosen = outputs if layer is None else (choose_layer(outputs, layer),)
     return FeatureMaps(tuple(_maps(output, most) for output in chosen))
 
@@ -75,7 +75,7 @@ def feature_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None, *
 def _maps(output: LayerOutput, most: int) -> LayerMaps:
     values = output.values[0].cpu().numpy()
     if not np.isfinite(values).all():
-        raise DataError(f"layer {output.name}", "values that are not finite", "finite ones", "striate doctor RUN")
+        raise DataError(f"layer {output.name}", "values that are NaN or Inf", "finite ones", "striate doctor RUN")
     flat = np.abs(values.reshape(len(values), -1), dtype=np.float64)
     activity = flat.mean(1)
     order = np.argsort(-activity, kind="stable")[: most if output.is_map else None]
@@ -179,8 +179,8 @@ def _tiles(layer: LayerMaps, most: int) -> list[Picture]:
 
 def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
     chosen = [layer for layer in layers if layer.kind not in _QUIET and not _repeats(layer, layers)]
-    maps = f"Of each layer the {ACROSS} most active maps, from the left, with the number of their unit."
-    words = maps if any(layer.maps.ndim > 1 for layer in chosen) else "Of each layer the output of every unit."
+    maps = f"The {ACROSS} most active maps of each layer, from the left, with the number of their unit."
+    words = maps if any(layer.maps.ndim > 1 for layer in chosen) else "The output of every unit of each layer."
     count = len(chosen)
     if count > DOWN:
         # Of convolution, normalization and activation, the last one tells what the next layer gets.
@@ -202,7 +202,7 @@ def _repeats(layer: LayerMaps, layers: tuple[LayerMaps, ...]) -> bool:
 
 def _colors(signed: bool) -> str:
     if signed:
-        return "Red is above 0, blue below, white 0, on one scale a layer."
+        return "Red is above 0, blue below, white 0, on one scale for each layer."
     return "Black is 0, white the layer's largest value."
 
 

@@ -47,7 +47,7 @@ def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) 
         source = f"inputs of {head}" if head else "inputs of the network"
     flat = torch.cat([_flat(part) for part in parts])
     if not bool(torch.isfinite(flat).all()):
-        raise DataError("features", "numbers that are not finite", "finite ones", "striate doctor RUN")
+        raise DataError("features", "numbers that are NaN or Inf", "finite ones", "striate doctor RUN")
     mean = f", mean over {several(math.prod(parts[0].shape[2:]), 'position')}" if parts[0].ndim > 2 else ""
     return Features(flat.numpy(), source + mean)
 
@@ -83,5 +83,5 @@ def _given_to(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
         run(module, as_input(module, x))
     if len(given[-1]) != len(x):
         got = f"{several(len(given[-1]), 'row')} for {several(len(x), 'sample')}"
-        raise DataError(f"inputs of {name}", got, "a row a sample", "name another layer: --layer NAME")
+        raise DataError(f"inputs of {name}", got, "one row for each sample", "name another layer: --layer NAME")
     return given[-1]

@@ -89,7 +89,7 @@ def find_filters(
         groups = part.groups if isinstance(part, nn.modules.conv._ConvNd) else 1
     assert kernels is not None
     if not np.isfinite(kernels).all():
-        raise ModelError(f"layer {name}", "weights that are not finite", "finite ones", "striate doctor RUN")
+        raise ModelError(f"layer {name}", "weights that are NaN or Inf", "finite weights", "striate doctor RUN")
     count, channels = kernels.shape[:2]
     norms = np.sqrt(np.square(kernels, dtype=np.float64).reshape(count, -1).sum(1))
     shown: tuple[int, ...]
@@ -180,7 +180,7 @@ def filter_words(bank: FilterBank) -> str:
         which += f", the first {shown} of {several(bank.channels, 'input channel')}"
     if bank.groups > 1:
         of_group = several(bank.channels, "input channel")
-        which += f", in {several(bank.groups, 'group')}: each filter sees the {of_group} of its own"
+        which += f", in {several(bank.groups, 'group')}: each filter sees only the {of_group} of its group"
     if _color(bank):
         return f"{which}. Gray is 0; each filter is scaled by its own largest weight."
     return f"{which}. Red is above 0, blue below, white 0; each filter is scaled by its own largest weight."
@@ -219,9 +219,9 @@ def noise_words(bank: FilterBank) -> str:
     # A digits network of 97 % has 3 × 3 filters like that; of 5 × 5 and more they are those of the initialization.
     small = max(weights.shape[2:]) < _READABLE
     then = (
-        "So small, they seldom show more, in good networks too."
+        "Filters this small seldom show more, in good networks too."
         if small
-        else "Longer training, or more data, gives filters that can be read."
+        else "Longer training or more data gives filters with a visible structure."
     )
     return (
         "They look like noise: neighboring weights are as different as shuffled ones (Moran's I "

@@ -94,7 +94,9 @@ def loss_landscape(
     weights = dict(module.named_parameters())
     if not any(weight.ndim > 1 for weight in weights.values()):
         command = "striate train mnist5k --out runs/first && striate show runs/first landscape"
-        raise ModelError(f"network {type(module).__name__}", "no filters or matrices", "a network with some", command)
+        raise ModelError(
+            f"network {type(module).__name__}", "no filters or matrices", "a network with filters or matrices", command
+        )
     draw = torch.Generator().manual_seed(seed)
     ways = [_direction(weights, draw), _direction(weights, draw)]
     steps, grid = np.linspace(-REACH, REACH, line), np.linspace(-REACH, REACH, plane)
@@ -112,9 +114,7 @@ def loss_landscape(
 
         center = at(0.0, 0.0)
         if not np.isfinite(center):
-            raise DataError(
-                "landscape", f"a loss of {center} where the weights are", "a finite one", "striate doctor RUN"
-            )
+            raise DataError("landscape", f"a loss of {center} at the weights", "a finite loss", "striate doctor RUN")
         lines = np.array([[at(step, 0.0) for step in steps], [at(0.0, step) for step in steps]])
         heights = np.array([[at(first, second) for first in grid] for second in grid])
     return Landscape(steps, lines, grid, heights, center, len(x))
@@ -157,7 +157,7 @@ def draw_lines(axes: Axes, found: Landscape) -> None:
     _logarithmic(axes, found.lines)
     legend(axes)
     name_axes(axes, "step; 1 moves each filter by its own length", size=SMALL)
-    heading(axes, "loss along two lines")
+    heading(axes, "loss along two directions")
 
 
 def draw_plane(axes: Axes, found: Landscape) -> None:
@@ -175,15 +175,15 @@ def draw_plane(axes: Axes, found: Landscape) -> None:
     axes.tick_params(labelsize=SMALL)
     axes.set_xlabel("first direction", fontsize=SMALL, color=FAINT)
     axes.set_ylabel("second direction", fontsize=SMALL, color=FAINT)
-    heading(axes, "loss over their plane")
+    heading(axes, "loss in the plane of both directions")
 
 
 def landscape_words(found: Landscape) -> str:
     """How wide the minimum is, and how it was measured."""
-    wide = f"The loss doubles {found.width:.2f} away, on average." if found.width is not None else ""
+    wide = f"The loss doubles at a distance of {found.width:.2f}, on average." if found.width is not None else ""
     return (
         f"{wide} Two random directions, each filter scaled to its own length (Li et al. 2018); biases and "
-        f"normalizations do not move. Mean loss of {several(found.n, 'sample')}, {found.center:.4g} at the weights."
+        f"normalizations stay fixed. Mean loss of {several(found.n, 'sample')}, {found.center:.4g} at the weights."
     ).strip()
 
 

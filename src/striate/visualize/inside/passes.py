@@ -92,7 +92,12 @@ def attached_output(module: nn.Module, x: torch.Tensor, name: str) -> torch.Tens
     with _watched(module, len(x), keep):
         run(module, x * 1)  # a network may write into its input
     if not found:
-        raise ModelError(f"layer {name}", "a layer that did not run again", "one that runs each time", "another layer")
+        raise ModelError(
+            f"layer {name}",
+            "a layer that does not run in every forward pass",
+            "a layer that runs in each",
+            "another layer",
+        )
     return found[-1]
 
 

@@ -145,7 +145,7 @@ def _place(position: Shape, size: Shape, name: str) -> int:
     """Where the position lies in the flattened map. Raises UsageError where the map does not have it."""
     if len(position) != len(size) or any(not 0 <= at < side for at, side in zip(position, size, strict=True)):
         got = (
-            f"{','.join(map(str, position))}, of {name} whose maps have {show_shape(size) if size else 'no'} positions"
+            f"{','.join(map(str, position))}, in {name}, whose maps have {show_shape(size) if size else 'no'} positions"
         )
         middle = ",".join(str(side // 2) for side in size)
         expected = f"up to {','.join(str(side - 1) for side in size)}, from 0" if size else "no position"
@@ -225,14 +225,12 @@ def patches_words(found: ExcitingPatches) -> str:
     """Which patches these are."""
     whole = found.sight.whole
     what = (
-        "whole images, which is what its units see"
+        "whole images, the receptive field of its units"
         if whole
-        else f"patches of {show_sizes(found.sight.size)} pixels, as much as a unit sees"
+        else f"patches of {show_sizes(found.sight.size)} pixels, the receptive field of a unit"
     )
     silent = f" {found.silent} of {several(found.shape[0], 'unit')} are 0 for every sample." if found.silent else ""
-    return (
-        f"{found.layer}: {what}; a row has the highest activations of a unit on {several(found.n, 'sample')}.{silent}"
-    )
+    return f"{found.layer}: {what}; each row: highest activations of a unit on {several(found.n, 'sample')}.{silent}"
 
 
 def unit_name(unit: UnitPatches, labels: Sequence[str]) -> str:

@@ -108,7 +108,7 @@ def project_at(
 def _behind_relu(module: nn.Module, x: torch.Tensor) -> str:
     """How to name a layer that the rules are for."""
     relus = [each.name for each in layer_outputs(module, x) if each.activation and each.kind in ("relu", "relu6")]
-    return f"--layer {relus[0]}" if relus else "a network with ReLUs; of any: striate show RUN maximize"
+    return f"--layer {relus[0]}" if relus else "a network with ReLUs; for any network: striate show RUN maximize"
 
 
 _UNIT, _COLUMNS, _SQUARE = 2.9, 3, 3  # inches of a unit's pair of mosaics; units and patches side by side
@@ -159,7 +159,7 @@ def projection_words(found: Projections) -> str:
         f" {patches.silent} of {several(patches.shape[0], 'unit')} are 0 for every sample." if patches.silent else ""
     )
     return (
-        f"{patches.layer}: {shown} of {patches.n:,} with the highest activation of a unit, {seen}; left, what of them "
-        f"excites it, projected by {found.rule} ({SOURCES[found.rule]}) through "
+        f"{patches.layer}: {shown} of {patches.n:,} with the highest activation of a unit, {seen}; left, what "
+        f"activates it in them, projected by {found.rule} ({SOURCES[found.rule]}) through "
         f"{several(found.relus, 'ReLU')} and {pools}: gray is 0, each scaled by its own largest value.{silent}"
     )

@@ -121,11 +121,11 @@ def projected(
     gradient, and with activations that are no ReLU.
     """
     way = passed(output)
-    expected = "a ReLU on the way and no other activation: the rule says how a ReLU passes what comes back"
+    expected = "ReLUs as the only activations on the way: the rule says how gradients pass a ReLU"
     if way.others:
         raise ModelError(where, f"{' and '.join(way.others)} between it and the image, for {rule}", expected, remedy())
     if not way.relus:
-        got = f"no ReLU between it and the image: {rule} would be its gradient"
+        got = f"no ReLU between it and the image: {rule} would equal the gradient"
         raise ModelError(where, got, expected, remedy())
     (found,) = torch.autograd.grad(output, x, output.detach() if strong else torch.ones_like(output))
     return found.detach(), way

@@ -186,8 +186,8 @@ def _make(
             if not result.requires_grad or not bool(torch.isfinite(result)):
                 raise ModelError(
                     "layer",
-                    "no gradient by the input, or none that is finite",
-                    "a layer that depends on it",
+                    "no finite gradient with respect to the input",
+                    "a layer that depends on the input",
                     "another layer: --layer NAME",
                 )
             # By the waves only: no parameter of the network gets a gradient.

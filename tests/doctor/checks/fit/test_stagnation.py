@@ -109,7 +109,7 @@ def test_embeddings_are_no_answers() -> None:
 
     model = perceptron()
     for check in (CANNOT_OVERFIT_BATCH, PLATEAU, UNDERFIT):
-        with pytest.raises(Exception, match="no predictions"):
+        with pytest.raises(Exception, match="not predictions"):
             asked(check, model, digits(), step=step, optimizer=adam(model), task="embed")
 
 

@@ -38,7 +38,7 @@ def squares(outputs: Tensor, y: Tensor) -> Tensor:
 def test_all_with_all_is_named_with_the_mended_loss(loss: Any) -> None:
     (found,) = asked(BROADCAST, ending_with(1), quantities(), loss=loss, task="regress")
     assert (found.code, found.severity) == ("loss.broadcast", "error")
-    assert "outputs have shape 32×1, targets 32 and are compared as 32×32" in found.measured
+    assert "outputs have shape 32×1, targets 32, which broadcast to 32×32" in found.measured
     assert "with outputs in the shape of the targets" in found.measured
     assert "outputs.squeeze(1)" in found.remedy
 
@@ -178,7 +178,7 @@ def test_a_column_less_one_number_a_sample_is_all_with_all(squeezed: bool) -> No
 
     said = asked(BROADCAST, Places(squeezed), digits(), step=step, task="regress")
     assert [one.code for one in said] == ["loss.broadcast"] * (not squeezed)
-    assert not said or "32×32 by their difference" in said[0].measured
+    assert not said or "32×32 in their difference" in said[0].measured
 
 
 SQUARED = "policy_loss(x) + 0.5 * ((newvalue - b_returns[mb_inds]) ** 2).mean()"
@@ -207,7 +207,7 @@ def test_one_of_several_losses_compares_all_with_all(column: bool) -> None:
         return stepped(kinds + nn.functional.mse_loss(price, batch[1]), optimizer)
 
     found = told(BROADCAST, nn.Linear(16, 3), DataLoader(data, 16), step=step, task="regress")
-    assert ["by `mse_loss`" in finding.measured for finding in found] == [True] * column
+    assert ["in `mse_loss`" in finding.measured for finding in found] == [True] * column
 
 
 @pytest.mark.parametrize("column", [True, False])

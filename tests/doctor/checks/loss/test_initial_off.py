@@ -73,5 +73,5 @@ def test_a_new_head_that_is_given_features_begins_as_it_may() -> None:
         return loop(model, (features, batch[1]), optimizer, loss)
 
     optimizer = torch.optim.Adam(head.parameters(), 1e-2)
-    with pytest.raises(NoEvidence, match="another one computes"):
+    with pytest.raises(NoEvidence, match="the output of another network"):
         asked(INITIAL_OFF, head, digits(), loss=LOSS, optimizer=optimizer, step=step)

@@ -91,7 +91,7 @@ class Pooled(nn.Module):
 @pytest.mark.parametrize("kept", [0, 1])
 def test_the_indices_of_a_maximum_have_no_gradient(kept: int) -> None:
     said = asked(GRAPH_DETACHED, Pooled(kept), digits(most=64), step=loop, loss=nn.CrossEntropyLoss())
-    assert ["the indices that `max` gives" in one.measured for one in said] == [True] * kept
+    assert ["the indices that `max` returns" in one.measured for one in said] == [True] * kept
 
 
 class TwoHeads(nn.Module):
@@ -174,13 +174,13 @@ class OfTheModule(Small):
 def test_layers_that_nobody_knows_of(network: type[nn.Module], where: str) -> None:
     (found,) = asked(UNREGISTERED_PARAMETERS, network(), digits(), optimizer=quick_adam)
     assert (found.code, found.severity, found.where) == ("model.unregistered-parameters", "error", where)
-    assert "numbers to learn take part in forward" in found.measured
+    assert "trainable values that are not in model.parameters()" in found.measured
 
 
 def test_layers_made_anew_are_told_from_those_in_a_list() -> None:
     (anew,) = asked(UNREGISTERED_PARAMETERS, MadeInForward(), digits(), optimizer=quick_adam)
     (listed,) = asked(UNREGISTERED_PARAMETERS, InList(), digits(), optimizer=quick_adam)
-    assert "made anew in every forward" in anew.measured
+    assert "created in every forward pass" in anew.measured
     assert "nn.ModuleList" in listed.remedy
 
 
@@ -260,7 +260,7 @@ def without_gradient(x: Tensor) -> Tensor:
 def test_the_way_back_is_cut(cut: Any) -> None:
     (found,) = asked(GRAPH_DETACHED, Cut(cut), digits(), optimizer=quick_adam)
     assert (found.code, found.severity) == ("model.graph-detached", "error")
-    assert "first take part" in found.measured
+    assert "no gradient comes back to first " in found.measured
 
 
 class NoGradients(Small):

@@ -130,7 +130,7 @@ def test_max_pooling_alone_is_no_activation(bends: bool, wrong: bool) -> None:
 
     found = asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=quick_adam)
     assert [f.severity for f in found] == ["warning"] * wrong
-    assert all("nothing but max pooling bends" in f.measured for f in found)
+    assert all("max pooling is the only nonlinearity" in f.measured for f in found)
 
 
 @pytest.mark.parametrize(("width", "bends", "wrong"), [(48, False, True), (48, True, False), (8, False, False)])

@@ -46,7 +46,7 @@ def test_a_state_that_has_seen_one_step_is_told(place: int, cell: bool, turned: 
     x = torch.randn(160, 10, 2)
     loader = DataLoader(TensorDataset(x, x.mean((1, 2))), 16)
     found = said(RECEPTIVE_FIELD, Recurrent(place, cell, turned), loader, loss=nn.MSELoss())
-    assert [f"the {wrong} one alone" in f.measured for f in found] == [True] * bool(wrong)
+    assert [f"only the {wrong} one changes the predictions" in f.measured for f in found] == [True] * bool(wrong)
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:
@@ -79,7 +79,7 @@ def test_a_view_too_small_for_what_decides(norm: bool) -> None:
     (found,) = asked(RECEPTIVE_FIELD, seeded(lambda: signals(norm=norm)), spots(), optimizer=quick_adam)
     assert (found.code, found.severity) == ("model.receptive-field", "warning")
     assert "sees 5 of 48 positions, 10% of a side" in found.measured
-    assert "with kernels spread 6 times as far, the loss after" in found.measured
+    assert "with 6 times the dilation, the loss after" in found.measured
 
 
 @pytest.mark.slow

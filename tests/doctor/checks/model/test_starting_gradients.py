@@ -70,7 +70,7 @@ def test_bounded_functions_between_layers_pass_on_too_little(second: Any) -> Non
     model = Doubled(second)
     (found,) = asked(CHECK, model, digits(), optimizer=sgd(model))
     assert (found.code, found.severity) == ("model.vanishing-gradient", "error")
-    assert "before layers with weights; with ReLU in the place, the loss after" in found.measured
+    assert "before layers with weights; with ReLU instead, the loss after" in found.measured
 
 
 def test_a_gate_is_no_activation() -> None:

@@ -1,4 +1,4 @@
-"""`optim.accumulation`: are gradients that are added up over batches divided by their number?"""
+"""`optim.accumulation`: are gradients that are accumulated over batches divided by the number of batches?"""
 
 from __future__ import annotations
 

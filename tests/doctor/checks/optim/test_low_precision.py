@@ -1,4 +1,4 @@
-"""`optim.low-precision`: are weights kept in a number format that takes up their updates?"""
+"""`optim.low-precision`: are weights stored in a number format that is precise enough for their updates?"""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_steps_are_not_rounded_away(rate: float, wrong: bool) -> None:
     data = digits().dataset.tensors  # type: ignore[attr-defined]
     loader = DataLoader(TensorDataset(data[0].to(torch.bfloat16), data[1]), 32, shuffle=True)
     found = said(LOW_PRECISION, model, loader, loss=LOSS, optimizer=torch.optim.SGD(model.parameters(), rate))
-    assert ["stay so in a step" in one.measured for one in found] == [True] * wrong
+    assert ["do not change in a step" in one.measured for one in found] == [True] * wrong
 
 
 def test_half_weights_are_tried_before_others_take_the_time() -> None:

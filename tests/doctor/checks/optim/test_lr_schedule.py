@@ -242,7 +242,7 @@ for epoch in range(5):
     [
         (lambda o: LambdaLR(o, lambda step: 1 - step / 40), "below zero"),
         (lambda o: LambdaLR(o, lambda step: 1 - step / 100), ""),
-        (lambda o: LinearLR(o, 0.01, total_iters=1000), "grows from"),
+        (lambda o: LinearLR(o, 0.01, total_iters=1000), "grows linearly from"),
         (lambda o: LinearLR(o, 0.01, total_iters=40), ""),
         (lambda o: CosineAnnealingLR(o, 100), ""),
     ],

@@ -85,7 +85,7 @@ def test_a_rate_that_a_warmup_leads_to_is_tried() -> None:
             return value.detach()
 
         found = asked(LR_TOO_HIGH, model, digits(), loss=LOSS, optimizer=optimizer, step=step)
-        assert ["on its way to 3" in one.measured for one in found] == [True] * wrong
+        assert ["rising to 3" in one.measured for one in found] == [True] * wrong
 
 
 @pytest.mark.each_nth(2)

@@ -1,4 +1,4 @@
-"""`optim.scheduler-calls`: is the scheduler stepped as often as its lengths are meant, after the optimizer, with the
+"""`optim.scheduler-calls`: is the scheduler stepped as often as its lengths assume, after the optimizer, with the
 right metric?"""
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def test_a_penalty_that_the_loss_consists_of(strength: float, wrong: bool) -> No
 
     found = asked(WEIGHT_DECAY_TOO_HIGH, model, data, step=step, optimizer=sgd(model))
     assert [f.code for f in found] == ["optim.weight-decay-too-high"] * wrong
-    assert all("comes back through the outputs alone R² is" in f.measured for f in found)
+    assert all("with only the gradient through the outputs R² is" in f.measured for f in found)
 
 
 @pytest.mark.each_nth(2)

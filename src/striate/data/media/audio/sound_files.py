@@ -67,8 +67,8 @@ def read_header(data: bytes | Path, where: str) -> SoundHeader:
     if header.seconds > MOST_SECONDS:
         raise Unreadable(
             where,
-            f"{header.seconds:,.0f} seconds long, more than the {MOST_SECONDS:,} of a sample",
-            "a recording of its label",
+            f"{header.seconds:,.0f} seconds long, more than the {MOST_SECONDS:,} seconds allowed for a sample",
+            "a shorter recording of its class",
             "cut it into pieces; `striate predict RUN FILE --every 1` predicts for a recording of any length",
         )
     return header
@@ -85,7 +85,7 @@ def read_waveform(data: bytes | Path, where: str, rate: int, samples: int) -> Wa
         taken = min(wanted, header.frames)
         values = file.read(taken, dtype="float32", always_2d=True)
     if len(values) < taken:
-        raise _cut_off(where, f"it says {several(header.frames, 'sample')}, and not all of them are there")
+        raise _cut_off(where, f"its header says {several(header.frames, 'sample')}, but some are missing")
     return centered(_at_rate(values, where, header.rate, rate), samples)
 
 
@@ -141,7 +141,7 @@ def _read(data: bytes | Path, where: str) -> bytes:
     try:
         status = data.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise Unreadable(where, "no regular file", "a sound file")
+            raise Unreadable(where, "not a regular file", "a sound file")
         if status.st_size > MOST_BYTES:
             got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
             raise Unreadable(where, got, "a few minutes of sound")
@@ -192,14 +192,14 @@ def _refuse_cut(data: bytes, where: str) -> None:
     if data[:4] == b"RIFF":
         said = int.from_bytes(data[4:8], "little") + 8
         if len(data) < said < _OPEN_END:
-            raise _cut_off(where, f"it says {several(said, 'byte')}, and has {len(data):,}")
+            raise _cut_off(where, f"its header says {several(said, 'byte')}, but it has {len(data):,}")
     elif data[:4] == b"OggS":
         last = data.rfind(b"OggS")
         segments = data[last + 26] if last + 26 < len(data) else 0
         ends = last + 27 + segments + sum(data[last + 27 : last + 27 + segments])
         if ends > len(data) or last + 26 >= len(data) or not data[last + 5] & 4:
-            raise _cut_off(where, "its last page is not the last")
+            raise _cut_off(where, "its last page has no end mark")
 
 
 def _cut_off(where: str, why: str) -> Unreadable:
-    return Unreadable(where, f"cut off: {why}", "a whole sound file")
+    return Unreadable(where, f"cut off: {why}", "a complete sound file")

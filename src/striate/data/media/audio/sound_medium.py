@@ -163,7 +163,7 @@ class Sounds(Medium):
         usual = max(rates, key=lambda rate: (rates[rate], rate))
         rate, notes = config.rate or _default_rate(usual), []
         if config.rate is None:
-            of = f"the files' {usual:,}" if len(rates) == 1 else f"{usual:,}, the commonest of {len(rates)} rates"
+            of = f"the files' {usual:,}" if len(rates) == 1 else f"{usual:,}, the most common of {len(rates)} rates"
             part = of if rate == usual else f"{_part(usual // rate)} {of}"
             notes.append(f"Rate: {rate:,} Hz, {part} (data.rate).")
         lengths = sorted(header.seconds for header in headers)
@@ -177,12 +177,14 @@ class Sounds(Medium):
             )
         if longer or shorter:
             notes.append(
-                f"Of {several(longer, 'longer sound')} the middle is taken; silence is put around"
-                f" {several(shorter, 'shorter one')}."
+                f"{several(longer, 'longer sound')} cropped to the middle; {several(shorter, 'shorter sound')} padded"
+                " with silence."
             )
         mixed = sum(header.channels > 1 for header in headers)
         if mixed:
-            notes.append(f"Channels: 1, the mean of those of {mixed:,} of {several(len(headers), 'sound')}.")
+            notes.append(
+                f"Channels: 1; {mixed:,} of {several(len(headers), 'sound')} have several, of which the mean is taken."
+            )
         window, hop = window_samples(rate), hop_samples(rate, samples)
         _refuse_short(seconds, rate, samples, window, hop)
         bands = band_count(rate, window)
@@ -221,7 +223,7 @@ class Spectrograms(Sounds):
     }
     network: ClassVar[tuple[str, str]] = (
         "small-resnet",
-        "on log-mel spectrograms residual blocks see events that last, at any pitch",
+        "residual blocks on log-mel spectrograms recognize sustained events at any pitch",
     )
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
     unit: ClassVar[str] = "half decibels"
@@ -246,7 +248,7 @@ class Spectrograms(Sounds):
         rate = preparation.rate
         return (
             f"Spectrogram: {bands} mel bands around {low:.0f} to {high:,.0f} Hz, the highest in the first row; {frames}"
-            f" frames, one each {1000 * preparation.hop / rate:.3g} ms, of {1000 * preparation.window / rate:.3g} ms."
+            f" frames of {1000 * preparation.window / rate:.3g} ms, one every {1000 * preparation.hop / rate:.3g} ms."
         )
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
@@ -265,7 +267,7 @@ class Waveforms(Sounds):
     usual_augmentation: ClassVar[dict[str, float]] = {"time_shift": 0.5, "gain": 6.0, "time_mask": 0.2}
     network: ClassVar[tuple[str, str]] = (
         "m5(width=32)",
-        "waveforms need a wide first kernel, which learns filters of frequency, and fast pooling",
+        "waveforms need a wide first kernel, which learns frequency filters, and fast pooling",
     )
 
     def describe(self, shape: tuple[int, ...]) -> str:
@@ -285,7 +287,7 @@ class Waveforms(Sounds):
     def axes(self, preparation: Preparation) -> str:
         """Samples, and what they can hold."""
         return (
-            f"Waveform: {several(preparation.samples, 'sample')}, {preparation.rate:,} a second: frequencies up to"
+            f"Waveform: {several(preparation.samples, 'sample')}, {preparation.rate:,} per second: frequencies up to"
             f" {preparation.rate // 2:,} Hz."
         )
 
@@ -343,10 +345,11 @@ def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ..
             code="data.mixed-rates",
             severity="note",
             where=source,
-            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {several(rate, 'sample')} a second,"
-            f" down to {slowest:,}",
+            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {several(rate, 'sample')} per"
+            f" second, down to {slowest:,}",
             threshold=f"{rate:,} Hz",
-            why="They have nothing above half their rate; where one class has more of them, that gives it away.",
-            remedy=f"Take the lowest rate for all: --data.rate {slowest}.",
+            why="They have no frequencies above half their rate. If one class has more of them, the network can"
+            " recognize it by that.",
+            remedy=f"Use the lowest rate for all: --data.rate {slowest}.",
         ),
     )

@@ -123,7 +123,7 @@ def read_folder(folder: Path) -> bytes:
     """A folder of frames as one sample. Raises OSError; Unreadable where it has none."""
     names = frames_of_folder(folder)
     if not names:
-        raise Unreadable(str(folder), "a folder without pictures", "a film, or a folder of its frames")
+        raise Unreadable(str(folder), "a folder without pictures", "a video, or a folder of its frames")
     return frames_in_bytes(names, lambda name: (folder / name).read_bytes())
 
 
@@ -154,7 +154,7 @@ class _Pictures(_Film):
         self.archive, self.where, self.max_pixels = archive, where, max_pixels
         self.names = [info.filename for info in archive.infolist()]
         if not self.names:
-            raise Unreadable(where, "a folder without frames", "pictures, one a frame")
+            raise Unreadable(where, "a folder without frames", "pictures, one per frame")
         if len(self.names) > MOST_FRAMES or any(info.file_size > MOST_BYTES for info in archive.infolist()):
             raise Unreadable(where, f"{several(len(self.names), 'frame')}", f"at most {MOST_FRAMES:,}")
         height, width = self._frame(0).shape[:2]
@@ -193,15 +193,15 @@ class _Stream(_Film):
     def __init__(self, container: Any, where: str, max_pixels: int, reader: str) -> None:
         self.container, self.where = container, where
         if not container.streams.video:
-            raise Unreadable(where, "a file without a stream of pictures", "a film")
+            raise Unreadable(where, "a file without a video stream", "a video")
         self.stream = container.streams.video[0]
         context = self.stream.codec_context
         if context is None or not context.width or not context.height:
-            raise Unreadable(where, "a film of a kind that cannot be decoded", "H.264, VP9, MPEG-4, …")
+            raise Unreadable(where, "a video whose codec is not supported", "H.264, VP9, MPEG-4, …")
         most = min(max_pixels, MOST_PIXELS)
         if context.width * context.height > most:
             got = f"frames of {context.width} × {context.height} pixels, more than {most:,}"
-            raise Unreadable(where, got, "smaller frames", "make them smaller, or leave the film out")
+            raise Unreadable(where, got, "smaller frames", "make them smaller, or leave the video out")
         context.options = {"max_pixels": str(most)}  # a stream may hold frames of another size than it says
         context.thread_count = 1  # files are decoded in threads
         if container.duration is not None and container.duration > MOST_SECONDS * 1_000_000:
@@ -227,7 +227,7 @@ class _Stream(_Film):
             if len(times) > MOST_FRAMES:
                 raise _too_long(self.where, f"more than {MOST_FRAMES:,} frames")
         if not times:
-            raise Unreadable(self.where, "a film without frames", "a film")
+            raise Unreadable(self.where, "a video without frames", "a video")
         self.timed = None not in times and len(set(times)) == len(times)
         self.container.seek(0, backward=True, any_frame=False)
         return (sorted(times), sorted(keys)) if self.timed else (list(range(len(times))), [0])
@@ -236,7 +236,7 @@ class _Stream(_Film):
         """The first frame, decoded; the film is at its beginning again."""
         frame = next(self.container.decode(self.stream), None)
         if frame is None:
-            raise Unreadable(self.where, "damaged: its first frame cannot be decoded", "a film")
+            raise Unreadable(self.where, "damaged: its first frame cannot be decoded", "a video")
         self.container.seek(0, backward=True, any_frame=False)
         return frame
 
@@ -254,7 +254,7 @@ class _Stream(_Film):
                 if shown is None or shown < time:
                     continue
                 if frame.is_corrupt:
-                    raise Unreadable(self.where, f"damaged: frame {want + 1} is not whole", "a whole film")
+                    raise Unreadable(self.where, f"damaged: frame {want + 1} is incomplete", "a complete video")
                 yield want, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame)))
                 break
             at = want
@@ -273,10 +273,10 @@ def _read(data: bytes | Path, where: str) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             return read_folder(data)
         if not stat.S_ISREG(status.st_mode):
-            raise Unreadable(where, "no regular file", "a film")
+            raise Unreadable(where, "not a regular file", "a video")
         if status.st_size > MOST_BYTES:
             got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
-            raise Unreadable(where, got, "a few minutes of film")
+            raise Unreadable(where, got, "a few minutes of video")
         return data.read_bytes()
     except OSError as error:
         raise Unreadable(where, error.strerror or str(error), "a film") from None
@@ -286,7 +286,7 @@ def _read(data: bytes | Path, where: str) -> bytes:
 def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
     """The film; whatever goes wrong inside is Unreadable."""
     if not data:
-        raise Unreadable(where, "an empty file", "a film")
+        raise Unreadable(where, "an empty file", "a video")
     if data[:4] == b"PK\x03\x04":
         try:
             with zipfile.ZipFile(BytesIO(data)) as archive:
@@ -314,7 +314,7 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
         if isinstance(error, Unreadable):
             raise
         raise Unreadable(
-            where, f"damaged, or of a kind that is not supported ({type(error).__name__})", "a film"
+            where, f"damaged, or in a format that is not supported ({type(error).__name__})", "a video"
         ) from None
 
 
@@ -327,12 +327,12 @@ def _reader(data: bytes, where: str) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         said = int.from_bytes(data[4:8], "little") + 8
         if len(data) < said:
-            raise _cut_off(where, f"it says {several(said, 'byte')}, and has {len(data):,}")
+            raise _cut_off(where, f"its header says {several(said, 'byte')}, but it has {len(data):,}")
         return "avi"
     if data[:4] == b"\x1a\x45\xdf\xa3":
         _refuse_cut_segment(data, where)
         return "matroska"
-    raise Unreadable(where, f"not a film: it begins with {data[:12]!r}", ".mp4, .mov, .avi, .mkv, .webm or .gif")
+    raise Unreadable(where, f"not a video: it begins with {data[:12]!r}", ".mp4, .mov, .avi, .mkv, .webm or .gif")
 
 
 def _refuse_cut_boxes(data: bytes, where: str) -> None:
@@ -346,7 +346,7 @@ def _refuse_cut_boxes(data: bytes, where: str) -> None:
         if size == 0:  # to the end of the file
             break
         if size < 8 or place + size > len(data):
-            raise _cut_off(where, f"its part {kind!r} says {several(size, 'byte')}, and has {len(data) - place:,}")
+            raise _cut_off(where, f"its part {kind!r} says {several(size, 'byte')}, but has {len(data) - place:,}")
         place += size
     if b"moov" not in kinds:
         raise _cut_off(where, "it has no index (moov)")
@@ -356,11 +356,11 @@ def _refuse_cut_segment(data: bytes, where: str) -> None:
     """Matroska and WebM are a header and a segment; one of unknown size was written to a pipe."""
     place = 4 + _length(data, 4)[1] + _length(data, 4)[0]
     if data[place : place + 4] != b"\x18\x53\x80\x67":
-        raise Unreadable(where, "damaged: no segment after its header", "a film")
+        raise Unreadable(where, "damaged: no segment after its header", "a video")
     size, width = _length(data, place + 4)
     unknown = size == (1 << (7 * width)) - 1
     if not unknown and place + 4 + width + size > len(data):
-        raise _cut_off(where, f"it says {several(place + 4 + width + size, 'byte')}, and has {len(data):,}")
+        raise _cut_off(where, f"its header says {several(place + 4 + width + size, 'byte')}, but it has {len(data):,}")
 
 
 def _length(data: bytes, place: int) -> tuple[int, int]:
@@ -374,11 +374,11 @@ def _length(data: bytes, place: int) -> tuple[int, int]:
 def _too_long(where: str, got: str) -> Unreadable:
     return Unreadable(
         where,
-        f"{got}, more than the {MOST_SECONDS} seconds or {MOST_FRAMES:,} frames of a sample",
-        "a clip of its label",
+        f"{got}, more than the {MOST_SECONDS} seconds or {MOST_FRAMES:,} frames allowed for a sample",
+        "a shorter clip of its class",
         "cut it into clips: ffmpeg -i FILE -f segment -segment_time 5 -reset_timestamps 1 clip%03d.mp4",
     )
 
 
 def _cut_off(where: str, why: str) -> Unreadable:
-    return Unreadable(where, f"cut off: {why}", "a whole film")
+    return Unreadable(where, f"cut off: {why}", "a complete video")

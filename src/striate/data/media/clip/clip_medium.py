@@ -162,12 +162,11 @@ class Clips(Medium):
         if config.frames is None:
             to = "" if counts[0] == counts[-1] else f" to {counts[-1]:,}"
             notes.append(
-                f"Frames: {frames}, the middles of even parts of each clip (data.frames); the clips have"
-                f" {counts[0]:,}{to}."
+                f"Frames: {frames}, evenly spaced in each clip (data.frames); the clips have {counts[0]:,}{to}."
             )
         fewer = sum(count < frames for count in counts)
         if fewer:
-            notes.append(f"{several(fewer, 'clip')} with fewer frames: some of these come more than once.")
+            notes.append(f"{several(fewer, 'clip')} with fewer frames: some frames are repeated.")
         sizes = Counter((header.height, header.width) for header in headers)
         size = config.size or _usual_size(headers)
         if config.size is None and len(sizes) > 1:
@@ -182,7 +181,7 @@ class Clips(Medium):
             steps = sorted({flow_step(header) for header in headers})
             most = "" if len(steps) == 1 else f" to {steps[-1]}"
             later = "the next frame" if steps == [1] else f"the frame {steps[0]}{most} later"
-            notes.append(f"Flow: by Farnebäck's method, to {later} (where that is the same, to the next that differs).")
+            notes.append(f"Flow: by Farnebäck's method, to {later} (if it is identical, to the next that differs).")
         channels = 3 * self.colors + 2 * self.motion
         made = Preparation(self.name, (channels, frames, *size), fit=config.fit or "crop", max_pixels=config.max_pixels)
         return made, (*notes, self.axes(made)), ()
@@ -210,8 +209,8 @@ class ColorClips(Clips):
     augmentations: ClassVar[frozenset[str]] = Clips.augmentations | {"color"}
     network: ClassVar[tuple[str, str]] = (
         "small-tsm(shift=0)",
-        "residual blocks look at each frame alone, and predictions are the mean over frames; --model small-tsm lets"
-        " frames see the ones beside them, --data.view both adds motion",
+        "residual blocks process each frame alone, and predictions are the mean over frames; --model small-tsm shares"
+        " features between neighboring frames, --data.view both adds motion",
     )
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.uint8]:
@@ -228,12 +227,12 @@ class FlowClips(Clips):
     motion: ClassVar[bool] = True
     network: ClassVar[tuple[str, str]] = (
         "small-tsm",
-        "residual blocks on flow, whose channels are shifted in time, so that each frame sees the ones beside it",
+        "residual blocks on flow shift some channels in time, so that each frame sees its neighboring frames",
     )
     few_samples: ClassVar[tuple[str, str]] = (
         "two-stream(width=16, directions=16, fusion=best)",
-        "one stream is residual blocks on flow, another, for few clips, tells how disorderly things move; validation"
-        " chooses how they are fused",
+        "one stream is residual blocks on flow, another, for few clips, measures how disordered the motion is;"
+        " validation chooses how they are fused",
     )
 
 
@@ -245,13 +244,13 @@ class TwoStreamClips(Clips):
     motion: ClassVar[bool] = True
     network: ClassVar[tuple[str, str]] = (
         "two-stream",
-        "one stream sees frames in color, one by one, the other their motion; each learns alone, and their outputs"
+        "one stream sees single color frames, the other their motion; each is trained alone, and their outputs"
         " are averaged",
     )
     few_samples: ClassVar[tuple[str, str]] = (
         "two-stream(width=16, directions=16, fusion=best)",
-        "one stream sees frames in color, one by one, another their motion, and one, for few clips, how disorderly that"
-        " is; each learns alone, and validation chooses how they are fused",
+        "one stream sees single color frames, another their motion, and one, for few clips, how disordered the motion"
+        " is; each is trained alone, and validation chooses how they are fused",
     )
 
 

@@ -63,14 +63,14 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
     size = config.size or _most_common(sizes)
     if config.size is None and len(sizes) > 1:
         notes.append(
-            f"Size: {size[0]} × {size[1]} pixels (height × width), the commonest of {several(len(sizes), 'size')}"
+            f"Size: {size[0]} × {size[1]} pixels (height × width), the most common of {several(len(sizes), 'size')}"
             f" ({sizes[size]:,} of {several(total, 'image')})."
         )
     channels = config.channels or (3 if colored else 1)
     if config.channels is None and 0 < colored < total:
         notes.append(f"Channels: 3 (RGB), since {colored:,} of {several(total, 'image')} have color.")
     if channels == 1 and colored:
-        notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are turned to gray.")
+        notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are converted to gray.")
     preparation = Preparation(
         "image",
         (channels, *size),
@@ -85,7 +85,11 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
 
 
 def _resized(source: str, other: int, total: int, preparation: Preparation) -> Finding:
-    how = {"crop": "the center is kept", "stretch": "the whole is stretched", "pad": "the rest is black"}
+    how = {
+        "crop": "the image is cropped to its center",
+        "stretch": "the image is stretched",
+        "pad": "the image is padded with black",
+    }
     _, height, width = preparation.input_shape
     return Finding(
         code="data.resized",
@@ -93,8 +97,8 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
         where=source,
         measured=f"{other:,} of {several(total, 'image')} are not {height} × {width} pixels and were scaled",
         threshold=f"{height} × {width} pixels",
-        why=f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
-        remedy="Where that loses too much, give another --size or another --data.fit: crop, stretch or pad.",
+        why=f"If the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
+        remedy="If that loses too much, give another --size or another --data.fit: crop, stretch or pad.",
     )
 
 

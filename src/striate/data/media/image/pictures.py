@@ -117,7 +117,7 @@ class UnreadableImage(Unreadable):
         where: str,
         reason: str,
         remedy: str = REPLACE,
-        expected: str = "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)",
+        expected: str = "a complete picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)",
     ) -> None:
         super().__init__(where, reason, expected, remedy)
 
@@ -228,7 +228,7 @@ class PictureParts:
         self.where = where
         with explained(where, None):
             if not stat.S_ISREG(path.stat().st_mode):
-                raise UnreadableImage(where, "no regular file")
+                raise UnreadableImage(where, "not a regular file")
             # By its path, not by its bytes: of large files these would lie in memory beside the pixels.
             with Image.open(path, formats=_formats()) as image:
                 _check_pixels(image, where, max(preparation.max_pixels, MOST_TILED_PIXELS))
@@ -418,7 +418,7 @@ def read_bytes(data: bytes | Path, where: str) -> bytes:
     with explained(where, None):
         status = data.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImage(where, "no regular file")
+            raise UnreadableImage(where, "not a regular file")
         if status.st_size > MAX_PICTURE_BYTES:
             raise UnreadableImage(
                 where, f"a file of {several(status.st_size, 'byte')}, more than {MAX_PICTURE_BYTES:,}"
@@ -476,7 +476,7 @@ def _in_plain_words(error: Exception) -> str:
         return "too large for the memory of this machine"
     if "runcated" in text or "ended unexpectedly" in text or isinstance(error, EOFError):
         return "cut off: the file ends before the picture does"
-    return f"damaged, or of a kind that is not supported ({type(error).__name__}: {text})"
+    return f"damaged, or in a format that is not supported ({type(error).__name__}: {text})"
 
 
 @cache

@@ -115,7 +115,7 @@ def header_of(data: bytes | Path, where: str, *, max_pixels: int) -> Header:
     flat = every.values.reshape(-1, every.values.shape[2])
     finite = flat if flat.dtype.kind in "iu" else flat[np.isfinite(flat)]
     if not finite.size:
-        raise UnreadableImage(where, "a picture of no values: all are NaN, Inf or of no data")
+        raise UnreadableImage(where, "a picture without valid values: all are NaN, Inf or no data")
     keep = max(16, SAMPLED // flat.shape[1])
     places = np.linspace(0, len(flat) - 1, min(keep, len(flat))).astype(np.int64)
     return RasterHeader(
@@ -183,7 +183,7 @@ def read_raster(data: bytes | Path, where: str, *, max_pixels: int, all_pages: b
     with open_picture(data, where, max_pixels) as image:
         if image.mode == "RGB" and may_be_raster(data):
             raise UnreadableImage(
-                where, f"{image.format} of color with more than eight bits, of which only eight could be read",
+                where, f"a color {image.format} with more than 8 bits, of which only 8 could be read",
                 "save it as PNG or TIFF",
             )  # fmt: skip
         values = values_of(image, where)
@@ -215,7 +215,7 @@ def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
             return values_of(image, where)
         (name,) = {tile.args for tile in _tiles(image)}
     if name == "LA;16B":
-        raise UnreadableImage(where, "a gray PNG of 16 bits with alpha", "save it without alpha, or as TIFF")
+        raise UnreadableImage(where, "a 16-bit gray PNG with alpha", "save it without alpha, or as TIFF")
     parts = []
     for order in ("B", "L"):
         with open_picture(data, where, max_pixels) as image:
@@ -302,7 +302,7 @@ def _count_pages(data: bytes, where: str) -> int:
     while at and at not in seen and at + struct.calcsize(count) <= len(data):
         seen.add(at)
         if len(seen) > MOST_PAGES:
-            raise UnreadableImage(where, f"a TIFF of more than {MOST_PAGES:,} pages", "save fewer in a file")
+            raise UnreadableImage(where, f"a TIFF of more than {MOST_PAGES:,} pages", "save fewer pages in a file")
         (entries,) = struct.unpack_from(order + count, data, at)
         after = at + struct.calcsize(count) + entries * entry
         if after + word > len(data):
@@ -335,7 +335,7 @@ def _page(page: Any, data: bytes, where: str, max_pixels: int, count: int) -> ND
     """(H, W, C) of a page."""
     axes, shape, depth = page.axes, tuple(page.shape), str(page.dtype)
     if sorted(axes) not in (["X", "Y"], ["S", "X", "Y"]):
-        raise UnreadableImage(where, f"a TIFF of the axes {axes}", "save a page for each depth")
+        raise UnreadableImage(where, f"a TIFF with the axes {axes}", "save a page for each depth")
     if depth not in DEPTHS:
         raise UnreadableImage(where, f"a TIFF of {depth} values", f"save it as one of {', '.join(DEPTHS)}")
     pixels = page.imagelength * page.imagewidth
@@ -367,7 +367,9 @@ def _page(page: Any, data: bytes, where: str, max_pixels: int, count: int) -> ND
 
 def _decoded(page: Any, data: bytes, where: str) -> NDArray[Any]:
     if int(page.compression) in _JPEG:
-        raise UnreadableImage(where, "a TIFF of more than eight bits or three channels as JPEG", "save it lossless")
+        raise UnreadableImage(
+            where, "a JPEG-compressed TIFF with more than 8 bits or 3 channels", "save it with lossless compression"
+        )
     if int(page.compression) != _NO_COMPRESSION and find_spec("imagecodecs") is None:
         with Image.open(BytesIO(data), formats=("TIFF",)) as image:  # of gray Pillow squeezes nothing
             if page.index == 0 and (image.mode == "F" or image.mode.startswith("I;16")):

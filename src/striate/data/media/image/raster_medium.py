@@ -57,7 +57,7 @@ class Rasters(Images):
             takes = listed([DEPTHS[depth] for depth in preparation.depths], 9)
             raise UnreadableImage(
                 where, f"a picture of {DEPTHS.get(raster.depth, raster.depth)}, among pictures of {takes}",
-                f"save it as the others are: {takes}",
+                f"save it like the others: {takes}",
             )  # fmt: skip
         values = as_numbers(raster.values)  # of its own
         if raster.depth == "uint8" and "uint16" in preparation.depths:
@@ -69,7 +69,7 @@ class Rasters(Images):
             raise UnreadableImage(
                 where,
                 f"{several(found, 'channel')}, not {channels}",
-                f"save it with {several(channels, 'channel')}, as the others are",
+                f"save it with {several(channels, 'channel')}, like the others",
             )
         return self.scaled(np.moveaxis(values, -1, 0), preparation)
 
@@ -168,5 +168,5 @@ def small_picture(data: bytes, where: str, header: Header, size: tuple[int, int]
     medium = Rasters()
     drawn = medium.drawn(medium.decode(data, where, preparation), preparation)
     if drawn is None:
-        raise DataError(where, "no picture", "one that can be drawn", "leave it out")
+        raise DataError(where, "no picture", "a picture that can be drawn", "leave it out")
     return drawn[None] if drawn.ndim == 2 else np.ascontiguousarray(np.moveaxis(drawn, -1, 0))

@@ -90,16 +90,16 @@ def _range(
 def range_note(preparation: Preparation) -> str:
     """Depths, and which values levels 0 and 255 are."""
     if preparation.depths == ("uint8",):
-        return f"Values: bytes in {several(preparation.input_shape[0], 'channel')}, as they are."
+        return f"Values: bytes in {several(preparation.input_shape[0], 'channel')}, unchanged."
     low, high, by_channel = preparation.low, preparation.high, ""
     what = f"{low[0]:.6g} to {high[0]:.6g}"
     if len(set(zip(low, high, strict=True))) > 1:
         what = f"{min(low):.6g} … {max(low):.6g} to {min(high):.6g} … {max(high):.6g}"
-        by_channel = ", each channel by itself"
+        by_channel = ", for each channel separately"
     words, (first, last) = listed([DEPTHS[depth] for depth in preparation.depths], 9), PERCENTILES
     return (
         f"Values: {words}. Levels 0 to 255 are {what}, the {first:g} and {last:g} percentiles of all files{by_channel};"
-        " levels have fractions, and values outside the range are kept."
+        " levels are not rounded, and values outside the range are preserved."
     )
 
 
@@ -119,17 +119,21 @@ def _mixed_depths(source: str, headers: Sequence[Header], config: DataConfig) ->
     counts = Counter(plane_of(header, config)[0] for header in headers)
     if len(counts) < 2:
         return None
-    scale = " Bytes are taken 257-fold, so that white stays white." if {"uint8", "uint16"} <= counts.keys() else ""
+    scale = (
+        " 8-bit values are multiplied by 257, so that white stays white."
+        if {"uint8", "uint16"} <= counts.keys()
+        else ""
+    )
     if "uint8" in counts:
-        scale += " All are kept in four bytes a value, where bytes alone would take one."
+        scale += " All values take 4 bytes; with 8-bit files alone they would take one."
     return Finding(
         code="data.mixed-depths",
         severity="warning",
         where=source,
         measured="files of " + listed([f"{DEPTHS[d]} ({n:,})" for d, n in counts.most_common()], 9),
         threshold="one depth",
-        why=f"Their values are likely on different scales, and the scale may give the class away.{scale}",
-        remedy="Save all of them in one depth, on one scale.",
+        why=f"Their values probably have different scales, and the network may recognize a class by its scale.{scale}",
+        remedy="Save all of them with one depth and one scale.",
     )
 
 
@@ -143,7 +147,7 @@ def _mixed_channels(source: str, headers: Sequence[Header], config: DataConfig) 
         where=source,
         measured="files of " + listed([f"{several(c, 'channel')} ({n:,})" for c, n in counts.most_common()], 9),
         threshold="one number of channels",
-        why="The number that most have is taken; the others are not read.",
+        why="The most common number of channels is used; files with another number are not read.",
         remedy="Save all of them with the same channels, in the same order.",
     )
 
@@ -159,9 +163,9 @@ def _other_pages(source: str, headers: Sequence[Header], config: DataConfig) -> 
         measured=f"{len(pages):,} of {several(len(headers), 'picture')} {'has' if len(pages) == 1 else 'have'} "
         f"several pages, up to {max(pages):,}",
         threshold="one page",
-        why="Of each the first is read, and nothing of the others.",
+        why="Only the first page of each is read.",
         remedy=option_remedy(
-            "data.pages", "channels", "Pages of a TIFF are channels with this option, `first` says that one is meant: "
+            "data.pages", "channels", "To read the pages of a TIFF as channels (`first` confirms the first page): "
         ),
     )
 
@@ -174,10 +178,10 @@ def _squeezed(source: str, headers: Sequence[Header]) -> Finding | None:
         code="data.squeezed",
         severity="note",
         where=source,
-        measured=f"{len(bits):,} of {several(len(headers), 'picture')} have up to {max(bits)} bits a value",
-        threshold="8 bits, which are read of AVIF and HEIC",
-        why="What two levels of 8 bits do not tell apart is lost.",
-        remedy="Convert them to PNG or TIFF of 16 bits where fine levels matter.",
+        measured=f"{len(bits):,} of {several(len(headers), 'picture')} have up to {max(bits)} bits per value",
+        threshold="8 bits per value, as read from AVIF and HEIC",
+        why="They are reduced to 8 bits, so finer differences are lost.",
+        remedy="Convert them to 16-bit PNG or TIFF if fine differences matter.",
     )
 
 
@@ -193,8 +197,9 @@ def _missing(source: str, headers: Sequence[Header]) -> Finding | None:
         measured=f"{len(files):,} of {several(len(headers), 'picture')} have NaN, Inf or no data in {share:.2%} of"
         " their values",
         threshold="0 values",
-        why="They are read as the low end of the range; where one class has more of them, that gives it away.",
-        remedy="Fill them in before, if another value fits better.",
+        why="They are read as the low end of the range. If one class has more of them, the network can recognize it by "
+        "that.",
+        remedy="Replace these values beforehand if another value fits better.",
     )
 
 

@@ -193,7 +193,7 @@ def _opened(data: bytes | Path, where: str) -> Iterator[_Opened]:
     # Three libraries parse what a file says, and raise what their authors did not think of, too.
     except Exception as error:
         reason = f"damaged ({type(error).__name__}: {one_line(str(error))[:120]})"
-        raise Unreadable(where, reason, "a whole volume file") from None
+        raise Unreadable(where, reason, "a complete volume file") from None
 
 
 def read_bytes(data: bytes | Path, where: str) -> bytes:
@@ -205,7 +205,7 @@ def read_bytes(data: bytes | Path, where: str) -> bytes:
         return pack_series(part.read_bytes() for part in parts)
     status = data.stat() if data.exists() else None
     if status is None or not stat.S_ISREG(status.st_mode):
-        raise Unreadable(where, "no regular file", "a volume file")
+        raise Unreadable(where, "not a regular file", "a volume file")
     if status.st_size > MOST_BYTES:
         got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
         raise Unreadable(where, got, "a volume that fits into memory")
@@ -256,14 +256,14 @@ def _reader(raw: bytes, where: str) -> Callable[[bytes, str], _Opened]:
         return _open_tiff
     if raw[128:132] == b"DICM" or raw[257:262] == b"ustar":
         return _open_dicom
-    raise Unreadable(where, f"no volume: it begins with {raw[:12]!r}", ".nii, .nii.gz, .npy, .npz, .tif or DICOM")
+    raise Unreadable(where, f"not a volume: it begins with {raw[:12]!r}", ".nii, .nii.gz, .npy, .npz, .tif or DICOM")
 
 
 def _refuse_shape(file: _Opened, where: str) -> None:
     shape = file.stored
     spatial, others = (shape[:3], shape[3:]) if file.affine is not None else (shape[-3:], shape[:-3])
     if len(spatial) < 3 or min(shape, default=0) < 1:
-        raise Unreadable(where, f"an array of shape {shape}", "three axes of positions")
+        raise Unreadable(where, f"an array of shape {shape}", "three spatial axes")
     if math.prod(spatial) > MOST_VOXELS:
         got = f"{show_shape(spatial)} = {math.prod(spatial):,} voxels"
         raise Unreadable(where, got, f"at most {MOST_VOXELS:,}", "save it at a coarser spacing")
@@ -272,7 +272,7 @@ def _refuse_shape(file: _Opened, where: str) -> None:
     if file.affine is not None and (
         not np.isfinite(file.affine).all() or abs(np.linalg.det(file.affine[:3, :3])) < 1e-12
     ):
-        raise Unreadable(where, "an affine that is singular, or not finite", "an affine that says where voxels lie")
+        raise Unreadable(where, "an affine that is singular or not finite", "an invertible affine of finite numbers")
 
 
 # NIfTI
@@ -284,7 +284,7 @@ def _open_nifti(raw: bytes, where: str) -> _Opened:
     head = _unpacked(raw, 544, where) if packed else raw[:544]
     second = head[4:7] == b"n+2"
     if not second and head[344:347] != b"n+1":
-        what = "a header whose voxels lie in another file" if b"ni" in (head[4:6], head[344:346]) else "no NIfTI"
+        what = "a header whose voxels are in another file" if b"ni" in (head[4:6], head[344:346]) else "not NIfTI"
         raise Unreadable(where, what, "a single-file NIfTI (.nii, .nii.gz)", "save it again as .nii.gz")
     kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
     own = head[: kind.header_class.template_dtype.itemsize]  # without extensions, which may go on beyond `head`
@@ -307,7 +307,7 @@ def _open_nifti(raw: bytes, where: str) -> _Opened:
             there = f"more than {size:,}" if len(whole) > size else f"{len(whole):,}"
             cut = "cut off: " if len(whole) < size else ""
             raise Unreadable(
-                where, f"{cut}its header says {several(size, 'byte')}, and it has {there}", "a whole NIfTI file"
+                where, f"{cut}its header says {several(size, 'byte')}, but it has {there}", "a complete NIfTI file"
             )
         return np.asarray(kind.from_bytes(bytes(whole)).dataobj).reshape(shape)
 
@@ -321,9 +321,9 @@ def _unpacked(raw: bytes, most: int, where: str, *, all_of_it: bool = False) -> 
             return file.read(most)
     except (EOFError, OSError, zlib.error) as error:
         if not all_of_it and isinstance(error, EOFError):
-            raise Unreadable(where, "cut off: gzip data end within the header", "a whole .nii.gz") from None
+            raise Unreadable(where, "cut off: gzip data end within the header", "a complete .nii.gz") from None
         what = "cut off: gzip data end too soon" if isinstance(error, EOFError) else "damaged gzip data"
-        raise Unreadable(where, what, "a whole .nii.gz", "get the file again") from None
+        raise Unreadable(where, what, "a complete .nii.gz", "get the file again") from None
 
 
 # Arrays
@@ -417,7 +417,7 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
     series = {str(head.get("SeriesInstanceUID", "")) for head, _ in slices}
     if len(series) > 1:
         raise Unreadable(
-            where, f"slices of {len(series)} series", "one series a folder", "give each a folder of its own"
+            where, f"slices of {len(series)} series", "one series per folder", "put each series into its own folder"
         )
     first = slices[0][0]
     rows, columns = int(first.Rows), int(first.Columns)
@@ -430,7 +430,7 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
         normal = np.cross(across, down)
     else:
         if frames > 1:
-            raise Unreadable(where, "several files of several frames", "a slice a file, or one file of frames")
+            raise Unreadable(where, "several files of several frames", "one slice per file, or one file of frames")
         across, down, _ = _plane(first)
         normal = np.cross(across, down)
         places = [float(np.dot(normal, _plane(head)[2])) for head, _ in slices]
@@ -441,7 +441,7 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
         if gap <= 0 or np.abs(gaps - gap).max() > max(_EVEN * gap, 0.01):
             got = f"slices {gaps.min():.3g} to {gaps.max():.3g} mm apart"
             raise Unreadable(
-                where, got, "slices at equal distances, none twice", "add the missing slice, or leave it out"
+                where, got, "slices at equal distances, none twice", "add the missing slices, or leave the series out"
             )
         origin = _plane(slices[0][0])[2]
     down_mm, across_mm = map(float, first.get("PixelSpacing", (1.0, 1.0)))

@@ -76,10 +76,10 @@ class Volumes(Medium):
     def axes(self, preparation: Preparation) -> str:
         """Where the axes run, and how far it is from voxel to voxel."""
         if not preparation.spacing:
-            return "Axes: as in the files, which do not say where they run."
+            return "Axes: as in the files, which do not record their orientation."
         apart = " × ".join(f"{step:.3g}" for step in preparation.spacing)
         return (
-            f"Axes: depth from feet to head, height from back to front, width from left to right; {apart} mm a voxel."
+            f"Axes: depth from feet to head, height from back to front, width from left to right; {apart} mm per voxel."
         )
 
     def owns(self, path: str) -> bool:
@@ -138,7 +138,7 @@ class Volumes(Medium):
                 low, high = map(np.float32, preparation.limits)
                 return low + self.at_spacing(given, where, preparation) * (high - low)
             own, wanted = (" × ".join(f"{step:.3g}" for step in of.spacing) for of in (header, preparation))
-            got = f"voxels of {own} mm: an exported file takes those of {wanted} mm; its run resamples others"
+            got = f"voxels of {own} mm: an exported file takes only {wanted} mm; the run resamples other spacings"
             raise Unreadable(where, got, f"voxels of {wanted} mm", "striate predict RUN, or its export --format hub")
         return np.asarray(given, np.float32)
 
@@ -166,10 +166,10 @@ class Volumes(Medium):
         del max_pixels, colors
         voxels, _ = read_voxels(data, where, header)
         if len(voxels) != 1:
-            raise Unreadable(where, f"a mask of {several(len(voxels), 'channel')}", "one value a voxel")
+            raise Unreadable(where, f"a mask of {several(len(voxels), 'channel')}", "one value per voxel")
         low, high = float(voxels.min()), float(voxels.max())
         if not (low >= 0 and high <= 255) or (voxels.dtype.kind == "f" and (voxels != np.rint(voxels)).any()):
-            got = f"mask values from {low:g} to {high:g}" + (", some of them no whole numbers" if high <= 255 else "")
+            got = f"mask values from {low:g} to {high:g}" + (", some of them not whole numbers" if high <= 255 else "")
             raise Unreadable(where, got, "whole numbers from 0 to 255", "number the classes 0 to 254")
         values: NDArray[np.uint8] = voxels[0].astype(np.uint8)
         return values
@@ -269,12 +269,12 @@ class Volumes(Medium):
                 code="data.mask-affine",
                 severity="warning",
                 where=source,
-                measured=f"{len(moved):,} of {several(len(pairs), 'mask')} lie elsewhere than their images by their"
-                f" headers, the first {mask}: {_whereabouts(there)}, its image {_whereabouts(here)}",
+                measured=f"the headers place {len(moved):,} of {several(len(pairs), 'mask')} elsewhere than their"
+                f" images, the first {mask}: {_whereabouts(there)}, its image {_whereabouts(here)}",
                 threshold="a tenth of a voxel",
-                why="Each voxel of such a mask is taken for the voxel of the image at the same place in the file. Where"
-                " the mask was made in another orientation, it is then wrong.",
-                remedy="Look at some: striate data show; if they fit, give the masks the affine of their images.",
+                why="Voxels of mask and image are matched by their index in the file. If the mask was made in another"
+                " orientation, they do not match.",
+                remedy="Look at some: striate data show. If they fit, give the masks the affine of their images.",
             ),
         )
 
@@ -350,8 +350,8 @@ def _spacing(headers: Sequence[VolumeHeader], config: DataConfig, notes: list[st
         steps = " × ".join(f"{step:.3g}" for step in median)
         notes.append(
             f"Spacing: {steps} mm (depth × height × width), the median of each axis (data.spacing);"
-            f" {several(other, 'volume')} of {len(headers):,} with another one are resampled, linearly, their masks to"
-            " the nearest value."
+            f" {several(other, 'volume')} of {len(headers):,} with another spacing are resampled linearly, their masks"
+            " with nearest neighbors."
         )
     return median
 
@@ -375,8 +375,8 @@ def _intensity(
         notes.append(f"Intensity: {low:g} to {high:,.0f} Hounsfield units become 0 to 1 (data.window).")
         return "window", _ALL_OF_CT
     notes.append(
-        "Intensity: of each volume by itself, minus the mean and divided by the standard deviation of its voxels other"
-        " than 0 (data.intensity z-score)."
+        "Intensity: each volume minus the mean, divided by the standard deviation, of its nonzero voxels"
+        " (data.intensity z-score)."
     )
     return "z-score", ()
 
@@ -402,8 +402,8 @@ def _cut_off(source: str, cut: int, count: int, sides: tuple[int, int, int]) -> 
         where=source,
         measured=f"{cut:,} of {several(count, 'volume')} are larger than the grid",
         threshold=f"{show_shape(sides)} voxels",
-        why="Only their middle is trained on and measured.",
-        remedy="Leave out --data.voxels, or take a coarser --data.spacing.",
+        why="Training and evaluation use only their middle.",
+        remedy="Leave out --data.voxels, or choose a coarser --data.spacing.",
     )
 
 

@@ -95,15 +95,15 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
     if missing:
         raise DataError(
             f"data {tree.where}",
-            f"{several(len(missing), 'image')} of {', '.join(files)} not there: {', '.join(missing[:5])}",
+            f"{several(len(missing), 'image')} of {', '.join(files)} missing: {', '.join(missing[:5])}",
             "every image that the file lists, beside it or below",
             "put the images there, or take them out of the list",
         )
     what = "Named points of the file are" if annotation == "instance" else "Outlines and named points of the file are"
-    notes = [f"{what} not read{'' if annotation == 'instance' else ': boxes alone'}."] if keypoints else []
+    notes = [f"{what} not read{'' if annotation == 'instance' else ': only boxes'}."] if keypoints else []
     if repeated:
         notes += [
-            f"{several(repeated, 'annotation')} with the id of another one: each is read as an object of its own."
+            f"{several(repeated, 'annotation')} with the id of another annotation: each is read as a separate object."
         ]
     kind = annotation or "box"
     return box_listing(tree, found, classes=tuple(names), used=files, notes=notes, annotation=kind)
@@ -130,8 +130,8 @@ def _both(tree: Tree, file: str) -> DataError:
     where = pasted(tree.where)
     return DataError(
         f"data {tree.where}, {file}",
-        "boxes and outlines of the objects: two tasks can learn from them",
-        "which of both is meant: --task detect (boxes) or --task instances (a mask for each object)",
+        "boxes and outlines of the objects, which two tasks can learn from",
+        "one of the two tasks: --task detect (boxes) or --task instances (a mask for each object)",
         f"striate train {where} --task instances, or striate train {where} --task detect",
     )
 
@@ -193,7 +193,7 @@ def load_coco(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
         raise damaged(tree, file, getattr(error, "lineno", None), f"no JSON ({str(error)[:100]})", "JSON") from None
     keys = ("images", "annotations", "categories")
     if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in keys):
-        raise damaged(tree, file, None, "no lists images, annotations and categories", "the form of COCO")
+        raise damaged(tree, file, None, "no lists images, annotations and categories", "the COCO format")
     for key, name in (
         ("images", "id"),
         ("annotations", "image_id"),
@@ -229,7 +229,7 @@ def _categories(tree: Tree, file: str, document: Mapping[str, Any]) -> dict[Any,
 def _box(tree: Tree, file: str, number: int, entry: Any, categories: Mapping[Any, str]) -> Box:
     where = f"annotations[{number}]"
     if not isinstance(entry, dict):
-        raise damaged(tree, file, None, f"{where}, no object", "category_id of its categories, and bbox")
+        raise damaged(tree, file, None, f"{where}, not an object", "category_id of its categories, and bbox")
     try:
         label = categories[entry["category_id"]]
         if "bbox" in entry:

@@ -30,16 +30,16 @@ def box_listing(
     if not any(boxed.boxes for boxed, _ in found.values()):
         raise DataError(
             f"data {tree.where}",
-            f"{several(len(found), 'image')} with annotations, and no box among them",
-            "boxes to learn from, or to measure predictions by",
-            "check that the annotations are those of the images, by name; put background beside images with objects",
+            f"{several(len(found), 'image')} with annotations, but no box",
+            "boxes to train on or to evaluate predictions with",
+            "check that annotations and images have the same names; add images with objects to images of background",
         )
     image = medium_of("image")
     paths = tuple(sorted(found))
     named = {box.label for boxed, _ in found.values() for box in boxed.boxes}
     taken = {*paths, *used}
     empty = sum(not found[path][0].boxes for path in paths)
-    said = (f"{several(empty, 'image')} without objects: learned from as background.",) if empty else ()
+    said = (f"{several(empty, 'image')} without objects: used as background.",) if empty else ()
     return Listing(
         name=tree.name,
         source=tree.where,

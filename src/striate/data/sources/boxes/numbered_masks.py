@@ -56,7 +56,7 @@ def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) 
     )
     given = dict(zip(listing.paths, listing.given, strict=True))
     boxed = {path: (one, given[path]) for path, one in found.items()}
-    note = "Each value of a mask but 0 is an object" + ("." if outlines else ": boxes around them.")
+    note = "Each nonzero value of a mask is an object" + ("." if outlines else ": boxes are drawn around them.")
     kind = "instance" if outlines else "box"
     return box_listing(tree, boxed, used=listing.labels, notes=(note,), annotation=kind)
 

@@ -30,7 +30,7 @@ EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
 _SPELLED = {name.replace("_", ""): name for name in EDGES}
 _CORNERS = dict(zip(("x1", "y1", "x2", "y2"), EDGES, strict=True))
-_HEADER = "path,x_min,y_min,x_max,y_max,label, and if there are any angle, split and group"
+_HEADER = "path,x_min,y_min,x_max,y_max,label, optionally with angle, split and group"
 
 
 def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
@@ -70,7 +70,7 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
     listing = box_listing(tree, found)
     grouped = tuple(placed[name].group for name in listing.paths)
     others = [name for name in columns if name not in _KNOWN]
-    notes = (f"Columns of the manifest that are not read: {', '.join(others)}.",) if others else ()
+    notes = (f"Ignored columns of the manifest: {', '.join(others)}.",) if others else ()
     return replace(listing, notes=(*listing.notes, *notes), groups=grouped if any(grouped) else ())
 
 
@@ -84,7 +84,7 @@ def _other_header(path: Path, line: int, fields: list[str], columns: Mapping[str
     got = f"the header {','.join(fields)[:200]!r}"
     remedy: str = "begin the file with the line " + ",".join(_KNOWN[:6])
     if guess and all(guess.values()):
-        remedy = names_remedy(guess, "if it is these: ")
+        remedy = names_remedy(guess, "if these are the columns: ")
     return DataError(f"manifest {path}, line {line}", got, _HEADER, remedy)
 
 

@@ -58,12 +58,12 @@ def list_voc(tree: Tree) -> Listing:
     if lone:
         raise DataError(
             f"data {tree.where}",
-            f"{len(lone)} of {several(len(files), '.xml file')} without an image of the same stem: "
+            f"{len(lone)} of {several(len(files), '.xml file')} without an image with the same stem: "
             f"{', '.join(lone[:5])}",
             "for every .xml its image, beside it or in JPEGImages/",
             "add the images, or take these files out of Annotations/",
         )
-    notes = [f"{several(unlisted, 'image')} in no list of ImageSets/Main: left out."] if unlisted else []
+    notes = [f"{several(unlisted, 'image')} not in any list of ImageSets/Main: left out."] if unlisted else []
     boxes = [box for boxed, _ in found.values() for box in boxed.boxes]
     if any(0 in box.edges[:2] and box.width > 0 < box.height for box in boxes):
         notes += ["An xmin or ymin is 0: pixels are counted from 0, not from 1 as in Pascal VOC."]
@@ -137,7 +137,7 @@ def _read(tree: Tree, file: str) -> tuple[Boxed, str]:
         reader.parser.Parse(read_whole(tree, file), True)
     except (expat.ExpatError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise damaged(tree, file, line, f"no XML ({str(error)[:100]})", "an annotation of Pascal VOC") from None
+        raise damaged(tree, file, line, f"not XML ({str(error)[:100]})", "an annotation of Pascal VOC") from None
     boxes = tuple(_box(tree, file, line, fields) for line, fields in reader.objects)
     try:
         size = int(float(reader.head["size/height"])), int(float(reader.head["size/width"]))

@@ -63,7 +63,7 @@ def list_yolo(tree: Tree, pairs: Mapping[str, str]) -> Listing:
         split = split_named(picture.rpartition("/")[0])
         found[picture] = Boxed(boxes, file or _label_of(picture), relative=True), split
     used = {*pairs.values(), *(file for file in tree.files if PurePosixPath(file).name in _NAMES)}
-    notes = ["Outlines are not read: the boxes around them alone."] if outlined else []
+    notes = ["Outlines are not read, only the boxes around them."] if outlined else []
     return box_listing(tree, found, classes=tuple(names.values()), used=used, notes=notes)
 
 
@@ -89,7 +89,7 @@ def _names_in_yaml(tree: Tree, file: str) -> dict[int, str]:
     try:
         document: Any = yaml.safe_load(read_whole(tree, file))
     except (yaml.YAMLError, ValueError) as error:
-        raise damaged(tree, file, None, f"no YAML ({str(error).splitlines()[0][:100]})", "names: of classes") from None
+        raise damaged(tree, file, None, f"not YAML ({str(error).splitlines()[0][:100]})", "names: of classes") from None
     names = document.get("names") if isinstance(document, dict) else None
     if isinstance(names, list):
         return dict(enumerate(map(str, names)))
@@ -99,7 +99,7 @@ def _names_in_yaml(tree: Tree, file: str) -> dict[int, str]:
 
 
 def _box(tree: Tree, file: str, number: int, line: str, names: Mapping[int, str]) -> Box:
-    expected = "class center_x center_y width height, as shares of width and height"
+    expected = "class center_x center_y width height, as fractions of width and height"
     first, *rest = line.split()
     try:
         kind, values = int(first), [float(value) for value in rest]
@@ -109,7 +109,7 @@ def _box(tree: Tree, file: str, number: int, line: str, names: Mapping[int, str]
         raise damaged(tree, file, number, f"the line {line[:80]!r}", expected)
     if names and kind not in names:
         got, last = f"class {kind}", max(names)
-        raise damaged(tree, file, number, got, f"one of 0 to {last}, which the names of the classes end with")
+        raise damaged(tree, file, number, got, f"one of 0 to {last}, the numbers of the named classes")
     if len(values) > 4:
         return Box(around(values), names.get(kind, str(kind)), False, None, number)
     x, y, width, height = values

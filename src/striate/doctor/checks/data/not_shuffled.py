@@ -27,7 +27,7 @@ _FEWEST, _EACH = 48, 5
 _TAGS, _MOST_TAGS = "set of tags", 64
 _ONE_CLASS = 512
 _MOST_STEPS = 64
-_BETWEEN = "of the variance of the targets lies between stretches of a batch: 0 is an order by chance, 1 sorted"
+_BETWEEN = "of the variance of the targets is between stretches of batch length (0: random order, 1: sorted)"
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
@@ -63,16 +63,16 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     stretches = targets.split(stretch)
     alike = sum(float(part.var(0, correction=0).sum()) == 0 for part in stretches)
     told = (
-        f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {several(stretch, 'sample')} have one "
-        f"{what} only; "
+        f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {several(stretch, 'sample')} contain only "
+        f"one {what}; "
     )
     evidence.pictures["data.not-shuffled"] = Picture(
         "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].double().tolist())}
     )
-    better = "all samples of a class are followed by all of the next"
+    better = "the samples are sorted by class"
     better = better if gain is None else f"shuffled batches learn better by {GAIN:g}"
     limit = f"{ALIKE:g} {_BETWEEN}" if between >= ALIKE else f"{LIKE:g} {_BETWEEN}; and {better}"
-    measured = f"{told}{between:.2f} of the variance of the {what} lies between them{words}"
+    measured = f"{told}{between:.2f} of the variance of the {what} is between them{words}"
     yield _told(_in_a_batch(evidence, targets), measured, severity, limit)
 
 
@@ -186,16 +186,16 @@ def _told(batch: int, measured: str, severity: str, limit: str) -> Finding:
         where="training loader",
         measured=measured,
         limit=limit,
-        why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
-        "sees one class at a time.",
-        remedy=f"`DataLoader(dataset, batch_size={batch}, shuffle=True)`; where files are read one "
-        "after the other, mix their samples in a buffer, or shuffle the list once before.",
+        why="Each batch trains its own class and undoes what the previous one taught; batch norm sees one class at "
+        "a time.",
+        remedy=f"`DataLoader(dataset, batch_size={batch}, shuffle=True)`; if files are read one after the other, "
+        "shuffle their samples in a buffer, or shuffle the list of files first.",
     )
 
 
 NOT_SHUFFLED = Check(
     codes=("data.not-shuffled",),
-    question="Is every batch a fair sample of the data?",
+    question="Is every batch a random sample of the data?",
     run=_run,
     explains=(
         "data.labels-random data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch "

@@ -14,22 +14,22 @@ from striate.records import Finding
 def _run(evidence: Evidence) -> Iterator[Finding]:
     # Texts are cut at random and noise is drawn on purpose; of a picture with one label nobody means that.
     if not evidence.setup.classifies or evidence.val_samples.inputs.ndim != 4 or evidence.val_samples.labels.ndim != 1:
-        raise NoEvidence("validation is no pictures with one label each")
+        raise NoEvidence("validation does not consist of images with one label each")
     if drawn_anew(evidence.setup.val):
         yield RANDOM_VALIDATION.finding(
             severity="warning",
             where="the validation data set",
-            measured="the same sample asked for twice is two different images",
-            why="Validation is augmented as training is: its metric varies from epoch to epoch with the same network, "
-            "and is that of images which are harder than those to come.",
-            remedy="a data set of its own for validation, with a transform that draws nothing (resize, center crop, "
-            "normalize); of `random_split`, the positions: `Subset(plain, val.indices)`",
+            measured="reading the same sample twice gives two different images",
+            why="Validation is augmented like training: its metric varies between epochs with the same network, "
+            "and it is measured on harder images than those to come.",
+            remedy="use a separate data set for validation, with a deterministic transform (resize, center crop, "
+            "normalize); after `random_split`, use its positions: `Subset(plain, val.indices)`",
         )
 
 
 RANDOM_VALIDATION = Check(
     codes=("data.random-validation",),
     question="Does validation show the same images each time?",
-    threshold="each of the first samples is the same image whenever it is asked for",
+    threshold="each of the first samples is the same image each time it is read",
     run=_run,
 )

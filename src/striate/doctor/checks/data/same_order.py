@@ -50,10 +50,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield SAME_ORDER.finding(
         severity="warning",
         where="the sampler of the training loader",
-        measured="DistributedSampler draws by its epoch, and no code calls `set_epoch`: each epoch has the order of "
-        "the first, and each process the same samples",
-        limit="a DistributedSampler that shuffles, more than one epoch, and `set_epoch` nowhere",
-        why="Batches are the same ones in each epoch: training learns less from them, and batch norm sees the same "
+        measured="DistributedSampler shuffles by its epoch number, and no code calls `set_epoch`: each epoch has "
+        "the order of the first, and each process gets the same samples",
+        limit="a DistributedSampler that shuffles, more than one epoch, and no call of `set_epoch`",
+        why="The batches are the same in each epoch: training learns less from them, and batch norm sees the same "
         "neighbors.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
     )
@@ -77,14 +77,18 @@ def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
         return
     shown, there = len(set(one)), len(loader.dataset)
     only = f", {shown:,} of {several(there, 'sample')}" if shown < there else ""
-    how = "draws by its epoch, and no code calls its `set_epoch`" if by_epoch else "takes its seed anew in `__iter__`"
+    how = (
+        "shuffles by its epoch number, and no code calls its `set_epoch`"
+        if by_epoch
+        else "seeds its generator again in `__iter__`"
+    )
     yield SAME_ORDER.finding(
         severity="warning",
         where=f"the {name.replace('_', ' ')} of the training loader",
         measured=f"{type(sampler).__name__} {how}: each epoch has the order of the first{only}",
-        limit="more than one epoch, and a sampler that draws the same order twice: one with a `set_epoch` and no call "
-        "of it, or one that makes or seeds a generator in `__iter__`",
-        why="Batches are the same ones in each epoch, and what they leave out is never shown.",
+        limit="more than one epoch, and a sampler that draws the same order twice: it has a `set_epoch` that no "
+        "code calls, or makes or seeds a generator in `__iter__`",
+        why="The batches are the same in each epoch, and the network never sees the samples they leave out.",
         remedy=f"`loader.{name}.set_epoch(epoch)` at the beginning of each epoch"
         if by_epoch
         else "one generator for all epochs, made in `__init__`: `self.rng = np.random.default_rng(seed)`",
@@ -135,11 +139,11 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
         return SAME_ORDER.finding(
             severity="error",
             where="the training loop",
-            measured=f"each of the {several(again, 'batch', 'batches')} of a pass has the same samples, and those of "
-            "the next pass others",
-            limit=f"{_ALIKE} batches or more of numbers of samples in a pass, all alike, and others in the next",
-            why="Each pass shows the network one batch alone, again and again.",
-            remedy="take the samples from where each batch begins: `yield order[start : start + size]`",
+            measured=f"each of the {several(again, 'batch', 'batches')} of a pass has the same samples, and those "
+            "of the next pass have others",
+            limit=f"{_ALIKE} or more batches of sample indices that are identical in a pass, and others in the next",
+            why="Each pass shows the network only one batch, again and again.",
+            remedy="slice the indices at the start of each batch: `yield order[start : start + size]`",
         )
     sites = [site for site in evidence.source.calls("manual_seed", "seed", "seed_everything") if site.often == "batch"]
     if len(batches) < _ALIKE or not (sites or getattr(evidence.setup.train, "by_chance", False)):
@@ -149,13 +153,13 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
         for (path, one), (place, other) in zip(first, leaves(batch), strict=False):
             if path != place or one.shape != other.shape or not torch.equal(one, other):
                 return None
-    alike = f"{several(len(batches), 'batch', 'batches')} that were drawn are all the same"
+    alike = f"{several(len(batches), 'batch', 'batches')} that were drawn are identical"
     return SAME_ORDER.finding(
         severity="error",
         where=sites[0].where if sites else "the training loop",
-        measured=f"`{sites[0].text}` comes before each batch, and {alike}" if sites else alike,
-        limit=f"{_ALIKE} batches or more, drawn by chance or behind a seed, that are the same",
-        why="The network is only ever shown these samples.",
+        measured=f"`{sites[0].text}` runs before each batch, and {alike}" if sites else alike,
+        limit=f"{_ALIKE} or more batches, drawn at random or after a seed, that are identical",
+        why="The network only sees these samples.",
         remedy=f"`{sites[0].text}` once, at the beginning of the script"
         if sites
         else "one generator for all batches, made once outside of the function that draws them: "
@@ -174,14 +178,14 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
         f"{'is' if processes == 1 else 'are'} running",
         limit="a DistributedSampler for more processes than are running",
         why="The samples of the other processes are never drawn.",
-        remedy="`DistributedSampler(data)` without numbers asks how many processes there are, or "
+        remedy="`DistributedSampler(data)` without further arguments detects the number of processes; or use "
         "`DataLoader(data, batch_size, shuffle=True)` in one process",
     )
 
 
 SAME_ORDER = Check(
     codes=("data.same-order",),
-    question="Does a sampler draw all samples, in another order each epoch?",
+    question="Does a sampler draw all samples, in a different order each epoch?",
     run=_run,
     of_source=True,
     explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",

@@ -54,7 +54,7 @@ def shares_of_right(evidence: Evidence) -> tuple[list[dict[str, float]], torch.T
     Raises NoEvidence where it cannot be asked."""
     judge, source, val = getattr(evidence.source.library, "judge", None), evidence.source, evidence.val
     if judge is None or not val.whole:
-        raise NoEvidence("no function judges all predictions")
+        raise NoEvidence("no function computes metrics from all predictions")
     validated_twice(source, judge.name)
     evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
     model = evidence.setup.model
@@ -66,7 +66,7 @@ def shares_of_right(evidence: Evidence) -> tuple[list[dict[str, float]], torch.T
                 raise NoEvidence("the outputs are too large")
             return [_shares(judge.judge(perfect, labels.clone()), complete) for perfect in forms], labels
     except Exception as error:  # the user's function, which was given what it is not for
-        raise NoEvidence(f"{judge.name} cannot be asked: {type(error).__name__}") from error
+        raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
 
 
 def _shares(given: object, complete: bool) -> dict[str, float]:
@@ -147,9 +147,8 @@ def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) 
         where=f"line {lines[0]}" if lines else "the validation",
         measured=f"`{function}` gives `{name}` {value:.4g} for {several(counted, 'label')}, all of which are predicted "
         f"right{padding}",
-        threshold=f"a share that a trainer's function gives by name, below {RIGHT} for predictions that are all right",
-        why="A perfect network would not be called so: what is counted, and what it is divided by, are not of the same "
-        "samples.",
-        remedy="count among the labels that are given, and divide by their number: "
-        "`known = labels != -100`, `((predicted == labels) & known).sum() / known.sum()`",
+        threshold=f"a metric that has to be 1, by its name, but is below {RIGHT} for predictions that are all right",
+        why="A perfect network would not get a perfect score: the count and its divisor are not of the same samples.",
+        remedy="count only the labels that are given, and divide by their number: `known = labels != -100`, "
+        "`((predicted == labels) & known).sum() / known.sum()`",
     )

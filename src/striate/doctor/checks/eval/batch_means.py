@@ -53,21 +53,22 @@ def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str
         made = source.last_value(value, value.id) if isinstance(value, ast.Name) else None
         means = _is_mean(value if made is None else made) or _is_share(source, loop, value if made is None else made)
         ends = after_loop(source, loop, name) if means else ()
-        yield from ((node, "a mean of the means") for node in ends if averages(node, name, kind))
+        yield from ((node, "a mean of batch means") for node in ends if averages(node, name, kind))
 
 
 def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) -> Finding:
     return BATCH_MEANS.finding(
         severity="warning",
         where=f"line {getattr(node, 'lineno', 0)}",
-        measured=f"`{ast.unparse(node)}` is {what} of {several(batches, 'batch', 'batches')}: the "
-        f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
-        f"{samples}",
-        limit=f"a mean of batch means in which the last batch counts {EXCESS:.0%} of all more than its samples do",
-        why="The samples of a short last batch count more than the others: the metric changes with the batch size, and "
-        "with which samples come last.",
+        measured=f"`{ast.unparse(node)}` is {what} over {several(batches, 'batch', 'batches')}: the "
+        f"{several(short, 'sample')} of the last batch have a weight of {1 / batches:.0%}, but are "
+        f"{short / samples:.1%} of {samples}",
+        limit="a mean of batch means in which the weight of the last batch exceeds its share of the samples by "
+        f"{EXCESS:.0%} of all",
+        why="The samples of a short last batch count more than the others: the metric changes with the batch size "
+        "and with the order of the samples.",
         remedy="add up over samples: `correct += (predicted == targets).sum().item()` and `total += len(targets)` in "
-        "the loop, `correct / total` behind it; of a meter, `meter.update(value, len(targets))`",
+        "the loop, `correct / total` after it; for a meter, `meter.update(value, len(targets))`",
     )
 
 
@@ -90,9 +91,9 @@ def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, s
             continue
         given = len(node.args) + len(node.keywords)
         if one_each and given == 1 and node.args:
-            yield node, "a meter that is told no number of samples"
+            yield node, "a meter that gets no number of samples"
         elif deaf and given == 2:
-            yield node, "a meter that weighs all values alike, whatever number of samples it is told,"
+            yield node, "a meter that weights all values alike, whatever number of samples it gets,"
 
 
 def _weighs_alike(kind: Any) -> bool:
@@ -127,12 +128,13 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
     yield BATCH_MEANS.finding(
         severity="warning",
         where=f"line {getattr(node, 'lineno', 0)}",
-        measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, and "
-        f"the roots are averaged: {told:.4g} in the trial, where the root of the mean of all squares is {true:.4g}",
-        limit=f"a mean of the batches' roots that is {_BELOW:.0%} below the root of all",
+        measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, "
+        f"and the roots are averaged: this gives {told:.4g} in the trial, but the root of the mean of all squares is "
+        f"{true:.4g}",
+        limit=f"a mean of the roots of batches that is {_BELOW:.0%} below the root of all",
         why="A mean of roots is less than the root of the mean, the more so the more batches differ: it changes with "
         "the batch size and with the order of the data.",
-        remedy="average the squares, and take the root behind it: `(total_squares / total).sqrt()`",
+        remedy="average the squares, and take the root at the end: `(total_squares / total).sqrt()`",
     )
 
 

@@ -11,7 +11,7 @@ from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, ev
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 
-_EARLIER = "What is printed for an epoch is the mean over this and all earlier ones."
+_EARLIER = "The number printed for an epoch is the mean over this and all earlier epochs."
 
 
 class CountBegunOnce(NamedTuple):
@@ -34,9 +34,9 @@ def _in_loops(evidence: Evidence) -> Iterator[CountBegunOnce]:
         if name is not None:
             yield CountBegunOnce(
                 loop.lineno,
-                f"`{name}` is made once, before the epochs, and each evaluation adds to it: what is computed "
-                "from it is of all epochs so far",
-                f"make `{name}` anew before the loop in line {loop.lineno}",
+                f"`{name}` is created once, before the epochs, and each evaluation adds to it: the result is that of "
+                "all epochs so far",
+                f"create `{name}` anew before the loop in line {loop.lineno}",
             )
 
 
@@ -95,9 +95,9 @@ def _never_reset(source: ScriptSource) -> Iterator[CountBegunOnce]:
                 name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
                 yield CountBegunOnce(
                     made[0].node.lineno,
-                    f"`{name}` is made once, before the epochs, and nothing calls its `reset()`: what it computes is "
-                    "of all epochs so far",
-                    "`reset()` before each evaluation begins",
+                    f"`{name}` is created once, before the epochs, and nothing calls its `reset()`: its result is "
+                    "that of all epochs so far",
+                    "call `reset()` before each evaluation",
                 )
 
 
@@ -129,10 +129,10 @@ def _never_zeroed(source: ScriptSource) -> Iterator[CountBegunOnce]:
                 if not any(_sets(method, name) for key, method in methods.items() if key not in _ONCE):
                     yield CountBegunOnce(
                         added[name].lineno,
-                        f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, and no "
-                        "method sets it to zero between two validations",
-                        f"`self.{name} = 0` in `on_validation_epoch_start`",
-                        "What is told for an epoch counts this and all earlier ones: it may pass 100 %.",
+                        f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, but "
+                        "no method resets it between two validations",
+                        f"set `self.{name} = 0` in `on_validation_epoch_start`",
+                        "The number reported for an epoch counts this and all earlier epochs: it may pass 100 %.",
                     )
 
 

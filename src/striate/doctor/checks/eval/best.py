@@ -44,10 +44,11 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             code="eval.worst-kept",
             severity="error",
             where=f"line {test.lineno}",
-            measured=f"`{ast.unparse(test)}` takes a {kind} for the best yet",
-            limit="the higher of two losses or errors, or the lower of two shares, by their names, taken for the best",
-            why="What is kept, and measured in the end, is the worst epoch, not the best.",
-            remedy=f"compare the other way: `{_turned(test, sign)}`, and begin with "
+            measured=f"`{ast.unparse(test)}` treats a {kind} as better",
+            limit="by their names, the higher of two losses or errors, or the lower of two scores, is taken as the "
+            "best",
+            why="The epoch that is kept, and evaluated at the end, is the worst, not the best.",
+            remedy=f"compare the other way: `{_turned(test, sign)}`, and start with "
             f"`float('{'inf' if sign == '<' else '-inf'}')`",
         )
         return
@@ -56,10 +57,10 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             code="eval.worst-kept",
             severity="error",
             where=f"line {node.lineno}",
-            measured=f"`{name} = {ast.unparse(node)}` keeps no copy: the network's own tensors, which all later steps "
-            "change",
+            measured=f"`{name} = {ast.unparse(node)}` makes no copy: it holds the network's own tensors, which all "
+            "later steps change",
             limit="a `state_dict()` that is kept without a copy",
-            why="What is loaded in the end is the last epoch, not the best.",
+            why="The weights loaded at the end are those of the last epoch, not the best.",
             remedy=f"`{name} = copy.deepcopy({ast.unparse(node)})`",
         )
         return
@@ -72,23 +73,23 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             continue
         compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
         if compares:
-            remedy = f"`operator.{right}` where it is made"
+            remedy = f"`operator.{right}` where it is created"
         elif mode not in ("min", "max"):
-            remedy = f"`{right!r}` where it is made"
+            remedy = f"`{right!r}` where it is created"
         else:
             made = f"`{name}(monitor={monitor!r}, mode={right!r})`"
-            remedy = made if monitor.isidentifier() else f"`mode={right!r}` where it is made"
+            remedy = made if monitor.isidentifier() else f"`mode={right!r}` where it is created"
         yield WORST_KEPT.finding(
             code="optim.scheduler-calls" if lowers else "eval.worst-kept",
             severity="error",
             where=f"line {line}",
-            measured=f"`{name}` watches `{monitor}` with {f'`{mode}`' if compares else f'mode {mode!r}'}: it takes the "
-            f"{'highest' if low else 'lowest'} for the best",
-            limit="the mode of a callback is another than that of the metric it monitors, by its name or that of "
+            measured=f"`{name}` monitors `{monitor}` with {f'`{mode}`' if compares else f'mode {mode!r}'}: it treats "
+            f"the {'highest' if low else 'lowest'} value as the best",
+            limit="the mode of a callback contradicts the metric that it monitors, by the name of the metric or of "
             "what is logged",
-            why="The rate is lowered because the metric gets better."
+            why="The rate is lowered because the metric improves."
             if lowers
-            else "What is kept, or ends the training, is the worst epoch, not the best.",
+            else "The epoch that is kept, or ends the training, is the worst, not the best.",
             remedy=remedy,
         )
         return
@@ -287,7 +288,7 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
     low, high = bool(words & _LOW), bool(words & _HIGH)
     if low == high or low != greater or words & _NEGATIVE:
         return None
-    return ("higher loss", "<") if low else ("lower share", ">")
+    return ("higher loss", "<") if low else ("lower score", ">")
 
 
 def _without_margin(side: ast.expr) -> ast.expr:
@@ -449,7 +450,7 @@ def _turns_round(node: ast.AST) -> bool:
 
 WORST_KEPT = Check(
     codes=("eval.worst-kept", "optim.scheduler-calls"),
-    question="Is the epoch that is kept the best one?",
+    question="Is the saved epoch the best one?",
     run=_worst_kept,
     of_source=True,
 )

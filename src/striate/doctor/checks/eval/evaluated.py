@@ -63,7 +63,7 @@ def evaluated(evidence: Evidence) -> Evaluated:
     """The first such call, of the trial's network. Raises NoEvidence where the script has none that can be made."""
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
-        raise NoEvidence("the validation data are more than were read")
+        raise NoEvidence("only a part of the validation data was read")
     model, training = evidence.trial.replica.model, set[nn.Module]()
     for asked, function, given in evaluations(evidence):
         right, sizes = _counted(evidence)
@@ -195,7 +195,7 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
     if library is None or library.evaluate is None:
         raise NoEvidence("no library validates")
     if not val.whole or not evidence.trial.rows:
-        raise NoEvidence("the validation data are more than were read")
+        raise NoEvidence("only a part of the validation data was read")
     validated_twice(evidence.source, *_VALIDATING)
     evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
     found = asked_directly(evidence)

@@ -35,18 +35,19 @@ def _finding(product: ast.expr) -> Finding:
     return FINDS_ITSELF.finding(
         severity="error",
         where=f"line {product.lineno}",
-        measured=f"`{text}` compares all samples with all, and the nearest of each is looked up in it: that is itself",
-        why="Each sample finds itself, with its own label, so the figure is perfect whatever was learned.",
-        remedy="Leave each sample out of its own neighbors before they are looked up: "
+        measured=f"`{text}` compares all samples with each other, and the nearest of each is looked up in it: that "
+        "is the sample itself",
+        why="Each sample finds itself, with its own label, so the metric is perfect whatever was learned.",
+        remedy="Exclude each sample from its own neighbors before they are looked up: "
         '`distances.fill_diagonal_(float("inf"))`, or `similarity.fill_diagonal_(-float("inf"))`.',
     )
 
 
 FINDS_ITSELF = Check(
     codes=("eval.wrong-count",),
-    question="Is each sample left out where its nearest neighbor is looked up?",
-    threshold="scores of a set of samples with itself, whose largest or smallest are looked up among labels, and "
-    "nothing that covers the diagonal or passes over the first",
+    question="Is each sample excluded when its nearest neighbor is looked up?",
+    threshold="scores between the samples of one set, whose largest or smallest is looked up among the labels, while "
+    "nothing masks the diagonal or skips the first neighbor",
     run=_run,
     of_source=True,
 )

@@ -193,8 +193,8 @@ def _untrue_accuracy(name: str, line: int, function: Callable[..., Any], *, padd
             + f", and {len(targets) - counted} without a label" * (counted < len(targets)),
             why,
             "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by the "
-            "number of labels that are given: `len(labels)`, not the size of usual batches",
-            "a function for an accuracy that gives another share than that of the right ones",
+            "number of labels: `len(labels)`, not the usual batch size",
+            "a function for an accuracy that does not give the share of right predictions",
         )
     return None
 
@@ -218,12 +218,12 @@ def _right_zeros(evidence: Evidence, name: str, line: int, function: Callable[..
         if abs(told - (1 - 2 / wanted.shape[1])) < _ROUNDED:
             return _finding(
                 line,
-                f"`{name}` gives {told:.4g} for {several(len(wrong), 'sample')}, none of which is right: of "
-                f"{wanted.shape[1]} outputs, one of which is 1, it compares each by itself",
-                "Most of what is predicted are zeros, as most targets are: who knows nothing is nearly always right.",
+                f"`{name}` gives {told:.4g} for {several(len(wrong), 'sample')}, none of which is right: it compares "
+                f"each of the {wanted.shape[1]} outputs by itself, though only one of them is 1",
+                "Most outputs are zeros, as most targets are: a network that knows nothing is nearly always right.",
                 "compare the largest output with the label: "
                 "`(predicted.argmax(1) == targets.argmax(1)).float().mean()`",
-                "a function for an accuracy that gives a share of right ones for rows of zeros, of targets with a one",
+                "a function for an accuracy that counts each zero of one-hot targets as a right prediction",
             )
     return None
 
@@ -236,11 +236,11 @@ def _known_accuracies(padded: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor
     """Labels and predicted classes, and what it means that an accuracy of these is wrong: few that are all right,
     three of each class, one of them right, and few with others that are not to be counted."""
     few, classes = torch.arange(_FEW), torch.arange(_CLASSES)
-    yield few, few, "It divides by another number than that of the samples: a last, smaller batch counts as wrong."
+    yield few, few, "It divides by a number other than that of the samples: a short last batch counts as wrong."
     predicted = torch.cat([classes, classes.roll(1), classes.roll(2)])
-    yield classes.repeat(3), predicted, "What it counts as right is something else than the largest output."
+    yield classes.repeat(3), predicted, "It counts something other than the largest output as right."
     if padded:
-        why = "It leaves padding out of what is right, but divides by its positions, too."
+        why = "It leaves padding out of the count of right predictions, but divides by all positions."
         yield torch.cat([few, torch.full_like(few, _IGNORED)]), few.repeat(2), why
 
 
@@ -259,12 +259,12 @@ def _untrue_of_right(
     shapes = " and ".join(str(tuple(part.shape)) for part in form)
     return _finding(
         line,
-        f"{name} gives {said} for predictions that are their targets, of shapes {shapes}",
-        "A perfect network would not be called so: shapes that broadcast, sums over other axes, or a union that has "
-        "the intersection twice make another number of it.",
-        "give both one shape, `predictions.reshape(targets.shape)`, sum over the positions of each class, and take the "
-        "intersection off a union: `rows + columns - both`",
-        "a function for an error that is not 0, or for a score that is not 1, of predictions that are their targets",
+        f"{name} gives {said} for predictions that equal their targets, of shapes {shapes}",
+        "A perfect network would not get a perfect score: shapes are broadcast, sums run over the wrong axes, or a "
+        "union counts the intersection twice.",
+        "give both the same shape, `predictions.reshape(targets.shape)`, sum over the positions of each class, and "
+        "subtract the intersection from the union: `rows + columns - both`",
+        "a function for an error that is not 0, or for a score that is not 1, when predictions equal their targets",
     )
 
 
@@ -281,11 +281,10 @@ def _untrue_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> 
         return
     yield _finding(
         node.lineno,
-        f"`{node.name}` gives {max(values):.4g} at most for {_FEW} samples without a censored one, whose risks are in "
-        "the order of their durations, upwards or downwards",
-        "A perfect network would not be called so: it divides by another number than that of the pairs that can be "
-        "compared.",
-        "divide by the number of pairs of which it is known who came first: `(higher * earlier).sum() / earlier.sum()`",
+        f"`{node.name}` gives {max(values):.4g} at most for {_FEW} uncensored samples whose risks are in the order "
+        "of their durations, ascending or descending",
+        "A perfect network would not get a perfect score: the divisor is not the number of comparable pairs.",
+        "divide by the number of pairs whose order is known: `(higher * earlier).sum() / earlier.sum()`",
         "a function for a concordance index that is not 1 for risks in the right order",
     )
 

@@ -47,11 +47,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where=f"the evaluation, line {line}",
             measured=f"{said}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
-            limit="with dropout or batch norm, a loop over validation data without gradients, and no `.eval()` before "
-            "it",
-            why="Dropout goes on dropping, and batch norm takes its statistics from the batches that are evaluated: "
-            "the accuracy is another than that of the network as it is used.",
-            remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
+            limit="a network with dropout or batch norm, a loop over validation data without gradients, and no "
+            "`.eval()` before it",
+            why="Dropout still drops units, and batch norm uses the statistics of the evaluated batches: the "
+            "accuracy is not that of the network in use.",
+            remedy="Call `model.eval()` before the evaluation, and `model.train()` before training continues.",
         )
     repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
     own = [site for site in training if not _of_another_training(source, site)]
@@ -60,11 +60,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield MODE.finding(
             severity="warning",
             where=repeated[0].where,
-            measured=f"`{repeated[0].text}` comes again and again, and no `.train()` after it: from the first "
-            f"evaluation on {_listed(parts)} {'are' if parts[1:] else 'is'} in evaluation mode in training",
-            limit="with dropout or batch norm, `.eval()` again and again, and no `.train()` after it",
-            why="Dropout drops nothing any more, and the running statistics of batch norm stay as they are.",
-            remedy="`model.train()` at the beginning of each epoch.",
+            measured=f"`{repeated[0].text}` runs repeatedly, and there is no `.train()` after it: from the first "
+            f"evaluation on {_listed(parts)} {'are' if parts[1:] else 'is'} in evaluation mode during training",
+            limit="a network with dropout or batch norm, repeated calls of `.eval()`, and no `.train()` after them",
+            why="Dropout no longer drops anything, and the running statistics of batch norm no longer change.",
+            remedy="Call `model.train()` at the beginning of each epoch.",
         )
 
 

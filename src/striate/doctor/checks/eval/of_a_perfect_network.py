@@ -51,13 +51,13 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
     are, or no function of the script evaluates the network."""
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
-        raise NoEvidence("the validation data are more than were read")
+        raise NoEvidence("only a part of the validation data was read")
     batches = predicted_by_batch(evidence)
     outputs, targets = (torch.cat(part) for part in zip(*batches, strict=True))
     read = quality(outputs, targets)
     # Where one class is most of all, a guess is mostly right.
     if read is None or (read.guesses and (way_gone(Predictions(outputs, targets, read.loss)) or 0) < _LEARNED):
-        raise NoEvidence("outputs are not labels in another form, or the network has not learned them")
+        raise NoEvidence("outputs do not have the form of the labels, or the network has not learned them")
     complete = all(is_complete(*batch) for batch in batches)
     candidates = read.kind == "labels" and all(int((wanted == 1).sum()) == 1 for _, wanted in batches)
     as_they_are = read.kind == "numbers" and read.loss < read.constant / 2

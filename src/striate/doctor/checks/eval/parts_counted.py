@@ -38,8 +38,8 @@ def share_of_all(evidence: Evidence) -> Iterator[tuple[int, str]]:
                 for name, size in parts.items():
                     if any(abs(told - scale * size / count) < _SAME * scale for scale in (1, 100)):
                         measured = (
-                            f"`{ast.unparse(node)}` gives {told:.4g} as an accuracy where all predictions are right: "
-                            f"the {size:,} of `{name}`, divided by all {several(count, 'sample')}"
+                            f"`{ast.unparse(node)}` gives {told:.4g} as an accuracy though all predictions are "
+                            f"right: the {size:,} of `{name}` are divided by all {several(count, 'sample')}"
                         )
                         yield node.lineno, measured
                         return
@@ -66,7 +66,7 @@ def _told(evidence: Evidence, node: ast.Call, targets: torch.Tensor) -> list[flo
     def right(_: nn.Module, __: Any, output: Any) -> torch.Tensor:
         fits = isinstance(output, torch.Tensor) and output.ndim == 2 and len(output) == len(targets)
         if not fits or int(targets.min()) < 0 or int(targets.max()) >= output.shape[1]:
-            raise NoEvidence("the outputs are not those of all targets")
+            raise NoEvidence("the outputs do not match the targets")
         asked.append(True)
         one_hot = functional.one_hot(targets, output.shape[1]).to(output)
         return _SURE * (2 * one_hot - 1)

@@ -38,10 +38,10 @@ def _axes(evidence: Evidence) -> Iterator[Finding]:
         yield WRONG_AXIS.finding(
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` gives row and column of a peak, and the points of the data are (x, y)",
-            limit="the row of a peak before its column, where points are (x, y)",
+            measured=f"`{site.text}` gives the row and column of a peak, but the points of the data are (x, y)",
+            limit="the row of a peak before its column, though points are (x, y)",
             why="It compares x with y: the metric is wrong, whatever the network predicts.",
-            remedy="the column first: `torch.stack([index % width, index // width], -1)`",
+            remedy="put the column first: `torch.stack([index % width, index // width], -1)`",
         )
         return
     site = next(_neighbors_along_rows(evidence.source), None)
@@ -49,10 +49,11 @@ def _axes(evidence: Evidence) -> Iterator[Finding]:
         yield WRONG_AXIS.finding(
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` goes along axis 0: it gives k rows, and their labels are compared with a column",
-            limit="the nearest by scores of all with all along axis 0, whose labels are compared with a column",
-            why="Each label asked for is compared with those found for all others: one of them is right by chance.",
-            remedy="the nearest of each row, along axis 1: `scores.topk(k, dim=1)`",
+            measured=f"`{site.text}` runs along axis 0: it returns k rows, but their labels are compared with a column",
+            limit="nearest neighbors along axis 0 of scores between all samples, whose labels are compared with a "
+            "column",
+            why="Each label is compared with the neighbors of all other samples: one of them is right by chance.",
+            remedy="take the nearest of each row, along axis 1: `scores.topk(k, dim=1)`",
         )
         return
     yield from _wrong_axis(evidence)
@@ -90,7 +91,7 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     outputs = evidence.first.outputs
     if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2:
-        raise NoEvidence("the network gives no tensor with an axis of classes")
+        raise NoEvidence("no output of the network has a class axis")
     for site in source.calls("Softmax", "LogSoftmax"):  # `nn.Softmax(dim=0)(outputs)`
         outer, axis = source.parent(site.node), argument(site.node, 0, "dim")
         given = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
@@ -110,8 +111,8 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         if owner is not _whole(owner):
             along = source.value(axis) if axis is not None else None
             if along is not None and along not in (-1, outputs.ndim - 1) and outputs.ndim > 2:
-                told = f"`{site.text}` goes along axis {along}, and it chooses from numbers of the last one"
-                yield _along(site.where, told, "places", outputs, _with_axis(site.node, axis, -1))
+                told = f"`{site.text}` runs along axis {along}, but chooses among values of the last axis"
+                yield _along(site.where, told, "positions", outputs, _with_axis(site.node, axis, -1))
                 return
             continue
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
@@ -141,12 +142,12 @@ def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
         code="eval.wrong-axis",
         severity="error",
         where=site.where,
-        measured=f"`{site.text}` goes along an axis of one number: outputs are {tuple(outputs.shape)}",
+        measured=f"`{site.text}` runs along an axis of one number: the outputs have shape {tuple(outputs.shape)}",
         threshold="an axis of two classes or more",
-        why="The largest of one number is always number 0, whatever the network gives."
+        why="Of one number, the largest always has index 0, whatever the network predicts."
         if chosen
-        else "The share of one number is always 1, whatever the network gives.",
-        remedy="`predicted = (logits > 0).long()`, which is a probability of one half or more"
+        else "The softmax of one number is always 1, whatever the network predicts.",
+        remedy="`predicted = (logits > 0).long()`, for a probability above one half"
         if chosen
         else "`probability = torch.sigmoid(logits)`",
     )
@@ -157,14 +158,14 @@ def _along(where: str, measured: str, compared: str, outputs: torch.Tensor, righ
     return WRONG_AXIS.finding(
         severity="error",
         where=where,
-        measured=f"{measured}: outputs are {tuple(outputs.shape)}",
-        limit=f"argmax, max, topk or softmax along an axis of {compared}, where there is one of classes",
-        why=f"It compares {compared} with each other instead of classes: the result is no prediction.",
+        measured=f"{measured}: the outputs have shape {tuple(outputs.shape)}",
+        limit=f"argmax, max, topk or softmax along the axis of {compared} instead of the class axis",
+        why=f"It compares {compared} with each other instead of classes: the result is not a prediction.",
         remedy=f"`{right}`",
     )
 
 
-_OF_SAMPLES = "`{}` goes along axis 0, that of the samples"
+_OF_SAMPLES = "`{}` runs along axis 0, the axis of the samples"
 
 
 def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
@@ -196,8 +197,11 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
             return
         if squashed and not 0 < limit < 1:
-            yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
-                         f"above {limit:g}", "0.5")  # fmt: skip
+            yield _limit(
+                node,
+                f"{squashed} gives values from 0 to 1, which are {'never' if limit >= 1 else 'always'} above {limit:g}",
+                "0.5",
+            )
             return
         if not 0 < limit < 1 and _are_logits(source, node, made) and _gives_probabilities(evidence):
             side = "never" if limit >= 1 else "always"
@@ -206,8 +210,9 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
         modules = (value for value in source.names.values() if isinstance(value, nn.Module))
         logits = any(isinstance(part, nn.BCEWithLogitsLoss) for module in modules for part in module.modules())
         if logits and limit == 0.5 and not squashed and _are_logits(source, node, made):
-            yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
-                         "0.62", "0")  # fmt: skip
+            yield _limit(
+                node, "the loss treats the outputs as logits, and a logit of 0.5 is a probability of 0.62", "0"
+            )
             return
 
 
@@ -265,10 +270,11 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
         yield THRESHOLD.finding(
             severity="warning",
             where=where,
-            measured=f"`{sigmoid}`: `{text}` are probabilities already, and a sigmoid of 0 to 1 is 0.5 to 0.73",
-            limit="a sigmoid of what is a probability already",
-            why="All predictions lie on one side of 0.5, and say nothing of how sure the network is.",
-            remedy=f"`{text}` in place of `{sigmoid}`",
+            measured=f"`{sigmoid}`: `{text}` are probabilities already, and a sigmoid of values from 0 to 1 gives "
+            "only 0.5 to 0.73",
+            limit="a sigmoid of values that are probabilities already",
+            why="All predictions are on one side of 0.5, and do not show how sure the network is.",
+            remedy=f"use `{text}` instead of `{sigmoid}`",
         )
 
 
@@ -302,10 +308,10 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
             yield THRESHOLD.finding(
                 severity="error",
                 where=site.where,
-                measured=f"`{site.text}` shares 1 among {y.shape[1]} labels, of which samples have up to "
-                f"{int(y.sum(1).max())}, and the loss takes each output by itself",
-                limit="a softmax over labels of which samples have several",
-                why="Labels that are there at once take probability from each other: hardly one is above the limit.",
+                measured=f"`{site.text}` shares 1 among {y.shape[1]} labels, but a sample has up to "
+                f"{int(y.sum(1).max())} of them, and the loss treats each output by itself",
+                limit="a softmax over labels of which a sample may have several",
+                why="Labels of the same sample take probability from each other: hardly any exceeds the threshold.",
                 remedy=f"`torch.sigmoid({ast.unparse(given) if given is not None else 'logits'})`",
             )
 
@@ -429,21 +435,21 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
         severity="warning",
         where=f"line {node.lineno}",
         measured=f"`{ast.unparse(node)}`: {what}",
-        limit="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0",
-        why="The metric asks another question than the one that the network was trained on.",
+        limit="a threshold between 0 and 1 for probabilities, and of 0 for logits of BCEWithLogitsLoss",
+        why="The metric does not measure what the network was trained for.",
         remedy=f"`{ast.unparse(node.left)} > {better}`",
     )
 
 
 WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
-    question="Are predictions read from outputs along the axis of the classes?",
+    question="Are predictions read along the class axis of the outputs?",
     run=_axes,
     of_source=True,
 )
 THRESHOLD = Check(
     codes=("eval.threshold",),
-    question="Can outputs lie on both sides of the limit that they are held against?",
+    question="Can outputs fall on both sides of the threshold that they are compared with?",
     run=_threshold,
     of_source=True,
     explains="eval.wrong-count",

@@ -26,10 +26,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield RANKED_BY_BATCH.finding(
             severity="warning",
             where=f"line {node.lineno}",
-            measured=f"`{text}` is computed of each batch by itself, and the mean over batches is taken",
-            why="It compares samples with each other, or divides by what they have together: of a few at a time it is "
-            "another number, often too high.",
-            remedy=f"gather outputs and targets of all batches (`torch.cat`), and call `{called(node)}` once",
+            measured=f"`{text}` is computed for each batch by itself, and the results are averaged",
+            why="It compares samples with each other, or divides by a number that they share: for a few samples at a "
+            "time the result differs, and is often too high.",
+            remedy=f"collect the outputs and targets of all batches (`torch.cat`), and call `{called(node)}` once",
         )
         return
 
@@ -113,9 +113,9 @@ def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:
 
 RANKED_BY_BATCH = Check(
     codes=("eval.batch-means",),
-    question="Is a metric that compares samples computed of all of them together?",
-    threshold="the mean over batches, or other parts, of an area under a curve, an average precision, an F1, a "
-    "correlation or R²",
+    question="Is a metric that compares samples computed over all of them together?",
+    threshold="an area under a curve, an average precision, an F1, a correlation or R² that is averaged over batches "
+    "or other parts",
     run=_run,
     of_source=True,
 )

@@ -76,9 +76,10 @@ def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(
             untrue.where,
             f"`{untrue.text}` gives `{untrue.name}` {untrue.value:.4g} for a network whose predictions are all right",
-            "A perfect network would not be called so: what is printed is not the metric that its name says.",
-            "try it with predictions that are the labels: accuracies, F1, IoU, Dice, hit rates have to be 1, errors 0",
-            f"a score below {RIGHT}, or an error, of a network whose outputs are replaced by what the labels ask for",
+            "A perfect network would not get a perfect score: the printed number is not the metric that its name says.",
+            "test it with predictions that equal the labels: accuracies, F1, IoU, Dice and hit rates have to be 1, "
+            "errors 0",
+            f"a score below {RIGHT}, or an error above 0, for a network whose outputs are replaced by the right ones",
         )
 
 
@@ -91,10 +92,10 @@ def _other_peak(evidence: Evidence) -> Iterator[Finding]:
     for node in peaks_of_bytes(evidence):
         yield _finding(
             f"line {node.lineno}",
-            f"`{ast.unparse(node)}` has the peak of bytes, 255, for images whose largest value is 1",
-            "All decibels are 48 too many.",
-            "use the peak that the images have: `10 * torch.log10(1.0 / error)`",
-            "decibels with a peak of 255 of images up to 1",
+            f"`{ast.unparse(node)}` uses the peak of bytes, 255, for images whose largest value is 1",
+            "All values in decibels are 48 too high.",
+            "use the peak of the images: `10 * torch.log10(1.0 / error)`",
+            "decibels with a peak of 255 for images up to 1",
         )
 
 
@@ -102,10 +103,11 @@ def _doubled(source: ScriptSource) -> Iterator[Finding]:
     for node in doubled(source):
         yield _finding(
             f"line {node.lineno}",
-            f"`{ast.unparse(node)}` is given squared errors, and gives 20 decibels for one that is a tenth of another",
-            "All decibels are twice what they should be.",
-            "take 10 times the logarithm of squares, `10 * torch.log10(1.0 / mse)`; 20 belongs to their root",
-            "decibels that rise by 20 where a squared error falls to a tenth",
+            f"`{ast.unparse(node)}` gets squared errors, and rises by 20 decibels when the error falls to a tenth",
+            "All values in decibels are twice as high as they should be.",
+            "take 10 times the logarithm of squared errors, `10 * torch.log10(1.0 / mse)`; a factor of 20 is for "
+            "their root",
+            "decibels that rise by 20 when a squared error falls to a tenth",
         )
 
 
@@ -187,8 +189,8 @@ def _by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
                 if counted and name in _names_of(source, above) and source.is_number(below, whole, **known):
                     yield _no_share(
                         node,
-                        f"`{ast.unparse(node)}` divides what was added up over {several(samples, 'sample')} by "
-                        f"{whole}, the number of batches times their size, of which the last is smaller",
+                        f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {whole}, the "
+                        "number of batches times their size, of which the last is smaller",
                     )
 
 
@@ -210,14 +212,14 @@ def _finding(where: str, measured: str, why: str, remedy: str, limit: str) -> Fi
     )
 
 
-_BEGUN_ONCE = "a count that begins before the epochs, and never anew"
-_OTHER_NUMBER = "a count over a loader's samples, divided by a number that is another than theirs"
+_BEGUN_ONCE = "a count that is created before the epochs and never reset"
+_OTHER_NUMBER = "a count over a loader's samples, divided by a number other than theirs"
 _COUNT_SAMPLES = "count the samples as well, `total += len(targets)`, and divide by `total`"
 
 
 def _no_share(node: ast.AST, measured: str, remedy: str = _COUNT_SAMPLES, limit: str = _OTHER_NUMBER) -> Finding:
     where = f"line {getattr(node, 'lineno', 0)}"
-    return _finding(where, measured, "What is printed as an accuracy is not one.", remedy, limit)
+    return _finding(where, measured, "The number printed as an accuracy is not the accuracy.", remedy, limit)
 
 
 def _divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
@@ -243,10 +245,10 @@ def _with_padding(source: ScriptSource) -> Iterator[Finding]:
     for node in padding_counted(source):
         yield _no_share(
             node,
-            f"`{ast.unparse(node)}` divides right predictions, counted where a mask holds, by all positions, those "
-            "that fill rows up included",
-            "divide by what the mask holds: `total += int(mask.sum())`",
-            "a count where a mask holds, divided by all positions",
+            f"`{ast.unparse(node)}` divides the right predictions where a mask is set by the number of all "
+            "positions, including padding",
+            "divide by the number of positions where the mask is set: `total += int(mask.sum())`",
+            "a count where a mask is set, divided by the number of all positions",
         )
 
 
@@ -309,11 +311,11 @@ _LOSSES = (
 def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) -> Finding:
     return _finding(
         f"line {getattr(node, 'lineno', 0)}",
-        f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each "
-        f"batch, by {several(samples, 'sample')}: {samples / batches:.0f} times too small",
-        "What is printed as the mean is not it, and cannot be compared with that of training.",
-        "add up sums, `reduction='sum'` or the mean times `len(targets)`, and divide by the samples",
-        "a sum of the batches' mean losses, divided by the samples",
+        f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each batch, "
+        f"by {several(samples, 'sample')}: the result is {samples / batches:.0f} times too small",
+        "The number printed as the mean is not the mean, and cannot be compared with that of training.",
+        "add up sums, with `reduction='sum'` or the mean times `len(targets)`, and divide by the number of samples",
+        "a sum of the mean losses of batches, divided by the number of samples",
     )
 
 
@@ -352,10 +354,10 @@ def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
         where,
         f"{told} for a network with {int(right.sum())} of {several(len(right), 'validation sample')} right, "
         f"{float(right.float().mean()):.1%}",
-        "What is given as an accuracy is not one.",
+        "The reported accuracy is not that of the predictions.",
         "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "
         "the number of labels",
-        f"what is given as an accuracy is {_LOGGED:.0%} or more from the true one",
+        f"the reported accuracy differs from the true one by {_LOGGED:.0%} or more",
     )
 
 
@@ -364,9 +366,9 @@ def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(
             f"line {line}",
             measured,
-            "A perfect network would not be called so.",
+            "A perfect network would not get a perfect score.",
             "divide by the number of samples that are counted: `(predicted[mask] == y[mask]).float().mean()`",
-            "an accuracy of a part of all samples that is the share of this part where all predictions are right",
+            "an accuracy that divides the right predictions in a part of the samples by the number of all samples",
         )
 
 
@@ -381,7 +383,7 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
     for path, _ in leaves(evidence.val.raw[0]):
         rows = sum(len(part) for batch in evidence.val.raw if (part := leaf(batch, path)) is not None and part.ndim)
         if rows > samples:
-            others.setdefault(rows, "the number of nodes, or what else batches have more of")
+            others.setdefault(rows, "the number of nodes, or of other rows in a batch")
     if trained is not None:
         others |= {trained[0]: "the number of training samples", trained[1]: "the number of training batches"}
     right = sum(found.right)
@@ -395,7 +397,7 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 found.where,
                 f"for a network with {right} of {several(samples, 'validation sample')} right "
                 f"`{found.text}` gives {right / number:.4g}: the count divided by {number}, {what}",
-                "What is printed as an accuracy is not one.",
+                "The number printed as an accuracy is not the accuracy.",
                 _COUNT_SAMPLES,
                 _OTHER_NUMBER,
             )

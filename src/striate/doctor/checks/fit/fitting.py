@@ -58,7 +58,7 @@ def fit_of(predictions: Predictions) -> Fit:
     """How well predictions fit. Raises NoEvidence where outputs and targets are of no task that is known."""
     found = quality(predictions.outputs, predictions.targets)
     if found is None:
-        raise NoEvidence("outputs and targets are no classes and no quantities")
+        raise NoEvidence("outputs and targets are neither classes nor quantities")
     return fit_from(found, len(predictions.outputs))
 
 
@@ -66,11 +66,11 @@ def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
     """Raise NoEvidence where the network's outputs are no predictions, such as embeddings, or (`as_loaded`)
     predictions to other samples than the loader yields, since the step blends them."""
     if not predicts_targets(evidence):
-        raise NoEvidence("the network's outputs are no predictions that targets could be compared with")
+        raise NoEvidence("the network's outputs are not predictions that could be compared with targets")
     if are_distances(evidence.after_training.outputs, evidence.after_training.targets):
-        raise NoEvidence("the network's outputs are distances, which answer neither yes nor no")
+        raise NoEvidence("the network's outputs are distances, not predictions")
     if as_loaded and blends(evidence):
-        raise NoEvidence("the step gives the network other inputs than the loader yields")
+        raise NoEvidence("the step gives the network inputs other than those that the loader yields")
 
 
 def blends(evidence: Evidence) -> bool:
@@ -110,7 +110,7 @@ def learns_itself(evidence: Evidence, rate: float, *, steps: int = 0, batches: A
     change = Change(optimizer=make, step=usual_step if _plain(evidence) else None, prepare=ready_to_learn)
     trial = evidence.variant(name or f"Adam {rate:g}, {several(steps, 'step')}", change, steps=steps, batches=batches)
     if trial.rows and not trial.replica.optimizer.state:
-        raise NoEvidence("the step uses another optimizer than the one it is given")
+        raise NoEvidence("the step uses an optimizer other than the one it is given")
     return trial
 
 

@@ -107,7 +107,7 @@ def _course(evidence: Evidence, trial: Trial) -> str:
         return ""
     evidence.pictures["fit.overfit"] = Picture(
         "lines",
-        "The loss of the trial, and that of validation",
+        "Training and validation loss of the trial",
         {"training": tuple(trial.losses), "validation": _stretched(points, steps)},
     )
     number, best = min(points, key=lambda point: point[1].loss)
@@ -115,8 +115,8 @@ def _course(evidence: Evidence, trial: Trial) -> str:
     if last.loss < 1.02 * best.loss:
         return ""
     return (
-        f"; its loss was lowest after {several(number, 'step')} ({best.loss:.3g}, {best.text}), and is "
-        f"{last.loss:.3g} now"
+        f"; the validation loss is lowest after {several(number, 'step')} ({best.loss:.3g}, {best.text}), and "
+        f"{last.loss:.3g} at the end"
     )
 
 
@@ -134,11 +134,11 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
         severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
-        f"of validation{alone}{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
-        why="The network has learned the samples by heart, and little that holds for others.",
+        f"validation samples{alone}{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
+        why="The network has memorized the samples, and learned little that holds for others.",
         remedy=Remedy(
-            "take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
-            "`weight_decay=5e-2` with `torch.optim.AdamW`, or take a smaller network",
+            "use more data or augmentation, stop at the best validation loss, add `nn.Dropout(0.5)` or "
+            "`weight_decay=5e-2` with `torch.optim.AdamW`, or use a smaller network",
             settings={"budget.patience": 5},
             advice="more data or augmentation, or dropout(0.5) in the network",
         ),
@@ -147,11 +147,10 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
 
 OVERFIT = Check(
     codes=("fit.overfit",),
-    question="Are training samples predicted almost perfectly, and those of validation much worse?",
-    threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
-    f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance beside one class of {_COMMON:.0%}) and three standard "
-    f"errors, and not better by {_RISING:.0%} in three "
-    f"times the steps; a note below {_FAR:.0%}",
+    question="Are training samples predicted almost perfectly, and validation samples much worse?",
+    threshold=f"{_LEARNED:.0%} of the training samples right (for quantities, R² {_EXPLAINED:g}), validation worse "
+    f"by {_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {_COMMON:.0%}) and by three "
+    f"standard errors, and not {_RISING:.0%} better after three times the steps; a note below {_FAR:.0%}",
     run=_find_overfit,
     quick=False,
 )
@@ -173,7 +172,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None or len(trial.rows) < 40 or reached.score >= _GOOD or warms_up(trial):
         return
     if is_a_part(evidence):
-        raise NoEvidence("a small part of the network is trained, as of one that was trained before")
+        raise NoEvidence("only a small part of the network is trained, as in fine-tuning")
     known = _simple_models(evidence)
     if known - reached.score < _UNDERFIT_GAP:
         return
@@ -192,18 +191,17 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     yield UNDERFIT.finding(
         severity="warning",
         where="the network",
-        measured=f"after {several(len(more.rows), 'step')} {fitted.text} on samples that it was trained with, and "
-        "the loss hardly falls "
-        f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
-        f"that they were not fitted to; {several(parameters, 'parameter')}",
+        measured=f"after {several(len(more.rows), 'step')} {fitted.text} on its training samples, and the loss "
+        f"hardly falls any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get "
+        f"{simple} on samples that they were not fitted to; {several(parameters, 'parameter')}",
         limit=f"fewer than {_GOOD:.0%} of the training samples right (R² {_GOOD:g}), {_UNDERFIT_GAP:.0%} less than "
-        f"simple models get on samples left out, after {_EPOCHS} epochs in which the loss falls by less than "
-        f"{_FLAT:.0%} ({_MANY_EPOCHS}, with twice the gap, by {_SLOW:.0%}), and Adam without dropout no better",
-        why="Even what it was trained with it cannot predict: it is too small or too simple for what there is to be "
-        "known.",
+        f"simple models get on held-out samples, after {_EPOCHS} epochs in which the loss falls by less than "
+        f"{_FLAT:.0%} (after {_MANY_EPOCHS} and with twice the gap, by {_SLOW:.0%}), and Adam without dropout no "
+        "better",
+        why="The network cannot even predict its training samples: it is too small or too simple for the data.",
         remedy=Remedy(
-            "take more or wider layers, with a nonlinearity between them, and less regularization (dropout, "
-            "weight decay)",
+            "use more or wider layers, with a nonlinearity between them, and less regularization (dropout, weight "
+            "decay)",
             advice="a larger network, or more epochs",
         ),
     )
@@ -229,18 +227,18 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
     chance = evidence.progress.chance
     if not math.isfinite(end) or chance <= 0 or reached - end < _FAR_FROM_DONE * chance:
         return
-    accumulated = f", gradients of {added} batches added up for each" if added > 1 else ""
+    accumulated = f", with gradients of {added} batches accumulated for each step" if added > 1 else ""
     yield UNDERFIT.finding(
         severity="warning",
         where="the training",
         measured=f"the script makes {several(planned, 'step')} in all ({several(epochs, 'epoch')} of "
-        f"{several(batches, 'batch', 'batches')}{accumulated}): the loss is {reached:.3g} by then, and {end:.3g} after "
-        f"{len(trial.rows)}",
-        limit=f"the script's steps are over in the first quarter of the trial's, and its loss has then "
-        f"{_FAR_FROM_DONE:g} of a constant prediction's to fall",
-        why="Training ends long before what these data teach is learned.",
+        f"{several(batches, 'batch', 'batches')}{accumulated}): by then the loss is {reached:.3g}, but after "
+        f"{len(trial.rows)} steps it is {end:.3g}",
+        limit="the script makes a quarter of the trial's steps or fewer, and the loss still has to fall by "
+        f"{_FAR_FROM_DONE:g} of that of a constant prediction",
+        why="Training ends long before the network has learned these data.",
         remedy=Remedy(
-            "more steps: smaller batches, fewer batches for a step, more epochs",
+            "make more steps: smaller batches, fewer accumulated batches, more epochs",
             advice="more epochs, or smaller batches",
         ),
     )

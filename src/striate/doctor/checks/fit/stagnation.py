@@ -61,10 +61,10 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="training",
         measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
-        f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the predictions are no "
-        f"better than a guess{text}",
-        limit=f"{_FEWEST} steps or more whose loss falls by less than {_FALLEN:.0%}, with predictions no better than a "
-        "guess before and after",
+        f"{len(more.rows)} steps. The weights change (by {moved:.1g} of their norm in a step), but the predictions are "
+        f"no better than a guess{text}",
+        limit=f"in {_FEWEST} steps or more the loss falls by less than {_FALLEN:.0%}, and predictions are no better "
+        "than a guess before and after",
         why="Training stagnates where the gradient is nearly zero, or points nowhere.",
         remedy=remedy,
     )
@@ -92,9 +92,9 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         where="training",
         measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
         f"with a tenth of the learning rate it is {low:.3g} after as many",
-        limit=f"a loss above {_HIGH:.0%} of a guess's that falls by less than {1 - _STEADY:.0%} from one half of the "
-        f"trial to the other, and below {_BETTER:.0%} of it at a tenth of the rate",
-        why="At this rate the steps oscillate around the minimum: the loss that is left is their noise.",
+        limit=f"the loss is above {_HIGH:.0%} of that of a guess, falls by less than {1 - _STEADY:.0%} from the "
+        f"first half of the trial to the second, and at a tenth of the rate falls below {_BETTER:.0%} of that",
+        why="At this rate the steps oscillate around the minimum: the remaining loss is their noise.",
         remedy=Remedy(
             "decay the rate: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
             "`scheduler.step()` once an epoch, or `ReduceLROnPlateau`",
@@ -119,8 +119,8 @@ def _guesses(predictions: Predictions) -> bool:
 def _with_adam(evidence: Evidence, steps: int) -> tuple[str, Remedy]:
     """What an optimizer of our own makes of it, in words, and the remedy."""
     usual = Remedy(
-        "put a normalization (`nn.BatchNorm2d`, `nn.LayerNorm`) before each nonlinearity, take `nn.ReLU()` and "
-        "`nn.init.kaiming_normal_`, or let blocks add to their input",
+        "put a normalization (`nn.BatchNorm2d`, `nn.LayerNorm`) before each nonlinearity, use `nn.ReLU()` and "
+        "`nn.init.kaiming_normal_`, or add residual connections",
         advice="bn before each nonlinearity, relu, or res[ … ] in a layer string",
     )
     for rate in (1e-3, 1e-2):
@@ -132,7 +132,7 @@ def _with_adam(evidence: Evidence, steps: int) -> tuple[str, Remedy]:
             name = f"torch.optim.Adam(model.parameters(), lr={rate:g})"
             return (
                 f"; with Adam at {rate:g} the loss is {trial.level():.3g} after as many",
-                Remedy(f"take `{name}`, or {usual}", settings={"optim.name": "adamw", "optim.lr": rate}),
+                Remedy(f"use `{name}`, or {usual}", settings={"optim.name": "adamw", "optim.lr": rate}),
             )
     return "; Adam does no better", usual
 
@@ -143,7 +143,7 @@ def _mean(losses: list[float]) -> float:
 
 PLATEAU = Check(
     codes=("fit.plateau",),
-    question="Does the loss stay where it was, though weights move?",
+    question="Does the loss stay where it was, though weights change?",
     run=_find_plateau,
     quick=False,
 )
@@ -188,22 +188,23 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
         f"{_CANNOT_OVERFIT_BATCH_RIGHT:.0%} right (R² below {_EXPLAINED:g})"
     )
     remedy = (
-        "feed one batch again and again, and follow one sample through `forward`: find where its difference from the "
-        "others is lost (a reshape that mixes samples, a pooling over everything, inputs that are multiplied by 0)"
+        "train on one batch again and again, and follow one sample through `forward`: find where its difference from "
+        "the others is lost (a reshape that mixes samples, a pooling over everything, inputs that are multiplied by "
+        "0)"
     )
     if share >= _CONTRADICTING:
         measured += (
-            f"; {share:.0%} of {several(evidence.train.count, 'sample')} have an input that comes with "
-            "another target too"
+            f"; {share:.0%} of {several(evidence.train.count, 'sample')} have an input that also occurs with another "
+            "target"
         )
-        limit = f"{_CONTRADICTING:.0%} of the inputs come with several targets"
+        limit = f"{_CONTRADICTING:.0%} of the inputs occur with several targets"
         remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
     yield CANNOT_OVERFIT_BATCH.finding(
         severity="warning",
         where="one batch",
         measured=measured,
         limit=limit,
-        why="What cannot be learned by heart in a handful cannot be learned at all: something is wrong before any "
+        why="A network that cannot memorize a handful of samples cannot learn at all: something is wrong before any "
         "tuning.",
         remedy=remedy,
     )
@@ -226,7 +227,7 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
     setup = replace(evidence.setup, own_step=True) if blends(evidence) else evidence.setup
     trial = learns_itself(evidence, rate, steps=_STEPS, batches=[batch], name=f"one batch, Adam {rate:g}")
     if trial.error is not None:
-        raise NoEvidence(f"the usual step cannot be made: it raises {type(trial.error).__name__}")
+        raise NoEvidence(f"the usual step raises {type(trial.error).__name__}")
     while True:
         found = predict(setup, trial.replica, [batch], training=True, scale=evidence.target_scale)
         fit = fit_of(evidence.as_quantities(found))
@@ -236,7 +237,7 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
         evidence.clock.need(_STEPS * evidence.step_seconds)
         go_on(trial, [batch], _STEPS, evidence.clock.until(0.15, 2.0))
         if len(trial.rows) < done + _STEPS:
-            raise NoEvidence("a step takes too long to learn a batch by heart")
+            raise NoEvidence("a step takes too long to overfit one batch")
 
 
 def _dense(evidence: Evidence) -> bool:
@@ -283,7 +284,7 @@ def _contradicting(evidence: Evidence) -> float:
 
 CANNOT_OVERFIT_BATCH = Check(
     codes=("fit.cannot-overfit-batch",),
-    question="Can a few samples not even be learned by heart?",
+    question="Does the network fail to fit even a few samples?",
     run=_find_cannot_overfit_batch,
     quick=False,
 )

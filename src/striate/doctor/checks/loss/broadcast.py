@@ -40,7 +40,7 @@ def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
     count = 0 if first is None else len(first)
     for outputs, targets in evidence.calls.differences:
         if count > 1 and sorted((outputs, targets)) == [(count,), (count, 1)]:
-            yield _finding(outputs, targets, (count, count), " by their difference", _remedy(outputs, targets))
+            yield _finding(outputs, targets, (count, count), " in their difference", _remedy(outputs, targets))
             return
 
 
@@ -53,7 +53,7 @@ def _of_maps(evidence: Evidence) -> Iterator[Finding]:
         again = watch_calls(evidence.setup, fewer[0], evidence.clock.until(0.05)).all_with_all if fewer else set()
         if any(shape[0] == count - 1 for shape, _ in again):
             broadcast = (count, *targets)
-            yield _finding(outputs, targets, broadcast, " by a product or difference", _remedy(outputs, targets))
+            yield _finding(outputs, targets, broadcast, " in a product or difference", _remedy(outputs, targets))
             return
 
 
@@ -67,7 +67,7 @@ def _within_network(evidence: Evidence) -> Iterator[Finding]:
     added = next((pair for pair in evidence.calls.sums if sorted(pair) == [(count,), (count, 1)]), None)
     if count > 1 and wanted.numel() == count and outputs.shape == (count, count) and added:
         tried = f": the network adds {show_shape(added[0])} to {show_shape(added[1])}"
-        remedy = "bring both into one shape in the network: `column.squeeze(1) + row`"
+        remedy = "give both the same shape in the network: `column.squeeze(1) + row`"
         yield _finding((count, count), targets, (count, count), tried, remedy)
 
 
@@ -98,8 +98,8 @@ def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
     if fixed.error is not None or not fixed.rows or math.isclose(before, fixed.losses[0], rel_tol=1e-5):
         return  # the step brings them into one shape itself
     text = (
-        f"; after {several(len(fixed.rows), 'step')} the loss is {fixed.level():.3g} with outputs in the shape of "
-        f"the targets, {evidence.trial.level():.3g} without"
+        f"; after {several(len(fixed.rows), 'step')} the loss is {evidence.trial.level():.3g}, and "
+        f"{fixed.level():.3g} with outputs in the shape of the targets"
     )
     yield _finding(outputs, targets, broadcast, text, _remedy(outputs, targets))
 
@@ -110,7 +110,7 @@ def _among_several(evidence: Evidence) -> Iterator[Finding]:
         outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
         if call.name in CLASS_LOSSES or outputs == targets:
             continue
-        if (found := _all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
+        if (found := _all_with_all(outputs, targets, f" in `{call.name}`")) is not None:
             yield found
             return
 
@@ -177,7 +177,7 @@ def _remedy(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
 
 def _resize_remedy(targets: tuple[int, ...]) -> str:
     if len(targets) == 2:
-        return f"give the last layer {several(targets[1], 'output')}, as many as there are numbers in a target"
+        return f"give the last layer {several(targets[1], 'output')}, one for each number in a target"
     return "give the last layer one output, and compare `outputs.squeeze(1)` with the targets"
 
 
@@ -188,21 +188,21 @@ def _finding(
     tried: str,
     remedy: str,
 ) -> Finding:
-    compared = "" if broadcast is None else f" and are compared as {show_shape(broadcast)}"
+    compared = "" if broadcast is None else f", which broadcast to {show_shape(broadcast)}"
     return BROADCAST.finding(
         severity="error",
         where="the loss",
         measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
-        why="Each output is compared with the targets of all samples, so the best prediction is the same for each: "
-        "their mean.",
+        why="Each output is compared with the targets of all samples, so the best prediction for every sample is the "
+        "mean of all targets.",
         remedy=remedy,
     )
 
 
 BROADCAST = Check(
     codes=("loss.broadcast",),
-    question="Are outputs and targets of different shapes compared all with all?",
-    threshold="as many outputs as targets, and shapes that broadcast to more: exact, nothing is estimated",
+    question="Are outputs and targets of different shapes broadcast against each other?",
+    threshold="as many outputs as targets, in shapes that broadcast to a larger one (exact, not estimated)",
     run=_find_broadcast,
     explains="data.step-labels loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low "
     "fit.*",
@@ -222,7 +222,7 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
         compared = [value for part in site.node.args[:2] if isinstance(value := source.value(part), torch.Tensor)]
         if len(compared) == 2:
             outputs, targets = (tuple(tensor.shape) for tensor in compared)
-            if (found := _all_with_all(outputs, targets, f" by `{site.text}`")) is not None:
+            if (found := _all_with_all(outputs, targets, f" in `{site.text}`")) is not None:
                 yield replace(found, where=site.where)
                 return
     for file, tree in source.trees.items():
@@ -234,7 +234,7 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
             if named and all(isinstance(side, torch.Tensor) and side.is_floating_point() for side in sides):
                 shapes = [tuple(side.shape) for side in sides]
                 for outputs, targets in (shapes, shapes[::-1]):
-                    if (found := _all_with_all(outputs, targets, f" by `{ast.unparse(node)}`")) is not None:
+                    if (found := _all_with_all(outputs, targets, f" in `{ast.unparse(node)}`")) is not None:
                         yield replace(found, where=f"{Path(file).name}, line {node.lineno}")
                         return
 

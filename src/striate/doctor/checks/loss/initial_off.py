@@ -30,11 +30,11 @@ _MUCH_LESS = 0.6
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     if is_a_part(evidence):
-        raise NoEvidence("a small part of the network is trained, on features of one that was trained before")
+        raise NoEvidence("only a small part of the network is trained, on features of a pretrained network")
     first = evidence.first
     shown = first.shown
     if shown is not None and shown.ndim == 2 and shown.is_floating_point() and not are_of_batch(evidence, shown.cpu()):
-        raise NoEvidence("the network is given what another one computes")
+        raise NoEvidence("the network's input is the output of another network")
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         predictions = evidence.start_training
@@ -63,20 +63,19 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     by_weights = layer is not None and better is tried[-1]
     where = layer.name if layer is not None and by_weights else "the network's outputs"
     measured = (
-        f"{text}; with outputs that begin {2 * deviation:.3g} times smaller the loss after "
-        f"{several(len(better.losses), 'step')} "
-        f"is {better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
-        f"{_mean(own):.3g} on average"
+        f"{text}; with outputs that are {2 * deviation:.3g} times smaller at first, the loss after "
+        f"{several(len(better.losses), 'step')} is {better.level():.3g} instead of {evidence.trial.level():.3g}, "
+        f"and its mean over the steps is {_mean(better.losses):.3g} instead of {_mean(own):.3g}"
     )
-    begin = f"numbers of {_DEVIATION:g} times the standard deviation of the targets"
-    begin = begin if known.kind == "numbers" else f"a cross entropy {_ABOVE:g} nats or more above ln K"
+    begin = f"first outputs with {_DEVIATION:g} times the standard deviation of the targets"
+    begin = begin if known.kind == "numbers" else f"a first cross entropy {_ABOVE:g} nats or more above ln K"
     yield INITIAL_OFF.finding(
         severity="warning",
         where=where,
         measured=measured,
-        limit=f"{begin}, and {_wanted(known):.0%} of the trial's mean loss once outputs begin smaller by twice their "
-        "standard deviation",
-        why="The first steps are spent on taking back predictions that the random weights give with certainty.",
+        limit=f"{begin}, and a mean loss of the trial that falls to {_wanted(known):.0%} once the first outputs are "
+        "divided by twice their standard deviation",
+        why="The first steps are spent on correcting confident predictions of random weights.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
 
@@ -111,7 +110,7 @@ def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> s
     even = math.log(many)
     if known.loss < even + _ABOVE:
         return None
-    return f"the first predictions have a cross entropy of {known.loss:.3g}, and even ones ln {many} = {even:.3g}"
+    return f"the first predictions have a cross entropy of {known.loss:.3g}; uniform ones have ln {many} = {even:.3g}"
 
 
 def _divided_by(number: float) -> Any:
@@ -139,15 +138,15 @@ def _mean(losses: list[float]) -> float:
 
 def _remedy(layer: str | None) -> str:
     if layer is None:
-        return "leave out what makes the outputs large, such as a small temperature; or divide them"
+        return "remove what makes the outputs large, such as a small temperature, or divide the outputs by a constant"
     parameter = "" if layer == WHOLE else "".join(f"[{n}]" if n.isdigit() else f".{n}" for n in layer.split("."))
-    small = f"`nn.init.normal_(model{parameter}.weight, std=0.01)`, its bias zero"
-    return f"begin with small weights in the last layer: {small}, and leave out factors on its outputs"
+    small = f"`nn.init.normal_(model{parameter}.weight, std=0.01)` and a bias of zero"
+    return f"initialize the last layer with small weights, {small}, and remove factors on its outputs"
 
 
 INITIAL_OFF = Check(
     codes=("loss.initial-off",),
-    question="Are the first predictions of an untrained network surer than knowing nothing allows?",
+    question="Are the first predictions of an untrained network too confident?",
     run=_run,
     quick=False,
     explains="fit.plateau fit.underfit",

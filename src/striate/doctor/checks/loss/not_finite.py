@@ -38,11 +38,8 @@ class _Moment:
 def _run(evidence: Evidence) -> Iterator[Finding]:
     weights = [name for name, p in evidence.setup.model.named_parameters() if not bool(torch.isfinite(p).all())]
     if weights:
-        text = (
-            f"{several(len(weights), 'parameter holds', 'parameters hold')} numbers that are not finite before "
-            "the first step"
-        )
-        yield _finding("error", weights[0], text, "load weights that are finite, or make the network anew")
+        text = f"{several(len(weights), 'parameter holds', 'parameters hold')} NaN or Inf before the first step"
+        yield _finding("error", weights[0], text, "load finite weights, or create the network anew")
         return
     rows = evidence.trial.rows
     wrong = next((number for number, row in enumerate(rows) if not math.isfinite(row.loss)), None)
@@ -77,10 +74,10 @@ def _where_it_began(evidence: Evidence, wrong: int) -> Finding | None:
 def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) -> Finding:
     function = _function_at_fault(evidence, number)
     when = "in the first step" if number == 0 else f"in step {number + 1} of a trial"
-    named = "" if function is None else f"; in backward, {function} is where it begins"
+    named = "" if function is None else f"; in the backward pass it starts at {function}"
     if not math.isfinite(moment.largest):
         layer = _first_layer(evidence) if number == 0 else None
-        text = f"{when} the network's outputs are not finite, with weights that are (norm {moment.weights:.3g}){named}"
+        text = f"{when} the network's outputs are NaN or Inf, with finite weights (norm {moment.weights:.3g}){named}"
         return _finding("error", layer or "the network", text, _REMEDY)
     outputs = f"with outputs of at most {moment.largest:.3g}"
     if not math.isfinite(loss):
@@ -88,7 +85,7 @@ def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) ->
         if function is not None and function.startswith("log"):
             remedy = "compute it from scores: `nn.CrossEntropyLoss()` or `nn.BCEWithLogitsLoss()`; or " + _REMEDY
         return _finding("error", "the loss", f"{when} the loss is {loss}, {outputs}{named}", remedy)
-    text = f"{when} gradients are not finite though the loss is {loss:.3g}, {outputs}{named}"
+    text = f"{when} gradients are NaN or Inf although the loss is {loss:.3g}, {outputs}{named}"
     return _finding("error", "the gradient of the loss", text, _REMEDY)
 
 
@@ -167,9 +164,9 @@ def _perfect(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | Non
 
 
 def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
-    why = "One NaN or Inf makes every weight NaN that its gradient reaches: nothing is learned from then."
+    why = "One NaN or Inf makes every weight that its gradient reaches NaN: from then on nothing is learned."
     if severity == "warning":
-        why = "The better the network becomes, the nearer it comes to a prediction whose loss is NaN or Inf."
+        why = "The better the network becomes, the closer it gets to a prediction whose loss is NaN or Inf."
     return NOT_FINITE.finding(
         severity=severity,
         where=where,
@@ -181,9 +178,9 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
 
 NOT_FINITE = Check(
     codes=("loss.not-finite",),
-    question="Is the loss or its gradient not a number, though weights and outputs are?",
-    threshold=f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times that "
-    "at the start; a warning where only perfect predictions have no loss",
+    question="Is the loss or its gradient NaN or Inf, though weights and outputs are finite?",
+    threshold=f"one loss, output or gradient that is NaN or Inf while the norm of the weights is below {_GROWN:g} "
+    "times its initial value; a warning if only perfect predictions have such a loss",
     run=_run,
     explains="model.* optim.* fit.*",
 )

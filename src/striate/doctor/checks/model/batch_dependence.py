@@ -69,9 +69,10 @@ def _raises(evidence: Evidence, step: int) -> Finding:
         code=BATCH_NORM_SMALL_BATCH_CODE,
         severity="error",
         where="the last batch" if last else "the batches",
-        measured=f"a batch of one sample (the {ordinal(step + 1)}), and one number a channel: batch norm raises",
-        threshold="2 samples, where there is no map",
-        why="A single number has no variance: it would be normalized to 0.",
+        measured=f"batch norm raises an exception: the {ordinal(step + 1)} batch has one sample, with one value per "
+        "channel",
+        threshold="at least 2 samples if each has one value per channel",
+        why="A single value has no variance: it would be normalized to 0.",
         remedy="`DataLoader(…, drop_last=True)`."
         if last
         else "`DataLoader(…, batch_size=32)`, or nn.GroupNorm or nn.LayerNorm.",
@@ -84,15 +85,15 @@ def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
         code=BATCH_NORM_SMALL_BATCH_CODE,
         severity="warning",
         where=listed_names(names),
-        measured=f"{listed_names(names)} measure mean and variance over {several(shape[0], 'sample')}"
-        f"{f' of {places} places' if places > 1 else ''}",
-        threshold=f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
-        "more about its one or two samples than about the data",
-        why="What a sample gives then depends on which one it happens to meet, and running statistics do not fit: "
+        measured=f"the mean and variance of {listed_names(names)} are those of only {several(shape[0], 'sample')}"
+        f"{f' with {places} positions each' if places > 1 else ''}",
+        threshold=f"more than {FEW} samples, or {FEW_ALONE} if each has one value per channel: statistics of fewer "
+        "say more about these samples than about the data",
+        why="The outputs for a sample then depend on the others in its batch, and running statistics do not fit: "
         "predictions in evaluation mode are worse than in training.",
         remedy=Remedy(
-            "`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
-            "batch norm.",
+            "`DataLoader(…, batch_size=32)`; if memory allows no more, replace the batch norm by "
+            "`nn.GroupNorm(8, channels)`.",
             settings={"batch": 32},
         ),
     )
@@ -117,9 +118,9 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     if batch is None:
         raise NoEvidence("no batch has three samples")
     if are_records(batch):
-        raise NoEvidence("axis 0 of a record's tensors is not that of the samples")
+        raise NoEvidence("axis 0 of a record's tensors is not the sample axis")
     if goes_along_first_axis(evidence):
-        raise NoEvidence("axis 0 of a batch is that of positions")
+        raise NoEvidence("axis 0 of a batch is the position axis")
     if (normalized := _normalized_along_samples(evidence)) is not None:
         yield normalized
         return
@@ -149,10 +150,10 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
         one, other = one.transpose(0, 1), other.transpose(0, 1)
     if one.shape != other.shape or not len(one) or len(one) % size:
-        raise NoEvidence("the network does not give one prediction a sample")
+        raise NoEvidence("the network does not make one prediction per sample")
     rows = [kept] if len(one) == size else _same_rows(given, changed, len(one))
     if len(rows) < len(one) // size:
-        raise NoEvidence("the network does not give one prediction a sample, or one for each of its images")
+        raise NoEvidence("the network does not make one prediction per sample, or per image of a sample")
     if len(one) == size and _blended(given, changed, kept):
         shown, inputs = main_tensor(given), main_tensor(parts(small)[0])
         if directly or shown is None or inputs is None or not are_blends(shown.cpu(), inputs.cpu()):
@@ -229,9 +230,8 @@ def _alone(
         yield _finding(
             "error",
             "the network",
-            f"the predictions for {half} samples differ by {far:.2g} of their standard deviation when "
-            f"{len(one) - half} others "
-            "are in the batch",
+            f"the predictions for {half} samples change by {far:.2g} of their standard deviation if "
+            f"{len(one) - half} others are in the batch",
             tolerance,
             "Look for a division by the size of the batch, or a sum over axis 0.",
         )
@@ -250,7 +250,7 @@ def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Itera
             yield _finding(
                 "error",
                 named(head.call),
-                f"{head.call.name} goes over axis 0, the {several(rows, what)}, of what has the shape {tuple(shape)}",
+                f"{head.call.name} is taken over axis 0, the {several(rows, what)}, of a tensor {tuple(shape)}",
                 0.0,
                 f"`{head.call.name}(x, dim=1)`.",
             )
@@ -276,8 +276,8 @@ def _normalized_along_samples(evidence: Evidence) -> Finding | None:
                 return _finding(
                     "error",
                     "the training step",
-                    f"`normalize` goes along axis 0, the {several(size, 'sample')}, of embeddings {call.shape} that "
-                    f"`{product.name}` compares with each other",
+                    f"`normalize` is taken over axis 0, the {several(size, 'sample')}, of embeddings {call.shape}, "
+                    f"which `{product.name}` compares with each other",
                     0.0,
                     "`torch.nn.functional.normalize(z, dim=1)`",
                 )
@@ -296,8 +296,8 @@ def _along_samples(evidence: Evidence) -> Iterator[Finding]:
             yield _finding(
                 "error",
                 call.name.lstrip("*"),
-                f"{type(layer).__name__} without `batch_first` gives {tuple(shape)} for a batch of {size}: it takes "
-                f"the samples for a sequence, and its {shape[1]} positions for samples",
+                f"{type(layer).__name__} without `batch_first` returns {tuple(shape)} for a batch of {size}: it treats "
+                f"the samples as a sequence, and the {shape[1]} positions as samples",
                 0.0,
                 f"`{type(layer).__name__}(…, batch_first=True)`",
             )
@@ -312,19 +312,16 @@ def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) ->
     severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
     if isinstance(layer, _BATCH_NORM):
         severity = "warning"
-        fix = f"Let {place} keep running statistics: `track_running_stats=True`; nothing puts it into training mode."
+        fix = f"Let {place} keep running statistics, `track_running_stats=True`, and do not put it into training mode."
     elif _goes_along_axis_0(layer):
-        fix = (
-            f"`{type(layer).__name__}(…, batch_first=True)` for {place}: as it is, it takes the samples for a sequence."
-        )
+        fix = f"`{type(layer).__name__}(…, batch_first=True)` for {place}, which now treats the samples as a sequence."
     elif isinstance(layer, _SEQUENCE):
-        fix = f"Look at what {place} is given: of frames (N * T, …) `x.view(n, t, -1)`, not `x.view(t, n, -1)`."
+        fix = f"Check the input of {place}: for frames (N * T, …) use `x.view(n, t, -1)`, not `x.view(t, n, -1)`."
     return _finding(
         severity,
         place or "the network",
-        f"in evaluation mode, the prediction for a sample changes by {far:.2g} of its standard deviation when the "
-        "other samples "
-        f"of the batch are replaced{f'; {place} is the first layer whose output does' if place else ''}",
+        f"in evaluation mode, the prediction for a sample changes by {far:.2g} of its standard deviation if the other "
+        f"samples of the batch are replaced{f'; {place} is the first layer whose output changes' if place else ''}",
         tolerance,
         fix,
     )
@@ -370,9 +367,9 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
         severity="error" if severity == "error" else "warning",
         where=where,
         measured=measured,
-        threshold=f"{tolerance:g} standard deviations: rounding" if tolerance else "never over axis 0",
-        why="Samples are mixed up: a prediction says something about the company that a sample happens to be in, and "
-        "figures measured on batches are not those of single samples.",
+        threshold=f"{tolerance:g} standard deviations, for rounding" if tolerance else "no operation over axis 0",
+        why="A prediction depends on which other samples happen to be in the batch, so metrics measured on batches do "
+        "not hold for single samples.",
         remedy=fix,
     )
 

@@ -93,25 +93,25 @@ def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, An
     remedy = tried(evidence, "with all registered", Change(prepare=_register)) if held and not anew else None
     places = _containers(held)
     if anew:
-        where, measured = _where(strangers), "made anew in every forward: random each time, and never trained"
-        fix = "Make the layers once, in __init__: `self.layer = nn.Linear(…)`, and call `self.layer(x)` in forward."
+        where, measured = _where(strangers), "they are created in every forward pass, random and never trained"
+        fix = "Create the layers once, in __init__: `self.layer = nn.Linear(…)`, and call `self.layer(x)` in forward."
     elif places:
-        where, measured = listed(places), "never changed by a step"
-        fix = f"Keep them registered: `self.{places[0].rpartition('.')[2]} = nn.ModuleList([…])`; nn.ModuleDict for a "
-        fix += "dictionary, nn.Parameter for a tensor; and make the optimizer after that."
+        where, measured = listed(places), "no step changes them"
+        fix = f"Register them: `self.{places[0].rpartition('.')[2]} = nn.ModuleList([…])`; nn.ModuleDict for a "
+        fix += "dictionary, nn.Parameter for a tensor; and create the optimizer after that."
     else:
-        where, measured = _where(strangers), "never changed by a step"
-        fix = "Make the layer an attribute of the network, in __init__, and make the optimizer after that."
+        where, measured = _where(strangers), "no step changes them"
+        fix = "Make the layer an attribute of the network, in __init__, and create the optimizer after that."
     return Finding(
         code=UNREGISTERED_PARAMETERS_CODE,
         severity="error",
         where=where,
-        measured=f"{several(len(strangers), 'tensor')} with {several(numbers, 'number')} to learn take part in "
-        "forward, but are not in "
+        measured=f"forward uses {several(len(strangers), 'tensor')} with {several(numbers, 'trainable value')} that "
+        "are not in "
         f"model.parameters() (which has {known:,}): {measured}{said(remedy, 'with all of them registered')}",
-        threshold="none: each layer that takes part is to be found by model.parameters()",
-        why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. All else "
-        "is not trained, not saved, and stays behind at .to(device).",
+        threshold="none: model.parameters() contains each layer that forward uses",
+        why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. Everything "
+        "else is not trained, not saved, and not moved by .to(device).",
         remedy=fix,
     )
 
@@ -124,7 +124,7 @@ def _unsaved(strangers: list[Stranger], held: dict[str, Any]) -> Finding:
         where=listed(_containers(held)) or _where(strangers),
         measured=f"{several(numbers, 'number is', 'numbers are')} trained, but not in model.parameters()",
         threshold="none",
-        why="They are missing in model.state_dict(), and stay behind at .to(device).",
+        why="They are missing from model.state_dict(), and .to(device) does not move them.",
         remedy="Register them: nn.Parameter, nn.ModuleList or an attribute of their own.",
     )
 
@@ -152,7 +152,7 @@ def _register(replica: Replica) -> None:
 
 UNREGISTERED_PARAMETERS = Check(
     codes=(UNREGISTERED_PARAMETERS_CODE,),
-    question="Do layers take part that the network, and so the optimizer, does not know of?",
+    question="Are there layers that are used but not registered, so that the optimizer does not get them?",
     run=_find_unregistered_parameters,
     explains=(
         "model.collapsed model.mode model.redundant-filters model.unused-parameters "
@@ -202,10 +202,10 @@ def _drawn_without_way_back(graph: CallGraph) -> Finding | None:
     return GRAPH_DETACHED.finding(
         severity="error",
         where=draw.place,
-        measured=f"`torch.normal` in {draw.place} draws without a way back: what made its mean and deviation learns "
-        "nothing from what is computed of the draw",
-        why="Only terms of the loss that take these parameters directly, as a divergence, teach the encoder.",
-        remedy="`mean + deviation * torch.randn_like(deviation)` keeps the way back (Kingma and Welling 2014)",
+        measured=f"no gradient passes through `torch.normal` in {draw.place}: the layers that compute its mean and "
+        "standard deviation learn nothing from the drawn sample",
+        why="Only loss terms that use these parameters directly, such as a divergence, train the encoder.",
+        remedy="`mean + deviation * torch.randn_like(deviation)` lets gradients through (Kingma and Welling 2014)",
     )
 
 
@@ -243,11 +243,11 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
             code=GRAPH_DETACHED_CODE,
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` draws without a way back: what made {listed_names([p.id for p in given])} learns "
-            "nothing from what is computed of the draw",
-            threshold="sample() of a distribution whose parameters the network gives, and no log_prob",
-            why="Only terms of the loss that take these parameters directly, as a divergence, teach the encoder.",
-            remedy=f"`{site.text.replace('.sample(', '.rsample(')}` keeps the way back (Kingma and Welling 2014)",
+            measured=f"no gradient passes through `{site.text}`: the layers that compute "
+            f"{listed_names([p.id for p in given])} learn nothing from the drawn sample",
+            threshold="sample() of a distribution whose parameters the network predicts, without log_prob",
+            why="Only loss terms that use these parameters directly, such as a divergence, train the encoder.",
+            remedy=f"`{site.text.replace('.sample(', '.rsample(')}` lets gradients through (Kingma and Welling 2014)",
         )
         return
 
@@ -285,25 +285,25 @@ def _all_cut(graph: CallGraph, measured: str) -> Finding:
     cut = _last_cut(graph, None)
     if cut is not None and _is_off(cut):
         where = cut.place
-        fix = "Take `with torch.no_grad():` (or `torch.inference_mode()`) away from where the network is trained."
+        fix = "Remove `with torch.no_grad():` (or `torch.inference_mode()`) where the network is trained."
         said_where = f"gradients are switched off where {cut.name} runs in {where}"
     elif cut is not None:
         where, said_where = (
             cut.place,
-            f"the last call that gets something with a gradient and gives none is {_call(cut)}",
+            f"the last call whose input has a gradient and whose output has none is {_call(cut)}",
         )
-        fix = f"{_removed(_cuts(graph, None))}: give the loss the tensor itself, and call `loss.backward()` on what it "
-        fix += "returns."
+        fix = f"{_removed(_cuts(graph, None))}: pass the tensor itself to the loss, and call `loss.backward()` on the "
+        fix += "result."
     else:
-        where, said_where = "the loss", "the loss is made of a number, not of the outputs"
-        fix = "Call `loss.backward()` on what the loss function returns; no `.item()`, `.data` or `torch.tensor(loss)`."
+        where, said_where = "the loss", "the loss is computed from a plain number, not from the outputs"
+        fix = "Call `loss.backward()` on the result of the loss, without `.item()`, `.data` or `torch.tensor(loss)`."
     return Finding(
         code=GRAPH_DETACHED_CODE,
         severity="error",
         where=where,
         measured=f"{measured}; {said_where}",
-        threshold="a gradient for each parameter that takes part",
-        why="Without its history, the loss does not know the parameters: nothing is learned.",
+        threshold="a gradient for each parameter in use",
+        why="Backward does not reach the parameters from this loss, so nothing is learned.",
         remedy=fix,
     )
 
@@ -353,10 +353,9 @@ def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iter
             severity="error",
             where="the loss",
             measured=f"{listed_names(layers)} get no gradient "
-            f"({several(sum(parameters[name].numel() for name in found), 'number')}): `{call.name}`, which is computed "
-            "of them, does not go backward",
-            why="A loss that is added as a number, by `.item()` or `.detach()`, changes what is printed and nothing "
-            "else.",
+            f"({several(sum(parameters[name].numel() for name in found), 'parameter')}): `{call.name}`, which uses "
+            "their outputs, does not take part in the backward pass",
+            why="A loss that is added as a number, by `.item()` or `.detach()`, changes only what is printed.",
             remedy="add the loss itself, without `.item()`: `loss = classification + weight * boxes`",
         )
         return
@@ -378,23 +377,27 @@ def _some_cut(
     remedy = tried(evidence, "not detached", replaced(detaches, first_argument)) if detaches else None
     known = evidence.setup.compares
     loud = "error" if known and share >= SHARE else "warning"
-    how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
+    how = (
+        f"gradients are switched off where {cut.name} runs in {cut.place}"
+        if off
+        else f"the graph is cut at {_call(cut)}"
+    )
     indexed = _gives_indices(evidence.graph, cut)
-    change = f"Take `torch.no_grad()` away from {cut.place}." if off else f"{_removed(cuts)}."
+    change = f"Remove `torch.no_grad()` in {cut.place}." if off else f"{_removed(cuts)}."
     if indexed is not None:
-        how += f", which takes the indices that `{indexed.name}` gives, not its values"
+        how += f", which uses the indices that `{indexed.name}` returns, not its values"
         place = f" ({cut.line})" if cut.line else ""
-        change = change if off else f"Take the values that `{indexed.name}` gives, `[0]` and not `[1]`{place}."
+        change = change if off else f"Use the values that `{indexed.name}` returns, `[0]` and not `[1]`{place}."
     return Finding(
         code=GRAPH_DETACHED_CODE,
         severity="note" if not fresh else "error" if loud == "error" else "warning",
         where=cut.place,
-        measured=f"{listed_names(layers)} take part, want a gradient and are given to the optimizer, but get none "
-        f"({several(numbers, 'number')}, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
-        threshold="a gradient for each parameter that takes part and is given to the optimizer",
-        why="What lies before the cut stays as it was initialized."
+        measured=f"no gradient comes back to {listed_names(layers)} ({several(numbers, 'parameter')}, {share:.0%} of "
+        f"all), which are used and held by the optimizer: {how}{said(remedy, f'without the {cut.name}')}",
+        threshold="a gradient for each parameter that is used and held by the optimizer",
+        why="Everything before the cut keeps its initialization."
         if fresh
-        else "What lies before the cut looks trained: if it is to stay so, leave it out of the optimizer.",
+        else "Everything before the cut looks trained: if it should stay so, leave it out of the optimizer.",
         remedy=change,
     )
 
@@ -460,8 +463,8 @@ def _call(call: Call) -> str:
 
 GRAPH_DETACHED = Check(
     codes=(GRAPH_DETACHED_CODE,),
-    question="Is the way back from the loss to the parameters cut somewhere?",
-    threshold="a parameter that takes part, wants a gradient, is given to the optimizer and gets none: by definition",
+    question="Is the backward path from the loss to the parameters cut somewhere?",
+    threshold="a parameter that is used, requires a gradient, is held by the optimizer and gets none (exact)",
     run=_find_graph_detached,
     explains=(
         "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "

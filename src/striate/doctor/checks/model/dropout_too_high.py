@@ -52,11 +52,12 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         code=CODE,
         severity="error" if share >= CERTAIN and better else "warning",
         where=named(worst),
-        measured=f"{share:.0%} of the numbers are dropped in training{kept and f', by `{kept}`'}"
+        measured=f"{share:.0%} of the values are dropped in training{kept and f', by `{kept}`'}"
         f"{gain[1] if gain else ''}",
-        threshold=f"0.5 is usual; from {LIKELY:g} on, if {'it is named the share to keep' if kept else least}",
-        why="The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, "
-        "and noisy: training is slow, or stands still.",
+        threshold=f"dropout of {LIKELY:g} or more, if {'a name says that it is the share to keep' if kept else least}; "
+        "0.5 is usual",
+        why="The p of dropout is the share that is dropped, not the share that is kept. The rest is too little and too "
+        "noisy: training is slow or stops.",
         remedy=Remedy(
             f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
             advice="dropout(0.5) or less in the layer string",

@@ -41,7 +41,7 @@ _FOLLOWED, _NEAR = 0.5, 0.5
 def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
-        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or none that moved anything")
+        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or no step that changes a weight")
     found = list(_other_in_evaluation(evidence)) or list(_averages_left(evidence))
     found = found or list(_copies_left_behind(evidence))
     yield from found or _never_updated(evidence)
@@ -65,12 +65,12 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     yield CHECK.finding(
         severity="error",
         where=listed_names(layers),
-        measured=f"in evaluation mode the network uses {several(numbers, 'number')} of {listed_names(layers)} that the "
-        f"loss of training does not use: after {several(len(evidence.trial.rows), 'step')} they are what they were",
-        limit="weights that evaluation uses, the loss of training does not, and no step changes, as initialized or "
-        "copied",
-        why="What is evaluated has learned nothing, whatever is trained.",
-        remedy=f"evaluate the layers that are trained; or, of an average, {_averaged('ema')}",
+        measured=f"in evaluation mode the network uses {several(numbers, 'weight')} of {listed_names(layers)} that the "
+        f"training loss does not use: after {several(len(evidence.trial.rows), 'step')} they are unchanged",
+        limit="weights that evaluation uses, but that the training loss does not use and no step changes, and that "
+        "look as initialized or are copies",
+        why="The weights that are evaluated have learned nothing.",
+        remedy=f"evaluate the layers that are trained; or, for an average, {_averaged('ema')}",
     )
 
 
@@ -99,12 +99,12 @@ def _averages_left(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="error",
             where=listed_names(left),
-            measured="buffers that are copies of weights, and in evaluation mode tell the network's answers, are after "
-            f"{several(len(trial.rows), 'step')} what they were; the weights have moved",
+            measured="buffers that are copies of weights determine the predictions in evaluation mode: after "
+            f"{several(len(trial.rows), 'step')} they are unchanged, but the weights have moved",
             limit="buffers that began as copies of weights, which evaluation uses and no step changes",
-            why="What is evaluated has learned nothing, whatever is trained.",
+            why="The buffers that are evaluated have learned nothing.",
             remedy="write the average into the buffer, within `torch.no_grad()`: `average.mul_(decay).add_(weight, "
-            "alpha=1 - decay)`; `average = ...` gives it to a variable",
+            "alpha=1 - decay)`; `average = ...` only assigns a variable",
         )
 
 
@@ -140,10 +140,10 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="error",
             where=where,
-            measured=f"`{ast.unparse(line)}` gives the average to a variable of the loop, and nothing to the tensors "
-            f"of `{name}`",
-            limit="an average that a loop over tensors gives to its variable",
-            why="It keeps the weights that it began with: nothing of the training is in it.",
+            measured=f"`{ast.unparse(line)}` assigns the average to a variable of the loop, not to the tensors of "
+            f"`{name}`",
+            limit="an average that a loop over tensors assigns to its variable",
+            why="The average keeps its initial weights and contains nothing of the training.",
             remedy=f"write into the tensor: `{ast.unparse(line.targets[0])}.copy_({ast.unparse(line.value)})`, within "
             "`torch.no_grad()`",
         )
@@ -152,22 +152,22 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="warning",
             where=where,
-            measured=f"`{name}` is another network than the one that is trained, or a copy from before training: it "
-            "is evaluated, and no code changes it",
-            limit="a copy of the network that is evaluated and that no code changes, once steps have moved the network",
-            why="What is evaluated has learned nothing, whatever is trained.",
-            remedy=f"evaluate the network that is trained; or, of an average, {_averaged(name)}",
+            measured=f"`{name}` is evaluated, but it is another network than the trained one, or a copy of it from "
+            "before training, and no code changes it",
+            limit="a copy of the network that is evaluated and that no code changes, while steps change the network",
+            why="The network that is evaluated has learned nothing.",
+            remedy=f"evaluate the network that is trained; or, for an average, {_averaged(name)}",
         )
         return
     for name, trained, where in evaluated_instead(evidence):
         yield CHECK.finding(
             severity="warning",
             where=where,
-            measured=f"around the training loop `{name}` is run, which it does not train, and never `{trained}`, which "
-            "it does",
-            limit="a loop around the training loop that runs another network and not the one that is trained",
-            why="What is printed of it says nothing of what is trained.",
-            remedy=f"`{trained}` in place of `{name}` there",
+            measured=f"the loop around the training loop runs `{name}`, which is not trained, and never `{trained}`, "
+            "which is",
+            limit="a loop around the training loop that runs another network and not the trained one",
+            why="The results of this network say nothing about the trained one.",
+            remedy=f"use `{trained}` in place of `{name}` there",
         )
 
 
@@ -184,11 +184,11 @@ def _begins_too_late(source: ScriptSource) -> Finding | None:
                 return CHECK.finding(
                     severity="error",
                     where=site.where,
-                    measured=f"`{site.text}` comes `if {ast.unparse(test)}`, where the limit is {begins}, in "
-                    f"{several(source.epochs or 0, 'epoch')}: it never comes",
-                    limit="an average that begins only after the script's epochs",
-                    why="The average stays what it was made of: nothing of the training is in it.",
-                    remedy="begin within the training, such as at three quarters of its epochs",
+                    measured=f"`{site.text}` is under `if {ast.unparse(test)}`, where the limit is {begins}, but there "
+                    f"are only {several(source.epochs or 0, 'epoch')}: it never runs",
+                    limit="an average that starts only after the script's last epoch",
+                    why="The average keeps its initial weights and contains nothing of the training.",
+                    remedy="start the average within the training, such as at three quarters of its epochs",
                 )
     return None
 
@@ -206,12 +206,12 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
             yield CHECK.finding(
                 severity="warning",
                 where="the training step",
-                measured=f"an average of the network's weights ({type(thing).__name__}) has gone {share:.2g} of the "
-                f"way from where it began to them in {several(steps, 'step')}: {followed:.1%} after all {planned:.0f}",
+                measured=f"in {several(steps, 'step')} an average of the network's weights ({type(thing).__name__}) "
+                f"has gone {share:.2g} of the way to them, which makes {followed:.1%} after all {planned:.0f}",
                 limit=f"less than {_FOLLOWED:.0%} of the way to the network's weights by the end",
-                why="Its decay is for a training of many more steps: if it is evaluated, hardly anything that was "
-                "learned is in it.",
-                remedy=f"a decay that forgets the beginning within the training, such as {_decay(planned):g}",
+                why="Its decay suits a training of many more steps: if the average is evaluated, it contains hardly "
+                "anything that was learned.",
+                remedy=f"use a decay that forgets the initial weights within the training, such as {_decay(planned):g}",
             )
             return
 
@@ -291,10 +291,10 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     yield CHECK.finding(
         severity="warning",
         where="the training step",
-        measured=f"its code names a copy of the network ({kind}), which no step uses or changes: after "
-        f"{several(len(trial.rows), 'step')} it is what it was",
-        limit=f"a copy of the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes",
-        why="If that is what is evaluated or saved, nothing of the training is in it.",
+        measured=f"the step's code refers to a copy of the network ({kind}) that no step uses or changes: after "
+        f"{several(len(trial.rows), 'step')} it is unchanged",
+        limit=f"a copy of the network that the step refers to and in {FEWEST_TO_JUDGE} steps neither runs nor changes",
+        why="If the copy is evaluated or saved, it contains nothing of the training.",
         remedy=_averaged("ema"),
     )
 
@@ -370,14 +370,14 @@ def _without_buffers(
             code=CODE,
             severity="warning",
             where="the training step",
-            measured=f"an average of the network's weights ({type(thing).__name__}) follows, but not the running means "
-            f"and variances of its {several(len(stale), 'batch norm')}: after {several(len(trial.rows), 'step')} they "
-            "are what they were",
-            threshold="running means of an average that stay, while those of the network move",
-            why="In evaluation its batch norms divide by what an untrained network gave.",
+            measured=f"an average of the network's weights ({type(thing).__name__}) follows them, but the running "
+            f"means and variances of its {several(len(stale), 'batch norm')} are unchanged after "
+            f"{several(len(trial.rows), 'step')}",
+            threshold="running means of an average that stay, while those of the network change",
+            why="In evaluation its batch norms use the statistics of an untrained network.",
             remedy="average the buffers too, or copy them: `for a, b in zip(ema.buffers(), model.buffers()): "
             "a.copy_(b)`; with `AveragedModel`, `use_buffers=True`, or `torch.optim.swa_utils.update_bn(loader, ema)` "
-            "before it is evaluated",
+            "before evaluation",
         )
         return
 
@@ -425,7 +425,7 @@ def _are_listed(thing: list[Any], count: int) -> bool:
     return len(thing) == count and all(isinstance(part, torch.Tensor) for part in thing)
 
 
-_QUESTION = "Is what is evaluated what is trained, or an average of it that follows?"
+_QUESTION = "Does evaluation use the network that is trained, or an average that follows it?"
 _EXPLAINS = "model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit"
 READ = Check(
     codes=(CODE,),

@@ -33,15 +33,15 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
     numbers = sum(parameters[name].numel() for name in names)
     whole = sum(parameter.numel() for parameter in parameters.values())
     twice = _called_twice(evidence, layers)
-    hint = f" Was it meant to run where {twice} runs a second time?" if twice else ""
+    hint = f" Should it run where {twice} runs a second time?" if twice else ""
     yield Finding(
         code=UNUSED_PARAMETERS_CODE,
         severity="warning",
         where=listed_names(layers),
         measured=f"{several(len(names), 'parameter')} of {listed_names(layers)} ({numbers:,} of "
-        f"{several(whole, 'number')}) take part neither in a training step nor in a prediction",
-        threshold="none: what is registered is meant to be used",
-        why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
+        f"{several(whole, 'value')}) are used neither in a training step nor in evaluation",
+        threshold="none: registered parameters are meant to be used",
+        why=f"A layer that is created in __init__ and never called learns nothing.{hint}",
         remedy=f"Call it in forward, `x = {written(layers[0], 'self')}(x)`, or delete it.",
     )
 
@@ -93,7 +93,7 @@ def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
 
 UNUSED_PARAMETERS = Check(
     codes=(UNUSED_PARAMETERS_CODE,),
-    question="Are there parameters that take part in nothing?",
+    question="Are there parameters that are never used?",
     run=_find_unused_parameters,
     explains="optim.parameters-missing",
 )
@@ -105,7 +105,7 @@ SHARE = 0.2
 MOST = 0.5
 """From this share on, random features are no design, also where a short trial cannot tell the difference."""
 
-LIMIT = f"less than {SHARE:.0%} frozen, or weights that were trained before"
+LIMIT = f"less than {SHARE:.0%} of the weights frozen, or frozen weights that were trained before"
 
 
 def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
@@ -121,9 +121,7 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         return
     share = sum(p.numel() for p in frozen.values()) / sum(p.numel() for p in used.values())
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        yield _finding(
-            "error", list(frozen), f"no parameter of {several(len(frozen), 'weight')} requires a gradient", ""
-        )
+        yield _finding("error", list(frozen), f"none of {several(len(frozen), 'weight')} requires a gradient", "")
         return
     unmeasured = _unmeasured(evidence)
     if (share < SHARE and not unmeasured) or not are_untrained(evidence.fresh.model, set(frozen)):
@@ -135,17 +133,15 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
     better = remedy is not None and remedy.better
     measured = (
-        f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their numbers, do not require a "
-        "gradient, and look as they were initialized"
+        f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their values, do not require a "
+        "gradient and look untrained"
     )
     loud = "warning" if declared and not unmeasured else "error"
     quiet = "error" if unmeasured else "warning" if share >= MOST else "note"
     limit = LIMIT
     if unmeasured:
-        measured += f"; beside them, {listed_names(unmeasured)} use the mean 0 and the variance 1 they were made with"
-        limit = (
-            "no batch norm frozen in evaluation mode that never measured anything, beside frozen weights as initialized"
-        )
+        measured += f"; the frozen {listed_names(unmeasured)} use the initial mean 0 and variance 1"
+        limit = "no frozen batch norm in evaluation mode with initial statistics, beside untrained frozen weights"
     yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"), limit)
 
 
@@ -174,12 +170,12 @@ def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
         yield FROZEN_PARAMETERS.finding(
             severity="warning",
             where=where,
-            measured=f"each step runs `{name}`, another network than the one that is trained: its "
-            f"{several(numbers, 'weight')} look as they were initialized, and nothing in the loop trains them",
-            limit="another network in the loop with weights as initialized, which nothing trains",
-            why="What it gives is random: a student learns nothing of such a teacher, and features of it mean nothing.",
+            measured=f"each step runs `{name}`, which is not the network that is trained: its "
+            f"{several(numbers, 'weight')} look untrained, and nothing in the loop trains them",
+            limit="another network in the loop with untrained weights, which nothing trains",
+            why="Its outputs are random: a student learns nothing from such a teacher, and such features mean nothing.",
             remedy=f"train `{name}` before, or load its weights: `{name}.load_state_dict(torch.load(...))`; if another "
-            "network was trained for this, hand that one on.",
+            "network was trained for this, pass that one.",
         )
         return
 
@@ -204,12 +200,12 @@ def _switch_without_effect(switched: dict[str, bool]) -> Finding:
         where=listed_names(list(switched)),
         measured=f"`{module}.requires_grad = {value}` was set on a module, and its parameters "
         f"{'do not require' if value else 'still require'} a gradient",
-        threshold="parameters that are as the module's attribute says",
-        why="A Module has no switch of this name: the line makes an attribute that nothing reads.",
+        threshold="parameters that agree with the attribute of their module",
+        why="nn.Module has no switch of this name: the line sets an attribute that nothing reads.",
         remedy="; ".join(
             f"`{written(name, 'model') if name else 'model'}.requires_grad_({on})`" for name, on in switched.items()
         )
-        + ", with the underscore, before the optimizer is made.",
+        + ", with the underscore, before you create the optimizer.",
     )
 
 
@@ -221,9 +217,9 @@ def _finding(severity: str, names: list[str], measured: str, gain: str, limit: s
         where=listed_names(layers),
         measured=f"{measured}{gain}",
         threshold=limit,
-        why="A layer that is frozen while it is still random keeps giving random features.",
-        remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before the optimizer "
-        "is made; or load trained weights into what is frozen.",
+        why="A frozen layer with random weights keeps producing random features.",
+        remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before you create the "
+        "optimizer; or load trained weights into the frozen layers.",
     )
 
 
@@ -241,7 +237,7 @@ def _unfreeze(replica: Replica, names: set[str]) -> None:
 
 FROZEN_PARAMETERS = Check(
     codes=(FROZEN_PARAMETERS_CODE,),
-    question="Are layers frozen that never learned anything?",
+    question="Are layers frozen that were never trained?",
     run=_find_untrained_layers,
     quick=False,
     explains=(

@@ -92,15 +92,13 @@ def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes:
         code=DOUBLE_SOFTMAX_CODE,
         severity="error",
         where=place,
-        measured=f"what {loss} is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g} "
-        "and adds up "
-        f"to 1 for each sample; so the loss cannot fall below {lowest_loss(classes, 1):.2f} for "
+        measured=f"the input of {loss} is between {float(head.outputs.min()):.2g} and {float(head.outputs.max()):.2g} "
+        f"and sums to 1 for each sample, so the loss cannot fall below {lowest_loss(classes, 1):.2f} for "
         f"{several(classes, 'class', 'classes')}{said(remedy, 'without the softmax')}",
-        threshold="scores of any size: probabilities in 0 to 1 squashed a second time differ by a factor of e at most",
-        why="The softmax is applied twice: the loss applies it itself. All classes look alike to the loss, and "
+        threshold="scores of any size: after a second softmax, values from 0 to 1 differ by a factor of e at most",
+        why="The softmax is applied twice, because the loss applies it itself. All classes look alike to the loss, and "
         "gradients are small.",
-        remedy=f"Remove the softmax ({place}) and give the loss the scores as they are; where probabilities are "
-        "wanted later: "
+        remedy=f"Remove the softmax ({place}) and pass the scores to the loss; where you need probabilities: "
         "`model(x).softmax(1)`. Or keep it and use `loss = lambda p, y: nn.functional.nll_loss(p.log(), y)`.",
     )
 
@@ -112,12 +110,11 @@ def _sigmoid_twice(evidence: Evidence, head: Head, origin: Call) -> Finding:
         code=DOUBLE_SOFTMAX_CODE,
         severity="error",
         where=named(origin),
-        measured=f"what BCEWithLogitsLoss is given lies in {float(head.outputs.min()):.2g} to "
-        f"{float(head.outputs.max()):.2g}, "
-        f"made by a {origin.name}; so its own sigmoid gives {low:.2f} to {high:.2f} only"
-        f"{said(remedy, f'without the {origin.name}')}",
-        threshold="scores of any size, also below 0: numbers in 0 to 1 never mean no",
-        why="The sigmoid is applied twice: BCEWithLogitsLoss applies it itself.",
+        measured=f"the input of BCEWithLogitsLoss is between {float(head.outputs.min()):.2g} and "
+        f"{float(head.outputs.max()):.2g}, the output of a {origin.name}, so its own sigmoid gives {low:.2f} to "
+        f"{high:.2f} only{said(remedy, f'without the {origin.name}')}",
+        threshold="scores of any size, also below 0: values from 0 to 1 never mean no",
+        why="The sigmoid is applied twice, because BCEWithLogitsLoss applies it itself.",
         remedy=f"Remove the {origin.name} ({named(origin)}), or keep it and use `nn.BCELoss()`.",
     )
 
@@ -127,16 +124,16 @@ def _harmless(origin: Call) -> Finding:
         code=DOUBLE_SOFTMAX_CODE,
         severity="note",
         where=named(origin),
-        measured="the cross entropy is given the output of log_softmax, and applies log_softmax itself",
-        threshold="once is enough",
-        why="A second log_softmax changes nothing but takes time.",
+        measured="the cross entropy gets the output of log_softmax, but applies log_softmax itself",
+        threshold="one log_softmax",
+        why="A second log_softmax takes time and changes nothing.",
         remedy=f"Remove it ({named(origin)}), or use `nn.NLLLoss()`.",
     )
 
 
 DOUBLE_SOFTMAX = Check(
     codes=(DOUBLE_SOFTMAX_CODE,),
-    question="Does a loss that applies softmax, or sigmoid, itself get their output?",
+    question="Does a loss that applies softmax or sigmoid itself get logits?",
     run=_find_double_softmax,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "
@@ -215,11 +212,11 @@ def _small_cosines(graph: CallGraph) -> Finding | None:
         return LAST_LAYER_CLIPPED.finding(
             severity="error",
             where=named(product),
-            measured=f"scores are cosines, {-largest:.2g} to {largest:.2g} as the loss gets them; so it cannot fall "
+            measured=f"the scores that the loss gets are cosines, {-largest:.2g} to {largest:.2g}, so it cannot fall "
             f"below {floor:.2f} for {several(head.outputs.shape[axis], *names)}",
             limit=f"cosines whose cross entropy cannot fall below {_TOO_HIGH:g}",
-            why="Scores that differ so little leave all classes nearly as probable, however right they are.",
-            remedy="Make them large before the loss: `scores = cosines / 0.1` with a temperature (divide by it), or "
+            why="Scores that differ so little give all classes nearly the same probability, even if they are right.",
+            remedy="Scale them up before the loss: `scores = cosines / 0.1` with a temperature (divide by it), or "
             "`scores = 16 * cosines` with a scale.",
         )
     return None
@@ -250,18 +247,18 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
     remedy = tried(evidence, "without the last activation", replaced((origin,), first_argument))
     if math.isfinite(high - low):
         measured = (
-            f"scores lie in {low:g} to {high:g}; the loss cannot fall below {floor:.2f} for "
+            f"scores are limited to {low:g} to {high:g}, so the loss cannot fall below {floor:.2f} for "
             f"{several(classes, 'class', 'classes')}"
         )
     else:
-        measured = f"scores are never {'below' if low > -INFINITE else 'above'} 0: a class cannot be ruled out"
+        measured = f"scores are never {'below' if low > -INFINITE else 'above'} 0, so no class can be ruled out"
     yield _finding(
         origin,
         "error" if math.isfinite(high - low) or (remedy is not None and remedy.better) else "warning",
         f"{named(origin)}, right before the loss: {measured}",
         remedy,
         f"scores of any size, or bounds that let the loss fall below {FLOOR}",
-        "An activation behind the last layer cuts off what the loss wants, and its gradient with it.",
+        "An activation after the last layer cuts off outputs that the loss needs, and their gradient with them.",
     )
 
 
@@ -286,11 +283,11 @@ def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
         yield _finding(
             origin,
             "error",
-            f"{what} can be {reach} ({named(origin)}), but {share:.0%} of the targets lie outside: "
+            f"{what} can only be {reach} ({named(origin)}), but {share:.0%} of the targets are outside: "
             f"they {verb} {float(values.min()):.3g} to {float(values.max()):.3g}",
             remedy,
-            f"at most {OUTSIDE:.0%} of the targets outside of what the last function can give",
-            "These targets can never be met.",
+            f"at most {OUTSIDE:.0%} of the targets outside the bounds of the last function",
+            "The network can never reach these targets.",
         )
         return
 
@@ -383,13 +380,13 @@ def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, t
         measured=f"{measured}{said(remedy, f'without the {origin.name}')}",
         threshold=threshold,
         why=why,
-        remedy=f"Remove the {origin.name} behind the last layer ({named(origin)}): `return self.last(x)`.",
+        remedy=f"Remove the {origin.name} after the last layer ({named(origin)}): `return self.last(x)`.",
     )
 
 
 LAST_LAYER_CLIPPED = Check(
     codes=(LAST_LAYER_CLIPPED_CODE,),
-    question="Can the network give the predictions that the loss wants?",
+    question="Can the network produce the predictions that the loss asks for?",
     run=_find_last_layer_clipped,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "

@@ -88,9 +88,8 @@ def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
         code=CODE,
         severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
         where=listed_names(names),
-        measured=f"{when} the network is in evaluation mode while it is trained: {listed_names(names)} do not do what "
-        "they are for",
-        threshold="training mode in training steps, where there is dropout or batch norm",
+        measured=f"{when} the network is trained in evaluation mode: {listed_names(names)} do not work as in training",
+        threshold="training mode in training steps, if there is dropout or batch norm",
         why="In evaluation mode dropout drops nothing, and batch norm uses running statistics, which are then never "
         "updated.",
         remedy="`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
@@ -102,10 +101,10 @@ def _norm_in_evaluation(names: list[str]) -> Finding:
         code=CODE,
         severity="error",
         where=listed_names(names),
-        measured=f"{listed_names(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that "
-        "they were made with: they normalize nothing",
-        threshold="batch norm in evaluation mode only where it has measured its statistics before",
-        why="Freezing batch norm is for networks that were trained before.",
+        measured=f"in training {listed_names(names)} are in evaluation mode with their initial mean 0 and variance 1: "
+        "they normalize nothing",
+        threshold="batch norm in evaluation mode only after it has measured its statistics",
+        why="Freezing batch norm is meant for pretrained networks.",
         remedy=f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
     )
 
@@ -119,7 +118,7 @@ def _dropout_off(names: list[str]) -> Finding:
         "is dropped",
         threshold="dropout in the mode of the network",
         why="A part that was put into evaluation mode stays there until it is put back.",
-        remedy="`model.train()` before the training steps: it sets all parts.",
+        remedy="`model.train()` before the training steps, which sets all parts.",
     )
 
 
@@ -148,12 +147,12 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         f"{_gap(evidence)}"
         if momentum is not None
         else (
-            f"after {several(len(trial.rows), 'step')} in training mode {listed_names(names)} have the figures they "
-            "were made with"
+            f"after {several(len(trial.rows), 'step')} in training mode {listed_names(names)} still have their initial "
+            "statistics"
         ),
         threshold="running statistics that follow those of the batches",
-        why="In evaluation mode batch norm uses its running statistics; torch's momentum is the share of the new "
-        "batch, 0.1 as a rule.",
+        why="In evaluation mode batch norm uses its running statistics. In torch, momentum is the weight of the new "
+        "batch, usually 0.1.",
         remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed_names(names)}.",
     )
 
@@ -166,7 +165,7 @@ def _hardly_moves(part: nn.Module, planned: float) -> bool:
 
 def _at_the_end(momentum: float, planned: float) -> str:
     left = (1 - momentum) ** planned if planned and 0 < momentum < 1 else 0.0
-    return f"; after all {planned:,.0f} batches {left:.0%} of them will be what they began with" if left else ""
+    return f"; after all {planned:,.0f} batches {left:.0%} of the initial values are left" if left else ""
 
 
 def _gap(evidence: Evidence) -> str:
@@ -191,12 +190,12 @@ def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
         code=CODE,
         severity="error" if norms else "warning",
         where=listed_names(names),
-        measured=f"after `model.eval()`, {listed_names(names)} run in training mode all the same",
+        measured=f"after `model.eval()`, {listed_names(names)} still run in training mode",
         threshold="evaluation mode in all parts after `model.eval()`",
         why="Dropout that stays on makes predictions worse, and batch norm that stays on makes them depend on the "
         "batch.",
-        remedy="Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in "
-        "forward.",
+        remedy="Let `train(mode)` pass its argument to all parts, `return super().train(mode)`, and do not set modes "
+        "in forward.",
     )
 
 
@@ -222,9 +221,9 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         return  # parts of inputs without targets are hidden by chance, and asked for; a teacher tells some targets
     inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
     if isinstance(inside, _DROPOUT):
-        fix = f"Let `model.eval()` reach {call.place}: no `train()` of your own that keeps it on."
+        fix = f"Let `model.eval()` reach {call.place}: remove the `train()` that keeps it on."
     elif drops:
-        fix = f"`functional.{call.name}(x, p, training=self.training)` in {call.place}; or an nn.Dropout of its own."
+        fix = f"`functional.{call.name}(x, p, training=self.training)` in {call.place}; or use an nn.Dropout module."
     else:
         fix = f"`if self.training:` around {call.name} in {call.place}."
     yield Finding(
@@ -234,7 +233,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         measured=f"in evaluation mode, two predictions for the same batch differ by {apart:.2g} of their standard "
         "deviation",
         threshold=f"{DIFFERENT:g} standard deviations",
-        why="Something random goes on in evaluation mode: predictions are worse than they could be, and differ each "
+        why="Something random still runs in evaluation mode: predictions are worse than they could be, and differ each "
         "time.",
         remedy=fix,
     )

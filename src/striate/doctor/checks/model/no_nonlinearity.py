@@ -91,12 +91,12 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
         code=CODE,
         severity="warning",
         where=listed(places),
-        measured=f"{several(len(run), 'layer')} with weights follow each other without anything that bends between "
-        f"them ({listed(places)}){remedy.said('with ReLU between them')}",
-        threshold=f"fewer than {MANY}: two may be a layer in two parts",
-        why="Linear layers one after the other are together one linear layer.",
+        measured=f"{several(len(run), 'layer')} with weights follow each other without a nonlinearity between them "
+        f"({listed(places)}){remedy.said('with ReLU between them')}",
+        threshold=f"fewer than {MANY} such layers: two may be one layer in two parts",
+        why="Linear layers without a nonlinearity between them are equivalent to one linear layer.",
         remedy=Remedy(
-            "An activation behind each: `x = functional.relu(self.layer(x))`.",
+            "Add an activation after each: `x = functional.relu(self.layer(x))`.",
             advice="relu behind each layer but the last, in a layer string",
         ),
     )
@@ -111,12 +111,13 @@ def _pooled(evidence: Evidence, graph: CallGraph, run: list[Call]) -> Finding:
         code=CODE,
         severity="warning",
         where=places,
-        measured=f"of {several(len(graph.weights), 'layer')} with weights none has an activation behind it: nothing "
-        f"but max pooling bends, and nothing between {places}{said(remedy, 'with ReLU behind each')}",
-        threshold=f"an activation somewhere, in networks of more than {MANY} layers with weights",
-        why="Linear layers one after the other are together one linear layer, and max pooling bends little.",
+        measured=f"none of {several(len(graph.weights), 'layer')} with weights has an activation after it: max pooling "
+        f"is the only nonlinearity, and between {places} there is none{said(remedy, 'with ReLU after each')}",
+        threshold=f"at least one activation, in networks of more than {MANY} layers with weights",
+        why="Linear layers without a nonlinearity between them are equivalent to one linear layer, and max pooling "
+        "changes this little.",
         remedy=Remedy(
-            "An activation behind each: `x = functional.relu(self.layer(x))`.",
+            "Add an activation after each: `x = functional.relu(self.layer(x))`.",
             advice="relu behind each layer but the last, in a layer string",
         ),
     )
@@ -162,12 +163,13 @@ def _widened(first: Call, last: Call, units: tuple[int, int, int]) -> Finding:
         code=CODE,
         severity="warning",
         where=listed([first.place, last.place]),
-        measured=f"{last.place} follows {first.place} without anything that bends between them: {before} units become "
-        f"{between} and then {behind}, which one layer from {before} to {behind} computes as well",
-        threshold="more units between two layers than before and behind, and nothing that bends there",
-        why="Linear layers one after the other are together one linear layer: what is wide in between brings nothing.",
+        measured=f"{last.place} follows {first.place} without a nonlinearity between them: {before} units become "
+        f"{between} and then {behind}, which a single layer from {before} to {behind} can compute as well",
+        threshold="more units between two layers than before and after them, and no nonlinearity there",
+        why="Linear layers without a nonlinearity between them are equivalent to one linear layer: more units between "
+        "them add nothing.",
         remedy=Remedy(
-            "An activation between them: `x = functional.gelu(self.first(x))`.",
+            "Add an activation between them: `x = functional.gelu(self.first(x))`.",
             advice="relu behind each layer but the last, in a layer string",
         ),
     )
@@ -271,7 +273,7 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
     layers = {call.module for call in chain[:-1]}
     remedy = tried(evidence, "with ReLU", Change(prepare=lambda replica: _bent(replica, layers)))
     if apart is None:
-        how = "nothing but linear functions and normalization between them"
+        how = "only linear functions and normalization between them"
     else:
         how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the predictions"
     measured = f"{several(len(chain), 'layer')} with weights one after the other ({listed(places)}), and {how}"
@@ -280,10 +282,11 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
         severity="error",
         where=listed(places),
         measured=f"{measured}{said(remedy, 'with ReLU between them')}",
-        threshold=f"more than {AFFINE:g}: below, it is rounding",
-        why="Linear layers one after the other are together one linear layer: depth and width bring nothing.",
+        threshold=f"a difference of more than {AFFINE:g} of the predictions; less is rounding",
+        why="Linear layers without a nonlinearity between them are equivalent to one linear layer: depth and width add "
+        "nothing.",
         remedy=Remedy(
-            "An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() "
+            "Add an activation after each layer except the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() "
             "between them in nn.Sequential.",
             advice="relu behind each layer but the last, in a layer string",
         ),
@@ -298,7 +301,7 @@ def _bent(replica: Replica, layers: set[str]) -> None:
 
 NO_NONLINEARITY = Check(
     codes=(CODE,),
-    question="Is a deep network no more than one linear layer?",
+    question="Is a deep network equivalent to a single linear layer?",
     run=run,
     explains=(
         "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"

@@ -27,7 +27,7 @@ _SOME = 0.02
 def _run(evidence: Evidence) -> Iterator[Finding]:
     known = next(((raw, found) for raw in evidence.train.raw if (found := _paddings(raw))), None)
     if known is None:
-        raise NoEvidence("no batch has rows that are filled up")
+        raise NoEvidence("no batch has padded rows")
     closed = list(_left_out(evidence, *known))
     if not closed:
         raise NoEvidence("no attention with a mask was seen")
@@ -38,12 +38,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             yield PADDING_ATTENDED.finding(
                 severity="error",
                 where=name,
-                measured="attention leaves out every position that says something, and looks at those which only fill "
-                "rows up",
-                why="The mask is the wrong way round. `key_padding_mask` of nn.MultiheadAttention and "
-                "nn.TransformerEncoder is true where a position is left out; `attn_mask` of "
-                "scaled_dot_product_attention, and attention_mask of transformers, where it takes part.",
-                remedy="`mask = ~mask`, or `mask = mask == 0` of zeros and ones; `mask = tokens == padding` for "
+                measured="attention leaves out every position with content, and sees only the padding",
+                why="The mask is inverted. True leaves a position out in `key_padding_mask` of nn.MultiheadAttention "
+                "and nn.TransformerEncoder, but keeps it in `attn_mask` of scaled_dot_product_attention and in "
+                "attention_mask of transformers.",
+                remedy="`mask = ~mask`, or `mask = mask == 0` for zeros and ones; `mask = tokens == padding` for "
                 "key_padding_mask",
             )
             return
@@ -112,8 +111,8 @@ def _closed(mask: Any, *, true_is_open: bool) -> torch.Tensor | None:
 
 PADDING_ATTENDED = Check(
     codes=("model.attends-padding",),
-    question="Does attention look at what is said, and not at what fills rows up?",
-    threshold=f"{_NEARLY:.0%} of the keys that are no padding are left out, and {1 - _NEARLY:.0%} of the padding, in "
+    question="Does attention ignore padding?",
+    threshold=f"{_NEARLY:.0%} of the keys that are not padding are left out, and {1 - _NEARLY:.0%} of the padding, in "
     "rows that have both",
     run=_run,
     explains="loss.not-finite model.batch-mixing model.collapsed optim.lr-too-high optim.lr-too-low fit.*",

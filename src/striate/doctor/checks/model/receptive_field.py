@@ -135,7 +135,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if view is None or view.share >= SMALL:
         return
     if movement(evidence.trial) == 0:
-        raise NoEvidence("no step moves a weight, so nothing shows what the view costs")
+        raise NoEvidence("no step moves a weight, so the cost of the receptive field cannot be measured")
     right = _share_right(evidence)
     if right > GOOD:
         return
@@ -153,14 +153,14 @@ def _of_one_step(name: str, steps: int) -> Finding:
         code=CODE,
         severity="error",
         where="the network",
-        measured=f"of {several(steps, 'step')} of a sequence, the {name} one alone moves the predictions: they stay as "
-        "they are where samples are given all others of other samples",
-        threshold=f"{NOTHING:g} of the predictions' standard deviation",
-        why="A recurrence, or attention with a mask of what comes later, has seen the whole sequence at its end only: "
-        "what is read at its other end knows a single step.",
-        remedy="the state of the last step: `out[:, -1]` of `out, _ = gru(x)` with `batch_first=True`"
+        measured=f"of {several(steps, 'step')} of a sequence, only the {name} one changes the predictions: they stay "
+        "the same if all other steps are exchanged between samples",
+        threshold=f"a change of {NOTHING:g} of the predictions' standard deviation",
+        why="A recurrent layer, or attention with a causal mask, has seen the whole sequence only at its end. At its "
+        "other end it has seen a single step.",
+        remedy="use the state of the last step: `out[:, -1]` of `out, _ = gru(x)` with `batch_first=True`"
         if name == "first"
-        else "the state in which the recurrence has seen all steps: of one that goes backward, `out[:, 0]`",
+        else "use the state in which the recurrent layer has seen all steps: for one that runs backward, `out[:, 0]`",
     )
 
 
@@ -203,14 +203,14 @@ def _finding(view: View, remedy: Tried | None, right: float, wider: int, *, sure
         code=CODE,
         severity="warning" if view.share < THIRD and sure else "note",
         where=place,
-        measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
-        "positions, "
-        f"{view.share:.0%} of a side, before {view.pooled.name} makes one place of the map; after the trial "
-        f"{right:.0%} of the training samples are right{said(remedy, f'with kernels spread {wider} times as far')}",
-        threshold=f"half of a side, or {GOOD:.0%} right all the same",
-        why="Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
-        remedy="More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or "
-        "flatten the map instead of pooling it.",
+        measured=f"a unit of the last feature map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
+        f"positions, {view.share:.0%} of a side, before {view.pooled.name} reduces the map to one position; after the "
+        f"trial the accuracy on training samples is {right:.0%}"
+        f"{said(remedy, f'with {wider} times the dilation')}",
+        threshold=f"half of a side, or an accuracy of {GOOD:.0%} without it",
+        why="Pooling over the whole map discards positions: features that no unit sees together are never combined.",
+        remedy="Use more pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; "
+        "or flatten the map instead of pooling it.",
     )
 
 

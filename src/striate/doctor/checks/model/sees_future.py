@@ -33,13 +33,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield CHECK.finding(
         severity="error",
         where="the network",
-        measured=f"the target at a position is the next input token, and changing the later tokens of the input moves "
+        measured=f"the target at a position is the next input token, but changing later tokens of the input changes "
         f"the outputs before them by {moved:.2g} of their standard deviation",
-        why="The network reads the answer from its input: the loss falls far, and generated text, where the next token "
-        "is not there yet, is worthless.",
-        remedy="mask what comes later in attention: `nn.functional.scaled_dot_product_attention(q, k, v, "
+        why="The network reads the target from its input: the loss falls far, but generated text is worthless, because "
+        "the next token is not there yet.",
+        remedy="mask later positions in attention: `nn.functional.scaled_dot_product_attention(q, k, v, "
         "is_causal=True)`, or `scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), float('-inf'))` before "
-        "the softmax; recurrent layers with `bidirectional=False`",
+        "the softmax; use recurrent layers with `bidirectional=False`",
     )
 
 
@@ -98,9 +98,9 @@ def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
 
 CHECK = Check(
     codes=(CODE,),
-    question="Does a network that predicts the next token read it from its input?",
-    threshold=f"outputs that move by {CHANGED:g} of their standard deviation when only later tokens are changed, "
-    "where targets are the inputs' next tokens",
+    question="Does a network that predicts the next token see it in its input?",
+    threshold=f"outputs that change by {CHANGED:g} of their standard deviation if only later tokens are changed, and "
+    "targets that are the inputs' next tokens",
     run=_run,
     explains="fit.* data.leak model.batch-mixing",
 )

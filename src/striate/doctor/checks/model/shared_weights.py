@@ -81,12 +81,12 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
         code=CODE,
         severity="warning",
         where=listed_names(places),
-        measured=f"{listed_names(places)} are one and the same layer: {several(parameters, 'number')} to learn instead "
-        f"of {parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
-        threshold="a layer has one place, unless it gets other inputs at each",
+        measured=f"{listed_names(places)} are the same layer, with {several(parameters, 'parameter')} instead of "
+        f"{parameters * len(places):,} in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
+        threshold="one place for each layer, unless it gets other inputs in each place",
         why="`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places "
         "share one set of weights.",
-        remedy="Make each anew: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
+        remedy="Create each separately: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
     )
 
 
@@ -153,9 +153,8 @@ def _instead_of(name: str, original: str, calls: int) -> Finding:
         code=CODE,
         severity="warning",
         where=name,
-        measured=f"{name} runs {calls} times, one after the other, and {original}, a layer of the same sizes, never "
-        "runs",
-        threshold="a layer runs once in a pass, unless a loop is meant",
+        measured=f"{name} runs {calls} times in a row, and {original}, a layer of the same sizes, never runs",
+        threshold="one call of a layer per forward pass, unless it is called in a loop",
         why="Layers that run twice share their weights between two places.",
         remedy=f"In forward, call `self.{original}(x)` where `self.{name}(x)` is called again.",
     )
@@ -166,11 +165,11 @@ def _norm_again(name: str, calls: int) -> Finding:
         code=CODE,
         severity="warning",
         where=name,
-        measured=f"the batch norm {name} runs {calls} times in a pass, behind different layers",
-        threshold="one batch norm a layer",
-        why="Its running statistics are a mixture of all of these layers', right for none: predictions in evaluation "
-        "mode differ from those in training.",
-        remedy=f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
+        measured=f"the batch norm {name} runs {calls} times in a forward pass, after different layers",
+        threshold="one batch norm per layer",
+        why="Its running statistics mix those of all these layers and fit none: predictions in evaluation mode differ "
+        "from those in training.",
+        remedy=f"Create one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
     )
 
 

@@ -74,7 +74,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         idle or early,
         len(kernels),
         severity,
-        said(remedy, "with stride 2 in the first layer that strides, 1 in others"),
+        said(remedy, "with stride 2 in the first layer that strides and 1 in the others"),
     )
 
 
@@ -98,10 +98,10 @@ def _no_map_left(graph: CallGraph) -> Iterator[Finding]:
         code=CODE,
         severity="error",
         where=place or "forward",
-        measured=f"{name} in {place or 'forward'} gets maps of {left} positions, and raises: {text[:140]}",
-        threshold="a map as large as the kernel",
-        why="Strides and pooling before it have used the map up.",
-        remedy=f"Less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
+        measured=f"{name} in {place or 'forward'} gets maps of {left} positions, and raises an exception: {text[:140]}",
+        threshold="a feature map that is as large as the kernel",
+        why="Strides and pooling before this layer make the feature map too small.",
+        remedy=f"Use less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
     )
 
 
@@ -192,23 +192,22 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
     whole = evidence.train.x
     large = show_sizes(tuple(whole.shape[2:])) if whole is not None and whole.ndim > 2 else "the input's size"
     share = _share_used(first)
-    taps = f", where {1 - share:.0%} of a kernel's taps along an axis see padding alone" if share < 1 else ""
+    taps = f", where {1 - share:.0%} of a kernel's taps along an axis see only padding" if share < 1 else ""
     return Finding(
         code=CODE,
         severity="warning" if severity == "warning" else "note",
         where=listed(places),
         measured=f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} of "
-        f"{several(max(kernels, len(idle)), 'convolution')} ({listed(places)}) on such maps{taps}{gain}",
+        f"{several(max(kernels, len(idle)), 'convolution')} ({listed(places)}) get such maps{taps}{gain}",
         threshold=f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
-        why="Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away "
-        "early.",
-        remedy="Less stride and pooling at the beginning: `stride=1` in the first layers, one pool fewer.",
+        why="With a map of one position there is nothing left to convolve: the layout of the image is lost early.",
+        remedy="Use less stride and pooling at the beginning: `stride=1` in the first layers, one pooling layer fewer.",
     )
 
 
 SHRINKS_TOO_FAST = Check(
     codes=(CODE,),
-    question="Are the maps used up before the convolutions are?",
+    question="Do the feature maps shrink to nothing before the last convolutions?",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

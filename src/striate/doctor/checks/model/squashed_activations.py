@@ -37,7 +37,7 @@ def squashed(evidence: Evidence) -> tuple[str, str] | None:
     if other is None or not other.better or evidence.progress_of(other.trial).share < MUCH:
         return None
     names, places = (list(dict.fromkeys(values)) for values in ([c.name for c in calls], [c.place for c in calls]))
-    return listed(places), f"{listed(names)} before layers with weights; with ReLU in the place, {other.text}"
+    return listed(places), f"{listed(names)} before layers with weights; with ReLU instead, {other.text}"
 
 
 def _relu(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

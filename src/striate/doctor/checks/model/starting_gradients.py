@@ -17,7 +17,7 @@ from striate.doctor.evidence.step_trace import LayerView, StepTrace
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed_names, several
+from striate.wording import listed_names, python_name, several
 
 RANGE = 1000.0
 """Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
@@ -64,7 +64,7 @@ def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], deviat
     given = max(1.0, deviation) if math.isfinite(deviation) else 1.0
     for layer in _weighted(step_trace):
         if not math.isfinite(layer.std) or layer.std > RANGE * given:
-            return layer.name, f"its outputs have a standard deviation of {layer.std:.2g}"
+            return layer.name, f"the outputs of {python_name(layer.name)} have a standard deviation of {layer.std:.2g}"
     if len(strengths) > 1 and not strengths[0][1] <= RANGE * strengths[-1][1]:
         return strengths[0][0], _ratio(strengths)
     return None
@@ -79,14 +79,16 @@ def _faded(step_trace: StepTrace, strengths: Sequence[tuple[str, float]]) -> tup
         if strengths and 0 < layer.std < begins / RANGE:
             return (
                 layer.name,
-                f"its outputs have a standard deviation of {layer.std:.2g}, those of the first {begins:.2g}",
+                f"the outputs of {python_name(layer.name)} have a standard deviation of {layer.std:.2g}, those of the "
+                f"first layer {begins:.2g}",
             )
     return None
 
 
 def _ratio(strengths: Sequence[tuple[str, float]]) -> str:
-    (_, first), (last, other) = strengths[0], strengths[-1]
-    return f"its gradient has {first / other if other else math.inf:.2g} times the norm of that of {last}"
+    (name, first), (last, other) = strengths[0], strengths[-1]
+    ratio = first / other if other else math.inf
+    return f"the gradient of {python_name(name)} has {ratio:.2g} times the norm of that of {python_name(last)}"
 
 
 def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Finding:
@@ -108,15 +110,13 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
         severity="error",
         where=where,
         measured=f"{measured}, in the first step{tried}",
-        threshold=f"a factor of {RANGE:g}, where less than {LEARNED:.0%} of the way from chance to a loss of 0 is "
-        "learned",
-        why="No one learning rate fits layers so different: the weakest hardly learn, or the strongest break."
+        threshold=f"a factor of {RANGE:g}, if less than {LEARNED:.0%} of the way from chance to a loss of 0 is learned",
+        why="No single learning rate fits such different layers: the weakest hardly learn, or the strongest diverge."
         if what == "vanishing"
-        else "A step that suits one layer throws another out of all bounds.",
+        else "A step that suits one layer is far too large for another.",
         remedy=Remedy(
-            "Begin with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
-            "(`nn.BatchNorm2d`) "
-            "between the layers, take ReLU for sigmoid, or add what goes into a block to what comes out.",
+            "Start with `nn.init.kaiming_normal_(layer.weight)` (tanh: `xavier_normal_`), put normalization "
+            "(`nn.BatchNorm2d`) between the layers, use ReLU instead of sigmoid, or add residual connections.",
             settings={"model.init": "auto"},
             advice="bn, relu instead of tanh, or res[ … ] in a layer string",
         ),
@@ -130,10 +130,10 @@ def _squashed(where: str, measured: str) -> Finding:
         where=where,
         measured=measured,
         threshold=f"less than {LITTLE:.0%} of the way from chance to a loss of 0, and more than {MUCH:.0%} with ReLU",
-        why="Bounded functions pass on a fraction of each difference, and of the gradient: a sigmoid a quarter at "
-        "most, softmax over many units next to nothing.",
+        why="Bounded functions pass on only a part of each difference and of the gradient: a sigmoid at most a "
+        "quarter, softmax over many units almost nothing.",
         remedy=Remedy(
-            "Take `functional.relu(x)` between the layers; softmax and sigmoid belong to the end, in the loss.",
+            "Use `functional.relu(x)` between the layers; softmax and sigmoid belong at the end, in the loss.",
             advice="relu in place of the other activations, in a layer string",
         ),
     )
@@ -183,14 +183,14 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
         code="model.symmetric-init",
         severity="error",
         where=listed_names(bad),
-        measured=f"all {several(weights.shape[0], 'unit')} of {bad[0]} begin with the same weights (from "
-        f"{float(weights.min()):.3g} to "
-        f"{float(weights.max()):.3g}), and after {several(len(trial.rows), 'step')} they are still the same",
+        measured=f"all {several(weights.shape[0], 'unit')} of {bad[0]} start with the same weights (from "
+        f"{float(weights.min()):.3g} to {float(weights.max()):.3g}), and after {several(len(trial.rows), 'step')} they "
+        "are still the same",
         threshold=f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
-        why="Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
+        why="Units that start alike get the same gradient and stay alike: the layer is worth a single unit.",
         remedy=Remedy(
-            f"Draw the weights at random: `{drawn}`; only biases, scales and the last layer of a branch may begin at "
-            "zero.",
+            f"Initialize the weights at random: `{drawn}`; only biases, scales and the last layer of a branch may "
+            "start at zero.",
             settings={"model.init": "auto"},
         ),
     )
@@ -215,13 +215,12 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
         code="model.symmetric-init",
         severity="warning",
         where=listed_names(bad),
-        measured=f"all units of {bad[0]} begin with the same weights; with he-normal ones the loss after "
+        measured=f"all units of {bad[0]} start with the same weights; with he-normal weights the loss after "
         f"{several(fresh.steps, 'step')} is {fresh} instead of {evidence.progress}",
-        threshold=f"the same weights in all units, and a loss {WORTH:g} times lower without",
-        why="Units that begin alike can only be told apart by what comes behind them, and stay near each other for "
-        "long.",
+        threshold=f"the same weights in all units, and a loss {WORTH:g} times lower with random weights",
+        why="Units that start alike can become different only through later layers, and stay similar for long.",
         remedy=Remedy(
-            f"Draw the weights at random: `nn.init.kaiming_normal_({written(bad[0], 'model')}.weight)`.",
+            f"Initialize the weights at random: `nn.init.kaiming_normal_({written(bad[0], 'model')}.weight)`.",
             settings={"model.init": "auto"},
         ),
     )
@@ -238,7 +237,7 @@ def _alike(weight: torch.Tensor, axis: int) -> bool:
 
 SYMMETRIC_INIT = Check(
     codes=("model.symmetric-init",),
-    question="Do all units of a layer begin alike and stay alike?",
+    question="Do all units of a layer start alike and stay alike?",
     run=_find_symmetric_init,
     explains=(
         "loss.pairs-swapped model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient "

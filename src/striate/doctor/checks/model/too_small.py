@@ -52,18 +52,18 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if remedy is None and _share_right(evidence) > POOR:
         return
     classes = "" if not evidence.setup.classifies else f" for {several(evidence.classes, 'class', 'classes')}"
-    numbers = "number a sample is" if narrow.width == 1 else "numbers a sample are"
+    numbers = "value per sample passes" if narrow.width == 1 else "values per sample pass"
     yield Finding(
         code=CODE,
         severity="error" if remedy is not None else "warning",
         where=python_name(narrow.before),
-        measured=f"{narrow.width} {numbers} all that passes from {python_name(narrow.before)} to "
+        measured=f"only {narrow.width} {numbers} from {python_name(narrow.before)} to "
         f"{python_name(narrow.behind)}{classes}"
         f"{'' if remedy is None else remedy.said(f'with {WIDE} of them')}",
-        threshold=f"{math.ceil(needed)} units or more: so many that are on or off tell the classes apart"
+        threshold=f"{math.ceil(needed)} units or more: that many on/off units can tell the classes apart"
         if evidence.setup.classifies
         else "2 units or more",
-        why="What one layer does not let through, no later one can bring back.",
+        why="No later layer can bring back the information that is lost there.",
         remedy=f"Make {python_name(narrow.before)} wider: {WIDE} instead of {narrow.width} (and the input of "
         f"{python_name(narrow.behind)}).",
     )
@@ -158,7 +158,7 @@ def _share_right(evidence: Evidence) -> float:
 
 TOO_SMALL = Check(
     codes=(CODE,),
-    question="Does all that the network knows pass through too few units?",
+    question="Does all information pass through too few units?",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

@@ -63,13 +63,12 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if own.share < SATURATED_LITTLE else "warning",
         where=listed_names([name for name, _ in bad]),
         measured=f"{share:.0%} of the outputs of {python_name(name)} are at a limit, before the first step and "
-        f"after some{tried}",
-        threshold=f"{SATURATED_MOST:.0%} within {NEAR:.1%} of the range from a limit",
-        why="There the slope is nearly zero, and the layers before get next to no gradient.",
+        f"later{tried}",
+        threshold=f"{SATURATED_MOST:.0%} of the outputs within {NEAR:.1%} of the range from a limit",
+        why="At a limit the slope is nearly zero, so the layers before get almost no gradient.",
         remedy=Remedy(
-            "Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
-            "(`nn.BatchNorm1d` behind "
-            "full layers) before the activation.",
+            "Start with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
+            "(`nn.BatchNorm1d` after linear layers) before the activation.",
             settings={"model.init": "auto"},
             advice="bn before the activation, in a layer string",
         ),
@@ -136,13 +135,12 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
         severity=severity,  # type: ignore[arg-type]
         where=listed_names([name for name, _ in bad]),
         measured=f"{share:.0%} of the units of {python_name(name)} are zero for every sample, before the first step "
-        f"and after some{tried}",
+        f"and later{tried}",
         threshold=f"{DEAD_UNITS_MOST:.0%} of a layer's units",
         why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
         remedy=Remedy(
-            "Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take "
-            "nothing off before "
-            "the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
+            "Start with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and subtract "
+            "nothing before the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
             settings={"model.init": "auto"},
             advice="leaky(0.1) instead of relu in a layer string",
         ),
@@ -204,18 +202,15 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if always or one_point else "warning",
         where="the network's outputs",
         measured=f"for {several(len(outputs), 'different input')} all outputs are ({prediction}{dots}) within "
-        f"{max(s or 0 for s in deviations):.1g} "
-        "of their size after "
-        f"{several(len(trial.rows), 'step')}{', as before them' if always else '; before them they differed'}",
-        threshold=f"a standard deviation over samples below {SAME:g} of their size",
-        why="What the inputs tell is lost on the way: only a constant can be learned.",
-        remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something "
-        "takes the "
-        "mean off a single number (normalization over an axis of length 1), or multiplies by zero, or takes a softmax "
-        "of one output."
+        f"{max(s or 0 for s in deviations):.1g} of their size after {several(len(trial.rows), 'step')}"
+        f"{', as before the first step' if always else '; before the first step they differ'}",
+        threshold=f"a standard deviation over samples below {SAME:g} of the outputs' size",
+        why="The information about the inputs is lost in the network: only a constant can be learned.",
+        remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch. Where it falls to 0, look for a "
+        "normalization over an axis of length 1, a multiplication by zero, or a softmax of one output."
         + (
-            " Embeddings are pulled to one point by steps that are too long, or by a loss that pushes none apart: try "
-            "a tenth of the rate."
+            " Embeddings collapse if steps are too large, or if the loss pushes none apart: try a tenth of the "
+            "learning rate."
             if one_point
             else ""
         ),
@@ -245,7 +240,7 @@ def _inputs_are_one(evidence: Evidence) -> bool:
 
 COLLAPSED = Check(
     codes=("model.collapsed",),
-    question="Does what the network predicts depend on its input?",
+    question="Do the predictions depend on the input?",
     run=_find_collapsed,
     explains="loss.ignored-class model.redundant-filters optim.lr-too-low fit.*",
 )
@@ -288,11 +283,9 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
         measured=f"{copies:.0%} of the filters of {python_name(name)} are copies of others (cosine above {COSINE:g}), "
         f"{flat:.0%} of its feature maps are the same everywhere for every sample",
         threshold=f"{REDUNDANT_FILTERS_MOST:.0%} of a layer's filters",
-        why="Features are worth most when they are uncorrelated and vary much; copies tell nothing that one of them "
-        "does not.",
-        remedy="Draw each filter at random by itself: `nn.init.kaiming_normal_(layer.weight)`; where filters were "
-        "pruned, make "
-        "the layer narrower.",
+        why="Features are most useful if they are uncorrelated and vary much. A copy adds no information.",
+        remedy="Initialize each filter at random: `nn.init.kaiming_normal_(layer.weight)`; if filters were pruned, "
+        "make the layer narrower.",
     )
     evidence.pictures["model.redundant-filters"] = Picture(
         "bars",
@@ -323,7 +316,7 @@ def _unused(layer: LayerView) -> float:
 
 REDUNDANT_FILTERS = Check(
     codes=("model.redundant-filters",),
-    question="Are features different from each other, and do they vary?",
+    question="Do features differ from each other, and do they vary?",
     run=_find_redundant_filters,
     explains="fit.*",
 )

@@ -118,7 +118,7 @@ def with_inputs(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
     kept = {id(tensor) for tensor in tensors_in(targets)} if targets is not inputs else set()
     given = {id(tensor) for tensor in tensors_in(inputs)} - kept
     if not any(id(t) in given and t.is_floating_point() for t in tensors_in(batch)):
-        raise NoEvidence("the inputs are no fractions")
+        raise NoEvidence("the inputs are not floating-point numbers")
     return mapped(
         batch, lambda _, tensor: change(tensor) if id(tensor) in given and tensor.is_floating_point() else tensor
     )

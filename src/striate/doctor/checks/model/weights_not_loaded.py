@@ -30,10 +30,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="error",
             where=load.where,
-            measured=f"of {several(given, 'tensor')} that `load_state_dict(…, strict=False)` was given, the network "
-            f"has {taken}: the first is {load.given[0]!r}, the network's {load.wanted[0]!r}",
-            limit=f"at most {_TAKEN:.0%} of the tensors given have a name that the network has",
-            why="Names that differ are passed over in silence: the network trains from its random weights.",
+            measured=f"of {several(given, 'tensor')} passed to `load_state_dict(…, strict=False)`, the network has "
+            f"{taken}: the first is named {load.given[0]!r}, that of the network {load.wanted[0]!r}",
+            limit=f"at most {_TAKEN:.0%} of the tensors passed have a name that the network has",
+            why="Other names are ignored without a message: the network trains from its random weights.",
             remedy=f"`load_state_dict({fits})`, which says what is missing"
             if fits
             else "leave out `strict=False`, so that it says what is missing, and rename the tensors of the file",
@@ -59,11 +59,11 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` lets names differ, and all names of the network that is "
+            measured=f"`{site.text}` ignores names that do not fit, and all names of the network that is "
             f"{'trained' if trained else 'saved'} begin with `module.`, which "
-            f"{type(evidence.setup.model).__name__ if trained else wrapper} puts there",
-            limit="all names begin with `module.`, and nothing takes that off",
-            why="A network without that wrapper takes none of them, in silence, and keeps its random weights.",
+            f"{type(evidence.setup.model).__name__ if trained else wrapper} adds",
+            limit="all names begin with `module.`, and nothing removes it",
+            why="A network without that wrapper loads none of them, without a message, and keeps its random weights.",
             remedy=f"save `model.{'module.' if trained else ''}state_dict()`, and leave out `strict=False`",
         )
         return
@@ -95,11 +95,11 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` lets names differ, all that it is given begin with {beginning!r}, and no name of "
-            f"{type(model).__name__} does",
-            limit="names get a beginning that no name of the network has",
-            why="None of them is taken, in silence: what is used from there on has other weights.",
-            remedy="leave out `strict=False`, so that it says what is missing, and the names as they were saved",
+            measured=f"`{site.text}` ignores names that do not fit: all names that it gets begin with {beginning!r}, "
+            f"but no name of {type(model).__name__} does",
+            limit="names get a prefix that no name of the network has",
+            why="None of the weights is loaded, without a message: from there on the network has other weights.",
+            remedy="leave out `strict=False`, so that it says what is missing, and keep the names as they were saved",
         )
         return
 
@@ -121,10 +121,10 @@ def _of_part(evidence: Evidence) -> Iterator[Finding]:
         yield CHECK.finding(
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` lets names differ, and what is saved of {type(model).__name__} has {path!r} "
-            f"before the names of its {type(part).__name__}, which has none so",
-            limit="a part of the trained network is given the names of the whole",
-            why="None of them is taken, in silence: what is used from there on has its random weights.",
+            measured=f"`{site.text}` ignores names that do not fit: the saved {type(model).__name__} has {path!r} "
+            f"before the names of its {type(part).__name__}, but that part alone has no such names",
+            limit="a part of the trained network gets the names of the whole",
+            why="None of the weights is loaded, without a message: from there on this part has random weights.",
             remedy=f"`{{name.removeprefix({path + '.'!r}): value for name, value in {ast.unparse(given)}.items()}}`, "  # type: ignore[arg-type]
             "without `strict=False`",
         )
@@ -152,11 +152,12 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
                 yield CHECK.finding(
                     severity="error",
                     where=site.where,
-                    measured=f"`{site.text}` lets names differ, and what line {saved.node.lineno} saves there is a "
+                    measured=f"`{site.text}` ignores names that do not fit, and line {saved.node.lineno} saves a "
                     f"dictionary of {', '.join(map(repr, names[:6]))}, none of which is a tensor of a network",
-                    limit="a network is given a whole checkpoint, not the weights in it",
-                    why="None of them is taken, in silence: what is used from there on has other weights.",
-                    remedy=f"the part that holds the weights: `torch.load(…)[{states[0]!r}]`, without `strict=False`",
+                    limit="a network gets a whole checkpoint, not the weights in it",
+                    why="None of the weights is loaded, without a message: from there on the network has other ones.",
+                    remedy=f"pass the part that holds the weights, `torch.load(…)[{states[0]!r}]`, without "
+                    "`strict=False`",
                 )
                 return
 
@@ -194,7 +195,7 @@ def _beginning(key: ast.expr) -> str:
 
 CHECK = Check(
     codes=("model.weights-not-loaded",),
-    question="Did the network take the weights that were read for it?",
+    question="Did the network load the weights that were read for it?",
     run=_both,
     of_source=True,
     explains="model.frozen-parameters fit.*",

@@ -50,11 +50,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield ACCUMULATION.finding(
         severity="error" if mine.share < _GAIN else "warning",
         where="the training step",
-        measured=f"gradients of {several(count, 'batch', 'batches')} are added up for a step of the optimizer, each as "
-        f"large as for a step of its own: the loss after {several(within * len(own.rows), 'batch', 'batches')} is "
-        f"{mine}, and "
-        f"{other} with their mean; a constant prediction has {number(mine.chance)}",
-        why=f"The sum is {count} times as long as the gradient of one large batch, and so is each step.",
+        measured=f"gradients of {several(count, 'batch', 'batches')} are summed for each optimizer step, and the "
+        f"loss is not divided by their number: after {several(within * len(own.rows), 'batch', 'batches')} the loss "
+        f"is {mine}, and {other} with averaged gradients; a constant prediction has {number(mine.chance)}",
+        why=f"The summed gradient is {count} times as large as that of one large batch, and so is each step.",
         remedy=f"divide the loss: `(loss / {count}).backward()`",
     )
 
@@ -155,12 +154,13 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
             yield READ.finding(
                 severity="warning",
                 where=clear.where,
-                measured=f"`{clear.text}` clears the gradients of each batch, and `{step.text}` comes once in several: "
-                "only those of the last batch count",
-                limit="gradients cleared in each pass of a loop in which, or behind which, the optimizer steps once in "
-                "several",
-                why="The batches before the last one are computed for nothing: a step is that of one small batch.",
-                remedy=f"`{clear.text}` right behind `{step.text}`, as seldom as that",
+                measured=f"`{clear.text}` clears the gradients for each batch, but `{step.text}` runs only once in "
+                "several batches: only the last batch counts",
+                limit="gradients are cleared in each pass of a loop, but the optimizer steps only once in several "
+                "passes, or after the loop",
+                why="All batches but the last are computed for nothing: each step uses the gradient of one small "
+                "batch.",
+                remedy=f"call `{clear.text}` right after `{step.text}`, only as often as the step",
             )
             return
 
@@ -178,11 +178,11 @@ def _undivided(source: ScriptSource) -> Iterator[Finding]:
             yield READ.finding(
                 severity="warning",
                 where=step.where,
-                measured=f"`{step.text}` comes once in `{name}` batches, whose gradients are added up, and nothing is "
-                "divided by that number",
-                limit="a step of SGD once in `accum_steps` batches, where such a number only counts batches",
-                why="The sum is so many times as long as the gradient of one large batch, and so is each step: another "
-                "number of batches needs another learning rate.",
+                measured=f"`{step.text}` runs once in `{name}` batches. Their gradients are summed, and nothing "
+                "divides the sum by that number",
+                limit="SGD steps once in `accum_steps` batches, and this number is used only to count batches",
+                why="The summed gradient is that many times as large as that of one large batch, and so is each "
+                "step. If the number of batches changes, the learning rate has to change too.",
                 remedy=f"divide the loss: `(loss / {name}).backward()`",
             )
             return
@@ -241,15 +241,15 @@ def _read(evidence: Evidence) -> Iterator[Finding]:
 
 READ = Check(
     codes=("optim.accumulation",),
-    question="Are gradients that are added up over batches divided by their number?",
+    question="Are gradients that are accumulated over batches divided by the number of batches?",
     run=_read,
     of_source=True,
 )
 ACCUMULATION = Check(
     codes=("optim.accumulation",),
-    question="Are gradients that are added up over batches divided by their number?",
-    threshold=f"the optimizer steps once in several batches, what goes backward is the whole loss, and with the mean "
-    f"of the gradients the loss is {_BETTER:g} times lower",
+    question="Are gradients that are accumulated over batches divided by the number of batches?",
+    threshold="the optimizer steps once in several batches, `backward()` gets the undivided loss, and with averaged "
+    f"gradients the loss is {_BETTER:g} times lower",
     run=_run,
     quick=False,
     explains="loss.not-finite model.collapsed model.dead-units model.saturated model.exploding-gradient "

@@ -30,8 +30,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if steps and all(step.node.lineno < line for step in steps):
             yield _finding(
                 clip,
-                f"`{clip.text}` comes after `{steps[-1].text}`: the step has been made with gradients as they were",
-                f"`{clip.text}` before `{steps[-1].text}`, after `loss.backward()`",
+                f"`{clip.text}` runs after `{steps[-1].text}`: the optimizer has already stepped with unclipped "
+                "gradients",
+                f"move `{clip.text}` before `{steps[-1].text}`, after `loss.backward()`",
             )
             return
         backwards = [site for site in near if called(site.node) == "backward"]
@@ -40,8 +41,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if backwards and not early and any(step.node.lineno > last for step in steps):
             yield _finding(
                 clip,
-                f"`{clip.text}` comes before `{backwards[0].text}`: the gradients of the step are not there yet",
-                f"`{clip.text}` behind `{backwards[0].text}`, before `{steps[-1].text}`",
+                f"`{clip.text}` runs before `{backwards[0].text}`: the gradients of this step do not exist yet",
+                f"move `{clip.text}` after `{backwards[0].text}`, before `{steps[-1].text}`",
             )
             return
         scaled = any(called(site.node) == "scale" for site in near)
@@ -51,9 +52,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if scaled and active and not unscaled:
             yield _finding(
                 clip,
-                f"`{clip.text}` without `unscale_` before it: it clips gradients that are multiplied by "
+                f"`{clip.text}` runs without `unscale_` before it: it clips gradients that are still multiplied by "
                 f"{float(source.value(scaler).get_scale()):g}",
-                f"`scaler.unscale_(optimizer)` before `{clip.text}`",
+                f"call `scaler.unscale_(optimizer)` before `{clip.text}`",
             )
             return
 
@@ -70,7 +71,8 @@ def _finding(clip: Site, measured: str, remedy: str) -> Finding:
         severity="warning",
         where=clip.where,
         measured=measured,
-        why="The limit does not hold for what the optimizer is given: nothing is clipped, or nearly everything.",
+        why="The limit does not apply to the gradients that the optimizer uses: nothing is clipped, or nearly "
+        "everything.",
         remedy=remedy,
     )
 
@@ -78,7 +80,8 @@ def _finding(clip: Site, measured: str, remedy: str) -> Finding:
 CHECK = Check(
     codes=("optim.clip-order",),
     question="Are gradients clipped between backward and step, and unscaled before?",
-    threshold="a clip behind the optimizer's step, before backward, or of gradients that a scaler has multiplied",
+    threshold="gradients are clipped after the optimizer's step, before backward, or while a GradScaler still scales "
+    "them",
     run=_run,
     of_source=True,
     explains="optim.clip-too-small optim.lr-too-high optim.lr-too-low loss.not-finite",

@@ -54,11 +54,12 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         code="optim.clip-too-small",
         severity="error" if own.share < LITTLE else "warning",
         where="the clipping of gradients",
-        measured=f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of "
-        f"it; without clipping the loss after {several(other.steps, 'step')} is {other} instead of {own}",
+        measured=f"gradients have a norm of {raw:.2g}, and the optimizer gets {applied:.2g}, "
+        f"{statistics.median(left):.1g} of it; without clipping the loss after {several(other.steps, 'step')} is "
+        f"{other} instead of {own}",
         threshold=f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
-        why="A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is "
-        "a tiny one in effect.",
+        why="Clipping is meant for rare gradients that are far larger than usual. This limit cuts every gradient, so "
+        "the effective learning rate is tiny.",
         remedy=Remedy(
             "Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), "
             f"{_round(3 * raw)})`, "
@@ -78,12 +79,12 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
         code="optim.clip-too-small",
         severity="error" if own.share < LITTLE else "warning",
         where="the hooks of parameters",
-        measured="without what `parameter.register_hook` does to gradients the loss after "
-        f"{several(other.steps, 'step')} is {other} instead of {own}",
+        measured=f"without the hooks of `parameter.register_hook` the loss after {several(other.steps, 'step')} is "
+        f"{other} instead of {own}",
         threshold="without the hooks the loss is 1.5 times lower",
-        why="They leave too little of the gradients, or turn them elsewhere.",
+        why="The hooks make gradients too small, or change their direction.",
         remedy=Remedy(
-            "Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+            "Remove the hooks. To clip, call `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
             "`optimizer.step()`.",
             settings={"optim.clip": 1.0},
         ),

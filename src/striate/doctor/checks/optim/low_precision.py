@@ -53,22 +53,28 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
     coarse = _coarse(evidence) if kept and _scales_by_number(trial.replica.optimizer) else 0.0
     if not better and lost < _LOST and coarse < _COARSE:
         return
-    limit = f"a loss that is not finite, or {_BETTER:g} times lower with all weights in float32"
+    limit = f"the loss is NaN or Inf, or {_BETTER:g} times lower with all weights in float32"
     if coarse:
-        limit = f"{_COARSE:.0%} of the updates of {_MORE_STEPS} steps are {_UNITS} units of the last place or fewer"
+        limit = (
+            f"{_COARSE:.0%} of the updates in {_MORE_STEPS} steps change a weight by {_UNITS} units in the last "
+            "place or fewer"
+        )
     elif not better:
-        limit = f"{_LOST:.0%} of the numbers never change, or {_MOST_LOST:.0%} of those with a gradient not in a step"
+        limit = (
+            f"{_LOST:.0%} of the weights never change, or {_MOST_LOST:.0%} of those with a gradient do not "
+            "change in a step"
+        )
     kind = str(half[0].dtype).removeprefix("torch.")
     device = evidence.setup.device.type
     yield LOW_PRECISION.finding(
         severity="error" if broken or _little(evidence) else "warning",
         where="the weights",
-        measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: "
+        measured=f"the optimizer updates {several(len(half), 'parameter')} of type {kind}: "
         f"{_of_changes(coarse) if coarse else _of_numbers(trial, lost)}"
         f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf' * broken}",
         limit=limit,
-        why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
-        "digits: a smaller step is rounded away, and Adam's eps of 1e-8 is zero in float16.",
+        why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} "
+        "significant bits: updates below its precision are rounded away, and Adam's eps of 1e-8 is zero in float16.",
         remedy=f"keep the weights in float32, `model.float()`, and compute in half precision: "
         f'`with torch.autocast("{device}", dtype=torch.bfloat16):` around forward and loss (float16 with a '
         "`torch.amp.GradScaler()`)",
@@ -113,12 +119,12 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
     yield LOW_PRECISION.finding(
         severity="warning",
         where="the training step",
-        measured=f"an average of the network's weights ({kinds[0]}) is kept in half precision: of its numbers that "
-        f"differ from the network's, a step leaves {share:.0%} as they are",
-        limit=f"a step leaves {_LEFT:.0%} of the numbers as they were that differ from the network's by more than a "
-        "unit of the last place",
-        why="A step towards the network's weights is a small part of the difference, less than the last binary digit "
-        "of the average: it is rounded away, and the average stays behind.",
+        measured=f"an average of the network's weights ({kinds[0]}) is stored in half precision: of the values that "
+        f"differ from the network's, {share:.0%} do not change in a step",
+        limit=f"in a step, {_LEFT:.0%} of the values that differ from the network's by more than one unit in the "
+        "last place do not change",
+        why="Each update of the average is a small part of the difference, below the precision of the stored value: "
+        "it is rounded away, and the average falls behind.",
         remedy="keep the average in float32: `average.float()`, and `a.mul_(0.99).add_(p.float(), alpha=0.01)` in each "
         "step",
     )
@@ -137,13 +143,13 @@ def _unit(numbers: torch.Tensor) -> torch.Tensor:
 
 def _of_numbers(trial: Trial, lost: float) -> str:
     steps = several(len(trial.rows), "step")
-    return f"after {steps} {lost:.0%} of their numbers are what they were, or stay so in a step"
+    return f"after {steps} {lost:.0%} of their values are unchanged, or do not change in a step"
 
 
 def _of_changes(coarse: float) -> str:
     return (
-        f"in {coarse:.0%} of its updates in {_MORE_STEPS} steps a number moves by {_UNITS} units of its last place or "
-        "fewer, or not at all, and a smaller rate, as at the end of a schedule, moves fewer"
+        f"{coarse:.0%} of the updates in {_MORE_STEPS} steps change a weight by {_UNITS} units in the last place or "
+        "fewer, or not at all (more still at a smaller rate, as at the end of a schedule)"
     )
 
 
@@ -233,7 +239,7 @@ def _float(_: Any, tensor: torch.Tensor) -> torch.Tensor:
 
 LOW_PRECISION = Check(
     codes=("optim.low-precision",),
-    question="Are weights kept in a number format that takes up their updates?",
+    question="Are weights stored in a number format that is precise enough for their updates?",
     run=_run,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "
     "optim.no-step optim.clip-too-small fit.*",

@@ -108,7 +108,7 @@ def _of_trial(
     other, times = evidence.progress_of(other_trial), 1.5 if own.share < LITTLE else 2.0
     story, limit = _story(rates, full, rises=rises, grows=grows)
     if early and other.beats(own, times) and other.share >= max(own.share, 0.0) + GAIN:
-        yield _finding(held, own, other, story, f"{limit}, and a rate that is held is {times:g}")
+        yield _finding(held, own, other, story, f"{limit}, and a constant rate is {times:g}")
         curves = {
             "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
             f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
@@ -117,7 +117,9 @@ def _of_trial(
     elif gone:
         own, other = both_later(evidence, held_at(held))
         if other.beats(own, LATER) and other.share >= own.share + LATER_GAIN:
-            yield _finding(held, own, other, story, f"{limit}, much to learn, and a rate that is held is {LATER:g}")
+            yield _finding(
+                held, own, other, story, f"{limit}, there is much to learn, and a constant rate is {LATER:g}"
+            )
 
 
 def _gone_between_epochs(evidence: Evidence, shares: Sequence[float]) -> bool:
@@ -186,10 +188,10 @@ def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | 
                 code="optim.lr-schedule",
                 severity="error",
                 where="the learning rate's schedule",
-                measured=f"from step {below + 1} of the schedule on, of {planned:,}, the rate is below zero: "
-                f"{min(rates):.2g}",
+                measured=f"from step {below + 1} of the schedule on, of {planned:,}, the learning rate is below "
+                f"zero: {min(rates):.2g}",
                 threshold="0",
-                why="A step with such a rate goes up the gradient: what was learned is unlearned.",
+                why="A step with a negative rate moves up the gradient and undoes what was learned.",
                 remedy="make the schedule as long as the training, and end it with `max(0.0, …)`",
             )
     return None
@@ -212,12 +214,12 @@ def _never_there(evidence: Evidence, given: float) -> Finding | None:
             code="optim.lr-schedule",
             severity="warning",
             where="the learning rate's schedule",
-            measured=f"stepped once an epoch, it takes the rate from {now:.2g} to {rates[-1]:.2g} in all "
-            f"{several(len(rates), 'epoch')}, of {given:g} that it is on its way to",
-            threshold=f"{NEVER:g} of the rate, at the end of all epochs",
-            why="The training is over before its warmup is: lengths that are meant in batches are counted in epochs.",
+            measured=f"the schedule is stepped once an epoch: in all {several(len(rates), 'epoch')} it takes the "
+            f"rate from {now:.2g} to {rates[-1]:.2g}, though it is meant to reach {given:g}",
+            threshold=f"{NEVER:g} of the full rate, at the end of all epochs",
+            why="Training ends before the warmup does: its length is meant in batches but counted in epochs.",
             remedy=Remedy(
-                "give the warmup its length in epochs, or step the schedule behind each `optimizer.step()`",
+                "give the warmup its length in epochs, or step the schedule after each `optimizer.step()`",
                 settings={"schedule.name": "one-cycle"},
             ),
         )
@@ -274,7 +276,10 @@ def _ends_early(
             return _gone(f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]), limit)
         flat = _on_the_floor(known)
         if unit == "step" and flat is not None and flat <= FLOOR_EARLY * planned and len(known) <= planned:
-            limit = f"{FLOOR:g} of the highest rate or less for good, by a curve or from its peak, before "
+            limit = (
+                f"{FLOOR:g} of the highest rate or less for the rest, after a smooth fall or right after the "
+                "peak, before "
+            )
             limit += f"{FLOOR_EARLY:.0%} of the training is over"
             return _gone(f"{unit} {flat + 1} of {round(planned):,}", known[-1], limit)
     return None
@@ -294,7 +299,9 @@ def _gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Findin
         return None
     if gone * made > most * len(train):
         return _at_zero_between_epochs(shares, len(train) / made)
-    limit = f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over, {MOST_OF_EPOCH:.0%} of a smooth fall"
+    limit = (
+        f"{GONE:g} of the highest rate before {HALF:.0%} of an epoch is over, or {MOST_OF_EPOCH:.0%} in a smooth fall"
+    )
     return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
 
 
@@ -305,9 +312,9 @@ def _at_zero_between_epochs(shares: Sequence[float], epoch: float) -> Finding | 
     if zeros < FLAT or _is_whole(begun, epoch) or begun > MOST_EPOCHS * epoch:
         return None
     return _gone(
-        f"step {begun + 1}, in the middle of an epoch of {round(epoch)},",
+        f"step {begun + 1} (in the middle of an epoch of {round(epoch)} steps)",
         0.0,
-        f"a rate of 0 for {FLAT} steps and more, from the middle of one of the first {MOST_EPOCHS} epochs on",
+        f"a rate of 0 for at least {FLAT} steps, from the middle of one of the first {MOST_EPOCHS} epochs on",
     )
 
 
@@ -323,11 +330,11 @@ def _divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Findi
     if every >= epoch or shares[-1] > ENDING or evidence.progress.share > SOME:
         return None
     return _gone(
-        f"step {falls[-1] + 1}, divided by {ratios[0]:.3g} after each {several(round(every), 'step')} of an epoch's "
-        f"{epoch:,.0f},",
+        f"step {falls[-1] + 1} (the rate is divided by {ratios[0]:.3g} every {several(round(every), 'step')}, an epoch "
+        f"has {epoch:,.0f})",
         shares[-1],
-        f"{FALLS} falls by one factor of {DIVIDED:g} or more, less than an epoch apart, to {ENDING:g} of the highest "
-        "rate or less, before much is learned",
+        f"the rate falls {FALLS} times by the same factor of {DIVIDED:g} or more, less than an epoch apart, to "
+        f"{ENDING:g} of its highest or less, before much is learned",
     )
 
 
@@ -353,11 +360,11 @@ def _gone(place: str, left: float, limit: str) -> Finding:
         where="the learning rate's schedule",
         measured=f"from {place} on the rate is {left:.2g} of its highest",
         threshold=limit,
-        why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
-        "used in batches.",
+        why="The rest of the training changes almost nothing. Often the schedule's lengths are meant in epochs but "
+        "counted in batches.",
         remedy=Remedy(
             "give the schedule the number of steps of the whole training: `epochs * len(loader)`, divided by the "
-            "batches that are added up for a step",
+            "number of batches that are accumulated for a step",
             settings={"schedule.name": "one-cycle"},
         ),
     )
@@ -378,11 +385,12 @@ def _still_rising(
         code="optim.lr-schedule",
         severity="warning",
         where="the learning rate's schedule",
-        measured=f"the rate grows from {rate_text(rates[0])} to {rate_text(rates[-1])} in "
-        f"{several(len(rates), 'step')}, in line: after all {round(planned):,} it will be {reached:.2g} of "
+        measured=f"the rate grows linearly from {rate_text(rates[0])} to {rate_text(rates[-1])} in "
+        f"{several(len(rates), 'step')}: after all {round(planned):,} steps it will be {reached:.2g} of "
         f"{rate_text(full)}",
-        threshold=f"{HALF:g} of the rate, at the end of all steps",
-        why="The training is over before its warmup is: lengths are often counted in samples, or of another training.",
+        threshold=f"{HALF:g} of the full rate, at the end of all steps",
+        why="Training ends before the warmup does. Often its length is counted in samples, or comes from another "
+        "training.",
         remedy=Remedy(
             "give the warmup its length in steps of this training: an epoch or two, `2 * len(loader)`",
             settings={"schedule.name": "one-cycle"},
@@ -454,7 +462,7 @@ def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: 
         )
     if rises:
         return (
-            f"after {several(len(rates), 'step')} the rate is {end}, of {rate_text(full)}",
+            f"after {several(len(rates), 'step')} the rate is {end}, short of the full {rate_text(full)}",
             f"a warmup of more than {WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} epochs",
         )
     low = _fall([_share(rate, full) for rate in rates])
@@ -474,11 +482,11 @@ def _finding(held: Sequence[float], own: Progress, other: Progress, story: str, 
         measured=f"{story}; with {rate} throughout the loss after {several(other.steps, 'step')} is {other} instead "
         f"of {own}",
         threshold=f"{limit} times better",
-        why="While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
-        "epochs and used in batches.",
+        why="While the rate is almost 0, steps learn nothing. Often the schedule's lengths are meant in epochs but "
+        "counted in batches.",
         remedy=Remedy(
-            "Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
-            f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
+            "Call `scheduler.step()` once an epoch, after the loop over batches; or give its lengths in batches "
+            f"(`len(train)` times the epochs). Tried here: no schedule, and lr={rate}.",
             settings={"schedule.name": "one-cycle"},
         ),
     )
@@ -486,7 +494,7 @@ def _finding(held: Sequence[float], own: Progress, other: Progress, story: str, 
 
 LR_SCHEDULE = Check(
     codes=("optim.lr-schedule",),
-    question="Is the learning rate nearly gone, or not there yet, while there is much to learn?",
+    question="Is the learning rate almost 0, or still warming up, while there is much to learn?",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",

@@ -58,12 +58,12 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
             code="optim.no-step",
             severity="error",
             where="the training step",
-            measured=f"`{name}` makes a step in each pass of the loop, and none of its "
-            f"{several(len(shapes), 'parameter')} ever has a gradient that is not zero",
+            measured=f"`{name}` steps in each pass of the loop, but none of its {several(len(shapes), 'parameter')} "
+            "ever gets a nonzero gradient",
             threshold=f"a gradient in {_STEPS} passes",
-            why="Its network stays as it is: what goes backward does not reach it.",
-            remedy="`backward()` on a loss that comes from its network, without `.detach()` or `torch.no_grad()` "
-            "between the two, and `zero_grad()` before that, not behind it",
+            why="Its network never changes: no gradient reaches the optimizer.",
+            remedy="call `backward()` on a loss that is computed from its network, without `.detach()` or "
+            "`torch.no_grad()` in between, and call `zero_grad()` before `backward()`, not after it",
         )
         return
 
@@ -88,11 +88,11 @@ def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
             code="optim.parameters-missing",
             severity="error",
             where=f"`{name}`",
-            measured=f"the {several(count, 'parameter')} of `{name}` get gradients in the first step, and no optimizer "
-            "holds any of them",
+            measured=f"the {several(count, 'parameter')} of `{name}` get gradients in the first step, but no "
+            "optimizer holds any of them",
             threshold="a gradient, weights as initialized, and no optimizer",
-            why="It stays what it was at the start, and what is behind it has to make do with that.",
-            remedy=f"an optimizer of both: `torch.optim.Adam([*model.parameters(), *{name}.parameters()])`",
+            why="It keeps its initial weights, and the layers after it have to make do with them.",
+            remedy=f"one optimizer for both: `torch.optim.Adam([*model.parameters(), *{name}.parameters()])`",
         )
         return
 
@@ -121,18 +121,18 @@ def _given_to_another(source: ScriptSource) -> Finding | None:
             same = holding and type(copy) is type(model) and _asked_with_gradients(source, copy) == {False}
             if not twice and not same:
                 continue
-            asked = "that is asked with gradients" if twice else "of the same class"
+            asked = "that runs with gradients" if twice else "of the same class"
             named = next((key for key in names if name in key), names[-1] if names else type(holding[-1]).__name__)
             return Finding(
                 code="optim.parameters-missing",
                 severity="error",
                 where=f"`{named}`",
                 measured=f"`{named}` holds the parameters of `{other}`, which "
-                f"{'another optimizer holds as well' if twice else 'is only asked without gradients'}, and no "
-                f"optimizer holds those of `{name}`, a network {asked}",
-                threshold="one without gradients in an optimizer, one of the same class with gradients in none; or one "
-                "in two optimizers, another with gradients in none",
-                why=f"`{name}` stays what it was at the start.",
+                f"{'another optimizer holds as well' if twice else 'runs only without gradients'}, and no optimizer "
+                f"holds those of `{name}`, a network {asked}",
+                threshold="an optimizer holds a network that runs only without gradients, or that another optimizer "
+                "holds too, and no optimizer holds another network that gets gradients",
+                why=f"`{name}` keeps its initial weights.",
                 remedy=f"`{type(holding[-1]).__name__}({name}.parameters(), …)`",
             )
     return None

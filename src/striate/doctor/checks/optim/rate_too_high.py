@@ -129,13 +129,13 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
         code="optim.lr-too-high",
         severity="error",
         where="the optimizer",
-        measured=f"the rate is on its way to {rate_text([rate])}; with that throughout the loss after "
+        measured=f"the rate is rising to {rate_text([rate])}; with that rate throughout the loss after "
         f"{several(other.steps, 'step')} is {other}, and a constant prediction has {number(other.chance)}",
         threshold=f"{ADAMS_HIGHEST:g} for {type(optimizer).__name__}, and less than {LITTLE:.0%} of "
         "the way from chance to 0 with it",
-        why="Each step of Adam moves each weight by about the rate, whatever the gradient: weights are smaller than "
-        "that.",
-        remedy=rate_remedy("a rate of 0.001 to 0.003 behind the warmup", 1e-3),
+        why="Each step of Adam moves each weight by about the learning rate, whatever the gradient. Weights are "
+        "smaller than that.",
+        remedy=rate_remedy("a rate of 0.001 to 0.003 after the warmup", 1e-3),
     )
 
 
@@ -168,7 +168,8 @@ def _added_up(evidence: Evidence) -> Finding | None:
                 measured=f"RMSprop makes steps of about lr {rate:g} whatever the gradient, and momentum {momentum:g} "
                 f"adds up {1 / (1 - momentum):,.0f} of them: {rate / (1 - momentum):.2g}",
                 threshold=f"{ADDED_UP:g} for the rate divided by 1 − momentum",
-                why="Few weights are as large as such a step: what was learned is lost when gradients turn.",
+                why="Few weights are as large as such a step: what was learned is lost when gradients change "
+                "direction.",
                 remedy=Remedy(
                     f"`torch.optim.RMSprop(model.parameters(), lr={rate:g}, momentum=0.9)`, or with this momentum "
                     f"a rate of {0.02 * (1 - momentum):.1g}",
@@ -213,7 +214,7 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
 def _remedy(trial: Trial, factor: float) -> Remedy:
     rates = highest_rates(trial)
     if not rates:
-        return Remedy(f"Multiply what your step takes from the parameters by {factor:g}.")
+        return Remedy(f"Multiply the update that your step applies to the parameters by {factor:g}.")
     lower = [rate * factor for rate in rates]
     text = f"`{optimizer_line(trial.replica.optimizer, lower)}`; halve the rate while the loss still grows."
     return rate_remedy(text, lower[0])
@@ -222,7 +223,7 @@ def _remedy(trial: Trial, factor: float) -> Remedy:
 def _rate(trial: Trial, factor: float) -> str:
     rates = highest_rates(trial)
     if not rates:
-        return "steps as they are" if factor == 1 else f"steps of {factor:g} of their length"
+        return "the original steps" if factor == 1 else f"steps scaled by {factor:g}"
     return f"lr {rate_text([rate * factor for rate in rates])}"
 
 

@@ -104,20 +104,20 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if rising and learned_later(evidence) > other.share / 2:
             return
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
-        given = f"lr {rate_text(rates)}" if rates else "steps as they are"
+        given = f"lr {rate_text(rates)}" if rates else "the original steps"
         yield Finding(
             code="optim.lr-too-low",
             severity="error" if own.share < NOTHING else "warning",
             where="the optimizer",
             measured=f"with {tried} instead of {given} the loss after {several(other.steps, 'step')} is {other} "
-            f"instead of {own}; as it "
-            f"is, half of that takes about {_round(needed)} steps, {_round(needed / steps_an_epoch(evidence))} epochs. "
-            f"A step moves the parameters by {moved:.1g} of their norm",
+            f"instead of {own}. Unchanged, training takes about {_round(needed)} steps "
+            f"({_round(needed / steps_an_epoch(evidence))} epochs) for half of that progress. A step moves the "
+            f"parameters by {moved:.1g} of their norm",
             threshold=f"less than {NOTHING if tiny else LITTLE:.0%} of the way from chance "
             f"({number(own.chance)}) to 0, and a higher rate that "
             f"{f'gets {TINY_GAIN:.0%} farther' if tiny else 'is 1.5 times better'} and saves more than {EPOCHS} epochs "
             f"and {STEPS:,} steps",
-            why="Steps this small learn next to nothing in a sensible time.",
+            why="Steps this small learn almost nothing in a reasonable time.",
             remedy=rate_remedy(
                 f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`.", rates[0] * factor
             )
@@ -169,13 +169,13 @@ def _multiplied(part: float, moved: float) -> Finding:
         code="optim.lr-too-low",
         severity="error",
         where="the loss",
-        measured=f"what goes backward is {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
+        measured=f"`backward()` runs on {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
         "their norm",
-        threshold=f"{NEXT_TO_NONE:g} of the loss and {NO_LOSS:g} in all, and steps below {5 * SMALL_MOVE:g} of the "
-        "norm",
-        why="Gradients shrink with the factor: the steps of SGD do, and those of Adam once gradients are as small as "
-        "its epsilon.",
-        remedy="leave the factor out: `loss.backward()` of the loss as it is",
+        threshold=f"{NEXT_TO_NONE:g} of the loss and {NO_LOSS:g} in absolute value, and steps below "
+        f"{5 * SMALL_MOVE:g} of the norm",
+        why="The factor shrinks the gradients, and with them the steps of SGD. Those of Adam shrink once gradients "
+        "are as small as its epsilon.",
+        remedy="remove the factor: call `loss.backward()` on the loss itself",
     )
 
 
@@ -186,10 +186,10 @@ def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, 
         code="optim.lr-too-low",
         severity="error",
         where="the optimizer",
-        measured=f"{given} step moves the parameters by {moved:.1g} of their norm: all {round(planned):,} of the "
-        f"script by {moved * planned:.1g} at most; the loss is still {own}",
+        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All {round(planned):,} steps of "
+        f"the script move them by {moved * planned:.1g} at most; the loss is still {own}",
         threshold=f"{NOWHERE:g} of the norm in all steps",
-        why="Weights that stay where they began learn nothing.",
+        why="Weights that stay close to their initialization learn nothing.",
         remedy=rate_remedy(
             f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`, or a tenth of it.",
             rates[0] * factor,
@@ -259,7 +259,7 @@ def _round(value: float) -> str:
 
 LR_TOO_LOW = Check(
     codes=("optim.lr-too-low",),
-    question="Would a higher rate get far in the steps in which this one gets nowhere?",
+    question="Would a higher learning rate get far in the steps in which this one gets nowhere?",
     run=_run,
     quick=False,
     explains="fit.*",

@@ -44,22 +44,22 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if calls["scale"] and seen.bare_steps:
         yield _finding(
             "error",
-            f"the loss is scaled and `optimizer.step()` is called itself: its gradients are too large by {factor}",
-            f"`scaler.step(optimizer)` for `optimizer.step()`: {_RIGHT}",
-            "a scaled loss with a step of the optimizer itself",
+            f"the loss is scaled, but `optimizer.step()` is called directly: its gradients are too large by {factor}",
+            f"use `scaler.step(optimizer)` instead of `optimizer.step()`: {_RIGHT}",
+            "a scaled loss and a direct call of `optimizer.step()`",
         )
     elif calls["step"] and not calls["scale"]:
         yield _finding(
             "error",
-            f"`scaler.step` divides the gradients by {factor}, and the loss was not multiplied by it",
-            f"`scaler.scale(loss).backward()` for `loss.backward()`: {_RIGHT}",
+            f"`scaler.step` divides the gradients by {factor}, but the loss was not multiplied by it",
+            f"use `scaler.scale(loss).backward()` instead of `loss.backward()`: {_RIGHT}",
             "`scaler.step` without `scaler.scale`",
         )
     elif calls["step"] and not calls["update"]:
         yield _finding(
             "error",
-            "`scaler.step` is called and `scaler.update` never: the second step raises, or the scale stays where it is",
-            f"`scaler.update()` after `scaler.step(optimizer)`: {_RIGHT}",
+            "`scaler.step` is called, but `scaler.update` never is: the second step raises, or the scale never changes",
+            f"call `scaler.update()` after `scaler.step(optimizer)`: {_RIGHT}",
             "`scaler.step` without `scaler.update`",
         )
     elif seen.backward_in_autocast or seen.step_in_autocast:
@@ -67,7 +67,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(
             "warning",
             f"{what} runs within `torch.autocast`",
-            "end the autocast block after the loss: `backward()` and `step()` stand outside of it, one level less deep",
+            "end the autocast block after the loss: dedent `backward()` and `step()`, so that they run outside of it",
             "backward or step within autocast",
         )
 
@@ -78,7 +78,7 @@ def _finding(severity: Any, measured: str, remedy: str, limit: str) -> Finding:
         where="the training step",
         measured=measured,
         limit=limit,
-        why="The updates are by orders of magnitude too large or too small, or are computed in lower precision than "
+        why="The updates are too large or too small by orders of magnitude, or are computed in lower precision than "
         "the weights have.",
         remedy=remedy,
     )
@@ -87,7 +87,7 @@ def _finding(severity: Any, measured: str, remedy: str, limit: str) -> Finding:
 def _watched(evidence: Evidence) -> _Seen:
     """What one step calls, of a replica. Raises NoEvidence where it uses neither autocast nor a GradScaler."""
     if evidence.setup.own_step:
-        raise NoEvidence("the step is the doctor's own")
+        raise NoEvidence("the doctor uses its own step")
     seen, replicas = _Seen(), list[Replica]()
 
     def wrap(step: Step) -> Step:
@@ -101,7 +101,7 @@ def _watched(evidence: Evidence) -> _Seen:
     steps = 1 if evidence.trial.rows and evidence.trial.rows[0].steps else 8
     run_trial(evidence.setup, [batch], steps, evidence.clock.until(0.1), Change(wrap=wrap, prepare=replicas.append))
     if not any(seen.calls.values()) and not seen.backward_in_autocast and not seen.step_in_autocast:
-        raise NoEvidence("the step uses no GradScaler, and autocast around nothing but the forward pass")
+        raise NoEvidence("the step uses no GradScaler, and autocast only around the forward pass")
     return seen
 
 
@@ -147,7 +147,7 @@ def _in_autocast() -> bool:
 
 CHECK = Check(
     codes=(CODE,),
-    question="Are loss, step and autocast in the order that mixed precision needs?",
+    question="Do loss, step and autocast follow the order that mixed precision needs?",
     run=_run,
     explains="optim.clip-order optim.lr-too-high optim.lr-too-low loss.not-finite optim.low-precision fit.* "
     "optim.weight-decay-too-high speed.slow-plan optim.no-step model.dead-units model.collapsed model.saturated",

@@ -47,7 +47,7 @@ _GONE = 1e-3
 _GROWN = 10.0
 _FAR_FROM = 5.0
 """Times that the highest rate of a schedule is above that which is reached."""
-_ONE_CYCLE = "OneCycleLR stepped once an epoch, of which it has less than half of its steps"
+_ONE_CYCLE = "OneCycleLR is stepped once an epoch, and so gets less than half of its steps"
 _STILL = 10  # steps of the trial, in which a cycle would have moved
 _SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
 _FALLS = (StepLR, ExponentialLR, MultiStepLR)
@@ -94,7 +94,7 @@ def _finding(where: str, measured: str, remedy: str, limit: str, code: str = _CO
         where=where,
         measured=measured,
         limit=limit,
-        why="The learning rate is another than the schedule says: training ends too early, never warms up, or swings.",
+        why="The learning rate differs from the schedule: training ends too early, never warms up, or oscillates.",
         remedy=remedy,
     )
 
@@ -118,10 +118,10 @@ def _compounded(source: ScriptSource) -> Iterator[Told]:
                 continue
             yield (
                 f"{Path(file).name}, line {node.lineno}",
-                f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, and "
-                "multiplies a rate that was multiplied in each epoch before",
-                f"the rate that the training began with: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
-                "a factor counted from the first epoch that multiplies the rate in each",
+                f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, but "
+                "multiplies a rate that every earlier epoch has multiplied already",
+                f"multiply the initial rate: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
+                "a factor that is counted from the first epoch multiplies the rate again in each epoch",
                 _SCHEDULE,
             )
             return
@@ -138,12 +138,12 @@ def _never_stepped(source: ScriptSource) -> Iterator[Told]:
         if any(not _only_looks(source, use) for use in _uses(source.trees[site.file], name)):
             continue
         each = called(site.node) in ("OneCycleLR", "CyclicLR")
-        place = "behind `optimizer.step()`, once a batch" if each else "behind the loop over batches, once an epoch"
+        place = "after `optimizer.step()`, once a batch" if each else "after the loop over batches, once an epoch"
         yield (
             site.where,
-            f"`{ast.unparse(target)}` is a {called(site.node)} that no code steps: "
-            "the rate stays where the schedule begins",
-            f"`{ast.unparse(target)}.step()` {place}",
+            f"`{ast.unparse(target)}` is a {called(site.node)} that no code steps: the rate stays at the schedule's "
+            "first value",
+            f"call `{ast.unparse(target)}.step()` {place}",
             "a scheduler that is never stepped",
         )
 
@@ -196,7 +196,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
         yield (
             each.where,
             f"{name} is stepped in each pass of the training loop and again at {other.where}",
-            f"one of both: `{other.text}` behind the loop over batches, where its lengths are epochs",
+            f"keep one of both: `{other.text}` after the loop over batches, if its lengths are in epochs",
             "a scheduler that is stepped per batch and per epoch",
         )
     if isinstance(scheduler, ReduceLROnPlateau):
@@ -207,10 +207,10 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
         yield (
             sites[0].where,
             (
-                f"{name} has been stepped {several(int(scheduler.last_epoch), 'time')} before the first step of the "
-                "optimizer: the first value of the schedule is never used"
+                f"{name} is stepped {several(int(scheduler.last_epoch), 'time')} before the optimizer's first step: "
+                "the first value of the schedule is never used"
             ),
-            f"`{sites[0].text}` behind the loop over batches, after `optimizer.step()`",
+            f"call `{sites[0].text}` after the loop over batches, after `optimizer.step()`",
             "a scheduler that is stepped before the optimizer's first step",
         )
     if each is not None and batches is not None:
@@ -225,10 +225,10 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
             yield (
                 sites[0].where,
                 (
-                    f"OneCycleLR of {several(total, 'step')} is stepped {several(source.epochs, 'time')}, once an "
-                    "epoch: it does not get beyond its warmup"
+                    f"OneCycleLR has {several(total, 'step')}, but is stepped only {several(source.epochs, 'time')}, "
+                    "once an epoch: it never gets past its warmup"
                 ),
-                f"`{sites[0].text}` behind `optimizer.step()`, once a batch",
+                f"call `{sites[0].text}` after `optimizer.step()`, once a batch",
                 _ONE_CYCLE,
                 _SCHEDULE,
             )
@@ -247,10 +247,10 @@ def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Told
     name = type(scheduler).__name__
     return (
         sites[0].where,
-        f"`{sites[0].text}` comes {several(calls, 'time')} in {several(steps, 'step')}: {name} gets to {reached:.2g}, "
-        f"and would be at {highest:.2g} after {several(rates.index(highest), 'call')}",
-        f"`{sites[0].text}` behind `optimizer.step()`, once a batch, as its lengths are counted",
-        f"a rate below 1/{_FAR_FROM:g} of the highest that as many calls as steps give",
+        f"`{sites[0].text}` runs {several(calls, 'time')} in {several(steps, 'step')}: {name} reaches {reached:.2g}, "
+        f"but would be at {highest:.2g} after {several(rates.index(highest), 'call')}",
+        f"call `{sites[0].text}` after `optimizer.step()`, once a batch, since its lengths are counted in batches",
+        f"the rate stays below 1/{_FAR_FROM:g} of the highest rate that one call per step would give",
         _SCHEDULE,
     )
 
@@ -290,9 +290,9 @@ def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | 
         return None
     return (
         site.where,
-        f"OneCycleLR has {several(int(scheduler.total_steps), 'step')}, and {several(steps, 'step')} of the loop leave "
-        f"the rate at {rates[0]:.3g}: stepped once an epoch, it does not get beyond its warmup",
-        "`scheduler.step()` behind `optimizer.step()`, once a batch",
+        f"OneCycleLR has {several(int(scheduler.total_steps), 'step')}, but {several(steps, 'step')} of the loop "
+        f"leave the rate at {rates[0]:.3g}: stepped once an epoch, it never gets past its warmup",
+        "call `scheduler.step()` after `optimizer.step()`, once a batch",
         _ONE_CYCLE,
         _SCHEDULE,
     )
@@ -312,11 +312,12 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
         told = _too_fast(scheduler, site, batches, epochs)
         if told is not None:
             where, measured, _, limit = told[:4]
-            said = measured.replace(f"`{site.text}` comes at each batch", f"{trainer} steps {name} at each batch")
+            said = measured.replace(f"`{site.text}` runs at each batch", f"{trainer} steps {name} at each batch")
             yield (
                 where,
                 said,
-                "lengths times len(loader); or, of Lightning, `{'scheduler': scheduler, 'interval': 'epoch'}`",
+                "multiply the lengths by len(loader); or, in Lightning, return `{'scheduler': scheduler, 'interval': "
+                "'epoch'}`",
                 limit,
                 _SCHEDULE,
             )
@@ -325,9 +326,9 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
         if epochs * 2 < total:
             yield (
                 site.where,
-                f"OneCycleLR of {several(total, 'step')} is stepped {several(epochs, 'time')}, as {trainer} does once "
-                "an epoch: it does not get beyond its warmup",
-                "`{'scheduler': scheduler, 'interval': 'step'}` as the lr_scheduler of configure_optimizers",
+                f"OneCycleLR has {several(total, 'step')}, but {trainer} steps it only {several(epochs, 'time')}, "
+                "once an epoch: it never gets past its warmup",
+                "return `{'scheduler': scheduler, 'interval': 'step'}` as the lr_scheduler of configure_optimizers",
                 _ONE_CYCLE,
                 _SCHEDULE,
             )
@@ -337,9 +338,10 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
     """Lengths in epochs, stepped in batches."""
     if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max < batches:
         told = (
-            f"the cosine of {several(int(scheduler.T_max), 'step')} ends within an epoch of {batches}, and rises again"
+            f"the cosine of {several(int(scheduler.T_max), 'step')} ends within an epoch of {batches} batches, and "
+            "rises again"
         )
-        limit = "stepped per batch with a length that ends within an epoch"
+        limit = "stepped per batch, with a length that ends within an epoch"
         return _once_an_epoch(site, told, f"T_max={scheduler.T_max:g} * len(loader)", limit)
     left = 1.0
     if isinstance(scheduler, StepLR):
@@ -355,11 +357,16 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
         steps = _gone_within(scheduler, batches) if epochs is None or epochs > 2 else None
         if steps is None:
             return None
-        told = f"{several(steps, 'step')} into an epoch of {batches} the rate is {_LEFT:.0%} of its highest or less"
-        limit = f"stepped per batch with {_LEFT:.0%} of the highest rate left within half an epoch"
+        told = (
+            f"{several(steps, 'step')} into an epoch of {batches} batches the rate is at most {_LEFT:.0%} of its "
+            "highest"
+        )
+        limit = f"stepped per batch, and at most {_LEFT:.0%} of the highest rate is left within half an epoch"
         return _once_an_epoch(site, told, "lengths times len(loader)", limit)
     told = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
-    limit = f"stepped per batch with {_GONE:g} of the rate left, or its last milestone passed, after an epoch"
+    limit = (
+        f"stepped per batch, and at most {_GONE:g} of the rate is left, or the last milestone is passed, after an epoch"
+    )
     return _once_an_epoch(site, told, "lengths times len(loader)", limit)
 
 
@@ -388,9 +395,9 @@ def _endless(scheduler: Any, site: Site, steps: int) -> Told | None:
     return (
         site.where,
         f"with `{site.text}` {name} takes the rate from {given[0]:g} to {rates[-1]:.3g} within "
-        f"{several(len(rates), 'step')}, and on",
-        "a factor that ends at 1, such as `lambda step: min(1.0, (step + 1) / 10)`",
-        f"a rate that grows {_GROWN:g} times to the end of training",
+        f"{several(len(rates), 'step')}, and it keeps growing",
+        "use a factor that ends at 1, such as `lambda step: min(1.0, (step + 1) / 10)`",
+        f"the rate grows {_GROWN:g} times by the end of training",
         _SCHEDULE,
     )
 
@@ -412,8 +419,8 @@ def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
 def _once_an_epoch(site: Site, told: str, other: str, limit: str) -> Told:
     return (
         site.where,
-        f"`{site.text}` comes at each batch: {told}",
-        f"`{site.text}` behind the loop over batches, once an epoch; or {other}",
+        f"`{site.text}` runs at each batch: {told}",
+        f"call `{site.text}` after the loop over batches, once an epoch; or use {other}",
         limit,
         _SCHEDULE,
     )
@@ -444,7 +451,7 @@ def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, wat
     right = "max" if scheduler.mode == "min" else "min"
     return (
         site.where,
-        f"`{site.text}` with mode {scheduler.mode!r}: the rate is lowered while the metric gets better",
+        f"`{site.text}` has mode {scheduler.mode!r}: it lowers the rate while the metric improves",
         f"`torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode={right!r})`",
         "ReduceLROnPlateau in the wrong mode",
     )
@@ -466,7 +473,7 @@ def _batches(evidence: Evidence) -> int | None:
 
 CHECK = Check(
     codes=(_CODE, _SCHEDULE),
-    question="Is the scheduler stepped as often as its lengths are meant, after the optimizer, with the right metric?",
+    question="Is the scheduler stepped as often as its lengths assume, after the optimizer, with the right metric?",
     run=_run,
     of_source=True,
     explains={_CODE: "optim.lr-schedule optim.lr-too-low", _SCHEDULE: "optim.lr-too-low"},

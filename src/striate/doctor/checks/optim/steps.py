@@ -39,7 +39,7 @@ def _find_unmoved(evidence: Evidence) -> Iterator[Finding]:
     """Gradients came, and after all steps of the trial every parameter is what it was."""
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE:
-        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps could be made: gradients may be added up for longer")
+        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps ran: gradients may be accumulated over more batches")
     came = [row.raw for row in trial.rows if row.raw]
     still = unmoved(trial)
     if not came or trial.astray or len(still) < len(trial.replica.originals):
@@ -58,9 +58,9 @@ def _find_unmoved(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the training step",
         measured=f"{measured}: after {several(len(trial.rows), 'step')} all "
-        f"{several(len(still), 'parameter is', 'parameters are')} what they were",
-        threshold=f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though gradients came",
-        why="Nothing is ever learned: the gradients are computed and not used.",
+        f"{several(len(still), 'parameter is', 'parameters are')} unchanged",
+        threshold=f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though there were gradients",
+        why="Nothing is learned: gradients are computed but not used.",
         remedy=remedy,
     )
 
@@ -69,25 +69,25 @@ def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
     gradient = f"gradients have a norm of {next(row.raw for row in trial.rows if row.raw):.2g}"
     if made and rate:
         return (
-            f"{gradient} and the optimizer steps with lr {rate:g}, but the parameters are put back",
-            "Look for what writes into the parameters after `optimizer.step()`: a `load_state_dict`, or a copy that "
-            "is trained in their place.",
+            f"{gradient} and the optimizer steps with lr {rate:g}, but something restores the parameters",
+            "Look for code that writes to the parameters after `optimizer.step()`: a `load_state_dict`, or a copy "
+            "that is trained instead.",
         )
     if made:
         return (
-            f"{gradient}, but none is left when the optimizer steps",
+            f"{gradient}, but they are cleared before the optimizer steps",
             "Call `optimizer.zero_grad()` before `loss.backward()`, not between it and `optimizer.step()`.",
         )
     return (
-        f"{gradient}, and the optimizer never steps",
-        "Call `optimizer.step()` after `loss.backward()`, on the optimizer of this network's parameters; where a "
-        "condition or a gradient scaler may skip it, print how often that happens.",
+        f"{gradient}, but the optimizer never steps",
+        "Call `optimizer.step()` after `loss.backward()`, on the optimizer of this network's parameters. If a "
+        "condition or a gradient scaler may skip the step, print how often that happens.",
     )
 
 
 NO_STEP = Check(
     codes=("optim.no-step",),
-    question="Do the parameters move, where gradients come?",
+    question="Do the parameters change when they have gradients?",
     run=_find_no_step,
     explains="data.labels-random model.collapsed optim.lr-too-low fit.*",
 )
@@ -109,11 +109,12 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
         code="optim.missing-zero-grad",
         severity="error",
         where="the training step",
-        measured=f"in {len(left)} of {several(len(left), 'step')} the gradients of the step before still lay there: "
-        f"of norm {first:.2g} at first, {last:.2g} in the last that were looked at; a batch's own have {raw:.2g}",
-        threshold=f"what the optimizer was given is there within {SAME:.0%} when the next gradients come, after each "
-        f"of {FEWEST} steps or more",
-        why="Each step then follows the sum of all gradients since the beginning: it overshoots, ever faster.",
+        measured=f"in {len(left)} of {several(len(left), 'step')} the gradients of the previous step were still "
+        f"there: their norm is {first:.2g} at first and {last:.2g} in the last step examined; those of one batch "
+        f"have {raw:.2g}",
+        threshold=f"the gradients that the optimizer used are still there, within {SAME:.0%}, when the next ones are "
+        f"computed, after each of {FEWEST} steps or more",
+        why="Each step follows the sum of all gradients since the beginning: it overshoots, more and more.",
         remedy="Put `optimizer.zero_grad()` before `loss.backward()`, in each step.",
     )
 
@@ -135,10 +136,10 @@ def _find_kept_in_closure(evidence: Evidence) -> Iterator[Finding]:
                 code="optim.missing-zero-grad",
                 severity="error",
                 where=f"line {function.lineno}",
-                measured=f"`{function.name}` goes backward and clears no gradients, and L-BFGS calls it up to {most} "
+                measured=f"`{function.name}` runs backward and clears no gradients, and L-BFGS calls it up to {most} "
                 "times in a step",
                 threshold="a closure without zero_grad, for an optimizer that calls it more than once in a step",
-                why="Each of these gradients is the sum of all before it: the steps follow no slope of the loss.",
+                why="Each gradient is the sum of all before it: the steps do not follow the gradient of the loss.",
                 remedy=f"`optimizer.zero_grad()` as the first line of `{function.name}`",
             )
             return
@@ -199,25 +200,29 @@ def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
 def _finding(found: FunctionCheck) -> Finding:
     argument, check = max(found.wrong, key=lambda item: item[1].max_relative_error)
     place = f"[{', '.join(map(str, check.at))}]"
-    why = "The optimizer follows this slope: away from where it should go, or too far, or not far enough."
+    why = "The optimizer follows a wrong gradient: in the wrong direction, too far, or not far enough."
     if found.meant:
-        why = "Its forward pass has no slope to agree with; gradient reversal and straight-through estimates mean that."
+        why = (
+            "No numerical gradient can agree with it. Gradient reversal and straight-through estimators do this on "
+            "purpose."
+        )
     return Finding(
         code="optim.gradient-wrong",
         severity="note" if found.meant else "error",
         where=found.name,
-        measured=f"by its argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, measured is "
-        f"{check.measured:.4g}; {len(found.wrong)} of its gradients {'is' if len(found.wrong) == 1 else 'are'} wrong",
+        measured=f"gradient for argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, the "
+        f"numerical gradient is {check.measured:.4g}; {len(found.wrong)} of its gradients "
+        f"{'is' if len(found.wrong) == 1 else 'are'} wrong",
         threshold=f"a relative error of {TOLERANCE:g} in float64",
         why=why,
-        remedy=f"Fix `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in "
-        "float64 shows when it is right.",
+        remedy=f"Fix `{found.name}.backward`, and test it with `torch.autograd.gradcheck({found.name}.apply, "
+        "inputs)` and inputs in float64.",
     )
 
 
 GRADIENT_WRONG = Check(
     codes=("optim.gradient-wrong",),
-    question="Do backward passes written by hand agree with measured slopes?",
+    question="Do hand-written backward passes agree with numerical gradients?",
     run=_find_gradient_wrong,
     explains="loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )
@@ -278,14 +283,13 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
                 code="optim.parameters-missing",
                 severity="error",
                 where=f"line {getattr(node, 'lineno', 0)}",
-                measured=f"`{ast.unparse(node)}` lets parameters learn that are in no group of the optimizer: "
-                f"{listed_names(left)}",
-                threshold="frozen parameters that no optimizer holds, and that a later epoch lets learn",
-                why="They get gradients from then on and never move.",
-                remedy="Make the optimizer of all parameters, "
-                f"`torch.optim.{type(optimizer).__name__}(model.parameters(), …)`: those that want no gradient are "
-                "left alone until they do. Or give it these when they begin to "
-                "learn: `optimizer.add_param_group({'params': …})`.",
+                measured=f"`{ast.unparse(node)}` unfreezes parameters that are in no parameter group of the "
+                f"optimizer: {listed_names(left)}",
+                threshold="frozen parameters that no optimizer holds, and that a later epoch unfreezes",
+                why="They get gradients from then on, but never change.",
+                remedy="Make the optimizer with all parameters, "
+                f"`torch.optim.{type(optimizer).__name__}(model.parameters(), …)`: it skips those that have no "
+                f"gradient. Or add these when they are unfrozen: `optimizer.add_param_group({{'params': …}})`.",
             )
     return None
 
@@ -342,11 +346,11 @@ def _of_another_network(evidence: Evidence, missing: Sequence[str], given: int) 
         code="optim.parameters-missing",
         severity="error",
         where="the optimizer",
-        measured=f"none of the {given} parameters that the optimizer holds is one of this network's; its own "
-        f"{len(missing)}, which get gradients, never move",
+        measured=f"the optimizer holds {given} parameters, none of which belongs to this network; the network's own "
+        f"{len(missing)}, which get gradients, never change",
         threshold="no parameter in common",
         why="The optimizer was made for another network, or for this one before it was replaced or copied.",
-        remedy=f"Make the optimizer last, of the network that is trained: `{line}`.",
+        remedy=f"Make the optimizer last, with the parameters of the network that is trained: `{line}`.",
     )
 
 
@@ -362,20 +366,21 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         if isinstance(reason, OutOfTime) or evidence.setup.rivals:
             raise
         # As of a loss that may be below zero: by how much another one is better is not known.
-        helps, compared, before = False, "", "They do not look as initialized."
+        helps, compared, before = False, "", "They do not look newly initialized."
         trained = not are_untrained(evidence.fresh.model, set(matrices))
     else:
         helps = other.beats(own, WORTH)
-        compared = f"; with them in it the loss after {several(other.steps, 'step')} is {other} instead of {own}"
-        before = "They were trained before: with their numbers in another order the network learns worse."
+        compared = (
+            f"; with them in the optimizer the loss after {several(other.steps, 'step')} is {other} instead of {own}"
+        )
+        before = "They were trained before: if their values are shuffled, the network learns worse."
         trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
     share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
     wanted = helps and evidence.setup.source is not None and _lets_some_learn(evidence.source)
     trained = trained and not wanted
     severity = "note" if trained or (not helps and not matrices) else ("error" if helps else "warning")
     meant = (
-        f" {before} If they are to stay as they are, say so with `requires_grad_(False)`; that saves their gradients, "
-        "too."
+        f" {before} To keep them as they are, call `requires_grad_(False)`; that also saves computing their gradients."
         if trained
         else ""
     )
@@ -383,11 +388,11 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         code="optim.parameters-missing",
         severity=severity,  # type: ignore[arg-type]
         where=listed_names(missing),
-        measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all numbers) get gradients, "
-        f"are in no group of the optimizer and never move{compared}",
+        measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all values) get gradients, "
+        f"but are in no parameter group of the optimizer and never change{compared}",
         threshold="a gradient in the first step, and no change in the whole trial",
-        why=f"They stay what they were at the start.{meant}",
-        remedy=f"Give the optimizer all of them, after the network is complete: `{_of_all(trial)}`.",
+        why=f"They keep the values that they had at the start.{meant}",
+        remedy=f"Give the optimizer all parameters, after the network is complete: `{_of_all(trial)}`.",
     )
 
 

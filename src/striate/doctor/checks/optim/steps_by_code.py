@@ -22,24 +22,24 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     backward = source.calls("backward")
     if not backward or source.library is not None or not reached_optimizers(source.names):
-        raise NoEvidence("nothing goes backward for an optimizer")
+        raise NoEvidence("there is no `backward()` with an optimizer")
     if source.calls("manual_backward", "grad", "minimize"):
         raise NoEvidence("gradients are computed in another way")
     if not any(_steps(source, site.node) for site in source.calls("step")):
         yield _finding(
             "optim.no-step",
             backward[0].where,
-            f"`{backward[0].text}`, and no code calls `.step()` of an optimizer",
-            "The weights stay as they are.",
-            f"`optimizer.step()` behind `{backward[0].text}`",
+            f"`{backward[0].text}` runs, but no code calls `.step()` of an optimizer",
+            "The weights never change.",
+            f"call `optimizer.step()` after `{backward[0].text}`",
         )
     elif not source.calls("zero_grad") and not _clears(source):
         yield _finding(
             "optim.missing-zero-grad",
             backward[0].where,
-            f"`{backward[0].text}`, and no code calls `.zero_grad()`",
-            "The gradients of all steps so far add up: each step goes where the earlier ones went, too.",
-            f"`optimizer.zero_grad()` before `{backward[0].text}`",
+            f"`{backward[0].text}` runs, but no code calls `.zero_grad()`",
+            "The gradients of all steps so far add up: each step also follows the earlier ones.",
+            f"call `optimizer.zero_grad()` before `{backward[0].text}`",
         )
 
 
@@ -70,7 +70,7 @@ def _finding(code: str, where: str, measured: str, why: str, remedy: str) -> Fin
 STEPS_BY_CODE = Check(
     codes=("optim.no-step", "optim.missing-zero-grad"),
     question="Does the code step the optimizer, and clear the gradients?",
-    threshold="`backward()`, and nowhere `step()` of an optimizer, or nowhere `zero_grad()`",
+    threshold="`backward()` without any `step()` of an optimizer, or without any `zero_grad()`",
     run=_run,
     of_source=True,
 )

@@ -43,7 +43,7 @@ GUESS, LEARNED = 0.1, 0.5
 """Of the way from a guess to right predictions, with a penalty that the loss consists of, and without its gradient."""
 _ADDED = "a penalty added to the loss"
 _LESS = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
-_WHY = "Every step pulls the weights towards zero by more than the data pull them elsewhere."
+_WHY = "Every step pulls the weights toward zero by more than the data pull them elsewhere."
 _USUAL, _ADAMWS = 1e-3, 1.0
 """Up to here the rate is what is too large: of SGD, and of AdamW, whose usual decays are 0.01 to 0.1."""
 ADAMS_DECAY = 0.05
@@ -119,7 +119,7 @@ def _by_loss(evidence: Evidence, shrunk: float, attempt: _Try, own: Progress, ot
 
 def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
     """Of a loss that falls as its penalty does: with what comes back through the outputs alone the network learns."""
-    how, name = "with what comes back through the outputs alone", "gradient through the outputs alone"
+    how, name = "with only the gradient through the outputs", "gradient through the outputs alone"
     attempt = _Try(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
     return _by_predictions(evidence, shrunk, attempt)
 
@@ -141,8 +141,8 @@ def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding
             measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
             f"{several(len(trial.rows), 'step')}, and {said_of(known, as_they_are=True)}; {attempt.how} "
             f"{said_of(other, as_they_are=True)}",
-            limit=f"less than {SHRUNK:g} of the norm is left, predictions go {GUESS:.0%} of the way from a guess at "
-            f"most, and {LEARNED:.0%} without what shrinks the weights",
+            limit=f"less than {SHRUNK:g} of the norm is left, predictions get at most {GUESS:.0%} of the way from a "
+            f"guess to right ones, and {LEARNED:.0%} without what shrinks the weights",
             why=_WHY,
             remedy=attempt.remedy,
         )
@@ -189,11 +189,11 @@ def _by_hand(evidence: Evidence) -> Iterator[Finding]:
         yield WEIGHT_DECAY_TOO_HIGH.finding(
             severity="warning",
             where="the training step",
-            measured=f"with no gradient, each step multiplies weights by {max(found):.4g}: it takes "
+            measured=f"with no gradient, each step multiplies the weights by {max(found):.4g}: it removes "
             f"{1 - max(found):.0%} of them",
             limit=f"{PULLED:.1%} of the weights in a step",
             why=_WHY,
-            remedy="Take the learning rate times the decay, as AdamW does: `p.mul_(1 - lr * weight_decay)`.",
+            remedy="Multiply the decay by the learning rate, as AdamW does: `p.mul_(1 - lr * weight_decay)`.",
         )
 
 
@@ -241,10 +241,11 @@ def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
             measured=f"weight_decay={decay:g} with lr={float(group['lr']):g}{with_momentum} takes "
             f"{pull:.0%} of the weights in each step",
             threshold=f"{PULLED:.1%} of the weights in a step",
-            why=f"Steps of AdamW are about the rate long: weights above 1 / {decay:g} shrink whatever the gradient."
+            why=f"AdamW's steps are about as long as the rate: weights above 1 / {decay:g} shrink, whatever the "
+            "gradient."
             if decoupled
-            else "SGD multiplies the decay by the learning rate and by what momentum adds up; AdamW, for which decays "
-            "of 0.05 are usual, has rates a hundred times smaller.",
+            else "SGD multiplies the decay by the learning rate, and momentum adds several steps up. AdamW usually "
+            "has decays of 0.05, but rates that are a hundred times smaller.",
             remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 0.01 if decoupled else 1e-4}),
         )
 
@@ -257,11 +258,12 @@ def exchanged_with_momentum(optimizer: Optimizer) -> Iterator[Finding]:
             yield WEIGHT_DECAY_TOO_HIGH.finding(
                 severity="warning",
                 where="the optimizer",
-                measured=f"SGD with weight_decay={decay:g} and momentum={momentum:g}: each is of the size of the other",
-                limit=f"a decay of {MOMENTUMS:g} or more beside a momentum above 0 of {DECAYS:g} at most",
+                measured=f"SGD has weight_decay={decay:g} and momentum={momentum:g}: each has a value that is usual "
+                "for the other",
+                limit=f"a decay of {MOMENTUMS:g} or more with a momentum above 0 and of {DECAYS:g} at most",
                 why=_WHY,
                 remedy=Remedy(
-                    f"`weight_decay={momentum:g}, momentum={decay:g}`: the two are exchanged.",
+                    f"`weight_decay={momentum:g}, momentum={decay:g}`: the two are swapped.",
                     settings={"optim.weight_decay": momentum},
                 ),
             )
@@ -276,10 +278,10 @@ def _of_adam(optimizer: torch.optim.Adam) -> Iterator[Finding]:
             code="optim.weight-decay-too-high",
             severity="warning",
             where="the optimizer",
-            measured=f"Adam adds weight_decay={decay:g} times the weights to their gradient, and makes steps of about "
-            "the rate towards zero where the gradient is less than that",
-            threshold=f"below {ADAMS_DECAY:g} of Adam",
-            why="A decay of this size is AdamW's, which takes the rate times the decay of each weight.",
+            measured=f"Adam adds weight_decay={decay:g} times the weights to their gradient. Where the gradient is "
+            "smaller than that, it steps toward zero by about the learning rate",
+            threshold=f"below {ADAMS_DECAY:g} for Adam",
+            why="A decay of this size is meant for AdamW, which shrinks each weight by the rate times the decay.",
             remedy=Remedy(
                 f"`torch.optim.AdamW(model.parameters(), lr={float(optimizer.param_groups[0]['lr']):g}, "
                 f"weight_decay={decay:g})`",
@@ -292,9 +294,9 @@ def _weaker(optimizer: Optimizer) -> str:
     """The line that makes the optimizer with a usual decay."""
     usual = 0.01 if isinstance(optimizer, torch.optim.AdamW) else 1e-4
     if len(optimizer.param_groups) > 1:
-        return f"`for group in optimizer.param_groups: group['weight_decay'] = {usual:g}`, or none."
+        return f"`for group in optimizer.param_groups: group['weight_decay'] = {usual:g}`, or no decay."
     rate = float(optimizer.param_groups[0]["lr"])
-    return f"`{optimizer_line(optimizer, [rate], weight_decay=usual)}`, or none."
+    return f"`{optimizer_line(optimizer, [rate], weight_decay=usual)}`, or no decay."
 
 
 def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
@@ -314,19 +316,16 @@ def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
         yield _Try(
             _ADDED, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, _LESS
         )
-        how = "without the part of gradients that points along the weights"
+        how = "without the gradient component along the weights"
         yield _Try(_ADDED, how, "the loss", "no gradient along the weights", Change(prepare=_sideways), _LESS)
     else:
         yield _Try(
             "the step",
-            "with each layer's norm held",
+            "with each layer's norm held constant",
             "the training step",
             "norms of weights held",
             Change(wrap=_holding_norms),
-            Remedy(
-                "Leave out what makes the weights smaller in each step, or give the optimizer weight_decay=1e-4 "
-                "instead."
-            ),
+            Remedy("Remove what shrinks the weights in each step, or give the optimizer weight_decay=1e-4 instead."),
         )
 
 

@@ -48,9 +48,9 @@ def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
             some = sum(counts[label] for label in missing)
             yield (
                 "the training data",
-                f"of the {several(known.total(), 'sample')} of the script's own first {several(steps, 'step')} none is "
-                f"of class {', '.join(map(str, missing))}; {some} of {several(asked.samples, 'sample')} are that are "
-                "evaluated",
+                f"of the {several(known.total(), 'sample')} in the script's first {several(steps, 'step')} none is "
+                f"of class {', '.join(map(str, missing))}; of the {several(asked.samples, 'sample')} that are "
+                f"evaluated, {some} are",
             )
 
 
@@ -130,8 +130,8 @@ def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
                 one, said = pairs[-1]
                 yield (
                     "the evaluation",
-                    f"{_told_right(name, one)}, and the script says {said[place].number:g}; in all of "
-                    f"{several(len(pairs), 'evaluation')} it is {found:.3g} times the true accuracy",
+                    f"{_told_right(name, one)}, but the script reports {said[place].number:g}; in all of "
+                    f"{several(len(pairs), 'evaluation')} its number is {found:.3g} times the true accuracy",
                 )
 
 
@@ -146,7 +146,7 @@ def _of_all_so_far(run: OwnRun) -> Iterator[tuple[str, str]]:
                 one, said = pairs[-1]
                 yield (
                     "the evaluation",
-                    f"{_told_right(name, one)}, and the script says {said[place].number:g}, which is the share of all "
+                    f"{_told_right(name, one)}, but the script reports {said[place].number:g}, the accuracy over all "
                     f"{several(len(pairs), 'evaluation')} so far",
                 )
 
@@ -179,8 +179,8 @@ def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
                 one, number = others[0]
                 yield (
                     "the evaluation",
-                    f"{_told_right(name, one)}, and the script says {number.number:g}, the mean over "
-                    f"{several(len(sizes), 'batch', 'batches')}, of which the last has {sizes[-1]}",
+                    f"{_told_right(name, one)}, but the script reports {number.number:g}, the mean over "
+                    f"{several(len(sizes), 'batch', 'batches')}, the last of which has {several(sizes[-1], 'sample')}",
                 )
 
 
@@ -204,8 +204,8 @@ def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
                 yield (
                     "the checkpoint",
                     f"at its end the script has the weights of {network.name} after {several(worst, 'step')}, which "
-                    f"predict {shares[worst]:.1%} right, the least of {several(len(shares), 'evaluation')}; the most "
-                    f"is {best:.1%}",
+                    f"predict {shares[worst]:.1%} right, the lowest accuracy in "
+                    f"{several(len(shares), 'evaluation')}; the highest is {best:.1%}",
                 )
 
 
@@ -217,54 +217,56 @@ OF_ANSWERS = (
     OwnRunCheck(
         "data.missing-class",
         "error",
-        f"at least {_FEW_OF_CLASS} samples of a class that are evaluated, and none in the script's own steps, in which "
-        f"{_BY_CHANCE:g} were to be expected and {_LEARNED:.0%} of all samples are predicted right",
-        "What is never shown is never predicted.",
-        "split and draw so that each class is in training: `train_test_split(x, y, stratify=y)`",
+        f"a class has at least {_FEW_OF_CLASS} evaluated samples, but none in the script's own steps, where "
+        f"{_BY_CHANCE:g} are to be expected, and {_LEARNED:.0%} of all samples are predicted right",
+        "A class that is never trained is never predicted.",
+        "split and sample so that training gets each class: `train_test_split(x, y, stratify=y)`",
         _class_never_trained,
     ),
     OwnRunCheck(
         "data.label-map",
         "error",
-        f"{_LEARNED_WELL:.0%} of the last pass of training right, half of that in the last evaluation; "
-        f"{LABEL_MAP_LIMIT}",
-        "The network may be good: its validation metrics do not show it.",
+        f"{_LEARNED_WELL:.0%} of the samples are right in the last pass of training, and half of that in the last "
+        f"evaluation; {LABEL_MAP_LIMIT}",
+        "The network may be good, but its validation metrics do not show it.",
         "number the classes once, for both: `index = {name: i for i, name in enumerate(sorted(set(train_names)))}`",
         _renumbered,
     ),
     OwnRunCheck(
         "eval.wrong-count",
         "error",
-        f"in at least {_FEW_TOLD} evaluations, of which one is {_DIFFER:g} times as accurate as another, no true "
-        f"accuracy is said, and what is said is always {_APART:g} times as large, or more, or a fraction",
-        "The accuracy that is reported is not that of the network.",
-        "divide by the number of samples that were evaluated: `right / len(loader.dataset)`, and begin the count anew "
-        "for each evaluation",
+        f"in at least {_FEW_TOLD} evaluations, of which one is {_DIFFER:g} times as accurate as another, the script "
+        f"never reports the true accuracy, but a number that always differs from it by the same factor of {_APART:g} "
+        "or more",
+        "The reported accuracy is not that of the network.",
+        "divide by the number of evaluated samples: `right / len(loader.dataset)`, and reset the count before each "
+        "evaluation",
         _said_otherwise,
     ),
     OwnRunCheck(
         "eval.wrong-count",
         "error",
-        f"in at least {_FEW_TOLD} evaluations what is said is the accuracy of all of them up to then, and in two of "
-        "them no true accuracy is said",
-        "What is told for an epoch is the mean over this and all earlier ones.",
-        "set the counts to zero before each evaluation: `self.right, self.seen = 0, 0`",
+        f"in at least {_FEW_TOLD} evaluations the script reports the accuracy over all evaluations so far, and in "
+        "two of them not the true one",
+        "The number reported for an epoch is the mean over this and all earlier epochs.",
+        "reset the counts before each evaluation: `self.right, self.seen = 0, 0`",
         _of_all_so_far,
     ),
     OwnRunCheck(
         "eval.worst-kept",
         "error",
-        f"of a script that came to its end and evaluated {_FEW_TOLD} times or more, with accuracies {_WORSE:g} apart",
-        "What is kept, and used, is the worst of what was trained.",
-        "keep what is larger, of an accuracy, and smaller, of a loss: `if accuracy > best:`",
+        f"the script ran to its end and made {_FEW_TOLD} evaluations or more, with accuracies that are {_WORSE:g} "
+        "apart",
+        "The worst of the trained weights are kept and used.",
+        "keep the weights if an accuracy is higher, or if a loss is lower: `if accuracy > best:`",
         _worst_kept,
     ),
     OwnRunCheck(
         "eval.batch-means",
         "warning",
-        f"in at least {_FEW_TOLD} evaluations the mean over the batches is said, where it is not the true accuracy "
-        f"in two of them, and the last batch counts {EXCESS:.0%} of all more than its samples do",
-        "Samples of a short last batch count more than others.",
+        f"in at least {_FEW_TOLD} evaluations the script reports the mean over batches, in two of them that is not "
+        f"the true accuracy, and the weight of the last batch exceeds its share of the samples by {EXCESS:.0%} of all",
+        "Samples of a short last batch count more than the others.",
         "count right predictions, and divide by all samples: `right += (predicted == y).sum().item()`",
         _means_of_batches,
     ),

@@ -51,8 +51,8 @@ def _inputs_apart(run: OwnRun) -> Iterator[tuple[str, str]]:
             continue
         yield (
             f"the evaluation of {network.name}",
-            f"the script's own steps give {network.name} inputs of {_told(learned)}, its own evaluation of "
-            f"{_told(asked)}",
+            f"the script's own steps give {network.name} inputs with {_told(learned)}, but its own evaluation gives "
+            f"it {_told(asked)}",
         )
 
 
@@ -65,7 +65,7 @@ def _are_near(asked: NetworkCall, learned: NetworkCall) -> bool:
 def _told(calls: list[NetworkCall]) -> str:
     mean = sum(call.mean for call in calls) / len(calls)
     deviation = sum(call.deviation for call in calls) / len(calls)
-    return f"mean {mean:.3g} and deviation {deviation:.3g}"
+    return f"mean {mean:.3g} and standard deviation {deviation:.3g}"
 
 
 def _left_in_evaluation(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -79,8 +79,8 @@ def _left_in_evaluation(run: OwnRun) -> Iterator[tuple[str, str]]:
         if len(before) >= 2 and all(before) and len(after) >= _FEW_STEPS and not any(after):
             yield (
                 network.name,
-                f"up to step {first} dropout or batch norm of {network.name} is in training mode, and in the "
-                f"{several(len(after), 'call')} with gradients after the first evaluation nothing of it is",
+                f"up to step {first} dropout or batch norm of {network.name} is in training mode, but in the "
+                f"{several(len(after), 'call')} with gradients after the first evaluation none of it is",
             )
 
 
@@ -100,11 +100,11 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
             seldom = len({call.steps for call in asked}) <= _MOSTLY * run.steps  # else it is a teacher, in each step
             share = _share_followed(trained, copy) if seldom and run.ended and not run.cut and not still else None
             if still or (share is not None and share < _FOLLOWED):
-                gone = "still has the weights that it began with" if still else f"has gone {share:.1%} of the way to it"
+                gone = "still has its initial weights" if still else f"has moved {share:.1%} of the way to it"
                 yield (
                     copy.name,
-                    f"in {several(run.steps, 'step')} of the script's own {trained.name} changes, and {copy.name}, the "
-                    f"only one that is asked without gradients ({several(len(asked), 'time')}), {gone}",
+                    f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {copy.name}, the "
+                    f"only one that runs without gradients ({several(len(asked), 'time')}), {gone}",
                 )
 
 
@@ -122,9 +122,9 @@ def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
         if network.before == network.before and still and others and all(others):
             yield (
                 network.name,
-                f"in {several(run.steps, 'step')} of the script's own the calls of {network.name} with gradients are "
-                f"given other weights, which change, and all {several(len(asked), 'call')} without gradients run the "
-                "weights of its own, which it began with",
+                f"in {several(run.steps, 'step')} of the script, the calls of {network.name} with gradients use other "
+                f"weights, which change, but all {several(len(asked), 'call')} without gradients use its own initial "
+                "weights",
             )
 
 
@@ -142,7 +142,7 @@ def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
         names = listed_names([network.name for network in learning])
         yield (
             "the training step",
-            f"after {several(run.steps, 'step')} of the script's own no weight of {names} changed",
+            f"after {several(run.steps, 'step')} of the script, no weight of {names} has changed",
         )
 
 
@@ -154,8 +154,8 @@ def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
             if trained.kind == still.kind and _moved(trained) > _CHANGED and (enough or written):
                 yield (
                     still.name,
-                    f"in {several(run.steps, 'step')} of the script's own {trained.name} changes, and {still.name}, of "
-                    "the same shapes, still has the weights that it began with",
+                    f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {still.name}, of the "
+                    "same shapes, still has its initial weights",
                 )
 
 
@@ -167,7 +167,7 @@ def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
         if changed and still.kind not in changed and gets and not any(id(p) in run.held for p in parameters):
             yield (
                 still.name,
-                f"in {several(run.steps, 'step')} of the script's own no weight of {still.name} changes, though it has "
+                f"in {several(run.steps, 'step')} of the script, no weight of {still.name} changes, though it has "
                 "gradients: no optimizer holds its parameters",
             )
 
@@ -219,8 +219,8 @@ def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
         if len(cleared) >= _MANY_STEPS and kept >= _MOSTLY * len(cleared):
             yield (
                 "the training loop",
-                f"before {kept} of {several(len(cleared), 'step')} of the script's own nothing cleared the gradients "
-                "of the step before",
+                f"before {kept} of {several(len(cleared), 'step')} of the script, nothing clears the gradients of the "
+                "previous step",
             )
 
 
@@ -236,8 +236,8 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
         if names and not run.held & {id(p) for p in network.network.parameters()} <= run.untouched.keys():
             yield (
                 listed_names(names),
-                f"in {several(run.steps, 'step')} of the script's own {network.name} calls "
-                f"{several(len(names), 'layer')} whose parameters the optimizer holds and no gradient ever reaches",
+                f"in {several(run.steps, 'step')} of the script, {network.name} calls {several(len(names), 'layer')} "
+                "whose parameters the optimizer holds, but which no gradient ever reaches",
             )
 
 
@@ -255,8 +255,8 @@ def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
         if over and len(rates) >= _MANY_STEPS and rising and rates[-1] >= _UP * rates[0] and tail[0] < rates[-1]:
             yield (
                 "the learning rate's schedule",
-                f"in all {several(len(rates), 'step')} of the script's own the rate rises, from {rates[0]:.3g} to "
-                f"{rates[-1]:.3g}, and it ends there",
+                f"in all {several(len(rates), 'step')} of the script, the learning rate rises, from {rates[0]:.3g} to "
+                f"{rates[-1]:.3g}, and training ends there",
             )
         top, begin = max(rates), int(_LATER * len(rates))
         left = max(rates[begin:])
@@ -264,7 +264,7 @@ def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
         if enough and left <= _DOWN * top and top > 0:
             yield (
                 "the learning rate's schedule",
-                f"of {several(len(rates), 'step')} of the script's own all from step {begin + 1} on have at most "
+                f"of {several(len(rates), 'step')} of the script, all from step {begin + 1} on have at most "
                 f"{left / top:.2%} of the highest rate",
             )
 
@@ -273,13 +273,13 @@ def _not_finite(run: OwnRun) -> Iterator[tuple[str, str]]:
     tail = run.losses[-3:]
     if len(run.losses) >= _FEW_STEPS and all(not math.isfinite(value) for value in tail):
         first = next(place for place, value in enumerate(run.losses, start=1) if not math.isfinite(value))
-        yield "the loss", f"from backward pass {first} of the script's own on the loss is {tail[-1]:g}"
+        yield "the loss", f"from backward pass {first} of the script on, the loss is {tail[-1]:g}"
 
 
 _NOT_FINITE = OwnRunCheck(
     "loss.not-finite",
     "error",
-    "the last three losses of a script that goes on",
+    "the last three losses of the script are NaN or infinite",
     "Nothing is learned from a loss that is NaN or infinite, and the weights become NaN too.",
     "halve the learning rate, or clip gradients: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
     "`optimizer.step()`",
@@ -288,20 +288,20 @@ _NOT_FINITE = OwnRunCheck(
 _NEVER_CLEARED = OwnRunCheck(
     "optim.missing-zero-grad",
     "error",
-    f"{_MANY_STEPS} steps, before {_MOSTLY:.0%} of which nothing clears the gradients of the step before",
-    "Each step is made with gradients of batches that it was made with before.",
+    f"before {_MOSTLY:.0%} of {_MANY_STEPS} steps or more, nothing clears the gradients of the previous step",
+    "Each step reuses gradients of earlier batches.",
     "call `optimizer.zero_grad()` once a step, before `loss.backward()`",
     _never_cleared,
 )
 _RATE_GONE = OwnRunCheck(
     "optim.lr-schedule",
     "warning",
-    f"of a script that came to its end: a rate that rises {_UP:g} times and to the last step, or one of at most "
-    f"{_DOWN:.0%} of the highest in the last two thirds; of one that did not, a rate of 0 in those of {_LEAST_OF_ALL} "
-    "steps or more",
-    "The schedule is made for a training of another length, or counts in other units than steps.",
-    "give the schedule the number of its own steps: `len(loader) * epochs` where it steps with each batch, "
-    "`epochs` where with each epoch, and count updates where it is set for each update",
+    f"in a script that ran to its end, the rate rises {_UP:g} times until the last step, or is at most {_DOWN:.0%} "
+    f"of its highest in the last two thirds; in another, it is 0 in the last two thirds of {_LEAST_OF_ALL} steps or "
+    "more",
+    "The schedule is made for a training of another length, or counts in units other than steps.",
+    "give the schedule its number of steps: `len(loader) * epochs` if it is stepped with each batch, `epochs` if "
+    "with each epoch; with gradient accumulation, count the optimizer's steps",
     _rate_still_rises,
 )
 OF_NETWORKS = (
@@ -310,35 +310,35 @@ OF_NETWORKS = (
     OwnRunCheck(
         "model.graph-detached",
         "error",
-        f"layers in training mode that are called and held by the optimizer, and no gradient in {_MANY_STEPS} steps",
-        "What no gradient reaches keeps its random weights.",
-        "compute them with gradients: without `torch.no_grad()`, `.detach()` or `.data` on the way to the loss",
+        f"in {_MANY_STEPS} steps, layers that run in training mode and that the optimizer holds get no gradient",
+        "Layers that no gradient reaches keep their random weights.",
+        "compute them with gradients: without `torch.no_grad()`, `.detach()` or `.data` between them and the loss",
         _without_gradient,
     ),
     OwnRunCheck(
         "data.shift",
         "error",
-        f"all that the script's own evaluation gives the network has a deviation {_WIDER:g} times as large or small as "
-        f"in any of its steps, or a mean {_FAR:g} deviations away",
-        "The network is asked what it has never seen: its figures say nothing of what it has learned.",
-        "prepare what is evaluated as what is trained on: the same scale, mean and deviation",
+        f"all that the script's own evaluation gives the network has a standard deviation {_WIDER:g} times as large "
+        f"or small as in any of its steps, or a mean {_FAR:g} standard deviations away",
+        "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
+        "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",
         _inputs_apart,
     ),
     OwnRunCheck(
         "model.evaluates-untrained",
         "error",
-        f"after {_FEW_STEPS} steps, or {_FOLLOWED:.0%} of the way at the end of all, of a network with the shapes of "
-        "the trained one, which itself is never asked",
-        "What is evaluated is not what is trained.",
-        "write the average into the parameters, after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`, "
-        "with a decay that forgets the beginning within the training; or evaluate the trained network",
+        f"a network with the shapes of the trained one has not changed after {_FEW_STEPS} steps, or has moved less "
+        f"than {_FOLLOWED:.0%} of the way to it at the end, and the trained one itself is never evaluated",
+        "The evaluated network is not the trained one.",
+        "update the average after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`, with a decay that "
+        "forgets the beginning within the training; or evaluate the trained network",
         _copy_never_changes,
     ),
     OwnRunCheck(
         "model.evaluates-untrained",
         "error",
-        f"after {_FEW_STEPS} steps, of a network that steps give other weights, and evaluation never",
-        "What is evaluated is not what is trained.",
+        f"after {_FEW_STEPS} steps, training runs the network with other weights, and evaluation never does",
+        "The evaluated weights are not the trained ones.",
         "evaluate with the weights that are trained: `torch.func.functional_call(model, params, (x,))`",
         _template_asked,
     ),
@@ -346,7 +346,7 @@ OF_NETWORKS = (
         "model.mode",
         "warning",
         f"{_FEW_STEPS} calls with gradients after the first evaluation, and two before it",
-        "Dropout and batch norm do nothing of what they are for in most of the training.",
+        "Dropout and batch norm are in evaluation mode for most of the training.",
         "call `model.train()` at the beginning of each epoch, or after each evaluation",
         _left_in_evaluation,
     ),
@@ -355,7 +355,7 @@ OF_NETWORKS = (
         "error",
         f"no weight changes in {_MANY_STEPS} steps",
         "Nothing is learned.",
-        "let nothing clear gradients between `loss.backward()` and `optimizer.step()`, and give the optimizer the "
+        "do not clear gradients between `loss.backward()` and `optimizer.step()`, and give the optimizer the "
         "parameters of the network that is called",
         _nothing_moves,
     ),
@@ -368,16 +368,17 @@ OF_REWARDS = (
     OwnRunCheck(
         "model.graph-detached",
         "error",
-        f"{_LEAST_OF_ALL} steps of an optimizer none of whose parameters gets a gradient, of a network that is called "
-        "with gradients and never changes",
-        "A policy that no gradient reaches acts as it was initialized.",
-        "let its loss go backward, and be made of what it gives: without `.detach()` or `torch.no_grad()` on the way",
+        f"{_LEAST_OF_ALL} steps of an optimizer whose parameters get no gradient, for a network that runs with "
+        "gradients and never changes",
+        "A policy that no gradient reaches keeps acting as it was initialized.",
+        "compute its loss from its outputs and call `backward()` on it, without `.detach()` or `torch.no_grad()` in "
+        "between",
         _cut_off,
     ),
     OwnRunCheck(
         "optim.no-step",
         "error",
-        f"{_LEAST_OF_ALL} steps of an optimizer whose parameters get gradients and never have any at a step",
+        f"{_LEAST_OF_ALL} steps of an optimizer whose parameters get gradients, but have none when it steps",
         "Nothing is learned.",
         "clear gradients before `loss.backward()`, not between it and `optimizer.step()`",
         _cleared_before_step,
@@ -385,19 +386,19 @@ OF_REWARDS = (
     OwnRunCheck(
         "reward.target-stale",
         "error",
-        f"no weight changes in {_LEAST_OF_ALL} steps of a run that came to its end, {_LEAST_UPDATES} of one that did "
-        f"not, or {_LEAST_OF_ALL} where it is written to, of a network with the shapes of one that learns",
-        "Values are learned from those of a random network, for ever.",
-        "copy the weights now and then: `target.load_state_dict(network.state_dict())`, or a share of them after each "
-        "step",
+        f"no weight changes in {_LEAST_OF_ALL} steps of a completed run, {_LEAST_UPDATES} of an incomplete one, or "
+        f"{_LEAST_OF_ALL} if it is written to, in a network with the shapes of one that learns",
+        "Values are learned from those of a random network forever.",
+        "copy the weights from time to time: `target.load_state_dict(network.state_dict())`, or a share of them "
+        "after each step",
         _target_never_changes,
     ),
     OwnRunCheck(
         "optim.parameters-missing",
         "error",
-        f"no weight changes in {_LEAST_OF_ALL} steps, and gradients come",
-        "What no optimizer holds does not learn.",
-        "make its optimizer with its own parameters: `torch.optim.Adam(actor.parameters(), lr=1e-3)`",
+        f"no weight changes in {_LEAST_OF_ALL} steps, though there are gradients",
+        "Parameters that no optimizer holds do not learn.",
+        "create its optimizer with its own parameters: `torch.optim.Adam(actor.parameters(), lr=1e-3)`",
         _actor_never_changes,
     ),
 )

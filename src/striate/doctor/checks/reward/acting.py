@@ -51,7 +51,9 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
             elif value <= 0:
                 yield explores_never(where, f"`{ast.unparse(limit)}` is {value:g} and never changes")
             elif value >= CONSTANT:
-                measured = f"`{ast.unparse(limit)}` is {value:g} and never changes: as many actions stay random"
+                measured = (
+                    f"`{ast.unparse(limit)}` is {value:g} and never changes: the share of random actions stays the same"
+                )
                 yield explores_always(where, measured)
             return
     call, file = steps[0]
@@ -68,7 +70,9 @@ def _scheduled(source: ScriptSource, node: ast.AST, limit: ast.expr, where: str)
     shares = set(numbers_of_steps(source, node, limit, spread=True)) if len(known) == 1 else set[float]()
     if len(shares) == 1 and (share := shares.pop()) >= CONSTANT:
         given = ast.unparse(known[0])
-        yield explores_always(where, f"`{given}` is {share:g} in every step of the loop: as many actions stay random")
+        yield explores_always(
+            where, f"`{given}` is {share:g} in every step of the loop: the share of random actions stays the same"
+        )
 
 
 def _before_training(source: ScriptSource, node: ast.AST) -> bool:
@@ -160,8 +164,8 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
         ):
             yield terminal_lost(
                 f"{Path(file).name}, line {call.lineno}",
-                f"`{ast.unparse(target)} = {ast.unparse(call)}` calls `{terminated}` what is true where an episode "
-                f"ended, and `{truncated}` what is true where a limit cut it off",
+                f"`{ast.unparse(target)} = {ast.unparse(call)}` stores the flag for termination as `{terminated}`, "
+                f"and the flag for truncation as `{truncated}`",
                 threshold=TRUNCATED_TERMINAL.threshold,
                 remedy="`observation, reward, terminated, truncated, info = env.step(action)`, in this order",
             )
@@ -188,10 +192,10 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             ):
                 yield truncated_terminal(
                     f"{Path(file).name}, line {node.lineno}",
-                    f"`{ast.unparse(node)}` stores `{truncated}`, which is true where a limit cut the episode off, and "
-                    f"nothing stores `{terminated}`, which is true where it ended",
+                    f"`{ast.unparse(node)}` stores `{truncated}`, which is true for truncated episodes, and nothing "
+                    f"stores `{terminated}`, which is true for terminated ones",
                     threshold=TRUNCATED_TERMINAL.threshold,
-                    remedy=f"`{terminated}` in the place of `{truncated}`",
+                    remedy=f"use `{terminated}` instead of `{truncated}`",
                 )
                 return
 
@@ -218,9 +222,9 @@ def _takes_out(call: ast.Call, truncated: str) -> bool:
 def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Finding:
     return truncated_terminal(
         f"{Path(file).name}, line {node.lineno}",
-        f"`{ast.unparse(node)}` stores `{name}`, which is also true where a limit cut the episode off",
+        f"`{ast.unparse(node)}` stores `{name}`, which is also true when a limit truncates the episode",
         threshold=TRUNCATED_TERMINAL.threshold,
-        remedy=f"`{terminated}` in the place of `{name}`; `{name}` only decides when to reset",
+        remedy=f"use `{terminated}` instead of `{name}`; `{name}` only decides when to reset",
     )
 
 
@@ -261,7 +265,7 @@ NO_EXPLORATION = Check(
 )
 TRUNCATED_TERMINAL = Check(
     codes=("reward.truncated-terminal", "reward.terminal-lost"),
-    question="Is an episode that was cut off told from one that ended?",
+    question="Are truncated episodes distinguished from terminated ones?",
     threshold="transitions are stored with `terminated`, not with `terminated or truncated`, and each has its own name",
     run=_truncated,
     of_source=True,

@@ -94,8 +94,8 @@ def _bootstraps(evidence: Evidence, places: dict[str, Path]) -> Iterator[Finding
             raise NoEvidence("the step fails")
         if abs(as_is[0] - changed[0]) > _APART * max(1.0, abs(as_is[0])):
             measured = (
-                f"the loss of a step is {as_is[0]:.4g}, and {changed[0]:.4g} where only what follows the end of "
-                "episodes is another"
+                f"the loss of a step is {as_is[0]:.4g}, but {changed[0]:.4g} if only the observations after the end "
+                "of episodes are replaced"
             )
             yield terminal_lost("the training step", measured)
         return
@@ -103,7 +103,7 @@ def _bootstraps(evidence: Evidence, places: dict[str, Path]) -> Iterator[Finding
 
 BATCHES = Check(
     codes=("reward.terminal-lost", "reward.off-by-one", "reward.never-seen", "reward.scale"),
-    question="Does nothing follow the end of an episode, and are transitions what they should be?",
+    question="Does the target leave out the next value at the end of an episode, and are transitions consistent?",
     run=_run,
     of_rewards=True,
 )

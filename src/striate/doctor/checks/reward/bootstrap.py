@@ -56,10 +56,9 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     if turned is not None:
         yield terminal_lost(
             _where(turned),
-            f"`{ast.unparse(turned.node)}` counts the value of the next state where the episode has ended, and nowhere "
-            "else",
+            f"`{ast.unparse(turned.node)}` counts the value of the next state only where the episode has ended",
             threshold=TERMINAL_LOST.threshold,
-            remedy="`(1 - terminated)` in the place of it, with `terminated` of env.step as a float",
+            remedy="use `(1 - terminated)` instead, with `terminated` of env.step as a float",
         )
         return
     lost = [part for part in found if not part.masked and not _one_a_sample(source.value(part.discount))]
@@ -97,7 +96,7 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
             often = [_often(source, node, file) for each in called_so for node, file in _updates(source, each, tensors)]
             if any(often):
                 continue
-            once = "is given weights once only" if often else "is never given other weights"
+            once = "gets new weights only once" if often else "never gets new weights"
             yield TARGET_STALE.finding(
                 severity="error",
                 where=_where(bootstrap),
@@ -259,9 +258,9 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
         yield ENDLESS.finding(
             severity="error" if value > 1 else "warning",
             where=_where(bootstrap),
-            measured=f"`{ast.unparse(bootstrap.discount)}` is {value:g}, and the environment has no limit of steps",
-            why="The value of a state is a sum over all that follows: where episodes may go on for ever, it grows for "
-            "as long as training lasts.",
+            measured=f"`{ast.unparse(bootstrap.discount)}` is {value:g}, and the environment has no step limit",
+            why="The value of a state is a sum over all later rewards: if episodes may never end, it grows as long "
+            "as training lasts.",
             remedy=f"`{ast.unparse(bootstrap.discount)} = 0.99`, or gymnasium.wrappers.TimeLimit(env, 1000)",
         )
         return
@@ -282,26 +281,26 @@ def _limit(source: ScriptSource, node: ast.Call) -> int | None:
 
 TERMINAL_LOST = Check(
     codes=("reward.terminal-lost",),
-    question="Does nothing follow the end of an episode?",
-    threshold="each discounted value, recorded or not, is multiplied with 0 where an episode was terminated, "
-    "and not where it goes on",
+    question="Does the target leave out the next value at the end of an episode?",
+    threshold="each discounted value, recorded or not, is multiplied by 0 where an episode has terminated, and not "
+    "where it continues",
     run=_terminal_lost,
     of_source=True,
     of_rewards=True,
 )
 TARGET_STALE = Check(
     codes=("reward.target-stale",),
-    question="Does the target network get the weights of the network that is trained?",
-    threshold="again and again, within the steps of the loop",
+    question="Does the target network get the weights of the trained network?",
+    threshold="repeatedly, within the steps of the loop",
     run=_target_stale,
     of_source=True,
     of_rewards=True,
 )
 ENDLESS = Check(
     codes=("reward.endless",),
-    question="Are values sums that have an end?",
-    threshold="a discount below 1, or 1 with episodes that a limit ends, or that have all ended by themselves, none "
-    f"in more than {_AS_LONG:g} times the usual steps",
+    question="Are values finite sums?",
+    threshold="a discount below 1; or of 1 if a limit ends all episodes, or all have ended by themselves, none after "
+    f"more than {_AS_LONG:g} times the usual steps",
     run=_endless,
     of_source=True,
     of_rewards=True,

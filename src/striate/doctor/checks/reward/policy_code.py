@@ -47,8 +47,8 @@ def _without_gradient(source: ScriptSource) -> Iterator[Finding]:
         where=cut[0].where,
         measured=f"`{text}`: no log probability of the script keeps its graph",
         limit="no log probability of the script keeps its graph",
-        why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
-        remedy=f"`{cut[0].text}` as it is where the loss is made of it; cut off only what an older policy gave",
+        why="The rewards of an action cannot reach the weights that chose it: the policy never changes.",
+        remedy=f"use `{cut[0].text}` without detaching it in the loss; detach only what an older policy gave",
     )
 
 
@@ -88,11 +88,11 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
             code="model.graph-detached",
             severity="error",
             where=f"line {node.lineno}",
-            measured=f"`{ast.unparse(named[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without",
+            measured=f"`{ast.unparse(named[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without one",
             limit="no log probability of a loss keeps its graph",
-            why="What an action brought cannot reach the weights that chose it: the policy stays as it was.",
-            remedy="`log_prob = distribution.log_prob(actions)` of what the network gives now for the recorded "
-            "observations, outside of torch.no_grad()",
+            why="The rewards of an action cannot reach the weights that chose it: the policy never changes.",
+            remedy="compute `log_prob = distribution.log_prob(actions)` from the network's current outputs for the "
+            "recorded observations, outside of torch.no_grad()",
         )
         return
 
@@ -138,10 +138,10 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
                 code="model.double-softmax",
                 severity="error",
                 where=site.where,
-                measured=f"`{site.text}` takes for logits what `{called(made)}` gave",
-                limit="a distribution whose logits a softmax gave",
-                why="Probabilities squashed a second time differ by a factor of e at most: the policy is never sure.",
-                remedy=f"`{called(site.node)}(logits=…)` of the scores as they are, or `{called(site.node)}(probs=…)`",
+                measured=f"`{site.text}` takes the result of `{called(made)}` as logits",
+                limit="a distribution whose logits come from a softmax",
+                why="After a second softmax, probabilities differ by a factor of e at most: the policy is never sure.",
+                remedy=f"`{called(site.node)}(logits=…)` of the unnormalized scores, or `{called(site.node)}(probs=…)`",
             )
             return
 
@@ -157,11 +157,11 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
                 code="optim.lr-too-high",
                 severity="warning",
                 where="the optimizer",
-                measured=f"{type(optimizer).__name__} has a rate of {rate:g}, and moves each weight by about as much "
-                "in each step",
-                limit=f"a rate of Adam from {_RATE:g} on",
-                why="Weights are of a size of 0.1 or so: a few steps make others of them, units saturate, and the "
-                "policy takes one action whatever it sees.",
+                measured=f"{type(optimizer).__name__} has a rate of {rate:g}, and moves each weight by about that "
+                "much in each step",
+                limit=f"a rate of {_RATE:g} or more with Adam",
+                why="Weights are of a size of about 0.1: a few such steps change them completely, units saturate, "
+                "and the policy takes the same action whatever it sees.",
                 remedy="a rate of 0.0003 to 0.003: `for group in optimizer.param_groups: group['lr'] = 3e-4`",
             )
             return
@@ -169,7 +169,7 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
 
 POLICY_CODE = Check(
     codes=("model.graph-detached", "model.double-softmax", "optim.lr-too-high"),
-    question="Can a policy learn from what its actions brought?",
+    question="Can a policy learn from the rewards of its actions?",
     run=_run,
     of_source=True,
 )

@@ -41,9 +41,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             yield POLICY_SIGN.finding(
                 severity="error",
                 where=f"line {node.lineno}",
-                measured=f"`{ast.unparse(node)}` goes backward as it is, and steps go down: actions become rarer, the "
-                "more they brought",
-                why="The policy learns to avoid what is rewarded.",
+                measured=f"`{ast.unparse(node)}` is minimized as it is: actions become less likely, the more reward "
+                "they bring",
+                why="The policy learns to avoid rewarded actions.",
                 remedy=f"`-({ast.unparse(node)})`",
             )
             return
@@ -129,8 +129,8 @@ def _way_of_name(source: ScriptSource, node: ast.AST, name: str, depth: int) -> 
 
 POLICY_SIGN = Check(
     codes=("loss.sign",),
-    question="Do steps make actions likelier, the more they brought?",
-    threshold="a product of log probabilities and of returns, rewards or advantages that goes backward without a minus",
+    question="Do steps make actions more likely, the more reward they bring?",
+    threshold="a product of log probabilities and returns, rewards or advantages goes backward without a minus sign",
     run=_run,
     of_source=True,  # also of bandits, whose script plays no environment
 )

@@ -62,18 +62,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield from (finding for finding in reward_values(*rollout) if finding.code == "reward.scale")
         return
     if found is None:
-        raise NoEvidence(f"no replay buffer of {_FEWEST} transitions or more is in reach at the first step")
+        raise NoEvidence(f"no replay buffer of {_FEWEST} transitions or more is found at the first step")
     name, experience = found
     if experience.one_array:
         yield Finding(
             code="reward.off-by-one",
             severity="error",
             where=f"replay buffer `{name}` at the first step",
-            measured=f"all observations of {several(len(experience), 'transition')} in it are equal, number for number",
+            measured=f"all observations of {several(len(experience), 'transition')} in it are identical",
             threshold="two that differ",
-            why="The environment gives out one array that it writes into again and again, and the buffer keeps that: "
-            "each stored state is the newest one.",
-            remedy="store copies: `observation.copy()`, in the environment where it returns it",
+            why="The environment returns one array that it overwrites again and again, and the buffer stores that "
+            "array: each stored state is the newest one.",
+            remedy="store copies: `observation.copy()`, where the environment returns it",
         )
         return
     in_order = not _stores_several(evidence.source)
@@ -286,7 +286,7 @@ def _ends(columns: Mapping[str, list[Any]], count: int) -> NDArray[np.bool_]:
 
 RECORDED = Check(
     codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
-    question="Are rewards seen, of a usual size, and stored with the step that they belong to?",
+    question="Are there rewards, of a usual scale, and stored with the step that they belong to?",
     run=_run,
     of_source=True,
     of_rewards=True,

@@ -40,7 +40,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     names = evidence.source.names
     rollouts = [kept for held in (names, *names.values()) if (kept := _rollout(held))]
     if not rollouts:
-        raise NoEvidence(f"no rollout of {_FEWEST} rewards or more is in reach at the first step")
+        raise NoEvidence(f"no rollout of {_FEWEST} rewards or more is found at the first step")
     networks = [value for value in reached_values(names) if isinstance(value, nn.Module)]
     for kept in rollouts:
         yield from _over_ends(kept)
@@ -97,24 +97,24 @@ def _over_ends(kept: dict[str, Tensor]) -> Iterator[Finding]:
     if bool(goes_on.all()) and float(shown) > _HALF:
         yield terminal_lost(
             "the rollout at the first step",
-            "its returns count what follows a step by the same factors everywhere, also at "
+            "its returns count what follows each step by the same factors everywhere, also at "
             f"{several(int(marked.sum()), 'end')} of episodes that are marked in it",
-            threshold="returns less rewards are the same sum of the next value and return everywhere, also at "
-            f"{_FEWEST_ENDS} or more ends",
-            remedy="what comes from the step after times `1 - done`, the next value and the sum that is carried on: "
-            "`delta = reward + gamma * next_value * (1 - done) - value; "
-            "gae = delta + gamma * lam * (1 - done) * gae`",
+            threshold="returns minus rewards are the same combination of next value and next return everywhere, also "
+            f"at {_FEWEST_ENDS} or more ends",
+            remedy="multiply what comes from the next step by `1 - done`, both the next value and the running sum: "
+            "`delta = reward + gamma * next_value * (1 - done) - value; gae = delta + gamma * lam * (1 - done) * gae`",
         )
     first, last = marked[:-1] & ~marked[1:], marked[1:] & ~marked[:-1]
     if bool(goes_on[~near].all()) and _mostly(goes_on[last]) and _mostly(~goes_on[first]) and _begin(kept, first, last):
         yield terminal_lost(
             "the rollout at the first step",
-            f"its returns count what follows the last step of {several(int(last.sum()), 'episode')}, and not what "
+            f"its returns count what follows the last step of {several(int(last.sum()), 'episode')}, but not what "
             "follows the first step of the next one, where the end is marked",
-            threshold=f"observations leap to {_MOSTLY:.0%} of the marked steps, and returns less rewards are the same "
-            f"sum of the next value and return in {_MOSTLY:.0%} of the steps before them, and not in them",
-            remedy="what follows step t times `1 - dones[t + 1]`, where `dones[t]` tells that observation t is the "
-            "first of an episode",
+            threshold=f"observations jump on the way to {_MOSTLY:.0%} of the marked steps, and returns minus rewards "
+            f"are the same combination of next value and next return in {_MOSTLY:.0%} of the steps before them, but "
+            "not in them",
+            remedy="multiply what follows step t by `1 - dones[t + 1]`, if `dones[t]` means that observation t is "
+            "the first of an episode",
         )
 
 
@@ -152,13 +152,14 @@ def _of_the_step_before(kept: dict[str, Tensor], networks: list[nn.Module]) -> I
                     code="reward.off-by-one",
                     severity="error",
                     where="the rollout at the first step",
-                    measured=f"{before:.0%} of its values are what a network gives for the observation that is kept "
+                    measured=f"{before:.0%} of its values are a network's outputs for the observation that is stored "
                     f"one step before, {own:.0%} for their own",
-                    limit=f"{_MOSTLY:.0%} of the values are those of the observations before, and {_HALF:.0%} at most "
-                    "of their own",
-                    why="Beside each action stands the observation that it led to: the network learns what to do from "
-                    "what it could not have seen.",
-                    remedy="store the observation that the action was chosen by, before `env.step(action)` replaces it",
+                    limit=f"{_MOSTLY:.0%} of the values belong to the observation before, and {_HALF:.0%} at most to "
+                    "their own",
+                    why="Each action is stored with the observation that it led to: the network learns what to do "
+                    "from what it could not have seen.",
+                    remedy="store the observation from which the action was chosen, before `env.step(action)` "
+                    "replaces it",
                 )
                 return
 
@@ -180,7 +181,7 @@ def _same(one: Tensor, other: Tensor) -> float:
 
 ROLLOUTS = Check(
     codes=("reward.terminal-lost", "reward.off-by-one"),
-    question="Are the returns and values of a rollout those of its own steps?",
+    question="Do the returns and values of a rollout belong to their own steps?",
     run=_run,
     of_source=True,
     of_rewards=True,

@@ -42,10 +42,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 yield STORED_EARLY.finding(
                     severity="error",
                     where=f"{Path(file).name}, line {call.lineno}",
-                    measured=f"`{reward}` is stored at {min(beside)} beside the action, before `{ast.unparse(call)}` "
-                    "brings what it was rewarded with: it is the reward of the action before",
-                    limit="a reward stored in the place of an action before the step that brings it, nowhere behind it",
-                    why="Each action is learned by what another one brought.",
+                    measured=f"`{reward}` is stored at {min(beside)} with the action, before `{ast.unparse(call)}` "
+                    "returns the reward for it: it is the reward of the action before",
+                    limit="a reward is stored with an action before the step that returns it, and not after it",
+                    why="Each action is learned with the reward of another one.",
                     remedy=f"store `{reward}` below that line",
                 )
                 return
@@ -74,11 +74,11 @@ def _overwritten(evidence: Evidence) -> Iterator[Finding]:
                         yield STORED_EARLY.finding(
                             severity="error",
                             where=f"{Path(file).name}, line {later.lineno}",
-                            measured=f"`{own} = {following}` stands before `{ast.unparse(later)}`: each transition "
+                            measured=f"`{own} = {following}` runs before `{ast.unparse(later)}`: each transition "
                             "leads from a state to itself, with the action of the one before",
-                            limit="an observation that is replaced by the next one before both are stored",
-                            why="What an action changes is in no transition: nothing can be learned of it.",
-                            remedy=f"`{own} = {following}` below that line",
+                            limit="an observation is replaced by the next one before both are stored",
+                            why="No transition shows what an action changes: nothing can be learned from it.",
+                            remedy=f"move `{own} = {following}` below that line",
                         )
                         return
 
@@ -113,7 +113,7 @@ def _is_set(statements: list[ast.stmt], name: str) -> bool:
 
 STORED_EARLY = Check(
     codes=("reward.off-by-one",),
-    question="Is each action stored with the reward that it brought?",
+    question="Is each action stored with its own reward?",
     run=_run,
     of_source=True,
     of_rewards=True,

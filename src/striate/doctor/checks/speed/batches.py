@@ -55,17 +55,21 @@ def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _remedy(workers: int) -> str:
-    once = "do once what is the same each time: decode and resize all samples before training and keep them as a tensor"
+    once = (
+        "prepare once what is the same each time: decode and resize all samples before training, and keep them as "
+        "a tensor"
+    )
     if workers:
-        return f"{once}; or take more workers: `num_workers={2 * workers}`"
-    return f"let others prepare batches meanwhile: `DataLoader(…, num_workers=4, persistent_workers=True)`; or {once}"
+        return f"{once}; or use more workers: `num_workers={2 * workers}`"
+    return f"let workers prepare batches meanwhile: `DataLoader(…, num_workers=4, persistent_workers=True)`; or {once}"
 
 
 INPUT_BOUND = Check(
     codes=("speed.input-bound",),
     question="Does training wait for the loader most of the time?",
-    threshold=f"{_SHARE:.0%} or more of the time of a step, its loading divided by the loader's workers, and "
-    f"{_SECONDS * 1000:g} ms a batch; a note where that is less than {_LOST:g} s in all epochs of the script",
+    threshold=f"{_SHARE:.0%} or more of the time of a step is spent waiting, with loading divided by the number of "
+    f"workers, and {_SECONDS * 1000:g} ms a batch; a note if that is less than {_LOST:g} s in all epochs of the "
+    "script",
     run=_find_input_bound,
 )
 
@@ -92,7 +96,7 @@ def seconds_of_steps(
             if trials[name].error is None and perf_counter() < until:
                 go_on(trials[name], batches, 1, until)
     if min(len(trial.rows) for trial in trials.values() if trial.error is None or trial.rows) < _WARM + 2:
-        raise NoEvidence("steps take too long to be timed in several ways")
+        raise NoEvidence("steps take too long to be timed in several variants")
     return trials
 
 
@@ -144,12 +148,12 @@ def _find_small_batch(evidence: Evidence) -> Iterator[Finding]:
     yield SMALL_BATCH.finding(
         severity="warning",
         where="the training loader",
-        measured=f"with batches of {size}, {slow:,.0f} samples a second are trained with; with batches of "
-        f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {several(count, 'sample')}",
-        why="A step of so few samples is spent on calling its operations, not on computing them.",
+        measured=f"training processes {slow:,.0f} samples a second with batches of {size}, and {fast:,.0f} with "
+        f"batches of {size * len(parts)}: {fast / slow:.1f} times as many, of {several(count, 'sample')}",
+        why="A step of so few samples spends its time on calling operations, not on computing them.",
         remedy=Remedy(
-            f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice "
-            "for four times the batch is a careful beginning",
+            f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a higher learning rate: twice the rate "
+            "for four times the batch is a careful start",
             settings={"batch": max(32, size * len(parts))},
         ),
     )

@@ -52,10 +52,10 @@ def _anomaly(evidence: Evidence) -> Finding:
     cost = f": a step takes {best(trials['on']) * 1000:.1f} ms, without it {best(trials['off']) * 1000:.1f} ms"
     return _finding(
         "the training step",
-        "torch looks for anomalies in each step" + (cost if times > 1.05 else ""),
-        "It keeps the call stack of every operation and looks at every gradient; that is for finding a fault only.",
-        "take out `torch.autograd.set_detect_anomaly(True)` and `detect_anomaly()`",
-        "any search for anomalies",
+        "anomaly detection is on in each step" + (cost if times > 1.05 else ""),
+        "It records the call stack of every operation and checks every gradient. It is meant only for finding a fault.",
+        "remove `torch.autograd.set_detect_anomaly(True)` and `detect_anomaly()`",
+        "any anomaly detection",
     )
 
 
@@ -73,8 +73,8 @@ def _single_precision(evidence: Evidence) -> Iterator[Finding]:
         "the network",
         f"a step takes {slow * 1000:.1f} ms in float64 and {fast * 1000:.1f} ms in float32: {slow / fast:.1f} times as "
         f"fast, with the same loss ({trials['float64'].losses[0]:.5g} and {trials['float32'].losses[0]:.5g})",
-        "Twice the memory is moved for digits that the noise of a batch hides.",
-        "`model.float()`, and inputs as `x.float()`; leave out `torch.set_default_dtype(torch.float64)`",
+        "float64 moves twice the memory for digits that are lost in the noise of a batch.",
+        "`model.float()`, and inputs as `x.float()`; remove `torch.set_default_dtype(torch.float64)`",
         f"{_DOUBLE_FASTER:g} times as fast in float32, timed in turns, where a step takes {_DOUBLE_SECONDS * 1000:g} "
         "ms or more",
     )
@@ -100,7 +100,7 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     yield _finding(
         "the training step",
         f"a step takes: {table}; {chosen} is {times:.1f} times as fast, with the same loss within {_AGREE:.0%}",
-        "The same network learns the same in less time.",
+        "The network learns the same in less time.",
         _remedy(chosen, evidence.setup.device.type),
         f"{_FASTER:g} times as fast, timed in turns, with a loss within {_AGREE:.0%}, where a step takes "
         f"{_LONG * 1000:g} ms or more",
@@ -172,7 +172,7 @@ def _finding(where: str, measured: str, why: str, remedy: str, limit: str) -> Fi
 
 SLOW_PLAN = Check(
     codes=("speed.slow-plan",),
-    question="Is the same step much faster in another number format or layout, or without a search for anomalies?",
+    question="Is the same step much faster in another number format or memory format, or without anomaly detection?",
     run=_run,
     quick=False,
 )

@@ -48,14 +48,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="note" if cheap else "warning",
         where="the training step",
         measured=text,
-        limit=f"{_FETCHED} numbers or more that one step wants in Python (a loss and an accuracy are two)"
+        limit=f"{_FETCHED} numbers or more are read into Python in one step (a loss and an accuracy are two)"
         if many
-        else f"half of the batch, {_ROWS} samples at least, gone through one by one"
+        else f"half of the batch, and {_ROWS} samples at least, are processed one by one"
         if within
-        else f"{_SOME} numbers that one step wants in Python, or half of the batch gone through one by one, and a "
-        f"plain step {_SLOWER:g} times as fast",
-        why="Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, "
-        "samples cost a call of every operation each.",
+        else f"{_SOME} numbers are read into Python in one step, or half of the batch is processed one by one, and a "
+        f"plain step is {_SLOWER:g} times as fast",
+        why="Python waits for each of these numbers, and meanwhile an accelerator is idle. Samples processed one by "
+        "one call every operation once for each sample.",
         remedy=_remedy(by_one or (rows and not many)),
     )
 
@@ -64,7 +64,7 @@ def _measured(evidence: Evidence, fetched: int, single: int, rows: bool) -> str:
     said, size = [], evidence.train.sizes[0]
     if fetched >= _SOME:
         ways = ", ".join(f"{count} × `{name}`" for name, count in evidence.calls.fetched.most_common(3))
-        said.append(f"one step wants {several(fetched, 'number')} in Python ({ways})")
+        said.append(f"one step reads {several(fetched, 'number')} into Python ({ways})")
     if single:
         said.append(f"layers are called {single} times with one sample each, of a batch of {size}")
     if rows and not single:
@@ -86,16 +86,16 @@ def _times_slower(evidence: Evidence) -> float | None:
 
 def _remedy(by_one: bool) -> str:
     if by_one:
-        return "give the network and the loss the whole batch at once: `loss = criterion(model(x), y)`"
+        return "pass the whole batch to the network and the loss at once: `loss = criterion(model(x), y)`"
     return (
-        "keep numbers as tensors and read them seldom: `total += loss.detach()`, and `total.item()` once in an epoch; "
-        "print every hundredth step"
+        "keep numbers as tensors and read them rarely: `total += loss.detach()`, and `total.item()` once in an "
+        "epoch; print every hundredth step"
     )
 
 
 SYNC_EVERY_STEP = Check(
     codes=("speed.sync-every-step",),
-    question="Does a step stop again and again for numbers, or go through samples one by one?",
+    question="Does a step stop again and again to read values, or loop over samples one by one?",
     run=_run,
     quick=False,
 )

@@ -232,7 +232,7 @@ def test_images_of_which_nearly_all_is_erased(side: int, whole: bool, wrong: boo
         said = asked(AUGMENTATION, model, DataLoader(Erased(side, whole=whole), 24), step=step, optimizer=optimizer)
     except NoEvidence:
         said = []
-    assert ["one and the same number" in finding.measured for finding in said] == [True] * wrong
+    assert ["of a training image are the same number" in finding.measured for finding in said] == [True] * wrong
 
 
 def clips(count: int, seed: int) -> TensorDataset:
@@ -318,7 +318,7 @@ def test_colors_that_are_asked_for_keep_their_order(by_color: bool, deals: bool,
         found += asked(
             AUGMENTATION, nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), loaders[0], val=loaders[1], step=step
         )
-    assert ["have their colors in another order" in finding.measured for finding in found] == [True] * wrong
+    assert ["are permuted" in finding.measured for finding in found] == [True] * wrong
 
 
 @pytest.mark.parametrize("gray", [0.0, 20.0, 5000.0])
@@ -339,7 +339,7 @@ def test_noise_of_bytes_is_added_before_they_are_scaled(gray: float) -> None:
 @pytest.mark.parametrize("sigma", [1.0, 30.0])
 def test_of_what_drowns_in_noise_nothing_can_be_restored(sigma: float) -> None:
     said = restored(AUGMENTATION, sigma, ResidualDenoiser())
-    assert ["to be restored" in one.threshold for one in said] == [True] * (sigma > 1)
+    assert ["as the network restores the sample" in one.threshold for one in said] == [True] * (sigma > 1)
 
 
 class Points(Dataset[Any]):
@@ -449,7 +449,7 @@ def opposite(rows: Tensor) -> Tensor:
 def test_views_have_something_in_common(view: Any, wrong: bool) -> None:
     options: dict[str, Any] = {"step": contrast_of_views(view, opposite), "optimizer": adam, "val": digits(64, 200)}
     found = said(AUGMENTATION, embedding(), digits(), **options)
-    assert ["of a view is one and the same number" in f.measured for f in found] == [True] * wrong
+    assert ["of a view's values are the same number" in f.measured for f in found] == [True] * wrong
     assert not said(DEGENERATE, embedding(), digits(), **options)
 
 
@@ -516,4 +516,4 @@ def test_two_views_that_are_given_one_by_one_differ(same: bool) -> None:
     said: list[Finding] = []
     with suppress(NoEvidence):
         said = asked(AUGMENTATION, model, DataLoader(Views(same), 16), loss=LOSS, optimizer=optimizer, step=step)
-    assert ["number for number" in one.measured for one in said] == [True] * same
+    assert ["are identical" in one.measured for one in said] == [True] * same

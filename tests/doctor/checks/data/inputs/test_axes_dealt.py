@@ -90,7 +90,7 @@ def test_what_is_turned_by_drawn_numbers_is_not_learned(read: str, learned: bool
 
 
 def test_scores_of_places_are_no_rows_of_classes() -> None:
-    said = "as if classes were put last", "x.movedim(1, -1).reshape(-1, 4)"
+    said = "as if this moved the classes last", "x.movedim(1, -1).reshape(-1, 4)"
     assert _of_scores((32, 4, 24, 24), (32 * 24 * 24, 4)) == said
     assert _of_scores((32, 24, 24, 4), (32 * 24 * 24, 4)) is None
     assert _of_scores((32, 4, 24, 24), (32, 4, 24 * 24)) is None
@@ -98,7 +98,10 @@ def test_scores_of_places_are_no_rows_of_classes() -> None:
 
 
 def test_scores_are_read_for_a_loss_along_their_own_axes() -> None:
-    assert _of_scores((64, 11, 38), (64, 38, 11)) == ("as if classes were put before positions", "x.transpose(1, 2)")
+    assert _of_scores((64, 11, 38), (64, 38, 11)) == (
+        "as if this moved the classes before the positions",
+        "x.transpose(1, 2)",
+    )
     assert _of_scores((64, 11, 38), (64, 11, 38)) is None
     assert _of_scores((64, 11, 1), (64, 1, 11)) is None
 

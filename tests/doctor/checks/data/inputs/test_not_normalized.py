@@ -188,4 +188,4 @@ def test_a_network_that_rescales_what_was_scaled_already(twice: bool) -> None:
     )
     train = DataLoader(TensorDataset(x, y), 32, shuffle=True)
     found = said(NOT_NORMALIZED, model, train, optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9))
-    assert ["as the network rescales" in one.where for one in found] == [True] * twice
+    assert ["after the network's own scaling" in one.where for one in found] == [True] * twice

@@ -33,7 +33,7 @@ def small_network() -> nn.Sequential:
 def test_view_where_permute_was_meant() -> None:
     x, y = colored()
     (finding,) = asked(SCRAMBLED, small_network(), (x.reshape(-1, 3, 16, 16), y))
-    assert "(16, 16, 3) and were only viewed as (3, 16, 16)" in finding.measured
+    assert "(16, 16, 3) instead of (3, 16, 16)" in finding.measured
     assert "x.permute(0, 3, 1, 2)" in finding.remedy
     assert not asked(SCRAMBLED, small_network(), (x.permute(0, 3, 1, 2).contiguous(), y))
 
@@ -269,7 +269,7 @@ def test_a_recurrence_along_the_samples_has_no_places_to_exchange() -> None:
 
     model = Rows()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    with pytest.raises(NoEvidence, match="along the samples"):
+    with pytest.raises(NoEvidence, match="along the axis of samples"):
         asked(SCRAMBLED, model, digits(), loss=CROSS_ENTROPY, optimizer=optimizer, step=loop)
 
 

@@ -88,7 +88,7 @@ def test_embeddings_are_tried_with_classes_that_are_not_trained_with() -> None:
 def test_classes_of_graphs_in_a_named_tuple(kinds: list[int]) -> None:
     val = graphs_of_kinds([0, 1, 2], 2)
     assert codes_of_graphs(MISSING_CLASS, kinds, val=val) == ["data.missing-class"] * (len(kinds) < 3)
-    with pytest.raises(NoEvidence, match="no numbers beside each other"):
+    with pytest.raises(NoEvidence, match="not numbers of the same rows"):
         codes_of_graphs(TARGET_IN_INPUT, kinds)
 
 

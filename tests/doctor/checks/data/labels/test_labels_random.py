@@ -39,7 +39,7 @@ def test_labels_by_chance() -> None:
     x, y = pixels()
     (finding,) = asked(LABELS_RANDOM, perceptron(), (x, by_chance(y)))
     assert finding.severity == "error"
-    assert "standard errors better than chance on samples held out" in finding.measured
+    assert "standard errors better than chance on held-out samples" in finding.measured
     assert not asked(LABELS_RANDOM, perceptron(), (x, y))
 
 
@@ -159,7 +159,7 @@ def test_images_that_come_again_with_other_labels_have_them_at_random(paired: bo
     rows = torch.randint(100, (400,), generator=torch.Generator().manual_seed(0))
     others = rows if paired else rows.roll(1)
     found = asked(LABELS_RANDOM, perceptron(), DataLoader(TensorDataset(x[rows], y[others]), 32))
-    assert ["come again" in finding.measured for finding in found] == [True] * (not paired)
+    assert ["occur again" in finding.measured for finding in found] == [True] * (not paired)
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -169,7 +169,7 @@ def test_labels_beside_signals_by_which_triplets_are_chosen(apart: bool) -> None
     model = Spectra()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
     said = asked_in_script(LABELS_RANDOM, model, DataLoader(SignalTriplets(signals, labels), 30), **options)
-    assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
+    assert ["chooses samples that belong together" in one.measured for one in said] == [True] * apart
 
 
 class Liked(nn.Module):
@@ -237,7 +237,7 @@ def test_labels_by_which_triplets_are_chosen(apart: bool) -> None:
     said = list[Any]()
     with suppress(NoEvidence):
         said = asked(LABELS_RANDOM, model, DataLoader(Triplets(), 30), optimizer=optimizer, step=step)
-    assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
+    assert ["chooses samples that belong together" in one.measured for one in said] == [True] * apart
 
 
 def test_labels_are_not_at_random_where_no_step_is_made() -> None:
@@ -336,7 +336,7 @@ def test_a_square_written_out_asks_for_noise_that_is_shown(way: str) -> None:
     found: list[Any] = []
     with suppress(NoEvidence):
         found = asked(LABELS_RANDOM, nn.Linear(8, 8), DataLoader(data, 32), step=step)
-    assert ["in nothing that it is shown" in one.measured for one in found] == [True] * (way == "another")
+    assert ["not part of its input" in one.measured for one in found] == [True] * (way == "another")
 
 
 class MeanTranslator(nn.Module):
@@ -385,7 +385,7 @@ def test_translations_lie_beside_their_sources(apart: str) -> None:
         return value.detach()
 
     found = said(LABELS_RANDOM, MeanTranslator(), translations(apart), step=step, optimizer=adam)
-    assert ["dealt out at random" in one.measured for one in found] == [True] * bool(apart)
+    assert ["of the same lengths are shuffled" in one.measured for one in found] == [True] * bool(apart)
 
 
 @pytest.mark.parametrize("wrong", [True, False])
@@ -493,7 +493,7 @@ def test_labels_of_triplets_in_an_array(apart: bool) -> None:
     model = Embedding()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
     said = asked_in_script(LABELS_RANDOM, model, DataLoader(ImageTriplets(images, labels.numpy()), 30), **options)
-    assert ["chooses what goes together" in one.measured for one in said] == [True] * apart
+    assert ["chooses samples that belong together" in one.measured for one in said] == [True] * apart
 
 
 @pytest.mark.each_nth(2)

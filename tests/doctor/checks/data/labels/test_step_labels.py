@@ -266,7 +266,7 @@ def test_labels_as_shares_are_blended_with_their_inputs(blended: bool, smoothing
         return stepped((-target * functional.log_softmax(outputs, -1)).sum(-1).mean(), optimizer)
 
     found = told(perceptron(), step)
-    assert ["labels alone" in one.measured for one in found] == [True] * (not blended)
+    assert ["only gets the original labels" in one.measured for one in found] == [True] * (not blended)
 
 
 def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
@@ -403,7 +403,7 @@ def test_shares_of_blended_samples_are_those_of_their_labels(exchanged: bool, so
 @pytest.mark.parametrize("apart", [False, True])
 def test_the_second_label_is_that_of_the_partner(apart: bool, soft: bool | str) -> None:
     found = told(perceptron(), blending(False, soft, False, apart))
-    assert ["as their second label" in finding.measured for finding in found] == [True] * apart
+    assert ["as the second label" in finding.measured for finding in found] == [True] * apart
 
 
 def test_shares_of_the_captions_in_a_batch_are_none_of_classes() -> None:

@@ -48,7 +48,7 @@ def test_maps_are_mirrored_with_noisy_images_of_positions(axis: int, left: bool)
 
     batches = list(torch.arange(60).split(20))
     found = said(LEFT_BEHIND, nn.Conv2d(1, 1, 3, padding=1), batches, optimizer=adam, step=step)
-    assert ["the same map as before" in one.measured for one in found] == [True] * left
+    assert ["keep their target map" in one.measured for one in found] == [True] * left
 
 
 class Spot(Dataset[Any]):
@@ -468,7 +468,7 @@ def test_the_part_that_is_shown_is_the_part_that_is_asked_for(times: int, wrong:
     y = torch.stack([one[:, times * a :, times * b :][:, :24, :24] for one, (a, b) in zip(large, places, strict=True)])
     model = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, padding=1))
     found = said(LEFT_BEHIND, model, DataLoader(TensorDataset(x, y), 16), loss=nn.MSELoss(), optimizer=adam)
-    assert ["is like it once it is shifted" in f.measured for f in found] == [True] * wrong
+    assert ["matches it only after a shift" in f.measured for f in found] == [True] * wrong
 
 
 class Boxes(Dataset[Any]):

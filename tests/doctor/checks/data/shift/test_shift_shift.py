@@ -172,7 +172,7 @@ def test_an_evaluation_without_what_the_step_prepares(given: str, wrong: bool) -
     names = {"model": model, "val_loader": val, "torch": torch}
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "val": val, "names": names}
     said = read(EVALUATED.replace("GIVEN", given), SHIFT, model, train, **options)
-    assert ["as they are read" in one.measured for one in said] == [True] * wrong
+    assert ["gives it unprepared inputs" in one.measured for one in said] == [True] * wrong
 
 
 @pytest.mark.parametrize("moved", [6.0, -3.0])
@@ -209,7 +209,7 @@ def test_small_images_are_made_in_one_way(noise: float, nearest: bool, wrong: bo
     parts = ((small, slice(48)), (sampled, slice(48, 80)))
     train, val = (DataLoader(TensorDataset(x[rows], large[rows]), 16) for x, rows in parts)
     found = asked(SHIFT, Enlarging(nn.Identity(), clamped=False), train, val=val, loss=nn.L1Loss(), task="regress")
-    assert ["made smaller in another way" in finding.measured for finding in found] == [True] * wrong
+    assert ["downscaled in another way" in finding.measured for finding in found] == [True] * wrong
 
 
 @pytest.mark.parametrize("as_is", [True, False])

@@ -99,9 +99,9 @@ def test_equal_images_are_counted_and_shown() -> None:
     [
         (
             lambda x: x + 0.03 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)),
-            "nearly the same as a training sample",
+            "nearly identical to a training sample",
         ),
-        (lambda x: 1.2 * x - 0.1, "a training sample but for brightness and contrast"),
+        (lambda x: 1.2 * x - 0.1, "a training sample except for brightness and contrast"),
     ],
     ids=["noise", "brightness"],
 )
@@ -133,7 +133,7 @@ def test_a_list_read_four_times() -> None:
     (x, y), _ = parts()
     (finding,) = asked(DUPLICATES, perceptron(), (x[:150].repeat(4, 1, 1, 1), y[:150].repeat(4)))
     assert finding.severity == "error"
-    assert "450 of 600 samples are copies of others: 150 different ones, the commonest 4 times" in finding.measured
+    assert "450 of 600 samples are copies of others: 150 different ones, the most frequent 4 times" in finding.measured
 
 
 def sampler_of(count: int) -> WeightedRandomSampler:
@@ -231,7 +231,7 @@ def test_drawings_that_are_equal_by_chance_are_no_leak(drawings: bool) -> None:
     train, val = (kinds[torch.randint(20, (count,), generator=generator)] for count in (90, 40))
     options: dict[str, Any] = {"loss": nn.MSELoss(), "optimizer": adam, "val": DataLoader(Drawn(val), 16)}
     found = said(LEAK, nn.Conv2d(1, 1, 3, padding=1), DataLoader(Drawn(train), 16, shuffle=True), **options)
-    assert ["as the data sets hold it" in one.measured for one in found] == [True] * (not drawings)
+    assert ["made from the same stored image" in one.measured for one in found] == [True] * (not drawings)
 
 
 @pytest.mark.parametrize(("leaks", "together"), [(True, False), (True, True), (False, False), (False, True)])

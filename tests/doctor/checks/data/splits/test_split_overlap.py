@@ -188,7 +188,7 @@ def test_evaluation_of_the_training_data_is_named(more: str, faulty: bool) -> No
     with state_preserved(setup):
         said = list(SPLIT_OVERLAP.run(Evidence(setup, Clock(120.0))))
     assert [finding.code for finding in said] == ["data.split-overlap"] * faulty
-    assert not faulty or said[0].remedy == "`val_loader` in place of `train_loader` there"
+    assert not faulty or said[0].remedy == "`val_loader` instead of `train_loader` there"
 
 
 def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:

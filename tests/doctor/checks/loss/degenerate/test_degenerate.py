@@ -24,9 +24,9 @@ def stepping(loss: Any) -> dict[str, Any]:
 
 
 OF_NUMBERS: list[tuple[Any, str]] = [
-    (lambda o, y: (o - y).mean(), "it asks what they are together"),
-    (lambda o, y: functional.mse_loss(o.mean(), y.mean()), "it asks what they are together"),
-    (lambda o, y: ((o - y).abs() / y).mean(), "below zero and on"),
+    (lambda o, y: (o - y).mean(), "it ignores which target belongs"),
+    (lambda o, y: functional.mse_loss(o.mean(), y.mean()), "it ignores which target belongs"),
+    (lambda o, y: ((o - y).abs() / y).mean(), "below zero, while"),
     (lambda o, y: (o - y).abs().mean(), ""),
 ]
 
@@ -86,7 +86,7 @@ def test_a_relative_error_without_its_sign(positive: bool) -> None:
         return (error.abs() if positive else error).mean()
 
     found = asked(DEGENERATE, nn.Linear(8, 1), bent_quantities((1,)), task="regress", **stepping(share))
-    assert ["alike for all samples" in finding.measured for finding in found] == [True] * (not positive)
+    assert ["is one number for all samples" in finding.measured for finding in found] == [True] * (not positive)
 
 
 @pytest.mark.each_nth(2)
@@ -98,7 +98,7 @@ def test_a_divergence_of_predictions_from_themselves_is_zero(own: bool) -> None:
         return functional.kl_div(log_p, target, reduction="batchmean")
 
     found = asked(DEGENERATE, perceptron(), digits(), **stepping(divergence))
-    assert ["no better than a guess" in finding.measured for finding in found] == [True] * own
+    assert ["no better than chance" in finding.measured for finding in found] == [True] * own
 
 
 @pytest.mark.each_nth(2)
@@ -109,7 +109,7 @@ def test_right_answers_behind_a_mask(masked: bool) -> None:
         return functional.cross_entropy(outputs.masked_fill(hidden, -1e9), y)
 
     found = asked(DEGENERATE, perceptron(), digits(), **stepping(loss))
-    assert ["that of a mask" in finding.measured for finding in found] == [True] * masked
+    assert ["the score of a mask" in finding.measured for finding in found] == [True] * masked
 
 
 def test_rows_that_say_which_sample_they_belong_to_may_come_in_any_order() -> None:
@@ -169,7 +169,7 @@ def test_embeddings_without_others_become_one() -> None:
 
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     (found,) = asked(DEGENERATE, model, DataLoader(x, 32), step=step, optimizer=optimizer, task="embed")  # type: ignore[arg-type]
-    assert "alike for all inputs" in found.measured
+    assert "the same for all inputs" in found.measured
     assert "TripletMarginLoss" in found.remedy
 
 

@@ -97,8 +97,8 @@ def test_losses_of_rivals_are_right(terms: tuple[Term, Term, Term], reversed_ord
     ("terms", "code", "part"),
     [
         ((_asked_for(1.0), _asked_for(1.0), _asked_for(1.0)), "data.step-labels", "too"),
-        ((_asked_for(1.0), _asked_for(0.0), _asked_for(0.0)), "loss.sign", "for what it draws"),
-        ((_up, _down, _down), "loss.sign", "for what it draws"),
+        ((_asked_for(1.0), _asked_for(0.0), _asked_for(0.0)), "loss.sign", "for the images that it generates"),
+        ((_up, _down, _down), "loss.sign", "for the images that it generates"),
         ((_up, _up, _up), "loss.sign", "too"),
     ],
 )

@@ -44,7 +44,7 @@ def test_uphill_is_named_with_what_downhill_gives(way: str) -> None:
     given: dict[str, Any] = {"step": step} if way == "own" else {}
     (found,) = asked(SIGN, model, digits(), loss=negated, optimizer=optimizer, **given)
     assert (found.code, found.severity) == ("loss.sign", "error")
-    assert ("below zero" if way == "negated" else "turned round it went down") in found.measured
+    assert ("below zero" if way == "negated" else "with all gradients reversed it falls") in found.measured
     remedy = {"maximize": "without `maximize=True`", "negated": "-loss", "own": "its own step go down the gradient"}
     assert remedy[way] in found.remedy
 
@@ -255,7 +255,7 @@ def test_boxes_of_a_dictionary_that_also_has_classes_are_put_in_the_place_of_out
 @pytest.mark.parametrize(("factor", "wrong"), [(1, False), (-1, True)])
 def test_a_partial_likelihood_is_made_large(factor: int, wrong: bool) -> None:
     measured = said_of_times(SIGN, lambda *given: factor * sorted_cox(*given), patients())
-    assert ["turned round" in text for text in measured] == [True] * wrong
+    assert ["sign reversed" in text for text in measured] == [True] * wrong
 
 
 def embedding(numbers: int = 64) -> nn.Module:

@@ -36,7 +36,7 @@ def stepping(loss: Any) -> dict[str, Any]:
     ("loss", "said"),
     [
         (lambda o, y: functional.cross_entropy(o[:1], y[:1]), "always the same, number 0"),
-        (lambda o, y: functional.cross_entropy(o, y, reduction="none").max(), "of 1 sample at most"),
+        (lambda o, y: functional.cross_entropy(o, y, reduction="none").max(), "at most 1 sample"),
         (lambda o, y: functional.cross_entropy(o, y, reduction="none").topk(8).values.mean(), ""),
     ],
     ids=["the first", "the largest", "the hardest eight"],
@@ -51,8 +51,8 @@ TARGETS = torch.eye(10)
 
 DIVERGENCES: list[tuple[Any, str]] = [
     (lambda o, y: functional.kl_div(TARGETS[y], o.log_softmax(1)), "as the target"),
-    (lambda o, y: functional.kl_div(o.log_softmax(1), (4 * TARGETS[y]).log_softmax(1)), "logarithms of probabilities"),
-    (lambda o, y: functional.kl_div(o.log_softmax(1), 4 * TARGETS[y] - 1), "where probabilities that sum to 1"),
+    (lambda o, y: functional.kl_div(o.log_softmax(1), (4 * TARGETS[y]).log_softmax(1)), "kl_div is log probabilities"),
+    (lambda o, y: functional.kl_div(o.log_softmax(1), 4 * TARGETS[y] - 1), "not probabilities that sum to 1"),
     (lambda o, y: functional.binary_cross_entropy_with_logits(TARGETS[y], o.sigmoid()), "as the target"),
     (lambda o, y: functional.kl_div(o.log_softmax(1), (4 * TARGETS[y]).log_softmax(1), log_target=True), ""),
     (lambda o, y: functional.kl_div((4 * TARGETS[y]).log_softmax(1), o.softmax(1)), ""),
@@ -80,7 +80,7 @@ def test_a_class_that_is_asked_for_at_the_next_output_is_named(shift: int) -> No
 def test_labels_smoothed_away_are_wrong() -> None:
     loss = nn.CrossEntropyLoss(label_smoothing=0.95)
     (found,) = asked(WRONG_FOR_TASK, perceptron(), digits(), **stepping(loss))
-    assert "asks for 0.145 of the right class and for 0.095" in found.measured
+    assert "makes the target 0.145 for the right class and 0.095 for each other class" in found.measured
 
 
 def test_views_of_one_sample_are_not_quantities() -> None:
@@ -419,10 +419,10 @@ def exponential(risks: Tensor, durations: Tensor, events: Tensor) -> Tensor:
         (matrix_cox, ""),
         (exponential, ""),
         (lambda risks, *rest: sorted_cox(-risks, *rest), ""),
-        (lambda risks, *rest: sorted_cox(risks, *rest, descending=False), "who left before"),
-        (lambda risks, durations, events: matrix_cox(risks, -durations, events), "who left before"),
+        (lambda risks, *rest: sorted_cox(risks, *rest, descending=False), "that left before"),
+        (lambda risks, durations, events: matrix_cox(risks, -durations, events), "that left before"),
         (unsorted, "in the batch"),
-        (lambda risks, durations, events: matrix_cox(risks, durations, 1 - events), "never were seen"),
+        (lambda risks, durations, events: matrix_cox(risks, durations, 1 - events), "counts censored samples"),
     ],
 )
 def test_who_is_at_risk_is_still_there(loss: Any, wrong: str, stacked: bool) -> None:
@@ -447,7 +447,7 @@ def of_raw_outputs(outputs: Tensor, labels: Tensor) -> Tensor:
 def test_logarithms_of_raw_outputs_teach_nothing() -> None:
     (found,) = asked(WRONG_FOR_TASK, perceptron(), digits(), step=own_loss(of_raw_outputs), optimizer=sgd)
     assert (found.code, found.severity) == ("loss.wrong-for-task", "error")
-    assert "with the gradient of `nn.CrossEntropyLoss()` by the outputs" in found.measured
+    assert "if the outputs get the gradient of `nn.CrossEntropyLoss()` instead" in found.measured
     assert "nn.CrossEntropyLoss()" in found.remedy
 
 

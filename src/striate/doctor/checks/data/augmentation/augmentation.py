@@ -103,16 +103,16 @@ def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
         return None  # it is the labels
     return told(
         given.place,
-        f"of {several(len(shown.labels), 'training sample')} as they are shown "
-        f"({show_shape(given.inputs.shape[1:])}) simple models predict {seen:.0%} of those left out, "
-        f"of {several(len(plain.labels), 'validation sample')} "
-        f"({show_shape(val.inputs.shape[1:])}) {there:.0%}",
-        why="What is left after augmentation hardly shows what the label says: a person could not tell it either.",
-        remedy="look at a batch as it is trained on, and augment less: crops of most of the image (such as "
-        "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
-        threshold=f"simple models predict {GAP:.0%} less, and less than {SHARE:.0%} as much, of training samples as "
-        f"they are shown than of validation samples, each from others, and the trial's network {_LEARNED:.0%} less of "
-        "validation than they do",
+        f"simple models predict {seen:.0%} of {several(len(shown.labels), 'training sample')} right after "
+        f"augmentation ({show_shape(given.inputs.shape[1:])}), and {there:.0%} of "
+        f"{several(len(plain.labels), 'validation sample')} ({show_shape(val.inputs.shape[1:])}); each sample is "
+        "predicted by models fitted to others",
+        why="After augmentation, samples hardly show what their labels say: a person could not tell either.",
+        remedy="look at a training batch and augment less: larger crops (such as `F.pad(x, [2] * 4)` and a crop of "
+        "the full size, or a scale of 0.5 or more), smaller rotations, less noise",
+        threshold=f"simple models predict augmented training samples {GAP:.0%} less often right than validation "
+        f"samples, and less than {SHARE:.0%} as well, and the trial's network predicts validation {_LEARNED:.0%} "
+        "less often right than they do",
     )
 
 
@@ -141,12 +141,12 @@ def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
 def _piling_up(changed: Changed) -> Finding:
     return told(
         "loader",
-        f"the data set was asked for {several(changed.asked, 'sample')}, and what it holds of {changed.spoiled} of "
-        "them was another afterwards",
-        why="Noise and moves are written into the stored samples and pile up from epoch to epoch.",
-        remedy="change a copy: `image = self.images[index].clone()` (`.copy()` of NumPy), or `image = image + noise` "
-        "in place of `image += noise`",
-        threshold="what the data set holds of a sample is another one once it was asked for it",
+        f"reading {several(changed.asked, 'sample')} from the data set changes the stored values of "
+        f"{changed.spoiled} of them",
+        why="Noise and shifts are written into the stored samples and accumulate from epoch to epoch.",
+        remedy="change a copy: `image = self.images[index].clone()` (`.copy()` in NumPy), or `image = image + "
+        "noise` instead of `image += noise`",
+        threshold="reading a sample changes its stored values",
     )
 
 
@@ -166,11 +166,10 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
         return None
     return told(
         "loader",
-        f"the views of each of {several(len(views[0]), 'sample')} are equal, number for number",
-        why="To find that two copies agree teaches nothing: views are to differ in what does not matter.",
-        remedy="draw each view by a call of its own: `[transform(image) for _ in range(2)]`, not "
-        "`[transform(image)] * 2`",
-        threshold="views of each sample that are equal",
+        f"all views of each of {several(len(views[0]), 'sample')} are identical",
+        why="Identical views teach nothing: views should differ in what does not matter.",
+        remedy="draw each view with its own call: `[transform(image) for _ in range(2)]`, not `[transform(image)] * 2`",
+        threshold="identical views of each sample",
     )
 
 
@@ -186,16 +185,16 @@ def _destroyed(evidence: Evidence) -> Finding | None:
             "loader",
             f"training samples are {show_shape(x.shape[2:])}, validation samples {show_shape(plain.shape[2:])}: "
             f"{area:.0%} of the area",
-            why="So small a part hardly shows what the label of the whole says.",
-            remedy="crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on",
-            threshold=f"samples have less than {_CROPPED:.0%} of the area of those of validation",
+            why="So small a crop hardly shows what the label of the whole image says.",
+            remedy="crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale of 0.5 or more",
+            threshold=f"training samples have less than {_CROPPED:.0%} of the area of validation samples",
         )
     return drowned_beside_validation(evidence, x, plain)
 
 
 AUGMENTATION = Check(
     codes=("data.augmentation",),
-    question="Does what augmentation leaves of training inputs still show what is asked?",
+    question="Do augmented training inputs still show what their labels say?",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "

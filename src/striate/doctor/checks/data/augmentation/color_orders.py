@@ -41,9 +41,9 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
             place,
             f"{turned} of {several(count, 'training image')} that were drawn twice have their first and last color "
             "exchanged in one of the two draws",
-            why="A flip along axis 0 of an image of colors × height × width turns its colors round, not its places.",
-            remedy="`image.flip(-1)` for left and right, `image.flip(-2)` for up and down",
-            threshold=f"{_OFTEN:.0%} of the draws have first and last color exchanged",
+            why="Axis 0 of an image (C, H, W) is its channels: a flip along it reverses the colors, not the positions.",
+            remedy="`image.flip(-1)` flips left and right, `image.flip(-2)` flips top and bottom",
+            threshold=f"first and last color are exchanged in {_OFTEN:.0%} of the draws",
             severity="warning",
         )
     known = _told_by_colors(evidence)
@@ -51,14 +51,14 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
         return None
     return told(
         place,
-        f"{turned} of {several(count, 'image')} have their colors in another order, {len(orders)} orders in all; how "
-        f"often which color is in an image explains {known[0]:.0%} of a target of validation, and {known[1]:.0%} where "
-        "the order is not known",
-        why="The targets tell colors apart, and augmentation makes one color of another: what is asked is not to be "
-        "seen.",
-        remedy="leave out what deals the channels anew, such as `x[:, torch.randperm(3)]`; or vary brightness alone",
-        threshold=f"colors in several orders, and how often which color occurs explains {_EXPLAINED:.0%} of a target "
-        f"of validation, and {_LOST:.0%} less without the order",
+        f"the color channels of {turned} of {several(count, 'image')} are permuted, {len(orders)} orders in all; "
+        f"the frequencies of colors explain {known[0]:.0%} of a validation target, and {known[1]:.0%} if the order "
+        "is unknown",
+        why="The targets depend on color, and augmentation turns one color into another: the input no longer shows "
+        "the target.",
+        remedy="remove what permutes the channels, such as `x[:, torch.randperm(3)]`, or vary only the brightness",
+        threshold=f"color channels in several orders; the frequencies of colors explain {_EXPLAINED:.0%} of a "
+        f"validation target, and {_LOST:.0%} less if the order is unknown",
     )
 
 

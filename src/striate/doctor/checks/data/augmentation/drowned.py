@@ -24,11 +24,11 @@ _OF_NOISE = 0.95
 """Of the variance of what is drawn: what is another with each draw."""
 _LEFT_OF_NOISE = 0.05
 """Of a sample's deviation: where noise is taken off again, what rounding leaves."""
-_TO_RESTORE = " and are to be restored, the square root of how many each has"
-_DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of what is shown is another with each draw, each value by itself"
+_TO_RESTORE = " (the square root of the number of values, as the network restores the sample)"
+_DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of the input is noise that differs in each draw and each value"
 _FAR_APART = (
-    f"draws of a sample differ by more than {_NOISE:g} times the deviation of validation and {_MOSTLY:g} times that of "
-    "training"
+    f"draws of a sample differ by more than {_NOISE:g} times the standard deviation of validation and {_MOSTLY:g} "
+    "times that of training"
 )
 
 
@@ -45,11 +45,13 @@ def drowned_beside_validation(evidence: Evidence, x: torch.Tensor, plain: torch.
     noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
     if noisy:
         return _told_of_draws(
-            apart, drawn, values, f"{_FAR_APART}, and values are half as like those beside them as in validation"
+            apart, drawn, values, f"{_FAR_APART}, and neighboring values correlate half as much as in validation"
         )
     # Where noise is clamped to the range of the images, it is no larger than they are.
     if abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2:
-        return _told_of_draws(apart, drawn, values, f"{_DRAWN_AWAY}, and that of validation is not")
+        return _told_of_draws(
+            apart, drawn, values, f"{_DRAWN_AWAY}, while neighboring values of validation are similar"
+        )
     return None
 
 
@@ -71,10 +73,10 @@ def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Fin
 def _told_of_draws(apart: float, drawn: float, values: float, threshold: str) -> Finding:
     return _told(
         "loader",
-        f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
-        f"2), all values of training by {drawn:.3g} and of validation by {values:.3g}",
+        f"two draws of the same training sample differ by {apart:.3g} (root mean square, divided by the square root "
+        f"of 2); the standard deviation of training is {drawn:.3g}, that of validation {values:.3g}",
         threshold,
-        "No move or crop of a sample changes it so much: what is added drowns it.",
+        "No shift or crop changes a sample so much: the added noise hides it.",
     )
 
 
@@ -97,20 +99,21 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
         return _told(
             "step",
-            f"the network is given values of which {_OF_NOISE:.0%} of the variance and more is another with each draw, "
-            f"each by itself, of samples whose values are like those beside them (correlation {smooth:.2f}, as given "
-            f"{white:.2f})",
-            f"{_DRAWN_AWAY}, of samples whose values are like those beside them",
+            f"{_OF_NOISE:.0%} or more of the variance of the network's input is noise that differs in each draw and "
+            f"each value; neighboring values correlate by {smooth:.2f} in the samples and by {white:.2f} in the "
+            "input",
+            f"{_DRAWN_AWAY}, while neighboring values of the samples are similar",
         )
     least, times = (float(given.flatten(1).std(1).min()), plain[0].numel() ** 0.5) if restores else (apart, _NOISE)
     if bytes_read or not least > times * values > 0 or (restores and not _is_added(evidence)):
         return None
     return _told(
         "step",
-        f"the network is given values that differ by {apart:.3g}, each by itself, of samples whose values differ by "
-        f"{values:.3g} and are like those beside them (correlation {smooth:.2f}, as given {white:.2f})",
-        f"{times:.3g} times the deviation of samples whose values are like those beside them"
-        f"{_TO_RESTORE if restores else ''}, and no value is like the one beside it",
+        f"the network's input has a standard deviation of {apart:.3g}, the samples one of {values:.3g}; neighboring "
+        f"values correlate by {smooth:.2f} in the samples and by {white:.2f} in the input",
+        f"an input with more than {times:.3g} times the standard deviation of the "
+        f"samples{_TO_RESTORE if restores else ''}; neighboring values correlate in the samples, but not in the "
+        "input",
     )
 
 
@@ -151,8 +154,8 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
         return None  # what is drawn is no noise to them
     return _told(
         "loader",
-        f"a sample drawn again differs by {apart:.3g} in each value by itself, where all values differ by {drawn:.3g}: "
-        "next to nothing of it stays",
+        f"two draws of a sample differ by {apart:.3g} in each value independently, and all values have a standard "
+        f"deviation of {drawn:.3g}: almost nothing of the sample is left",
         _DRAWN_AWAY,
     )
 
@@ -174,7 +177,7 @@ def _between_draws(evidence: Evidence) -> float:
     return float(torch.stack(found).mean().sqrt()) if found else 0.0
 
 
-def _told(place: str, measured: str, threshold: str, why: str = "What is added drowns the sample.") -> Finding:
+def _told(place: str, measured: str, threshold: str, why: str = "The added noise hides the sample.") -> Finding:
     return told(
         place,
         measured,

@@ -50,8 +50,9 @@ def erased(evidence: Evidence) -> Finding | None:
         return None
     return _told(
         "loader",
-        f"{now:.0%} of a training image is one and the same number, and {before:.0%} of it as the data set holds it",
-        f"less than {_ERASED:.0%}, or more than {_LEFT:.0%} of the rest",
+        f"{now:.0%} of the values of a training image are the same number, and {before:.0%} of those that the data "
+        "set stores",
+        f"less than {_ERASED:.0%} of an image erased, or more than {_LEFT:.0%} of its content left",
     )
 
 
@@ -79,9 +80,10 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
         return None  # the same places: it is no augmentation
     return _told(
         "step",
-        f"{masked:.0%} of a sample is one and the same number as the network is given it, and {whole:.0%} of it as the "
-        "loader yields it; what is left lies elsewhere with each draw, and the trial's network learned nothing",
-        f"less than {_BY_STEP:.0%}, or more than {_LEFT:.0%} of the rest, or a network that learns",
+        f"{masked:.0%} of a sample's values are the same number in the network's input, and {whole:.0%} in what the "
+        "loader yields; each draw leaves other positions, and the trial's network learns nothing",
+        f"less than {_BY_STEP:.0%} of a sample erased, more than {_LEFT:.0%} of its content left, or a network that "
+        "learns",
     )
 
 
@@ -90,7 +92,7 @@ def _told(place: str, measured: str, threshold: str) -> Finding:
         place,
         measured,
         threshold=threshold,
-        why="What is left of a sample hardly shows what it is: a person could not tell it either.",
+        why="What is left hardly shows what the sample is: a person could not tell either.",
         remedy="erase less: a tenth to a third of the area",
     )
 

@@ -27,7 +27,7 @@ and validation differ in more than moves; samples of a class."""
 _OFTEN, _SELDOM, _ASKED = 0.25, 0.08, 1000
 """Of a class that is taken for another one in training, and in validation; samples that are asked about."""
 _FEWEST_IN_CLASS = 12
-_WHY = "Augmentation makes samples of one class into those of another, and leaves their labels."
+_WHY = "Augmentation turns samples of one class into samples of another, but keeps their labels."
 
 
 def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain: Reference) -> Finding | None:
@@ -37,12 +37,12 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
         one, other, share = turned
         return told(
             given.place,
-            f"{share:.0%} of the training samples of class {one}, as they are shown, look like class {other} of "
-            f"validation, and as many of class {other} like class {one}, to a simple model that confuses "
-            f"{_SELDOM:.0%} of them at most in validation",
+            f"a simple model takes {share:.0%} of the augmented training samples of class {one} for class {other}, "
+            f"and as many of class {other} for class {one}; in validation it confuses at most {_SELDOM:.0%} of them",
             why=_WHY,
-            remedy="leave out the change that exchanges the two, such as a turn or a flip; or change the label with it",
-            threshold=f"{_OFTEN:.0%} of each of two classes, as shown, look like the other one",
+            remedy="remove the change that exchanges the two classes, such as a rotation or a flip, or change the "
+            "label with it",
+            threshold=f"{_OFTEN:.0%} of the augmented samples of each of two classes look like the other class",
         )
     if (swapped := _exchanged(evidence, plain, given)) is None:
         return None
@@ -50,9 +50,9 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
     return _of_a_move(
         given.place,
         words,
-        f"some of the training images are {words}; once validation is, simple models take {_EXCHANGED:.0%} or more "
-        f"of class {one} for class {other}, and of {other} for {one}",
-        f"{_EXCHANGED:.0%} of each of two classes look like the other one once validation is flipped or turned as "
+        f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
+        f"or more of class {one} for class {other}, and of {other} for {one}",
+        f"{_EXCHANGED:.0%} of each of two classes look like the other class if validation is flipped or turned as "
         "training is",
     )
 
@@ -70,9 +70,10 @@ def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
     return _of_a_move(
         given.place,
         words,
-        f"{_TAKEN:.0%} or more of the training samples of class {one} look like class {other} of validation to "
-        f"a simple model, and of {other} like {one}; {words}, they look like their own",
-        f"{_TAKEN:.0%} of each of two classes, as shown, look like the other one until they are flipped or turned back",
+        f"a simple model takes {_TAKEN:.0%} or more of the training samples of class {one} for class {other}, and "
+        f"of {other} for {one}; if they are {words}, it predicts their own class",
+        f"{_TAKEN:.0%} of the augmented samples of each of two classes look like the other class until they are "
+        "flipped or turned back",
     )
 
 
@@ -81,7 +82,7 @@ def _of_a_move(place: str, words: str, measured: str, threshold: str) -> Finding
         place,
         measured,
         why=_WHY,
-        remedy=f"leave out the change: images {words} are of another class here",
+        remedy=f"remove the change: here, images {words} belong to another class",
         threshold=threshold,
         severity="warning",
     )

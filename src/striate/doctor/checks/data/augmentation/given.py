@@ -61,7 +61,7 @@ def given_to_network(evidence: Evidence) -> Given:
     kept = evidence.variant("inputs of the network", change, batches=batches, steps=len(batches)).notes
     sizes = evidence.train.sizes[: len(kept)]
     if [len(tensor) for tensor in kept] != list(sizes) or len({tensor.shape[1:] for tensor in kept}) != 1:
-        raise NoEvidence("the network is not given one input a sample")
+        raise NoEvidence("the network does not get one input for each sample")
     return Given(torch.cat(kept), evidence.samples.labels[: sum(sizes)], "step")
 
 

@@ -47,15 +47,14 @@ def number_hidden(evidence: Evidence) -> Finding | None:
         return None
     return told(
         "loader",
-        f"predictions of simple models correlate with the targets of {several(len(x), 'training sample')} as they are "
-        f"shown by {seen:.2f}, each left out, and with those of {several(len(plain_x), 'validation sample')} by "
-        f"{there:.2f}",
-        why="What is left after augmentation hardly shows the number that is asked for: a size is another one in a "
-        "picture that is zoomed, a count in one that is cut.",
-        remedy="leave out the change that the number does not follow, such as crops that are brought to full size; or "
-        "change the number with it",
-        threshold=f"simple models, whose answers correlate by {_TOLD:g} with a number in validation, leave "
-        f"{_MORE_LEFT:g} times as much of its variance in training samples as they are shown",
+        f"held-out predictions of simple models correlate by {seen:.2f} with the targets of "
+        f"{several(len(x), 'training sample')} after augmentation, and by {there:.2f} with those of "
+        f"{several(len(plain_x), 'validation sample')}",
+        why="After augmentation, samples hardly show the target: zooming changes a size, and cropping changes a count.",
+        remedy="remove the change that the target does not follow, such as crops that are resized to full size, or "
+        "change the target with it",
+        threshold=f"simple models, whose predictions correlate by {_TOLD:g} with a target in validation, leave "
+        f"{_MORE_LEFT:g} times as much of its variance unexplained in augmented training samples",
     )
 
 
@@ -82,14 +81,13 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
             continue
         return told(
             "loader",
-            f"of label {label} of {y.shape[1]} simple models tell {there:.0%} of what there is to know from "
-            f"{several(len(plain_x), 'validation sample')}, and {max(seen, 0):.0%} from "
-            f"{several(len(x), 'training sample')} as they are drawn, each from others",
-            why="What is left after augmentation hardly shows this label: a person could not tell it either.",
-            remedy="leave out the change that takes it away, such as channels in another order where colors tell the "
-            "label",
-            threshold=f"of what there is to know of a label, {_KNOWN:.0%} in validation by simple models, and "
-            f"{GAP:.0%} less, and less than {SHARE:.0%} as much, in training samples as they are shown",
+            f"for label {label} of {y.shape[1]}, held-out predictions of simple models get {there:.0%} of the way "
+            f"from chance to perfect on {several(len(plain_x), 'validation sample')}, and {max(seen, 0):.0%} on "
+            f"{several(len(x), 'training sample')} after augmentation",
+            why="After augmentation, samples hardly show this label: a person could not tell it either.",
+            remedy="remove the change that hides the label, such as permuted channels if colors tell the label",
+            threshold=f"for a label, simple models get {_KNOWN:.0%} of the way from chance to perfect in "
+            f"validation, and {GAP:.0%} less, and less than {SHARE:.0%} as far, in augmented training samples",
         )
     return None
 

@@ -29,9 +29,9 @@ def views_of_nothing(evidence: Evidence) -> Finding | None:
         return None
     return told(
         "step",
-        f"{float(same):.0%} of a view is one and the same number, and views are nearer to the other view of "
-        f"their sample than to others in {max(found.asked, found.best):.0%} of comparisons: by chance",
-        threshold=f"less than {_LEFT:.0%}, or {WRONG:.0%} of comparisons",
-        why="What is left of the views has nothing in common by which they could be told to be of one sample.",
-        remedy="cut out less, and what is meant: `images * ~hole` keeps what is not in the hole",
+        f"{float(same):.0%} of a view's values are the same number, and a view is nearer to the other view of its "
+        f"sample than to other samples in {max(found.asked, found.best):.0%} of comparisons, as by chance",
+        threshold=f"less than {_LEFT:.0%} of a view erased, or {WRONG:.0%} of comparisons right",
+        why="What is left of two views has nothing in common that shows that they belong to the same sample.",
+        remedy="cut out less, and check which part is cut: `images * ~hole` keeps what is outside the hole",
     )

@@ -76,8 +76,8 @@ def _in_loader(train: Any) -> Iterator[Finding]:
     given_out = [tensor for _, tensor in leaves(batch)]
     for name, given, made in found:
         if any(torch.equal(tensor, made) for tensor in given_out):
-            way = ("as if its last two axes were exchanged", "x.transpose(1, 2)")
-            yield _told(name, "what makes batches of samples", given, tuple(made.shape), way)
+            way = ("as if this exchanged the last two axes", "x.transpose(1, 2)")
+            yield _told(name, "the collate function", given, tuple(made.shape), way)
             return
 
 
@@ -91,9 +91,9 @@ def _told(name: str, place: str, given: Shape, made: Shape, way: tuple[str, str]
     return AXES_DEALT.finding(
         severity="error",
         where=f"{name} in {place}",
-        measured=f"`{name}` takes numbers of shape {before} for {after}, {way[0]}",
-        why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
-        "anew, so that each place gets numbers of others.",
+        measured=f"`{name}` changes shape {before} to {after}, {way[0]}",
+        why="`view` and `reshape` keep the order in memory: they do not exchange axes, so each position gets "
+        "values of other positions.",
         remedy=f"exchange the axes: `{way[1]}`",
     )
 
@@ -108,16 +108,16 @@ def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
     (length, numbers), rest = given[1:], made[1:]
     if len(rest) == 3 and rest[1] == length and rest[0] * rest[2] == numbers and min(*rest) > 1 and rest[0] != length:
         heads = f"x.view(n, {length}, {rest[0]}, {rest[2]}).transpose(1, 2)"
-        return f"as if its {numbers} numbers were cut into {rest[0]} heads", heads
+        return f"as if this split {numbers} features into {rest[0]} heads", heads
     return None
 
 
 def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
     """Of the scores of each position that a loss is given: it wants the axis of classes second."""
     if len(given) > 2 and made == (math.prod(given) // given[1], given[1]) and 1 < given[1] != given[-1]:
-        return "as if classes were put last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
+        return "as if this moved the classes last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
     exchanged = _are_exchanged(given, made)
-    return ("as if classes were put before positions", "x.transpose(1, 2)") if exchanged else None
+    return ("as if this moved the classes before the positions", "x.transpose(1, 2)") if exchanged else None
 
 
 def _put_first(given: Shape, made: Shape) -> tuple[str, str] | None:
@@ -125,7 +125,7 @@ def _put_first(given: Shape, made: Shape) -> tuple[str, str] | None:
     for axis in range(2, len(given)):
         moved = (given[0], given[axis], *given[1:axis], *given[axis + 1 :])
         if made == moved != given and given[axis] > 1 and math.prod(given[1:axis]) > 1:
-            return f"as if axis {axis} were put first", f"x.movedim({axis}, 1)"
+            return f"as if this moved axis {axis} first", f"x.movedim({axis}, 1)"
     return None
 
 
@@ -134,20 +134,20 @@ def _of_maps(given: Shape, made: Shape) -> tuple[str, str] | None:
     if len(set(given)) == 1:
         return None
     if made == (b, c, a) and a > 1 and b * c > 1:
-        return "as if the first of three axes were put last", "x.permute(0, 2, 3, 1)"
+        return "as if this moved the first of three axes last", "x.permute(0, 2, 3, 1)"
     if made == (c, a, b) and c > 1 and a * b > 1:
-        return "as if the last of three axes were put first", "x.permute(0, 3, 1, 2)"
+        return "as if this moved the last of three axes first", "x.permute(0, 3, 1, 2)"
     if made == (b * c, a) and a > 1 and b * c > 1 and a != b * c:
-        return "as if channels were put behind places", "x.flatten(2).transpose(1, 2)"
+        return "as if this moved the channels after the positions", "x.flatten(2).transpose(1, 2)"
     if made == (b, a * c) and min(given) > 1 and a != b:
-        return "as if heads were put beside each other", "x.transpose(1, 2).flatten(2)"
+        return "as if this concatenated the heads", "x.transpose(1, 2).flatten(2)"
     return None
 
 
 AXES_DEALT = Check(
     codes=("data.scrambled",),
-    question="Are axes exchanged by what exchanges axes?",
-    threshold="a `view` or `reshape` with the axes of a transposition, such as of (N, C, H, W) as (N, H, W, C), "
+    question="Are axes exchanged by an operation that exchanges axes?",
+    threshold="a `view` or `reshape` to the shape of a transposition, such as from (N, C, H, W) to (N, H, W, C), "
     "without an axis of length 1: by definition",
     run=_run,
     explains="data.labels-random data.step-labels model.batch-mixing model.sees-future fit.*",

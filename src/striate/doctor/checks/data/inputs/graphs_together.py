@@ -39,12 +39,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             continue
         yield GRAPHS_TOGETHER.finding(
             severity="error",
-            where="what makes batches of graphs",
-            measured=f"in a batch of {graphs:,} graphs with {nodes:,} nodes in all, the {max(edges.shape):,} edges lie "
-            f"between the first {int(edges.max()) + 1:,} nodes, and the network takes nodes by these numbers",
-            why="Each graph numbers its nodes from 0: unless these are moved on by all nodes before, edges end at "
-            "nodes of the first graphs, and the others have none.",
-            remedy="add the count of all nodes before: `edges.append(graph_edges + offset); offset += graph_nodes`",
+            where="the code that batches graphs",
+            measured=f"in a batch of {graphs:,} graphs with {nodes:,} nodes in all, the {max(edges.shape):,} edges "
+            f"only connect the first {int(edges.max()) + 1:,} nodes, and the network looks up nodes by these numbers",
+            why="Each graph numbers its nodes from 0. Unless the count of all earlier nodes is added, edges "
+            "connect nodes of the first graphs, and the other graphs have none.",
+            remedy="add the count of all earlier nodes: `edges.append(graph_edges + offset); offset += graph_nodes`",
         )
         return
 
@@ -158,10 +158,10 @@ def _taken_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
 
 GRAPHS_TOGETHER = Check(
     codes=("data.scrambled",),
-    question="Are the edges of each graph in a batch between its own nodes?",
-    threshold=f"{_FEWEST} graphs or more, of which half have edges that are moved on by another number than that of "
-    "the nodes before, or whose edges lie within as many nodes as the largest graph has, half of all at most; and the "
-    "network takes nodes by these numbers",
+    question="Do the edges of each graph in a batch connect its own nodes?",
+    threshold=f"{_FEWEST} graphs or more, half of them with edges offset by another number than that of the earlier "
+    "nodes, or all edges within as many nodes as the largest graph has, at most half of all; and the network looks "
+    "up nodes by these numbers",
     run=_run,
     explains="data.labels-random data.target-in-input model.batch-mixing optim.lr-too-low fit.*",
 )

@@ -20,7 +20,7 @@ from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 from striate.wording import several
 
-NOT_FINITE_THRESHOLD = "0 numbers that are not finite; a note where network and loss give finite numbers all the same"
+NOT_FINITE_THRESHOLD = "no NaN or Inf; a note if outputs and loss are finite anyway"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
 
 NOT_FINITE = Check(
     codes=("data.not-finite",),
-    question="Are all numbers of inputs and targets finite, or does nothing come of it?",
+    question="Are all values of inputs and targets finite, or harmless if not?",
     threshold=NOT_FINITE_THRESHOLD,
     run=_find_not_finite,
     explains="data.constant-images loss.* model.* optim.* fit.*",
@@ -109,8 +109,9 @@ FLAT = 1e-4
 BARE = 0.96
 _SMALLEST = 16
 CONSTANT_IMAGES_THRESHOLD = (
-    f"a warning from {WARN:.0%} and {FEWEST} samples: one or two blank ones are in many good sets; an error from "
-    f"{GRAVE:.0%}. Blank: a standard deviation below {FLAT:g} of the median one, and targets that say of something"
+    f"a warning from {WARN:.0%} and {FEWEST} samples, as many good data sets have one or two blank ones; an error "
+    f"from {GRAVE:.0%}. Blank: a standard deviation below {FLAT:g} times the median, and a target that names "
+    "something"
 )
 
 
@@ -131,10 +132,10 @@ def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
             where=f"{WORDS[samples.name]} inputs",
             measured=f"{count:,} of {several(total, 'sample', 'samples')} have one value everywhere; the first is "
             f"sample {first} with {float(samples.inputs[first].flatten()[0]):g}",
-            why="There is nothing in them to tell classes apart by; their labels can only be guessed.",
-            remedy="Look at how these are read: a file that fails and becomes zeros, bytes divided as whole numbers "
-            "(`x // 255`), a mask or crop that is empty. Let reading raise instead of `return torch.zeros(…)`, or "
-            "leave them out: `keep = x.flatten(1).std(1) > 0; x, y = x[keep], y[keep]`.",
+            why="They contain nothing that tells classes apart: their labels can only be guessed.",
+            remedy="Check how these are read: a file that fails and becomes zeros, integer division of bytes (`x "
+            "// 255`), an empty mask or crop. Let the reader raise instead of `return torch.zeros(…)`, or leave "
+            "such samples out: `keep = x.flatten(1).std(1) > 0; x, y = x[keep], y[keep]`.",
         )
         return
 
@@ -176,7 +177,7 @@ def bare_samples(x: torch.Tensor) -> torch.Tensor:
 
 CONSTANT_IMAGES = Check(
     codes=("data.constant-images",),
-    question="Does every image or signal show something?",
+    question="Does every image or signal have content?",
     threshold=CONSTANT_IMAGES_THRESHOLD,
     run=_find_constant_images,
     explains=(

@@ -45,7 +45,7 @@ LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
 _ODD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
-    f"deviation, a column {UNEVEN:g} times the middle one"
+    f"standard deviation, or a column {UNEVEN:g} times the median one"
 )
 
 
@@ -106,16 +106,16 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
             return
         place = rescaled[0]
     if scales.of == "column" and not are_of_batch(evidence, given.cpu()):
-        raise NoEvidence("the network is given what another one computes, not columns of the data")
+        raise NoEvidence("the network's input is computed by another network: it is not columns of the data")
     own, fixed, trial = _tried(evidence, scales, place)
     known = own is not None and fixed is not None
     own, fixed = own or 0.0, fixed or 0.0
-    gain = f"{GAIN:g} more right after as many steps"
+    gain = f"predictions that are better by {GAIN:g} after as many steps"
     if by_loss := fixed - own < GAIN:
         endless = min(evidence.trial.losses, default=0.0) < 0 or not predicts_targets(evidence)
         by_zeros = known and not evidence.setup.rivals and endless
-        gain = "a loss lower by more than it varies, and zeros in their place nearly none"
-        gain = gain if by_zeros else f"a loss {BETTER:g} times lower where next to nothing was learned"
+        gain = "a loss that is lower by more than it varies, while zeros as inputs bring almost none of that"
+        gain = gain if by_zeros else f"a loss {BETTER:g} times lower, if almost nothing is learned without"
         by_loss = _sees_nothing(evidence, scales, place, trial) if by_zeros else _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
         far_off = list(_starts_far_off(evidence, scales, trial)) if known else []
@@ -129,16 +129,16 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         measure, own, fixed = "loss", evidence.trial.level(), trial.level()
     yield NOT_NORMALIZED.finding(
         severity="error" if fixed - own >= 3 * GAIN or by_loss else "warning",
-        where=f"inputs of {python_name(place)}, as the network rescales its own" if place else "inputs of the network",
+        where=f"inputs of {python_name(place)}, after the network's own scaling" if place else "inputs of the network",
         measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
         f"{several(len(trial.rows), 'step')} is {fixed:.2f} instead of {own:.2f}",
         limit=f"{_ODD}; and standardized inputs bring {gain}",
-        why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
-        "make some directions far steeper than others.",
+        why="Initialization and usual learning rates assume inputs of mean 0 and variance 1. Other inputs saturate "
+        "units, or make the loss far steeper in some directions than in others.",
         remedy=_remedy(scales)
         if not place
-        else f"Scale once: {python_name(place)} is to get numbers of mean 0 and "
-        "deviation 1; leave out the scaling in the network, or the one before it, such as a division by 255.",
+        else f"Scale once, so that {python_name(place)} gets inputs of mean 0 and variance 1: remove the scaling in "
+        "the network, or the one before it, such as a division by 255.",
     )
 
 
@@ -159,13 +159,12 @@ def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
     yield NOT_NORMALIZED.finding(
         severity="error",
         where="inputs of the network",
-        measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}, to "
-        f"which noise of deviation 1 is added that the loss asks for: after {several(len(trial.rows), 'step')} it is "
-        f"{own}, and with standardized images {other}",
-        limit=f"a root mean square above {LARGE:g}, and with standardized images a loss of the noise {BETTER:g} times "
-        "lower",
-        why="Beside such numbers the noise is a trifle: the network sees next to nothing of what it is asked for, and "
-        "what begins from noise alone is nothing that it has seen.",
+        measured=f"{scales.of}s with means of {_range(scales.mean)} and standard deviations of "
+        f"{_range(scales.deviation)}; the loss asks for added noise of variance 1: after "
+        f"{several(len(trial.rows), 'step')} it is {own}, and {other} with standardized images",
+        limit=f"a root mean square above {LARGE:g}, and a loss {BETTER:g} times lower with standardized images",
+        why="Compared with such inputs the noise is tiny: the network hardly sees what it should predict, and "
+        "sampling starts from pure noise, which it has never seen.",
         remedy=_remedy(scales),
     )
 
@@ -185,13 +184,13 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
     yield NOT_NORMALIZED.finding(
         severity="error",
         where="inputs of the network",
-        measured=f"columns with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; after "
-        f"{several(len(trial.rows), 'step')} the negative log likelihood is {own:.3g}, and with standardized inputs, "
-        f"in the units of these, {other:.3g}",
-        limit=f"{_ODD}; and a negative log likelihood {BETTER:g} times lower with a standardized table, once in the "
-        "same units",
-        why="A flow begins near the identity, and its base has mean 0 and variance 1: units of their own lie thousands "
-        "of deviations off, and steps are far too short to get there.",
+        measured=f"columns with means of {_range(scales.mean)} and standard deviations of "
+        f"{_range(scales.deviation)}; after {several(len(trial.rows), 'step')} the negative log-likelihood is "
+        f"{own:.3g}, and {other:.3g} with standardized inputs (converted to the same units)",
+        limit=f"{_ODD}; and a negative log-likelihood {BETTER:g} times lower with a standardized table (converted "
+        "to the same units)",
+        why="A flow begins near the identity, and its base distribution has mean 0 and variance 1. Unscaled "
+        "columns are thousands of standard deviations away, too far for the steps of the optimizer.",
         remedy=_remedy(scales),
     )
 
@@ -205,21 +204,21 @@ def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answere
         call.target.shape == given.shape and torch.equal(call.target, given) for call in evidence.calls.losses
     )
     if restored and scales.of == "column" and scales.large and len(variances) >= _COLUMNS and share < _UNSEEN:
-        measured = f"of the squares that the loss adds up the smaller half of the columns makes {share:.2g}"
-        limit = f"half of the columns of a table that is to be restored have {_UNSEEN:.0%} of all squares"
+        measured = f"the smaller half of the columns makes up {share:.2g} of the squares that the loss adds up"
+        limit = f"half of the columns of a reconstructed table have less than {_UNSEEN:.0%} of all squares"
     elif not answered and scales.large and (saturated := next(iter(SATURATED.run(evidence)), None)) is not None:
         measured = saturated.measured.partition(",")[0]
-        limit = f"a root mean square above {LARGE:g}, and units at their limits: {saturated.threshold}"
+        limit = f"a root mean square above {LARGE:g}, and saturated units: {saturated.threshold}"
     else:
         return
     yield NOT_NORMALIZED.finding(
         severity="warning",
         where="inputs of the network",
-        measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}; "
-        f"{measured}",
+        measured=f"{scales.of}s with means of {_range(scales.mean)} and standard deviations of "
+        f"{_range(scales.deviation)}; {measured}",
         limit=limit,
-        why="Weights are initialized, and losses made, for inputs of mean 0 and variance 1: with others the loss sees "
-        "only the large columns, or units stay at their limits.",
+        why="Initialization and losses assume inputs of mean 0 and variance 1. With other inputs the loss only "
+        "sees the large columns, or units saturate.",
         remedy=_remedy(scales),
     )
 
@@ -257,10 +256,10 @@ def _of_divided(largest: float) -> Finding:
     return NOT_NORMALIZED.finding(
         severity="error",
         where="inputs of the network",
-        measured=f"all are between 0 and {largest:.2g}, and whole numbers when multiplied by 255 twice",
+        measured=f"all values are between 0 and {largest:.2g}, and integers if multiplied by 255 twice",
         limit="pixels divided by 255 twice",
-        why="Pixels were divided by 255 twice: to the network all images look black.",
-        remedy="divide once: `x = image.float() / 255`, where the reader (`ToTensor`) has not done it already",
+        why="Pixels are divided by 255 twice: to the network all images look black.",
+        remedy="divide once: `x = image.float() / 255`, unless the reader (`ToTensor`) already does it",
     )
 
 
@@ -280,12 +279,12 @@ def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterab
     yield NOT_NORMALIZED.finding(
         severity="warning",
         where="inputs of the network",
-        measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}: the "
-        f"first loss is {own[0]:.3g}, and with standardized inputs {other[0]:.3g}",
-        limit=f"{_ODD}; and a first loss {FAR_OFF:g} nats above that of a constant prediction, with standardized "
-        f"inputs {NEAR:g} at most",
-        why="Weights are initialized for inputs of mean 0 and variance 1: with others the first predictions are sure "
-        "of what nobody knows yet, and the first steps take that back.",
+        measured=f"{scales.of}s with means of {_range(scales.mean)} and standard deviations of "
+        f"{_range(scales.deviation)}: the first loss is {own[0]:.3g}, and {other[0]:.3g} with standardized inputs",
+        limit=f"{_ODD}; and a first loss {FAR_OFF:g} nats above that of a constant prediction, but at most {NEAR:g} "
+        "with standardized inputs",
+        why="Initialization assumes inputs of mean 0 and variance 1. With other inputs the first predictions are "
+        "confident and wrong, and the first steps only undo that.",
         remedy=_remedy(scales),
     )
 
@@ -388,7 +387,7 @@ def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | Non
 
 NOT_NORMALIZED = Check(
     codes=("data.not-normalized",),
-    question="Have the inputs a scale that the network learns from?",
+    question="Do the inputs have a scale that the network can learn from?",
     run=_find_not_normalized,
     explains=(
         "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "

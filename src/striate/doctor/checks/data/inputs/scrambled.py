@@ -59,7 +59,7 @@ def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any, *, trainin
         predict(setup, replica, [batch], training=training)
     if caught:
         return caught[0]
-    raise NoEvidence("no layer of the network sees places side by side")
+    raise NoEvidence("no layer of the network gets inputs with neighboring positions")
 
 
 def _catch(call: ModuleCall, caught: list[Entrance]) -> None:
@@ -89,17 +89,20 @@ _NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
 """Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
 is with the colors together, and how many standard errors that is."""
 _SMOOTH_ANEW = (
-    f"neighbors differ less than {SMOOTHER:g} times as much when the numbers are dealt to the axes in another order, "
-    f"in {AGREE:.0%} of the samples; an error where the network then learns better by {GAIN:g}"
+    f"neighbors differ less than {SMOOTHER:g} times as much if the values are read with the axes in another order, "
+    f"in {AGREE:.0%} of the samples; an error if the network then learns better by {GAIN:g}"
 )
-_INTERLEAVED_COLORS = f"neighbors differ {INTERLEAVED:g} times as much once three colors lie side by side"
-_NOISY_COLORS = f"neighbors in noise differ less by {_ERRORS:g} standard errors once three colors lie side by side"
+_INTERLEAVED_COLORS = f"neighbors differ {INTERLEAVED:g} times as much if the values are read as interleaved colors"
+_NOISY_COLORS = (
+    f"in noisy images, neighbors differ less by {_ERRORS:g} standard errors if the values are read as "
+    "interleaved colors"
+)
 _IN_TURNS = (
-    f"neighbors in {AGREE:.0%} of the signals differ less than {_SMOOTHER_SIGNALS:g} times as much with channels and "
-    "places dealt in the other order, as many numbers as there are channels come in turns, and the network learns no "
-    f"less; an error where it learns better by {GAIN:g}"
+    f"in {AGREE:.0%} of the signals, neighbors differ less than {_SMOOTHER_SIGNALS:g} times as much if channels and "
+    "positions are read in the other order, values repeat with the number of channels, and the network learns no "
+    f"less; an error if it learns better by {GAIN:g}"
 )
-_ROWS_VIEWED = f"rows of the batch viewed for transposed, which learn better by {2 * GAIN:g}"
+_ROWS_VIEWED = f"a batch that is viewed instead of transposed, and learned better by {2 * GAIN:g} if that is undone"
 
 
 def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
@@ -107,7 +110,7 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     entrance = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0])
     size = size_of(evidence.train.raw[0])
     if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
-        raise NoEvidence("the first layer goes along the samples")
+        raise NoEvidence("the first layer convolves along the axis of samples")
     dealt = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
     yield from dealt or _viewed(evidence, entrance, given)
 
@@ -142,7 +145,7 @@ def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor 
 def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
-        raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
+        raise NoEvidence("there are too few samples with neighboring positions, or they contain NaN or Inf")
     rough = roughness(x, entrance.channels)
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
@@ -178,7 +181,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
             return
         # What a few steps show is chance: the colors of each pixel lie side by side.
         gain, words, limit = None, "", _INTERLEAVED_COLORS
-    drawn = picture_of("As the network sees it, and in another order", [x[0], best[2][0]], ["as it is", "read anew"])
+    drawn = picture_of("Input of the network, unchanged and reordered", [x[0], best[2][0]], ["unchanged", "reordered"])
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
     yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
@@ -273,7 +276,9 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     if trial.error is not None or own is None or other is None:
         return None, ""
     measure = "accuracy" if evidence.setup.classifies else "explained share"
-    words = f"; read so, the {measure} after {several(len(trial.rows), 'step')} is {other:.2f} instead of {own:.2f}"
+    words = (
+        f"; in that order the {measure} after {several(len(trial.rows), 'step')} is {other:.2f} instead of {own:.2f}"
+    )
     return other - own, words
 
 
@@ -296,13 +301,13 @@ def _told(
     return SCRAMBLED.finding(
         severity="error" if gain is not None and gain >= GAIN else "warning",
         where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
-        measured=f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
-        f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
+        measured=f"neighbors differ by {rough:.2f} standard deviations, and by {rough * ratio:.2f} if the values "
+        f"are read in memory order {_shown(lying)} instead of {_shown(shape)}{words}",
         limit=limit,
-        why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
-        "anew, so that what lay side by side lies far apart.",
-        remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
-        f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is fixed by {whole}.",
+        why="`view` and `reshape` keep the order in memory: they do not exchange axes, so neighboring values end "
+        "up far apart.",
+        remedy=f"Exchange axes with permute, not `x.view(…)`: of (N, {', '.join(map(str, lying))}) {before} gives "
+        f"(N, {', '.join(map(str, shape))}). This fixes inputs that are already viewed: {whole}.",
     )
 
 
@@ -312,7 +317,7 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 SCRAMBLED = Check(
     codes=("data.scrambled",),
-    question="Do numbers lie beside those that belong beside them?",
+    question="Are the axes of the inputs intact, so that neighboring values belong together?",
     run=_find_scrambled,
     explains="data.augmentation data.constant-images data.labels-random data.shift model.receptive-field fit.*",
 )
@@ -321,8 +326,8 @@ SCRAMBLED = Check(
 ALIKE, APART, SIGMAS = 0.05, 20.0, 3.0
 _MOST, _FEWEST = 512, 60
 MIXED_UP_THRESHOLD = (
-    f"neighbors within a sample are correlated by less than {ALIKE:g}, samples differ in their mean {APART:g} times as "
-    f"much as such neighbors would make them, and no simple model is better than chance by {SIGMAS:g} standard errors"
+    f"neighbors in a sample correlate by less than {ALIKE:g}, means of samples differ {APART:g} times as much as "
+    f"those of such values should, and no simple model is better than chance by {SIGMAS:g} standard errors"
 )
 
 
@@ -330,24 +335,24 @@ def _find_mixed_up(evidence: Evidence) -> Iterable[Finding]:
     samples = evidence.samples
     x = samples.sole_inputs
     if not is_grid(x) or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
-        raise NoEvidence("the inputs have no places side by side")
+        raise NoEvidence("the inputs have no neighboring positions, or contain NaN or Inf")
     x = channels_first(x[~blank_samples(samples)][:_MOST]).float()
     if len(x) < _FEWEST:
-        raise NoEvidence("there are too few samples that show anything")
+        raise NoEvidence("there are too few samples with content")
     alike, apart = neighbors_alike(x), means_apart(x)
     if alike >= ALIKE or apart < APART or _learned(evidence):
         return
-    drawn = picture_of("Samples as they come", list(x[:4]), ["sample"] * 4)
+    drawn = picture_of("Samples from the loader", list(x[:4]), ["sample"] * 4)
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
     yield MIXED_UP.finding(
         severity="error",
         where="inputs of the network",
-        measured=f"within a sample neighbors are correlated by {alike:.2f}, as in noise, but samples differ in their "
-        f"mean {apart:.0f} times as much as noise would; simple models are no better than chance",
-        why="So it looks where each sample holds one place of very many samples: `reshape` keeps the order in "
-        "memory, and does not bring the axis of samples to the front.",
-        remedy="Of an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not "
+        measured=f"neighbors in a sample correlate by {alike:.2f}, as in noise, but means of samples differ "
+        f"{apart:.0f} times as much as those of noise; simple models are no better than chance",
+        why="This happens if each sample holds one position of very many samples: `reshape` keeps the order in "
+        "memory and does not move the axis of samples to the front.",
+        remedy="For an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not "
         "`x.reshape(N, …)`; then look at a few samples.",
     )
 
@@ -384,7 +389,7 @@ def _learned(evidence: Evidence) -> bool:
 
 MIXED_UP = Check(
     codes=("data.scrambled",),
-    question="Is a sample one sample?",
+    question="Does each input hold the values of a single sample?",
     threshold=MIXED_UP_THRESHOLD,
     run=_find_mixed_up,
     quick=False,

@@ -22,8 +22,7 @@ SIGMAS, _OF_WORDS = 3.0, 2.0
 """Standard errors, and of words and graphs."""
 MOST_NUMBERS, _FEWEST_RANKED = 16, 10
 NOTHING_TO_LEARN = (
-    "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
-    "chance."
+    "There is nothing to learn: the loss only falls by memorizing single samples, and validation stays at chance."
 )
 
 
@@ -128,8 +127,8 @@ def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool =
     if not sigmas:
         return None
     if words and not fitted:
-        raise NoEvidence(f"the network has not learned its training samples either in {several(steps, 'step')}")
-    return f"is {max(sigmas):.1f} standard errors better than chance on samples held out"
+        raise NoEvidence(f"the network does not learn its training samples either in {several(steps, 'step')}")
+    return f"is {max(sigmas):.1f} standard errors better than chance on held-out samples"
 
 
 def _once(evidence: Evidence) -> torch.Tensor | None:

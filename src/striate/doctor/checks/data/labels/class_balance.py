@@ -59,14 +59,14 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     need_targets(evidence)
     _need_no_entries(evidence)
     if are_tokens(evidence, labels):
-        raise NoEvidence("the classes are tokens, of which some are rare in any text")
+        raise NoEvidence("the classes are tokens, some of which are rare in any text")
     val = None
     with suppress(NoEvidence):
         val = evidence.val_samples.labels
     known = [labels[labels >= 0]] + ([val[val >= 0]] if val is not None else [])
     size = max([int(part.max()) + 1 for part in known if len(part)] + [outputs or 0])
     if size > _MOST_CLASSES or not len(known[0]):
-        raise NoEvidence("the targets are no class numbers")
+        raise NoEvidence("the targets are not class numbers")
     counted = [torch.bincount(part, minlength=size) for part in known]
     return ClassCounts(counted[0], counted[1] if len(counted) > 1 else None, outputs)
 
@@ -83,7 +83,7 @@ def _need_no_entries(evidence: Evidence) -> None:
     """Raise NoEvidence where the step looks up what stands for classes in a table, and asks no loss for them."""
     calls, labels = evidence.calls, main_tensor(parts(evidence.train.raw[0])[1])
     if labels is not None and not calls.losses and any(torch.equal(one, labels.cpu()) for one in calls.entries):
-        raise NoEvidence("what stands for classes is looked up in a table, as the items of users are")
+        raise NoEvidence("the class numbers are looked up in a table, like the items of users")
 
 
 def _need_asked(evidence: Evidence) -> None:
@@ -115,7 +115,7 @@ def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> Cla
         val = evidence.val_samples.maps
     size = max(int(maps.max()) + 1, 0 if val is None else int(val.max()) + 1, outputs or 0)
     if size > _MOST_CLASSES or not bool((maps >= 0).any()):
-        raise NoEvidence("the targets are no class numbers")
+        raise NoEvidence("the targets are not class numbers")
     positions = torch.bincount(maps[maps >= 0], minlength=size)
     return ClassCounts(_having(maps, size), None if val is None else _having(val, size), outputs, positions)
 
@@ -130,22 +130,21 @@ def _having(maps: torch.Tensor, size: int) -> torch.Tensor:
 
 _MISSING_CLASS_SEEN, _ROWS = 10, 20
 MISSING_CLASS_THRESHOLD = (
-    "every class of validation in training, where chance would show it; where the loader yields "
-    f"{_MISSING_CLASS_SEEN} samples for "
-    "each output, and most outputs have a class (of maps half of them), all of them"
+    "each class of validation occurs in training, if chance would show it; each output has a class, if the loader "
+    f"yields {_MISSING_CLASS_SEEN} samples for each output and most outputs (half of them for maps) have one"
 )
 
 
 _MAPS = (
-    "Look at a few maps beside their inputs: a scale of 0 to 1 that became whole numbers (`(mask * 255).long()`), an "
+    "Check a few maps beside their inputs: a scale of 0 to 1 that became integers (`(mask * 255).long()`), an "
     "empty folder, maps of another data set. `torch.bincount(y.flatten())` counts what the loader yields."
 )
 _WEIGHTED = (
-    "Give the sampler a weight for each sample: `WeightedRandomSampler(class_weight[targets], len(targets))`, with the "
-    "class number of each as `targets`."
+    "Give the sampler a weight for each sample: `WeightedRandomSampler(class_weight[targets], len(targets))`, with "
+    "the class numbers of all samples as `targets`."
 )
 _SAMPLES = (
-    "Look at what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a folder left out, a split by "
+    "Check what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a missing folder, a split by "
     "position instead of at random. `torch.bincount(torch.cat([y for _, y in train]))` counts what it yields."
 )
 
@@ -164,10 +163,10 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     if not wanted:
         return
     if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
-        raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
+        raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
     weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
-        raise NoEvidence("most samples are copies of others: classes are missing for that")
+        raise NoEvidence("most samples are copies of others, which explains missing classes")
     _need_asked(evidence)
     named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
@@ -178,7 +177,7 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         where="training loader",
         measured=f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of "
         f"class {named}{beside or f', though there are {counts.outputs} outputs'}{weighted}",
-        why="What is never shown cannot be learned: every such sample will be taken for something else.",
+        why="The network cannot learn a class that it never sees: it predicts another class for all such samples.",
         remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
     )
 
@@ -242,8 +241,8 @@ _IMBALANCE_SEEN, _SEEN_OF_A_PART = 10, 30
 """Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
 _FOUND = 0.9
 IMBALANCE_LIMIT = (
-    f"{IMBALANCE_THRESHOLD}; weights of classes in the loss count; a note where {_FOUND:.0%} of the rare class are "
-    "found in validation"
+    f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {_FOUND:.0%} of the rare class are found in "
+    "validation"
 )
 
 
@@ -252,7 +251,7 @@ def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
     if counted.positions is not None:
         return _of_positions(evidence, counted.positions)
     if deals_by_own(evidence.setup.train):
-        raise NoEvidence("a sampler of the user's own makes the batches")
+        raise NoEvidence("a custom sampler makes the batches")
     return _of_samples(evidence, counted.train)
 
 
@@ -271,9 +270,10 @@ def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]
         where="training loader",
         measured=f"{ratio:.0f} times as many positions of class {most} as of class {least} "
         f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
-        why="The network does best by hardly ever predicting the rare class; the share of right positions looks good.",
-        remedy="Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images "
-        "around what is rare. Report the IoU of each class.",
+        why="The loss is lowest if the network hardly ever predicts the rare class, and pixel accuracy still looks "
+        "good.",
+        remedy="Weight the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or crop the "
+        "images around the rare class. Report the IoU of each class.",
     )
 
 
@@ -300,14 +300,13 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     yield IMBALANCE.finding(
         severity=severity,
         where="training loader",
-        measured=f"{ratio:.0f} times as much of class {most} ({several(int(counts[most]), 'sample')}) as of class "
+        measured=f"class {most} is {ratio:.0f} times as frequent ({several(int(counts[most]), 'sample')}) as class "
         f"{least} ({int(counts[least]):,}){words}",
-        why="The network does best by hardly ever predicting the rare class; the accuracy looks good all the same.",
+        why="The loss is lowest if the network hardly ever predicts the rare class, and the accuracy still looks good.",
         remedy=Remedy(
-            "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
-            "sampler, or "
-            "weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report the accuracy "
-            "of each class.",
+            "Sample the classes equally: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
+            "sampler, or weight the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report "
+            "the accuracy of each class.",
             settings={"task.class_weights": "balanced"},
             advice="more samples of the rare class",
         ),
@@ -387,7 +386,7 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
 
 IMBALANCE = Check(
     codes=("data.imbalance",),
-    question="Does the loader yield classes in fair shares?",
+    question="Does the loader yield each class often enough?",
     threshold=IMBALANCE_LIMIT,
     run=_find_imbalance,
     explains="data.labels-random loss.degenerate model.collapsed fit.*",

@@ -31,11 +31,12 @@ def collated_apart(evidence: Evidence) -> Finding | None:
         code="data.labels-random",
         severity="error",
         where="the collate function",
-        measured=f"of {wrong} of {several(known, 'sample')} the input is in another row of the batch than the label",
-        threshold=f"{_FEWEST_APART} samples whose input and label change one other row of a batch each, and a network "
-        "no better than chance at validation",
+        measured=f"for {wrong} of {several(known, 'sample')} the input and the label are in different rows of the "
+        "batch",
+        threshold=f"{_FEWEST_APART} samples whose input and label each change one row of a batch, but not the same "
+        "row, and a network no better than chance on validation",
         why=NOTHING_TO_LEARN,
-        remedy="sort or shuffle the samples, not one part of them: `batch = sorted(batch, key=lambda item: "
+        remedy="sort or shuffle whole samples, not one part of them: `batch = sorted(batch, key=lambda item: "
         "len(item[0]), reverse=True)`",
     )
 

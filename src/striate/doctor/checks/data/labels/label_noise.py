@@ -182,13 +182,13 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
     yield LABEL_NOISE.finding(
         severity="error" if share >= 0.2 else "warning",
         where="training labels",
-        measured=f"{several(len(odd), 'image occurs', 'images occur')} with two labels or more, {share:.0%} of the "
-        "samples; the first are of "
-        "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        limit=f"{TORN:.0%} of the images occur with two labels",
-        why="At most one of the labels is right, and the network is pulled both ways.",
+        measured=f"{several(len(odd), 'image occurs', 'images occur')} with two or more different labels, "
+        f"{share:.0%} of the samples; the first have the classes "
+        + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
+        limit=f"{TORN:.0%} of the images occur with two different labels",
+        why="At most one of the labels is right, and the network gets contradictory gradients.",
         remedy=Remedy(
-            "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+            "Keep one label for each image (that of the majority, or check them), and remove the copies.",
             command=("data", "check", "DATA"),
         ),
     )
@@ -197,8 +197,8 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
 def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
     rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))[:6]
     images = list(evidence.samples.inputs[reference.rows[torch.from_numpy(rows)]])
-    words = [f"label {doubt.labels[row]}, like {doubt.predictions[row]}" for row in rows]
-    drawn = picture_of("Labels in doubt", images, words)
+    words = [f"label {doubt.labels[row]}, looks like {doubt.predictions[row]}" for row in rows]
+    drawn = picture_of("Doubtful labels", images, words)
     if drawn is not None:
         evidence.pictures["data.label-noise"] = drawn
 
@@ -210,19 +210,16 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     return LABEL_NOISE.finding(
         severity="warning",
         where="training labels",
-        measured=f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. "
-        "Judged by "
-        f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
-        f"{doubt.agree:.0%} of all",
-        limit=f"two simple models of different kinds agree on {AGREE:.0%} of samples that neither was fitted to, and "
-        f"of the half that they are surest of {NOISE:.0%} have another label (surely {SURELY:.0%}; or {ONE_CLASS:.0%} "
-        "of one class)",
-        why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
+        measured=f"{doubt.wrong:.0%} of the samples with the clearest class have another label{where}: {shown}. Two "
+        f"simple models ({' and '.join(doubt.names)}), fitted to other samples, judge this; they agree on "
+        f"{doubt.agree:.0%} of all samples",
+        limit=f"two different simple models agree on {AGREE:.0%} of held-out samples, and {NOISE:.0%} of the half "
+        f"that they are surest of have another label (certainly {SURELY:.0%}; or {ONE_CLASS:.0%} of one class)",
+        why="Wrong labels limit the accuracy, and a network that trains long memorizes them.",
         remedy=Remedy(
-            "Look at the samples that the network is surest about and the label denies (`striate data check DATA "
-            "--labels` "
-            "lists them), and correct or leave them out. Until then: stop early, "
-            "`CrossEntropyLoss(label_smoothing=0.1)`, and measure on labels that were checked.",
+            "Check the samples whose label contradicts a confident prediction (`striate data check DATA --labels` "
+            "lists them), and correct or remove them. Until then: stop early, use "
+            "`CrossEntropyLoss(label_smoothing=0.1)`, and measure on verified labels.",
             command=("data", "check", "DATA", "--labels"),
         ),
     )
@@ -230,7 +227,7 @@ def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
 
 LABEL_NOISE = Check(
     codes=("data.label-noise",),
-    question="Do labels say what samples clearly show?",
+    question="Do labels agree with what the samples clearly show?",
     run=_run,
     quick=False,
     explains="fit.*",

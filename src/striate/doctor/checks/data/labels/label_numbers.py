@@ -25,7 +25,7 @@ from striate.records import Finding
 from striate.wording import listed, several
 
 LABEL_RANGE_THRESHOLD = (
-    "0 to K − 1 of K outputs, 0 or 1 of one; values that the loss leaves out (`ignore_index`) are let pass"
+    "0 to K − 1 for K outputs, 0 or 1 for one; values that the loss ignores (`ignore_index`) are accepted"
 )
 _FAR = 30.0
 _BEYOND = re.compile(r"Target -?\d+ is out of bounds|Class values must be (smaller than num_classes|non-negative)")
@@ -37,7 +37,7 @@ def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
     outputs = evidence.first.loss_outputs if evidence.first.loss_outputs is not None else evidence.first.outputs
     y = evidence.samples.y
     if not isinstance(outputs, torch.Tensor) or y is None or not outputs.ndim:
-        raise NoEvidence("outputs and targets were not seen")
+        raise NoEvidence("no outputs and targets were recorded")
     if y.is_floating_point():
         return _fractions(evidence, outputs, y)
     return list(_whole(evidence, outputs, y)) or _made_by_step(evidence, outputs, y)
@@ -55,10 +55,10 @@ def _made_by_step(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) ->
     yield LABEL_RANGE.finding(
         severity="error",
         where="the training step",
-        measured=f"the first step raises {type(evidence.trial.error).__name__}: {text[:120]}; the loader's labels are "
-        f"{low} to {high} for {several(int(outputs.shape[1]), 'output')}, so the step makes others of them",
-        why="There is no output for such a class: training stops.",
-        remedy="give the loss the labels as they come from the loader: `loss = criterion(model(x), y)`",
+        measured=f"the first step raises {type(evidence.trial.error).__name__}: {text[:120]}; the loader's labels "
+        f"are {low} to {high} for {several(int(outputs.shape[1]), 'output')}, so the step changes them",
+        why="No output belongs to such a class: training stops.",
+        remedy="pass the loss the labels of the loader unchanged: `loss = criterion(model(x), y)`",
     )
 
 
@@ -125,7 +125,7 @@ def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> It
     value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), wanted.to(outputs.dtype))
     if isinstance(value, float) and value < -0.1:
         found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
-        yield _told(y, 2, f"falls to {value:.3g} for predictions that are sure of them ({found})")
+        yield _told(y, 2, f"falls to {value:.3g} for confident predictions of them ({found})")
 
 
 def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
@@ -141,7 +141,10 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
     elif not whole:
         remedy = f"Use 0 and 1: `y = (y - {low}) / ({high} - {low})`."
     elif int(y.min()) < 0 and int(y.max()) < classes:
-        remedy = f"Leave such samples out (`keep = y >= 0`), or let the loss: `CrossEntropyLoss(ignore_index={low})`."
+        remedy = (
+            "Remove such samples (`keep = y >= 0`), or let the loss ignore them: "
+            f"`CrossEntropyLoss(ignore_index={low})`."
+        )
     else:
         remedy = (
             f"Number the classes from 0 (`names = sorted(set(y)); y = [names.index(v) for v in y]`), or give the last "
@@ -150,16 +153,16 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
     return LABEL_RANGE.finding(
         severity="error",
         where="training targets",
-        measured=f"targets from {low} to {high} for {outputs}; {several(count, 'sample lies', 'samples lie')} "
-        f"outside; {what}",
-        why="There is no output for such a class: training stops, or pulls at the wrong one.",
+        measured=f"targets from {low} to {high} for {outputs}; {several(count, 'sample is', 'samples are')} out of "
+        f"range; {what}",
+        why="No output belongs to such a class: training stops, or trains the wrong output.",
         remedy=remedy,
     )
 
 
 LABEL_RANGE = Check(
     codes=("data.label-range",),
-    question="Has the network an output for every label?",
+    question="Does the network have an output for every label?",
     threshold=LABEL_RANGE_THRESHOLD,
     run=_find_label_range,
     explains=(
@@ -175,8 +178,8 @@ _AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
 """Of the samples of a class that are right by chance, and how many these are; of training, predicted right."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
-    f"two classes or more, {MOST_AS:.0%} of each taken for another one in validation, {OWN:.0%} of that at most for "
-    f"itself, and {KNOWN:.0%} right in training; renumbered, within {MENDED:g} of training"
+    f"two classes or more, {MOST_AS:.0%} of each predicted as another one in validation, at most {OWN:.0%} of that "
+    f"as itself, and {KNOWN:.0%} right in training; renumbered, within {MENDED:g} of training"
 )
 
 Whole = NDArray[np.int64]
@@ -197,17 +200,17 @@ class Told:
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
     if (measured := numbered_twice(evidence)) is not None:
-        yield _mapped(measured, "names that have other numbers in validation than in training")
+        yield _mapped(measured, "names with different numbers in training and validation")
         return
     with suppress(NoEvidence):
         for found in _columns(evidence):
             yield found
             return
     if compared_within(evidence):
-        raise NoEvidence("the nearest embeddings of validation are looked up among its own, whatever their numbers")
+        raise NoEvidence("validation embeddings are compared only with each other, whatever their class numbers")
     for told in _opinions(evidence):
         if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
-            raise NoEvidence("validation has none of the classes of training: embeddings are tried with others")
+            raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
         renumbering = renumbered(told)
         if renumbering is not None and not _inputs_explain(evidence, told, _SEEN_AS_OTHERS):
             yield renumbering
@@ -260,12 +263,14 @@ def _columns(evidence: Evidence) -> list[Finding]:
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     column = next(iter(moved))
     measured = (
-        f"the output for label {column} correlates by {known[column, column]:.2f} with it in training and by "
-        f"{seen[column, column]:.2f} in validation, where that for label {moved[column]} does by "
+        f"the output for label {column} correlates with it by {known[column, column]:.2f} in training and by "
+        f"{seen[column, column]:.2f} in validation, where the output for label {moved[column]} correlates by "
         f"{seen[moved[column], column]:.2f}: {shown}"
     )
-    limit = f"outputs of two labels or more that correlate by {KNOWN:g} with theirs in training, and in validation "
-    limit += f"{OWN:g} times as much as with another one at most"
+    limit = (
+        f"outputs of two or more labels that correlate by {KNOWN:g} with their labels in training, and in validation "
+    )
+    limit += f"at most {OWN:g} times as much as with other labels"
     return [_mapped(measured, limit)]
 
 
@@ -335,7 +340,7 @@ def _predictions(outputs: torch.Tensor) -> Whole:
     if outputs.ndim == 2 and outputs.shape[1] > 1:
         return outputs.argmax(1).numpy().astype(np.int64)
     if outputs.numel() != len(outputs):
-        raise NoEvidence("the outputs are no classes")
+        raise NoEvidence("the outputs are not classes")
     flat = outputs.flatten()
     limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
     return (flat > limit).numpy().astype(np.int64)
@@ -383,8 +388,8 @@ def renumbered(told: Told) -> Finding | None:
     own, fixed = float((told.val == told.val_labels).mean()), _right(told, moved)
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return _mapped(
-        f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
-        f"validation with its classes renumbered: {shown}",
+        f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, and {fixed:.2f} of "
+        f"validation with renumbered classes: {shown}",
         LABEL_MAP_LIMIT,
     )
 
@@ -400,10 +405,10 @@ def regrouped(told: Told) -> Finding | None:
     own, by_chance = (sum(counts[k][i] for k in avoided) for i in (0, 1))
     return _mapped(
         f"{told.name} predicts {trained:.2f} of training and {float((told.val == told.val_labels).mean()):.2f} of "
-        f"validation right; of the classes {listed([str(k) for k in avoided])} it finds samples, but {own:.0f} "
-        f"under their labels, where {by_chance:.0f} would be by chance",
-        f"two classes or more, and a third of them, of which {_AVOIDED:.0%} of what is right by chance is right in "
-        f"validation at most, {_BY_CHANCE} samples or more, and {_SURE:.0%} of training is right",
+        f"validation right; it predicts the classes {listed([str(k) for k in avoided])}, but only {own:.0f} samples "
+        f"with these labels right, where chance gives {by_chance:.0f}",
+        f"two classes or more, and a third of all, with at most {_AVOIDED:.0%} of the right predictions that chance "
+        f"gives, {_BY_CHANCE} or more, in validation; and {_SURE:.0%} of training is right",
     )
 
 
@@ -419,9 +424,9 @@ def _mapped(measured: str, limit: str) -> Finding:
         where="validation labels",
         measured=measured,
         limit=limit,
-        why="The network may be good: its validation metrics do not show it.",
-        remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
-        "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
+        why="The network may be good, but its validation metrics do not show it.",
+        remedy="Number the classes once for both: `classes = sorted(set(train_names)); index = {name: i for i, "
+        "name in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
     )
 
 

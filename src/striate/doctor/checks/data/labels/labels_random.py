@@ -58,12 +58,12 @@ _COMMON = 0.35
 """How far from half of the samples a label may have to be asked about."""
 _ASKED, _KNOWN = 1000, 0.4
 """Samples; of what there is to gain over chance, what models of validation know of it."""
-_AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to"
+_AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on held-out samples"
 _REMEDY = (
-    "Look at ten samples beside their targets. Usual reasons: one of x and y was shuffled or sorted alone (`p = "
-    "torch.randperm(len(x)); x, y = x[p], y[p]`, both), they are drawn with different numbers (`i = "
-    "torch.randint(len(x), (32,)); x[i], y[i]`, one `i`), files and labels come from lists in different orders (take "
-    "the label from the file's own row or folder), a join on the wrong column."
+    "Check ten samples with their targets. Usual reasons: only x or only y was shuffled or sorted (use `p = "
+    "torch.randperm(len(x)); x, y = x[p], y[p]`), they are drawn with different indices (use one `i`: `i = "
+    "torch.randint(len(x), (32,)); x[i], y[i]`), files and labels come from lists in different orders (take the "
+    "label from the file's own row or folder), a join on the wrong column."
 )
 
 
@@ -82,7 +82,7 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return maps_apart(evidence, evidence.samples.maps)
     if not evidence.samples.alone and (linked := _linked(evidence.train.raw)) is not None:
-        return _of_held(evidence, *linked, where="training labels", how="of images that pairs call the same")
+        return _of_held(evidence, *linked, where="training labels", how="of images that pairs mark as the same")
     need_targets(evidence)
     try:
         labels = evidence.samples.labels
@@ -91,7 +91,7 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
         return _numbers(evidence) if held is None else _of_held(evidence, *held)
     if len(labels) < _FEWEST:
         raise NoEvidence(
-            f"{several(len(labels), 'sample is', 'samples are')} too few to tell labels at random from hard ones"
+            f"{several(len(labels), 'sample is', 'samples are')} too few to distinguish random labels from hard ones"
         )
     return _classes(evidence)
 
@@ -123,10 +123,10 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"accuracy on samples that a model was not fitted to, {len(reference.labels):,} in all"
-        f"{', as many of the commonest class as of the next' if rows is not None else ''}: {', '.join(said)}; the "
-        f"network {network}",
-        limit=f"{_AT_CHANCE}, though {LEAST:g} of accuracy would have shown, nor is the network",
+        measured=f"accuracy on {len(reference.labels):,} held-out "
+        f"samples{', as many of the most frequent class as of the next' if rows is not None else ''}: "
+        f"{', '.join(said)}; the network {network}",
+        limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
     )
@@ -149,10 +149,10 @@ def _turned_in_validation(evidence: Evidence) -> Finding | None:
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"samples labeled 1 get a higher output than others in {area:.0%} of the pairs of validation, and in "
-        f"{own:.0%} of training samples that the network was not trained on",
-        limit=f"of ids, less than {_TURNED:.0%} in validation by {_SURELY:g} standard errors, and more than "
-        f"{1 - _TURNED:.0%} in training",
+        measured=f"samples labeled 1 get a higher output than others in {area:.0%} of the pairs of validation, and "
+        f"in {own:.0%} of the pairs of held-out training samples",
+        limit=f"for inputs that are IDs: less than {_TURNED:.0%} in validation by {_SURELY:g} standard errors, and "
+        f"more than {1 - _TURNED:.0%} in training",
         why="What the network learns from training is the opposite of what validation asks for.",
         remedy=_REMEDY,
     )
@@ -175,7 +175,7 @@ def _at_chance(reference: Reference) -> list[str] | None:
         chance, got = reference.by_chance(name), reference.accuracy(name)
         error = (chance * (1 - chance) / count) ** 0.5
         if 1 - chance < _TO_GAIN:
-            raise NoEvidence("nearly all samples are of one class: better than chance would hardly show")
+            raise NoEvidence("almost all samples have the same class: a gain over chance would hardly be visible")
         if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return None
         said.append(f"{name} {got:.2f} (chance {chance:.2f})")
@@ -212,16 +212,15 @@ def _of_held(
     images: torch.Tensor,
     labels: torch.Tensor,
     where: str = "the labels of the training data set",
-    how: str = "by which it chooses what goes together",
+    how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
     said = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
     if said is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
-            measured=f"classes {how}: accuracy on samples that a model was not fitted to, "
-            f"{len(labels[:_ASKED]):,} in all: {', '.join(said)}",
-            limit=f"{_AT_CHANCE}, though {LEAST:g} of accuracy would have shown",
+            measured=f"classes {how}: accuracy on {len(labels[:_ASKED]):,} held-out samples: {', '.join(said)}",
+            limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
             remedy=_REMEDY,
         )
@@ -259,9 +258,9 @@ def _copies(evidence: Evidence) -> Finding | None:
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"{several(count, 'image comes', 'images come')} again, with the same label in {same:.0%} of the "
-        f"cases; by chance {chance:.0%}",
-        limit=f"{_FEWEST} images come again, with the same label as often as by chance",
+        measured=f"{several(count, 'image occurs', 'images occur')} again, with the same label in {same:.0%} of the "
+        f"cases (by chance {chance:.0%})",
+        limit=f"{_FEWEST} images occur again, with the same label as often as by chance",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
     )
@@ -292,10 +291,11 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"a simple model ({name}) of validation tells {known:.0%} of its labels, each from others, and sees "
-        f"the same things in {several(len(x), 'training sample')}; their labels go with these no more than by chance",
-        limit=f"a model that knows {_KNOWN:.0%} of what there is to know of validation sees as clear things in "
-        "training samples, with which their labels do not go",
+        measured=f"a simple model ({name}) fitted to validation gets {known:.0%} of its held-out labels right and "
+        f"sees the same classes in {several(len(x), 'training sample')}, but their labels agree with these only by "
+        "chance",
+        limit=f"a model that gets {_KNOWN:.0%} of the way from chance to perfect in validation, is as confident on "
+        "training samples, and does not agree with their labels",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
     )
@@ -305,10 +305,10 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     columns = _columns(evidence)
     asked = evidence.first.loss_targets is not None or evidence.calls.losses
     if not asked and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
-        raise NoEvidence("which tensors of a batch are targets is not known: the loss is none of torch's")
+        raise NoEvidence("it is unknown which tensors of a batch are targets: the loss is not one of torch's")
     if len(columns) < _FEWEST:
         raise NoEvidence(
-            f"{several(len(columns), 'sample is', 'samples are')} too few to tell targets at random from hard ones"
+            f"{several(len(columns), 'sample is', 'samples are')} too few to distinguish random targets from hard ones"
         )
     if better_than_chance(in_validation(evidence)):
         return
@@ -326,9 +326,9 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
-        measured=f"correlation with the {which} of samples that a model was not fitted to, {found.count:,} in all: "
-        f"{said} (chance: 0 ± {error:.2f}); the network {network}",
-        limit=f"{_AT_CHANCE}, though {LEAST_NUMBERS:g} of correlation would have shown, nor is the network",
+        measured=f"correlation of predictions with the {which} of {found.count:,} held-out samples: {said} (chance: "
+        f"0 ± {error:.2f}); the network {network}",
+        limit=f"{_AT_CHANCE}, though a correlation of {LEAST_NUMBERS:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
     )
@@ -358,7 +358,7 @@ def _columns(evidence: Evidence) -> torch.Tensor:
 
 LABELS_RANDOM = Check(
     codes=("data.labels-random",),
-    question="Have the targets anything to do with the inputs?",
+    question="Do the targets depend on the inputs?",
     run=_run,
     quick=False,
     explains=(

@@ -22,10 +22,10 @@ def maps_apart(evidence: Evidence, maps: torch.Tensor) -> Iterator[Finding]:
     """Maps of classes against inputs: do they fit their own better than those of other samples?"""
     x = channels_first(evidence.samples.sole_inputs)
     if x.shape[2:] != maps.shape[1:] or not x.is_floating_point():
-        raise NoEvidence("the targets are maps of another size than the inputs")
+        raise NoEvidence("the targets are maps with another size than the inputs")
     if len(maps) < _FEWEST:
         raise NoEvidence(
-            f"{several(len(maps), 'map is', 'maps are')} too few to tell whether they belong to their inputs"
+            f"{several(len(maps), 'map is', 'maps are')} too few to decide whether they belong to their inputs"
         )
     own, others = belonging(x, maps)
     if not others or own > max(others) or _network_sees(evidence):
@@ -35,14 +35,14 @@ def maps_apart(evidence: Evidence, maps: torch.Tensor) -> Iterator[Finding]:
         code="data.labels-random",
         severity="error",
         where="training targets",
-        measured="brightness and texture tell the classes of positions apart no better than with the maps of other "
-        "samples: "
-        f"{beaten} of {len(others)} random pairings of {several(len(maps), 'input')} and maps fit as well or better",
-        threshold="the own maps fit better than all random pairings",
+        measured="brightness and texture predict the classes of positions no better than with the maps of other "
+        f"samples: {beaten} of {len(others)} random pairings of {several(len(maps), 'input')} and maps fit as well "
+        "or better",
+        threshold="inputs fit their own maps better than in all random pairings",
         why=NOTHING_TO_LEARN,
-        remedy="Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or "
-        "sorted alone, "
-        "files are listed in different orders (match them by their names), only one of both was flipped or cut.",
+        remedy="Draw the maps over ten inputs and look at them. Usual reasons: only one of both was shuffled or "
+        "sorted, files are listed in different orders (match them by name), only one of both was flipped or "
+        "cropped.",
     )
 
 

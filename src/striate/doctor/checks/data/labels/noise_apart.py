@@ -18,11 +18,12 @@ def noise_apart(evidence: Evidence) -> Finding | None:
             code="data.labels-random",
             severity="error",
             where="the training step",
-            measured=f"`{call.name}` compares what the network gives with numbers of `{made.name}` that are in nothing "
-            "that it is shown",
-            threshold="a target of noise that the inputs do not have",
-            why="Nobody can guess noise that was drawn elsewhere: the best prediction is its mean.",
-            remedy="draw the noise once: `noise = torch.randn_like(x)`, add that one to the inputs, and ask for it",
+            measured=f"`{call.name}` compares the output of the network with random values of `{made.name}` that "
+            "are not part of its input",
+            threshold="a noise target that is not in the inputs",
+            why="Noise that is not in the input cannot be predicted: the best prediction is its mean.",
+            remedy="draw the noise once, `noise = torch.randn_like(x)`, add it to the inputs, and use the same "
+            "tensor as target",
         )
     return None
 

@@ -30,8 +30,8 @@ def numbered_twice(evidence: Evidence) -> str | None:
         if len(common) >= min(few, _FEWEST) and len(moved) > _DIFFERENT * len(common):
             name, both = moved[0], several(len(common), "name")
             return (
-                f"`{path}` of the training data set and of validation are not the same: of {both} in both "
-                f"{len(moved):,} have another number, {name!r} {known[name]} and {other[name]}"
+                f"`{path}` differs between the data sets of training and validation: of {both} in both, "
+                f"{len(moved):,} have another number, such as {name!r}: {known[name]} and {other[name]}"
             )
     return None
 

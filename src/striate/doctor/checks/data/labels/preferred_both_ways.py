@@ -30,12 +30,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 yield PREFERRED_BOTH_WAYS.finding(
                     severity="error",
                     where="training samples",
-                    measured=f"{own:.0%} of the items whose scores the loss lowers are ones that it raises elsewhere "
-                    f"for the same user; two items of a user stand the other way round {several(turned, 'time')}, and "
-                    f"{several(by_chance, 'time')} where lower items are dealt out by chance",
-                    why="Each item is preferred to what it is ranked below elsewhere: there is nothing to learn.",
-                    remedy="draw the other item among those that the user does not have: "
-                    "`while item in seen[user]: item = random.randrange(items)`",
+                    measured=f"{own:.0%} of the items whose scores the loss lowers are raised elsewhere for the "
+                    f"same user; two items of a user occur in opposite order {several(turned, 'time')}, and "
+                    f"{several(by_chance, 'time')} if the lower items are drawn at random",
+                    why="Each item is ranked above the items that it is ranked below elsewhere: there is nothing "
+                    "to learn.",
+                    remedy="draw the other item from those that the user does not have: `while item in seen[user]: "
+                    "item = random.randrange(items)`",
                 )
                 return
 
@@ -60,10 +61,10 @@ def _turned(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size
 
 PREFERRED_BOTH_WAYS = Check(
     codes=("data.labels-random",),
-    question="Of two items of a user, is the same one preferred each time?",
-    threshold=f"{_OWN:.0%} of the items whose scores the gradient lowers are raised for the same user elsewhere, and "
-    f"two items of a user come the other way round in {_TURNED} samples or more, {_AS_OFTEN:g} of those that would by "
-    "chance",
+    question="Is the same one of two items of a user preferred each time?",
+    threshold=f"{_OWN:.0%} of the items whose scores the gradient lowers are raised elsewhere for the same user, "
+    f"and two items of a user occur in opposite order in {_TURNED} or more samples, {_AS_OFTEN:g} times as often as "
+    "by chance",
     run=_run,
     quick=False,
     explains="loss.pairs-swapped data.label-noise optim.lr-too-low fit.*",

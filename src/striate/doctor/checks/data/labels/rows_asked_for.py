@@ -59,15 +59,15 @@ def rows_asked_for_others(evidence: Evidence) -> tuple[int, int, bool]:
     inputs, wanted = (main_tensor(part) for part in parts(batch))
     places = {path: part for path, part in leaves(batch) if part is inputs or part is wanted}
     if inputs is None or wanted is None or len(places) != 2 or not _FEWEST <= len(inputs) == len(wanted):
-        raise NoEvidence("the batch has no inputs with a target each")
+        raise NoEvidence("the batch does not have one target for each input")
     shown_at, asked_at = sorted(places, key=lambda path: places[path] is wanted)
     until, best = evidence.clock.until(0.1), (0, 0, False)
     for draw in range(_DRAWS):
         own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
         if not own.pulls or any(len(rows) % len(inputs) for rows in own.shown):
-            raise NoEvidence("the network does not give as many rows as the batch has, once or several times")
+            raise NoEvidence("the network does not output as many rows as the batch has, or a multiple")
         if _far(own.shown, again.shown) or _far(own.pulls, again.pulls):
-            raise NoEvidence("a step of the same batch is another one each time")
+            raise NoEvidence("a step with the same batch differs each time")
         if draw:  # only what may be blended in some steps and not in others is looked at again
             moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
             if len(_changed(own.shown, moved.shown, len(inputs), _AT_ALL)) < 2:
@@ -98,7 +98,7 @@ def _wrong(
             put = partial(_exchanged, sample=sample, other=other)
             changed.append(_rows(evidence, altered(batch, path, put), draw, until))
         if _far(own.shown, changed[1].shown) or _far(own.given, changed[1].given):
-            raise NoEvidence("the network is given the labels")
+            raise NoEvidence("the network gets the labels")
         shown = _changed(own.shown, changed[0].shown, count, _AT_ALL)
         made_of = shown | _changed(own.given, changed[0].given, count, _CLEARLY)
         reached = _changed(own.pulls, changed[1].pulls, count, _MOST)
@@ -175,7 +175,7 @@ def _farthest(flat: torch.Tensor, sample: int) -> int:
 def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     """Whether any pair differs by more than rounding does. Raises NoEvidence where they have other shapes."""
     if [part.shape for part in one] != [part.shape for part in other]:
-        raise NoEvidence("the step gives the network another number of rows")
+        raise NoEvidence("the step passes the network another number of rows")
     return any(float((a - b).norm()) > 1e-6 * float(a.norm()) for a, b in zip(one, other, strict=True))
 
 

@@ -26,7 +26,7 @@ _FEWER = 0.7
 def _run(evidence: Evidence) -> Iterator[Finding]:
     found = next(_shifted(evidence), None)
     if found is None:
-        raise NoEvidence("the loss is not given a batch's labels without the first of each sequence")
+        raise NoEvidence("the loss does not get the labels without the first of each sequence")
     call, batch, path, place, tokens = found
     if not _lacks_last(call, main_tensor(evidence.first.outputs), tokens):
         return
@@ -37,16 +37,15 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield SHIFTED_TAGS.finding(
         severity="error",
         where="the training step",
-        measured="the loss is given the outputs without the last position and the labels without the first, though "
-        + said,
-        limit="labels without the first, of which the script's metric reads each at its place"
+        measured="the loss gets the outputs without the last position and the labels without the first, though " + said,
+        limit="labels without the first, though the script's metric reads each label at its own position"
         if by_metric
-        else f"labels without the first, though words tell at most {_FEWER:g} times as many of the labels at their "
-        "place wrongly as of those behind, which the network sees",
-        why="Each word learns the label of the word after it. Only language models, whose labels are their inputs, are "
-        "shifted.",
-        remedy="give the loss both as they are: "
-        "`F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=-100)`",
+        else f"labels without the first, though words predict at most {_FEWER:g} times as many labels wrong at "
+        "their own position as at the next one, which the network sees",
+        why="Each word gets the label of the next word. Only language models, whose labels are their inputs, need "
+        "the shift.",
+        remedy="pass both to the loss without a shift: `F.cross_entropy(logits.reshape(-1, logits.shape[-1]), "
+        "labels.reshape(-1), ignore_index=-100)`",
     )
 
 
@@ -58,8 +57,8 @@ def _said_by_metric(evidence: Evidence) -> str | None:
         for name, share in here.items():
             if share >= RIGHT and before.get(name, 1.0) < RIGHT - _CLEARLY:
                 return (
-                    f"its metric reads each label at its own place: `{name}` of outputs as the loss wants them is "
-                    f"{before[name]:.3g}"
+                    "its metric reads each label at its own position: with outputs shifted as for the loss, "
+                    f"`{name}` is {before[name]:.3g}"
                 )
     return None
 
@@ -76,8 +75,8 @@ def _said_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, p
     if float(moved[:, :middle].amax()) < CHANGED * scale or float(follows.amax()) >= CHANGED * scale:
         return None  # what comes is not seen, or earlier labels are: it may well be asked for the next one
     return (
-        f"{1 - own:.0%} of the labels are told by the word at their place, {1 - before:.0%} by the one before, and the "
-        "network sees the words that follow"
+        f"{1 - own:.0%} of the labels can be predicted from the word at their position, {1 - before:.0%} from the "
+        "word before, and the network sees the words that follow"
     )
 
 
@@ -142,7 +141,7 @@ def _lacks_last(call: LossCall, outputs: torch.Tensor | None, tokens: torch.Tens
 
 SHIFTED_TAGS = Check(
     codes=("data.step-labels",),
-    question="Does the step give the loss the label of each word?",
+    question="Does the loss get the label of each word at its own position?",
     run=_run,
     explains="fit.* loss.initial-off optim.lr-too-high optim.lr-too-low",
 )

@@ -18,12 +18,12 @@ _IGNORED, _SAME, _FEWEST = -100, 0.9, 32
 def _run(evidence: Evidence) -> Iterator[Finding]:
     kind = type(evidence.setup.model)
     if not (kind.__module__.startswith("transformers.") and kind.__name__.endswith(_KINDS)):
-        raise NoEvidence("the network is no language model of transformers")
+        raise NoEvidence("the network is not a language model of transformers")
     here, following, counted = 0, 0, 0
     for batch in evidence.train.raw:
         tokens, labels = (batch.get(key) for key in ("input_ids", "labels")) if isinstance(batch, Mapping) else (0, 0)
         if not (isinstance(tokens, torch.Tensor) and isinstance(labels, torch.Tensor) and tokens.shape == labels.shape):
-            raise NoEvidence("its batches have no input_ids and labels of one shape")
+            raise NoEvidence("its batches have no input_ids and labels of the same shape")
         asked = (labels != _IGNORED)[:, :-1]
         counted += int(asked.sum())
         here += int((labels[:, :-1] == tokens[:, :-1])[asked].sum())
@@ -33,18 +33,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield SHIFTED_TWICE.finding(
         severity="error",
         where="the training batches",
-        measured=f"{following / counted:.0%} of the labels are the token that follows in input_ids, and "
+        measured=f"{following / counted:.0%} of the labels are the next token of input_ids, although "
         f"{kind.__name__} shifts its labels itself",
-        why="The network learns to predict the token after the next one, so what it generates makes no sense.",
-        remedy='give it the tokens as they are: `batch["labels"] = batch["input_ids"].clone()`, with -100 where '
-        "nothing is asked",
+        why="The network learns to predict the token after the next one: the generated text makes no sense.",
+        remedy='pass the tokens without a shift: `batch["labels"] = batch["input_ids"].clone()`, with -100 for '
+        "positions without a target",
     )
 
 
 SHIFTED_TWICE = Check(
     codes=("data.step-labels",),
     question="Does the step give the loss the labels of the inputs that the network gets?",
-    threshold=f"of a language model of transformers, {_SAME:.0%} of the labels that count are the next token of "
+    threshold=f"for language models of transformers: {_SAME:.0%} of the labels that count are the next token of "
     "input_ids, and fewer are the token at their own position",
     run=_run,
     explains="fit.* model.sees-future",

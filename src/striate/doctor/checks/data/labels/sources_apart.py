@@ -28,9 +28,9 @@ def sources_apart(evidence: Evidence) -> Finding | None:
         severity="error",
         where="training targets",
         measured=measured,
-        threshold="tokens of sources go with those of their targets no more than with those of others of the same "
+        threshold="tokens of sources and their targets are associated no more than with other targets of the same "
         "lengths",
-        why="The translation lies beside another sentence: all that can be learned is what targets look like.",
+        why="Sources and targets do not belong together: the network only learns what targets look like.",
         remedy="Keep each source and its target in one pair, and sort or shuffle pairs: `pairs = sorted(zip(sources, "
         "targets), key=lambda pair: len(pair[0]))`.",
     )
@@ -55,7 +55,7 @@ def _unrelated(evidence: Evidence) -> str | None:
     _, groups, counts = torch.stack([lengths, others], 1).unique(dim=0, return_inverse=True, return_counts=True)
     movable = int(counts[counts >= _RARE].sum())
     if movable < FEWEST:
-        raise NoEvidence(f"there are fewer than {FEWEST} pairs of sequences beside others of the same lengths")
+        raise NoEvidence(f"fewer than {FEWEST} pairs of sequences have the same lengths as another pair")
     x, y = _said(source), _said(target)
     generator = torch.Generator().manual_seed(0)
     own, *dealt = (float((x.T @ one / len(x)).square().sum()) for one in (y, *_dealt(y, groups, generator)))
@@ -63,8 +63,8 @@ def _unrelated(evidence: Evidence) -> str | None:
     if not x.numel() or not y.numel() or own > mean + _ERRORS * error:
         return None
     return (
-        f"of {len(x):,} sources and targets the squared correlations of their tokens add up to {own:.1f}, and to "
-        f"{mean:.1f} ± {error:.1f} where targets of the same lengths are dealt out at random"
+        f"for {len(x):,} pairs of source and target, the squared correlations of their tokens sum to {own:.1f}, and "
+        f"to {mean:.1f} ± {error:.1f} if targets of the same lengths are shuffled"
     )
 
 

@@ -64,11 +64,11 @@ def _by_position(evidence: Evidence) -> Finding | None:
                 severity="error",
                 where="the training step",
                 measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
-                "flattened in different orders: the loss compares outputs of one position with the target of another",
-                limit="outputs and targets of positions that are flattened in different orders",
-                why="Most targets are those of other positions or samples: little can be learned.",
-                remedy="give the classes axis 1 and flatten nothing: `loss(outputs.permute(0, 2, 1), targets)` of "
-                "outputs (N, T, C), `loss(outputs, targets)` of outputs (N, C, T) or (N, C, H, W)",
+                "flattened in different orders: the loss compares outputs with the targets of other positions",
+                limit="outputs and targets that are flattened in different orders",
+                why="Most targets belong to other positions or samples: little can be learned.",
+                remedy="put the classes on axis 1 and do not flatten: `loss(outputs.permute(0, 2, 1), targets)` "
+                "for outputs (N, T, C), `loss(outputs, targets)` for outputs (N, C, T) or (N, C, H, W)",
             )
     return None
 
@@ -119,12 +119,12 @@ def _never_changing(evidence: Evidence) -> Finding | None:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
-                measured=f"the loss is given the same {several(len(call.target), 'label')} for two batches whose own "
-                "labels differ",
-                limit="the same labels for two batches whose own differ",
-                why="The network is asked for labels of other samples: there is nothing to learn.",
-                remedy="give the loss the labels of the batch that the network gets, by the name that the loop gives "
-                "them",
+                measured=f"the loss gets the same {several(len(call.target), 'label')} for two batches with "
+                "different labels",
+                limit="the same labels for two batches with different labels",
+                why="The labels belong to other samples: there is nothing to learn.",
+                remedy="pass the loss the labels of the batch that the network gets, with the names of the loop "
+                "variables",
             )
     return None
 
@@ -141,37 +141,38 @@ def _blended(evidence: Evidence) -> Finding | None:
     if shares is not None:
         inputs, labels = shares
         measured = (
-            f"samples are blended: what the network is shown is {inputs:.0%} the batch as it came, and its labels "
-            f"count {labels:.0%}; so it is exchanged in several steps"
+            f"samples are blended: the network's input is {inputs:.0%} the original batch, but its labels count "
+            f"{labels:.0%}; the weights are exchanged in several steps"
         )
-        limit = "inputs that are mostly one sample, in several steps, and labels that count the other one more"
-        why = "Each input is mostly asked for the label of the sample that it has least of."
+        limit = "in several steps, inputs that are mostly one sample, and labels that count the other sample more"
+        why = "Each input is mostly trained on the label of the sample that it contains least of."
     elif total >= _FEWEST_BLENDED and right < _NAMED * total:
         measured = (
-            f"samples are blended, each with one other: of {total:,} of another class {right:,} have that class as "
-            "their second label"
+            f"samples are blended in pairs: of {total:,} partners with another class, only {right:,} have their "
+            "class as the second label"
         )
         limit = f"the second label is that of the partner in less than {_NAMED:.0%} of the blended samples"
-        why = "Each input is asked for the label of a sample that is not in it."
+        why = "Each input is trained on the label of a sample that it does not contain."
     else:
         alone = [] if total else left_unblended(evidence)
         mostly = [own for own in alone if own < _LESS]
         if len(alone) < _FEWEST_LEFT or len(mostly) < 2 or max(alone) < 1 - _LESS:
             return None
         measured = (
-            f"samples are blended: what the network is shown is {mostly[0]:.0%} the batch as it came, and less than "
-            f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, and the loss is given its labels alone"
+            f"samples are blended: the network's input is {mostly[0]:.0%} the original batch, and less than "
+            f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, but the loss only gets the original "
+            "labels"
         )
-        limit = f"less than {_LESS:.0%} of a blend is the sample whose label alone counts, in two steps or more"
-        why = "Each input is asked for the labels of the sample that it has least of, as often as not."
+        limit = f"less than {_LESS:.0%} of a blend is the sample whose label counts alone, in two or more steps"
+        why = "Each input is about half the time trained on the label of the sample that it contains least of."
     return STEP_LABELS.finding(
         severity="error",
         where="the collate function" if collated else "the training step",
         measured=measured,
         limit=limit,
         why=why,
-        remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
-        "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`, with one index for both",
+        remedy="for inputs `lam * x + (1 - lam) * x[index]` the loss is `lam * criterion(out, y) + (1 - lam) * "
+        "criterion(out, y[index])`, with the same index in both",
     )
 
 
@@ -182,13 +183,13 @@ def _put_together(evidence: Evidence) -> Finding | None:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
-                measured=f"of {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows of "
-                "the network's outputs: each row is made of two samples",
-                limit=f"two inputs that never go into the same row, of {FEWEST_ASKED} samples or more and of all but "
-                f"{MOST_RIGHT}, by the outputs that an exchanged input changes",
-                why="The network is shown one sample beside what belongs to another: there is nothing to learn of it.",
-                remedy="take all parts of a batch by one index: `index = lengths.argsort(descending=True); x, y = "
-                "x[index], y[index]`",
+                measured=f"for {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows "
+                "of the network's outputs: each row mixes two samples",
+                limit=f"two inputs of a sample that never reach the same output row, for {FEWEST_ASKED} or more "
+                f"samples and all but {MOST_RIGHT}, measured by exchanging an input",
+                why="The network gets parts of different samples together: there is nothing to learn.",
+                remedy="index all parts of a batch in the same way: `index = lengths.argsort(descending=True); x, "
+                "y = x[index], y[index]`",
             )
     return None
 
@@ -200,15 +201,15 @@ def _of_other_samples(evidence: Evidence) -> Finding | None:
     return STEP_LABELS.finding(
         severity="error",
         where="the training step",
-        measured=f"of {wrong} of {several(asked, 'sample')} the label reaches outputs of inputs that nothing of the "
-        f"sample is in{': samples are blended, each with one other' if blended else ''}",
-        limit=f"labels that reach outputs of other samples, of {FEWEST_ASKED} samples asked or more and of all but "
-        f"{MOST_RIGHT}, by what an exchanged label and an exchanged input change",
-        why="Each blend is asked for the label of a sample that is not in it."
+        measured=f"for {wrong} of {several(asked, 'sample')} the loss compares the label with outputs for inputs "
+        f"that contain nothing of the sample{': samples are blended, each with one other' if blended else ''}",
+        limit=f"labels that are compared with outputs of other samples, for {FEWEST_ASKED} or more samples and all "
+        f"but {MOST_RIGHT}, measured by exchanging a label and an input",
+        why="Each blend is trained on the label of a sample that it does not contain."
         if blended
-        else "The network is asked for labels of other samples: there is nothing to learn.",
-        remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
-        "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
+        else "The labels belong to other samples: there is nothing to learn.",
+        remedy="index inputs and labels in the same way: `index = torch.randperm(len(x)); x, y = x[index], "
+        "y[index]`; for mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
     )
 
 

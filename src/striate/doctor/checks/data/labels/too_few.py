@@ -26,8 +26,8 @@ from striate.wording import several
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, OFTEN = 100, 8
 _PASSES, _LEFT_OUT = 3, 0.25
-_BY_HEART = "All others are never trained on, and these few are learned by heart."
-_DRAWN_OFTEN = f"{FEW_DRAWN} samples or fewer, each drawn {OFTEN} times or more, in batches that are smaller"
+_BY_HEART = "The network memorizes these few samples and never sees the others."
+_DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {OFTEN} times or more, in smaller batches"
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
@@ -36,11 +36,10 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         yield TOO_FEW.finding(
             severity="error",
             where="the sampler of the training loader",
-            measured=f"{several(distinct, 'different training sample')} in {evidence.train.count:,} that were drawn"
-            f"{weighted}",
-            limit=f"a sampler with fewer weights than samples, of which each is drawn {OFTEN} times or more",
+            measured=f"{several(distinct, 'different training sample')} in {evidence.train.count:,} draws{weighted}",
+            limit=f"a sampler with fewer weights than samples, which draws each of these {OFTEN} times or more",
             why=_BY_HEART,
-            remedy="a weight for each sample, `class_weights[labels]`, not for each class: "
+            remedy="one weight for each sample, `class_weights[labels]`, not for each class: "
             "`WeightedRandomSampler(class_weights[labels], len(labels))`",
         )
         return
@@ -49,11 +48,11 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     need_all_data(evidence)
     x, y = evidence.samples.inputs, evidence.samples.y
     if y is not None and len(y) != len(x):
-        raise NoEvidence("the inputs have other lengths than the targets, as nodes of many graphs have")
+        raise NoEvidence("the inputs and targets have different lengths, like the nodes of many graphs")
     kept = first_of_each(x)
     drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
     if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):
-        yield _too_few(f"{len(kept)} different training samples in {len(x):,} that were drawn", _DRAWN_OFTEN)
+        yield _too_few(f"{len(kept)} different training samples in {len(x):,} draws", _DRAWN_OFTEN)
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
@@ -63,10 +62,10 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             severity="error",
             where="the sampler of the training loader",
             measured=said,
-            limit=f"a sampler that draws the same in {_PASSES} passes, {FEW_DRAWN} samples or fewer, and "
-            f"{_LEFT_OUT:.0%} of the data set at most",
+            limit=f"a sampler that draws the same samples in {_PASSES} passes: at most {FEW_DRAWN}, and at most "
+            f"{_LEFT_OUT:.0%} of the data set",
             why=_BY_HEART,
-            remedy="let the sampler draw from all numbers, as `pool[torch.randperm(len(pool))[:k]]`",
+            remedy="let the sampler draw from all indices: `pool[torch.randperm(len(pool))[:k]]`",
         )
         return
     given = dealt or _is_probe(evidence)
@@ -98,7 +97,7 @@ def _never_dealt(evidence: Evidence, distinct: int) -> str:
     chosen = any(hasattr(value, "__len__") and len(value) == len(drawn) for value in held)  # to train with these alone
     if not drawn or chosen or len(drawn) > min(distinct, _LEFT_OUT * length):
         return ""
-    return f"the sampler draws {len(drawn)} of {several(length, 'sample')}, the same ones in {_PASSES} passes"
+    return f"the sampler draws {len(drawn)} of {several(length, 'sample')}, the same in {_PASSES} passes"
 
 
 def _is_probe(evidence: Evidence) -> bool:
@@ -112,12 +111,11 @@ def _too_few(measured: str, limit: str) -> Finding:
         where="training loader",
         measured=measured,
         limit=limit,
-        why="So few can be told apart by anything, also by what has nothing to do with the class.",
+        why="So few samples can be told apart by any feature, including features that are unrelated to the class.",
         remedy=Remedy(
-            "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
-            "other data "
-            "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
-            advice="more samples: a few dozen of each class to begin with",
+            "Collect more samples, a few dozen of each class to start with; or start from a pretrained network and "
+            "train only its last layer; or merge classes. Augmentation helps, but makes no new samples.",
+            advice="more samples: a few dozen of each class to start with",
         ),
     )
 
@@ -138,7 +136,7 @@ def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, i
 
 TOO_FEW = Check(
     codes=("data.too-few",),
-    question="Are there samples enough to learn from?",
+    question="Are there enough samples to learn from?",
     run=_find_too_few,
     explains="data.label-noise fit.overfit",
 )

@@ -16,7 +16,7 @@ from striate.wording import several
 _BATCHES, _DRAWS, _FEWEST, _OFTEN = 2, 6, 8, 0.9
 _LIKE = 0.3
 """Of the distance to an image as it is: so near to the mirrored one, it is that, with noise or other colors."""
-_WAYS = {-1: "mirror", -2: "put upside down"}
+_WAYS = {-1: "mirror", -2: "flip upside down"}
 
 Draw = tuple[torch.Tensor, torch.Tensor]
 
@@ -37,15 +37,15 @@ def left_by_step(evidence: Evidence) -> str | None:
             left += int((turned & _same(given, wanted)).sum())
         if left < max(_FEWEST, _OFTEN * mirrored):
             continue
-        told = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} have"
+        told = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
         if mapped:
-            return f"{told} the same map as before for a target"
+            return f"{told} their target map"
         with suppress(NoEvidence):
             found = turns_round(evidence.val_samples, axis)
             if found is not None:
                 return (
-                    f"{told} the same numbers as before for a target; what a ridge regression says of new pictures "
-                    f"correlates by {found[1]:.2f} with one of them, of mirrored ones by {found[2]:.2f}"
+                    f"{told} their target numbers; predictions of a ridge regression for new images correlate by "
+                    f"{found[1]:.2f} with one of them, and by {found[2]:.2f} for mirrored images"
                 )
     return None
 

@@ -51,8 +51,8 @@ def left_when_shifted(evidence: Evidence) -> tuple[str, str] | None:
             left, moved = left + stays, moved + (not stays)
             if stays:
                 shifts.append(
-                    f"so shifted, validation looks to a ridge regression as if its targets were moved by {places:+d} "
-                    f"(correlation {told[1]:.2f}, of targets that stay {told[2]:.2f})"
+                    "for validation shifted like this, predictions of a ridge regression fit targets moved by "
+                    f"{places:+d} (correlation {told[1]:.2f}, with targets that stay {told[2]:.2f})"
                 )
         if left >= max(_PAIRS, _OFTEN * moved):
             return (

@@ -35,14 +35,14 @@ _SMALLEST = 4
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _SIDES, _ENDS = "left and right exchanged", "top and bottom exchanged"
-_BETWEEN = "Half of the targets lie where nothing of the object is: the network learns the mean of both places."
+_BETWEEN = "Half of the targets are at positions without the object: the network learns the mean of both positions."
 _STAYS = (
-    f"{_FEWEST_LEFT} pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
-    "never moves with that, or a map that moves in another way"
+    f"{_FEWEST_LEFT} or more pairs of draws, one of them flipped or rotated, with a target that has a position in "
+    "the image and never moves with it, or a map that moves in another way"
 )
 _ROUGHLY = (
-    "five pairs of draws in which the image looks clearly more like a flipped one, wherever it is shifted to, and the "
-    "mask like one that is not, and less than 2.5 times as many in which both move"
+    "five pairs of draws in which the image looks clearly more like a flipped one, whatever the shift, and the "
+    "mask like an unflipped one, and less than 2.5 times as many in which both move"
 )
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     _SIDES: lambda image: image.flip(-1),
@@ -114,9 +114,8 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     yield LEFT_BEHIND.finding(
         severity="error",
         where="the augmentation of the training data set",
-        measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, "
-        f"the mask, box or points are the same in both{', or only shifted' if roughly else ''}"
-        f"{_and_moved(moved[still[0]])}",
+        measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, the mask, "
+        f"box or points are the same in both{', or only shifted' if roughly else ''}{_and_moved(moved[still[0]])}",
         limit=_ROUGHLY if roughly else _STAYS,
         why=_BETWEEN,
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
@@ -128,16 +127,16 @@ def _drawn(loader: Any) -> list[list[Any]]:
     """Several draws of each of some samples with an image. Raises NoEvidence where there are none."""
     data = getattr(loader, "dataset", None)
     if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be asked for a sample twice")
+        raise NoEvidence("the data set cannot be read by index twice")
     drawn = list[list[Any]]()
     for number in range(min(_SAMPLES, len(data))):
         try:
             drawn.append([default_convert(data[number]) for _ in range(_DRAWS)])
         except Exception as error:  # a data set of the user's
-            raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
+            raise NoEvidence(f"the data set raises {type(error).__name__} when a sample is read") from None
         first = main_tensor(parts(drawn[-1][0])[0])
         if first is None or first.ndim != 3:
-            raise NoEvidence("the samples are no images")
+            raise NoEvidence("the samples are not images")
     return drawn
 
 
@@ -145,13 +144,12 @@ def _of_the_held(changed: int, asked: int) -> Finding:
     return LEFT_BEHIND.finding(
         severity="error",
         where="the training data set",
-        measured=f"what the data set holds of the target is another after it was asked for a sample, and the image is "
-        f"as before: so of {changed} of {several(asked, 'sample')}",
-        limit=f"{_FEWEST_LEFT} targets that the data set holds and changes when it is asked for samples, while their "
-        "images stay",
-        why="A target that is moved in place stays moved: later draws show the image as it is, or move the target "
+        measured="reading samples changes their stored targets, while the images stay the same: this happens to "
+        f"{changed} of {several(asked, 'sample')}",
+        limit=f"{_FEWEST_LEFT} stored targets that change when samples are read, while their images stay the same",
+        why="A target that is moved in place stays moved: later draws show the image unmoved, or move the target "
         "once more.",
-        remedy="move a copy: `points = self.points[index].copy()`, or `copy.deepcopy(record)` of a record with arrays",
+        remedy="move a copy: `points = self.points[index].copy()`, or `copy.deepcopy(record)` for a record with arrays",
     )
 
 
@@ -160,8 +158,8 @@ def _of_step(measured: str) -> Finding:
         severity="error",
         where="the training step",
         measured=measured,
-        limit="maps, or numbers that turn round with the image, that stay in eight samples or more which the step "
-        "mirrors, and in nine of ten",
+        limit="maps, or numbers that change sign with the image, that stay the same in eight or more samples that "
+        "the step mirrors, and in nine of ten",
         why=_BETWEEN,
         remedy="move targets with their images: `masks = masks.flip(-1)`, "
         "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
@@ -173,12 +171,12 @@ def _of_a_shift(who: str, measured: str) -> Finding:
         severity="error",
         where=f"the {who}",
         measured=measured,
-        limit="inputs shifted in three pairs and a third of all, while targets along their axis stay: a ridge "
-        f"regression's answers to shifted validation correlate by {TOLD:g} with targets that move along, and by "
-        f"{MOVED:g} less with those that stay",
-        why="What is asked for lies elsewhere than what is shown: most targets are those of other inputs.",
-        remedy="move targets with their inputs, by as many of their own places: "
-        "`x, y = x.roll(shift * bins_per_place, -1), y.roll(shift, -1)`",
+        limit="inputs shifted in three pairs and a third of all, while targets along their axis stay; predictions "
+        f"of a ridge regression for shifted validation correlate by {TOLD:g} with targets that move along, and by "
+        f"{MOVED:g} less with targets that stay",
+        why="Targets and inputs are at different positions: most targets belong to other inputs.",
+        remedy="move targets with their inputs, by the same number of their own positions: `x, y = x.roll(shift * "
+        "bins_per_place, -1), y.roll(shift, -1)`",
     )
 
 
@@ -186,13 +184,12 @@ def _of_parts(count: str) -> Finding:
     return LEFT_BEHIND.finding(
         severity="error",
         where="the training data set",
-        measured=f"in {count} the target, made as small as the input, is like it once it is shifted, and much less as "
-        "it lies",
-        limit="targets a whole number of times as large as their inputs, which are like them once they are shifted, "
-        "in 40 % of the pairs",
-        why="Input and target show different parts of the picture: what is asked for is not what is shown.",
-        remedy="places of the large image are those of the small one times the scale: "
-        "`large[:, scale * top :, scale * left :]` beside `small[:, top:, left:]`",
+        measured=f"in {count} the target, downscaled to the size of the input, matches it only after a shift",
+        limit="targets a whole number of times as large as their inputs, which match them only after a shift, in "
+        "40 % of the pairs",
+        why="Input and target show different parts of the image: the input does not show what the target asks for.",
+        remedy="positions in the large image are those in the small one times the scale: `large[:, scale * top :, "
+        "scale * left :]` beside `small[:, top:, left:]`",
     )
 
 
@@ -201,10 +198,10 @@ def _of_masks(where: str, measured: str) -> Finding:
         severity="error",
         where=where,
         measured=measured,
-        limit="masks that, flipped or turned, go with brightness and texture twice as well as they lie",
-        why="Each pixel is asked for the class of another place.",
-        remedy="read images and masks with one order of axes, and flip and turn both: (H, W, C) becomes (C, H, W) by "
-        "`image.transpose(2, 0, 1)`",
+        limit="masks that fit brightness and texture twice as well if they are flipped or rotated",
+        why="Each pixel gets the class of another position.",
+        remedy="read images and masks with the same order of axes, and flip and rotate both: `image.transpose(2, "
+        "0, 1)` turns (H, W, C) into (C, H, W)",
     )
 
 
@@ -212,12 +209,12 @@ def _of_corners(count: int) -> Finding:
     return LEFT_BEHIND.finding(
         severity="error",
         where="the augmentation of the training data set",
-        measured=f"in {several(count, 'draw')} of samples the right edge of each box lies left of its left one, or the "
-        "lower one above the upper one, and in other draws of the same samples it does not",
-        limit=f"{_FEWEST_LEFT} draws with boxes whose edges are exchanged, and are not in other draws of their sample",
-        why="A flip exchanges the edges of a box, too: without that it is less than nothing wide, and no prediction "
-        "meets it.",
-        remedy="exchange the edges as they are mirrored: `box[[0, 2]] = width - box[[2, 0]]`",
+        measured=f"in {several(count, 'draw')} of samples the right edge of each box is left of its left edge, or "
+        "the lower edge above the upper one, but not in other draws of the same samples",
+        limit=f"{_FEWEST_LEFT} draws with exchanged box edges, which are not exchanged in other draws of the same "
+        "sample",
+        why="A flip also exchanges the edges of a box. Otherwise its width is negative, and no prediction overlaps it.",
+        remedy="exchange the edges when they are mirrored: `box[[0, 2]] = width - box[[2, 0]]`",
     )
 
 
@@ -229,18 +226,18 @@ def _numbers_kept(evidence: Evidence, flips: list[tuple[Any, Any]], way: str) ->
     return LEFT_BEHIND.finding(
         severity="error",
         where="the augmentation of the training data set",
-        measured=f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target is "
-        f"the same in both; what a ridge regression says of new pictures correlates by {told:.2f} with it, of mirrored "
-        f"ones by {turned:.2f}",
-        limit="a number, of 32 at most, that stays in three pairs and half of all, and which a simple model tells of "
-        "validation, and of its mirror images with the other sign",
-        why="A place or an angle is another one in a mirrored picture: half of the targets are wrong.",
-        remedy="`points[:, 0] = width - points[:, 0]`, `angle = -angle` beside the flip; or no flip",
+        measured=f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target "
+        f"is the same in both; predictions of a ridge regression for new images correlate by {told:.2f} with it, "
+        f"and by {turned:.2f} for mirrored images",
+        limit="a number, of at most 32, that stays the same in three pairs and half of all, and that a simple "
+        "model predicts in validation, with the opposite sign for mirrored images",
+        why="A position or an angle changes in a mirrored image: half of the targets are wrong.",
+        remedy="`points[:, 0] = width - points[:, 0]`, `angle = -angle` with each flip; or do not flip",
     )
 
 
 def _and_moved(count: int) -> str:
-    return f"; in {several(count, 'other')} they move: each is flipped by a chance of its own" if count else ""
+    return f"; in {several(count, 'other')} they move: images and targets are flipped independently" if count else ""
 
 
 def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
@@ -338,7 +335,7 @@ def _in_order(target: torch.Tensor) -> bool:
 
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
-    question="Are masks, boxes, points and places moved with their inputs?",
+    question="Are masks, boxes, points and positions moved together with their inputs?",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )

@@ -35,8 +35,8 @@ def _turned(samples: Samples, moves: Mapping[str, Move]) -> tuple[str, str] | No
     if best <= needed or best - max(belonging(x, moved[way])[1], default=best) <= needed:
         return None
     return f"{'training' if samples.name == 'train' else 'validation'} masks", (
-        f"with {way}, they tell {best:.2f} of the variance of brightness or texture of pixels; as they lie, "
-        f"{as_they_lie:.2f}"
+        f"they explain {best:.2f} of the variance of brightness or texture of pixels with {way}, and "
+        f"{as_they_lie:.2f} without"
     )
 
 

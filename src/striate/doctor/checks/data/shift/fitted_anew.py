@@ -44,10 +44,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if (words & _OTHERS and not words & _TRAINING) or parts:
             yield _finding(
                 site,
-                f"fits to {parts or 'what is not trained with'} anew, so equal values become other numbers than in "
-                "training",
+                f"is fitted again to {parts or 'other data than training'}, so equal values become other numbers "
+                "than in training",
                 f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
-                "`fit_transform` of what is named for validation or test, or in a loop over the parts",
+                "`fit_transform` of a variable that is named for validation or test, or in a loop over the parts",
                 labels=bool(_LABELS.search(ast.unparse(owner))),
             )
             return
@@ -68,10 +68,10 @@ def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding
             named = any(map(_LABELS.search, (name, *words)))
             yield _finding(
                 site,
-                "is made of what is not trained with anew, so equal values become other numbers than in training",
-                f"`{name}(…)` of training once, and what it gives for all parts",
-                "a vocabulary that a function builds of something else, and again of what is named for validation or "
-                "test",
+                "is built again from other data than training, so equal values become other numbers than in training",
+                f"`{name}(…)` once, for training, and its result for all parts",
+                "a function that builds a vocabulary from one variable, and again from one that is named for "
+                "validation or test",
                 labels=_are_labels(evidence, source, site) if name in _IN_ORDER_OF_APPEARANCE else named,
             )
             return
@@ -171,7 +171,8 @@ def _finding(site: Site, does: str, remedy: str, limit: str, *, labels: bool = F
         where=site.where,
         measured=f"`{site.text}` {does}",
         limit=limit,
-        why="The network is asked about something else than it learned: its validation metrics do not measure that.",
+        why="Validation data differ from what the network learned: the validation metrics do not measure what it "
+        "learned.",
         remedy=remedy,
     )
 
@@ -207,7 +208,7 @@ def _words(text: str) -> set[str]:
 
 FITTED_ANEW = Check(
     codes=("data.shift", "data.label-map"),
-    question="Are scalers, encoders and vocabularies fitted to validation anew?",
+    question="Are scalers, encoders and vocabularies fitted again to validation?",
     run=_run,
     of_source=True,
     explains={"data.shift": "fit.* data.label-map", "data.label-map": "fit.* data.shift"},

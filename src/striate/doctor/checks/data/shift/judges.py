@@ -23,7 +23,7 @@ from striate.doctor.setup.batch import altered, main_tensor, parts
 from striate.models.preserved_state import same_random_state
 
 AT_ONCE = 128
-_BY_NEAREST = "the trial's network, by the nearest training sample"
+_BY_NEAREST = "the trial's network (by the nearest training sample)"
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 
@@ -86,7 +86,7 @@ def _nearest(evidence: Evidence) -> Judge | None:
         found = evidence.predictions_of(evidence.trial, asked)
         wanted = class_numbers(found.targets)
         if wanted is None or found.outputs.shape[1:] != gallery.shape[1:]:
-            raise NoEvidence("it is not known when a prediction is right")
+            raise NoEvidence("it is unknown which predictions are right")
         return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
 
     return Judge(_BY_NEAREST, trained, right)
@@ -160,12 +160,12 @@ def _right(predictions: Predictions) -> torch.Tensor:
     targets, outputs = predictions.targets, predictions.outputs
     known = quality(outputs, targets)
     if known is None or targets is None:
-        raise NoEvidence("it is not known when a prediction is right")
+        raise NoEvidence("it is unknown which predictions are right")
     if known.accuracy is not None:
         predicted = predictions.predicted
         return (predicted == targets.reshape(predicted.shape).long()).double().reshape(len(predicted), -1).mean(1)
     if known.kind != "numbers" or outputs.numel() != targets.numel():
-        raise NoEvidence("it is not known when a prediction is right")
+        raise NoEvidence("it is unknown which predictions are right")
     wanted = targets.double().reshape(len(targets), -1)
     error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
     return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)

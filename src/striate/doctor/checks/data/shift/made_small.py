@@ -30,9 +30,10 @@ def made_otherwise(evidence: Evidence) -> str:
     if max(as_trained, by_its_own) > _EXACT or there < _OTHER:
         return ""
     return (
-        f"each pixel of the input is the same weighing of {several(train[0].shape[1] - 1, 'pixel')} of the target; by "
-        f"that of training, inputs of training are told but for {as_trained:.2f} of their deviation, of validation but "
-        f"for {there:.2f}, by one of its own but for {by_its_own:.2f}: they were made smaller in another way"
+        f"each pixel of the input is a weighted sum of {several(train[0].shape[1] - 1, 'pixel')} of the target; the "
+        f"weights of training predict training inputs with an error of {as_trained:.2f} standard deviations and "
+        f"validation inputs with {there:.2f}, where their own weights reach {by_its_own:.2f}: validation was "
+        "downscaled in another way"
     )
 
 

@@ -46,8 +46,8 @@ def normalized_apart(evidence: Evidence, known: torch.Tensor) -> str:
         return ""
     said = listed([f"`{name}`" for name in others])
     return (
-        f"the data set of validation has {said} of its own, and those of training's would bring its samples from "
-        f"{_figures(before)} to {_figures(after)}; training has {_figures(known)}"
+        f"the validation data set has its own {said}; with those of training, its samples would change from "
+        f"{_figures(before)} to {_figures(after)}, and training has {_figures(known)}"
     )
 
 
@@ -84,4 +84,4 @@ def _apart(known: torch.Tensor, x: torch.Tensor) -> float:
 
 
 def _figures(x: torch.Tensor) -> str:
-    return f"mean {float(x.double().mean()):.3g} and deviation {float(x.double().std()):.3g}"
+    return f"mean {float(x.double().mean()):.3g} and standard deviation {float(x.double().std()):.3g}"

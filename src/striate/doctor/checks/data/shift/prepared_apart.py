@@ -63,8 +63,8 @@ def tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
     if new < max(TOKENS, CHANCE * by_chance):
         return ""
     return (
-        f"{new:.0%} of the pairs of neighboring tokens in validation are none of training's, {by_chance:.0%} of those "
-        "in one half of training none of the other's"
+        f"{new:.0%} of the pairs of neighboring tokens in validation do not occur in training; between two halves "
+        f"of training it is {by_chance:.0%}"
     )
 
 
@@ -92,10 +92,10 @@ def smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -
         if abs(math.log(float(roughness(like, 1).median()) / usual)) < gap / 2:
             return ""
     return (
-        f"neighboring pixels of half of the validation images differ by {'less' if middle < low else 'more'} than "
-        f"{middle:.2g} deviations of the image, those of {1 - OUTSIDE:.0%} of the training images by "
-        f"{'more' if middle < low else 'less'} than {low if middle < low else high:.2g}: they were resized, cut or "
-        "filtered otherwise"
+        f"neighboring pixels differ by {'less' if middle < low else 'more'} than {middle:.2g} standard deviations "
+        f"in half of the validation images, and by {'more' if middle < low else 'less'} than "
+        f"{low if middle < low else high:.2g} in {1 - OUTSIDE:.0%} of the training images: validation was resized, "
+        "cropped or filtered in another way"
     )
 
 
@@ -107,5 +107,6 @@ def figures_of(x: torch.Tensor) -> str:
     numbers = x.double()
     return (
         f"{show_shape(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}, mean {float(numbers.mean()):.3g}, "
-        f"deviation {float(numbers.std(correction=0)):.3g}, {float(numbers.min()):.3g} to {float(numbers.max()):.3g}"
+        f"standard deviation {float(numbers.std(correction=0)):.3g}, {float(numbers.min()):.3g} to "
+        f"{float(numbers.max()):.3g}"
     )

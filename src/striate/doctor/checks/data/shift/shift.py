@@ -55,39 +55,40 @@ _CLEARER, _FEWEST_MOVED = 0.05, 3
 """A correlation; pairs of draws of which one is moved."""
 _SURE = 0.5
 """Of training, predicted right, from which on a flip is believed: of fewer several ways to look at it may be."""
-_REFUSED = "validation inputs of another shape or kind, which the network does not take"
-_MADE_SMALL = "inputs, made smaller than their targets in one fixed way in training, are in another one in validation"
+_REFUSED = "validation inputs of another shape or kind, which the network does not accept"
+_MADE_SMALL = "inputs are targets that are downscaled in one way in training, and in another way in validation"
 _MENDED = (
-    f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way makes {GAIN:g} "
-    f"more of it right, by {CERTAIN:g} standard errors of the change"
+    f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs makes {GAIN:g} more "
+    f"of it right, by {CERTAIN:g} standard errors of the change"
 )
 _UNPREPARED = (
-    "an evaluation gives the network inputs as they are read, and with the scale that the step gives them "
-    f"{GAIN:g} more is right"
+    f"an evaluation passes the network unprepared inputs, and {GAIN:g} more are right with the scale of the "
+    "training step"
 )
 _TOKENS_APART = (
-    f"{TOKENS:.0%} of the pairs of neighboring tokens are none of training's, {CHANCE:g} times as many as between "
+    f"{TOKENS:.0%} of the pairs of neighboring tokens do not occur in training, {CHANCE:g} times as many as between "
     f"halves of training, and validation is predicted worse by {GAP:g}, or has {LOSS:g} times the loss"
 )
 _SMOOTHNESS = (
     f"half of validation is smoother or rougher than {1 - OUTSIDE:.0%} of training, and predicted worse by {BEHIND:g}"
 )
 _SCALES_APART = (
-    f"scales are {FAR:g} apart, and undoing it brings the loss from {LOSS:g} times that of training ({LOSS_MENDED:g} "
-    f"where deviations are {SCALED:g} times apart) to {LOSS_MENDED:g} times, and half as near"
+    f"scales that differ by {FAR:g}; correcting them lowers the loss from {LOSS:g} times that of training "
+    f"({LOSS_MENDED:g} if standard deviations differ {SCALED:g} times) to {LOSS_MENDED:g} times, and by half of the "
+    "gap"
 )
 _FAR_OFF = (
-    f"means {DEVIATIONS:g} deviations of training apart, or deviations {WIDER:g} times as large, and {FAR_WORSE:g} "
-    "times the loss of training"
+    f"means that are {DEVIATIONS:g} standard deviations of training apart, or standard deviations {WIDER:g} times "
+    f"as large, and {FAR_WORSE:g} times the loss of training"
 )
 _COLUMN = (
-    f"a column of a table {DEVIATIONS:g} of its deviations apart, and a loss of validation above the first one until "
-    "that is undone"
+    f"a table column that is shifted by {DEVIATIONS:g} of its standard deviations, and a validation loss above the "
+    "first one until that is corrected"
 )
 
 _NUMBERS_APART = (
-    "two data sets of one class hold different numbers, and with those of training the samples of validation are the "
-    f"same but for their scale, and at most {NEARER:g} times as far from training as before, which is {LEAST:g} or more"
+    "two data sets of the same class with different numbers; with those of training, the validation samples only "
+    f"change in scale, and are at most {NEARER:g} times as far from training as before, which is {LEAST:g} or more"
 )
 
 
@@ -103,7 +104,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         yield _told(compared(known, x) + refused, "error", known, x, _REFUSED)
         return
     if _prepared_by_step(evidence, known, x):
-        raise NoEvidence("the step prepares training inputs, and validation inputs are prepared already")
+        raise NoEvidence("the step prepares training inputs, and validation inputs are already prepared")
     unprepared = _asked_unprepared(evidence, known, x)
     if unprepared is not None:
         yield unprepared
@@ -141,8 +142,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             continue
         own = float(plain.mean())
         words = (
-            f"; {judge.name} predicts {judge.train:.2f} of training and {own:.2f} of validation right, "
-            f"{fixed:.2f} once that is undone: {correction.what}"
+            f"; {judge.name} predicts {judge.train:.2f} of training and {own:.2f} of validation right, and "
+            f"{fixed:.2f} of validation if this is undone: {correction.what}"
         )
         drawn = picture_of("Training beside validation", [*known[:2], *x[:2]], ["training"] * 2 + ["validation"] * 2)
         if drawn is not None:
@@ -175,7 +176,7 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
         found = predict(evidence.setup, evidence.trial.replica, asked.split(AT_ONCE), directly=True)
         classes = classes_of(found.outputs, y[:MOST])
         if classes is None:
-            raise NoEvidence("it is not known when a prediction is right")
+            raise NoEvidence("it is unknown which predictions are right")
         return (classes == y[:MOST]).double().reshape(len(classes), -1).mean(1)
 
     try:
@@ -189,9 +190,9 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     if best is None:
         return None
     words = (
-        f"the step gives the network {figures_of(given)}, and `{site.text}` ({site.where}) gives it {figures_of(x)}, "
-        f"as they are read: the trial's network predicts {float(plain.mean()):.2f} of validation right, {best[1]:.2f} "
-        "where they are prepared as in training"
+        f"the step gives the network {figures_of(given)}, but `{site.text}` ({site.where}) gives it unprepared "
+        f"inputs of {figures_of(x)}: the trial's network predicts {float(plain.mean()):.2f} of validation right, "
+        f"and {best[1]:.2f} if they are prepared as in training"
     )
     severity = "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning"
     return _told(words, severity, known, x, _UNPREPARED)
@@ -283,20 +284,20 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         enough = LOSS_MENDED * own if val != val else min(LOSS_MENDED * own, own + (val - own) / 2)
         if fixed <= enough and not _helps_training(evidence, evidence.samples.x_path, way, ask, own, len(batches)):
             words = (
-                f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
+                f"; the loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is undone"
             )
             yield _told(f"{compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
             return
     deviations = 0.0 if prepared else deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{compared(known, x)}: the means are {deviations:.2g} deviations apart{words}"
+        said = f"{compared(known, x)}: the means are {deviations:.2g} standard deviations apart{words}"
         yield _told(said, "error", known, x, _FAR_OFF)
         return
     wider = 0.0 if prepared or not scaled_apart(known, x) else float(x.double().std() / known.double().std())
     if wider > WIDER and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{compared(known, x)}: the deviation is {wider:.2g} times as large{words}"
+        said = f"{compared(known, x)}: the standard deviation is {wider:.2g} times as large{words}"
         yield _told(said, "error", known, x, _FAR_OFF)
 
 
@@ -321,9 +322,10 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
             fixed = ask([altered(batch, path, way.undo) for batch in batches])
             if fixed <= own + (val - own) / 2 and not _helps_training(evidence, path, way, ask, own, len(batches)):
                 measured = (
-                    f"the mean of column {column} is {float(mean[column]):.3g} in training, with a deviation of "
-                    f"{float(spread[column]):.3g}, and {float(other[column]):.3g} in validation; the loss is {own:.3g} "
-                    f"for training and {val:.3g} for validation, {fixed:.3g} once that is undone: {way.what}"
+                    f"the mean of column {column} is {float(mean[column]):.3g} in training, with a standard "
+                    f"deviation of {float(spread[column]):.3g}, and {float(other[column]):.3g} in validation; the "
+                    f"loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is "
+                    f"undone: {way.what}"
                 )
                 yield _told(measured, "error", known, x, _COLUMN)
                 return
@@ -366,7 +368,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
     except Refused as reason:
         source = evidence.setup.source
         if source is not None and source.library is None and x.ndim != known.ndim:
-            raise NoEvidence("what is named for validation is for another network") from None
+            raise NoEvidence("the variable named for validation belongs to another network") from None
         return f"; {reason}"
     return ""
 
@@ -402,7 +404,8 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, li
         where="validation inputs",
         measured=measured,
         limit=limit,
-        why="The network is asked about something else than it learned: its validation metrics do not measure that.",
+        why="Validation data differ from what the network learned: the validation metrics do not measure what it "
+        "learned.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
         "(x.float() / 255 "
         "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, vocabulary, channel order"
@@ -412,7 +415,7 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, li
 
 SHIFT = Check(
     codes=("data.shift",),
-    question="Are validation inputs prepared as training inputs are?",
+    question="Are validation inputs prepared like training inputs?",
     run=_run,
     quick=False,
     explains="model.mode fit.*",

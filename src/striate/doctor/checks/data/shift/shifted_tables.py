@@ -21,13 +21,16 @@ OUTSIDE = 0.02
 """Of the training targets, on either side: those of validation that are all beyond were split by their size."""
 
 _CODES_APART = (
-    f"mean targets of the codes in a column that are correlated by {_TOLD_WITHIN:g} or more between halves of "
-    f"training, and by {_TOLD_ACROSS:g} or less with validation"
+    f"mean targets of the codes in a column that correlate by {_TOLD_WITHIN:g} or more between halves of training, "
+    f"and by {_TOLD_ACROSS:g} or less with validation"
 )
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    inputs, limit = _columns_apart(evidence), f"a column's mean lies {RANGES:g} times training's range beyond it"
+    inputs, limit = (
+        _columns_apart(evidence),
+        f"the mean of a column is outside the range of training by {RANGES:g} times that range",
+    )
     targets = None if inputs else _targets_apart(evidence)
     if not inputs and not targets:
         inputs, limit = _codes_apart(evidence), _CODES_APART
@@ -37,19 +40,20 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where="validation inputs",
             measured=inputs,
             limit=limit,
-            why="The network is asked about something else than it learned: its validation metrics do not measure "
-            "that.",
-            remedy="Prepare both in one function, with the figures and the codes of training: `scaler.fit(train)`, "
-            "then `scaler.transform(train)` and `scaler.transform(val)`; one table of codes for both.",
+            why="Validation data differ from what the network learned: the validation metrics do not measure what "
+            "it learned.",
+            remedy="Prepare both in one function, with the statistics and the codes of training: "
+            "`scaler.fit(train)`, then `scaler.transform(train)` and `scaler.transform(val)`; one table of codes "
+            "for both.",
         )
     elif targets:
         yield SHIFTED_TABLES.finding(
             severity="warning",
             where="validation targets",
             measured=targets,
-            limit=f"all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's",
-            why="The samples were split in the order of what is to be predicted: the network is asked about what it "
-            "was never shown.",
+            limit=f"all targets lie beyond {1 - OUTSIDE:.0%} of those of training",
+            why="The samples were split in the order of the targets: validation has targets that the network never "
+            "saw.",
             remedy="shuffle before the split: `order = torch.randperm(len(x))`, `torch.utils.data.random_split`, or "
             "`train_test_split(x, y, shuffle=True)`",
         )
@@ -76,7 +80,7 @@ def _columns_apart(evidence: Evidence) -> str | None:
         column = int(beyond.argmax())
         if float(beyond[column]) > RANGES and len(known) >= _FEWEST_ROWS:
             return (
-                f"column {column} of {several(known.shape[1], 'column')} lies in {float(low[column]):.3g} to "
+                f"column {column} of {several(known.shape[1], 'column')} ranges from {float(low[column]):.3g} to "
                 f"{float(high[column]):.3g} in training, and its mean in validation is {float(mean[column]):.3g}"
             )
     return None
@@ -98,8 +102,8 @@ def _codes_apart(evidence: Evidence) -> str | None:
             within, across, codes = _means_by_code(known[:, column], y, x[:, column], other)
             if within >= _TOLD_WITHIN and across <= _TOLD_ACROSS:
                 return (
-                    f"column {column} has {several(codes, 'code')}; their mean targets in one half of training and in "
-                    f"the other are correlated by {within:.2f}, in training and in validation by {across:.2f}"
+                    f"column {column} has {several(codes, 'code')}; their mean targets correlate by {within:.2f} "
+                    f"between two halves of training, and by {across:.2f} between training and validation"
                 )
     return None
 
@@ -151,14 +155,14 @@ def _targets_apart(evidence: Evidence) -> str | None:
     if not (float(x.min()) > high or float(x.max()) < low):
         return None
     return (
-        f"validation targets lie in {float(x.min()):.3g} to {float(x.max()):.3g}, and {1 - 2 * OUTSIDE:.0%} of those "
-        f"of training in {low:.3g} to {high:.3g}"
+        f"validation targets range from {float(x.min()):.3g} to {float(x.max()):.3g}, and {1 - 2 * OUTSIDE:.0%} of "
+        f"those of training from {low:.3g} to {high:.3g}"
     )
 
 
 SHIFTED_TABLES = Check(
     codes=("data.shift",),
-    question="Do columns and targets of validation mean what those of training do?",
+    question="Do columns and targets mean the same in validation as in training?",
     run=_run,
     quick=False,
     explains="model.mode fit.*",

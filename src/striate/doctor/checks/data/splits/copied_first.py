@@ -47,13 +47,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 _COPIES = (
-    "adds copies or variants of its own samples to `{name}`",
-    "Variants of one sample lie on both sides of the split: validation measures what was trained on, and its metrics "
-    "are too good.",
+    "adds copies or variants of samples to `{name}`",
+    "Variants of the same sample are on both sides of the split: validation measures what was trained on, and its "
+    "metrics are too good.",
 )
 _ANSWERS = (
-    "makes columns of `{name}` with the answers of all samples",
-    "The columns know the answers of validation, too: its metrics are too good.",
+    "makes columns of `{name}` with the targets of all samples",
+    "The columns contain the targets of validation, too: its metrics are too good.",
 )
 
 
@@ -64,8 +64,8 @@ def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) 
         measured=f"{done}, and line {split.lineno}, `{_short(split)}`, splits `{name}` into parts afterwards",
         why=why,
         remedy=Remedy(
-            f"Split first: line {node.lineno} belongs behind line {split.lineno}, for the training part alone; others "
-            "are transformed with what was learned there."
+            f"Split first: move line {node.lineno} after line {split.lineno}, and apply it to the training part "
+            "only. Transform the other parts with what it learned there."
         ),
     )
 
@@ -336,8 +336,8 @@ def _slice_named(index: ast.Name, later: list[ast.AST]) -> ast.expr | None:
 COPIED_FIRST = Check(
     codes=("data.leak",),
     question="Are samples split before variants of them are made?",
-    threshold="samples put together with what is made of them, or columns made with the answers of all, and a split by "
-    "chance afterwards",
+    threshold="samples joined with copies or variants of them, or columns made with the targets of all, and a "
+    "random split afterwards",
     run=_run,
     of_source=True,
 )

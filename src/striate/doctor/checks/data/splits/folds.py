@@ -25,9 +25,10 @@ def _shared_network(evidence: Evidence) -> Iterator[Finding]:
             yield SHARED_NETWORK.finding(
                 severity="error",
                 where=f"line {loop.lineno}",
-                measured=f"`{name}` is made before the loop over folds and trained on in each of them",
-                why="From the second fold on it was trained with what it is validated on: its metrics are too good.",
-                remedy=f"make `{name}` and its optimizer anew at the beginning of each fold",
+                measured=f"`{name}` is created before the loop over folds and trained in each fold",
+                why="From the second fold on, the network was trained on its validation samples: its metrics are "
+                "too good.",
+                remedy=f"create `{name}` and its optimizer at the beginning of each fold",
             )
             return
 
@@ -42,9 +43,10 @@ def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
             yield OPTIMIZER_OF_ANOTHER_FOLD.finding(
                 severity="error",
                 where=f"line {loop.lineno}",
-                measured=f"each fold makes a network, and not `{name}`: it holds the parameters of the first one",
+                measured=f"each fold creates a network, but not `{name}`, which holds the parameters of the first "
+                "network",
                 why="The networks of all later folds are never trained.",
-                remedy=f"make `{name}` in each fold, behind its network",
+                remedy=f"create `{name}` in each fold, after its network",
             )
             return
 
@@ -116,16 +118,17 @@ def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 SHARED_NETWORK = Check(
     codes=("data.leak",),
-    question="Is each fold trained anew?",
-    threshold="a network that is made before a loop over folds, and neither made nor reset in it",
+    question="Does each fold train a new network?",
+    threshold="a network that is created before a loop over folds, and neither created nor reset in it",
     run=_shared_network,
     of_source=True,
     explains="data.split-overlap",
 )
 OPTIMIZER_OF_ANOTHER_FOLD = Check(
     codes=("optim.parameters-missing",),
-    question="Has each fold an optimizer of its own network?",
-    threshold="a loop over folds that makes the network in each pass, and the optimizer in none, or under a condition",
+    question="Does each fold have an optimizer for its own network?",
+    threshold="a loop over folds that creates the network in each pass, but the optimizer in none, or only under a "
+    "condition",
     run=_optimizer_of_another_fold,
     of_source=True,
 )

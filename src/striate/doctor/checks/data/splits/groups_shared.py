@@ -28,9 +28,7 @@ _MOST_EACH, _ALIKE, _LOOKED_AT = 30, 0.5, 400
 """Samples of a group on average; how far two of them are from each other, of what any two are; and how many pairs."""
 
 
-_WHY = (
-    "Samples of one of them are alike: validation measures whether they are recognized, not whether a new one would be."
-)
+_WHY = "Samples with the same value are alike: validation measures whether known values are recognized, not new ones."
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -49,9 +47,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield GROUPS_SHARED.finding(
             severity="warning",
             where=f"`{key}` of the rows of both data sets",
-            measured=f"{len(shared)} of {several(len(other), 'value')} of `{key}` in validation are in training as "
-            f"well, which has {len(train[key]) / len(known):.2g} samples of each",
-            limit=f"{_EACH:g} samples of each or more, and {_SHARED:.0%} of those of validation in training too",
+            measured=f"{len(shared)} of {several(len(other), 'value')} of `{key}` in validation also occur in "
+            f"training, which has {len(train[key]) / len(known):.2g} samples of each",
+            limit=f"{_EACH:g} or more samples of each value, and {_SHARED:.0%} of the validation values in "
+            "training, too",
             why=_WHY,
             remedy=f"split by `{key}`, not by rows: `sklearn.model_selection.GroupKFold` or `GroupShuffleSplit` with "
             f"`groups=[row['{key}'] for row in rows]`",
@@ -84,11 +83,11 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                 yield GROUPS_SHARED.finding(
                     severity="warning",
                     where=f"`{groups}` of `{name}` and `{other}`",
-                    measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation are in "
-                    f"training as well, and two samples of one are less than {_ALIKE:g} times as far from each other "
-                    "as any two",
-                    limit=f"{_SHARED:.0%} of those of validation in training too, with {_EACH:g} to {_MOST_EACH} "
-                    f"samples of each, which are {_ALIKE:g} times as far from each other as any two, or less",
+                    measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation also "
+                    f"occur in training, and two samples with the same value are less than {_ALIKE:g} times as far "
+                    "apart as any two",
+                    limit=f"{_SHARED:.0%} of the validation values in training, too, with {_EACH:g} to {_MOST_EACH} "
+                    f"samples of each, which are at most {_ALIKE:g} times as far apart as any two",
                     why=_WHY,
                     remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                     f"`GroupShuffleSplit` with `groups={groups}`",
@@ -136,7 +135,7 @@ def _groups(loader: Any) -> dict[str, list[Any]]:
         if columns is not None and hasattr(rows, "iloc"):  # a table of pandas
             table = rows if chosen is None else rows.iloc[chosen]
             return {str(key): table[key].tolist() for key in columns if _GROUP.search(str(key).lower())}
-    raise NoEvidence("the data set has no rows that name a patient, a subject or the like")
+    raise NoEvidence("the data set has no rows with a patient, a subject or the like")
 
 
 GROUPS_SHARED = Check(

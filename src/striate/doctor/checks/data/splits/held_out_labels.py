@@ -37,10 +37,10 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
         yield HELD_OUT_LABELS.finding(
             severity="error",
             where=f"`{name}`, line {measuring.lineno}",
-            measured=f"other labels at `{name}` change the loss of a training step: it counts "
+            measured=f"changing the labels at `{name}` changes the loss of a training step: it counts "
             f"{several(len(held), 'label')} on which `{ast.unparse(measuring)}` measures",
-            why="What is measured on was trained on: the metric says nothing of new samples.",
-            remedy=f"the loss of what is to be trained on alone: `criterion(outputs[{training}], targets[{training}])`",
+            why="The metric is measured on samples that were trained on: it says nothing about new samples.",
+            remedy=f"compute the loss on the training part only: `criterion(outputs[{training}], targets[{training}])`",
         )
         return
 
@@ -115,9 +115,9 @@ def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
 
 HELD_OUT_LABELS = Check(
     codes=("data.leak",),
-    question="Does the loss leave out the labels that are measured on?",
-    threshold="each step is given all targets, and is another one where those change that are in a mask or list of "
-    f"positions of validation or test, {FEWEST} or more, none of which the one of training has",
+    question="Does the loss leave out the labels that the metric is measured on?",
+    threshold="each step gets all targets, and changes if targets change that are in a mask or list of positions "
+    f"of validation or test ({FEWEST} or more), but not in that of training",
     run=_held_out_labels,
     of_source=True,
 )

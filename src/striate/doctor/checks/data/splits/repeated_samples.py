@@ -79,15 +79,14 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     yield DUPLICATES.finding(
         severity=severity,
         where=where,
-        measured=f"{len(x) - distinct:,} of {several(len(x), 'sample')} are copies of others: {distinct:,} different "
-        f"ones, the commonest {int(counts.max()):,} times",
-        why="The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
-        "validation look too good.",
+        measured=f"{len(x) - distinct:,} of {several(len(x), 'sample')} are copies of others: {distinct:,} "
+        f"different ones, the most frequent {int(counts.max()):,} times",
+        why="The network sees less data than it seems and memorizes the copies; copies on both sides of a split "
+        "make validation look too good.",
         remedy=Remedy(
-            "Look at how the list of samples is made (a folder listed twice, an index that `__getitem__` does not "
-            "use, "
-            "`x.repeat`), and keep each once: `x, first = np.unique(x, axis=0, return_index=True); y = y[first]`, "
-            "before the split.",
+            "Check how the list of samples is made (a folder listed twice, an index that `__getitem__` ignores, "
+            "`x.repeat`), and keep each sample once: `x, first = np.unique(x, axis=0, return_index=True); y = "
+            "y[first]`, before the split.",
             command=("data", "check", "DATA"),
         ),
     )
@@ -135,11 +134,11 @@ def _same_batch(call: str, batch: int) -> Finding:
     return DUPLICATES.finding(
         severity="error",
         where="the training loop",
-        measured=f"`{call}` gives other samples each time, and stands in front of the loop only: all steps are given "
-        f"the same {several(batch, 'sample')}",
+        measured=f"`{call}` gives other samples each time, but is only called before the loop: all steps get the "
+        f"same {several(batch, 'sample')}",
         limit="one batch for all steps",
-        why="The network learns one batch by heart, and never sees the rest of the data.",
-        remedy=f"`{call}` in each pass of the loop, before the network is called",
+        why="The network memorizes one batch and never sees the other data.",
+        remedy=f"call `{call}` in each pass of the loop, before the network",
     )
 
 
@@ -167,18 +166,20 @@ def _of_data_set(evidence: Evidence) -> torch.Tensor:
                 break
             found.append(tensor.detach().cpu())
     except Exception:  # a data set that is asked in another way than by positions
-        raise NoEvidence("the sampler draws again on purpose, and the data set cannot be read by positions") from None
+        raise NoEvidence("the sampler repeats samples on purpose, and the data set cannot be read by index") from None
     if not found or len({(tensor.shape, tensor.dtype) for tensor in found}) != 1:
-        raise NoEvidence("the sampler draws again on purpose, and the data set's samples do not fit together")
+        raise NoEvidence(
+            "the sampler repeats samples on purpose, and the samples of the data set differ in shape or type"
+        )
     return torch.stack(found)
 
 
 DUPLICATES = Check(
     codes=("data.duplicates",),
-    question="Is training shown different samples?",
-    threshold=f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies, of tables three times as many as by "
-    f"chance, an error from {DUPLICATES_GRAVE:.0%}; a note of token sequences of which less than {_ALL:.0%} have "
-    "copies, and where copies make classes even, or the step varies them",
+    question="Does training get different samples?",
+    threshold=f"a warning if {DUPLICATES_SHARE:.0%} of the samples are copies (for tables, three times as many as "
+    f"by chance), an error from {DUPLICATES_GRAVE:.0%}; a note for token sequences if less than {_ALL:.0%} have "
+    "copies, and if copies balance the classes or the step varies them",
     run=_find_duplicates,
     explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",
 )
@@ -197,16 +198,16 @@ _ALL_BUT_EQUAL, _MOST_OF_THEM = 0.05, 0.6
 """Of the distance to the tenth neighbor; of validation. Of pictures that differ in one quantity alone it is a third."""
 _FROM = f"a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples, an error from {LEAK_GRAVE:.0%}"
 _EQUAL = (
-    f"{_FROM}; of tables, whose rows may agree by chance, {TABLE:.0%} and three times chance; a note of token "
+    f"{_FROM}; for tables, whose rows may be equal by chance, {TABLE:.0%} and three times chance; a note for token "
     "sequences, and drawings in one color, that training repeats half as often"
 )
 _PAIRS_EQUAL = (
-    f"{TABLE:.0%} of validation's pairs, as of users and items, and training has at most a tenth as many twice; an "
-    f"error from {LEAK_GRAVE:.0%}"
+    f"{TABLE:.0%} of the validation pairs, such as users and items, and at most a tenth as many repeated in "
+    f"training; an error from {LEAK_GRAVE:.0%}"
 )
 _NEARLY_EQUAL = (
-    f"{LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} standard errors; an "
-    f"error from {_GRAVE_NEAR:.0%}"
+    f"{LEAK_GRAVE:.0%} of validation, three times as many as within training, by more than {_CERTAIN:g} standard "
+    f"errors; an error from {_GRAVE_NEAR:.0%}"
 )
 
 
@@ -234,14 +235,17 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         return
     useful = torch.arange(len(x))[~(blank_samples(val) | bare_samples(x))]
     if x[0].numel() < 3 or len(useful) < 5:
-        raise NoEvidence("validation samples of one or two numbers each, or less than five, tell no copies from chance")
+        raise NoEvidence(
+            "validation samples of one or two numbers, or fewer than five samples, cannot distinguish "
+            "copies from chance"
+        )
     x = x[useful]
     where = same_in(x, known)
     count = int((where >= 0).sum())
     if count >= max(LEAK_FEWEST, _least_share(x, known) * len(x)):
         pair = (where >= 0).nonzero()[:3].flatten()
         _draw(evidence, x[pair], known[where[pair]])
-        how = f"equal to a training sample, number for number{_first(useful, where)}"
+        how = f"identical to a training sample{_first(useful, where)}"
         found = _told(count, len(x), how, LEAK_GRAVE, _EQUAL)
         yield replace(found, severity="note") if _alike_by_chance(known, count / len(x)) else found
         return
@@ -254,7 +258,7 @@ def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
         return
     held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
     if held is not None and held[0] >= max(LEAK_FEWEST, LEAK_SHARE * held[1]):
-        yield _told(*held, "made of the same image as a training sample, as the data sets hold it", LEAK_GRAVE, _FROM)
+        yield _told(*held, "made from the same stored image as a training sample", LEAK_GRAVE, _FROM)
 
 
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
@@ -262,10 +266,10 @@ def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
     images = is_grid(evidence.samples.inputs)
     known, x = (_side_by_side(part.raw) if images else None for part in (evidence.train, evidence.val))
     if known is None or x is None or known.shape[1:] != x.shape[1:]:
-        raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
+        raise NoEvidence("the network gets several inputs, which cannot be judged one by one")
     count = int((same_in(x, known) >= 0).sum())
     if count >= max(LEAK_FEWEST, LEAK_SHARE * len(x)):
-        yield _told(count, len(x), "equal to a training sample, in all that it has", LEAK_GRAVE, _FROM)
+        yield _told(count, len(x), "identical to a training sample in all inputs", LEAK_GRAVE, _FROM)
 
 
 def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
@@ -338,7 +342,7 @@ def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Ite
     count = int((same_in(x, known) >= 0).sum())
     if count < LEAK_FEWEST or count < TABLE * read * len(x) or _share(known) * _OFTENER > count / len(x):
         return
-    how = "numbers, as of a user and an item, that a training sample has as well, and training next to none twice"
+    how = "pairs of numbers, such as a user and an item, that also occur in training, which repeats almost none"
     yield _told(count, len(x), how, LEAK_GRAVE, _PAIRS_EQUAL)
 
 
@@ -389,11 +393,11 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
         yield _told(
             int(copies.sum()),
             len(x),
-            f"a training sample but for brightness and contrast: their distance is less than {_ALL_BUT_EQUAL:g} of "
-            f"that to the tenth nearest (the first: validation sample {int(useful[first])} and training sample "
-            f"{int(across.nearest[first])})",
+            f"a training sample except for brightness and contrast: their distance is less than {_ALL_BUT_EQUAL:g} "
+            f"times that to the tenth nearest (the first: validation sample {int(useful[first])} and training "
+            f"sample {int(across.nearest[first])})",
             _GRAVE_NEAR,
-            f"{_MOST_OF_THEM:.0%} of validation, of which all but brightness and contrast is equal",
+            f"{_MOST_OF_THEM:.0%} of validation is equal to training samples except for brightness and contrast",
         )
         return
     error = (max(usual * (1 - usual), 1e-4) * (1 / len(x) + 1 / len(known))) ** 0.5
@@ -410,9 +414,9 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     yield _told(
         count,
         len(x),
-        f"nearly the same as a training sample: their distance is less than 0.3 of that to the tenth nearest; within "
-        f"training that holds for {usual:.1%} (the first: validation sample {int(useful[first])} and training sample "
-        f"{int(across.nearest[first])})",
+        "nearly identical to a training sample: their distance is less than 0.3 times that to the tenth nearest; "
+        f"within training this holds for {usual:.1%} (the first: validation sample {int(useful[first])} and "
+        f"training sample {int(across.nearest[first])})",
         _GRAVE_NEAR,
         _NEARLY_EQUAL,
     )
@@ -427,7 +431,9 @@ def _goes_on(known: torch.Tensor, x: torch.Tensor) -> bool:
 
 def _first(useful: torch.Tensor, where: torch.Tensor) -> str:
     first = int((where >= 0).nonzero()[0])
-    return f" (the first: validation sample {int(useful[first])} and training sample {int(where[first])} as they come)"
+    return (
+        f" (the first: validation sample {int(useful[first])} and training sample {int(where[first])}, in loader order)"
+    )
 
 
 def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
@@ -443,12 +449,11 @@ def _told(count: int, total: int, how: str, grave: float, limit: str) -> Finding
         where="validation loader",
         measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
         limit=limit,
-        why="Samples that were trained on are recognized: the validation metrics are too good.",
+        why="The network recognizes samples that it was trained on: the validation metrics are too good.",
         remedy=Remedy(
-            "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
-            "val = "
-            "order[:n], order[n:]`. Remove copies first, and keep what belongs together (frames, patients) on one "
-            "side. Copies, crops and augmentation come after the split, in training only.",
+            "Split first, once and by position: `order = torch.randperm(len(x)); train, val = order[:n], "
+            "order[n:]`. Remove copies first, and keep what belongs together (frames, patients) on one side. "
+            "Copies, crops and augmentation come after the split, in training only.",
             command=("data", "check", "DATA"),
         ),
     )
@@ -456,6 +461,6 @@ def _told(count: int, total: int, how: str, grave: float, limit: str) -> Finding
 
 LEAK = Check(
     codes=("data.leak",),
-    question="Is anything that validation measures on also trained on?",
+    question="Are any validation samples also trained on?",
     run=_find_leak,
 )

@@ -67,10 +67,11 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
         yield SPLIT_OVERLAP.finding(
             severity="error",
             where=f"line {drawn.lineno}",
-            measured=f"`{ast.unparse(drawn)}` stands in `setup`, which the trainer calls for `fit` and again for "
+            measured=f"`{ast.unparse(drawn)}` is called in `setup`, which the trainer calls for `fit` and again for "
             "`test`: each call draws another split",
-            limit="a data module's `setup`, called for fitting and for testing, draws the split anew",
-            why="Most of what is tested on was trained on: the metric says nothing of new samples.",
+            limit="the `setup` of a data module, which is called for fitting and for testing, draws the split each "
+            "time",
+            why="Most test samples were trained on: the metric says nothing about new samples.",
             remedy="the same split each time: `generator=torch.Generator().manual_seed(0)` in that call",
         )
         return
@@ -117,11 +118,12 @@ def _drawn_alike(evidence: Evidence) -> Iterator[Finding]:
                     yield SPLIT_OVERLAP.finding(
                         severity="error",
                         where=f"`{called(node)}`",
-                        measured=f"by the same random numbers `{called(node)}` gives the same batch for {given!r} and "
-                        f"for {word!r}, though it has `{both[0]}` and `{both[2]}`",
-                        limit="a function that has data of training and of validation draws one batch for both",
-                        why="What is measured on was trained on: the metric says nothing of new samples.",
-                        remedy=f"ask for the name itself: `data = {both[0]} if split == {given!r} else {both[2]}`",
+                        measured=f"with the same random numbers `{called(node)}` gives the same batch for {given!r} "
+                        f"and for {word!r}, although it has `{both[0]}` and `{both[2]}`",
+                        limit="a function with data of training and validation that draws the same batch for both",
+                        why="The metric is measured on samples that were trained on: it says nothing about new "
+                        "samples.",
+                        remedy=f"compare the name itself: `data = {both[0]} if split == {given!r} else {both[2]}`",
                     )
                     return
 
@@ -185,10 +187,10 @@ def _asked_whatever_the_name(source: ScriptSource) -> Iterator[Finding]:
             yield SPLIT_OVERLAP.finding(
                 severity="warning",
                 where=f"line {known[0].lineno}",
-                measured=f"`{text}` is asked in a loop over `{ast.unparse(loop.iter)}`, whatever `{name}` is, and what "
-                "is measured is kept or printed under each of these names",
-                limit="a loop over names of splits evaluates batches of training for each of them",
-                why="What is measured on was trained on: the metric says nothing of new samples.",
+                measured=f"`{text}` runs in a loop over `{ast.unparse(loop.iter)}`, whatever `{name}` is, but its "
+                "results are saved or printed under each of these names",
+                limit="a loop over names of splits that evaluates training batches for each of them",
+                why="The metric is measured on samples that were trained on: it says nothing about new samples.",
                 remedy=f"`{text.replace(repr(training[0]), name)}`",
             )
             return
@@ -222,9 +224,9 @@ def _never_used(evidence: Evidence) -> Iterator[Finding]:
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
                 f"uses `{own[0]}`",
-                limit="an evaluation is given the training loader, and no code uses the one of validation",
-                why="What is measured on was trained on: the metric says nothing of new samples.",
-                remedy=f"`{own[0]}` in place of `{ast.unparse(given)}` there",
+                limit="an evaluation on the training loader, while no code uses the validation loader",
+                why="The metric is measured on samples that were trained on: it says nothing about new samples.",
+                remedy=f"`{own[0]}` instead of `{ast.unparse(given)}` there",
             )
             return
 
@@ -252,11 +254,11 @@ def _never_read(evidence: Evidence) -> Iterator[Finding]:
                 yield SPLIT_OVERLAP.finding(
                     severity="warning",
                     where=f"line {getattr(node, 'lineno', 0)}",
-                    measured=f"`{name}` is made beside `{training[0]}` and read nowhere, though line "
+                    measured=f"`{name}` is created with `{training[0]}` but never read, although line "
                     f"{named[0].lineno} names `{word}`",
-                    limit="validation data are made beside those of training, and no code reads them",
-                    why="What is measured on was trained on: the metric says nothing of new samples.",
-                    remedy=f"`{name}` where the figures of `{word}` are measured",
+                    limit="validation data that are created with the training data, but never read",
+                    why="The metric is measured on samples that were trained on: it says nothing about new samples.",
+                    remedy=f"use `{name}` where the metrics of `{word}` are measured",
                 )
                 return
 
@@ -286,7 +288,7 @@ def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
                 yield _shared(
                     name,
                     other,
-                    f"{several(len(shared), 'position')} of {len(others)} in `{other}` are in `{name}` as well",
+                    f"{several(len(shared), 'position')} of {len(others)} in `{other}` are also in `{name}`",
                 )
                 return
 
@@ -344,7 +346,7 @@ def _same_images(name: str, value: Any, other: str, also: Any) -> Iterator[Findi
     known = set(_contents(value))
     shared = sum(content in known for content in _contents(also))
     if shared >= FEWEST and shared > 0.01 * len(also):
-        measured = f"{shared} of {several(len(also), 'image')} in `{other}` are in {name} as well"
+        measured = f"{shared} of {several(len(also), 'image')} in `{other}` are also in {name}"
         yield _shared(name.strip("`"), other, measured)
 
 
@@ -359,7 +361,9 @@ def _memory_shared(evidence: Evidence) -> Iterator[Finding]:
         dealt = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
         if _in_common(ours, theirs) >= len(theirs) / 2 and not dealt:
             shared = _in_common(ours, theirs)
-            yield _shared(name, other, f"{shared / len(theirs):.0%} of `{other}` is a part of `{name}`, in memory")
+            yield _shared(
+                name, other, f"{shared / len(theirs):.0%} of the memory of `{other}` is also part of `{name}`"
+            )
             return
 
 
@@ -411,9 +415,9 @@ def _shared(name: str, other: str, measured: str) -> Finding:
         severity="error",
         where=f"{name} and {other}",
         measured=measured,
-        limit="1 % of the positions, or of the images, named for validation or test, or half of an array's memory, are "
-        "in those of training, but for positions within what is left without those",
-        why="What is measured on was trained on: the metric says nothing of new samples.",
+        limit="1 % of the positions or images named for validation or test, or half of the memory of an array, are "
+        "also in those of training (positions within the remaining samples are exempt)",
+        why="The metric is measured on samples that were trained on: it says nothing about new samples.",
         remedy="split once: `order = torch.randperm(n); train, val = order[: int(0.8 * n)], order[int(0.8 * n) :]`",
     )
 
@@ -451,7 +455,7 @@ def positions(value: Any) -> set[int]:
 
 SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
-    question="Do positions of training and of validation have none in common?",
+    question="Are the positions of training and validation disjoint?",
     run=_run,
     of_source=True,
     explains="data.leak",

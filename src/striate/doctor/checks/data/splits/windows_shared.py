@@ -31,7 +31,7 @@ _VALUES, _MANY_VALUES = 20, 200
 """Different ones, and those of short stretches: of yes and no, as of ingredients, whole stretches agree by chance."""
 
 _BY_NUMBER = (
-    f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch that stands in training, and half as "
+    f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch of a training window, and half as "
     "many end with one"
 )
 
@@ -42,14 +42,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     exact = _exactly_shared(evidence.samples.x, evidence.val_samples.x)
     if exact is not None:
-        yield _finding(f"{exact} steps that stand in a training window, number for number", limit=_BY_NUMBER)
+        yield _finding(f"{exact} steps that a training window contains with identical values", limit=_BY_NUMBER)
         return
     train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
     if train.shape[1:] != val.shape[1:]:
         raise NoEvidence("windows of training and validation have different shapes")
     following = (val[:, :, 1:] * val[:, :, :-1]).sum() / val.square().sum().clamp(min=_QUIET)
     if float(following) > _SOME_NOISE:
-        raise NoEvidence("the signals have no noise by which a recording is known again")
+        raise NoEvidence("the signals have no noise that identifies a recording")
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
     stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST, val.shape[2] // 2)
     ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
@@ -63,8 +63,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if int((each > equal).sum(1).min()) < count / 4:
         return  # what is forecast follows on what was trained on
     yield _finding(
-        f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a training "
-        f"window has, too: what is noise in both correlates by {float(best[best > equal].median()):.2f}"
+        f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that also occur in "
+        f"a training window: the noise of both correlates by {float(best[best > equal].median()):.2f}"
     )
 
 
@@ -76,7 +76,7 @@ def _of_variables(evidence: Evidence) -> Iterator[Finding]:
         if len(parts) == 2:
             exact = _exactly_shared(*(torch.as_tensor(part).detach().cpu() for part in parts))
             if exact is not None:
-                measured = f"{exact} steps that stand in a window of `{name}`, number for number"
+                measured = f"{exact} steps that a window of `{name}` contains with identical values"
                 yield _finding(measured, where=f"`{other}` and `{name}`", limit=_BY_NUMBER)
 
 
@@ -86,10 +86,10 @@ def _finding(measured: str, where: str = "validation loader", limit: str = "") -
         where=where,
         measured=measured,
         limit=limit,
-        why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
-        "trained on.",
-        remedy="split recordings (patients, days) first and cut windows from each side afterwards; of one long "
-        "recording, validate on its end, and leave out a window's length between",
+        why="Overlapping windows were split, not the recordings that they are cut from: validation measures on "
+        "stretches that were trained on.",
+        remedy="split recordings (patients, days) first, and cut windows from each side afterwards; for one long "
+        "recording, validate on its end and leave a gap of one window",
     )
 
 
@@ -134,7 +134,7 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
     if x.ndim == _CLIP_AXES and x.is_floating_point():
         return _rough_clips(x)
     if not x.is_floating_point() or x.ndim not in (2, 3):
-        raise NoEvidence("the inputs are no windows of signals")
+        raise NoEvidence("the inputs are not windows of signals")
     windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // x[0].numel()))].double()
     windows = windows[:, None] if x.ndim == 2 else windows
     if windows.shape[1] > windows.shape[2]:
@@ -156,7 +156,7 @@ def _rough_clips(x: torch.Tensor) -> torch.Tensor:
     changes = clips.diff(n=2, dim=2)
     usual = float(changes.abs().median())
     if usual <= _QUIET * float(clips.abs().max()):
-        raise NoEvidence("the clips have no noise by which a recording is known again")
+        raise NoEvidence("the clips have no noise that identifies a recording")
     return changes.where(changes.abs() <= _MOTION * usual, 0.0).float()
 
 
@@ -173,10 +173,10 @@ def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
 
 WINDOWS_SHARED = Check(
     codes=("data.leak",),
-    question="Are windows of validation cut from other stretches than those of training?",
-    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window (half of a "
-    f"clip) that correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of training, "
-    "both differenced twice, and not backward too; not begin alone",
+    question="Are validation windows cut from other stretches than training windows?",
+    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window (half of "
+    f"a clip) that correlates by more than {_EQUAL:g} ({_SAME:g} if less of it is noise) with a stretch of "
+    "training, both differenced twice; not if it also correlates backward, or windows only begin with one",
     run=_run,
     explains="fit.overfit",
 )

@@ -72,14 +72,14 @@ def durations_told(evidence: Evidence) -> Iterator[Told]:
             ):
                 continue
             yield Told(
-                f"number {column} of the {several(len(order), 'input number')} has {float(order[column]):.1%} of the "
-                f"pairs of {several(len(rows), 'sample')} in the order of the durations that the loss is given, where "
-                f"the event was seen; no other more than {float(others.max()):.0%}",
-                "ask when that column is known: what is counted until the event, such as a customer's invoices, is "
-                f"left out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
+                f"number {column} of the {several(len(order), 'input number')} puts {float(order[column]):.1%} of "
+                f"the pairs of {several(len(rows), 'sample')} in the order of the durations that the loss gets, if "
+                f"the event was observed; no other number puts more than {float(others.max()):.0%}",
+                "check when that column is known: remove values that are counted until the event, such as a "
+                f"customer's invoices: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
                 severity="warning",
-                limit=f"a column has {_IN_ORDER:.0%} of the pairs of samples whose event was seen in the order of the "
-                f"durations that the loss is given, no other {_UNORDERED:.0%}",
+                limit=f"a column puts {_IN_ORDER:.0%} of the pairs of samples with an observed event in the order "
+                f"of the durations that the loss gets, and no other {_UNORDERED:.0%}",
             )
             return
 
@@ -100,10 +100,10 @@ def numbers_told(evidence: Evidence) -> Iterator[Told]:
     known = [(x, y) for x, y in known if len(x) == len(y)]  # not of nodes of many graphs, and of each graph
     whole = bool(known) and not known[0][0].is_floating_point()
     if not known or len({x.shape[1:] for x, _ in known}) != 1 or (whole and known[0][0].ndim != 2):
-        raise NoEvidence("inputs and targets are no numbers beside each other")
+        raise NoEvidence("inputs and targets are not numbers of the same rows")
     values = torch.cat([x.detach().cpu().flatten(1) for x, _ in known]).double()
     if whole and not (_are_fields(values) and columns_given(evidence)):
-        raise NoEvidence("inputs and targets are no numbers beside each other")
+        raise NoEvidence("inputs and targets are not numbers of the same rows")
     targets = torch.cat([y.detach().cpu().flatten(1) if y.ndim > 1 else y.detach().cpu()[:, None] for _, y in known])
     if not 2 <= values.shape[1] <= _MOST_VALUES or len(values) < _FEWEST:
         raise NoEvidence("there are too few samples")
@@ -131,11 +131,11 @@ def numbers_told(evidence: Evidence) -> Iterator[Told]:
             yield from found or ([] if any(class_losses(evidence)) else _counts_told(values, counted))
         return
     yield Told(
-        f"number {place} of the {several(values.shape[1], 'input number')} is the target, scaled: it leaves "
-        f"{max(float(left[place]), 0.0):.1g} of the target's variance",
-        f"leave it out of the inputs, `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a "
-        "window the target comes after its end: `series[i : i + n]` and `series[i + n]`",
-        limit=f"one number of the input leaves {LINEAR:g} of the variance of targets that take 20 values or more",
+        f"number {place} of the {several(values.shape[1], 'input number')} is the scaled target: it leaves "
+        f"{max(float(left[place]), 0.0):.1g} of the target's variance unexplained",
+        f"remove it from the inputs, `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; for a "
+        "window, the target comes after its end: `series[i : i + n]` and `series[i + n]`",
+        limit=f"one input number leaves at most {LINEAR:g} of the variance of targets with 20 or more values",
     )
 
 
@@ -148,13 +148,14 @@ def _nearly_told(values: torch.Tensor, wanted: torch.Tensor, place: int, left: f
     beside = _left(others / others.square().mean(0).sqrt().clamp(min=1e-300), wanted)
     if beside > _OTHERS:
         yield Told(
-            f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance, all others "
-            f"together (a linear model) {beside:.2g}",
-            "ask when that column is known: what is made of the target, such as a tax of a price or the state of a "
-            f"finished order, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+            f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance "
+            f"unexplained, and all others together (a linear model) {beside:.2g}",
+            "check when that column is known: remove values that are made from the target, such as a tax of a "
+            f"price or the state of a finished order: `inputs = torch.cat([inputs[:, :{place}], inputs[:, "
+            f"{place + 1}:]], 1)`",
             severity="warning",
-            limit=f"one column of a table leaves less than {_NEARLY:g} of the target's variance, where the others "
-            f"leave {_OTHERS:g} or more",
+            limit=f"one column of a table leaves less than {_NEARLY:g} of the target's variance unexplained, and "
+            f"the others leave {_OTHERS:g} or more",
         )
 
 
@@ -173,12 +174,12 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Told]:
         )
         if bool((high[:-1] < low[1:]).all() or (low[:-1] > high[1:]).all()):
             yield Told(
-                f"number {place} of the {columns} numbers of a row has {several(len(kinds), 'value')}, and the targets "
-                f"of each lie in a range of their own, in all of {several(len(values), 'row')}",
-                "leave out what was made of the target, as the band that a split is stratified by: `inputs = "
-                f"torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+                f"number {place} of the {columns} numbers of a row has {several(len(kinds), 'value')}, and each of "
+                f"them has its own range of targets, in all of {several(len(values), 'row')}",
+                "remove values that are made from the target, such as the band that a split is stratified by: "
+                f"`inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
                 severity="warning",
-                limit=f"a column of {_FEWEST_BANDS} values or more tells ranges of the target apart without an error",
+                limit=f"a column of {_FEWEST_BANDS} or more values separates ranges of the target without an error",
             )
             return
 
@@ -189,12 +190,14 @@ def _classes_told(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Told]:
     if told is not None:
         place, right = told
         yield Told(
-            f"number {place} of the {values.shape[1]} numbers of a row tells the two classes apart by a limit, without "
-            f"an error in {several(len(values), 'row')}; all others together (a linear model) are right in {right:.0%}",
-            "ask when that column is known: what is only there once the class is, such as the last invoice of those "
-            f"who left, is left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+            f"number {place} of the {values.shape[1]} numbers of a row separates the two classes by a threshold, "
+            f"without an error in {several(len(values), 'row')}; all others together (a linear model) are right in "
+            f"{right:.0%}",
+            "check when that column is known: remove values that only exist once the class is known, such as the "
+            f"last invoice of those who left: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], "
+            "1)`",
             severity="warning",
-            limit="one column alone tells two classes apart by a limit without an error, where all others are wrong in "
+            limit="one column separates two classes by a threshold without an error, and all others are wrong in "
             f"{_OTHERS:.0%} or more",
         )
 
@@ -212,14 +215,14 @@ def _counts_told(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Told]:
     if order < _WITH_COUNTS:
         return
     yield Told(
-        f"number {place} of the {values.shape[1]} numbers of a row tells targets of zero from all others by a limit, "
-        f"without an error in {several(len(values), 'row')}, where all other numbers together (a linear model) are "
-        f"right in {right:.0%}; and it has {order:.0%} of the pairs of the others in order",
-        "ask when that column is known: what comes with each of those that are counted, such as the cost of claims, is "
-        f"left out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
+        f"number {place} of the {values.shape[1]} numbers of a row separates targets of zero from all others by a "
+        f"threshold, without an error in {several(len(values), 'row')}; all other numbers together (a linear model) "
+        f"are right in {right:.0%}; and it puts {order:.0%} of the pairs of the other targets in order",
+        "check when that column is known: remove values that come with each counted event, such as the cost of "
+        f"claims: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
         severity="warning",
-        limit=f"one column alone tells counts of zero from others without an error, and has {_WITH_COUNTS:.0%} of the "
-        f"pairs of those in order, where all others are wrong in {_OTHERS:.0%} or more",
+        limit=f"one column separates counts of zero from others without an error and puts {_WITH_COUNTS:.0%} of the "
+        f"pairs of those in order, and all others are wrong in {_OTHERS:.0%} or more",
     )
 
 
@@ -267,12 +270,12 @@ def _told_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Told]:
             if _left(rows[:, rest], target) > _left(rows[:, [beside]], target) - _OTHERS:
                 continue  # nothing else has to do with it: a product that is to be learned
             yield Told(
-                f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, are the target "
-                "to all digits, beside others that have something to do with it, too",
-                f"leave out what was made of the target, as a price by the area: `inputs = torch.cat([inputs[:, :{made}"
-                f"], inputs[:, {made + 1}:]], 1)`",
-                limit="two columns, multiplied or divided, are the target to all digits, where others have to do with "
-                "it too",
+                f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, give the "
+                "target to all digits, although other columns are related to it, too",
+                "remove the column that is made from the target, such as a price per area: `inputs = "
+                f"torch.cat([inputs[:, :{made}], inputs[:, {made + 1}:]], 1)`",
+                limit="two columns, multiplied or divided, give the target to all digits, although other columns "
+                "are related to it, too",
             )
             return
 
@@ -298,14 +301,14 @@ def _logarithm_told(evidence: Evidence, values: torch.Tensor, targets: torch.Ten
             told = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
             if not told or _left(others, rest[:, 0]) > 1 - _OTHERS:
                 continue  # nothing else has to do with it: a function that is to be learned
-            beside = "" if offset is None else " but for what the network is given beside them,"
+            beside = "" if offset is None else " apart from the other inputs of the network,"
             yield Told(
-                f"number {place} of the {columns} numbers of a row is the logarithm of the target"
-                f"{f' + {added:g}' if added else ''}, scaled,{beside} to all digits",
-                f"leave it out: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; of a history "
-                "the target comes after its end: `series[i : i + n]` and `series[i + n]`",
-                limit=f"one column, with an offset or an exposure beside the table, leaves {LINEAR:g} of the variance "
-                "of the target's logarithm, where others have to do with it too",
+                f"number {place} of the {columns} numbers of a row is the scaled logarithm of the "
+                f"target{f' + {added:g}' if added else ''},{beside} to all digits",
+                f"remove it: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`; for a time "
+                "series, the target comes after the end of the inputs: `series[i : i + n]` and `series[i + n]`",
+                limit=f"one column, with an offset or an exposure outside the table, leaves at most {LINEAR:g} of "
+                "the variance of the target's logarithm, although others are related to it, too",
             )
             return
 
@@ -363,9 +366,9 @@ def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) ->
     given = main_tensor(list(evidence.first.arguments))
     length, width = values.shape[1], targets.shape[1]
     if given is None or not targets.is_floating_point() or not 2 <= width < length or len(targets.unique()) < 20:
-        raise NoEvidence("there is not one target a sample")
+        raise NoEvidence("there is not one target for each sample")
     if given[0].numel() != length:
-        raise NoEvidence("the network is given a part of the inputs")
+        raise NoEvidence("the network only gets a part of the inputs")
     wanted, beside = targets.double(), given.shape[-1] if given.ndim == 3 else 1  # columns at each time
     for every in dict.fromkeys((1, beside)):
         for place in range(length - (width - 1) * every):

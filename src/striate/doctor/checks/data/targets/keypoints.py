@@ -43,10 +43,10 @@ def unscaled_maps(evidence: Evidence) -> Finding | None:
         code="data.target-scale",
         severity="error",
         where="training targets",
-        measured=f"maps of {size} peak where the points are in pixels of the picture, which has "
-        f"{float(found.scale[0]):g} to a cell; {lost:.0%} of the points lie off their map",
-        threshold="peaks within one cell of the points as they are, and not of the points in cells",
-        why="Peaks lie at twice their place or farther, or nowhere; what is decoded is multiplied once more.",
+        measured=f"maps of {size} peak at the points in pixels of the image, although a cell has "
+        f"{float(found.scale[0]):g} pixels; {lost:.0%} of the points are outside their map",
+        threshold="peaks within one cell of the points in pixels, and not of the points in cells",
+        why="Peaks are at twice their position or farther, or missing; decoded points are scaled once more.",
         remedy="draw the maps around `points / stride`",
     )
 
@@ -95,14 +95,15 @@ def exchanged_sides(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Fin
                     code="data.targets-left-behind",
                     severity="error",
                     where="the augmentation of the training data set",
-                    measured=f"in {several(len(mirrored), 'pair')} of draws, the second with left and right exchanged, "
-                    f"points are mirrored and keep their numbers: point {left} lies left of point {right} in "
-                    f"{before:.0%} of validation and in {after:.0%} of training, and they look like mirror images of "
-                    "each other",
-                    threshold=f"{_ALWAYS:.0%} and more of validation, {_MIXED:.0%} and less of training",
-                    why="In a mirrored picture the left eye is the right one: half of such targets are wrong.",
+                    measured=f"in {several(len(mirrored), 'pair')} of draws, the second with left and right "
+                    f"exchanged, points are mirrored but keep their numbers: point {left} is left of point {right} "
+                    f"in {before:.0%} of validation and in {after:.0%} of training, and they look like mirror "
+                    "images of each other",
+                    threshold=f"a point on the left of another in {_ALWAYS:.0%} or more of validation, but in "
+                    f"{_MIXED:.0%} or less of training",
+                    why="In a mirrored image the left eye is the right one: half of these targets are wrong.",
                     remedy=f"exchange them after the flip: `points[[{left}, {right}]] = points[[{right}, {left}]]`, "
-                    "and so all pairs",
+                    "and likewise for all pairs",
                 )
     return None
 

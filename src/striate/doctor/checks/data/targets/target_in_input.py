@@ -35,7 +35,7 @@ _RELATED, _ROUGH = 0.2, 0.7
 """A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
 _PLACES = 6
 """At which outputs are looked at: a decoder may be given its own words at some."""
-_SAME_TOKENS = f"{_SAME:.0%} of the targets that count, but padding, are the tokens given at the same position"
+_SAME_TOKENS = f"{_SAME:.0%} of the targets that count, without padding, are the input tokens at the same position"
 _TOLD, _FEWEST_ROUGH = 0.9, 8
 """A correlation of noise levels with second differences, and in how many samples."""
 
@@ -61,11 +61,10 @@ def _spoiled(evidence: Evidence) -> Iterator[Finding]:
     changed = evidence.changed_by_asking
     if changed is not None and changed.same:
         yield _finding(
-            f"input and target of {several(changed.asked, 'sample')} are the same numbers, and what the data set holds "
-            f"of {changed.spoiled} of them was another once it was asked for them",
+            f"input and target of {several(changed.asked, 'sample')} are the same numbers, and reading them changes "
+            f"the stored values of {changed.spoiled} of them",
             "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
-            limit="what the data set holds of samples is another one once it was asked for them, target and input "
-            "alike",
+            limit="reading samples changes their stored values, and target and input are the same",
         )
 
 
@@ -75,11 +74,11 @@ def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
     if (found := noise_in_both(evidence)) is not None:
         line, changed, other = found
         yield _finding(
-            f"input and target are the same numbers in all batches, and line {line} adds chance to `{changed}` itself, "
-            f"of which `{other}` is another name",
+            f"input and target are the same numbers in all batches: line {line} adds random numbers to `{changed}` "
+            f"in place, and `{other}` is another name for it",
             f"add noise to a copy: `{other} = {changed} + noise`, or `{changed}.clone()` there",
-            limit="input and target are alike in all batches, and a tensor to which chance is added in place, as "
-            "`noisy = clean.add_(noise)`, is used by both names",
+            limit="input and target are the same in all batches, and both names refer to a tensor to which random "
+            "numbers are added in place, such as `noisy = clean.add_(noise)`",
         )
 
 
@@ -100,9 +99,9 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
             if short or not _given(evidence, tokens) or not _looked_up(evidence, tokens):
                 continue
             yield _finding(
-                f"{share:.0%} of the targets that count are the token that the input has at that position",
-                "shift the targets, `inputs, targets = tokens[:, :-1], tokens[:, 1:]`; of masked tokens mask the input "
-                "and count only those: `targets[~masked] = -100`",
+                f"{share:.0%} of the targets that count are the input token at the same position",
+                "shift the targets, `inputs, targets = tokens[:, :-1], tokens[:, 1:]`; for masked tokens, mask the "
+                "input and count only those: `targets[~masked] = -100`",
                 limit=_SAME_TOKENS,
             )
             return
@@ -133,9 +132,9 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
         if len(same) < _FEWEST or len(given[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
             continue
         yield _finding(
-            f"{float(same.float().mean()):.0%} of the targets that count are the word that the network is given at "
-            "that position",
-            "give the words up to the last and ask for those from the second on: `words[:, :-1]` and `words[:, 1:]`",
+            f"{float(same.float().mean()):.0%} of the targets that count are the word that the network gets at that "
+            "position",
+            "pass the words up to the last and predict those from the second on: `words[:, :-1]` and `words[:, 1:]`",
             limit=_SAME_TOKENS,
         )
         return
@@ -165,9 +164,9 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
                 continue
             if _moves_with_own(evidence, target):
                 yield _finding(
-                    f"{float(same.float().mean()):.0%} of the targets that count are a word that the network looks up "
-                    "in that very step, and outputs change with it",
-                    "feed the word before the one that is asked for: `word = target[t - 1]` for `target[t]`",
+                    f"{float(same.float().mean()):.0%} of the targets that count are the word that the network "
+                    "looks up in the same step, and its outputs depend on it",
+                    "feed the word before the target: `word = target[t - 1]` for `target[t]`",
                     limit=f"{_SAME_TOKENS}, and change the outputs there",
                 )
                 return
@@ -238,10 +237,10 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
     if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
         return
     yield _finding(
-        f"the targets are the inputs, number for number, and the network's last step is `{last.name.strip('_')}` with "
-        "its input",
-        "what is to be restored as the target, the input as it came: `clean` and `clean + sigma * noise`",
-        limit="all inputs are their targets, and the network adds its input to its output",
+        "the targets are identical to the inputs, and the last operation of the network is "
+        f"`{last.name.strip('_')}` with its input",
+        "use the clean sample as target and the noisy one as input: `clean` and `clean + sigma * noise`",
+        limit="all inputs are identical to their targets, and the network adds its input to its output",
     )
 
 
@@ -260,19 +259,19 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
         return
     if _noisy_for_nothing(evidence.graph, shown.shape):
         yield _finding(
-            "the loss compares outputs with the network's own input, number for number, and the step makes a noisy "
-            "copy of the batch of which it makes nothing",
-            "the noisy copy as the network's input: `criterion(model(noisy), clean)`",
-            limit="the loss is given the network's input, and nothing is made of the batch and the noise added to it",
+            "the loss compares outputs with the network's own input, and the step makes a noisy copy of the batch "
+            "that it does not use",
+            "pass the noisy copy to the network: `criterion(model(noisy), clean)`",
+            limit="the loss gets the network's input, and the batch with added noise is not used",
         )
         return
     if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
         yield _finding(
-            "the loss compares outputs with the network's own input, number for number, and the network is told beside "
-            "it how much noise each sample has",
-            "what is without noise as the target, and noise added to a copy: `noisy = clean + sigma * noise`, not "
+            "the loss compares outputs with the network's own input, and the network also gets the noise level of "
+            "each sample",
+            "use the clean sample as target, and add noise to a copy: `noisy = clean + sigma * noise`, not "
             "`clean.add_(…)`",
-            limit="the loss is given the network's input, and the network is told how much noise each sample has",
+            limit="the loss gets the network's input, and the network also gets the noise level of each sample",
         )
         return
     clean = [
@@ -287,10 +286,10 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
         related = float(torch.corrcoef(torch.stack([one.flatten(), shown.flatten()]))[0, 1]) > _RELATED
         if related and float(noise.std()) > 0 and float(roughness(noise.flatten(2), 1).median()) > _ROUGH:
             yield _finding(
-                "the loss compares outputs with the network's own input, number for number, noise included: it differs "
-                "from what the batch holds without by noise whose neighbors have nothing in common",
-                "what is without noise as the target: `criterion(model(noisy), clean)`",
-                limit="the loss is given the network's input, and the batch holds the same without noise",
+                "the loss compares outputs with the network's own input, including its noise: the batch also holds "
+                "the input without that noise, whose neighboring values are uncorrelated",
+                "use the clean sample as target: `criterion(model(noisy), clean)`",
+                limit="the loss gets the network's input, and the batch also holds it without noise",
             )
             return
 
@@ -349,10 +348,10 @@ def _left_whole(evidence: Evidence) -> Iterator[Finding]:
         left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
         if float(max(left)) <= LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
             yield _finding(
-                "the network is given the whole picture that it is asked for, and beside it a mask by which the loss "
-                "weighs errors: nothing was cut out of it",
-                "cut out what is to be filled in: `torch.cat([image * (1 - mask), mask], 1)`",
-                limit="a picture is given whole beside the mask of the hole that errors are weighed by",
+                "the network gets the whole image that it should predict, and a mask with which the loss weights "
+                "errors: nothing is cut out of the image",
+                "cut out what the network should fill in: `torch.cat([image * (1 - mask), mask], 1)`",
+                limit="the network gets a whole image and the mask of the hole that errors are weighted by",
             )
             return
 
@@ -386,11 +385,11 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
         column = int(left.argmin())
         if float(left[column]) <= LINEAR:
             yield _finding(
-                f"number {column} of the {several(table.shape[1], 'input number')} is, scaled, the number that the "
-                "loss is given beside the outputs",
-                f"leave it out: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
+                f"number {column} of the {several(table.shape[1], 'input number')} is the scaled number that the "
+                "loss gets in addition to the outputs",
+                f"remove it: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
                 "warning",
-                limit="a number for the loss alone is one of the inputs",
+                limit="a number that only the loss should get is one of the inputs",
             )
             return
 
@@ -406,14 +405,14 @@ def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit:
         where="the training batches",
         measured=measured,
         limit=limit,
-        why="The network has only to copy: the loss says nothing of what it does where the answer is not given.",
+        why="The network only has to copy: the loss says nothing about inputs that do not contain the target.",
         remedy=remedy,
     )
 
 
 TARGET_IN_INPUT = Check(
     codes=(CODE,),
-    question="Does the input already hold the target?",
+    question="Does the input already contain the target?",
     run=_run,
     explains="model.batch-mixing fit.* data.leak optim.lr-schedule speed.small-batch",
 )

@@ -37,8 +37,8 @@ _QUANTILES_LESS = 0.75
 """Of the loss in deviations, that is left with standardized targets."""
 
 _STANDARDIZE = (
-    "standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on `(y - mean) / std`, and "
-    "predict `model(x) * std + mean`"
+    "standardize the targets with statistics of training, `mean, std = y.mean(0), y.std(0)`, train on `(y - mean) "
+    "/ std`, and predict `model(x) * std + mean`"
 )
 
 
@@ -52,7 +52,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     y, path = evidence.samples.y, evidence.samples.y_path
     outputs = main_tensor(evidence.first.outputs)
     if y is None or path is None or not y.is_floating_point() or outputs is None or not predicts_targets(evidence):
-        raise NoEvidence("the targets are no quantities that outputs are compared with")
+        raise NoEvidence("the targets are not numbers that outputs are compared with")
     if evidence.target_scale is not None:
         y = evidence.target_scale.of(y)
     size, reached = root_mean_square(y), root_mean_square(outputs)
@@ -84,14 +84,14 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
         return TARGET_SCALE.finding(
             severity="warning",
             where=f"training targets, `{large.name}`",
-            measured=f"they have a root mean square of {root_mean_square(large.target):.3g}, and after "
-            f"{several(len(evidence.trial.rows), 'step')} the network's `{other.name}` goes along with its targets "
-            f"with a correlation of {own:.2f}; with the former standardized, {freed:.2f}",
-            limit="targets a hundred times as large as their output, and another output that goes along with its "
-            "targets much better with the former standardized",
-            why="Errors so large are all that gradients tell: what else the network is to give is not learned.",
-            remedy="standardize them by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
-            "`(y - mean) / std`, and predict `model(x) * std + mean`",
+            measured=f"their root mean square is {root_mean_square(large.target):.3g}; after "
+            f"{several(len(evidence.trial.rows), 'step')} the output `{other.name}` correlates by {own:.2f} with "
+            f"its targets, and by {freed:.2f} if the large targets are standardized",
+            limit="targets a hundred times as large as their output, and another output that correlates much "
+            "better with its targets if these large targets are standardized",
+            why="Gradients mostly come from these large errors: the network does not learn its other outputs.",
+            remedy="standardize them with statistics of training, `mean, std = y.mean(0), y.std(0)`, train on `(y "
+            "- mean) / std`, and predict `model(x) * std + mean`",
         )
     found = out_of_reach(evidence)
     if found is None:
@@ -100,14 +100,13 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
     return TARGET_SCALE.finding(
         severity="error",
         where=f"training targets, `{pair.name}`",
-        measured=f"they have a root mean square of {size:.3g}, and the network's `{pair.name}` one of {reached:.2g}, "
-        f"also after {several(len(evidence.trial.rows), 'step')}",
-        limit=f"targets of one of several outputs {FAR:g} times as large as it is after the trial, which the loss asks "
-        "for",
-        why="The loss asks for numbers that the outputs are far from, as for pixels of what gives fractions of an "
-        "image.",
-        remedy="give both one scale: boxes in pixels divided by the side of the image, "
-        "`boxes / boxes.new_tensor([width, height, width, height])`",
+        measured=f"their root mean square is {size:.3g}, and that of the output `{pair.name}` is {reached:.2g}, "
+        f"even after {several(len(evidence.trial.rows), 'step')}",
+        limit=f"targets of one of several outputs that are {FAR:g} times as large as the output after the trial, "
+        "and are part of the loss",
+        why="The outputs are far from the targets, as for boxes in pixels if the output is a fraction of the image.",
+        remedy="give both the same scale: divide boxes in pixels by the side of the image, `boxes / "
+        "boxes.new_tensor([width, height, width, height])`",
     )
 
 
@@ -119,13 +118,13 @@ def _of_tiny_ones(evidence: Evidence) -> Finding | None:
         severity="error",
         where="training targets",
         measured=f"targets have a root mean square of {found.size:.2g}, the first outputs one of {found.given:.2g}; "
-        f"after {several(found.steps, 'step')} the loss is {found.own:.3g} times that of one number for all samples, "
-        f"and with targets of variance 1 {found.other:.2f} times",
-        limit=f"first outputs {TINY:g} times as large as the targets, and a loss after the trial {LEFT:g} times that "
-        f"of one number for all samples or more, but {LEFT_SCALED:g} times at most with targets of variance 1",
-        why="The loss is small at once, and looks as if all were learned, while errors are larger than the targets; a "
-        "step of the usual rate moves outputs by more than the targets are.",
-        remedy="scale the targets by those of training, `std = y.std(0)`, train on `y / std`, and predict "
+        f"after {several(found.steps, 'step')} the loss is {found.own:.3g} times that of a constant prediction, and "
+        f"{found.other:.2f} times with targets of variance 1",
+        limit=f"first outputs {TINY:g} times as large as the targets, and a loss after the trial at least {LEFT:g} "
+        f"times that of a constant prediction, but at most {LEFT_SCALED:g} times with targets of variance 1",
+        why="The loss is small from the start and looks as if training were done, although errors are larger than "
+        "the targets. With a usual learning rate, a step moves outputs by more than the size of the targets.",
+        remedy="scale the targets with statistics of training, `std = y.std(0)`, train on `y / std`, and predict "
         "`model(x) * std`",
     )
 
@@ -152,13 +151,13 @@ def _of_quantiles(evidence: Evidence) -> Finding | None:
         where="training targets",
         measured=f"targets have a root mean square of {size:.3g}, and the first outputs, {found.outputs.shape[-1]} "
         f"quantiles, one of {reached:.2g}; after {several(len(trial.rows), 'step')} the loss is {own:.2g} standard "
-        f"deviations, and with standardized targets {scaled:.2g}",
-        limit=f"targets {_FAR:g} times as large as the first outputs, all quantiles, and a loss in deviations that is "
-        f"{_QUANTILES_LESS:g} times as much with standardized targets",
-        why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
-        "reached.",
-        remedy="standardize the targets by those of training, as the inputs are: train on `(y - mean) / std`, and "
-        "predict `model(x) * std + mean`",
+        f"deviations, and {scaled:.2g} with standardized targets",
+        limit=f"targets {_FAR:g} times as large as the first outputs, which are quantiles, and a loss in standard "
+        f"deviations that is {_QUANTILES_LESS:g} times as high with standardized targets",
+        why="A step moves weights by about the learning rate, whatever the error: reaching such large numbers "
+        "takes very long.",
+        remedy="standardize the targets with statistics of training, like the inputs: train on `(y - mean) / std`, "
+        "and predict `model(x) * std + mean`",
     )
 
 
@@ -200,8 +199,8 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
         if own < _COPES
         else f"targets of {_HUGE:g} or more, {_FAR:g} times as large as the first outputs, and R² below {_GOOD:g} "
         f"after the trial, but {_LESS:g} times less of the error left with standardized targets",
-        why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
-        "reached, and the errors until then are all that gradients tell.",
+        why="A step moves weights by about the learning rate, whatever the error: reaching such large numbers "
+        "takes very long, and until then these errors dominate the gradients.",
         remedy=f"{_STANDARDIZE}{both}",
     )
 
@@ -213,8 +212,8 @@ def _coped_with(y: torch.Tensor, reached: float, learned: str) -> Finding:
         measured=f"targets have a mean of {_three(y.mean(0))} and a standard deviation of {_three(y.std(0))}, and the "
         f"first outputs are about {reached:.2g}; after {learned}: the network copes",
         limit=f"targets of {_HUGE:g} or more, {_HUGE:g} times as large as the first outputs",
-        why="Losses and gradients are in their units: rates, clipping and weight decay that are right for quantities "
-        "around 1 are not for these.",
+        why="Losses and gradients have the units of the targets: learning rates, clipping and weight decay that "
+        "suit values around 1 do not suit these.",
         remedy=_STANDARDIZE,
     )
 
@@ -237,7 +236,7 @@ def _three(values: torch.Tensor) -> str:
 
 TARGET_SCALE = Check(
     codes=("data.target-scale",),
-    question="Have targets that are quantities a scale which the network reaches?",
+    question="Do numeric targets have a scale that the network can reach?",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "

@@ -48,11 +48,12 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where="pos_weight of the loss",
             measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
-            f"positive, and pos_weight is {float(given[place].exp()):.3g}; balanced would be "
+            f"positive, and pos_weight is {float(given[place].exp()):.3g}; the balanced one is "
             f"{float(wanted[place].exp()):.3g}",
-            limit="a pos_weight and the balanced one on different sides of 1, each twofold",
-            why="The weight makes what is common count more still; the network hardly ever predicts what is rare.",
-            remedy="negatives by positives: `nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
+            limit="a pos_weight and the balanced one on different sides of 1, each by a factor of two",
+            why="The weight makes common targets count even more, so the network hardly ever predicts rare ones.",
+            remedy="divide the number of negatives by that of positives: "
+            "`nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
         )
         return
 
@@ -69,7 +70,7 @@ def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
         pulls = weights_of_classes(evidence, present)
         weights = torch.zeros(len(counts.train)).double().index_copy(0, present, pulls)
     if weights is None or bool((weights[weights > 0] == weights.max()).all()):
-        raise NoEvidence("the loss has no weights of classes")
+        raise NoEvidence("the loss has no class weights")
     return weights
 
 
@@ -101,12 +102,13 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     yield CLASS_WEIGHTS.finding(
         severity="warning",
         where="the weights of the loss",
-        measured=f"classes that are common have the larger weights (correlation {like:.2f}): "
-        f"{weights[many]:.3g} for one with {several(int(counts[many]), 'sample')}, {weights[few]:.3g} for one with "
+        measured=f"common classes have the larger weights (correlation {like:.2f}): "
+        f"{weights[many]:.3g} for a class with {several(int(counts[many]), 'sample')}, {weights[few]:.3g} for one with "
         f"{int(counts[few])}",
-        limit=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times",
-        why="Weights are to make rare classes count; with these the network learns to name the common ones.",
-        remedy="weights by the inverse of the counts: "
+        limit=f"logarithms of weights and counts that correlate by {_LIKE:g}, for counts that differ by a factor of "
+        f"{_TIMES:g}",
+        why="Class weights should favor rare classes. With these the network learns to predict the common ones.",
+        remedy="use the inverse of the counts as weights: "
         "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
     )
 
@@ -120,7 +122,7 @@ def _of_places(evidence: Evidence) -> ClassCounts:
             if len(asked) >= _ENOUGH * len(call.weight):
                 counts = torch.bincount(asked, minlength=len(call.weight))
                 return ClassCounts(counts, None, None, counts)
-    raise NoEvidence("the targets are no class numbers, or few")
+    raise NoEvidence("the targets are not class numbers, or too few")
 
 
 def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]:
@@ -137,12 +139,12 @@ def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]
         yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="the weights of the loss",
-            measured=f"the {several(len(counts), 'weight')} are those that balance the classes, but stand at other "
-            f"ones: that of a class with {several(int(counts[place]), 'sample')} is {weights[place]:.3g} instead of "
+            measured=f"the {several(len(counts), 'weight')} balance the classes, but in another order: a class with "
+            f"{several(int(counts[place]), 'sample')} has {weights[place]:.3g} instead of "
             f"{float((balanced - balanced.mean() + weights.log().mean())[place].exp()):.3g}",
             limit=f"the balanced weights, within {_NEAR:g}, in another order",
-            why="A common class counts as a rare one, and a rare one as a common one.",
-            remedy="weights in the order of the class numbers: `counts = torch.bincount(labels)`, "
+            why="A common class counts like a rare one, and a rare class like a common one.",
+            remedy="put the weights in the order of the class numbers: `counts = torch.bincount(labels)`, "
             "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
         )
         return
@@ -150,7 +152,7 @@ def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]
 
 CLASS_WEIGHTS = Check(
     codes=("loss.class-weights",),
-    question="Do the weights of the loss favor rare classes?",
+    question="Do the class weights of the loss favor rare classes?",
     run=_run,
     explains="data.imbalance loss.degenerate model.collapsed",
 )

@@ -28,8 +28,8 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
     blank = blank_as_class(evidence)
     if blank is not None:
         yield _finding(
-            f"{blank[0]:.0%} of the targets of ctc_loss are {blank[1]}, which is its blank: no output stands for them",
-            "number the classes from 1 where the blank is 0; or `nn.CTCLoss(blank=K)`, with a further output",
+            f"{blank[0]:.0%} of the targets of ctc_loss are {blank[1]}, which is its blank: no output predicts them",
+            "number the classes from 1 if the blank is 0, or use `nn.CTCLoss(blank=K)` with one more output",
             "targets that are the blank of ctc_loss",
         )
         return
@@ -45,10 +45,10 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
         if _is_padding(evidence, call.target.cpu(), call.ignored):
             continue
         yield _finding(
-            f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class {call.ignored}, for "
-            f"which the network has an output of its {classes}",
-            "a number that is no class, in the loss and in the data: `nn.CrossEntropyLoss(ignore_index=-100)`",
-            f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding",
+            f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class {call.ignored}, but "
+            f"one of the network's {classes} outputs is for this class",
+            "use a number that is not a class, in the loss and in the data: `nn.CrossEntropyLoss(ignore_index=-100)`",
+            f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are not padding",
         )
         return
     yield from _without_gradient(evidence)
@@ -84,13 +84,14 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     share = float(torch.isin(targets, torch.tensor(lost, dtype=targets.dtype)).float().mean())
     signed = len(kinds) == 2 and lost == [0]
     yield _finding(
-        f"no gradient comes back from targets of class {', '.join(map(str, lost[:5]))}, {share:.0%} of all, in "
-        f"{several(len(counted.samples), 'step')}; from {float(rest.float().mean()):.0%} of the others it does",
-        "labels of -1 and 1 where a loss multiplies with them (a hinge, `nn.SoftMarginLoss()`, "
-        "`nn.CosineEmbeddingLoss()`): `2 * labels - 1`; else `nn.BCEWithLogitsLoss()`, which counts both"
+        f"in {several(len(counted.samples), 'step')} no gradient comes back from targets of class "
+        f"{', '.join(map(str, lost[:5]))}, {share:.0%} of all, but {float(rest.float().mean()):.0%} of the others "
+        "have one",
+        "use labels -1 and 1 if the loss multiplies by them (a hinge, `nn.SoftMarginLoss()`, "
+        "`nn.CosineEmbeddingLoss()`): `2 * labels - 1`; else use `nn.BCEWithLogitsLoss()`, which counts both classes"
         if signed
-        else "no weight and no mask that is 0 for a class: `nn.CrossEntropyLoss()` counts all",
-        f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
+        else "remove weights and masks that are 0 for a class: `nn.CrossEntropyLoss()` counts all classes",
+        f"none of at least {_LEAST} targets of a class has a gradient, but {_COUNTED:.0%} of the others have one",
     )
 
 
@@ -123,16 +124,16 @@ def _finding(measured: str, remedy: str, limit: str) -> Finding:
         where="the loss",
         measured=measured,
         limit=limit,
-        why="What belongs to this class is never learned: the network names another one there.",
+        why="The network never learns this class, and predicts another one in its place.",
         remedy=remedy,
     )
 
 
 def _of_end(lost: str, name: str, number: int) -> Finding:
     return _finding(
-        f"{lost} the end of each row of targets: {number} fills rows up, and is `{name}` as well",
-        "numbers of their own for padding and for the end: `PAD, BOS, EOS = 0, 1, 2`",
-        "padding and the end of rows have one number, by a name in the script, and it does not count",
+        f"{lost} the end of each row of targets: {number} pads rows, and is also `{name}`",
+        "use different numbers for padding and for the end: `PAD, BOS, EOS = 0, 1, 2`",
+        "an ignored number that pads rows and, by a name in the script, also ends them",
     )
 
 
@@ -159,7 +160,7 @@ def _goes_on_behind(tokens: torch.Tensor, asked: torch.Tensor, ignored: int) -> 
 
 IGNORED_CLASS = Check(
     codes=("loss.ignored-class",),
-    question="Does the loss leave out a class that the network is to name?",
+    question="Does the loss ignore a class that the network should predict?",
     run=_ignored,
     explains="model.redundant-filters model.collapsed optim.lr-too-low fit.* data.imbalance data.missing-class",
 )

@@ -20,7 +20,7 @@ _PADDED = 0.05
 _MOST = 0.5
 """Of the padding, from which on it is no end mark that is learned."""
 _SAME = 1e-4
-_MASKED = "`(losses * mask).sum() / mask.sum()` of `losses = F.cross_entropy(scores, targets, reduction='none')`"
+_MASKED = "`(losses * mask).sum() / mask.sum()`, with `losses = F.cross_entropy(scores, targets, reduction='none')`"
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -46,8 +46,8 @@ def _finding(measured: str, remedy: str) -> Finding:
         severity="warning",
         where="the loss",
         measured=measured,
-        why="Padding is predicted perfectly soon: loss and accuracy look better than they are, and weigh the other "
-        "positions less, the more so the shorter a sequence.",
+        why="Padding is soon predicted perfectly: loss and accuracy look better than they are, and the other positions "
+        "count less, most of all those of short sequences.",
         remedy=remedy,
     )
 
@@ -55,14 +55,14 @@ def _finding(measured: str, remedy: str) -> Finding:
 def _by_lengths(evidence: Evidence) -> tuple[str, str] | None:
     """Targets of `ctc_loss` whose lengths count what fills them up."""
     if not evidence.calls.alignments:
-        raise NoEvidence("the step calls no ctc_loss")
+        raise NoEvidence("the step does not call ctc_loss")
     found = blanks_at_ends(evidence)
     if found is None or found[0] < _PADDED:
         return None
     return (
-        f"{found[0]:.0%} of the targets of ctc_loss, by the lengths that it is given, are {found[1]}, its blank, at "
-        "the ends of rows: they only fill them up to the longest of the batch",
-        "the length of each target itself: `target_lengths = torch.tensor([len(text) for text in texts])`",
+        f"{found[0]:.0%} of the targets within the lengths that ctc_loss gets are {found[1]}, its blank, at the ends "
+        "of rows: they only pad rows to the longest of the batch",
+        "pass the length of each target itself: `target_lengths = torch.tensor([len(text) for text in texts])`",
     )
 
 
@@ -70,7 +70,7 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
     """Targets of a cross entropy that are one number at the ends of rows."""
     calls = list(class_losses(evidence))
     if not calls:
-        raise NoEvidence("the step calls no cross entropy of class numbers")
+        raise NoEvidence("the step does not call cross entropy with class numbers")
     words = _words(evidence)
     for call in calls:
         rows = rows_of(evidence, call.target.detach().cpu())
@@ -82,9 +82,9 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
         share = float((rows == filler).float().mean())
         if share >= _PADDED:
             return (
-                f"{share:.0%} of the targets are {filler}, which only fills rows up to the longest of the batch, "
-                "and they count in the loss",
-                f"`nn.CrossEntropyLoss(ignore_index={filler})`, and count no padding in the accuracy: "
+                f"{share:.0%} of the targets are {filler}, which only pads rows to the longest of the batch, "
+                "but they count in the loss",
+                f"`nn.CrossEntropyLoss(ignore_index={filler})`; leave padding out of the accuracy, too: "
                 f"`known = targets != {filler}`",
             )
     return None
@@ -146,7 +146,7 @@ def _in_mean(evidence: Evidence) -> tuple[str, str] | None:
         whole = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.slopes)
         if whole and share >= _PADDED and abs(sum(call.slopes) - (1 - share)) < _SAME:
             return (
-                f"the losses of padding are left out, and the mean is taken over all positions, {share:.0%} of which "
+                f"the losses of padding are set to 0, but the mean is taken over all positions, {share:.0%} of which "
                 "are padding",
                 _MASKED,
             )
@@ -159,9 +159,9 @@ def _has(batch: object, targets: torch.Tensor) -> bool:
 
 PADDING_COUNTED = Check(
     codes=("loss.padding-counted",),
-    question="Do targets that only fill rows up count in the loss?",
-    threshold=f"{_PADDED:.0%} of the positions are padding, by one number at the ends of rows of targets or tokens or "
-    f"by a mask, and are not ignored, or {_MOST:.0%} of them have a gradient, or count in a mean",
+    question="Does padding count in the loss?",
+    threshold=f"{_PADDED:.0%} of the positions are padding, according to one number at the ends of rows or to a mask, "
+    f"and are not ignored, or {_MOST:.0%} of them have a gradient, or they count in a mean",
     run=_run,
     explains="loss.ignored-class data.imbalance",
 )

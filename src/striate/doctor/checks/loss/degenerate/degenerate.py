@@ -93,8 +93,8 @@ def _no_gradient(evidence: Evidence) -> str | None:
     if (known is not None and not known.guesses) or (known is None and trial.losses[0] < 1e-6):
         return None  # all is as it should be: a hinge has no gradient then
     return (
-        f"the gradient of the loss by the network's outputs is zero in each of {several(len(norms), 'step')}, and "
-        f"the loss stays {trial.losses[0]:.3g}"
+        "the gradient of the loss with respect to the network's outputs is zero in each of "
+        f"{several(len(norms), 'step')}, and the loss stays {trial.losses[0]:.3g}"
     )
 
 
@@ -121,9 +121,9 @@ def same_in_any_order(evidence: Evidence) -> str | None:
     if _one_sided(evidence):
         return None
     return (
-        f"after {several(len(trial.rows), 'step')} the loss of the first batch is {said[0]} with its targets, "
-        f"{said[1]} with each at another sample, and {said[2]} with one for all: it asks what they are together, not "
-        "which belongs to which sample"
+        f"after {several(len(trial.rows), 'step')} the loss of the first batch is {said[0]}, {said[1]} with the "
+        f"targets in another order, and {said[2]} with the same target for all samples: it ignores which target "
+        "belongs to which sample"
     )
 
 
@@ -147,8 +147,8 @@ def _without_end(evidence: Evidence) -> str | None:
     if begun is None or known is None or not known.guesses or known.loss < _WORSE * max(begun.loss, known.constant):
         return None
     return (
-        f"the loss fell from {first:.3g} to {last:.3g} in {several(len(trial.rows), 'step')}, below zero and on, while "
-        f"the predictions' own measure went up from {begun.loss:.3g} to {known.loss:.3g}"
+        f"in {several(len(trial.rows), 'step')} the loss falls from {first:.3g} to {last:.3g}, below zero, while the "
+        f"metric of the predictions worsens from {begun.loss:.3g} to {known.loss:.3g}"
     )
 
 
@@ -169,7 +169,7 @@ def _falls_alone(evidence: Evidence) -> str | None:
     return (
         None
         if text is None
-        else f"the loss fell from {first:.3g} to {last:.3g} in {several(len(trial.rows), 'step')}, {text}"
+        else f"in {several(len(trial.rows), 'step')} the loss falls from {first:.3g} to {last:.3g}, {text}"
     )
 
 
@@ -189,16 +189,17 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
         moved = _with_other_targets(evidence, trial)
         if (moved is None and not known.guesses) or (moved is not None and moved > max(_BLIND * first, 1.5 * last)):
             return None
-        predictions = f"the predictions' own measure went from {begun.loss:.3g} to {known.loss:.3g}"
+        predictions = f"the metric of the predictions goes from {begun.loss:.3g} to {known.loss:.3g}"
         if known.accuracy is not None:
-            predictions = f"{known.accuracy:.0%} of the predictions are right (the commonest class: {known.common:.0%})"
+            predictions = f"the accuracy is {known.accuracy:.0%} (the most common class: {known.common:.0%})"
         same = "" if moved is None else f"; with targets of other samples the loss is {moved:.3g}"
-        return f"yet {predictions}{same}"
+        return f"but {predictions}{same}"
     deviation = _deviation(after.outputs) / max(_deviation(start.outputs), 1e-12)
     limit = _FLAT if last <= _FALLEN * first else 0.5
     if deviation <= limit and not _compares(evidence):
         return (
-            f"while outputs became alike for all inputs: their standard deviation is {deviation:.2g} times what it was"
+            f"while outputs become the same for all inputs: their standard deviation is {deviation:.2g} times the "
+            "initial one"
         )
     return None
 
@@ -222,7 +223,7 @@ def _only_pulls(evidence: Evidence) -> str | None:
         return None
     return (
         f"the gradient pulls all {len(pulled)} pairs of embeddings together and pushes none apart; their standard "
-        f"deviation over samples is {narrowed:.2g} times what it was"
+        f"deviation over samples is {narrowed:.2g} times the initial one"
     )
 
 
@@ -266,41 +267,41 @@ def _deviation(outputs: torch.Tensor) -> float:
 
 def _remedy(evidence: Evidence, text: str) -> str:
     if "likelihood of noise" in text:
-        return "add the log determinant of each layer that takes data to noise: `log_prob = log_base + log_det`"
+        return "add the log determinant of each layer that maps data to noise: `log_prob = log_base + log_det`"
     if evidence.setup.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
     if evidence.setup.measures:
         return (
-            "use `nn.MSELoss()`, or keep what may shrink from doing so: add `torch.log(scale)` for a scale that the "
-            "error is divided by; average over a mask that is not empty"
+            "use `nn.MSELoss()`; if the error is divided by a scale, add `torch.log(scale)`; if it is averaged over a "
+            "mask, make sure that the mask is not empty"
         )
     return (
-        "add a term that keeps outputs apart: pairs that do not belong together (`nn.TripletMarginLoss`, a contrastive "
-        "loss), or a penalty on a small standard deviation"
+        "add a term that keeps outputs apart: negative pairs (`nn.TripletMarginLoss`, a contrastive loss), or a "
+        "penalty on a small standard deviation"
     )
 
 
 _Rule = tuple[Callable[[Evidence], str | None], str]
 """What says what was measured, and the limit."""
-_MASKED = (right_answers_masked, "right answers have the score of a mask")
-_FALLS_ON = (_endless, "the loss falls without end with an output that is one number for all samples")
+_MASKED = (right_answers_masked, "the right class has the score of a mask")
+_FALLS_ON = (_endless, "the loss falls without end if an output is one number for all samples")
 _OF_ANY: tuple[_Rule, ...] = (_MASKED, _FALLS_ON)
 _OF_FINITE: tuple[_Rule, ...] = (
     _MASKED,
-    (always_zero, "a loss of zero throughout while predictions are a guess"),
-    (likelihood_of_noise, "a flow's negative log likelihood of noise is below the noise's entropy"),
-    (_no_gradient, "the gradient by the outputs is exactly zero in all steps looked at"),
+    (always_zero, "a loss of zero in all steps while predictions are at chance"),
+    (likelihood_of_noise, "a flow gives noise a negative log likelihood below the entropy of the noise"),
+    (_no_gradient, "the gradient with respect to the outputs is exactly zero in all steps examined"),
     (same_in_any_order, "the loss is the same with the targets in any order"),
-    (_without_end, "the loss falls on below zero while predictions get worse"),
+    (_without_end, "the loss falls below zero while predictions get worse"),
     _FALLS_ON,
-    (_alike_for_less, "right answers cost more than one number in all outputs"),
+    (_alike_for_less, "the loss is lower for one number in all outputs than for right predictions"),
     (
         _falls_alone,
-        f"the loss falls below {_FALLEN:.0%}, {_BEHIND:g} times more than the predictions' own measure, and with "
-        f"targets of other samples to {_BLIND:.0%}, or to 1.5 times itself; without targets, while outputs differ by "
-        f"{_FLAT:.0%} of what they did at most",
+        f"the loss falls below {_FALLEN:.0%}, {_BEHIND:g} times more than the metric of the predictions, and with "
+        f"targets of other samples to {_BLIND:.0%}, or to 1.5 times itself; without targets, the standard deviation of "
+        f"outputs falls to {_FLAT:.0%}",
     ),
-    (_only_pulls, "each pair of embeddings is pulled together and none pushed apart, or each pushed"),
+    (_only_pulls, "each pair of embeddings is pulled together, or each is pushed apart"),
 )
 
 DEGENERATE = Check(

@@ -58,10 +58,8 @@ def _with_large_output(evidence: Evidence) -> str | None:
             if not all(map(math.isfinite, found)) or not found[2] < found[1] < min(found[0], 0.0):
                 continue
             if found[1] - found[2] >= _FASTER * (found[0] - found[1]):
-                told = ", ".join(
-                    f"{loss:.3g} where it is {sign * size:g}" for size, loss in zip(_SIZES, found, strict=True)
-                )
-                return f"the loss falls without end with {words} alike for all samples: {told}"
+                told = ", ".join(f"{loss:.3g} for {sign * size:g}" for size, loss in zip(_SIZES, found, strict=True))
+                return f"the loss falls without end if {words} is one number for all samples: {told}"
     return None
 
 
@@ -86,8 +84,8 @@ def falls_all_ways(evidence: Evidence) -> str | None:
                 return None
             told = [f"{loss:.3g}" for loss in found]
     return (
-        f"with random outputs of deviations {', '.join(f'{size:g}' for size in _SIZES)} it is {', '.join(told)}, and "
-        f"falls as far in each of {several(2 * _DRAWN, 'direction')}"
+        f"with random outputs of standard deviation {', '.join(f'{size:g}' for size in _SIZES)} the loss is "
+        f"{', '.join(told)}, and it falls as far in each of {several(2 * _DRAWN, 'direction')}"
     )
 
 
@@ -156,8 +154,8 @@ def right_answers_masked(evidence: Evidence) -> str | None:
         share = len(hidden) / max(len(answers), 1)
         if share >= _SHARE and _are_one_number(hidden):
             return (
-                f"the score of the right class is {float(answers.min()):.1g}, that of a mask, for {share:.0%} of the "
-                f"targets of {call.name}"
+                f"for {share:.0%} of the targets of {call.name} the right class has the score of a mask, "
+                f"{float(answers.min()):.1g}"
             )
     return None
 
@@ -185,8 +183,8 @@ def alike_for_less(evidence: Evidence) -> str | None:
     if not min(right) < math.inf or alike[size] > min(right) - _CLEARLY * max(1.0, abs(min(right))):
         return None
     return (
-        f"the loss of the first batch is {alike[size]:.3g} where all outputs are {size:g}, and {min(right):.3g} for "
-        "right answers, whether as probabilities, as their logarithms or as scores"
+        f"the loss of the first batch is {alike[size]:.3g} if all outputs are {size:g}, and {min(right):.3g} for right "
+        "predictions, whether as probabilities, log probabilities or scores"
     )
 
 
@@ -216,10 +214,10 @@ def always_zero(evidence: Evidence) -> str | None:
         right, wrong = (_told(evidence, outputs, (wanted.long() + away) % outputs.shape[1]) for away in (0, 1))
         if right < 0.5 * wrong:
             return None  # it is small because it is multiplied by next to nothing
-        told = f"; with right answers in the place of the outputs it is {right:.1g}, with wrong ones {wrong:.1g}"
+        told = f"; it is {right:.1g} with right predictions in place of the outputs, and {wrong:.1g} with wrong ones"
     return (
-        f"the loss is {max(map(abs, trial.losses)):.1g} at most in {several(len(trial.rows), 'step')}, from the first "
-        f"one on, while the predictions are no better than a guess{told}"
+        f"the loss is at most {max(map(abs, trial.losses)):.1g} in all {several(len(trial.rows), 'step')}, while the "
+        f"predictions are no better than chance{told}"
     )
 
 

@@ -42,9 +42,8 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
     if max(found) >= least - _MARGIN:
         return None
     return (
-        f"after {several(len(evidence.trial.rows), 'step')} the negative log likelihood of noise with the data's "
-        f"deviations is {max(found):.3g}, and that of any density is {least:.3g} at least: this one adds up "
-        "to more than 1"
+        f"after {several(len(evidence.trial.rows), 'step')} the negative log likelihood of noise with the standard "
+        f"deviations of the data is {max(found):.3g}; that of a density, which integrates to 1, is at least {least:.3g}"
     )
 
 

@@ -40,8 +40,8 @@ def drawn_above(evidence: Evidence) -> tuple[str, str, int] | None:
             drawn_ones = [_is_drawn(evidence, scored, again) for scored in (lowered, raised)]
             if drawn_ones == [False, True]:
                 same, anew = (
-                    "which is the same each time that the data set is asked for it",
-                    "which is another each time",
+                    "the same each time that the data set returns the sample",
+                    "another one each time",
                 )
                 return same, anew, len(ways[0])
             (belong, chance), (drawn, by_chance) = (_in_common(scored) for scored in (lowered, raised))
@@ -49,8 +49,8 @@ def drawn_above(evidence: Evidence) -> tuple[str, str, int] | None:
                 continue
             if drawn / by_chance - 1 <= _OF_IT * (belong / chance - 1):
                 return (
-                    f"of which two users have two in common {belong / chance:.1f} times as often as by chance",
-                    f"of which they have {drawn / by_chance:.1f} times, as of items drawn at random",
+                    f"two users share two such items {belong / chance:.1f} times as often as by chance",
+                    f"{drawn / by_chance:.1f} times as often, like items drawn at random",
                     len(ways[0]),
                 )
     return None

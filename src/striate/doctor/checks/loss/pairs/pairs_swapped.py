@@ -43,13 +43,13 @@ _TIMES = 2.0
 _ERRORS = 3.3
 """Standard errors below an even chance: of 2,000 healthy setups one, were inputs by chance."""
 
-_OF_OTHERS = "It pulls views of different samples together: nothing is learned that belongs to one of them."
+_OF_OTHERS = "The loss pulls views of different samples together, so nothing is learned about a single sample."
 _BY_LABEL = (
-    "pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push apart the others: "
-    "`negative = ~positive`"
+    "pull samples with the same label together, `positive = labels[:, None] == labels[None]`, and push the others "
+    "apart, `negative = ~positive`"
 )
 _ONE_ORDER = (
-    "one order of views where they are joined and where the loss looks for the mate: "
+    "use the same order of views for concatenation and for the partner that the loss asks for: "
     "`x = torch.cat([first, second])` and `target = torch.arange(2 * n).roll(n)`"
 )
 
@@ -78,13 +78,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield CHECK.finding(
         severity="error",
         where="the loss",
-        measured=f"it pulls {several(len(pulled), 'pair')} of embeddings together and pushes {len(pushed)} apart, and "
-        f"the inputs of those it pulls are nearer to each other in only {nearer:.0%} of comparisons",
-        limit=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
-        f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least",
-        why="Equal and different, or positive and negative, are exchanged: what is alike ends far apart.",
-        remedy="anchor, positive, negative in this order: `nn.TripletMarginLoss()(anchor, positive, negative)`; of "
-        "pairs the label of equal ones where the loss pulls: `nn.CosineEmbeddingLoss()(a, b, 2 * same.float() - 1)`",
+        measured=f"the gradient pulls {several(len(pulled), 'pair')} of embeddings together and pushes {len(pushed)} "
+        f"apart, but the inputs of the pulled pairs are closer to each other in only {nearer:.0%} of comparisons",
+        limit=f"inputs of pulled pairs that are farther apart than those of pushed pairs, by {_ERRORS:g} standard "
+        f"errors, with at least {_FEWEST} pairs of each kind",
+        why="Positive and negative, or equal and different, are exchanged: similar samples end far apart.",
+        remedy="pass anchor, positive, negative in this order: `nn.TripletMarginLoss()(anchor, positive, negative)`; "
+        "for pairs, use the label that makes the loss pull equal ones: "
+        "`nn.CosineEmbeddingLoss()(a, b, 2 * same.float() - 1)`",
     )
 
 
@@ -113,10 +114,12 @@ def _asks_for_few(evidence: Evidence) -> Finding | None:
             return CHECK.finding(
                 severity="error",
                 where="the loss",
-                measured=f"scores of {size} samples with {size}, and the loss asks for {several(len(asked), 'column')} "
-                f"({', '.join(map(str, asked.tolist()[:5]))}) of them",
-                limit="scores of each sample with each are asked for fewer columns than half of the samples",
-                why="The partner of each sample is in its own column: all samples are pulled to the same few others.",
+                measured=f"the loss gets scores of {size} samples with each other, but asks for only "
+                f"{several(len(asked), 'column')} of them ({', '.join(map(str, asked.tolist()[:5]))})",
+                limit="scores of samples with each other, of which the loss asks for fewer columns than half of the "
+                "samples",
+                why="The partner of each sample is in its own column, but the loss pulls all samples to the same few "
+                "others.",
                 remedy="`F.cross_entropy(scores, torch.arange(len(scores)))`",
             )
     return None
@@ -156,10 +159,10 @@ def _other_views(evidence: Evidence) -> Finding | None:
         return CHECK.finding(
             severity="error",
             where="the loss",
-            measured=f"with both views of each of {several(len(one), 'sample')} made the same, the score that the loss "
-            f"asks for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
-            limit="with both views of each sample made the same, the loss asks for the highest score in "
-            f"{_MATES:.0%} of the rows at most",
+            measured=f"with two identical views of each of {several(len(one), 'sample')}, the score that the loss asks "
+            f"for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
+            limit="with two identical views of each sample, the loss asks for the highest score in at most "
+            f"{_MATES:.0%} of the rows",
             why=_OF_OTHERS,
             remedy=_ONE_ORDER,
         )
@@ -178,10 +181,10 @@ def _other_mates(evidence: Evidence) -> Finding | None:
     return CHECK.finding(
         severity="error",
         where="the loss",
-        measured=f"of scores of {size} views with each other, inputs are nearer to the view that the loss asks for "
-        f"than to others in {asked:.0%} of comparisons; with views put together in another order in {best:.0%}",
-        limit=f"inputs are nearer to the view that the loss asks for in {WRONG:.0%} of comparisons at most, and in "
-        f"{RIGHT:.0%} with another order of views",
+        measured=f"among {size} views, inputs are closer to the view that the loss asks for than to others in "
+        f"{asked:.0%} of comparisons, and in {best:.0%} if views are paired in another order",
+        limit=f"inputs that are closer to the view that the loss asks for in at most {WRONG:.0%} of comparisons, and "
+        f"in {RIGHT:.0%} if views are paired in another order",
         why=_OF_OTHERS,
         remedy=_ONE_ORDER,
     )
@@ -215,11 +218,11 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             severity="error",
             where="the loss",
             measured=f"in {sum(same < other for same, other in swapped[0])} of "
-            f"{several(sum(map(any, swapped[0])), 'step')} in which it has a gradient, it pulls embeddings of samples "
-            "with two labels together, more than those of samples with one",
-            limit=f"the gradient drives embeddings of one class apart and pulls together others, in each of {_BATCHES} "
-            f"steps or more, or a ranking loss alone in {_RANKED}",
-            why="Positive and negative are exchanged: what is alike ends far apart.",
+            f"{several(sum(map(any, swapped[0])), 'step')} with a gradient, the loss pulls embeddings with different "
+            "labels together more than those with the same label",
+            limit=f"a gradient that pushes embeddings of one class apart and pulls others together, in each of "
+            f"{_BATCHES} steps or more, or of a ranking loss alone in {_RANKED}",
+            why="Positive and negative are exchanged: similar samples end far apart.",
             remedy=_BY_LABEL,
         )
     return None
@@ -271,11 +274,11 @@ def _content_with_mixed(evidence: Evidence) -> Finding | None:
         return CHECK.finding(
             severity="error",
             where="the loss",
-            measured=f"it is 0 in {nothing} of {several(len(losses), 'step')}; with embeddings that are the same for "
-            f"all samples of a class it is {right:.3g}, and {mixed:.3g} with those of samples of other classes",
-            limit=f"a loss of 0 in most steps, and {_TIMES:g} times larger with the same embeddings for each class "
-            "than with these in another order",
-            why="Positive and negative are exchanged: what is alike ends far apart.",
+            measured=f"the loss is 0 in {nothing} of {several(len(losses), 'step')}; with the same embedding for all "
+            f"samples of a class it is {right:.3g}, and with these embeddings in another order {mixed:.3g}",
+            limit=f"a loss of 0 in most steps that is {_TIMES:g} times larger with the same embedding for all samples "
+            "of a class than with these embeddings in another order",
+            why="Positive and negative are exchanged: similar samples end far apart.",
             remedy=_BY_LABEL,
         )
     return None
@@ -299,12 +302,12 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
     return CHECK.finding(
         severity="error",
         where="the loss",
-        measured=f"in {several(count, 'pair')} of scores the gradient lowers that of the item that belongs to the user"
-        f", {lowered}, and raises that of the other, {raised}",
-        limit="the gradient raises scores of items as drawn by chance, and lowers those of items of which two users "
-        f"have two in common {BELONGING:g} times as often as by chance, or more",
-        why="Positive and negative are exchanged: what a user chose is ranked below what was drawn at random.",
-        remedy="the score of the item that was chosen first: `-F.logsigmoid(positive - negative).mean()`",
+        measured=f"in {several(count, 'pair')} of scores the gradient lowers the score of the user's item ({lowered}) "
+        f"and raises that of the other item ({raised})",
+        limit="a gradient that raises scores of items that seem to be drawn at random, and lowers those of items of "
+        f"which two users share two at least {BELONGING:g} times as often as by chance",
+        why="Positive and negative are exchanged: items that a user chose are ranked below items drawn at random.",
+        remedy="put the score of the chosen item first: `-F.logsigmoid(positive - negative).mean()`",
     )
 
 

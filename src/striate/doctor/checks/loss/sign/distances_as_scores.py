@@ -38,7 +38,7 @@ def _by_torch(evidence: Evidence) -> str | None:
         numbers = head.outputs[head.outputs > _MASKED]
         if made is not None and made.name in _DISTANCES and len(numbers) and bool((numbers >= 0).all()):
             return (
-                f"`cross_entropy` is given distances of `{made.name}`, none below 0, and raises that of the right one"
+                f"`cross_entropy` gets distances of `{made.name}`, none below 0, and increases that of the right class"
             )
     return None
 
@@ -58,9 +58,9 @@ def _by_numbers(evidence: Evidence) -> str | None:
             continue
         if evidence.trial.level() >= LEARNED * -math.log(chance):
             return (
-                f"of the numbers {tuple(numbers.shape)} that cross entropy is given in the first step none is below 0; "
-                f"the right class has the lowest in {lowest:.0%} of the rows and the highest in {highest:.0%}, and "
-                f"after the trial the loss is {evidence.trial.level():.3g} (a guess: {-math.log(chance):.3g})"
+                f"in the first step no value in the input {tuple(numbers.shape)} of cross entropy is below 0; the "
+                f"right class has the lowest value in {lowest:.0%} of the rows and the highest in {highest:.0%}; "
+                f"after the trial the loss is {evidence.trial.level():.3g} (chance: {-math.log(chance):.3g})"
             )
     return None
 

@@ -51,8 +51,8 @@ def right_cost_more(evidence: Evidence) -> str | None:
     if surely < right:  # a loss that hardly weighs one of the classes asks for the other one surely
         return None
     return (
-        f"with right answers of probability {SURE:g} in the place of the outputs the loss of the first batch is "
-        f"{right:.3g}, of {SURER:g} {surely:.3g}, with the shares of the classes for every sample alike {alike:.3g}"
+        f"the loss of the first batch is {right:.3g} with right predictions of probability {SURE:g} in place of the "
+        f"outputs, {surely:.3g} with probability {SURER:g}, and {alike:.3g} with the class frequencies for every sample"
     )
 
 

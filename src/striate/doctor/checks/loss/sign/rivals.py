@@ -64,24 +64,25 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             code="data.step-labels" if _by_labels(evidence) else "loss.sign",
             severity="error",
             where=f"the loss of {name}",
-            measured=f"its step makes the outputs of {name} {way[real.push]} for images of the data, and "
-            f"{way[apart.push]} for those that the other network drew, too",
-            limit=f"outputs of {name} pushed the same way for images of the data and for those drawn",
-            why=f"{name} learns the same answer for both, and tells nothing apart: the other network learns nothing "
-            "from it.",
-            remedy="ask for the other answer where images were drawn: "
-            "`criterion(netD(fake.detach()), torch.zeros(len(fake)))`, or `label.fill_(fake_label)` before it",
+            measured=f"the step of {name} makes its outputs {way[real.push]} for real images, and "
+            f"{way[apart.push]} for generated images, too",
+            limit=f"outputs of {name} that its step pushes in the same direction for real and for generated images",
+            why=f"{name} learns the same prediction for both and cannot tell them apart, so the other network learns "
+            "nothing from it.",
+            remedy="use the other label for generated images: "
+            "`criterion(netD(fake.detach()), torch.zeros(len(fake)))`, or `label.fill_(fake_label)` before the loss",
         )
     elif fooled is not None and fooled.push != real.push:
         yield RIVALS.finding(
             code="loss.sign",
             severity="error",
-            where="the loss of the network that draws",
-            measured=f"its step makes the outputs of {name} {way[fooled.push]} for what it draws; those of images of "
-            f"the data are made {way[real.push]}",
-            limit=f"outputs of {name} pushed another way by who draws than for images of the data",
-            why="It learns to draw what is told from the data most easily.",
-            remedy=f"ask for the answer of real images: `criterion(netD(fake), torch.ones(len(fake)))`; of a mean, "
+            where="the loss of the generator",
+            measured=f"the generator's step makes the outputs of {name} {way[fooled.push]} for the images that it "
+            f"generates; the step of {name} makes them {way[real.push]} for real images",
+            limit=f"a generator's step that pushes the outputs of {name} in another direction than its own step does "
+            "for real images",
+            why="The generator learns to produce images that are easily told from real ones.",
+            remedy=f"use the label of real images: `criterion(netD(fake), torch.ones(len(fake)))`; for a mean, "
             f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
         )
     elif fooled is not None and (lost := _in_no_optimizer(evidence, fooled)):
@@ -89,22 +90,22 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             code="optim.parameters-missing",
             severity="error",
             where=f"`{lost}`",
-            measured=f"gradients come back to `{lost}`, which draws what {name} judges, and no optimizer holds any of "
-            "its parameters",
-            limit="no optimizer holds a parameter of the network that draws",
-            why="It draws what it drew at the start, and is found out ever more easily.",
-            remedy=f"an optimizer of its own: `torch.optim.Adam({lost}.parameters())`",
+            measured=f"`{lost}` generates the images that {name} judges and gets gradients, but no optimizer holds "
+            "any of its parameters",
+            limit="no optimizer holds a parameter of the generator",
+            why="The generator keeps its initial weights, so its images are told from real ones ever more easily.",
+            remedy=f"create an optimizer for it: `torch.optim.Adam({lost}.parameters())`",
         )
     elif fooled is None and len(same) > sum(call.judge is real.judge and not call.drawn for call in calls):
         yield RIVALS.finding(
             code="model.graph-detached",
             severity="error",
-            where="the loss of the network that draws",
-            measured=f"{name} judges what is drawn {several(len(same), 'time')} in a step, and no gradient goes on to "
-            "the network that drew it",
-            limit="no gradient goes on to the network that draws, anywhere in a step",
-            why="The network that draws learns nothing.",
-            remedy="without `.detach()` and `torch.no_grad()` in its own step: `criterion(netD(fake), "
+            where="the loss of the generator",
+            measured=f"{name} judges generated images {several(len(same), 'time')} in a step, but no gradient comes "
+            "back to the generator",
+            limit="no gradient comes back to the generator anywhere in a step",
+            why="The generator learns nothing.",
+            remedy="remove `.detach()` and `torch.no_grad()` from the generator's own step: `criterion(netD(fake), "
             "torch.ones(len(fake)))`",
         )
 
@@ -172,7 +173,7 @@ def _alike(shown: torch.Tensor, image: torch.Tensor) -> bool:
 
 RIVALS = Check(
     codes=("loss.sign", "data.step-labels", "model.graph-detached", "optim.parameters-missing"),
-    question="Of networks that train against each other, does each loss push the judge's answers its way?",
+    question="If two networks train against each other, does each push the discriminator's outputs the right way?",
     run=_run,
     explains="loss.degenerate model.collapsed optim.no-step",
 )

@@ -44,11 +44,11 @@ def _maximized(evidence: Evidence) -> Finding | None:
     return SIGN.finding(
         severity="error",
         where="the loss",
-        measured=f"the derivative of what goes backward by {names} is {sum(losses[0].slopes):.3g}, below zero: a step "
-        "down the gradient makes it larger",
-        limit="a derivative below zero by each of torch's losses in the step",
-        why="Each step makes the predictions worse; the printed loss falls all the same, without end.",
-        remedy="turn the sign round: `(-loss).backward()`, or leave the minus before the loss out",
+        measured=f"the step calls backward on a loss whose derivative with respect to {names} is "
+        f"{sum(losses[0].slopes):.3g}, below zero: a step down the gradient makes {names} larger",
+        limit="a derivative below zero with respect to each of torch's losses in the step",
+        why="Each step makes the predictions worse, although the printed loss falls without end.",
+        remedy="change the sign, `(-loss).backward()`, or remove the minus before the loss",
     )
 
 
@@ -68,11 +68,11 @@ def _unlikely(evidence: Evidence) -> Iterator[Finding]:
             yield SIGN.finding(
                 severity="error",
                 where="the loss",
-                measured="its gradient by the outputs is that of Cox's partial likelihood of durations and events with "
-                f"the sign turned round (cosine {-found.wrong:.3f})",
-                limit=f"a gradient that is Cox's partial likelihood's turned round (cosine -{SAME:g})",
-                why="The likelihood is made small: who leaves last gets the highest risk.",
-                remedy="put the minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
+                measured="the gradient of the loss with respect to the outputs is that of Cox's partial likelihood of "
+                f"durations and events, but with the sign reversed (cosine {-found.wrong:.3f})",
+                limit=f"a gradient that is the reversed one of Cox's partial likelihood (cosine -{SAME:g})",
+                why="Training minimizes the likelihood: samples that leave last get the highest risk.",
+                remedy="put a minus before it: `-((scores - at_risk) * events).sum() / events.sum()`",
             )
 
 
@@ -83,10 +83,10 @@ def _bounded_above(evidence: Evidence) -> Iterator[Finding]:
                 severity="error",
                 where="the loss",
                 measured=measured,
-                limit="a loss below zero in all steps that falls without end whichever way the outputs grow",
-                why="A loss is bounded below, by that of right answers: this one is bounded above, as a log-likelihood "
-                "is, and each step makes what was observed less likely.",
-                remedy="put the minus before it: `return -loglik.mean()`",
+                limit="a loss below zero in all steps that falls without end in whichever direction the outputs grow",
+                why="A loss has a lower bound, that of right predictions. This one has an upper bound, like a "
+                "log-likelihood, and each step makes the observed data less likely.",
+                remedy="put a minus before it: `return -loglik.mean()`",
             )
 
 
@@ -97,11 +97,11 @@ def _of_distances(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where="the loss",
             measured=measured,
-            limit="numbers above 0, of which the right class has the lowest more often, by "
-            f"{DEVIATIONS:g} deviations, in a cross entropy, and a trial that learns little",
-            why="Distances are small where samples belong together; cross entropy makes the number of the right class "
+            limit="an input of cross entropy without values below 0, in which the right class has the lowest value "
+            f"more often than by chance ({DEVIATIONS:g} standard deviations), and a trial that learns little",
+            why="Distances are small if samples belong together, but cross entropy makes the value of the right class "
             "large.",
-            remedy="give it the distances with a minus: `F.cross_entropy(-distances, labels)`",
+            remedy="pass the negative distances: `F.cross_entropy(-distances, labels)`",
         )
 
 
@@ -112,11 +112,11 @@ def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
         yield SIGN.finding(
             severity="error",
             where="the loss",
-            measured=f"with the targets in the place of the output `{pair.name}` the loss of the first batch is "
-            f"{right:.3g}, with those of other samples at most {other:.3g}",
-            limit="an output for which its targets cost more than those of other samples",
-            why="That part of the loss rewards wrong answers: a score has to be taken from 1, or to have a minus.",
-            remedy="turn the sign of the part that grows with right answers: `1 - iou` for `iou`",
+            measured=f"the loss of the first batch is {right:.3g} with the targets in place of the output "
+            f"`{pair.name}`, and at most {other:.3g} with the targets of other samples",
+            limit="a loss that is higher with an output's own targets in its place than with those of other samples",
+            why="That part of the loss rewards wrong predictions: subtract a score from 1, or give it a minus.",
+            remedy="change the sign of the part that grows with right predictions: `1 - iou` for `iou`",
         )
 
 
@@ -129,10 +129,10 @@ def _added(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=f"line {line}",
             measured=f"`{text}` is a loss, and adds a score that grows with better predictions",
-            limit="a sum that is a loss, by its name, to which a function named for a score (dice, IoU, …) adds what "
-            "it does not take from 1",
-            why="That part of the loss rewards wrong answers.",
-            remedy="take the score from 1: `1 - dice` for `dice`",
+            limit="a sum that is named a loss, to which a function named for a score (dice, IoU, …) adds its value "
+            "without subtracting it from 1",
+            why="That part of the loss rewards wrong predictions.",
+            remedy="subtract the score from 1: `1 - dice` for `dice`",
         )
 
 
@@ -143,12 +143,11 @@ def _dearer(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where="the loss",
             measured=measured,
-            limit=f"right answers of probability {SURE:g} cost more than the classes' shares for every sample alike, "
-            f"and those of {SURER:g} {DEARER:g} times as much",
-            why="The loss, or a part of it, rewards wrong answers: what is called a score has to be taken from 1, or "
-            "to have a minus.",
-            remedy="turn the sign of the part that grows with right answers: `1 - dice` for `dice`, `-likelihood` for "
-            "`likelihood`",
+            limit=f"a loss that is higher for right predictions of probability {SURE:g} than for the class "
+            f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}",
+            why="The loss, or a part of it, rewards wrong predictions: subtract a score from 1, or give it a minus.",
+            remedy="change the sign of the part that grows with right predictions: `1 - dice` for `dice`, "
+            "`-likelihood` for `likelihood`",
         )
 
 
@@ -172,25 +171,25 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
     maximizes = trial.maximizes
     name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
     measured = (
-        f"in {several(len(trial.rows), 'step')} the {name} of the predictions on training samples went up from "
-        f"{start.loss:.3g} to {after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
+        f"in {several(len(trial.rows), 'step')} the {name} of the predictions on training samples rises from "
+        f"{start.loss:.3g} to {after.loss:.3g}{_share(start, after)}; with all gradients reversed it falls to "
         f"{better.loss:.3g}{_share(start, better)}"
     )
     evidence.pictures["loss.sign"] = Picture(
-        "lines", "The loss that the step gave", {"as it is": tuple(trial.losses), "turned round": tuple(turned.losses)}
+        "lines", "The loss that the step gave", {"unchanged": tuple(trial.losses), "reversed": tuple(turned.losses)}
     )
     remedy = (
-        "make the optimizer without `maximize=True`, or have its own step go down the gradient"
+        "create the optimizer without `maximize=True`, or have its own step go down the gradient"
         if maximizes
-        else "turn the sign of the loss: `loss = -loss` before `loss.backward()`, or take the minus out of it"
+        else "change the sign of the loss, `loss = -loss` before `loss.backward()`, or remove the minus in it"
     )
     yield SIGN.finding(
         severity="error",
         where="the optimizer" if maximizes else "the loss",
         measured=measured,
-        limit=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
-        f"{1 - _BETTER:.0%} or more with gradients turned round",
-        why="Each step goes uphill: it makes the network worse at what it is asked.",
+        limit=f"a metric of the predictions that worsens by {_WORSE - 1:.0%} or more over the trial and improves by "
+        f"{1 - _BETTER:.0%} or more with gradients reversed",
+        why="Each step goes uphill: it makes the predictions worse.",
         remedy=remedy,
     )
 
@@ -223,12 +222,12 @@ def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the loss",
         measured=f"distances between embeddings and between inputs have a rank correlation of {before:.2f} at first, "
-        f"{after:.2f} after {several(len(evidence.trial.rows), 'step')}; with all gradients turned round {other:.2f}",
-        limit=f"the rank correlation is above {_TOGETHER:g} at first and with gradients turned round, and below "
-        f"{_APART:g} after the trial",
-        why="What is alike is pushed apart, and what differs pulled together.",
-        remedy="exchange what the loss takes for equal and for different: `criterion(anchor, positive, negative)`; "
-        "`label * distance**2 + (1 - label) * (margin - distance).clamp(min=0)**2`, where 1 says equal",
+        f"{after:.2f} after {several(len(evidence.trial.rows), 'step')}, and {other:.2f} with all gradients reversed",
+        limit=f"a rank correlation above {_TOGETHER:g} at first and with gradients reversed, and below {_APART:g} "
+        "after the trial",
+        why="The loss pushes similar samples apart and pulls different ones together.",
+        remedy="exchange positive and negative, or equal and different: `criterion(anchor, positive, negative)`; "
+        "`label * distance**2 + (1 - label) * (margin - distance).clamp(min=0)**2`, where label 1 means equal",
     )
 
 
@@ -255,12 +254,12 @@ def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
 def _share(start: Quality, after: Quality) -> str:
     if start.accuracy is None or after.accuracy is None:
         return ""
-    return f" (right: {start.accuracy:.0%} to {after.accuracy:.0%})"
+    return f" (accuracy: {start.accuracy:.0%} to {after.accuracy:.0%})"
 
 
 SIGN = Check(
     codes=("loss.sign",),
-    question="Does training make the predictions worse, and better with its gradients turned round?",
+    question="Does training make predictions worse, and better if the gradients are reversed?",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

@@ -10,7 +10,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.wording import several, show_shape
 
 _OFF, _SHARE, _HALF = 1e-2, 0.05, 0.6
-_LENGTHS = "lengths as the network gives them, after its strides: `input_lengths = samples // stride`"
+_LENGTHS = "pass the lengths of the network's outputs, after its strides: `input_lengths = samples // stride`"
 
 
 def wrong_alignment(evidence: Evidence) -> Wrong | None:
@@ -54,11 +54,11 @@ def _no_logs(call: Alignment) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"ctc_loss is given {show_shape(call.log_probs.shape)} (time, samples, classes) whose exponentials sum to "
+        f"the exponentials of the input {show_shape(call.log_probs.shape)} (time, samples, classes) of ctc_loss sum to "
         f"{float(sums.exp().mean()):.3g} over the classes instead of 1",
-        "It takes them for logarithms of probabilities of the classes, and has no minimum where they are not.",
-        "`log_probs = outputs.log_softmax(2)` of outputs (time, samples, classes)",
-        limit="ctc_loss of what are no log probabilities, in half of the places",
+        "The loss expects log probabilities of the classes, and has no minimum for other values.",
+        "`log_probs = outputs.log_softmax(2)`, for outputs (time, samples, classes)",
+        limit="an input of ctc_loss that is not log probabilities, in half of the places",
     )
 
 
@@ -71,11 +71,11 @@ def _too_short(call: Alignment) -> Wrong | None:
     if given and longest <= _HALF * steps:
         return Wrong(
             "warning",
-            f"the longest of {several(len(given), 'input')} has {several(longest, 'step')} by its length, and outputs "
+            f"the longest of {several(len(given), 'input')} has a length of {several(longest, 'step')}, but outputs "
             f"have {steps}",
-            "The batch is filled up to its longest input: what comes behind the given lengths is never listened to.",
+            "Batches are padded to their longest input, but the loss ignores all outputs after the given lengths.",
             _LENGTHS,
-            limit=f"lengths of {_HALF:.0%} of the steps at most",
+            limit=f"input lengths of at most {_HALF:.0%} of the steps",
         )
     if not rows or short < max(1, _SHARE * len(rows)):
         return None
@@ -83,7 +83,7 @@ def _too_short(call: Alignment) -> Wrong | None:
         "error",
         f"{short} of {several(len(rows), 'sample')} have fewer steps than their target needs (such as {min(given)} for "
         f"{max(needed)}); outputs have {several(len(call.log_probs), 'step')}",
-        "No path leads to such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
+        "No alignment fits such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
         "it.",
         _LENGTHS,
         limit=f"{_SHARE:.0%} of the inputs have fewer steps than their targets need",

@@ -19,11 +19,11 @@ def divergence_from_scores(_: Evidence, call: LossCall) -> Wrong | None:
     logarithms = not call.log_target and _sums_to_one(call.target.double().exp())
     return Wrong(
         "error",
-        f"kl_div is given {'logarithms of probabilities' if logarithms else 'targets'} from {low:.3g} to {high:.3g} "
-        "as its target, where probabilities that sum to 1 are meant",
-        "It multiplies the difference of the logarithms with its second argument: what is below zero turns it round.",
-        "`F.kl_div(log_p, log_q, log_target=True)`" if logarithms else "give it `torch.softmax(targets, 1)`",
-        limit="a divergence from what is no distribution",
+        f"the target of kl_div is {'log probabilities' if logarithms else 'values'} from {low:.3g} to {high:.3g}, not "
+        "probabilities that sum to 1",
+        "The loss multiplies the difference of the logarithms by the target: a target below zero reverses its sign.",
+        "`F.kl_div(log_p, log_q, log_target=True)`" if logarithms else "pass `torch.softmax(targets, 1)`",
+        limit="a target of kl_div that is not a distribution",
     )
 
 
@@ -34,10 +34,10 @@ def divergence_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     off = float((call.input.double() - log_probabilities(call.input)).abs().mean())
     return Wrong(
         "error",
-        f"kl_div is given outputs that are {off:.3g} on average from log probabilities",
-        "It takes its first argument for logarithms of probabilities, and has no minimum where they are not.",
-        "give it `torch.log_softmax(outputs, 1)`",
-        limit="a divergence of what are no log probabilities",
+        f"the input of kl_div differs from log probabilities by {off:.3g} on average",
+        "The loss expects log probabilities as its first argument, and has no minimum for other values.",
+        "pass `torch.log_softmax(outputs, 1)`",
+        limit="an input of kl_div that is not log probabilities",
     )
 
 
@@ -49,12 +49,12 @@ def exchanged(_: Evidence, call: LossCall) -> Wrong | None:
         return None  # the divergence the other way round, which is a loss as well
     return Wrong(
         "error",
-        f"{call.name} is given the network's outputs {show_shape(call.target.shape)} as the target, and as the input "
-        f"{show_shape(call.input.shape)} what needs no gradient",
-        "The loss takes predictions first and targets second, and means something else the other way round.",
+        f"{call.name} gets the network's outputs {show_shape(call.target.shape)} as the target, and as the input a "
+        f"tensor {show_shape(call.input.shape)} that needs no gradient",
+        "The loss takes predictions first and targets second. In the other order it is another loss.",
         f"exchange its arguments: `F.{call.name}(outputs, targets)`"
-        + (", `F.kl_div(outputs.log_softmax(1), targets.softmax(1))` of scores" if call.name == "kl_div" else ""),
-        limit="outputs in the place of targets",
+        + (", for scores `F.kl_div(outputs.log_softmax(1), targets.softmax(1))`" if call.name == "kl_div" else ""),
+        limit="outputs passed as targets",
     )
 
 

@@ -32,15 +32,15 @@ def few_counted(evidence: Evidence) -> Wrong | None:
     always = all(torch.equal(counts[:size], steps[0][:size]) for counts in steps)
     if always and most >= _BATCH and _shown_the_same(counted.targets):
         return None  # all there is in each step, and targets of a part: the nodes of a graph that have labels
-    which = f"; always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
+    which = f"; it is always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
     return Wrong(
         "error",
-        f"a gradient comes back to the outputs of {several(most, 'sample')} at most of each batch of {size}, in "
-        f"{several(len(steps), 'step')}{which}",
-        "What the others show is never learned, and each step follows the noise of a few samples.",
-        "give the loss all outputs and targets, without an index, and take its mean: `criterion(outputs, targets)`, "
+        f"in {several(len(steps), 'step')} a gradient comes back to the outputs of at most {several(most, 'sample')} "
+        f"in each batch of {size}{which}",
+        "Nothing is learned from the other samples, and each step follows the noise of a few.",
+        "pass all outputs and targets to the loss, without an index, and take the mean: `criterion(outputs, targets)`, "
         "`losses.mean()`",
-        limit=f"a loss of one sample, or one in {_SHARE}, of batches of {_BATCH} or more, in {_STEPS} steps",
+        limit=f"a loss of one sample, or one in {_SHARE}, in batches of {_BATCH} or more, in {_STEPS} steps",
     )
 
 
@@ -58,9 +58,9 @@ def _few_positions(entries: Sequence[torch.Tensor]) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"a gradient comes back to the outputs of the {'first' if first == {1} else 'last'} position only, in "
-        f"{several(len(entries), 'step')}; there are targets for {entries[0].shape[1]}",
-        "What the other positions are to predict is never learned.",
-        "give the loss all positions: `criterion(outputs.permute(0, 2, 1), targets)` of outputs (N, T, C)",
+        f"in {several(len(entries), 'step')} a gradient comes back only to the outputs of the "
+        f"{'first' if first == {1} else 'last'} position, although {entries[0].shape[1]} positions have targets",
+        "The predictions for the other positions are never learned.",
+        "pass all positions to the loss: `criterion(outputs.permute(0, 2, 1), targets)` for outputs (N, T, C)",
         limit=f"a loss of only the first or the last of {_BATCH} positions or more, in all steps",
     )

@@ -35,10 +35,10 @@ def flattened(evidence: Evidence) -> Wrong | None:
         "error",
         f"the scores are multiplied by {factor:.3g} between the last layer and the loss{where}; without that "
         f"{remedy.text}",
-        "Scores that hardly differ say that all classes are alike: the loss stays near chance, and gradients are as "
-        "many times smaller.",
-        "give the loss the scores as the last layer gives them: `criterion(model(x), y)`, without a division",
-        limit=f"scores times {_SMALL:g} or less, without which the loss is smaller",
+        "With scores that hardly differ, all classes look equally likely: the loss stays near chance, and gradients "
+        "are smaller by the same factor.",
+        "pass the scores of the last layer to the loss, without a division: `criterion(model(x), y)`",
+        limit=f"scores multiplied by {_SMALL:g} or less, and a smaller loss without that",
     )
 
 

@@ -41,7 +41,7 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         "error",
         f"{call.name or 'the loss'} compares outputs {show_shape(call.input.shape)} with the numbers of {kinds} "
         f"classes {show_shape(call.target.shape)}",
-        "Classes have no order: that class 3 is nearer to class 4 than to class 9 is not so, and is what is learned.",
+        "Classes have no order, but the network learns one: that class 3 is closer to class 4 than to class 9.",
         f"give the last layer {kinds} outputs and use `nn.CrossEntropyLoss()` with the class numbers as they are",
         limit="numbers of three or more classes compared as quantities",
     )
@@ -66,11 +66,11 @@ def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     what = "probabilities" if form == "probabilities" else f"scores whose exponentials sum to {total:.3g} instead of 1"
     remedy = "use `nn.CrossEntropyLoss()` on the scores"
     if form == "probabilities":
-        remedy = "use `nn.CrossEntropyLoss()` on the scores, without the softmax; or give it `torch.log_softmax(x, 1)`"
-    why = "It can be made as small as one likes by larger scores alone: the wrong ones are never pushed down."
+        remedy = "use `nn.CrossEntropyLoss()` on the scores, without the softmax; or pass `torch.log_softmax(x, 1)`"
+    why = "Larger scores alone make the loss as small as one likes: wrong classes are never pushed down."
     if form == "probabilities":
-        why = "Without the logarithm a sure mistake costs hardly more than a doubtful one, and its gradient vanishes."
-    limit = "a negative log likelihood of what are no log probabilities"
+        why = "Without the logarithm a confident mistake costs hardly more than a close one, and its gradient vanishes."
+    limit = "a negative log likelihood of values that are not log probabilities"
     return Wrong("error", f"the negative log likelihood is taken of {what}", why, remedy, limit)
 
 
@@ -91,11 +91,11 @@ def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
     if not alone and not (call.input.ndim == 1 and len(call.input) > 1 and call.target.is_floating_point()):
         return None
     losses = evidence.trial.losses
-    what = "one output, which is always certain" if alone else "the samples of the batch, as if they were classes"
-    remedy = "use `nn.MSELoss()` for quantities, or `nn.BCEWithLogitsLoss()` with `targets.float()` for yes and no"
-    text = f"cross entropy chooses among {what}: outputs {show_shape(call.input.shape)}"
+    what = "over one output, which is always certain" if alone else "over the samples of the batch instead of classes"
+    remedy = "use `nn.MSELoss()` for quantities, or `nn.BCEWithLogitsLoss()` with `targets.float()` for two classes"
+    text = f"the softmax of cross entropy goes {what}: outputs {show_shape(call.input.shape)}"
     constant = f", and the loss is {losses[0]:.3g} at first and {losses[-1]:.3g} after {several(len(losses), 'step')}"
-    why, limit = "Nothing can be learned from it.", "cross entropy among one output, or among the samples of a batch"
+    why, limit = "Nothing can be learned from it.", "cross entropy over one output, or over the samples of a batch"
     return Wrong("error", text + (constant if losses else ""), why, remedy, limit)
 
 
@@ -104,20 +104,20 @@ def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
     if evidence.calls.rates_below_zero:
         return Wrong(
             "error",
-            "poisson_nll_loss with log_input=False is given numbers below 0, and takes them for rates",
-            "It takes their logarithm, which is NaN; and what is above 0 is fitted as the rate itself.",
-            "`log_input=True` where the network gives the logarithm of the rate; else give it `softplus` of the output",
-            limit="poisson_nll_loss of numbers below 0 for rates",
+            "poisson_nll_loss with log_input=False gets outputs below 0 as rates",
+            "The logarithm of such a rate is NaN, and outputs above 0 are fitted as the rate itself.",
+            "`log_input=True` if the network predicts the logarithm of the rate; else pass `softplus` of the output",
+            limit="poisson_nll_loss with log_input=False for outputs below 0",
         )
     if not evidence.calls.exp_of_exp:
         return None
     return Wrong(
         "error",
-        "poisson_nll_loss with log_input=True, its default, is given what `exp` gave, and raises e to it once more",
-        "What is a rate is fitted to the logarithm of the rate: no count below one is ever expected, and predictions "
-        "are far off.",
-        "give it the logarithm, without the `exp`, or `log_input=False`",
-        limit="poisson_nll_loss of rates where it takes their logarithms",
+        "poisson_nll_loss with log_input=True, its default, gets the output of `exp`, and applies `exp` again",
+        "The rate is fitted as if it were its logarithm: the expected count is never below one, and predictions are "
+        "far off.",
+        "pass the logarithm, without the `exp`, or set `log_input=False`",
+        limit="poisson_nll_loss with log_input=True for the output of `exp`",
     )
 
 
@@ -128,10 +128,11 @@ def smoothed_away(_: Evidence, call: LossCall) -> Wrong | None:
     other = call.smoothing / call.input.shape[1]
     return Wrong(
         "error",
-        f"label_smoothing={call.smoothing:g} asks for {1 - call.smoothing + other:.3g} of the right class and for "
-        f"{other:.3g} of each other one",
-        "What is to be learned differs little from predicting all classes alike.",
-        "`nn.CrossEntropyLoss(label_smoothing=0.1)`: the share that is taken from the right class, not that left to it",
+        f"label_smoothing={call.smoothing:g} makes the target {1 - call.smoothing + other:.3g} for the right class and "
+        f"{other:.3g} for each other class",
+        "Such targets are nearly the same for all classes.",
+        "`nn.CrossEntropyLoss(label_smoothing=0.1)`: label_smoothing is the share taken from the right class, not the "
+        "share left to it",
         limit=f"a label_smoothing of {_SMOOTHED:g} or more",
     )
 
@@ -148,7 +149,7 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         return Wrong(
             "error",
             f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",
-            "Cross entropy tells classes apart; how far a prediction is from a quantity means nothing to it.",
+            "Cross entropy tells classes apart, and ignores how far a prediction is from a quantity.",
             "use `nn.MSELoss()`, with as many outputs as there are quantities",
             limit="cross entropy for quantities",
         )
@@ -160,11 +161,11 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"cross entropy is given targets whose classes sum to {float(sums.min()):.3g} to {float(sums.max()):.3g} in "
+        f"the targets of cross entropy sum to {float(sums.min()):.3g} to {float(sums.max()):.3g} over the classes in "
         f"{off:.0%} of the samples, not to 1",
-        "Its softmax makes classes compete, and here several may be right, or none.",
-        "use `nn.BCEWithLogitsLoss()`: each class by itself",
-        limit="targets of cross entropy whose classes sum to less or more than 1, by 0.02, in 2 % of the samples",
+        "The softmax makes classes compete, but here several may be right, or none.",
+        "use `nn.BCEWithLogitsLoss()`, which treats each class by itself",
+        limit="targets of cross entropy that do not sum to 1 over the classes, within 0.02, in 2 % of the samples",
     )
 
 
@@ -187,8 +188,8 @@ def outside_unit(_: Evidence, call: LossCall) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"binary cross entropy is given targets from {low:.3g} to {high:.3g}",
-        "Its targets are probabilities, 0 to 1; beyond them it has no minimum.",
+        f"binary cross entropy gets targets from {low:.3g} to {high:.3g}",
+        "Its targets are probabilities, from 0 to 1. For targets outside it has no minimum.",
         "use `nn.CrossEntropyLoss()` with an output for each class, or `nn.MSELoss()` for quantities",
         limit="binary cross entropy with targets outside 0 to 1",
     )
@@ -202,20 +203,20 @@ def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
     if not bool(((target == 0) | (target == 1)).all()) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
         return None
     text = (
-        f"binary cross entropy asks for each of {several(target.shape[1], 'class', 'classes')} by itself, of "
-        "which just one is right"
+        f"binary cross entropy treats each of {several(target.shape[1], 'class', 'classes')} by itself, but exactly "
+        "one is right"
     )
-    why = "Nine of ten predictions are `no` whatever the input, which a small loss can hide; classes that exclude one "
-    why += "another are told apart by what they have more than the others."
+    why = "Most targets are 0 whatever the input, so a small loss can hide wrong predictions. A softmax compares "
+    why += "classes that exclude each other."
     remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"
-    limit = "binary cross entropy for exclusive classes: a warning where outputs sum to 1, or cross entropy gets "
-    limit += f"{_BETTER:.0%} more right"
+    limit = "binary cross entropy for exclusive classes: a warning if outputs sum to 1, or if the accuracy is "
+    limit += f"{_BETTER:.0%} higher with cross entropy"
     if form_of(call.input) == "probabilities":
         return Wrong("warning", f"{text}; outputs are probabilities that sum to 1", why, remedy, limit)
     tried = _with_cross_entropy(evidence)
     if tried is None or tried[1] < tried[0] + _BETTER:
         return Wrong("note", text, why, remedy, limit)
-    figures = f"; after the same steps {tried[0]:.0%} of the predictions are right, with cross entropy {tried[1]:.0%}"
+    figures = f"; after the same steps the accuracy is {tried[0]:.0%}, and {tried[1]:.0%} with cross entropy"
     return Wrong("warning", text + figures, why, remedy, limit)
 
 

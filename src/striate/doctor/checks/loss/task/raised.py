@@ -9,45 +9,45 @@ from striate.doctor.evidence.evidence import Evidence
 _RAISED: tuple[tuple[str, str, str], ...] = (
     (
         r"Expected floating point type for target with class probabilities",
-        "Targets with an axis of classes are probabilities here, and these are whole numbers.",
-        "give it class numbers, `targets.argmax(1)`; where several classes may be right, use `nn.BCEWithLogitsLoss()` "
-        "with `targets.float()`",
+        "The loss takes targets with an axis of classes as probabilities, but these are integers.",
+        "pass class numbers, `targets.argmax(1)`; if several classes may be right, use `nn.BCEWithLogitsLoss()` with "
+        "`targets.float()`",
     ),
     (
         r"only batches of spatial targets supported",
-        "Cross entropy of maps wants class numbers (N, H, W), without an axis of channels.",
-        "give it `targets.squeeze(1)`",
+        "Cross entropy of maps expects class numbers (N, H, W), without a channel axis.",
+        "pass `targets.squeeze(1)`",
     ),
     (
         r"multi-target not supported|0D or 1D target tensor expected",
-        "Cross entropy wants one class number a sample, of shape (N,).",
-        "give it `targets.squeeze(1)`, or `targets.argmax(1)` where they are one-hot",
+        "Cross entropy expects one class number per sample, in the shape (N,).",
+        "pass `targets.squeeze(1)`, or `targets.argmax(1)` if they are one-hot",
     ),
     (
         r"all elements of (input|target) should be between 0 and 1",
-        "nn.BCELoss wants probabilities, and scores may be anything.",
+        "nn.BCELoss expects probabilities, but scores may have any value.",
         "use `nn.BCEWithLogitsLoss()` on the scores",
     ),
     (
         r"grad can be implicitly created only for scalar outputs",
-        "Backward begins at one number, and this loss has one for each sample.",
+        "Backward starts at a single number, but this loss has one for each sample.",
         "take its mean: `loss.mean().backward()`, or leave `reduction` at 'mean'",
     ),
     (
         r"Found dtype Long but expected|can't be cast to the desired output type Long",
-        "This loss compares quantities, and the targets are whole numbers.",
-        "give it `targets.float()`; for classes, use `nn.CrossEntropyLoss()`",
+        "This loss compares quantities, but the targets are integers.",
+        "pass `targets.float()`; for classes, use `nn.CrossEntropyLoss()`",
     ),
     (
         r"expected scalar type Long|expected.*Long|not implemented for '(Int|Float|Double|Char|Short|Byte|Bool)'",
-        "This loss wants class numbers of type int64.",
-        "give it `targets.long()`",
+        "This loss expects class numbers of type int64.",
+        "pass `targets.long()`",
     ),
     (
         r"[Tt]arget size .*input size|size of tensor a|[Ee]xpected target size|batch_size .* to match target",
         "The loss cannot compare outputs and targets of these shapes.",
         "for classes: `nn.CrossEntropyLoss()` with outputs (N, K) and targets (N,); for quantities: outputs and "
-        "targets of one shape",
+        "targets of the same shape",
     ),
 )
 
@@ -63,7 +63,7 @@ def raised_by_loss(evidence: Evidence) -> tuple[str, str, str] | None:
     if "out of bounds" in text:
         outputs = trial.first.loss_outputs if trial.first.loss_outputs is not None else trial.first.outputs
         if outputs is not None and outputs.ndim > 1 and outputs.shape[1] == 1:
-            why = "Cross entropy chooses among outputs, one a class, and there is one only."
+            why = "Cross entropy needs an output for each class, but there is only one."
             return measured, why, "give the last layer an output for each class, or use `nn.BCEWithLogitsLoss()`"
         return None
     for pattern, why, remedy in _RAISED:

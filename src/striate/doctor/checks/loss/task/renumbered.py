@@ -41,21 +41,21 @@ def renumbered(evidence: Evidence) -> Wrong | None:
     ):
         return Wrong(
             "error",
-            f"{own:.1%} of the predictions on training samples are right after "
-            f"{several(len(evidence.trial.rows), 'step')}, fewer than by chance ({1 / classes:.1%})",
-            "The loss asks for anything but the right class.",
+            f"the accuracy on training samples is {own:.1%} after {several(len(evidence.trial.rows), 'step')}, below "
+            f"chance ({1 / classes:.1%})",
+            "The loss asks for any class except the right one.",
             "`nn.CrossEntropyLoss(label_smoothing=0.1)(outputs, labels)`: the right class has the largest target",
-            limit=f"{_AVOIDED:g} times as many predictions right as by chance, in 30 samples of each class or more",
+            limit=f"an accuracy of {_AVOIDED:g} times chance, with 30 samples of each class or more",
         )
     if best < _RENUMBERED or own > best / 3:
         return None
     pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, place, strict=True) if one != there)
     return Wrong(
         "error",
-        f"{own:.0%} of the predictions on training samples are right after {several(len(evidence.trial.rows), 'step')}"
-        f", and {best:.0%} once the outputs are numbered anew: {pairs[:80]}",
-        "The loss asks for each class at the output of another one, and whoever takes the largest output is wrong.",
-        "give the loss the class numbers as the loader has them: `nn.CrossEntropyLoss()(outputs, labels)`, or "
+        f"the accuracy on training samples is {own:.0%} after {several(len(evidence.trial.rows), 'step')}, and "
+        f"{best:.0%} once the outputs are renumbered: {pairs[:80]}",
+        "The loss asks for each class at the output of another one, so the largest output is the wrong class.",
+        "pass the class numbers of the loader to the loss: `nn.CrossEntropyLoss()(outputs, labels)`, or "
         "`F.one_hot(labels, outputs.shape[1])`",
-        limit=f"{_RENUMBERED:.0%} right once renumbered, three times as many as they are",
+        limit=f"an accuracy of {_RENUMBERED:.0%} once outputs are renumbered, three times that without",
     )

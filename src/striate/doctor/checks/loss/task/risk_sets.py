@@ -8,9 +8,9 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood
 
 _SAID = {
-    "left before": "those who left before, as they leave, in the place of those who are still there",
-    "as they come": "those before them in the batch, whatever their durations",
-    "censored": "the right risk sets, but for those who never were seen to leave, in the place of those who were",
+    "left before": "has the samples at risk that left before, instead of those that are still there",
+    "as they come": "has the preceding samples in the batch at risk, whatever their durations",
+    "censored": "has the right risk sets, but counts censored samples as events, instead of those that left",
 }
 
 
@@ -24,12 +24,12 @@ def wrong_risk_sets(evidence: Evidence) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"its gradient by the outputs is that of a partial likelihood of durations and events with {_SAID[found.kind]} "
-        f"(cosine {found.wrong:.3f}; with that of Cox's {found.right:.2f})",
-        "Who leaves is compared with the wrong ones: the order of the risks is not learned, or the other way round, "
-        "with a concordance below one half.",
+        "the gradient of the loss with respect to the outputs is that of a partial likelihood that "
+        f"{_SAID[found.kind]} (cosine {found.wrong:.3f}; with that of Cox's likelihood {found.right:.2f})",
+        "Samples that leave are compared with the wrong others: the order of the risks is not learned, or is learned "
+        "in reverse, with a concordance below one half.",
         "`order = durations.argsort(descending=True)`, then `at_risk = scores[order].logcumsumexp(0)` and "
         "`-((scores[order] - at_risk) * events[order]).sum() / events.sum()`",
-        limit=f"a gradient that is Cox's (cosine {SAME:g}) with those at risk who left before, or in the order of the "
-        "batch, or with those counted who were not seen to leave",
+        limit=f"the gradient (cosine {SAME:g}) of a partial likelihood with the samples at risk that left before, or "
+        "that precede in the batch, or with censored samples counted as events",
     )

@@ -24,12 +24,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             yield TERM_SCALES.finding(
                 severity="warning",
                 where=f"line {mean.lineno}",
-                measured=f"`{ast.unparse(mean)}` is a mean over samples and {pixels} numbers of each, and the "
-                f"divergence in line {total.lineno} a sum",
-                why="The divergence outweighs what is to be reconstructed: all codes become alike, and every output "
+                measured=f"`{ast.unparse(mean)}` is a mean over samples and their {pixels} values, but the divergence "
+                f"in line {total.lineno} is a sum",
+                why="The divergence outweighs the reconstruction: all codes become the same, and every output becomes "
                 "the mean of the data.",
-                remedy="sum both over a sample's numbers: `reduction='sum'` divided by `len(x)`, and the divergence "
-                "divided by it too",
+                remedy="sum both over the values of a sample: `reduction='sum'`, and divide both by `len(x)`",
             )
             return
 
@@ -143,9 +142,9 @@ def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
 
 TERM_SCALES = Check(
     codes=("loss.wrong-for-task",),
-    question="Do the terms of a variational autoencoder have one scale?",
-    threshold=f"a mean over the {_FEWEST} numbers of a sample or more beside a divergence that is a sum, with a weight "
-    f"of {_WEIGHT:g} or more, also by a name that the step gives it",
+    question="Do the loss terms of a variational autoencoder have the same scale?",
+    threshold=f"a mean over {_FEWEST} or more values per sample, added to a divergence that is a sum and has a weight "
+    f"of {_WEIGHT:g} or more",
     run=_run,
     of_source=True,
     explains="model.collapsed fit.*",

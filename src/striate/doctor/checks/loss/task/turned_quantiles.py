@@ -32,11 +32,11 @@ def turned_quantiles(evidence: Evidence) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"the script lists the quantiles {_text(wanted)}, and by its gradient the loss asks outputs for {_text(asked)}",
-        "Lower bounds learn upper ones, and the band between them holds next to nothing.",
-        "an error is the target minus the forecast: `error = target.unsqueeze(-1) - forecast; "
+        f"the script lists the quantiles {_text(wanted)}, but the gradient of the loss asks for {_text(asked)}",
+        "Lower and upper bounds are exchanged, and the interval between them contains almost no targets.",
+        "define the error as target minus forecast: `error = target.unsqueeze(-1) - forecast; "
         "loss = torch.maximum(quantiles * error, (quantiles - 1) * error).mean()`",
-        limit="a gradient that asks for 1 minus the quantiles which the script lists",
+        limit="a gradient that asks for 1 minus the quantiles that the script lists",
     )
 
 

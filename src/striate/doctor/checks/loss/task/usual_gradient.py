@@ -47,12 +47,12 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"after {several(len(evidence.trial.rows), 'step')} {said_of(evidence.after_training)}; with the gradient of "
-        f"`{usual.name}` by the outputs in the place of this loss's, and all else as it is, {said_of(predictions)}",
-        "What is learned is what the gradient of the loss asks for, and this one does not ask for right predictions.",
+        f"after {several(len(evidence.trial.rows), 'step')} {said_of(evidence.after_training)}; if the outputs get the "
+        f"gradient of `{usual.name}` instead, {said_of(predictions)}",
+        "The network learns what the gradient of the loss asks for, and this one does not ask for right predictions.",
         f"use `{usual.name}` on the network's outputs, with the loader's targets",
-        limit=f"{_GUESS:.0%} of the way from a guess to right predictions at most, where the gradient of a usual loss "
-        f"goes {_TAUGHT:.0%} in as many steps",
+        limit=f"at most {_GUESS:.0%} of the way from chance to right predictions, if the gradient of a usual loss goes "
+        f"{_TAUGHT:.0%} in as many steps",
     )
 
 

@@ -34,7 +34,11 @@ from striate.records import Finding
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     raised = raised_by_loss(evidence)
-    wrong = Wrong("error", *raised, limit="the first step's loss raises") if raised else wrong_risk_sets(evidence)
+    wrong = (
+        Wrong("error", *raised, limit="a loss that raises an exception in the first step")
+        if raised
+        else wrong_risk_sets(evidence)
+    )
     if wrong is None:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
         wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
@@ -78,7 +82,7 @@ _RULES: tuple[Callable[[Evidence, LossCall], Wrong | None], ...] = (
 
 WRONG_FOR_TASK = Check(
     codes=("loss.wrong-for-task",),
-    question="Does the loss compute something else than what the task and its targets call for?",
+    question="Does the loss fit the task and its targets?",
     run=_run,
     explains=(
         "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
