@@ -26,7 +26,8 @@ TEXT = PAGE.read_text(encoding="utf-8")
 COMMANDS = sorted({*re.findall(r"^    (striate .+)$", TEXT, re.M), *re.findall(r"`(striate [^`]+)`", TEXT)})
 COLORS = ("red", "green", "blue")
 LONG = ("train", "lr-find", "baseline")  # what these do has tests of its own; here it is read, not done
-OF_RUN = [command for command in COMMANDS if "RUN" in command.split()]
+READ = ("striate lab", "striate env --measure")  # one serves, the other measures for a while
+OF_RUN = [command for command in COMMANDS if "RUN" in command.split() or command in READ]
 
 
 def verb(command: str) -> str:
@@ -37,6 +38,7 @@ def verb(command: str) -> str:
 def photo() -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("photo.png")
+    Image.fromarray(pixels[:5, :5, 0]).save("slide.png")
     return Path("photo.png")
 
 
@@ -52,8 +54,8 @@ def documented(capsys, *words: str) -> dict:
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("command", [c for c in COMMANDS if verb(c) not in LONG and c not in OF_RUN])
 def test_a_command_of_the_page_works(command: str, photo: Path, capsys) -> None:
-    out = run(capsys, *shlex.split(command)[1:])
-    assert out or any(file != photo for file in Path().iterdir())
+    before = set(Path().iterdir())
+    assert run(capsys, *shlex.split(command)[1:]) or set(Path().iterdir()) > before
 
 
 @pytest.mark.each_nth(3)
@@ -140,6 +142,13 @@ def test_the_320_of_the_sharpening_example_is_explained(capsys) -> None:
     assert "105" in out
     assert "320" in out
     assert "255" in out  # a byte holds no more
+
+
+def test_the_picture_that_the_page_makes_of_the_slide_has_the_sum_that_the_page_shows(capsys) -> None:
+    example = TEXT.partition("### The 320 of the slide")[2].partition("\n## ")[0]
+    exec("\n".join(re.findall(r"^    >>> (.+)$", example, re.M)), {})
+    command, printed = re.search(r"^\$ striate (.+?)\n(.+?)^```$", example, re.M | re.S).groups()
+    assert run(capsys, *shlex.split(command)) == printed
 
 
 def test_kernels_without_their_divisor_would_brighten_the_picture(capsys) -> None:
