@@ -61,8 +61,8 @@ def target_figures(
 ) -> tuple[TargetMetrics, ...]:
     """Each column of (N, T) numbers under its name, as a whole and by ranges of true values."""
     return tuple(
-        TargetMetrics(name, number_figures(*columns, groups), _ranges(*columns, groups))
-        for name, *columns in zip(names, truth.T, predictions.T, strict=True)
+        TargetMetrics(name, number_figures(true, predicted, groups), _ranges(true, predicted, groups))
+        for name, true, predicted in zip(names, truth.T, predictions.T, strict=True)
     )
 
 
