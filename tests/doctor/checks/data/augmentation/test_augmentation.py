@@ -103,7 +103,7 @@ def test_noise_that_drowns_samples_without_validation(noise: float, drowned: boo
         said = asked(AUGMENTATION, model, DataLoader(train, 32, shuffle=True))
     except NoEvidence:  # there is no validation for the rest of it
         said = []
-    assert ["drawn again" in finding.measured for finding in said] == [True] * drowned
+    assert ["two draws of a sample differ" in finding.measured for finding in said] == [True] * drowned
 
 
 class Squares(Dataset[tuple[Tensor, Tensor]]):
@@ -260,7 +260,7 @@ def test_clips_that_the_step_mirrors(labels: str) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     loaders = DataLoader(clips(320, 0), 40, shuffle=True), DataLoader(clips(160, 1), 40)
     found = asked_in_script(AUGMENTATION, model, loaders[0], val=loaders[1], step=step, optimizer=optimizer)
-    assert ["look like class 1" in one.measured for one in found] == [True] * (labels == "kept")
+    assert ["for class 1, and " in one.measured for one in found] == [True] * (labels == "kept")
 
 
 class Noisy(ImageTriplets):
@@ -333,7 +333,7 @@ def test_noise_of_bytes_is_added_before_they_are_scaled(gray: float) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 2))
     loader = DataLoader(TensorDataset(x, (x[:, 0, 0, 0] > 120).long()), 32)
     found = read("for x, y in loader:\n    pass\n", AUGMENTATION, model, loader, step=step)
-    assert ["another with each draw" in one.measured for one in found] == [True] * (gray > 100)
+    assert ["noise that differs in each draw" in one.measured for one in found] == [True] * (gray > 100)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 30.0])
@@ -422,7 +422,7 @@ def test_one_of_several_labels_is_taken_away(taken: bool) -> None:
     measured: list[str] = []
     with suppress(NoEvidence):
         measured = [f.measured for f in asked(AUGMENTATION, model, train, val=val, loss=nn.BCEWithLogitsLoss())]
-    assert ["of label 1 of 2" in told for told in measured] == [True] * taken
+    assert ["for label 1 of 2" in told for told in measured] == [True] * taken
 
 
 def embedding(numbers: int = 64) -> nn.Module:

@@ -76,7 +76,7 @@ def test_images_beside_which_noise_is_a_trifle(size: float, wrong: bool) -> None
     model = nn.Sequential(nn.Conv2d(1, 16, (5, 1), padding=(2, 0)), nn.ReLU(), nn.Conv2d(16, 1, 1))
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
     said = asked_in_script(NOT_NORMALIZED, model, DataLoader(TensorDataset(x), 32), **options)
-    assert ["noise of deviation 1" in one.measured for one in said] == [True] * wrong
+    assert ["noise of variance 1" in one.measured for one in said] == [True] * wrong
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_a_rare_class_is_told_with_its_recall() -> None:
     slow = torch.optim.SGD
     (finding,) = asked(IMBALANCE, perceptron(), (x, y), optimizer=lambda p: slow(p, lr=0.01))
     assert finding.severity == "warning"
-    assert "of class 8 (" in finding.measured
+    assert "as class 8 (" in finding.measured
 
 
 def test_weights_in_the_loss_balance_classes() -> None:

@@ -57,7 +57,7 @@ def test_images_with_two_labels() -> None:
     x, y = pixels()
     twice = torch.cat([x, x[:40]]), torch.cat([y, (y[:40] + 1) % 10])
     (finding,) = asked(LABEL_NOISE, perceptron(), twice)
-    assert "40 images occur with two labels or more" in finding.measured
+    assert "40 images occur with two or more different labels" in finding.measured
 
 
 @pytest.mark.parametrize("classes", [True, False])

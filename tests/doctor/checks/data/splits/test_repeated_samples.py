@@ -89,7 +89,7 @@ def test_equal_images_are_counted_and_shown() -> None:
     both = torch.cat([train[0][:30], val[0]]), torch.cat([train[1][:30], val[1]])
     (finding,) = asked(LEAK, perceptron(), train, val=both)
     assert finding.severity == "error"
-    assert "30 of 290 validation samples are equal to a training sample" in finding.measured
+    assert "30 of 290 validation samples are identical to a training sample" in finding.measured
     assert "validation sample 0 and training sample" in finding.measured
 
 

@@ -441,7 +441,7 @@ def test_a_column_that_is_only_there_once_the_class_is(kind: str, wrong: bool) -
     data = DataLoader(TensorDataset(torch.cat([x, after[:, None]], 1), y[:, None]), 50, shuffle=True)
     model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
     found = said(TARGET_IN_INPUT, model, data, loss=nn.BCEWithLogitsLoss(), optimizer=adam)
-    assert ["by a limit" in f.measured for f in found] == [True] * wrong
+    assert ["by a threshold" in f.measured for f in found] == [True] * wrong
 
 
 class Categories(nn.Module):
