@@ -59,8 +59,8 @@ def _missing(found: tuple[Finding, ...]) -> list[tuple[str, str]]:
     ("make", "said"),
     [
         (_labels, "of 3 labels, train has no rare; test has no rare"),
-        (_targets, "of 5 classes, train has no kind=rare; test has no kind=rare"),
-        (_masks, "of 3 values of masks, train has no 2; test has no 2"),
+        (_targets, "5 classes: train has no kind=rare; test has no kind=rare"),
+        (_masks, "3 values of masks: train has no 2; test has no 2"),
     ],
 )
 def test_what_occurs_in_val_alone_is_named_before_training(

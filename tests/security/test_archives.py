@@ -130,10 +130,10 @@ def test_a_size_below_zero_does_not_lead_back_for_ever(striate) -> None:
 def test_a_bomb_of_zeros_is_given_up_while_it_is_unpacked(striate, monkeypatch) -> None:
     monkeypatch.setattr(tree_module, "SMALLEST_LIMIT", 1 << 20)
     tar_with(Path("x.tar.gz"), member("cat/x.png"), bytes(4 << 20), "w:gz")
-    striate("data", "show", "x.tar.gz", "--out", "sheet.png").refused("more than 1,048,576 bytes out of")
+    striate("data", "show", "x.tar.gz", "--out", "sheet.png").refused("more than 1,048,576 bytes from")
     with zipfile.ZipFile("x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("cat/0.png", bytes(4 << 20))
-    striate("data", "show", "x.zip", "--out", "sheet.png").refused("more than 1,048,576 bytes out of")
+    striate("data", "show", "x.zip", "--out", "sheet.png").refused("more than 1,048,576 bytes from")
 
 
 def test_members_of_a_zip_that_share_their_bytes_count_each(striate, monkeypatch) -> None:
@@ -148,7 +148,7 @@ def test_members_of_a_zip_that_share_their_bytes_count_each(striate, monkeypatch
     entries = b"".join(entry.replace(b"cat/00", f"cat/{i:02}".encode()) for i in range(50))
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 50, 50, len(entries), start, 0)
     Path("x.zip").write_bytes(data[:start] + entries + tail)
-    striate("data", "show", "x.zip", "--out", "sheet.png").refused("more than 1,048,576 bytes out of")
+    striate("data", "show", "x.zip", "--out", "sheet.png").refused("more than 1,048,576 bytes from")
 
 
 def test_a_gzip_that_holds_a_bomb_within_a_folder(striate, monkeypatch) -> None:
@@ -157,7 +157,7 @@ def test_a_gzip_that_holds_a_bomb_within_a_folder(striate, monkeypatch) -> None:
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 4 << 20, 1, 1)
     Path("set/train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(4 << 20)))
     Path("set/train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8)))
-    striate("data", "show", "set", "--out", "sheet.png").refused("more than 1,048,576 bytes out of")
+    striate("data", "show", "set", "--out", "sheet.png").refused("more than 1,048,576 bytes from")
 
 
 @pytest.mark.parametrize("form", ["idx", "mat"])
@@ -171,7 +171,7 @@ def test_arrays_that_declare_more_than_may_be_are_refused_before_they_are_unpack
         savemat("x.mat", {"X": np.zeros((32, 32, 3, 10_000), np.uint8), "y": np.ones(1)}, do_compression=True)
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="more than 8,388,608 bytes out of"):
+        with pytest.raises(DataError, match="more than 8,388,608 bytes from"):
             list_source(DataConfig(source="train-images-idx3-ubyte.gz" if form == "idx" else "x.mat"))
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:

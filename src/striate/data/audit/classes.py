@@ -102,7 +102,7 @@ def missing_class(listing: Listing, known: str, lacking: Mapping[str, Sequence[s
             code="data.missing-class",
             severity="error" if "train" in lacking else "warning",
             where=listing.source,
-            measured=f"of {known}, {said}",
+            measured=f"{known}: {said}",
             threshold="every class in every split",
             why="A class without training samples cannot be learned, and one without test samples cannot be measured.",
             remedy=remedy,

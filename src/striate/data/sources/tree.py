@@ -220,7 +220,7 @@ def too_much(where: str, limit: int, packed: int) -> DataError:
     """The error for an archive that unpacks to more than its limit."""
     return DataError(
         where,
-        f"more than {limit:,} bytes from {packed:,} compressed bytes",
+        f"more than {limit:,} bytes from {several(packed, 'compressed byte')}",
         f"at most {limit:,} bytes, since more may be a decompression bomb",
         "unpack it yourself if you trust it, and give its content",
     )

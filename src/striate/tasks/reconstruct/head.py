@@ -14,7 +14,7 @@ from striate.models.from_spec import build_network
 from striate.models.preserved_state import preserved
 from striate.models.reconstructing import Reconstructing
 from striate.models.weights.replace_head import replace_head
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 _WIDTHS = (16, 32, 64, 64)
 """Channels of the decoder, from the size of the image on, halved each time."""
@@ -84,7 +84,7 @@ def as_autoencoder(network: nn.Module, input_shape: tuple[int, ...], code: int, 
         raise ModelError(
             "model",
             f"a network that outputs {show_shape(found)}" if found else "a network that outputs several tensors",
-            f"one number for each of the {pixels:,} values of the image {show_shape(input_shape)}; or a vector, for "
+            f"one number for each of {several(pixels, 'value')} of the image {show_shape(input_shape)}; or a vector, for "
             "which striate makes a decoder",
             f'end it with "fc({pixels})", or remove the layers after code(…): the decoder is the mirrored encoder',
         )

@@ -133,8 +133,8 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
     return OVERFIT.finding(
         severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
-        measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
-        f"validation samples{alone}{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
+        measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on "
+        f"{several(val.count, 'validation sample')}{alone}{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
         why="The network has memorized the samples, and learned little that holds for others.",
         remedy=Remedy(
             "use more data or augmentation, stop at the best validation loss, add `nn.Dropout(0.5)` or "
@@ -233,7 +233,7 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
         where="the training",
         measured=f"the script makes {several(planned, 'step')} in all ({several(epochs, 'epoch')} of "
         f"{several(batches, 'batch', 'batches')}{accumulated}): by then the loss is {reached:.3g}, but after "
-        f"{len(trial.rows)} steps it is {end:.3g}",
+        f"{several(len(trial.rows), 'step')} it is {end:.3g}",
         limit="the script makes a quarter of the trial's steps or fewer, and the loss still has to fall by "
         f"{_FAR_FROM_DONE:g} of that of a constant prediction",
         why="Training ends long before the network has learned these data.",

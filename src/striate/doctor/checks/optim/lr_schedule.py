@@ -386,7 +386,7 @@ def _still_rising(
         severity="warning",
         where="the learning rate's schedule",
         measured=f"the rate grows linearly from {rate_text(rates[0])} to {rate_text(rates[-1])} in "
-        f"{several(len(rates), 'step')}: after all {round(planned):,} steps it will be {reached:.2g} of "
+        f"{several(len(rates), 'step')}: after all of {several(round(planned), 'step')} it will be {reached:.2g} of "
         f"{rate_text(full)}",
         threshold=f"{HALF:g} of the full rate, at the end of all steps",
         why="Training ends before the warmup does. Often its length is counted in samples, or comes from another "

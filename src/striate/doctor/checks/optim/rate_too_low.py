@@ -186,7 +186,7 @@ def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, 
         code="optim.lr-too-low",
         severity="error",
         where="the optimizer",
-        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All {round(planned):,} steps of "
+        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All of {several(round(planned), 'step')} of "
         f"the script move them by {moved * planned:.1g} at most; the loss is still {own}",
         threshold=f"{NOWHERE:g} of the norm in all steps",
         why="Weights that stay close to their initialization learn nothing.",
