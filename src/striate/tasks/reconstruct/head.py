@@ -84,8 +84,8 @@ def as_autoencoder(network: nn.Module, input_shape: tuple[int, ...], code: int, 
         raise ModelError(
             "model",
             f"a network that outputs {show_shape(found)}" if found else "a network that outputs several tensors",
-            f"one number for each of {several(pixels, 'value')} of the image {show_shape(input_shape)}; or a vector, for "
-            "which striate makes a decoder",
+            f"one number for each of {several(pixels, 'value')} of the image {show_shape(input_shape)}; or a vector, "
+            "for which striate makes a decoder",
             f'end it with "fc({pixels})", or remove the layers after code(…): the decoder is the mirrored encoder',
         )
     body = replace_head(network, code)

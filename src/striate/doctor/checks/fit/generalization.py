@@ -134,7 +134,8 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
         severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on "
-        f"{several(val.count, 'validation sample')}{alone}{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
+        f"{several(val.count, 'validation sample')}{alone}{course}; "
+        f"{several(parameters, 'parameter')} for {several(samples, 'sample')}",
         why="The network has memorized the samples, and learned little that holds for others.",
         remedy=Remedy(
             "use more data or augmentation, stop at the best validation loss, add `nn.Dropout(0.5)` or "

@@ -61,8 +61,8 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="training",
         measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
-        f"{several(len(more.rows), 'step')}. The weights change (by {moved:.1g} of their norm in a step), but the predictions are "
-        f"no better than a guess{text}",
+        f"{several(len(more.rows), 'step')}. The weights change (by {moved:.1g} of their norm in a step), but the "
+        f"predictions are no better than a guess{text}",
         limit=f"in {_FEWEST} steps or more the loss falls by less than {_FALLEN:.0%}, and predictions are no better "
         "than a guess before and after",
         why="Training stagnates where the gradient is nearly zero, or points nowhere.",

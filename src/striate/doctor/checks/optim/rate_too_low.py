@@ -186,8 +186,9 @@ def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, 
         code="optim.lr-too-low",
         severity="error",
         where="the optimizer",
-        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All of {several(round(planned), 'step')} of "
-        f"the script move them by {moved * planned:.1g} at most; the loss is still {own}",
+        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All of "
+        f"{several(round(planned), 'step')} of the script move them by {moved * planned:.1g} at most; "
+        f"the loss is still {own}",
         threshold=f"{NOWHERE:g} of the norm in all steps",
         why="Weights that stay close to their initialization learn nothing.",
         remedy=rate_remedy(

@@ -123,8 +123,8 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"accuracy on "
-        f"{several(len(reference.labels), 'held-out sample')}{', as many of the most frequent class as of the next' if rows is not None else ''}: "
+        measured=f"accuracy on {several(len(reference.labels), 'held-out sample')}"
+        f"{', as many of the most frequent class as of the next' if rows is not None else ''}: "
         f"{', '.join(said)}; the network {network}",
         limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
@@ -219,7 +219,8 @@ def _of_held(
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
-            measured=f"classes {how}: accuracy on {several(len(labels[:_ASKED]), 'held-out sample')}: {', '.join(said)}",
+            measured=f"classes {how}: accuracy on {several(len(labels[:_ASKED]), 'held-out sample')}: "
+            f"{', '.join(said)}",
             limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
             remedy=_REMEDY,
@@ -326,7 +327,8 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
-        measured=f"correlation of predictions with the {which} of {several(found.count, 'held-out sample')}: {said} (chance: "
+        measured=f"correlation of predictions with the {which} of {several(found.count, 'held-out sample')}: "
+        f"{said} (chance: "
         f"0 ± {error:.2f}); the network {network}",
         limit=f"{_AT_CHANCE}, though a correlation of {LEAST_NUMBERS:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
