@@ -58,7 +58,7 @@ def _missing(found: tuple[Finding, ...]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_labels, "of 3 labels, train has no rare; test has no rare"),
+        (_labels, "3 labels: train has no rare; test has no rare"),
         (_targets, "5 classes: train has no kind=rare; test has no kind=rare"),
         (_masks, "3 values of masks: train has no 2; test has no 2"),
     ],
