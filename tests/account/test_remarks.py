@@ -104,7 +104,7 @@ def test_an_even_kernel_that_keeps_the_size_shifts(text: str) -> None:
 
 
 def test_two_even_kernels_shift_by_a_pixel() -> None:
-    assert ", 1 in all" in remarks_of("2*[conv(4,4,pad=same)] gap fc(2)", (1, 10, 10))["half-pixel"].measured
+    assert ", 1 in total" in remarks_of("2*[conv(4,4,pad=same)] gap fc(2)", (1, 10, 10))["half-pixel"].measured
 
 
 def test_kernels_on_a_single_position_have_idle_weights() -> None:

@@ -24,7 +24,7 @@ def test_the_edge_filter_as_text(capsys) -> None:
         (["1x7x7", "--kernel", "3", "--stride", "3"], "stores 21.8 times fewer numbers, and needs 5.7 times"),
         (["1x1", "--kernel", "3", "--pad", "1"], "stores 3 times more numbers, and needs 5 times more operations"),
         (["1x3", "--kernel", "3"], "stores as many numbers, and needs as many operations"),
-        (["1x7x7", "--kernel", "3", "--stride", "3"], "not read: 13 of 49 positions;"),
+        (["1x7x7", "--kernel", "3", "--stride", "3"], "ignored inputs: 13 of 49 positions;"),
         (["3x100000x100000", "--kernel", "3"], "3.00·10^20"),
         (["3x100000x100000", "--kernel", "3"], "stores 1.11·10^19 times fewer"),
     ],

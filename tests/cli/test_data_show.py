@@ -58,7 +58,7 @@ def test_seed_size_and_fit_change_the_picture(photos: Callable[..., Path], capsy
     ("words", "said"),
     [
         (["iris"], "a table"),
-        (["mnist5k", "--optim.lr", "1"], "changes nothing in the picture"),
+        (["mnist5k", "--optim.lr", "1"], "has no effect on the picture"),
         (["mnist5k", "--count", "0"], "1 to 40"),
         (["mnist5k", "--out", "picture.jpg"], "ends in .png"),
         (["mnist5k", "--out", "nowhere/picture.png"], "nowhere/picture.png"),

@@ -156,4 +156,4 @@ def test_a_manifest_has_no_level_of_classes_to_choose(places: Path) -> None:
     (places / "m.csv").write_text("\n".join(["path,label", *(f"{file},only" for file in files)]) + "\n")
     with pytest.raises(DataError) as refused:
         load_dataset(DataConfig(source=str(places / "m.csv")), annotation="identity")
-    assert refused.value.remedy == "add classes: two for each split, six in all"
+    assert refused.value.remedy == "add classes: two for each split, six in total"

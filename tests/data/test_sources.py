@@ -151,7 +151,7 @@ def test_what_is_no_run_stays(tmp_path):
     data = load(root)
     assert data.classes == ("cat", "dog", "runs")
     assert sum(counts(data).values()) == 13
-    assert data.notes == ("Skipped, as runs of striate: cat/run/ and runs/set-1/.",)
+    assert data.notes[0] == "Skipped, as runs of striate: cat/run/ and runs/set-1/."
 
 
 def test_regress_reads_numeric_class_folders(tmp_path):

@@ -77,7 +77,7 @@ def test_a_script_that_plays_is_examined_by_its_code_and_its_replay_buffer() -> 
     [
         ("import torch\nx = torch.zeros(3)\nprint(undefined)\n", "NameError at line 3"),
         ("def f(:\n", "SyntaxError: invalid syntax"),
-        ("print('done')\n", "ends after 0 backward passes and no step"),
+        ("print('done')\n", "ends after 0 backward passes and no optimizer step"),
         (
             "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n', required=True)\np.parse_args()\n",
             "--",

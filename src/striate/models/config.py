@@ -23,7 +23,7 @@ class ModelConfig:
     "conv(16,5) relu pool(2) fc(10)"; `file.py:function`, which RUNS that file; or a run. `auto` chooses by the shape
     of the data and says why."""
     digest: str | None = None
-    """What was decided: the SHA-256 of the file behind `file.py:function`. A run goes on only with the same file."""
+    """Recorded by the run: the SHA-256 of the file behind `file.py:function`. A run goes on only with the same file."""
     init: Initialization = "auto"
     """Initialization of the weights: `auto` chooses by the kind of each layer and its activation; else one method for
     all layers."""
@@ -37,9 +37,9 @@ class ModelConfig:
     (or `owner/name@revision`) of the Hugging Face hub. `none`: random ones, also where some in the cache would be
     chosen for a few photographs. A run, a checkpoint and a name tell the network. Nothing of the file is executed."""
     weights_digest: str | None = None
-    """What was decided: the SHA-256 of the file of weights. A run starts only with the same file."""
+    """Recorded by the run: the SHA-256 of the file of weights. A run starts only with the same file."""
     weights_license: str | None = None
-    """What was decided: the license of the weights, as their publisher states it."""
+    """Recorded by the run: the license of the weights, as their publisher states it."""
 
     @property
     def pretrained(self) -> str | None:

@@ -3,7 +3,7 @@
 `None` in a field means "not decided yet"; a recipe (`recipes/`) decides it before training starts, so that the
 saved file has no such field left except those that stay unused by choice.
 
-The docstring under a field is what `--help` says of it (`config_fields.py`). One that begins with "What was decided"
+The docstring under a field is what `--help` says of it (`config_fields.py`). One that begins with "Recorded by the run"
 is written by a run and not set by a user.
 """
 
@@ -147,7 +147,7 @@ class BudgetConfig:
     steps: Annotated[int, Ge(1)] | None = None
     """Optimizer steps in all, instead of epochs. Default: they follow from epochs or minutes."""
     steps_before: tuple[tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]], ...] = ()
-    """What was decided: pairs of a number of steps and the `steps` that the schedule had until these were done, since
+    """Recorded by the run: pairs of a number of steps and the `steps` that the schedule had until these were done, since
     the machine became slower or faster there. A resumed or repeated run takes the same path."""
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     """Early stopping: stop when this many epochs in a row were worse on validation than the best one before; 0 trains
@@ -205,7 +205,7 @@ class ExecutionConfig:
     a part of the batch, and dropout draws other masks. A part with a single sample is merged into the one before
     it. Evaluation uses the same number. Default: whole batches."""
     micro_batch_from: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Ge(1)]], ...] = ()
-    """What was decided: pairs of a number of steps and the `micro_batch` that holds after them, since memory ran out
+    """Recorded by the run: pairs of a number of steps and the `micro_batch` that holds after them, since memory ran out
     there. A resumed or repeated run takes the same path."""
     evaluation_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Most samples evaluated at once. Default: micro_batch, or two batches."""
@@ -218,7 +218,7 @@ class ExecutionConfig:
     batch, and dropout draws other masks. 1: whole batches, and the same bits for one number of processes. Default:
     4."""
     processes: Annotated[int, Ge(1), Le(100_000)] | None = None
-    """What was decided: the number of processes that trained together, as torchrun started them."""
+    """Recorded by the run: the number of processes that trained together, as torchrun started them."""
     fsdp: bool = False
     """Shard the network over the processes that torchrun started, where it does not fit into the memory of each."""
 
@@ -263,8 +263,8 @@ class Config:
     """Seconds between two checkpoints. A checkpoint is also saved at the end of an epoch that is longer than 2 s; they
     are rarer where saving would take over 1 % of the time."""
     code: tuple[tuple[str, str], ...] = ()
-    """What was decided: pairs of a `file.py:name` that a field names and the SHA-256 of its file. A run goes on only
+    """Recorded by the run: pairs of a `file.py:name` that a field names and the SHA-256 of its file. A run goes on only
     with the same code."""
     decided: tuple[str, ...] = ()
-    """What was decided: the names of the fields that the recipe or the data decided. They are decided anew when what
+    """Recorded by the run: the names of the fields that the recipe or the data decided. They are decided anew when what
     they follow from is replaced."""

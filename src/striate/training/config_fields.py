@@ -24,7 +24,7 @@ from striate.training.config_file import field_names, get_field
 
 _KINDS = {bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT"}
 _NAMES = {"task.name": (*TASK_NAMES, "file.py:name")}  # names that no type lists
-_WRITTEN = "What was decided: "
+_WRITTEN = "Recorded by the run: "
 
 
 class Values(NamedTuple):
