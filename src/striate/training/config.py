@@ -147,8 +147,8 @@ class BudgetConfig:
     steps: Annotated[int, Ge(1)] | None = None
     """Optimizer steps in all, instead of epochs. Default: they follow from epochs or minutes."""
     steps_before: tuple[tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]], ...] = ()
-    """Recorded by the run: pairs of a number of steps and the `steps` that the schedule had until these were done, since
-    the machine became slower or faster there. A resumed or repeated run takes the same path."""
+    """Recorded by the run: pairs of a number of steps and the `steps` that the schedule had until these were done,
+    since the machine became slower or faster there. A resumed or repeated run takes the same path."""
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     """Early stopping: stop when this many epochs in a row were worse on validation than the best one before; 0 trains
     to the end. `--keep` says which epoch is the result. Default: the recipe decides."""
