@@ -42,60 +42,62 @@ ASKED = {
 measured."""
 
 TRIED = {
-    "fashion-epoch": "A bare loop of 20 lines in bf16, channels_last, with memory kept, makes 35,000 to 36,000 "
-    "images/s at batch 128: half of its step is oneDNN's convolutions. Intel's OpenMP, pinned threads and "
-    "torch.compile (12,000) are no faster. One optimizer call for all parameters, pooling before ReLU and kept "
-    "memory are in. Other ways to compute a step, in turns (`step_ways`): one buffer for all parameters, updates "
-    "within the backward pass, bf16 copies of weights, weights rounded by chance, parts of batches, max-autotune, "
-    "convolution and ReLU as one kernel: none is faster beyond the spread. Max pooling takes a "
-    "quarter of a step; from slices its forward pass takes a third of the time, its backward pass twice as much.",
-    "fashion-epoch-shifted": "As above; the shifts are one indexed copy of the batch, 2 % of a step.",
-    "cifar-resnet18-64": "bf16, channels_last and kept memory are in; torch.compile is offered where the run is "
-    "long enough. oneDNN's gradients of kernels reach 425 to 500 of 970 GFLOP/s in bf16, and take most of the "
-    "step. None of ten other ways to compute a step (`step_ways`) is faster beyond the spread. Where an Intel Xeon has "
-    "AVX-512 bf16 but no AMX, as under some virtual machines, products in bf16 are half as fast as in fp32 (219 and "
-    "400 GFLOP/s): the plan takes fp32 there, and makes 1.08× plain torch.",
+    "fashion-epoch": "A bare loop of 20 lines in bf16, channels_last, with freed memory reused, reaches 35,000 to "
+    "36,000 images/s at batch 128. Half of its step is spent in oneDNN's convolutions. Intel's OpenMP, pinned threads "
+    "and torch.compile (12,000) are not faster. striate uses one optimizer call for all parameters, pooling before "
+    "ReLU and reused memory. Other ways to compute a step were measured in turns (`step_ways`): one buffer for all "
+    "parameters, updates within the backward pass, bf16 copies of weights, stochastic rounding of weights, parts of "
+    "batches, max-autotune, convolution and ReLU as one kernel. None is faster beyond the spread. Max pooling takes a "
+    "quarter of a step; computed from slices, its forward pass takes a third of the time, its backward pass twice as "
+    "much.",
+    "fashion-epoch-shifted": "As above. The shifts are one indexed copy of the batch, 2 % of a step.",
+    "cifar-resnet18-64": "striate uses bf16, channels_last and reused memory, and offers torch.compile where the run "
+    "is long enough. oneDNN's gradients of kernels reach 425 to 500 of 970 GFLOP/s in bf16, and take most of the "
+    "step. None of ten other ways to compute a step (`step_ways`) is faster beyond the spread. On an Intel Xeon with "
+    "AVX-512 bf16 but without AMX, as under some virtual machines, products in bf16 are half as fast as in fp32 (219 "
+    "and 400 GFLOP/s): the plan chooses fp32 there, and reaches 1.08× plain torch.",
     "cifar-resnet18-32": "As for width 64: narrow convolutions use less of the matrix units. One buffer for all "
     "parameters (`step_ways`) was 7 % faster, within its spread, and 6 % slower at width 64.",
     "cifar-resnet18-utilisation": "The rate is that of matrix products; the gradients of kernels reach half of it. "
-    "With AMX products make 2,400 GFLOP/s, and a step 690: convolutions of 3 × 3 by themselves make 890 to 4,000, "
-    "their gradients by kernels 270 to 1,670, both least with 512 maps of 4 × 4. They take three fifths of a step of "
-    "0.61 s, half of that these; normalizations, ReLU and the update take the rest.",
-    "photo-loading": "libjpeg-turbo alone decodes 2,000 files in 0.6 of 1.2 s on both cores; headers are read by "
-    "it, files are looked at once, splits are parts of one block. Decoding at half size or less is used only "
-    "where a file has four times the pixels of the input on each axis, as others would differ visibly.",
+    "With AMX, products reach 2,400 GFLOP/s and a step 690: single convolutions of 3 × 3 reach 890 to 4,000, their "
+    "gradients by kernels 270 to 1,670, both least with 512 maps of 4 × 4. Convolutions take three fifths of a step "
+    "of 0.61 s, half of that these gradients; normalizations, ReLU and the update take the rest.",
+    "photo-loading": "libjpeg-turbo alone decodes 2,000 files in 0.6 of 1.2 s on both cores. striate reads headers "
+    "with it, looks at each file once, and keeps splits as parts of one block. It decodes at half size or less only "
+    "where a file has four times the pixels of the input on each axis, as others would differ visibly. To interpolate "
+    "color as Pillow does takes a fifth of the decoding.",
     "photo-stream": "A stream decodes all files once before the first epoch, for the statistics that normalize inputs "
-    "and to tell damaged files before training, not in the middle of it, and then again in each epoch. Later epochs "
-    "are 1.2 to 1.3 times as fast as the DataLoader; with one decoding less the first would still look at all files "
-    "once more than they do. What fits into memory, or onto the disk (`--data.store pack`), is decoded once.",
-    "photos-first": "Decoding runs before the first step, not beside it, since the splits depend on the bytes of "
-    "all files; of a command of 19 s with 600 photographs it takes 0.6.",
-    "speedrun-mnist": "Three seeds make 99.63, 99.64 and 99.65 %: the mean lacks one digit of 10,000.",
-    "speedrun-fashion-mnist": "Three seeds make 94.36, 94.44 and 94.54 %: the mean lacks five images of 10,000.",
+    "and to report damaged files before training, and then again in each epoch. Later epochs are 1.2 to 1.3 times as "
+    "fast as the DataLoader. Without the first pass, the first epoch would still look at all files once more than the "
+    "DataLoader does. Data that fit into memory, or onto the disk (`--data.store pack`), are decoded once.",
+    "photos-first": "Decoding runs before the first step, not beside it, since the splits depend on the bytes of all "
+    "files; of a command of 19 s with 600 photographs it takes 0.6.",
+    "speedrun-mnist": "Three seeds reach 99.63, 99.64 and 99.65 %: the mean lacks one digit of 10,000.",
+    "speedrun-fashion-mnist": "Three seeds reach 94.36, 94.44 and 94.54 %: the mean lacks five images of 10,000.",
     "speedrun-cifar10": "28 epochs (27 minutes) of the same recipe reach 91.47 %.",
-    "gpu-reading": "Processes read and decode, for streams too: threads waited for each other in Python and made 1,146 "
-    "and 703 a second. To decode and to fit takes 1.2 of 2.0 s on all cores; the rest is for what is done once: to "
-    "list the files, to look at each for damage and equal ones, and, for a stream, to decode all for the statistics.",
-    "gpu-resnet50": "A step takes 38 ms on the GPU, and the program had more to do: it listed rows and columns that "
-    "moved images show, and copied what batch normalization knows tensor by tensor. The GPU lists them now: 0.99× "
+    "gpu-reading": "Processes read and decode, for streams too: threads waited for each other in Python and reached "
+    "1,146 and 703 a second. Decoding and resizing take 1.2 of 2.0 s on all cores. The rest is work that is done "
+    "once: listing the files, looking for damaged and equal ones, and, for a stream, decoding all of them for the "
+    "statistics.",
+    "gpu-resnet50": "A step takes 38 ms on the GPU, and the program had more to do: it listed rows and columns of "
+    "moved images, and copied the statistics of batch normalization tensor by tensor. The GPU lists them now: 0.99× "
     "instead of 0.60×. What is left is the end of an epoch in one of two turns.",
-    "plan-cost": "Steps of a second need a few of them for probing and for the agreement with fp32; where they "
-    "exceed the share, bf16 with channels_last (fp32, where the processor has none or is slower with it) is taken "
-    "untimed if it agrees. "
-    "Gradients of the halves of a batch are computed only where the strict limits are passed. Probing and comparing "
-    "are given 4 samples: of twelve networks in two batches only SE-ResNet-50, with steps of a second and more, takes "
-    "more than 1.9 %: 2.5 and 2.9. Since the reference of the comparison is the first step that is timed, it takes 2.0 "
-    "to 2.1 on a machine with AMX.",
-    "whole-command-1": "What the script does not do takes the difference: the report's pictures, intervals, content "
-    "of all samples for splits and leaks, the network's signal. A second process loads SciPy and Matplotlib meanwhile "
-    "and draws; metrics of a few lines are computed without scikit-learn, which takes a second to load; libraries are "
-    "imported where they are used; a tenth of what training passes through is measured of the training samples. Of 4.6 "
-    "s for an epoch of mnist5k 1.6 pass until all is loaded (0.9 of them torch), 0.7 until the first step, 0.8 in "
-    "steps and 1.5 behind them, of which drawing takes 1.2 on both cores. A second process that is begun before torch "
-    "is loaded, or has a lower priority, makes it no faster.",
-    "serve-rate": "The 64 clients share the two cores with the server, which the offline rate has for itself. Decoding "
-    "runs ahead of the network, and requests are put together by a deadline.",
-    "whole-command-10": "As above: loading torch alone takes a quarter of the script's time for mnist5k. Of "
-    "Fashion-MNIST steps are twice as fast, and what is no step takes 7 of 40 s.",
+    "plan-cost": "Steps of a second need a few of them for probing and for the agreement with fp32. Where they exceed "
+    "the share, bf16 with channels_last (fp32, if the processor has no bf16 or computes it slower) is chosen without "
+    "timing if it agrees. Gradients of the halves of a batch are computed only if the strict limits are exceeded. "
+    "Probing and comparing use 4 samples: of twelve networks at two batch sizes only SE-ResNet-50, with steps of a "
+    "second and more, takes more than 1.9 %: 2.5 and 2.9. Since the reference of the comparison is the first step "
+    "that is timed, it takes 2.0 to 2.1 on a machine with AMX.",
+    "whole-command-1": "The difference is what the script does not do: the report's pictures, intervals, digests of "
+    "all samples for splits and leaks, the strength of the signal in the network. A second process loads SciPy and "
+    "Matplotlib meanwhile and draws. Metrics of a few lines are computed without scikit-learn, which takes a second "
+    "to load. Libraries are imported where they are used. Of the training samples a tenth of what training processes "
+    "is measured. Of 4.6 s for an epoch of mnist5k, 1.6 pass until everything is loaded (0.9 of them torch), 0.7 "
+    "until the first step, 0.8 in steps and 1.5 after them, of which drawing takes 1.2 on both cores. A second "
+    "process that starts before torch is loaded, or has a lower priority, makes it no faster.",
+    "serve-rate": "The 64 clients share the two cores with the server, which has them for itself at the offline rate. "
+    "Decoding runs ahead of the network, and requests are batched by a deadline.",
+    "whole-command-10": "As above: loading torch alone takes a quarter of the script's time for mnist5k. For "
+    "Fashion-MNIST, steps are twice as fast, and everything else takes 7 of 40 s.",
 }
 """What was tried for what is not met, by the same keys."""
