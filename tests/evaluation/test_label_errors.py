@@ -74,4 +74,4 @@ def test_planted_wrong_labels_of_digits_are_found_and_few_others() -> None:
     found = {number for (number,) in marked.groups}
     assert len(found & wrong) >= 28
     assert len(found - wrong) <= 0.1 * len(found)
-    assert "are wrong in all" in marked.finding.measured
+    assert "are wrong in total" in marked.finding.measured

@@ -72,7 +72,7 @@ def test_a_module_that_hardly_trained_is_told_no_command(monkeypatch: pytest.Mon
     assert isinstance(trained.module, Fixed)
     assert trained.module is not module
     assert run_and_network(trained)[1] is trained
-    with pytest.raises(StriateError, match="loaded from no run"):
+    with pytest.raises(StriateError, match="a network without a run"):
         striate.api.robustness(replace(trained, run=None))
     with monkeypatch.context() as other_process:
         other_process.setattr(networks, "_modules", {})

@@ -317,7 +317,7 @@ def test_all_of_a_file(tmp_path: Path) -> None:
         ({"output_dir": "a"}, "out='a'"),
         ({"pretrained": True}, "weights=…"),
         ({"callbacks": []}, "on_event=…"),
-        ({"nonsense": 1}, "leave it out"),
+        ({"nonsense": 1}, "leave out this argument"),
     ],
 )
 def test_a_misspelt_argument(named: dict[str, object], near: str) -> None:

@@ -260,7 +260,7 @@ def test_a_file_that_changed_is_refused(code: Path) -> None:
     code.write_text(CODE + "\n# changed\n")
     with pytest.raises(ConfigError, match="has changed since") as caught:
         striate.train(config="r/config.yaml", out="again")
-    assert caught.value.remedy.endswith('train anew with set={"code": []}')
+    assert caught.value.remedy.endswith('train again with set={"code": []}')
     striate.train(config="r/config.yaml", out="again", set={"code": []})
     assert main(["train", "--config", "r/config.yaml", "--out", "more", "--set", "code=[]"]) == 0
 

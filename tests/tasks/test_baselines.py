@@ -193,7 +193,7 @@ def test_fewer_pixels_are_said(monkeypatch):
     monkeypatch.setattr(segment_baselines, "_PIXELS", 600)
     forest = fitted(squares())["random forest on pixels"]
     assert forest.n_train == 600
-    assert forest.note == "Learned from 600 of the 2,880 labeled pixels, drawn from all images."
+    assert forest.note == "Fitted on 600 of the 2,880 labeled pixels, drawn from all images."
 
 
 def test_large_sets_are_cut_and_the_note_says_so(monkeypatch):

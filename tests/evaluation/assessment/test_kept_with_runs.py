@@ -91,7 +91,7 @@ def test_what_is_missing_is_made_anew_to_the_last_bit(run):
         missing.unlink()
         said = []
         striate.evaluate(run, announce=said.append)
-        assert any("is not there" in line for line in said)
+        assert any("is missing" in line for line in said)
         assert [file.read_bytes() for file in files] == before
 
 
