@@ -167,9 +167,14 @@ def test_what_is_no_checkpoint_of_ours_is_refused_and_not_executed(tmp_path: Pat
 
 
 def test_a_row_with_other_columns_keeps_each_number_in_its_own(tmp_path: Path) -> None:
-    path, rows = tmp_path / "metrics.csv", [{"epoch": 1, "age": 0.5, "loss": 2.0}]
-    append_row(path, rows)
-    append_row(path, rows := [*rows, {"epoch": 2, "loss": 1.0}])
+    path, rows = tmp_path / "metrics.csv", list[dict[str, float]]()
+
+    def append(row: dict[str, float]) -> None:
+        rows.append(row)
+        append_row(path, row, lambda: rows)
+
+    append({"epoch": 1, "age": 0.5, "loss": 2.0})
+    append({"epoch": 2, "loss": 1.0})
     assert path.read_text() == "epoch,age,loss\n1,0.5,2.0\n2,,1.0\n"
-    append_row(path, [*rows, {"epoch": 3, "loss": 0.5, "skipped": 1}])
+    append({"epoch": 3, "loss": 0.5, "skipped": 1})
     assert path.read_text() == "epoch,age,loss,skipped\n1,0.5,2.0,\n2,,1.0,\n3,,0.5,1\n"

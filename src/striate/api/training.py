@@ -51,7 +51,7 @@ from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.first_files import refuse_changed_config, taken_up, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
-from striate.training.measured import watched_part
+from striate.training.measured import watched_count
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, given_arguments, how_to_resume
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
@@ -399,7 +399,7 @@ def _train_to_end(
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         together = meeting.together(prepared.state, prepared.config, run.path)
-        validated = len(watched_part(prepared.splits["val"], prepared.config))
+        validated = watched_count(len(prepared.splits["val"]), prepared.config)
         with progress_reader(console, quiet, watch, validated) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             readers += [] if reader is None else [reader]

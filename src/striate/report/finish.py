@@ -47,7 +47,7 @@ from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
 from striate.training.late_fusion import fuse_streams
 from striate.training.loop import validate
-from striate.training.measured import measured_part, watched_part, without_labels
+from striate.training.measured import measured_part, watched_count, without_labels
 from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
@@ -302,8 +302,8 @@ def _other_steps(config: Config) -> StepsChanged | None:
 
 def _target_outcome(prepared: Prepared) -> TargetOutcome | None:
     state, target = prepared.state, prepared.config.budget.target
-    watched = watched_part(prepared.splits["val"], prepared.config)
-    return target_outcome(state.history, target, prepared.task, state.elapsed, len(watched))
+    watched = watched_count(len(prepared.splits["val"]), prepared.config)
+    return target_outcome(state.history, target, prepared.task, state.elapsed, watched)
 
 
 def _early_end(prepared: Prepared) -> str | None:
@@ -323,7 +323,7 @@ def _curves(run: RunDirectory, prepared: Prepared) -> Later[Picture]:
             metric=prepared.task.headline,
             data=prepared.data.name,
             sizes={name: len(split) for name, split in prepared.data.splits.items()}
-            | {"val": len(watched_part(prepared.splits["val"], prepared.config))},
+            | {"val": watched_count(len(prepared.splits["val"]), prepared.config)},
             best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
             passes=_epochs(prepared),
             steps=read_step_losses(run),

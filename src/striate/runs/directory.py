@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -279,22 +279,22 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return csv_text(header, [[row.get(key) for key in header] for row in rows]) if rows else ""
 
 
-def append_row(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append the last of the rows that `path` holds as `csv_of` gives them; write all of them where the file is not
-    there, is empty or has other columns."""
-    lines = csv_of(rows).splitlines(keepends=True)
-    if _first_line(path) == lines[0]:
-        append_text(path, lines[-1])
+def append_row(path: Path, row: Mapping[str, Any], rows: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+    """Append a row to what `path` holds as `csv_of` gives it; write all `rows`, of which it is the last, where the file
+    is not there, is empty or lacks one of its columns."""
+    header = _header(path)
+    if row.keys() <= set(header):
+        append_text(path, csv_text(header, [[row.get(key) for key in header]]).split("\n", 1)[1])
     else:
-        write_text(path, "".join(lines))
+        write_text(path, csv_of(rows()))
 
 
-def _first_line(path: Path) -> str:
+def _header(path: Path) -> list[str]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return file.readline()
+            return next(csv.reader(file), [])
     except FileNotFoundError:
-        return ""
+        return []
 
 
 _CHOSEN = " val"  # behind a digest in seen.txt: the network was only chosen on this sample

@@ -126,9 +126,14 @@ def measured_count(samples: int, config: Config) -> int:
     return min(samples, config.evaluation.train_samples or samples)
 
 
+def watched_count(samples: int, config: Config) -> int:
+    """How many validation samples are measured after each epoch, of so many that there are."""
+    return min(samples, config.evaluation.val_samples or samples)
+
+
 def watched_part(val: Split, config: Config) -> Split:
     """The `evaluation.val_samples` validation samples, evenly spaced, that are measured after each epoch."""
-    count = min(len(val), config.evaluation.val_samples or len(val))
+    count = watched_count(len(val), config)
     return val if count == len(val) else val.take(torch.arange(count) * len(val) // count)
 
 

@@ -119,7 +119,7 @@ def _follow(
             for reader in readers:
                 reader(event)
             if isinstance(event, EpochDone):
-                append_row(run.metrics_csv, [row.flat() for row in state.history])
+                append_row(run.metrics_csv, event.row.flat(), lambda: [row.flat() for row in state.history])
                 append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3), **losses.taken(event))
                 best = _best_checkpoint(prepared) if event.best else best
             elif isinstance(event, ConfigChanged):

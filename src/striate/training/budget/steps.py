@@ -20,7 +20,7 @@ from striate.training.budget.short_trainings import forecast_accuracy, foretells
 from striate.training.budget.speed import Work, measure_pace, steps_for_epochs
 from striate.training.config import Config
 from striate.training.execution import memory_explained
-from striate.training.measured import watched_part
+from striate.training.measured import watched_count
 from striate.wording import duration, several
 
 FEWEST_STEPS = 20
@@ -111,7 +111,7 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
 def _with_less_evaluation(work: Work, pace: Pace, total: float) -> tuple[Work, Pace, list[str]]:
     """The training samples measured at the end are fewer where that took a large share of the time: as many as are
     held back for validation and test."""
-    samples, val = len(work.splits["train"]), len(watched_part(work.splits["val"], work.config))
+    samples, val = len(work.splits["train"]), watched_count(len(work.splits["val"]), work.config)
     held = sum(len(split) for name, split in work.splits.items() if name != "train")
     chosen = work.config.evaluation.train_samples is not None
     if chosen or pace.finish <= _MOST_FINISH * total or samples <= held or not val:

@@ -49,10 +49,8 @@ from striate.training.plan.trial import Trials
 from striate.training.prepared_batch import prepared_inputs
 
 _SMALL = 0.02  # of the whole gradient's norm: what a tensor is held to at least
-_NOTHING, _OF_WHOLE = (
-    0.01,
-    1 / 3,
-)  # of the whole gradient's norm, for biases and scales; of what the whole may be off by
+_NOTHING = 0.01  # of the whole gradient's norm: below it a bias or a scale is held to `_OF_WHOLE`
+_OF_WHOLE = 1 / 3  # of what the whole gradient may be off by
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def run_rewards(
                     reader(event)
                 over = isinstance(event, StretchDone)
                 if isinstance(event, StretchDone):
-                    append_row(run.metrics_csv, state.history)
+                    append_row(run.metrics_csv, event.row, lambda: state.history)
                     append_event(run, "epoch", **event.row, elapsed=round(state.elapsed, 3))
                     best = network_content(prepared, state) if event.best else best
                 stop = interruption.signal_name
