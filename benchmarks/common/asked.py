@@ -72,7 +72,6 @@ TRIED = {
     "DataLoader does. Data that fit into memory, or onto the disk (`--data.store pack`), are decoded once.",
     "photos-first": "Decoding runs before the first step, not beside it, since the splits depend on the bytes of all "
     "files; of a command of 19 s with 600 photographs it takes 0.6.",
-    "speedrun-fashion-mnist": "Three seeds reach 94.36, 94.44 and 94.54 %: the mean lacks five images of 10,000.",
     "speedrun-cifar10": "28 epochs (27 minutes) of the same recipe reach 91.47 %.",
     "gpu-reading": "Processes read and decode, for streams too: threads waited for each other in Python and reached "
     "1,146 and 703 a second. Decoding and resizing take 1.2 of 2.0 s on all cores. The rest is work that is done "
