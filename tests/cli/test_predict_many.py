@@ -42,7 +42,7 @@ def brightness() -> Trained:
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     """What `striate predict` loads, from whatever path."""
     made = brightness()
-    monkeypatch.setattr("striate.api.load", lambda _: made, raising=False)
+    monkeypatch.setattr("striate.api.predicted_lines.load", lambda _: made)
     return made
 
 
@@ -224,7 +224,7 @@ def of_tables(monkeypatch: pytest.MonkeyPatch) -> Trained:
     preparation = Preparation("table", (2,))
     normalization = Normalization((0.0, 0.0), (1.0, 1.0))
     made = Trained(module, Classify(CLASSES), preparation, normalization, CLASSES, torch.device("cpu"))
-    monkeypatch.setattr("striate.api.load", lambda _: made, raising=False)
+    monkeypatch.setattr("striate.api.predicted_lines.load", lambda _: made)
     return made
 
 

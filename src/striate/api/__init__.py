@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.playing import evaluate_player, play
+    from striate.api.predicted_lines import Predicting
     from striate.api.predicting import FileAnswer, FileAnswers, answer_files
+    from striate.api.predictions_file.write import PredictionsFile, predictions_file
     from striate.api.searching import Match, Searched, match, search
     from striate.api.serving import serve
     from striate.api.showing import Shown, show
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "predicting": ("FileAnswer", "FileAnswers", "answer_files"),
+    "predicted_lines": ("Predicting",),
+    "predictions_file.write": ("PredictionsFile", "predictions_file"),
     "comparing": ("compare",),
     "cropping": ("CroppedData", "crop_data"),
     "data": ("check_data", "convert_data", "index_data", "pack", "pack_shards"),
@@ -73,6 +77,8 @@ __all__ = [
     "FileAnswer",
     "FileAnswers",
     "Match",
+    "Predicting",
+    "PredictionsFile",
     "Run",
     "Searched",
     "Shown",
@@ -105,6 +111,7 @@ __all__ = [
     "pack_shards",
     "plan_training",
     "play",
+    "predictions_file",
     "resume",
     "robustness",
     "search",

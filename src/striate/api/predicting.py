@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -128,6 +129,7 @@ def answer_files(
     plan: Asked = "auto",
     tile: int | None = None,
     every: float | None = None,
+    known: AbstractSet[str] = frozenset(),
 ) -> FileAnswers:
     """Predictions for image files, for the images in folders, at any depth, for samples of named data sets
     (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
@@ -136,8 +138,9 @@ def answer_files(
     They are computed as the run's own figures were; for thousands of images that is compared with plain fp32 first, and
     another backend chosen where it does not agree or the run had too few samples to choose one; unless `plan` is
     `plain`. `tile`: files of any size are computed in parts of so many pixels a side, in fp32. `every`: sounds of any
-    length are predicted in windows, one that begins every so many seconds. Raises DataError where
-    there are no pictures or the network takes none, UsageError for another word as `plan`.
+    length are predicted in windows, one that begins every so many seconds. `known`: files whose predictions are known
+    already, and are left out. Raises DataError where there are no pictures or the network takes none, UsageError for
+    another word as `plan`.
     """
     require_asked(plan)
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
@@ -151,6 +154,8 @@ def answer_files(
             f"files with the suffix of {medium.a}, at any depth",
             "give the files by name, or another folder",
         )
+    if known:
+        files = tuple(file for file in files if as_text(file) not in known)
     if every is not None:
         if not medium_of(trained.preparation.kind).lasting or samples:
             got = samples[0] if samples else f"a run of {medium_of(trained.preparation.kind).many}"

@@ -13,10 +13,10 @@ from cyclopts.validators import Number
 from striate.wording import several
 
 if TYPE_CHECKING:
-    from striate.api.predicting import FileAnswer
-    from striate.training.trained import Prediction, Trained
-
-    Writer = Callable[[str, Prediction], dict[str, Any]]
+    from striate.api.predicted_lines import Predicting
+    from striate.api.predicting import FileAnswers
+    from striate.inference.plan import Asked
+    from striate.training.trained import Trained
 
 _BAR = 100  # files, before a bar is worth drawing
 
@@ -31,6 +31,7 @@ def predict(
     every: Annotated[float | None, Parameter(validator=Number(gte=0.01, lte=3600))] = None,
     draw: Path | None = None,
     out: Path | None = None,
+    ray: str | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     views: Literal["mirror", "mirrors", "mirror-shift"] | None = None,
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -60,7 +61,13 @@ def predict(
         A folder for pictures of the images with their predictions: boxes and masks are drawn over the image, other
         predictions are written below it. Created if need be; nothing in it is overwritten.
     out
-        For embeddings: an .npz with the arrays path and embedding of all files; nothing is overwritten.
+        A .parquet with a row for each file, of any number: the fields of --json as columns. It is written in parts: if
+        the command is stopped, the same command continues, and files that have a row are not predicted again. Needs
+        pip install 'striate[parquet]'. For embeddings also an .npz with the arrays path and embedding of all files;
+        nothing is overwritten.
+    ray
+        With --out FILE.parquet: predict on the Ray cluster at this address; auto: on the one that this machine belongs
+        to, or on all cores of this machine. Needs pip install 'striate[ray]'.
     tile
         For a segmentation: predict each picture in square tiles of this many pixels a side, with a margin as wide as
         the receptive field, so that a picture of any size fits into memory and the mask is the same.
@@ -90,53 +97,106 @@ def predict(
     json
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
-    from striate.api import answer_files, load
-    from striate.api.networks import note_without_labels, with_rejection_of, with_rule_of
-    from striate.cli.output import print_json, print_note, print_text
-    from striate.data.media.every_medium import medium_of
-    from striate.errors import one_line
+    from striate.api.networks import note_without_labels
+    from striate.api.predicted_lines import Predicting, line_of
+    from striate.api.predicting import answer_files
+    from striate.cli.output import print_note
 
-    trained = load(run, calibrated=True) if calibrated else load(run)
-    trained = trained if views is None else trained.with_views(views)
-    trained = with_rule_of(run, trained, cost, threshold)
-    trained = with_rejection_of(run, trained, reject)
-    if rule := trained.task.decision_text:
-        print_note(f"predicted class: {rule}")
+    rule = tuple(cost or ()), tuple(threshold or ())
+    asked = Predicting(run, calibrated, views, *rule, reject, masks, draw, tile, every)
     if note := note_without_labels(run):
         print_note(note)
+    if ray is not None or (out is not None and out.suffix == ".parquet"):
+        return _into_file(asked, [path, *paths], _parquet(out), ray, plan, json=json)
+    trained = asked.load()
     if out is not None:
         _refuse_vectors(trained, out)
-    write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)
+    writers = asked.writers(trained)
     predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile, every=every)
-    if tile is not None and (everywhere := trained.reach.everywhere):
-        print_note(
-            f"masks of tiles differ from those of whole pictures: the layer {everywhere[0]} sees all of its input"
-        )
-    if said := predictions.plan.line():
-        print_note(said)
+    _announce(predictions)
     unreadable, vectors = 0, dict[str, Any]()
     with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:
         for predicted in computed:
-            line = _line(predicted, write_masks, write_drawn)
-            if "error" in line:
+            if predicted.prediction is None:
                 unreadable += 1
-                print_note(f"unreadable: {line['path']}: {line['error']}")
-            elif out is not None and predicted.prediction is not None:
+            elif out is not None:
                 vectors[predicted.path] = predicted.prediction.decoded.numpy()
-            if json:
-                print_json(line, indent=None)
-            elif "error" not in line and out is None:
-                print_text(one_line(f"{line['path']}{_span(line)}  {trained.task.line(line)}"))
+            _show(line_of(predicted, writers), trained, json=json, quiet=out is not None)
             advance()
     if out is not None:
         _write_vectors(out, vectors)
-    if ignored := predictions.ignored:
-        many = medium_of(trained.preparation.kind).many
+    return _close(predictions, unreadable, several(len(predictions), "file"))
+
+
+def _into_file(asked: Predicting, paths: list[str], out: Path, ray: str | None, plan: Asked, *, json: bool) -> int:
+    """All predictions in one Parquet file."""
+    from striate.api.predictions_file.write import predictions_file
+    from striate.cli.output import print_note
+
+    with predictions_file(asked, paths, out, ray=ray, plan=plan) as found:
+        if found.before:
+            left = several(len(found.answers), "file is", "files are")
+            print_note(f"{out}: {several(found.before, 'row')} from before; {left} left to predict")
+        _announce(found.answers)
+        with _progress(len(found.answers)) as advance, closing(iter(found)) as computed:
+            for lines in computed:
+                for line in lines:
+                    _show(line, found.trained, json=json, quiet=True)
+                advance()
+        print_note(f"written: {out}, {several(found.rows, 'row')}")
+        return _close(found.answers, found.unreadable, several(found.rows, "row"))
+
+
+def _parquet(out: Path | None) -> Path:
+    """The file of `--out`. Raises UsageError for none, or another kind."""
+    from striate.errors import UsageError
+
+    if out is None or out.suffix != ".parquet":
+        got = "no --out" if out is None else f"--out {out}"
+        raise UsageError("--ray", got, "a file that ends in .parquet", "--out predictions.parquet")
+    return out
+
+
+def _announce(answers: FileAnswers) -> None:
+    """What is to be known of the predictions, before the first."""
+    from striate.cli.output import print_note
+
+    trained = answers.trained
+    if rule := trained.task.decision_text:
+        print_note(f"predicted class: {rule}")
+    if answers.tile is not None and (everywhere := trained.reach.everywhere):
+        print_note(
+            f"masks of tiles differ from those of whole pictures: the layer {everywhere[0]} sees all of its input"
+        )
+    if said := answers.plan.line():
+        print_note(said)
+
+
+def _show(line: dict[str, Any], trained: Trained, *, json: bool, quiet: bool) -> None:
+    """A line as JSON or as text, unless it is `quiet`; what could not be read is named on stderr."""
+    from striate.cli.output import print_json, print_note, print_text
+    from striate.errors import one_line
+
+    if "error" in line:
+        print_note(f"unreadable: {line['path']}: {line['error']}")
+    if json:
+        print_json(line, indent=None)
+    elif "error" not in line and not quiet:
+        print_text(one_line(f"{line['path']}{_span(line)}  {trained.task.line(line)}"))
+
+
+def _close(answers: FileAnswers, unreadable: int, total: str) -> int:
+    """The last words, and the exit code."""
+    from striate.cli.output import print_note
+    from striate.data.media.every_medium import medium_of
+
+    if ignored := answers.ignored:
+        many = medium_of(answers.trained.preparation.kind).many
         print_note(
             f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: their suffixes are not those of {many}"
         )
     if unreadable:
-        print_note(f"{unreadable:,} of {several(len(predictions), 'file')} could not be read")
+        print_note(f"{unreadable:,} of {total} could not be read")
     return 1 if unreadable else 0
 
 
@@ -164,16 +224,6 @@ def _write_vectors(out: Path, vectors: dict[str, Any]) -> None:
     print_note(f"written: {out}, {several(len(vectors), 'embedding')}")
 
 
-def _line(predicted: FileAnswer, *writers: Writer) -> dict[str, Any]:
-    if predicted.prediction is None:
-        return {"path": predicted.path, "error": predicted.error}
-    span = {} if predicted.span is None else dict(zip(("start", "end"), predicted.span, strict=True))
-    line = {"path": predicted.path, **span, **predicted.prediction.fields}
-    for write in writers:
-        line |= write(predicted.path, predicted.prediction)
-    return line
-
-
 def _span(line: dict[str, Any]) -> str:
     return f"  {line['start']:.2f}–{line['end']:.2f} s" if "start" in line else ""
 
@@ -195,37 +245,3 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task("predicted", total=total)
         yield lambda: progress.advance(task)
-
-
-def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
-    """A function that writes what of a prediction is a file of its own into `folder` and gives its path as a field;
-    nothing without a folder."""
-    if folder is None:
-        return lambda *_: {}
-    from striate.runs.files import explained
-
-    task = trained.task
-    if not task.writes_files:
-        raise task.no_files()
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded, prediction.placed)
-
-
-def _drawer(trained: Trained, folder: Path | None) -> Writer:
-    """A function that draws a prediction over its image, or in words below it, writes that into `folder` and gives its
-    path as a field; nothing without a folder. Raises UsageError for embeddings and for what is no picture."""
-    if folder is None:
-        return lambda *_: {}
-    from striate.data.media.every_medium import medium_of
-    from striate.errors import UsageError
-    from striate.runs.files import explained
-    from striate.visualize.drawn_file import write_drawn
-
-    medium = medium_of(trained.preparation.kind)
-    if not trained.task.draws and (trained.task.gives_vector or not medium.pictures):
-        got = f"a run of the task {trained.task.name} for {medium.many}"
-        raise UsageError("--draw", got, "predictions for pictures, other than embeddings", "leave out --draw")
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return lambda path, prediction: {"drawn": write_drawn(folder, path, trained.drawn(path, prediction))}

@@ -34,8 +34,13 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
     when another process, or another training of this one, has it; and when the directory is no longer there.
     """
     descriptor = _opened(path)
+
+    def refused(process: str) -> RunError:
+        remedy = f"wait for it, or end it first; then: striate train --resume {pasted(path)}"
+        return RunError(str(path), f"a run that {process} is training", "one process at a time", remedy)
+
     try:
-        _take(descriptor, path, announce)
+        _take(descriptor, path, refused, announce)
         with explained(path):
             refuse_strange(path)
             for left in path.rglob(TEMPORARY):
@@ -45,6 +50,19 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
     except (OSError, RunError):
         _refuse_gone(descriptor, path)
         raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def owned_file(path: Path, refused: Callable[[str], RunError]) -> Iterator[None]:
+    """Be the only process that has the lock on the file `path` while open; it is created if need be. Raises what
+    `refused` makes of the name of the process that has it; RunError where it cannot be written."""
+    with explained(path), folder_of(path) as folder:
+        descriptor = folder.open(path.name, os.O_RDWR | os.O_CREAT)
+    try:
+        _take(descriptor, path, refused)
+        yield
     finally:
         os.close(descriptor)
 
@@ -79,20 +97,19 @@ def _opened(path: Path) -> int:
         raise RunError(str(path), got, "a writable run directory", copied) from None
 
 
-def _take(descriptor: int, path: Path, announce: Callable[[str], None]) -> None:
+def _take(
+    descriptor: int,
+    path: Path,
+    refused: Callable[[str], RunError],
+    announce: Callable[[str], None] = lambda _: None,
+) -> None:
     if fcntl is None:
         announce(_NO_LOCKS.format(path, "Windows"))
         return
     try:
         _lock(descriptor)
     except BlockingIOError:
-        name = _named(descriptor)
-        raise RunError(
-            str(path),
-            f"a run that {name} is training",
-            "one process at a time",
-            f"wait for it, or end it first; then: striate train --resume {pasted(path)}",
-        ) from None
+        raise refused(_named(descriptor)) from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
