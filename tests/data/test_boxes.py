@@ -99,6 +99,18 @@ def test_words_in_names_of_images_are_no_splits(tmp_path: Path) -> None:
     assert set(list_source(DataConfig(source=str(source))).given) == {None}
 
 
+@pytest.mark.parametrize("missing", ["y_max,", "x_min,y_min,"])
+def test_some_edges_of_boxes_are_refused_unless_classes_are_asked_for(missing: str, tmp_path: Path) -> None:
+    made = made_images(8)
+    path = write_table(tmp_path, made)
+    header = "path,x_min,y_min,x_max,y_max,label".replace(missing, "")
+    path.write_text(
+        f"{header}\n" + "".join(f"{number:03}.png{',1' * (header.count(',') - 1)},cell\n" for number in range(8))
+    )
+    with pytest.raises(DataError, match="add the column"):
+        list_source(DataConfig(source=str(path)))
+
+
 def test_columns_of_other_names_are_asked_back(tmp_path: Path) -> None:
     path = write_table(tmp_path, made_images(8))
     given = path.read_text()

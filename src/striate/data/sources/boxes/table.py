@@ -25,6 +25,7 @@ from striate.data.sources.manifest import (
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
+from striate.wording import listed
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
@@ -34,8 +35,15 @@ _HEADER = "path,x_min,y_min,x_max,y_max,label, optionally with angle, split and 
 
 
 def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
-    """Whether the header of the table has the edges of boxes."""
-    return set(EDGES) <= set(_columns(list(table_columns(path, called)), {}))
+    """Whether the header of the table has the edges of boxes. Raises DataError where it has two or three of the four."""
+    names = list(table_columns(path, called))
+    columns = _columns(names, {})
+    missing = [name for name in EDGES if name not in columns]
+    if missing and len(missing) <= 2:
+        got = f"the header {','.join(names)[:200]!r}, without {listed(missing)}"
+        remedy = f"add the column{'s' * (len(missing) > 1)} {listed(missing)}; --task classify ignores the boxes"
+        raise DataError(f"manifest {path}, line 1", got, _HEADER, remedy)
+    return not missing
 
 
 def _columns(names: list[str], called: Mapping[str, str]) -> dict[str, int]:
