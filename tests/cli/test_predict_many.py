@@ -276,3 +276,14 @@ def test_a_class_is_written_below_the_picture(digits_run: Path, tmp_path: Path) 
         pixels = np.asarray(drawn)
     assert pixels.shape[0] > pixels.shape[1]  # of the picture, and of lines of text
     assert (pixels[-40:].min(), pixels[-40:].max()) == (0, 255)
+
+
+def test_samples_that_are_no_files_are_drawn(trained: Trained, capsys) -> None:
+    """Once `predict digits#3 --draw` looked for a file of that name."""
+    np.savez("arrays.npz", x=np.stack([np.full((8, 8), value, np.uint8) for value in (20, 200)]))
+    assert main(["predict", "any", "digits#3", "arrays.npz", "--draw", "drawn", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = ["drawn/digits#3.png", "drawn/arrays#0.png", "drawn/arrays#1.png"]
+    assert [line["drawn"] for line in lines] == names
+    dark, bright = (np.asarray(Image.open(name).convert("L"))[:4].mean() for name in names[1:])
+    assert dark < 60 < 160 < bright

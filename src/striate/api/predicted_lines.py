@@ -16,7 +16,7 @@ from striate.tasks.views import Views
 from striate.training.trained import Prediction, Trained
 from striate.visualize.drawn_file import write_drawn
 
-Writer = Callable[[str, Prediction], Mapping[str, Any]]
+Writer = Callable[[FileAnswer, Prediction], Mapping[str, Any]]
 """Writes what is a file of its own of a prediction, and gives its path as a field."""
 
 
@@ -56,7 +56,7 @@ def line_of(answer: FileAnswer, writers: tuple[Writer, ...]) -> dict[str, Any]:
     span = {} if answer.span is None else dict(zip(("start", "end"), answer.span, strict=True))
     line = {"path": answer.path, **span, **answer.prediction.fields}
     for write in writers:
-        line |= write(answer.path, answer.prediction)
+        line |= write(answer, answer.prediction)
     return line
 
 
@@ -66,7 +66,7 @@ def _mask_writer(trained: Trained, folder: Path) -> Writer:
         raise task.no_files()
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded, prediction.placed)
+    return lambda answer, found: task.write_prediction(folder, answer.path, found.decoded, found.placed)
 
 
 def _drawer(trained: Trained, folder: Path) -> Writer:
@@ -76,4 +76,9 @@ def _drawer(trained: Trained, folder: Path) -> Writer:
         raise UsageError("--draw", got, "predictions for pictures, other than embeddings", "leave out --draw")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return lambda path, prediction: {"drawn": write_drawn(folder, path, trained.drawn(path, prediction))}
+
+    def write(answer: FileAnswer, prediction: Prediction) -> dict[str, Any]:
+        image = answer.path if answer.input is None else answer.input
+        return {"drawn": write_drawn(folder, answer.path, trained.drawn(image, prediction))}
+
+    return write

@@ -36,12 +36,14 @@ _MOST_AT_ONCE = 64
 @dataclass(frozen=True)
 class FileAnswer:
     """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read; `span`: for
-    which part of it, from and to which second, where not for all of it."""
+    which part of it, from and to which second, where not for all of it. `input`: the raw input of a sample that is no
+    file of its own."""
 
     path: str
     prediction: Prediction | None
     error: str | None
     span: tuple[float, float] | None = None
+    input: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ class FileAnswers:
         placed = [self._placement(read.path) for read in chunk if read.input is not None]
         predictions = self.trained.answer_batch(readable, self.answering, placed)
         for read in chunk:
-            yield FileAnswer(read.path, None if read.input is None else next(predictions), read.error)
+            prediction = None if read.input is None else next(predictions)
+            own = None if Path(read.path).is_file() else read.input
+            yield FileAnswer(read.path, prediction, read.error, input=own)
 
     def _placement(self, path: str) -> Placement | None:
         """Where a file lies in its input; of other samples, which are inputs already, None."""
