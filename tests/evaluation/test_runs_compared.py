@@ -258,3 +258,46 @@ def test_names_are_as_short_as_they_can_be():
     assert short_names(["runs/a", "runs/b"]) == ["a", "b"]
     assert short_names(["one/a", "two/a", "two/b"]) == ["one/a", "two/a", "two/b"]
     assert short_names([".", "a"]) == [".", "a"]
+
+
+def test_of_samples_in_groups_whole_groups_are_permuted_and_drawn():
+    """Ten speakers of twenty recordings each, all of one right or wrong together: as if there were ten samples."""
+    ours, theirs = np.repeat([1, 1, 1, 1, 1, 1, 0, 1, 1, 1], 20) > 0, np.repeat([1, 1, 0, 0, 0, 1, 1, 1, 1, 0], 20) > 0
+    groups = [f"speaker {number // 20}" for number in range(200)]
+    alone = compare_predictions([run(ours, "runs/a"), run(theirs, "runs/b")], "test").pairs[0]
+    assert alone.more_than_noise
+    pair = compare_predictions([run(ours, "runs/a", groups=groups), run(theirs, "runs/b")], "test").pairs[0]
+    assert pair.difference.value == pytest.approx(alone.difference.value)
+    assert pair.difference.differing == 100
+    assert pair.difference.p_value == pytest.approx(mcnemar(4, 1))
+    assert "paired permutation of 10 groups" in pair.sentence
+    assert not pair.more_than_noise
+    assert pair.difference.interval is None, "ten groups are too few for a bootstrap"
+
+
+def test_groups_stay_with_their_samples_where_the_second_run_has_another_order():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random((2, 300)) < [[0.9], [0.7]]
+    groups, order = [f"{number % 60}" for number in range(300)], rng.permutation(300)
+    first = run(ours, "runs/a", samples=np.arange(300))
+    second = {"samples": order, "groups": [groups[place] for place in order]}
+    found = compare_predictions([first, run(theirs[order], "runs/b", **second)], "test")
+    other = compare_predictions([run(ours, "runs/a", groups=groups), run(theirs, "runs/b")], "test")
+    assert found.pairs[0] == other.pairs[0]
+    assert found.runs[0].interval == other.runs[0].interval
+    assert found.runs[0].interval.method == "bootstrap over 60 groups"
+
+
+@pytest.mark.slow
+def test_a_bootstrap_of_groups_covers_the_truth_and_one_of_samples_does_not():
+    rng, covered, alone = np.random.default_rng(1), 0, 0
+    groups = [f"{number // 10}" for number in range(400)]
+    for seed in range(60):
+        rates = np.repeat(rng.beta(1, 1, (2, 40)), 10, axis=1)  # each group has a rate of its own
+        ours, theirs = (rng.random((2, 400)) < rates).astype(float)
+        for counted, names in ((True, groups), (False, ())):
+            found = difference_of_rows(theirs, ours, lambda a, b: b.mean() - a.mean(), seed, names).interval
+            held = found.low <= 0 <= found.high
+            covered, alone = covered + (held and counted), alone + (held and not counted)
+    assert covered >= 52
+    assert alone <= 45

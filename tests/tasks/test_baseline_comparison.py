@@ -168,3 +168,26 @@ def test_it_is_plain_json_and_the_same_each_time():
     first, second = (of_counts(3, 2, 1, 4).to_json() for _ in range(2))
     assert json.loads(json.dumps(first)) == second
     assert set(first) == {"difference", "p_value", "interval", "beats", "sentence"}
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_samples_in_groups_are_permuted_as_wholes(task):
+    """Six patients of ten samples each: no more than six coins tell the two apart."""
+    good = np.repeat([1, 1, 1, 1, 1, 0], 10) > 0
+    made = {
+        "classify": (np.zeros(60, np.int64), answers(good), answers(~good)),
+        "regress": (np.zeros((60, 1)), np.where(good, 0.1, 2.0)[:, None], np.where(good, 2.0, 0.1)[:, None]),
+        "segment": (
+            np.zeros((60, 2, 2), np.uint8),
+            *(np.tile(x[:, None, None], (1, 2, 2)).astype(np.uint8) for x in (~good, good)),
+        ),
+    }[task.name]
+    targets, ours, theirs = made
+    found = [
+        task.compare_baseline(network(task, ours, targets), baseline(theirs), groups=groups)
+        for groups in ((), [f"patient {number // 10}" for number in range(60)])
+    ]
+    assert found[0].beats
+    assert found[1].p_value >= 2 / 2**6
+    assert not found[1].beats
+    assert "6 groups" in found[1].sentence

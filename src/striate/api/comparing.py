@@ -17,7 +17,7 @@ from striate.errors import UsageError, pasted
 from striate.evaluation.assessment import sample_paths
 from striate.evaluation.compare_runs import RunPredictions, compare_predictions
 from striate.evaluation.comparison import Comparison
-from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
+from striate.evaluation.evaluate import evaluate_trained, groups_of, plan_evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.written import read_written_json
@@ -38,8 +38,9 @@ def compare(
     """Whether the difference between trained runs is more than noise, on the same samples of their test split, or of
     `val`; and what each costs.
 
-    Classes: McNemar's exact test, and a paired bootstrap of the difference of the accuracies. Numbers and masks: a
-    paired permutation test and a paired bootstrap. More than two runs are corrected for by Holm's procedure.
+    Classes: McNemar's exact test, and a paired bootstrap of the difference of the accuracies. Numbers, masks and
+    samples in groups: a paired permutation test and a paired bootstrap, of whole groups where there are any. More than
+    two runs are corrected for by Holm's procedure.
     Raises UsageError for fewer than two different runs; DataError where they were not measured on the same samples with
     the same labels; RunError where there is no run.
     """
@@ -115,8 +116,9 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             images=config.data.channels is not None,
             made=made,
             names=config.data.names or "",
+            groups=kept.groups,
         )
-    found, paths, images = _asked_now(run, config, split, read)
+    found, paths, images, groups = _asked_now(run, config, split, read)
     task = task_of_run(found.task, str(run.path))
     made = None if task.has_rows() else load(run.path).task
     return RunPredictions(
@@ -135,6 +137,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
         images=images,
         made=made,
         names=config.data.names or "",
+        groups=groups,
     )
 
 
@@ -147,8 +150,8 @@ def _split_options(config: Config) -> str:
 
 def _asked_now(
     run: RunDirectory, config: Config, split: Compared, read: ReadData
-) -> tuple[Evaluation, NDArray[Any], bool]:
-    """The network's predictions, the paths of the samples, and whether they are images."""
+) -> tuple[Evaluation, NDArray[Any], bool, Sequence[str]]:
+    """The network's predictions, the paths of the samples, whether they are images, and their groups."""
     trained, data = load(run.path), read(config)
     if split == "test":
         data.require_test(f"compare {run.path}")
@@ -156,7 +159,7 @@ def _asked_now(
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch)
         found = evaluate_trained(trained, data, split, batch=batch, answering=answering)
-    return found, _names(sample_paths(found, data), found.ids), data.medium.pictures
+    return found, _names(sample_paths(found, data), found.ids), data.medium.pictures, groups_of(data, split)
 
 
 def _names(paths: Sequence[str], ids: NDArray[np.int64]) -> NDArray[Any]:

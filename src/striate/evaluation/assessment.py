@@ -13,6 +13,7 @@ import numpy as np
 
 from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import RunError
+from striate.evaluation.evaluate import groups_of
 from striate.records import Interval
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
@@ -73,6 +74,7 @@ def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
         evaluation.targets,
         np.asarray(evaluation.decoded),
         evaluation.predicted,
+        tuple(groups_of(data, evaluation.split)),
     )
 
 

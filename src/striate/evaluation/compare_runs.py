@@ -28,7 +28,8 @@ class RunPredictions:
     (N, H, W), or whatever `task` predicts. `value` is the headline metric of the split, `costs` the content of its
     metrics.json (may be empty), `model` and `source` of the data as in its configuration, `splits` the options that
     split them so, `images` whether the samples are images. `made`: the task, where its class alone cannot measure
-    predictions. `names`: what columns or arrays are called in its data.
+    predictions. `names`: what columns or arrays are called in its data. `groups`: that of each sample, where they have
+    any.
     """
 
     path: str
@@ -46,6 +47,7 @@ class RunPredictions:
     images: bool
     made: Task | None = None
     names: str = ""
+    groups: Sequence[str] = ()
 
     def rows(self) -> Rows:
         """What each sample adds to the headline metric."""
@@ -64,11 +66,12 @@ def compare_predictions(
     first = answers[0]
     aligned = [first, *(_aligned(first, other, split) for other in answers[1:])]
     names = short_names([run.path for run in aligned])
-    runs = tuple(_described(run, name) for run, name in zip(aligned, names, strict=True))
     metric = first.task.metrics[0].key
     things = "images" if first.images else "samples"
     places = list(combinations(range(len(aligned)), 2))
-    differences = [_difference(aligned[one], aligned[two], seed) for one, two in places]
+    groups = next((run.groups for run in aligned if any(run.groups)), ())
+    differences = [_difference(aligned[one], aligned[two], seed, groups) for one, two in places]
+    runs = tuple(_described(run, name, groups) for run, name in zip(aligned, names, strict=True))
     corrected = holm([difference.p_value for difference in differences])
     pairs = tuple(
         _pair((names[one], names[two]), difference, p, len(places), metric, things)
@@ -87,8 +90,8 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _described(run: RunPredictions, name: str) -> ComparedRun:
-    interval = run.task.headline_interval(run.rows())
+def _described(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
+    interval = run.task.headline_interval(run.rows(), groups)
     costs = {key: _count(run.costs.get(key)) for key in _COSTS}
     device = run.costs.get("device")
     costs["device"] = device if isinstance(device, str) else None
@@ -101,8 +104,8 @@ def _count(value: Any) -> Any:
     return value if number and 0 <= value < _MOST else None
 
 
-def _difference(first: RunPredictions, second: RunPredictions, seed: int) -> Difference:
-    return first.task.difference(first.rows(), second.rows(), seed)
+def _difference(first: RunPredictions, second: RunPredictions, seed: int, groups: Sequence[str]) -> Difference:
+    return first.task.difference(first.rows(), second.rows(), seed, groups)
 
 
 def _pair(
@@ -159,4 +162,5 @@ def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPre
     if changed:
         got = f"{changed:,} of {len(targets):,} {split} samples with other labels in {other.path} than in {first.path}"
         raise refuse(got, "the same samples with the same labels in both")
-    return replace(other, samples=other.samples[order], targets=targets, answers=other.answers[order])
+    groups = [other.groups[place] for place in order] if any(other.groups) else ()
+    return replace(other, samples=other.samples[order], targets=targets, answers=other.answers[order], groups=groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,12 @@ def measure_baselines(
     """The baselines of a run's data, each compared with the network's predictions `test` on the test split."""
     # scikit-learn's estimators take a second to load, and only this needs them.
     from striate.evaluation.baselines import fit_baselines
+    from striate.evaluation.evaluate import groups_of
 
     seed = prepared.config.seed
     fitted = fit_baselines(prepared.data, prepared.task.beside(prepared.state.module), seed=seed, announce=announce)
-    return tuple(Compared(baseline, prepared.task.compare_baseline(test, baseline, seed)) for baseline in fitted)
+    compare = partial(prepared.task.compare_baseline, test, seed=seed, groups=groups_of(prepared.data, "test"))
+    return tuple(Compared(baseline, compare(baseline)) for baseline in fitted)
 
 
 def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, Any] | None = None) -> Table:

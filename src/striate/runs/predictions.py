@@ -32,7 +32,8 @@ class Predictions:
     as in split.csv. Classes: `targets` (N,) int64, `predicted` (N,) int64, `answers` (N, K) float32 probabilities,
     which were saved as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
     `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty. Masks: `targets` and
-    `answers` (N, H, W) uint8, of volumes (N, D, H, W). Of other tasks, arrays of numbers.
+    `answers` (N, H, W) uint8, of volumes (N, D, H, W). Of other tasks, arrays of numbers. `groups`: N texts, the group
+    of each sample, empty where there are none.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Predictions:
     targets: NDArray[Any]
     answers: NDArray[np.float32]
     predicted: NDArray[np.int64] | None
+    groups: tuple[str, ...] = ()
 
 
 def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
@@ -63,6 +65,8 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
         "paths": np.frombuffer(paths, np.uint8),
         "targets": predictions.targets,
     }
+    if any(predictions.groups):
+        arrays["groups"] = _text("\0".join(predictions.groups))
     if predictions.predicted is None:
         arrays["answers"] = predictions.answers
     else:
@@ -97,7 +101,15 @@ def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions 
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 answers = np.exp(arrays["log_probabilities"].astype(np.float32))
                 answers /= answers.sum(1, keepdims=True)
-        lengths = {n, len(paths), len(arrays["targets"]), len(answers), n if predicted is None else len(predicted)}
+        groups = tuple(_read_text(arrays["groups"]).split("\0")) if "groups" in arrays else ()
+        lengths = {
+            n,
+            len(paths),
+            len(groups) or n,
+            len(arrays["targets"]),
+            len(answers),
+            n if predicted is None else len(predicted),
+        }
         if len(lengths) > 1 or (predicted is not None and answers.shape[1] != len(classes)):
             raise ValueError("arrays of different lengths")
         _require_task(task, classes, arrays["targets"], answers, predicted)
@@ -112,7 +124,7 @@ def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions 
             "the predictions as striate wrote them",
             f"remove it, then: striate eval {pasted(run.path)}",
         ) from None
-    return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted)
+    return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted, groups)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -4,7 +4,7 @@ and bootstrap tests."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.records import Interval
-from striate.statistics.intervals import FEW
-from striate.wording import number
+from striate.statistics.intervals import FEW, drawn_count, drawn_units
+from striate.wording import number, several
 
 LEVEL = 0.05
 """A difference that noise would make more rarely than this is more than noise."""
@@ -38,17 +38,19 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def paired_test(
-    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator
+    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator, groups: Sequence[str] = ()
 ) -> tuple[float, Interval | None]:
-    """The p-value of a difference by permutations, and from 20 samples on its interval by bootstrap; none where no
-    sample differs, since every draw is 0. Where one of them rules out 0 and the other does not, the bootstrap is wrong
-    (of a few samples that decide, it is too narrow): the interval is what the permutations leave open."""
+    """The p-value of a difference by permutations, and from 20 samples on its interval by bootstrap, each of whole
+    `groups` where samples belong to any; none where no sample differs, since every draw is 0. Where one of them rules
+    out 0 and the other does not, the bootstrap is wrong (of a few samples that decide, it is too narrow): the interval
+    is what the permutations leave open."""
     if np.array_equal(theirs, ours):
         return 1.0, None
-    p, reach = _permuted(theirs, ours, lead, rng)
-    if len(ours) < FEW:
+    units = drawn_units(groups, len(ours))
+    p, reach = _permuted(theirs, ours, lead, rng, units)
+    if units.max() + 1 < FEW:
         return p, None
-    low, high = bootstrap_interval(theirs, ours, lead, rng)
+    low, high = bootstrap_interval(theirs, ours, lead, rng, units)
     method = "paired bootstrap"
     if (p < LEVEL) == (low <= 0 <= high):
         value, method = lead(theirs, ours), "paired permutation"
@@ -56,14 +58,16 @@ def paired_test(
     return p, Interval(low, high, 1 - LEVEL, method)
 
 
-def _permuted(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator) -> tuple[float, float]:
-    """The two-sided p-value of the difference: were the two methods alike, each sample's pair could as well be the
+def _permuted(
+    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator, units: NDArray[np.int64]
+) -> tuple[float, float]:
+    """The two-sided p-value of the difference: were the two methods alike, each unit's pairs could as well be the
     other way round. All ways for few samples, drawn ones (which include what was seen) for many, so that the chance of
     p < 0.05 without a difference is at most 0.05 for any n. And the largest difference whose p-value is not below 0.05.
 
     Source: R. A. Fisher, "The Design of Experiments", 1935, section 21.
     """
-    n = len(ours)
+    n = int(units.max()) + 1
     every = 2**n <= _RESAMPLES
     rounds = 2**n if every else _RESAMPLES
     seen = abs(lead(theirs, ours))
@@ -71,7 +75,7 @@ def _permuted(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.rand
     leads = [] if every else [seen]
     for k in range(rounds):
         swap = (k >> np.arange(n)) & 1 if every else rng.integers(0, 2, n)
-        chosen = swap.astype(bool)[axes]
+        chosen = swap.astype(bool)[units][axes]
         leads.append(abs(lead(np.where(chosen, ours, theirs), np.where(chosen, theirs, ours))))
     # The sum of the same numbers in another order is the same sum.
     drawn = np.sort(leads)[::-1] * (1 + 1e-9)
@@ -79,11 +83,19 @@ def _permuted(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.rand
 
 
 def bootstrap_interval(
-    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator
+    theirs: NDArray[Any],
+    ours: NDArray[Any],
+    lead: Lead,
+    rng: np.random.Generator,
+    units: NDArray[np.int64] | None = None,
 ) -> tuple[float, float]:
-    """The middle 95 % of the differences on samples drawn anew with replacement."""
-    n = len(ours)
+    """The middle 95 % of the differences on samples, or `units` of them, drawn anew with replacement."""
+    n = len(ours) if units is None else int(units.max()) + 1
     draws = (rng.integers(0, n, n) for _ in range(_RESAMPLES))
+    if n < len(ours):
+        assert units is not None
+        members = np.split(np.argsort(units, kind="stable"), np.cumsum(np.bincount(units))[:-1])
+        draws = (np.concatenate([members[unit] for unit in chosen]) for chosen in draws)
     drawn = [lead(theirs[places], ours[places]) for places in draws]
     low, high = np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
@@ -170,12 +182,15 @@ def _accuracy_interval(ahead: int, behind: int, n: int, seed: int) -> Interval:
     return Interval(max(-1.0, middle - reach), min(1.0, middle + reach), 1 - LEVEL, "Agresti and Min")
 
 
-def difference_of_rows(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, seed: int = 0) -> Difference:
+def difference_of_rows(
+    theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, seed: int = 0, groups: Sequence[str] = ()
+) -> Difference:
     """How far `ours` leads by a metric that `lead` computes from a row a sample of each: `paired_test`."""
     n = len(ours)
-    p, interval = paired_test(theirs, ours, lead, np.random.default_rng(seed))
+    p, interval = paired_test(theirs, ours, lead, np.random.default_rng(seed), groups)
     variance = None if interval is None else n * ((interval.high - interval.low) / (2 * _WIDTH)) ** 2
-    return Difference(n, lead(theirs, ours), interval, p, "paired permutation", variance)
+    test = f"paired permutation of {several(drawn_count(groups, n), 'group')}" if any(groups) else "paired permutation"
+    return Difference(n, lead(theirs, ours), interval, p, test, variance)
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.data.dataset import Dataset
 from striate.records import Finding
+from striate.statistics.intervals import drawn_count
 from striate.statistics.paired import LEVEL, p_text, paired_test, signed
 from striate.tasks.headline import Headline, Rows
 from striate.wording import number, several
@@ -181,15 +182,16 @@ class BaselineComparison:
 
 def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, seed: int = 0) -> BaselineComparison:
     """The comparison of a network with the baseline of this name, from what each sample adds to the headline metric:
-    a paired permutation test and a paired bootstrap."""
+    a paired permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
     n, metric = len(ours), headline.metric
     difference = headline.lead(theirs, ours)
-    p, interval = paired_test(theirs, ours, headline.lead, np.random.default_rng(seed))
+    p, interval = paired_test(theirs, ours, headline.lead, np.random.default_rng(seed), headline.groups)
     certain, figure = p < LEVEL, metric.name
     scale, unit = metric.lead
     better, worse = ("higher", "lower") if metric.higher_is_better else ("lower", "higher")
     how = f"{number(abs(scale * difference), 3)}{unit} {better if difference > 0 else worse}"
-    test = f"paired permutation test over {n:,} test {samples_word(n)}, p {p_text(p)}"
+    of = f" in {several(drawn_count(headline.groups, n), 'group')}" if any(headline.groups) else ""
+    test = f"paired permutation test over {n:,} test {samples_word(n)}{of}, p {p_text(p)}"
     if interval is not None:
         low, high = (signed(scale * end) for end in (interval.low, interval.high))
         test += f"; 95 % interval of its lead {low} to {high}{unit}, {interval.method}"

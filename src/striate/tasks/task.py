@@ -503,9 +503,10 @@ class Task:
         return Headline(cls.metrics[0], cls.headline_of)
 
     @classmethod
-    def headline_interval(cls, rows: Rows) -> Interval | None:
-        """The 95 % interval of the headline by a formula, from rows; None where there is none but the bootstrap's."""
-        del rows
+    def headline_interval(cls, rows: Rows, groups: Sequence[str] = ()) -> Interval | None:
+        """The 95 % interval of the headline by a formula, from rows and the group of each, where samples have any; None
+        where there is none but the bootstrap's."""
+        del rows, groups
         return None
 
     def rows_of(self, evaluation: Evaluation) -> Rows:
@@ -664,9 +665,9 @@ class Task:
         return self.headline_figure().gap(self.rows_of(train), self.rows_of(val))
 
     @classmethod
-    def difference(cls, ours: Rows, theirs: Rows, seed: int = 0) -> Difference:
-        """How far one network leads another on the same samples, from the rows of both."""
-        return difference_of_rows(theirs, ours, cls.headline_figure().lead, seed)
+    def difference(cls, ours: Rows, theirs: Rows, seed: int = 0, groups: Sequence[str] = ()) -> Difference:
+        """How far one network leads another on the same samples, from the rows of both; `groups`: that of each."""
+        return difference_of_rows(theirs, ours, cls.headline_figure().lead, seed, groups)
 
     @classmethod
     def made(cls, kept: KeptPredictions) -> bool:
@@ -686,10 +687,12 @@ class Task:
         del network
         return self
 
-    def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
-        """How a network stands against a baseline on the same samples."""
+    def compare_baseline(
+        self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
+    ) -> BaselineComparison:
+        """How a network stands against a baseline on the same samples; `groups`: that of each, where they have any."""
         theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)
-        return compare_rows(self.headline_figure(), baseline.name, theirs, ours, seed)
+        return compare_rows(self.headline_figure().over(groups), baseline.name, theirs, ours, seed)
 
     def alone(self) -> Mapping[str, Mapping[str, Any]]:
         """What is learned together and could be learned alone: by its name the fields of `task.*` that do so, with the

@@ -251,3 +251,19 @@ def test_every_key_is_documented(run):
 
 def test_plain_values_alone_go_into_json():
     assert plain({"a": (np.float32(0.5), np.int64(3), None)}) == {"a": [0.5, 3, None]}
+
+
+def test_groups_are_kept_and_compared_by(folder, tmp_path):
+    text = (folder / "all.csv").read_text().splitlines()
+    header, rows = text[0], text[1:]
+    path = folder / "grouped.csv"
+    path.write_text("\n".join([f"{header},group", *(f"{row},g{i // 4}" for i, row in enumerate(rows))]) + "\n")
+    runs = [
+        striate.train(path, "conv(2,3) relu gap fc(2)", epochs=1, seed=seed, out=tmp_path / f"{seed}").path
+        for seed in (0, 1)
+    ]
+    kept = read_predictions(open_run(runs[0]), "test")
+    assert kept.groups
+    assert kept.groups == tuple(f"g{int(Path(name).stem) // 4}" for name in kept.paths)
+    (pair,) = striate.compare(runs).pairs
+    assert pair.difference.test == f"paired permutation of {len(set(kept.groups))} groups"

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from striate.data.dataset import Dataset
 from striate.data.targets import Targets
 from striate.errors import DataError
+from striate.evaluation.evaluate import groups_of
 from striate.evaluation.robustness.changes import Draws
 from striate.evaluation.robustness.kinds import Kind, kinds_for
 from striate.evaluation.robustness.robustness import Curve, Level, Robustness
 from striate.inference.plan import Asked
 from striate.inference.predictor import batch_size
 from striate.records import Interval
-from striate.statistics.intervals import FEW, percentile_interval, resampled_means, wilson
+from striate.statistics.intervals import FEW, drawn_count, hits_interval, percentile_interval, resampled_means
 from striate.tasks.headline import Rows
 from striate.tasks.task import Predictions, Task
 from striate.training.trained import Trained
@@ -52,6 +53,8 @@ def measure_robustness(
     rows = torch.arange(count) * len(held) // count
     pool = held.inputs[rows].cpu().contiguous()
     ids, known = held.ids.cpu()[rows].numpy(), held.targets.cpu()[rows]
+    every = groups_of(data, split)
+    groups = [every[row] for row in rows.tolist()] if len(every) == len(held) else []
     kinds, left_out = _kinds(task, data)
     total = count * (1 + sum(len(kind.strengths) for kind in kinds))
     answering = trained.planned(lambda n: pool[:n], total, asked=plan)
@@ -77,15 +80,15 @@ def measure_robustness(
             warp = kind.warp(strength, draws(kind, slice(None)))
             truth, original = (task.warp_targets(moved, warp) for moved in (known, before))
         same = task.same(_array(after), _array(original))
-        share, span = (None, None) if same is None else _share(same)
-        return Level(float(strength), *_headline(task, after, truth), share, span)
+        share, span = (None, None) if same is None else _share(same, groups)
+        return Level(float(strength), *_headline(task, after, truth, groups), share, span)
 
     before, curves = predict(), []
     for number, kind in enumerate(kinds, 1):
         progress(f"{kind.name} ({number} of {len(kinds)})")
         levels = tuple(level(kind, strength) for strength in kind.strengths)
         curves.append(Curve(kind.name, kind.unit, kind.what, kind.identity, levels, task.higher_is_better))
-    value, interval = _headline(task, before, known)
+    value, interval = _headline(task, before, known, groups)
     return Robustness(
         data.name, split, count, len(held), seed, len(data.classes), value, interval, tuple(curves), task.metrics[0],
         left_out,
@@ -109,21 +112,24 @@ def _array(values: Any) -> Any:
     return values.numpy() if isinstance(values, torch.Tensor) else values
 
 
-def _headline(task: Task, decoded: Predictions, targets: Targets) -> tuple[float, Interval | None]:
-    """The metric with its 95 % interval: by the formula of the task, or else by bootstrap."""
+def _headline(
+    task: Task, decoded: Predictions, targets: Targets, groups: Sequence[str]
+) -> tuple[float, Interval | None]:
+    """The metric with its 95 % interval: by the formula of the task, or else by bootstrap; over groups, where the
+    images belong to any."""
     rows: Rows = task.rows_for(_array(decoded), _array(targets))
-    figure = task.headline_figure()
-    interval = task.headline_interval(rows)
+    figure = task.headline_figure().over(groups)
+    interval = task.headline_interval(rows, groups)
     return figure.value(rows), figure.estimate(rows).interval if interval is None else interval
 
 
-def _share(same: NDArray[np.float64]) -> tuple[float, Interval | None]:
-    """A mean of shares with its interval: Wilson's where each is all or nothing, or else by bootstrap."""
-    n = len(same)
+def _share(same: NDArray[np.float64], groups: Sequence[str]) -> tuple[float, Interval | None]:
+    """A mean of shares with its interval: Wilson's where each is all or nothing, or else by bootstrap; over groups,
+    where the images belong to any."""
     if ((same == 0) | (same == 1)).all():
-        whole = int(same.sum())
-        return whole / n, wilson(whole, n)
-    interval = percentile_interval(resampled_means(same[:, None])[:, 0]) if n >= FEW else None
+        return float(same.mean()), hits_interval(same, groups)
+    many = drawn_count(groups, len(same)) >= FEW
+    interval = percentile_interval(resampled_means(same[:, None], groups=groups)[:, 0]) if many else None
     return float(same.mean()), interval
 
 

@@ -255,11 +255,13 @@ class Caption(Task):
 
         return caption_methods(data)
 
-    def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
+    def compare_baseline(
+        self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
+    ) -> BaselineComparison:
         """By CIDEr-D, which is a mean over images, and by which neighbors are chosen."""
         theirs, ours = (cider_rows(decoded, network.targets) for decoded in (baseline.decoded, network.decoded))
         headline = Headline(CIDER, lambda total, n: float(total / n))
-        return compare_rows(headline, baseline.name, theirs, ours, seed)
+        return compare_rows(headline.over(groups), baseline.name, theirs, ours, seed)
 
     # Predictions
 

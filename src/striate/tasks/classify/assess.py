@@ -21,7 +21,7 @@ from striate.statistics.intervals import (
     sum_interval,
     wilson,
 )
-from striate.statistics.paired import LEVEL, mcnemar, p_text
+from striate.statistics.paired import LEVEL, Difference, mcnemar, p_text
 from striate.statistics.ranking import ranked_scores
 from striate.tasks.assessment import Gap
 from striate.tasks.baseline import BaselineComparison, called, samples_word
@@ -234,12 +234,17 @@ def _known(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def compare_hits(baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_]) -> BaselineComparison:
-    """How a network stands against the baseline of this name, from (N,) whether each is right: McNemar's exact test."""
+def compare_hits(
+    baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_], grouped: Difference | None = None
+) -> BaselineComparison:
+    """How a network stands against the baseline of this name, from (N,) whether each is right: McNemar's exact test, or
+    the test of samples in groups."""
     n = len(ours)
     ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     p, lead = mcnemar(ahead, behind), ahead - behind
     test = f"McNemar's exact test, p {p_text(p)}"
+    if grouped is not None:
+        p, test = grouped.p_value, f"{grouped.test}, p {p_text(grouped.p_value)}"
     samples = f"{n:,} test {samples_word(n)}"
     if lead == 0:
         sentence = f"The network does not beat {called(baseline)}: both are right on equally many of {samples}."

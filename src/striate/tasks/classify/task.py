@@ -22,7 +22,7 @@ from striate.records import Finding, Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, few_of, fit_temperature, with_temperature
 from striate.statistics.conformal import Conformal, calibrate, fewest_for
-from striate.statistics.intervals import METHOD, hits_interval, wilson
+from striate.statistics.intervals import METHOD, hits_interval
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.assessment import Assessment, Figures, Gap
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
@@ -248,9 +248,9 @@ class Classify(Task):
         return self.rule.text(self.classes) if self.rule else ""
 
     @classmethod
-    def headline_interval(cls, rows: Rows) -> Interval:
-        """Wilson's interval of the accuracy."""
-        return wilson(int(rows.sum()), len(rows))
+    def headline_interval(cls, rows: Rows, groups: Sequence[str] = ()) -> Interval:
+        """Wilson's interval of the accuracy; by bootstrap over groups, where samples have any."""
+        return hits_interval(rows > 0, groups)
 
     def table_of_classes(
         self, decoded: NDArray[Any], targets: NDArray[Any]
@@ -298,9 +298,13 @@ class Classify(Task):
         return gap_of_hits(self.rows_of(train) > 0, self.rows_of(val) > 0)
 
     @classmethod
-    def difference(cls, ours: Rows, theirs: Rows, seed: int = 0) -> Difference:
-        """McNemar's exact test."""
-        return difference_of_classes(ours > 0, theirs > 0, seed)
+    def difference(cls, ours: Rows, theirs: Rows, seed: int = 0, groups: Sequence[str] = ()) -> Difference:
+        """McNemar's exact test; of samples in groups a permutation of these."""
+        if not any(groups):
+            return difference_of_classes(ours > 0, theirs > 0, seed)
+        return replace(
+            super().difference(ours, theirs, seed, groups), differing=int(((ours > 0) != (theirs > 0)).sum())
+        )
 
     @classmethod
     def made(cls, kept: KeptPredictions) -> bool:
@@ -313,11 +317,13 @@ class Classify(Task):
 
         return classify_methods(data)
 
-    def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
-        """McNemar's exact test."""
-        del seed
-        theirs = self.rows(baseline.decoded, network.targets) > 0
-        return compare_hits(baseline.name, theirs, self.rows_of(network) > 0)
+    def compare_baseline(
+        self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
+    ) -> BaselineComparison:
+        """McNemar's exact test; of samples in groups a permutation of these."""
+        theirs, ours = self.rows(baseline.decoded, network.targets), self.rows_of(network)
+        grouped = self.difference(ours, theirs, seed, groups) if any(groups) else None
+        return compare_hits(baseline.name, theirs > 0, ours > 0, grouped)
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """The accuracy, with what naming always one class would reach."""

@@ -35,7 +35,7 @@ _HEADER = "path,x_min,y_min,x_max,y_max,label, optionally with angle, split and 
 
 
 def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
-    """Whether the header of the table has the edges of boxes. Raises DataError where it has two or three of the four."""
+    """Whether the header of the table has the edges of boxes. DataError where it has two or three of them."""
     names = list(table_columns(path, called))
     columns = _columns(names, {})
     missing = [name for name in EDGES if name not in columns]
