@@ -15,6 +15,7 @@ from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
 from striate.evaluation.assessment import sample_paths
+from striate.evaluation.compare_players import ComparedPlayer, compare_players
 from striate.evaluation.compare_runs import RunPredictions, compare_predictions
 from striate.evaluation.comparison import Comparison
 from striate.evaluation.evaluate import evaluate_trained, groups_of, plan_evaluation
@@ -27,6 +28,7 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
 from striate.training.prepare import read_data
+from striate.training.rewards.player import load_player, plays
 
 COMPARED = ("test", "val")
 Compared = Literal["test", "val"]
@@ -39,8 +41,9 @@ def compare(
     `val`; and what each costs.
 
     Classes: McNemar's exact test, and a paired bootstrap of the difference of the accuracies. Numbers, masks and
-    samples in groups: a paired permutation test and a paired bootstrap, of whole groups where there are any. More than
-    two runs are corrected for by Holm's procedure.
+    samples in groups: a paired permutation test and a paired bootstrap, of whole groups where there are any. Networks
+    that learned from rewards: the same for the returns of episodes that all of them play now. More than two runs are
+    corrected for by Holm's procedure.
     Raises UsageError for fewer than two different runs; DataError where they were not measured on the same samples with
     the same labels; RunError where there is no run.
     """
@@ -50,6 +53,8 @@ def compare(
     opened = [open_run(run.path if isinstance(run, Run) else Path(run)) for run in runs]
     _refuse_too_few(opened)
     say = announce or (lambda _: None)
+    if any(plays(run.path) for run in opened):
+        return compare_players([_player(run) for run in opened], split, notes=_notes(opened, split))
     read = _reader(announce)
     predictions = []
     for number, run in enumerate(opened, 1):
@@ -66,6 +71,12 @@ def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
     if len(runs) < 2:
         got = f"only {runs[0].path}" if runs else "no run"
         raise UsageError("compare", got, "two runs or more", "striate compare runs/first runs/second")
+
+
+def _player(run: RunDirectory) -> ComparedPlayer:
+    """Raises RunError for a run that learned from samples."""
+    costs = read_written_json(run.metrics_json)
+    return ComparedPlayer(str(run.path), load_player(run.path), costs if isinstance(costs, dict) else {})
 
 
 ReadData = Callable[[Config], Dataset]

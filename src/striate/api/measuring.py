@@ -18,6 +18,7 @@ from striate.api.networks import how_to_finish, load, note_without_labels, with_
 from striate.api.training import Run, run_and_network
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
+from striate.data.environments.open_environment import is_environment
 from striate.data.read import load_for_evaluation
 from striate.data.sources.objects import Data, given_data
 from striate.errors import ChangedDataError, ConfigError, OtherClassesError, RunError, UsageError, pasted
@@ -47,6 +48,8 @@ from striate.runs.plain_files import is_there, make_folder, read_text
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
 from striate.tasks.config import ByClass
+from striate.tasks.control.baseline import random_actions
+from striate.tasks.control.play import split_seed
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.registry import make_task, saved_predictions
 from striate.training.config import Config
@@ -232,7 +235,11 @@ def data_baselines(
     say = announce or (lambda _: None)
     refuse_network_fields(fields)
     with given_data(data, announce) as source:
-        merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
+        merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+        if is_environment(merged.data.source):
+            played = random_actions(merged.data.source, merged.task.control, split_seed(merged.seed, "test"))
+            return DataBaselines(merged.data.source, (played,), (), ())
+        merged, read = read_data(merged, announce)
     task = make_task(read, merged.task)
     if not task.classes and merged.task.class_weights == "balanced":
         raise ConfigError(

@@ -27,8 +27,8 @@ def baseline(
     features that k-means learns from patches without labels (Coates et al. 2011).
     Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the most common class; a random forest on
     pixels. They are fitted to the training split that `striate train` would use, tuned on the validation split, and
-    evaluated on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the
-    data could not be read.
+    evaluated on the test split. Environments (gym:ID): random actions in the test episodes. `striate train --baseline`
+    compares a network with them. Exit code 1 if some of the data could not be read.
 
     Parameters
     ----------

@@ -17,8 +17,9 @@ def compare(
 
     The result lists parameters and operations of each network beside its metrics.
     All networks predict the same samples. Classes: McNemar's exact test, with a paired bootstrap interval of the
-    difference of accuracies. Numbers and masks: paired permutation test and bootstrap. With more than two runs, all
-    pairs are compared, and p-values are corrected by Holm's procedure.
+    difference of accuracies. Numbers and masks: paired permutation test and bootstrap. Networks that learned from
+    rewards play the same episodes, and their returns are compared. With more than two runs, all pairs are compared, and
+    p-values are corrected by Holm's procedure.
 
     Parameters
     ----------

@@ -81,12 +81,13 @@ def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds
 def baseline_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each of `Baseline.to_json()`: its name and its metrics on the test split."""
     width = max((len(entry["name"]) for entry in entries), default=0)
-    return [f"  {entry['name']:<{width}}  {split_line(entry).rpartition(', n =')[0]}" for entry in entries]
+    return [f"  {entry['name']:<{width}}  {split_line(entry).partition(', n =')[0]}" for entry in entries]
 
 
 def comparison_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What follows the test line of a training: `entries` as in metrics.json under `baselines`; nothing without any."""
     if not entries:
         return []
-    head = f"baselines on the same {several(entries[0]['n'], 'test sample')}:"
+    thing = "test episode" if "episodes" in entries[0] else "test sample"
+    head = f"baselines on the same {several(entries[0]['n'], thing)}:"
     return [head, *baseline_lines(entries), *(entry["comparison"]["sentence"] for entry in entries)]

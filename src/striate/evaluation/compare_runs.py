@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from striate.errors import DataError, pasted
 from striate.evaluation.comparison import ComparedRun, Comparison, Pair, sentence_of
+from striate.records import Interval
 from striate.statistics.paired import LEVEL, Difference, holm
 from striate.tasks.headline import Rows
 from striate.tasks.task import Task
@@ -72,12 +73,17 @@ def compare_predictions(
     groups = next((run.groups for run in aligned if any(run.groups)), ())
     differences = [_difference(aligned[one], aligned[two], seed, groups) for one, two in places]
     runs = tuple(_described(run, name, groups) for run, name in zip(aligned, names, strict=True))
-    corrected = holm([difference.p_value for difference in differences])
-    pairs = tuple(
-        _pair((names[one], names[two]), difference, p, len(places), metric, things)
-        for (one, two), difference, p in zip(places, differences, corrected, strict=True)
-    )
+    pairs = pairs_of(names, differences, metric, things)
     return Comparison(first.data, split, len(first.samples), things, first.task.name, metric, runs, pairs, tuple(notes))
+
+
+def pairs_of(names: Sequence[str], differences: Sequence[Difference], metric: str, things: str) -> tuple[Pair, ...]:
+    """All pairs of runs, in the order of `combinations`, with the differences of their `metric`; corrected by Holm."""
+    corrected = holm([difference.p_value for difference in differences])
+    return tuple(
+        _pair(two, difference, p, len(differences), metric, things)
+        for two, difference, p in zip(combinations(names, 2), differences, corrected, strict=True)
+    )
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -92,10 +98,17 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 def _described(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
     interval = run.task.headline_interval(run.rows(), groups)
-    costs = {key: _count(run.costs.get(key)) for key in _COSTS}
-    device = run.costs.get("device")
-    costs["device"] = device if isinstance(device, str) else None
-    return ComparedRun(name, run.path, run.model, run.value, interval, **costs)
+    return described(name, run.path, run.model, run.value, interval, run.costs)
+
+
+def described(
+    name: str, path: str, model: str, value: float, interval: Interval | None, costs: Mapping[str, Any]
+) -> ComparedRun:
+    """A run with its costs, as far as its metrics.json has them."""
+    known = {key: _count(costs.get(key)) for key in _COSTS}
+    device = costs.get("device")
+    known["device"] = device if isinstance(device, str) else None
+    return ComparedRun(name, path, model, value, interval, **known)
 
 
 def _count(value: Any) -> Any:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from striate.account.summarize import observe
 from striate.errors import StriateError, pasted
+from striate.report.baselines import Compared
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.report.summary import short_layer_table
@@ -18,6 +19,7 @@ from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, note_files, note_finished, read_notes
 from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import make_folder
+from striate.tasks.control.baseline import compare_with_random, random_actions
 from striate.tasks.control.inside import states_figure
 from striate.tasks.control.play import Played, play_episodes, split_seed
 from striate.tasks.control.show import actions_figure, filmed, returns_figure, returns_histogram
@@ -53,6 +55,10 @@ def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardSt
         for split, episodes in (("val", control.val_episodes), ("test", control.test_episodes))
     }
     metrics = _metrics(prepared, state, played, kept["step"])
+    if config.baseline:
+        baseline = random_actions(source, control, split_seed(config.seed, "test"))
+        compared = Compared(baseline, compare_with_random(baseline, played["test"].returns, config.seed))
+        metrics["baselines"] = [compared.to_json()]
     make_folder(run.plots)
     pictures = _pictures(run, prepared, state, played["test"], metrics["best_epoch"])
     strip, film = _film(run, prepared, module)
@@ -169,6 +175,7 @@ def _page(
 ) -> str:
     game, module = prepared.game, state.learner.module
     low, high = metrics["test"]["return_interval"]
+    beside = metrics.get("baselines", ())
     columns = ("epoch", "step", "explore", "train_loss", "train_return", "val_return", "value", "steps_per_second")
     history = Table(
         "One row for each evaluation", columns, tuple(tuple(row[name] for name in columns) for row in state.history)
@@ -180,6 +187,9 @@ def _page(
         tuple(
             (split, *(metrics[split].get(key) for key in keys), _interval(metrics[split]["return_interval"]))
             for split in ("train", "val", "test")
+        )
+        + tuple(
+            (entry["name"], *(entry.get(key) for key in keys), _interval(entry["return_interval"])) for entry in beside
         ),
     )
     page = page_environment().get_template("rewards.html")
@@ -190,7 +200,8 @@ def _page(
         answer=f"return {number(metrics['test']['return'])}",
         sentence=f"The mean of {several(len(test.returns), 'episode')} with seeds that training does not use, always"
         f" with the best action; 95 % interval {number(low)} to {number(high)} over episodes. This is one training:"
-        " another seed may give a lower or higher return.",
+        " another seed may give a lower or higher return."
+        + "".join(f" {entry['comparison']['sentence']}" for entry in beside),
         notes=read_notes(run),
         pictures=pictures,
         inside=inside,

@@ -180,9 +180,11 @@ class BaselineComparison:
         }
 
 
-def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, seed: int = 0) -> BaselineComparison:
-    """The comparison of a network with the baseline of this name, from what each sample adds to the headline metric:
-    a paired permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
+def compare_rows(
+    headline: Headline, baseline: str, theirs: Rows, ours: Rows, seed: int = 0, thing: str = "test sample"
+) -> BaselineComparison:
+    """The comparison of a network with the baseline of this name, from what each sample (`thing`) adds to the headline
+    metric: a paired permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
     n, metric = len(ours), headline.metric
     difference = headline.lead(theirs, ours)
     p, interval = paired_test(theirs, ours, headline.lead, np.random.default_rng(seed), headline.groups)
@@ -191,7 +193,7 @@ def compare_rows(headline: Headline, baseline: str, theirs: Rows, ours: Rows, se
     better, worse = ("higher", "lower") if metric.higher_is_better else ("lower", "higher")
     how = f"{number(abs(scale * difference), 3)}{unit} {better if difference > 0 else worse}"
     of = f" in {several(drawn_count(headline.groups, n), 'group')}" if any(headline.groups) else ""
-    test = f"paired permutation test over {n:,} test {samples_word(n)}{of}, p {p_text(p)}"
+    test = f"paired permutation test over {several(n, thing)}{of}, p {p_text(p)}"
     if interval is not None:
         low, high = (signed(scale * end) for end in (interval.low, interval.high))
         test += f"; 95 % interval of its lead {low} to {high}{unit}, {interval.method}"

@@ -19,7 +19,7 @@ from striate.models.trusted_code import is_given, names_code, refuse_unnamed_cod
 from striate.runs.directory import RunDirectory
 from striate.runs.predictions import Predictions, read_predictions
 from striate.tasks.config import TaskConfig
-from striate.tasks.control.play import kept_line, return_line
+from striate.tasks.control.play import RETURN, kept_line, return_line
 from striate.tasks.evaluation import summary_line
 from striate.tasks.every import REWARDS, TASKS
 from striate.tasks.losses import with_loss
@@ -185,7 +185,7 @@ def known_metrics() -> tuple[Metric, ...]:
         for metric in (first, one_view(first), *others):
             if metric.key not in (LOSS.key, one_view(LOSS).key):
                 found.setdefault(metric.key, metric)
-    return (*found.values(), LOSS, SILENT_UNITS)
+    return (*found.values(), RETURN, LOSS, SILENT_UNITS)
 
 
 def metric_named(key: str, beside: Iterable[str] = ()) -> Metric:

@@ -16,8 +16,11 @@ from striate.records import Interval
 from striate.statistics.intervals import FEW, LEVEL, percentile_interval, resampled_means, wilson
 from striate.tasks.control.config import ControlConfig
 from striate.tasks.control.network import SMALL_SIDE, action_values
+from striate.tasks.metric import Metric
 from striate.wording import several
 
+RETURN = Metric("return")
+"""The sum of rewards of an episode, as the game gives them."""
 SEEDS = {"train": 0, "val": 1, "test": 2, "play": 3, "states": 4}
 """Episodes of each split have seeds of their own: hash(seed of the run, number of the split, …)."""
 

@@ -37,7 +37,7 @@ _PLAYED = 32  # steps of each environment between two events of dqn
 _MEASURED = 2.0  # seconds
 _MEANT = (
     *("data.source", "model.name", "task.name", "task.control.", "optim.lr", "batch", "budget.minutes", "keep"),
-    *("seed", "save_seconds", "execution.device", "execution.threads", "decided", "recipe"),
+    *("seed", "baseline", "save_seconds", "execution.device", "execution.threads", "decided", "recipe"),
     *("execution.precision", "execution.memory_format", "execution.compile", "code"),
 )
 _ALGORITHMS: dict[str, type[Learner]] = {"pqn": Pqn, "dqn": Dqn, "planner": Planner}
