@@ -22,6 +22,7 @@ from striate.api.predictions_file import write
 from striate.api.predictions_file.parts import Parts, opened_parts
 from striate.api.predictions_file.table import as_table
 from striate.api.predictions_file.write import predictions_file
+from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
@@ -109,6 +110,25 @@ def test_what_was_predicted_is_kept_where_the_iteration_ends(pictures: Path, mon
             pass
         assert (found.rows, found.unreadable) == (40, 1)
     assert sorted(row["path"] for row in rows()) == [f"pictures/{number:02}.png" for number in range(40)]
+
+
+def test_after_an_interruption_the_same_command_continues(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    shown, show = [], verb._show
+
+    def interrupt(line: dict, *given: object, **named: object) -> None:
+        show(line, *given, **named)
+        shown.append(line)
+        if len(shown) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "_show", interrupt)
+    assert main(["predict", "any", "pictures", "--out", "found.parquet"]) == 130
+    assert "5 rows are saved; the same command continues" in capsys.readouterr().err
+    assert main(["predict", "any", "pictures", "--out", "found.parquet"]) == 1
+    assert "5 rows from before; 35 files are left to predict" in capsys.readouterr().err
+    assert len(rows()) == 40
 
 
 KILLED = """

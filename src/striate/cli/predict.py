@@ -138,11 +138,15 @@ def _into_file(asked: Predicting, paths: list[str], out: Path, ray: str | None, 
             left = several(len(found.answers), "file is", "files are")
             print_note(f"{out}: {several(found.before, 'row')} from before; {left} left to predict")
         _announce(found.answers)
-        with _progress(len(found.answers)) as advance, closing(iter(found)) as computed:
-            for lines in computed:
-                for line in lines:
-                    _show(line, found.trained, json=json, quiet=True)
-                advance()
+        try:
+            with _progress(len(found.answers)) as advance, closing(iter(found)) as computed:
+                for lines in computed:
+                    for line in lines:
+                        _show(line, found.trained, json=json, quiet=True)
+                    advance()
+        except KeyboardInterrupt:
+            print_note(f"{several(found.rows, 'row is', 'rows are')} saved; the same command continues")
+            raise
         print_note(f"written: {out}, {several(found.rows, 'row')}")
         return _close(found.answers, found.unreadable, several(found.rows, "row"))
 
