@@ -30,6 +30,17 @@ def test_a_map_of_fewer_pixels_goes_along(follows: bool) -> None:
     assert _targets_stay({"image": image, "map": heat}, flipped, image, "left and right exchanged", maps) is not follows
 
 
+@pytest.mark.parametrize("follows", [True, False])
+def test_rows_and_columns_of_a_grid_may_come_before_its_numbers(follows: bool) -> None:
+    """Two anchors for each of 6 x 6 cells, with six numbers each."""
+    image, grid = torch.rand(3, 48, 48), torch.rand(2, 6, 6, 6)
+    one, other = {"image": image, "grid": grid}, {"image": image.flip(-1), "grid": grid.flip(2) if follows else grid}
+    maps = _Samples()
+    maps.note(one)
+    maps.note({"image": image, "grid": grid + 1})
+    assert _targets_stay(one, other, image, "left and right exchanged", maps) is not follows
+
+
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("axis", "left"), [(-1, True), (-1, False), (-2, True), (-2, False)])
 def test_maps_are_mirrored_with_noisy_images_of_positions(axis: int, left: bool) -> None:
@@ -455,6 +466,51 @@ def test_points_without_a_name_move_with_their_pictures(axis: int, moved: bool, 
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4), nn.Unflatten(1, (2, 2)))
     found = asked(LEFT_BEHIND, model, train, val=val, loss=nn.MSELoss())
     assert len(found) == (placed and not moved)
+
+
+class Objects(Dataset[Any]):
+    """Images of one to three bright squares, and a row (column, row, width, height) of each."""
+
+    def __init__(self, first: int, flipped: int = 0, moved: int = 0) -> None:
+        self.first, self.flipped, self.moved = first, flipped, moved
+
+    def __len__(self) -> int:
+        return 120
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        drawn = random.Random(self.first + index)
+        image = 0.05 * torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(self.first + index))
+        rows = list[list[float]]()
+        for _ in range(drawn.randint(1, 3)):
+            left, top, width, height = drawn.randint(0, 12), drawn.randint(0, 12), *drawn.choices((3, 4), k=2)
+            image[:, top : top + height, left : left + width] = 1
+            rows.append([left + width / 2, top + height / 2, width, height])
+        boxes = torch.tensor(rows)
+        if self.flipped and torch.rand(()) < 0.5:
+            image = image.flip(self.flipped)
+            boxes[:, self.moved] = 16 - boxes[:, self.moved]
+        return image, boxes
+
+
+@pytest.mark.parametrize(("flipped", "moved"), [(-1, 0), (-2, 0), (-1, 1), (-2, 1)])
+def test_the_coordinate_that_is_mirrored_is_that_of_the_flip(flipped: int, moved: int) -> None:
+    torch.manual_seed(0)
+
+    def collated(batch: list[Any]) -> tuple[Tensor, list[Tensor]]:
+        images, boxes = zip(*batch, strict=True)
+        return torch.stack(images), list(boxes)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        images, boxes = batch
+        return stepped(functional.mse_loss(model(images), torch.stack([one.mean(0) for one in boxes]) / 16), optimizer)
+
+    train, val = (
+        DataLoader(objects, 24, collate_fn=collated) for objects in (Objects(0, flipped, moved), Objects(1000))
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    found = asked(LEFT_BEHIND, model, train, val=val, optimizer=optimizer, step=step)
+    assert ["ridge regression" in one.measured for one in found] == [True] * ((flipped, moved) in [(-2, 0), (-1, 1)])
 
 
 @pytest.mark.each_nth(2)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
+from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.evidence.simple_models import halves, ridge_weights
-from striate.doctor.setup.batch import Path, leaf, leaves
+from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 
 _FEWEST, _MOST, _SIDE = 40, 600, 24
 _PAIRS, _OFTEN = 3, 0.5
 _NUMBERS = 32
 """Of a target, as of points and boxes."""
+_COLUMNS = 8
+"""Of a table, as of the edges of boxes and what each of them is."""
 _TOLD, _TURNED = 0.6, -0.5
 """Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
 
@@ -26,14 +32,23 @@ def kept_when_mirrored(
 ) -> tuple[int, float, float] | None:
     """In how many pairs of draws that are mirror images along an axis a number is the same, and how what a ridge
     regression says of validation correlates with it, of pictures as they are and of mirrored ones; None where these
-    have the same."""
+    have the same. Of tables with another number of rows in each sample, as of boxes, it is the mean of a column."""
     for path in _numbers_of(flips[0][0]) if flips else ():
         pairs = [(leaf(one, path), leaf(other, path)) for one, other in flips]
-        known = [(a.flatten(), b.flatten()) for a, b in pairs if a is not None and b is not None and a.shape == b.shape]
+        of_one_shape = [
+            (a, b) for a, b in pairs if a is not None and b is not None and a.shape == b.shape and a.numel()
+        ]
+        tables = _are_tables([a for a, _ in of_one_shape])
+        if not tables and any(a.numel() > _NUMBERS for a, _ in of_one_shape):
+            continue
+        known = [tuple(part.mean(0) if tables else part.flatten() for part in pair) for pair in of_one_shape]
         if sum(bool((a == b).any()) for a, b in known) < _PAIRS:
             continue
         try:
-            samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
+            if tables:
+                samples = _read_tables(evidence, path)
+            else:
+                samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
             told = turns_round(samples, axis)
         except NoEvidence:
             return None
@@ -48,8 +63,43 @@ def kept_when_mirrored(
 
 
 def _numbers_of(draw: Any) -> list[Path]:
-    """Where a draw of a sample holds a few quantities: its target, or one of several."""
-    return [path for path, part in leaves(draw) if part.is_floating_point() and part.numel() <= _NUMBERS]
+    """Where a draw of a sample holds a few quantities, its target, or one of several, or rows of a few."""
+    return [
+        path
+        for path, part in leaves(draw)
+        if part.is_floating_point() and (part.numel() <= _NUMBERS or (part.ndim == 2 and part.shape[1] <= _COLUMNS))
+    ]
+
+
+def _are_tables(found: Sequence[torch.Tensor]) -> bool:
+    """Whether samples have a row for each of several things, so that some have more rows than others."""
+    return all(part.ndim == 2 for part in found) and len({len(part) for part in found}) > 1
+
+
+def _read_tables(evidence: Evidence, path: Path) -> Samples:
+    """Validation images, and the mean of each column of their tables. The data set is read one by one, since a batch
+    may list its tables in any way. Raises NoEvidence."""
+    data, until = getattr(evidence.setup.val, "dataset", None), evidence.clock.until(0.05, 1.0)
+    if not isinstance(evidence.setup.val, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        raise NoEvidence("the validation data set cannot be read by index")
+    images, means, sizes = list[torch.Tensor](), list[torch.Tensor](), set[torch.Size]()
+    for number in range(min(_MOST, len(data))):
+        try:
+            sample = default_convert(data[number])
+        except Exception as error:  # a data set of the user's
+            raise NoEvidence(f"the data set raises {type(error).__name__} when a sample is read") from None
+        image, table = main_tensor(parts(sample)[0]), leaf(sample, path)
+        if image is None or image.ndim != 3 or table is None or table.ndim != 2:
+            raise NoEvidence("validation samples are not images with tables")
+        if len(table):
+            sizes |= {image.shape, table.shape[1:]}
+            images.append(adaptive_avg_pool2d(image.float(), (min(_SIDE, image.shape[1]), min(_SIDE, image.shape[2]))))
+            means.append(table.float().mean(0))
+        if perf_counter() > until:
+            break
+    if len(sizes) != 2:  # of images, and of rows
+        raise NoEvidence("validation samples are not images of one size with tables")
+    return replace(evidence.val_samples, x=torch.stack(images), y=torch.stack(means))
 
 
 def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:

@@ -252,6 +252,17 @@ def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
     return None
 
 
+def _as_maps(target: torch.Tensor) -> list[torch.Tensor]:
+    """A target (…, H, W), and with other axes of the same sizes last: of (anchors, 6, 6, 6) the last may hold the
+    numbers of each cell of a grid."""
+    pairs = [(axis, axis + 1) for axis in range(target.ndim - 1)]
+    return [
+        target.movedim(pair, (-2, -1))
+        for pair in pairs
+        if [target.shape[axis] for axis in pair] == list(target.shape[-2:])
+    ]
+
+
 def _moves_otherwise(before: torch.Tensor, after: torch.Tensor, image: torch.Tensor, way: str) -> bool:
     """Whether maps, all channels together, since a flip may exchange them, are moved in one of the other ways, which no
     symmetry of the image makes the same."""
@@ -303,7 +314,10 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, samples: 
         if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or samples.is_smaller(path, before, image)):
             if stays is None and not torch.equal(before, move(before)):
                 # Contours that are drawn into it afterwards need not lie where those of the other one are moved to.
-                return torch.equal(before, after) or _moves_otherwise(before, after, image, way)
+                return torch.equal(before, after) or all(
+                    _moves_otherwise(one_map, its_map, image, way)
+                    for one_map, its_map in zip(_as_maps(before), _as_maps(after), strict=True)
+                )
         elif before.is_floating_point() and _is_place(path, before, image, samples):
             if not torch.equal(before, after):
                 return False  # what stays beside it are weights of points, or areas of boxes
