@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from striate.doctor.checks.eval.detection_functions import overlap_of_boxes_apart, precision_of_best_ranking
 from striate.doctor.checks.eval.evaluated import meddles, numbers_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -55,6 +57,10 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
             continue
         if "concordance" in name or "cindex" in name or {"c", "index"} <= words:
             yield from _untrue_concordance(node, function)
+    for needed in (2, 3):
+        for node, function in _functions(evidence.source, needed):
+            if evidence.source.calls(node.name):
+                yield from _untrue_of_detections(node, function)
     for said, line, function in _objects(evidence.source):
         found = _untrue_of_right(evidence, said, line, function, perfect=1.0)
         if found is not None:
@@ -287,6 +293,39 @@ def _untrue_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> 
         "divide by the number of pairs whose order is known: `(higher * earlier).sum() / earlier.sum()`",
         "a function for a concordance index that is not 1 for risks in the right order",
     )
+
+
+def _untrue_of_detections(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    """An overlap of boxes that do not overlap, or an average precision that ranks the lowest score first."""
+
+    def ask(*given: Any) -> tuple[float, ...]:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            return _asked(function, *given)
+
+    parameters = [part.arg for part in node.args.args[: _needed(node)]]
+    apart = overlap_of_boxes_apart(node.name, ask) if len(parameters) == 2 else None
+    if apart is not None:
+        yield _finding(
+            node.lineno,
+            f"`{node.name}` gives {apart:.4g} for two boxes that are apart in both directions, and the right overlap "
+            "for boxes that overlap",
+            "Both lengths of their intersection are negative, and their product is positive: boxes that do not touch "
+            "are matched, or suppress each other.",
+            "limit each length before they are multiplied: `(low - high).clamp(min=0).prod(-1)`",
+            "a function for an overlap that is above 0 for boxes that do not overlap",
+        )
+    best = precision_of_best_ranking(node.name, parameters, ask)
+    if best is not None:
+        yield _finding(
+            node.lineno,
+            f"`{node.name}` gives {best:.4g} for {_FEW} detections if the right ones have the highest scores, and 1 if "
+            "they have the lowest",
+            "Detections are ranked from the lowest score up: a network that is sure of its right detections gets a low "
+            "score.",
+            "rank them by descending score: `np.argsort(-scores)`, `scores.argsort(descending=True)`",
+            "a function for an average precision that is 1 for right detections with the lowest scores, and not for "
+            "such with the highest",
+        )
 
 
 def _near(value: float, perfect: float) -> bool:

@@ -1,0 +1,101 @@
+"""Functions that detections are judged by, the overlap of two boxes and the average precision of a ranking, asked for
+what is known beforehand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+import torch
+
+Ask = Callable[..., tuple[float, ...]]
+"""The numbers that a function gives; none where it is given what it is not for."""
+
+_OVERLAP = re.compile("iou|jaccard|overlap", re.IGNORECASE)
+_PRECISION = re.compile(r"(^|_)ap(_|\d|$)|(average|avg|mean)_?precision", re.IGNORECASE)
+_SCORES = re.compile("score|conf|prob|sim|logit|pred|det", re.IGNORECASE)
+_NO_SCORES = re.compile("dist|rank|error|cost", re.IGNORECASE)
+"""In the names of parameters: what is large for what is likely, and what is small."""
+_BOX, _BESIDE, _APART = (100, 100, 200, 200), (150, 100, 250, 200), (280, 280, 380, 380)
+_THIRD = 1 / 3
+"""The overlap of the first two boxes (left, top, right, bottom); the third lies apart from the first on both axes."""
+_CLOSE, _SOME = 0.02, 0.01
+"""Some count the pixels at both edges of a box; some add a little below."""
+_HITS = (0, 1, 1, 0, 1, 0, 1)
+_BEST = (0.1, 0.9, 0.7, 0.3, 0.85, 0.2, 0.75)
+
+
+def overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
+    """What a function gives as the overlap of boxes that are apart on both axes, where that is above 0 though it gives
+    the right overlap of a box with itself and with one beside it; None of others."""
+    if not _OVERLAP.search(name):
+        return None
+    for coded, form in product((_corners, _centered, _sized), _BOX_FORMS):
+        given = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE, _APART)]
+        if any(len(numbers) != 1 for numbers in given):
+            continue
+        itself, beside, apart = (numbers[0] for numbers in given)
+        if abs(itself - 1) < _CLOSE and abs(beside - _THIRD) < _CLOSE:
+            return apart if apart > _SOME else None
+    return None
+
+
+def precision_of_best_ranking(name: str, parameters: Sequence[str], ask: Ask) -> float | None:
+    """What a function gives as the average precision of detections whose right ones have the highest scores, where that
+    is less than 1, which it gives where these have the lowest; None of others."""
+    if not _PRECISION.search(name) or not any(map(_SCORES.search, parameters)):
+        return None
+    if any(map(_NO_SCORES.search, parameters)):
+        return None
+    found, needed = None, len(parameters)
+    for best, worst in zip(_rankings(_BEST, needed), _rankings([1 - s for s in _BEST], needed), strict=True):
+        of_best, of_worst = ask(*best), ask(*worst)
+        if len(of_best) != 1 or len(of_worst) != 1:
+            continue
+        if abs(of_best[0] - 1) < _CLOSE:
+            return None
+        if abs(of_worst[0] - 1) < _CLOSE and 0 <= of_best[0] < 1:
+            found = of_best[0]
+    return found
+
+
+def _rankings(scores: Sequence[float], needed: int) -> Iterator[tuple[Any, ...]]:
+    """Detections, their scores and how many there are to be found, in the forms and orders that a function of so many
+    parameters may take."""
+    count = sum(_HITS)
+    for hits in (np.array(_HITS, dtype=float), np.array(_HITS), np.array(_HITS, dtype=bool)):
+        arrays = (hits, np.array(scores))
+        for columns in (arrays, tuple(map(torch.from_numpy, arrays)), tuple(part.tolist() for part in arrays)):
+            yield from permutations(columns if needed == 2 else (*columns, count))
+    if needed == 2:
+        pairs = list(zip(scores, _HITS, strict=True))
+        for rows in (pairs, [pair[::-1] for pair in pairs]):
+            yield from permutations((rows, count))
+
+
+def _corners(box: Sequence[int]) -> list[float]:
+    return [float(edge) for edge in box]
+
+
+def _centered(box: Sequence[int]) -> list[float]:
+    left, top, right, bottom = box
+    return [(left + right) / 2, (top + bottom) / 2, float(right - left), float(bottom - top)]
+
+
+def _sized(box: Sequence[int]) -> list[float]:
+    left, top, right, bottom = box
+    return [float(left), float(top), float(right - left), float(bottom - top)]
+
+
+_BOX_FORMS: tuple[Callable[[list[float]], Any], ...] = (
+    lambda box: torch.tensor([box]),
+    lambda box: torch.tensor(box),
+    lambda box: np.array([box]),
+    lambda box: np.array(box),
+    list,
+    tuple,
+)
