@@ -13,6 +13,7 @@ from striate.doctor.checks.loss.not_finite import NOT_FINITE
 from striate.doctor.checks.loss.pairs.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.sign.rivals import RIVALS
 from striate.doctor.checks.loss.sign.sign import SIGN
+from striate.doctor.checks.loss.task.divided_twice import DIVIDED_TWICE
 from striate.doctor.checks.loss.task.term_scales import TERM_SCALES
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 
@@ -20,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     NOT_FINITE,
     WRONG_FOR_TASK,
     TERM_SCALES,
+    DIVIDED_TWICE,
     CLASS_WEIGHTS,
     IGNORED_CLASS,
     PADDING_COUNTED,
