@@ -159,6 +159,30 @@ def test_probabilities_are_held_against_a_half(asked_for: str, right: bool) -> N
     assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * (not right)
 
 
+@pytest.mark.parametrize(
+    ("lines", "right"),
+    [
+        ("if drop_prob > 0:\n        return None", True),
+        ("if self.training and drop_prob > 0:\n        return None", True),
+        ("return 1 if prob > 0 else 0", True),
+        ("drops = drop_prob > 0", True),
+        ("probs = probs[probs > 0]", True),
+        ("predicted[probs > 0] = 1", False),
+        ("return (probs > 0) & known", False),
+        ("return probs > 0", False),
+    ],
+)
+def test_a_probability_that_is_a_setting_is_no_prediction(lines: str, right: bool) -> None:
+    text = f"{SCRIPT}\n\ndef mixed(self, x, probs, prob, drop_prob=0.0):\n    {lines}\n"
+    assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * (not right)
+
+
+def test_a_probability_that_is_known_to_be_one_number_is_a_setting() -> None:
+    text = SCRIPT + "\nuses_mixup = mixup_prob > 0\n"
+    assert list(found(text, values() | {"mixup_prob": 0.2}, [THRESHOLD])) == []
+    assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"]
+
+
 @pytest.mark.parametrize(("given", "right"), [("outputs", True), ("torch.sigmoid(outputs)", False)])
 def test_logits_that_are_put_together_are_held_against_their_limit(given: str, right: bool) -> None:
     text = SCRIPT.replace("            predicted = outputs.argmax(dim=1)\n", f"            logits.append({given})\n")

@@ -192,7 +192,7 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
         made = _makers_of(source, node)
         squashed = squashed or (min(map(called, made)) if made and {*map(called, made)} <= _SQUASHING.keys() else "")
         named = _PROBABILITY.search(last_name(node.left))
-        if not squashed and named and limit == 0:
+        if not squashed and named and limit == 0 and not _is_no_prediction(source, node):
             text = ast.unparse(node.left)
             yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
             return
@@ -214,6 +214,33 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
                 node, "the loss treats the outputs as logits, and a logit of 0.5 is a probability of 0.62", "0"
             )
             return
+
+
+def _is_no_prediction(source: ScriptSource, node: ast.Compare) -> bool:
+    """Whether what is named a probability is a setting, as that of dropout: it is known to be one number, or decides
+    which lines run; or whether the comparison leaves out zeros, as before a logarithm: `probs[probs > 0]`."""
+    part: ast.AST = node
+    outer = source.parent(node)
+    while isinstance(outer, ast.BoolOp | ast.UnaryOp):
+        part, outer = outer, source.parent(outer)
+    if isinstance(outer, ast.Subscript):
+        return part is outer.slice and isinstance(outer.ctx, ast.Load)
+    branches = isinstance(outer, ast.If | ast.While | ast.IfExp | ast.Assert) and part is outer.test
+    return branches or isinstance(source.value(node.left), int | float) or _is_number_by_default(source, node)
+
+
+def _is_number_by_default(source: ScriptSource, node: ast.Compare) -> bool:
+    """Whether what is compared is a parameter of its function that is a number where a call leaves it out."""
+    function = source.function_of(node)
+    if function is None or not isinstance(node.left, ast.Name):
+        return False
+    given = function.args
+    behind = [*given.posonlyargs, *given.args][-len(given.defaults) :] if given.defaults else []
+    pairs = (*zip(behind, given.defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True))
+    return any(
+        parameter.arg == node.left.id and isinstance(default, ast.Constant) and isinstance(default.value, int | float)
+        for parameter, default in pairs
+    )
 
 
 def _gives_probabilities(evidence: Evidence) -> bool:
