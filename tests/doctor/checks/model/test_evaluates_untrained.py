@@ -224,6 +224,41 @@ def test_an_average_of_torch_forgets_its_beginning_in_time(decay: float) -> None
     assert ["of the way" in one.measured for one in found] == [True] * (decay > 0.99)
 
 
+class Copied:
+    """An average that copies the weights until it has been updated `begins` times; an even one without a decay."""
+
+    def __init__(self, model: nn.Module, decay: float, begins: int) -> None:
+        self.network, self.decay, self.begins, self.count = copy.deepcopy(model).eval(), decay, begins, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.count += 1
+        if self.count <= self.begins:
+            self.network.load_state_dict(model.state_dict())
+            return
+        for average, weight in zip(self.network.parameters(), model.parameters(), strict=True):
+            average.lerp_(weight, 1 - self.decay if self.decay else 1 / (self.count - self.begins))
+
+
+@pytest.mark.parametrize(
+    ("decay", "begins", "wrong"),
+    [(0.9999, 200, True), (0.998, 200, False), (0.9999, 1000, False), (0.9999, 10**9, False), (0.0, 0, False)],
+)
+def test_an_average_that_copies_at_first_follows_later(decay: float, begins: int, wrong: bool) -> None:
+    model = perceptron()
+    average = Copied(model, decay, begins)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = stepped(functional.cross_entropy(net(batch[0]), batch[1]), optimizer)
+        average.update(net)
+        return loss
+
+    text = "for epoch in range(60):\n    for x, y in loader:\n        average.update(model)\n"
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "epochs": 60}
+    found = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert ["follows them at first" in one.measured for one in found] == [True] * wrong
+
+
 @pytest.mark.parametrize(("copied", "wrong"), [(True, True), (False, False)])
 def test_offsets_in_a_list_are_no_copy_of_the_network(copied: bool, wrong: bool) -> None:
     """The step of a sharpness-aware optimizer keeps what it added to each weight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,7 +35,13 @@ from striate.records import Finding
 from striate.wording import listed_names, several
 
 CODE = "model.evaluates-untrained"
+_Kept = list[tuple[Any, dict[str, torch.Tensor]]]
+"""Copies of a network, each with its tensors before a trial."""
+_Copies = Callable[[Replica], Iterator[tuple[Any, dict[str, torch.Tensor]]]]
 _FOLLOWED, _NEAR = 0.5, 0.5
+_FOLLOWED_LATER = 0.25
+"""Of averages that follow at first: less, since what they have then is worth something, and an even average of all
+steps goes 63 % of the way."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -193,12 +199,12 @@ def _begins_too_late(source: ScriptSource) -> Finding | None:
     return None
 
 
-def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, torch.Tensor]]]) -> Iterator[Finding]:
+def _too_slow(evidence: Evidence, trial: Trial, kept: _Kept) -> Iterator[Finding]:
     """Averages that will not have come to the network's weights by the end of training."""
     steps = sum(row.steps for row in trial.rows)
     planned = passes_planned(evidence) * steps / max(len(trial.rows), 1)
     for thing, before in kept:
-        share = share_followed(before, named_tensors(thing, before), trial.replica.model)
+        share = _share(thing, before, trial)
         if share is None or not share or not steps or planned <= 0:
             continue
         followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
@@ -214,6 +220,64 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
                 remedy=f"use a decay that forgets the initial weights within the training, such as {_decay(planned):g}",
             )
             return
+
+
+def _too_slow_later(evidence: Evidence, trial: Trial, kept: _Kept, copies: _Copies) -> Iterator[Finding]:
+    """Averages that follow at these steps, as those that copy the weights at first, of objects that count them: whether
+    they hardly follow where half of the training is over by that count."""
+    planned, done = passes_planned(evidence), len(trial.rows)
+    followed = [thing for thing, before in kept if _share(thing, before, trial)]
+    began = dict(_counts_beside(evidence.fresh, [thing for thing, _ in copies(evidence.fresh)]))
+    ended = _counts_beside(trial.replica, followed)
+    counting = {key for key, count in ended if key in began and count - began[key] == done}
+    if planned <= 2 * done or not counting:
+        return
+    noted: _Kept = []
+
+    def prepare(replica: Replica) -> None:
+        for owner in reached_objects((replica.step,)):
+            for name in [name for kind, name in counting if kind is type(owner)]:
+                setattr(owner, name, int(planned / 2))
+        noted.extend(_noted(copies(replica)))
+
+    later = evidence.variant("with averages half-way", Change(prepare=prepare, notes=noted))
+    steps = len(later.rows)
+    for thing, before in later.notes if later.error is None and steps else ():
+        share = _share(thing, before, later)
+        if share and (in_all := 1 - (1 - min(share, 1.0)) ** (planned / steps)) < _FOLLOWED_LATER:
+            yield CHECK.finding(
+                severity="warning",
+                where="the training step",
+                measured=f"an average of the network's weights ({type(thing).__name__}) follows them at first; but in "
+                f"{several(steps, 'step')} with its count at half of the training it has gone {share:.2g} of the way "
+                f"to them, which makes {in_all:.1%} in as many steps as the whole training has, {planned:.0f}",
+                limit=f"less than {_FOLLOWED_LATER:.0%} of the way to the network's weights, by the rate at half of "
+                "the training",
+                why="Its decay suits a training of many more steps: if the average is evaluated, it contains hardly "
+                "anything that was learned after the beginning.",
+                remedy=f"use a decay that forgets old weights within the training, such as {_decay(planned):g}",
+            )
+            return
+
+
+def _counts_beside(replica: Replica, things: list[Any]) -> Iterator[tuple[tuple[type, str], int]]:
+    """The whole numbers that objects of the user's hold which hold one of these copies, too: by class and name."""
+    wanted = {id(thing) for thing in things}
+    for owner in reached_objects((replica.step,)):
+        held = vars(owner) if hasattr(owner, "__dict__") and not isinstance(owner, nn.Module) else {}
+        if any(id(value) in wanted for value in held.values()):
+            yield from (((type(owner), name), value) for name, value in held.items() if type(value) is int)
+
+
+def _noted(copies: Iterable[tuple[Any, dict[str, torch.Tensor]]]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """The copies with their tensors as they are now."""
+    for found, tensors in copies:
+        yield found, {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _share(thing: Any, before: dict[str, torch.Tensor], trial: Trial) -> float | None:
+    """How much of the way to the network's weights a copy has gone in a trial."""
+    return share_followed(before, named_tensors(thing, before), trial.replica.model)
 
 
 def _decay(steps: float) -> float:
@@ -252,13 +316,13 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
 
     if evidence.setup.own_step or not list(copies(evidence.fresh)):
         return
-    kept: list[tuple[Any, dict[str, torch.Tensor]]] = []
+    kept: _Kept = []
     statistics: list[tuple[nn.Module, dict[str, torch.Tensor]]] = []
     ran: set[int] = set()
 
     def prepare(replica: Replica) -> None:
-        for found, tensors in copies(replica):
-            kept.append((found, {name: tensor.detach().clone() for name, tensor in tensors.items()}))
+        for found, tensors in _noted(copies(replica)):
+            kept.append((found, tensors))
             if isinstance(found, nn.Module):
                 statistics.append((found, {name: mean.clone() for name, mean in _means(found).items()}))
 
@@ -284,8 +348,9 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None:
         return
     if not still:
-        slow = list(_too_slow(evidence, trial, [(found, before) for found, before in kept if id(found) not in ran]))
-        yield from slow or _without_buffers(evidence, trial, statistics)
+        aside = [(found, before) for found, before in kept if id(found) not in ran]
+        found = list(_too_slow(evidence, trial, aside)) or list(_without_buffers(evidence, trial, statistics))
+        yield from found or _too_slow_later(evidence, trial, aside, copies)
         return
     kind = type(still[0]).__name__
     yield CHECK.finding(
