@@ -95,6 +95,30 @@ def test_an_epoch_of_slices_is_as_long_as_they_are() -> None:
     assert len(list(found[0].batches)) == 6
 
 
+class Halves:
+    """Numbers of the samples of each batch, in any order."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(torch.randperm(96)[:48].split(16))
+
+
+def test_what_yields_numbers_of_samples_is_known() -> None:
+    model, images, halves = perceptron(), torch.randn(96, 64), Halves()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found: list[Any] = []
+
+    def look(*_: Any) -> None:
+        found.append(find_loop([frame for frame in user_frames() if "images" in frame.f_locals]))
+
+    for index in halves:
+        rows = images[index]
+        optimizer.zero_grad()
+        model(rows).sum().backward()
+        look()
+        break
+    assert found[0].batches.sampler is halves
+
+
 class Asked(BaseException):
     """Ends a step as soon as the network is called."""
 

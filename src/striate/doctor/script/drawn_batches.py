@@ -60,6 +60,8 @@ class Drawn:
         """Whether a function of the script's that draws makes random numbers."""
         self.alike = 0
         """Batches of a pass, where all are of the same samples, and those of the next pass of others."""
+        self.sampler: Any = None
+        """What the loop goes over, where it yields the numbers of each batch's samples."""
         self.drawn_once = drawn_once
         """The call that would give other samples each time, and stands in front of the loop."""
 

@@ -145,7 +145,9 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             slices = passes if isinstance(counted, range) and counted.step > 1 else None  # `range(0, len(x), 32)`
             drawn = Drawn(draw, passes=passes, count=numbers or slices or DRAWN)
             drawn.by_chance = by_chance(made, chosen, names)
-            drawn.alike = same_numbers(loop, names) if isinstance(loop, ast.For) and numbers else 0
+            if isinstance(loop, ast.For) and numbers:
+                drawn.alike = same_numbers(loop, names)
+                drawn.sampler = value_of(unwrapped(loop.iter)[0], names)
             if draws_for_parts(made, chosen):
                 drawn.as_written = _with_drawn(found, 0, chosen, drawn, names).step
             return _with_drawn(replace(found, loop=made), place, chosen, drawn, names)

@@ -15,6 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.data.same_order import SAME_ORDER
+from striate.doctor.script.drawn_batches import Drawn
 
 SAMPLER = """
 class Halves(Sampler):
@@ -44,6 +45,43 @@ def test_a_sampler_begins_anew_from_its_seed(anew: bool, begun: str, wrong: bool
     loader = DataLoader(digits().dataset, 32, sampler=Halves(0, anew=anew))
     said = read(text, SAME_ORDER, perceptron(), loader)
     assert ["320 of 640 samples" in one.measured for one in said] == [True] * wrong
+
+
+NUMBERS = """
+class Chosen:
+    def __init__(self, seed):
+        self.seed = seed
+        self.rng = np.random.RandomState(seed)
+    def __iter__(self):
+        BEGUN
+        for _ in range(10):
+            yield self.rng.choice(640, 32, replace=False)
+for epoch in range(5):
+    for index in loader:
+        pass
+"""
+
+
+class Chosen:
+    """Numbers of samples, that a loop goes over itself."""
+
+    def __init__(self, *, anew: bool) -> None:
+        self.anew, self.rng = anew, np.random.RandomState(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.anew:
+            self.rng = np.random.RandomState(0)
+        yield from (self.rng.choice(640, 32, replace=False) for _ in range(10))
+
+
+@pytest.mark.parametrize("begun", ["self.rng = np.random.RandomState(self.seed)", "pass", "self.seed += 1"])
+def test_a_loop_over_numbers_of_samples_begins_anew(begun: str) -> None:
+    anew = "RandomState" in begun
+    x, y = next(iter(digits()))
+    drawn = Drawn(lambda: (x, y))
+    drawn.sampler = Chosen(anew=anew)
+    said = read(NUMBERS.replace("BEGUN", begun), SAME_ORDER, perceptron(), drawn)
+    assert [one.where for one in said] == ["the sampler of the training loop"] * anew
 
 
 LOOP = "for x, y in loader:\n    pass\n"

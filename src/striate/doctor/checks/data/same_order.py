@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -63,7 +64,8 @@ def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
     """A sampler of the script's, of samples or of batches, that draws by an epoch which nobody tells it, or begins anew
     from one seed."""
     source, loader = evidence.source, cast(Any, evidence.setup.train)
-    sampler: Any = getattr(loader, name, None) if isinstance(loader, DataLoader) else None
+    loads = isinstance(loader, DataLoader)
+    sampler: Any = getattr(loader, name, None)  # of batches that a loop draws with it, too
     by_epoch = _takes_epochs(sampler)
     if by_epoch and (source.calls("set_epoch") or source.epochs == 1):
         return
@@ -75,7 +77,8 @@ def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
         one, other = (list(itertools.islice(_drawn(sampler), _MOST)) for _ in range(2))
     if one != other or one == sorted(one) or (not by_epoch and len(one) == _MOST):  # which may never end
         return
-    shown, there = len(set(one)), len(loader.dataset)
+    shown = len(set(one))
+    there = len(loader.dataset) if loads else shown
     only = f", {shown:,} of {several(there, 'sample')}" if shown < there else ""
     how = (
         "shuffles by its epoch number, and no code calls its `set_epoch`"
@@ -84,12 +87,12 @@ def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
     )
     yield SAME_ORDER.finding(
         severity="warning",
-        where=f"the {name.replace('_', ' ')} of the training loader",
+        where=f"the {name.replace('_', ' ')} of the training {'loader' if loads else 'loop'}",
         measured=f"{type(sampler).__name__} {how}: each epoch has the order of the first{only}",
         limit="more than one epoch, and a sampler that draws the same order twice: it has a `set_epoch` that no "
         "code calls, or makes or seeds a generator in `__iter__`",
         why="The batches are the same in each epoch, and the network never sees the samples they leave out.",
-        remedy=f"`loader.{name}.set_epoch(epoch)` at the beginning of each epoch"
+        remedy=f"`{'loader.' * loads}{name}.set_epoch(epoch)` at the beginning of each epoch"
         if by_epoch
         else "one generator for all epochs, made in `__init__`: `self.rng = np.random.default_rng(seed)`",
     )
@@ -110,7 +113,9 @@ def _seeds_itself(source: ScriptSource, sampler: Any) -> bool:
     drawing += [part for node in drawing if called(node) in own for part in ast.walk(own[called(node)])]
     read = {node.attr for node in drawing if isinstance(node, ast.Attribute)}
     begun = set(ast.walk(own["__init__"])) if "__init__" in own else set()
-    inside = set(ast.walk(owner)) - begun
+    made = [node for node in drawing if isinstance(node, ast.Assign) and called(node.value) in _SEEDING]
+    generators = {part for node in made for target in node.targets for part in ast.walk(target)}
+    inside = set(ast.walk(owner)) - begun - generators  # `self.rng = np.random.default_rng(self.seed)`
     changed = any(
         node.attr in read and isinstance(node.ctx, ast.Store) and (node in inside or ast.unparse(node.value) != "self")
         for node in source.nodes(ast.Attribute)
@@ -127,7 +132,7 @@ def _takes_epochs(thing: object) -> bool:
 def _drawn(sampler: Iterable[Any]) -> Iterator[Any]:
     """What a sampler draws, one by one, also of batches."""
     for one in sampler:
-        numbers = one.tolist() if isinstance(one, torch.Tensor) else one
+        numbers = one.tolist() if isinstance(one, torch.Tensor | np.ndarray) else one
         yield from numbers if isinstance(numbers, list | tuple) else (numbers,)
 
 
