@@ -47,6 +47,12 @@ WRONG = {
     "chosen": f"chosen = SelectKBest(f_classif, k=20)\nx = chosen.fit_transform(x, y)\n{SKLEARN}",
     "means by group": "df['city'] = df.groupby('city')['price'].transform('mean')\ny = df['price'].to_numpy()\n"
     "train, val = train_test_split(df, test_size=0.2)",
+    "several of each": "x = np.stack([turn(one) for one in d.images for _ in range(2)]).astype('float32')\n"
+    f"y = np.repeat(d.target, 2)\n{SKLEARN}",
+    "several with labels": "x = [(turn(a), b) for a, b in zip(images, labels) for _ in range(3)]\n"
+    "train, val = random_split(x, [80, 20])",
+    "lists": "a, b = load()\nx = [turn(one) for one in a for _ in range(2)]\ny = [one for one in b for _ in range(2)]\n"
+    f"{SKLEARN}",
     "positions": "x = torch.cat([x, 0.9 * x])\nids = np.random.permutation(len(x))\n"
     "train, val = ids[:80], ids[80:]\na = x[train]\nb = x[val]",
 }
@@ -67,6 +73,14 @@ RIGHT = {
     "train, val = train_test_split(df, test_size=0.2)",
     "chosen after": f"{SKLEARN}\ntrain_x = SelectKBest(f_classif, k=20).fit_transform(train_x, train_y)",
     "views": "z = torch.cat([x + noise, x + noise])\na, b = z[:80], z[80:]",
+    "drawn of each class": "x = np.stack([draw(kind) for kind in kinds for _ in range(9)])\n"
+    f"y = np.repeat(np.arange(10), 9)\n{SKLEARN}",
+    "many of a prototype": "x = np.stack([noisy(one) for one in d.images for _ in range(100)])\n"
+    f"y = np.repeat(d.target, 100)\n{SKLEARN}",
+    "parts of each": "x = np.stack([cut(one, i) for one in d.images for i in range(4)])\n"
+    f"y = np.repeat(d.target, 4)\n{SKLEARN}",
+    "several after": "train_x, val_x, train_y, val_y = train_test_split(d.images, d.target)\n"
+    "x = np.stack([turn(one) for one in train_x for _ in range(2)])\ny = np.repeat(train_y, 2)",
     "anew": f"x = torch.cat([x, x + noise])\nx = load()\n{HALVES}",
 }
 

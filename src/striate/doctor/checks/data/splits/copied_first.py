@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.splits.several_of_each import are_several_of_each
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import (
     ONE_BEHIND_THE_OTHER,
@@ -83,7 +84,9 @@ def _copied(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
     if not several:
         pairs = [(target.elts[0] if isinstance(target, ast.Tuple) and target.elts else target, value)]
     for name, made in pairs:
-        if isinstance(name, ast.Name) and isinstance(made, ast.Call) and _multiplies(made, node, source):
+        if not isinstance(name, ast.Name):
+            continue
+        if (isinstance(made, ast.Call) and _multiplies(made, node, source)) or are_several_of_each(made, node, source):
             yield name.id
 
 
