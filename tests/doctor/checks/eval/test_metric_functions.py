@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, values
@@ -44,6 +45,57 @@ def test_a_concordance_is_one_where_all_risks_are_in_order(count: str) -> None:
     exec(text[: text.index("for x")], names)
     said = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
     assert ["0.4286 at most" in one.measured for one in said] == [True] * (count == "first.size")
+
+
+RETRIEVAL = """
+def retrieval(embedded, labels):
+    scores = (embedded @ embedded.T).fill_diagonal_(-2.0)
+    order = scores.argsort(dim=1, descending=True)
+    hits = (labels[order] == labels[:, None]).float()
+    NAME = []
+    for row, label in zip(hits, labels):
+        count = int((labels == label).sum()) - 1
+        row = row[:count]
+        NAME.append((PRECISION * row).sum() / count)
+    return hits[:, 0].mean(), float(np.mean(NAME))
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize("name", ["maps", "gaps"])
+@pytest.mark.parametrize(
+    ("precision", "right"),
+    [
+        ("row.cumsum(0) / torch.arange(1, count + 1)", True),
+        ("row.cumsum(0) / count", False),
+        ("row[:10].sum() / min(count, 10)", True),
+        ("(row.cumsum(0) / torch.arange(1, count + 1)) * (torch.arange(count) < 50) * count / min(count, 50)", True),
+        ("(row.cumsum(0) / torch.arange(1, count + 1)) * (torch.arange(count) < 50) * count / 50", True),
+    ],
+)
+def test_an_average_precision_is_one_of_clusters(precision: str, right: bool, name: str) -> None:
+    names: dict[str, Any] = {"np": np, "torch": torch}
+    text = RETRIEVAL.replace("PRECISION", precision).replace("NAME", name)
+    exec(text[: text.index("for x,")], names)
+    said = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    assert ["5 clusters far apart" in one.measured for one in said] == [True] * (not right and name == "maps")
+
+
+SCORED = """
+def average_precision(scores, relevant):
+    order = scores.flatten().argsort(descending=True)
+    hits = relevant[order % len(relevant)].float()
+    return ((hits.cumsum(0) / torch.arange(1, len(hits) + 1)) * hits).sum() / hits.sum() / 2
+for x, y in loader:
+    pass
+"""
+
+
+def test_an_average_precision_of_scores_is_not_asked_for_neighbors() -> None:
+    names: dict[str, Any] = {"torch": torch}
+    exec(SCORED[: SCORED.index("for x,")], names)
+    assert not read(SCORED, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
 
 
 LOOP = "for x, y in loader:\n    pass\n"
