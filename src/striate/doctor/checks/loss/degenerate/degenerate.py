@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.degenerate.classes_together import classes_together
 from striate.doctor.checks.loss.degenerate.endless import (
     alike_for_less,
     always_zero,
@@ -268,6 +269,11 @@ def _deviation(outputs: torch.Tensor) -> float:
 def _remedy(evidence: Evidence, text: str) -> str:
     if "likelihood of noise" in text:
         return "add the log determinant of each layer that maps data to noise: `log_prob = log_base + log_det`"
+    if "two by two" in text:
+        return (
+            "compare each pair of a class with near negatives of the anchor, with axes for anchor, positive and "
+            "negative: `dist.unsqueeze(2) - dist.unsqueeze(1) + margin`"
+        )
     if evidence.setup.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
     if evidence.setup.measures:
@@ -302,6 +308,7 @@ _OF_FINITE: tuple[_Rule, ...] = (
         f"outputs falls to {_FLAT:.0%}",
     ),
     (_only_pulls, "each pair of embeddings is pulled together, or each is pushed apart"),
+    (classes_together, "the loss is as small with classes that lie together two by two as with each by itself"),
 )
 
 DEGENERATE = Check(
