@@ -136,6 +136,8 @@ class OwnRun:
 
     steps: int = 0
     """Those of its optimizers."""
+    planned: float = 0.0
+    """How often its loops pass through a batch in all; 0 where that is not known."""
     losses: list[float] = field(default_factory=list)
     """What went backward."""
     rates: dict[int, list[float]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
+from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.records import Remedy
 
 
@@ -121,11 +121,16 @@ def steps_an_epoch(evidence: Evidence) -> int:
 
 def passes_planned(evidence: Evidence) -> float:
     """How often the script's loops pass through a batch in all; 0 where that is not known."""
-    source = evidence.setup.source
+    return passes_of(evidence.setup)
+
+
+def passes_of(setup: TrainingSetup) -> float:
+    """The same of a setup."""
+    source = setup.source
     epochs = source.epochs if source is not None else None
-    drawn = getattr(evidence.setup.train, "passes", None) or (source.steps if source is not None else None)
+    drawn = getattr(setup.train, "passes", None) or (source.steps if source is not None else None)
     try:
-        return float((epochs or 1) * drawn if drawn else (epochs or 0) * len(evidence.setup.train))  # type: ignore[arg-type]
+        return float((epochs or 1) * drawn if drawn else (epochs or 0) * len(setup.train))  # type: ignore[arg-type]
     except TypeError:
         return 0.0
 

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
+from striate.doctor.evidence.rates import passes_of
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.functional_weights import holding, weights_beside
 from striate.doctor.script.library_loop import NoStep, find_library_loop
@@ -47,11 +48,12 @@ _MOST_FILES = 100
 @dataclass
 class ScriptDiagnosis:
     """What a script trains, in words, and its diagnosis. `elsewhere`: file and line of other loops that train,
-    which were not looked at."""
+    which were not looked at. `passes`: how often its loops pass through a batch in all, 0 where that is not known."""
 
     subject: str
     diagnosis: Diagnosis
     elsewhere: tuple[str, ...] = ()
+    passes: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as a JSON object, with the subject and the trainings that were not looked at."""
@@ -134,7 +136,7 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
         f"{type(model).__name__} in the loop at {loop.where}{shape}, {type(optimizer).__name__} at lr {group['lr']:g}"
         f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until {nth}"
     )
-    return ScriptDiagnosis(subject, diagnosis, others)
+    return ScriptDiagnosis(subject, diagnosis, others, passes_of(setup))
 
 
 def _playing(caught: Caught, frames: list[Any]) -> ScriptDiagnosis | None:

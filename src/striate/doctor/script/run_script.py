@@ -275,6 +275,7 @@ class _Catch(Caught):
             named = {id(value): name for name, value in running_names(frames).items() if isinstance(value, nn.Module)}
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
             self.own_run.run.loaded = bool(self.loads)
+            self.own_run.run.planned = 0.0 if self.found is None else self.found.passes
             self.own_run.stepping(optimizer)
             return
         # A script that catches everything goes on: no step of its own is made any more.

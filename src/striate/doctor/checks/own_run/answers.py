@@ -21,7 +21,7 @@ from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
 _FEW_TOLD, _DIFFER, _APART = 3, 1.2, 1.1
-_WORSE, _SAME = 0.2, 1e-9
+_WORSE, _SAME, _NEARLY = 0.2, 1e-9, 0.75
 _ANY = "the network"
 _EXACT = 0.01  # of a number, that rounding may take
 _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
@@ -184,6 +184,33 @@ def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
+def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
+    if run.cut if run.ended else not run.steps >= _NEARLY * run.planned > 0:
+        return
+    learns = {one.name for one in run.networks.values() if any(call.learns for call in one.calls)}
+    kinds = {network.name: network.kind for network in run.networks.values()}
+    moved = {network.name for network in run.networks.values() if len(set(network.weights)) > 1}
+    asked = _answers(run, learns=False)
+    for (name, *places), found in asked.items():
+        for (other, *others), answers in asked.items():
+            if others != places or kinds[other] != kinds[name] or name not in learns or other not in moved - learns:
+                continue
+            together = [(one, two) for steps, one in found for at, two in answers if steps == at == found[-1][0]]
+            if not together or not _same_targets(*together[-1]):
+                continue
+            own, average = (one.rights.share for one in together[-1])
+            if own >= _LEARNED and own - average >= _WORSE:
+                yield (
+                    f"the evaluation of {other}",
+                    f"after {several(found[-1][0], 'step')} of the script, {name} predicts {own:.1%} of "
+                    f"{several(together[-1][0].samples, 'sample')} right, and {other}, which follows it, {average:.1%}",
+                )
+
+
+def _same_targets(one: Answers, other: Answers) -> bool:
+    return one.samples == other.samples and torch.equal(torch.cat(one.targets), torch.cat(other.targets))
+
+
 def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
     if not run.ended:
         return
@@ -251,6 +278,16 @@ OF_ANSWERS = (
         "The number reported for an epoch is the mean over this and all earlier epochs.",
         "reset the counts before each evaluation: `self.right, self.seen = 0, 0`",
         _of_all_so_far,
+    ),
+    OwnRunCheck(
+        "model.evaluates-untrained",
+        "warning",
+        f"near the end of training ({_NEARLY:.0%} of its steps, or its end) the trained network is {_WORSE:.0%} more "
+        "often right than another of its shapes, which changes without gradients, for the same samples",
+        "Its decay suits a training of many more steps: it contains hardly anything of the last ones.",
+        "use a decay that forgets the initial weights within a tenth of the training, `0.01 ** (10 / steps)`; or "
+        "evaluate the trained network",
+        _average_behind,
     ),
     OwnRunCheck(
         "eval.worst-kept",
