@@ -25,6 +25,7 @@ _OFTEN = 1.02
 """Times as many steps were made when the weights of a network are next looked at that acts at each step."""
 _LIKE = 0.98  # correlation; channels may be normalized each by itself
 _MOST_CALLS, _MOST_LETTERS, _MOST_ANSWERS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
+_MOST_KEPT, _MOST_BYTES = 512, 2**25
 
 
 _COMPARES = (torch.Tensor.__eq__, torch.Tensor.eq, torch.eq)
@@ -116,6 +117,17 @@ Key = tuple[str, int, int]
 """A network by name, and which of its outputs answers which of a batch's targets."""
 
 
+@dataclass
+class Asked:
+    """What a network was given in an evaluation after so many `steps`, batch by batch, with the true classes; only the
+    first samples of many."""
+
+    network: nn.Module
+    steps: int
+    inputs: list[torch.Tensor] = field(default_factory=list)
+    targets: list[torch.Tensor] = field(default_factory=list)
+
+
 @dataclass(eq=False)
 class DataPass:
     """A pass over a DataLoader, begun when `began` steps were made and ended at `ended` (−1 where that was not seen):
@@ -159,6 +171,8 @@ class OwnRun:
     loaded: bool = False
     """Whether weights were loaded before."""
     passes: list[DataPass] = field(default_factory=list)
+    asked: dict[Key, Asked] = field(default_factory=dict)
+    """What networks were given in the last evaluation, where that is one tensor of numbers with fractions."""
     compared: dict[int, dict[int, Rights]] = field(default_factory=dict)
     """Whole numbers that it compared without gradients, as predictions with targets, by line, after how many steps."""
     said: list[tuple[int, str]] = field(default_factory=list)
@@ -195,6 +209,7 @@ class Watcher:
     passes: WeakKeyDictionary[Any, DataPass] = field(default_factory=WeakKeyDictionary)
     drawn: tuple[DataPass, torch.Tensor, list[torch.Tensor]] | None = None
     given: torch.Tensor | None = None
+    alone: bool = False
     letters: int = 0
     stepped: dict[int, _Stepped] = field(default_factory=dict)
 
@@ -294,6 +309,7 @@ class Watcher:
         if self.depth == 1:
             self.end_if_late()
             self.given = main_tensor([_as_table(given) for given in args])
+            self.alone = len(args) == 1 and args[0] is self.given
             with suppress(Exception):  # tensors that torch.func has wrapped have no numbers
                 self._note(module)
 
@@ -316,6 +332,17 @@ class Watcher:
             if classes is not None and len(answers.targets) == data_pass.batches - 1:
                 answers.predicted.append(classes)
                 answers.targets.append(wanted)
+                if self.alone and self.given.is_floating_point() and not torch.is_grad_enabled():
+                    self._keep(module, (self.of(module).name, k, n), self.given.detach(), wanted)
+
+    def _keep(self, module: nn.Module, key: Key, given: torch.Tensor, wanted: torch.Tensor) -> None:
+        """Keep what a network is asked in the last evaluation, of the first samples."""
+        asked = self.run.asked.get(key)
+        if asked is None or asked.steps != self.run.steps:
+            asked = self.run.asked[key] = Asked(module, self.run.steps)
+        if sum(map(len, asked.targets)) < _MOST_KEPT and sum(one.nbytes for one in asked.inputs) < _MOST_BYTES:
+            asked.inputs.append(given)
+            asked.targets.append(wanted)
 
     def _note(self, module: nn.Module) -> None:
         if next(module.parameters(), None) is None:

@@ -28,23 +28,23 @@ _LEAST_SHARE = 1e-3
 """Of how far a trained network moves its average moves by more, in the fewest steps."""
 
 
-def _calls(run: OwnRun, like: CalledNetwork, *, learns: bool) -> list[NetworkCall]:
+def calls_like(run: OwnRun, like: CalledNetwork, *, learns: bool) -> list[NetworkCall]:
     """Those of a network and its copies, with gradients or without; these once something was learned."""
     alike = [network for network in run.networks.values() if network.kind == like.kind]
     return [call for one in alike for call in one.calls if call.learns == learns and (learns or call.steps > 1)]
 
 
-def _learning(run: OwnRun) -> Iterator[CalledNetwork]:
+def networks_learning(run: OwnRun) -> Iterator[CalledNetwork]:
     for network in run.networks.values():
         if any(call.learns for call in network.calls):
             yield network
 
 
-def _inputs_apart(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for network in _learning(run):
-        learned = [call for call in _calls(run, network, learns=True) if call.deviation > 0]
+def inputs_apart(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for network in networks_learning(run):
+        learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
         shapes = {call.shape for call in learned}
-        asked = [c for c in _calls(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        asked = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
         if len(learned) < _FEW_STEPS or not asked:
             continue
         if any(_are_near(one, other) for one in asked for other in learned):
@@ -69,7 +69,7 @@ def _told(calls: list[NetworkCall]) -> str:
 
 
 def _left_in_evaluation(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for network in _learning(run):
+    for network in networks_learning(run):
         learned = [call for call in network.calls if call.learns]
         first = next((call.steps for call in network.calls if not call.learns and call.steps > 1), None)
         if first is None:
@@ -85,7 +85,7 @@ def _left_in_evaluation(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 
 def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for trained in _learning(run):
+    for trained in networks_learning(run):
         if trained.before != trained.before or _moved(trained) <= _CHANGED or run.steps < _FEW_STEPS:
             continue
         if any(not call.learns and call.steps > 1 for call in trained.calls):
@@ -110,7 +110,7 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
     """Networks whose calls with gradients have other weights than their own, and those without never."""
-    for network in _learning(run):
+    for network in networks_learning(run):
         asked = [call for call in network.calls if not call.learns and call.steps > _FEW_STEPS]
         seldom = len({call.steps for call in asked}) <= _MOSTLY * run.steps
         if not asked or not seldom or not (run.ended or asked[0].steps < asked[-1].steps):
@@ -135,7 +135,7 @@ def _share_followed(trained: CalledNetwork, copy: CalledNetwork) -> float | None
 
 
 def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
-    learning = [one for one in _learning(run) if any(id(p) in run.held for p in one.network.parameters())]
+    learning = [one for one in networks_learning(run) if any(id(p) in run.held for p in one.network.parameters())]
     rates = [rate for found in run.rates.values() for rate in found if rate > 0]
     still = learning and all(len(set(network.weights)) == 1 for network in learning)
     if still and run.steps >= _MANY_STEPS and len(rates) >= _MANY_STEPS // 2:
@@ -149,7 +149,7 @@ def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
 def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
     for still in _never_changed(run, _LEAST_OF_ALL):
         enough = run.ended or run.steps >= _LEAST_UPDATES
-        for trained in _learning(run):
+        for trained in networks_learning(run):
             written = len(set(still.weights)) > 2 and _moved(still) <= _LEAST_SHARE * _moved(trained)  # rounding
             if trained.kind == still.kind and _moved(trained) > _CHANGED and (enough or written):
                 yield (
@@ -227,7 +227,7 @@ def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
 def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
     if run.steps < _MANY_STEPS or run.loaded:  # what was loaded is kept as it is, perhaps
         return
-    for network in _learning(run):
+    for network in networks_learning(run):
         names = [
             name
             for name, part in network.network.named_modules()
@@ -322,7 +322,7 @@ OF_NETWORKS = (
         f"or small as in any of its steps, or a mean {_FAR:g} standard deviations away",
         "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
         "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",
-        _inputs_apart,
+        inputs_apart,
     ),
     OwnRunCheck(
         "model.evaluates-untrained",

@@ -1,0 +1,91 @@
+"""Evaluations in which a network is given inputs of another scale than in training, and would be right with that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+
+import torch
+
+from striate.doctor.checks.own_run.check import OwnRunCheck
+from striate.doctor.checks.own_run.networks import calls_like, inputs_apart, networks_learning
+from striate.doctor.evidence.own_run import Asked, Key, NetworkCall, OwnRun
+from striate.doctor.evidence.quality import classes_of
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.tensors import tensors_in
+from striate.wording import several
+
+_FEW_STEPS, _WIDER, _OFFSET = 10, 1.5, 0.5
+"""A network that has learned something; times as wide, and deviations that a mean is away."""
+_GAIN, _LEARNED, _CERTAIN = 0.2, 0.5, 4.0
+"""Of all that are right; standard errors."""
+
+
+def _right_in_scale(run: OwnRun) -> Iterator[tuple[str, str]]:
+    if any(inputs_apart(run)):
+        return
+    kinds = {network.name: network.kind for network in run.networks.values()}
+    for trained in networks_learning(run):
+        learned = [call for call in calls_like(run, trained, learns=True) if call.deviation > 0]
+        shapes = {call.shape for call in learned}
+        given = [c for c in calls_like(run, trained, learns=False) if c.deviation > 0 and c.shape in shapes]
+        if len(learned) < _FEW_STEPS or any(_are_alike(one, other) for one in given for other in learned):
+            continue
+        mean = sum(call.mean for call in learned) / len(learned)
+        deviation = sum(call.deviation for call in learned) / len(learned)
+        for key, asked in run.asked.items():
+            if kinds.get(key[0]) != trained.kind or asked.steps < _FEW_STEPS:
+                continue
+            inputs = torch.cat([x.detach().double().flatten() for x in asked.inputs])
+            own, others = float(inputs.mean()), float(inputs.std())
+            if not others > 0:
+                continue
+            plain = _right(asked, key, 1.0, 0.0)
+            fixed = _right(asked, key, deviation / others, mean - own * deviation / others)
+            if plain is None or fixed is None or len(plain) != len(fixed):
+                continue
+            change = fixed - plain
+            error = max(float(change.std()) / len(change) ** 0.5, 0.5 / len(change))
+            gain, right = float(change.mean()), float(fixed.mean())
+            if gain >= max(_GAIN, _CERTAIN * error) and right >= _LEARNED:
+                yield (
+                    f"the evaluation of {key[0]}",
+                    f"the script's own steps give {trained.name} inputs with mean {mean:.3g} and standard deviation "
+                    f"{deviation:.3g}, its evaluation inputs with {own:.3g} and {others:.3g}: of "
+                    f"{several(len(plain), 'sample')} it predicts {float(plain.mean()):.0%} right, and {right:.0%} if "
+                    "they are brought to the mean and deviation of training",
+                )
+
+
+def _are_alike(one: NetworkCall, other: NetworkCall) -> bool:
+    gap = abs(one.mean - other.mean)
+    wider = abs(math.log(one.deviation / other.deviation))
+    return gap <= _OFFSET * max(one.deviation, other.deviation) and wider <= math.log(_WIDER)
+
+
+def _right(asked: Asked, key: Key, factor: float, offset: float) -> torch.Tensor | None:
+    """Of each sample of an evaluation whether it is predicted right with other inputs; None where it can't be told."""
+    found = list[torch.Tensor]()
+    with suppress(Exception), preserved(asked.network), torch.no_grad(), same_random_state():  # of the user's network
+        for x, wanted in zip(asked.inputs, asked.targets, strict=True):
+            told = next(islice(tensors_in(asked.network(x * factor + offset)), key[1], None)).detach().cpu()
+            classes = classes_of(told, wanted)
+            if classes is None:
+                return None
+            found.append((classes == wanted).double())
+        return torch.cat(found)
+    return None
+
+
+IN_SCALE = OwnRunCheck(
+    "data.shift",
+    "error",
+    f"all that the script's own evaluation gives the network has a standard deviation {_WIDER:g} times as large or "
+    f"small as in any of its steps, or a mean {_OFFSET:g} deviations away, and {_GAIN:.0%} more are right with "
+    "the scale of training",
+    "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
+    "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",
+    _right_in_scale,
+)
