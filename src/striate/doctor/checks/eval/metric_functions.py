@@ -17,6 +17,7 @@ import torch
 
 from striate.doctor.checks.eval.detection_functions import overlap_of_boxes_apart, precision_of_best_ranking
 from striate.doctor.checks.eval.evaluated import meddles, numbers_of
+from striate.doctor.checks.eval.neighbor_functions import CLUSTERS, SIZES, precision_of_clusters, precisions_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
@@ -33,10 +34,7 @@ _NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
 _ADDS = ("update", "add", "add_batch", "accumulate", "__call__")
 _SURE, _IGNORED = 20.0, -100
 _MOST = 256
-_CLUSTERS, _DIMENSIONS, _SPREAD, _LOWER = 5, 16, 0.02, 0.1
-_SIZES = (3, 25, 104)
-"""Of clusters: a precision that counts the first 10, or 100, may differ from 1 by definition where there are fewer, or
-more."""
+_LOWER = 0.1
 _FEWEST_CLASSES = 4
 """Of three, where all are wrong, each comparison by itself finds a third right."""
 
@@ -336,17 +334,17 @@ def _untrue_of_detections(node: ast.FunctionDef, function: Callable[..., Any]) -
 
 def _untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
     """Average precisions of a search among embeddings that lie in one cluster for each class: 1 by any definition."""
-    for name, key in _precisions_of(node):
-        found = [_of_clusters(function, key, size) for size in _SIZES]
+    for name, key in precisions_of(node):
+        found = [precision_of_clusters(function, key, size) for size in SIZES]
         values = [value for value in found if value is not None]
-        if len(values) < len(_SIZES) or any(_near(value, 1.0) or not 0 < value < 1 for value in values):
+        if len(values) < len(SIZES) or any(_near(value, 1.0) or not 0 < value < 1 for value in values):
             continue
-        mixed = _of_clusters(function, key, _SIZES[1], mixed=True)
+        mixed = precision_of_clusters(function, key, SIZES[1], mixed=True)
         if mixed is None or mixed > (1 - _LOWER) * values[1]:
             continue  # no score of how near those of a class lie
         yield _finding(
             node.lineno,
-            f"`{node.name}` gives {values[1]:.4g} as `{name}` for {_CLUSTERS * _SIZES[1]} embeddings in {_CLUSTERS} "
+            f"`{node.name}` gives {values[1]:.4g} as `{name}` for {CLUSTERS * SIZES[1]} embeddings in {CLUSTERS} "
             "clusters far apart, one for each class",
             "A perfect network would not get a perfect score: precisions are divided by a number other than the rank, "
             "or their sum by another than that of the relevant samples.",
@@ -355,59 +353,6 @@ def _untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> It
             "an average precision of neighbors that is not 1 where all neighbors are of the same class, however many",
         )
         return
-
-
-def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
-    """The average precisions among what a function returns, as they are called, each with its place or its key where
-    it has one."""
-    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
-    value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, set[str], Any]]()
-    if isinstance(value, ast.Tuple):
-        parts = [(ast.unparse(part), _names_in(part), place) for place, part in enumerate(value.elts)]
-    elif isinstance(value, ast.Dict):
-        parts = [(str(k.value), {str(k.value)}, k.value) for k in value.keys if isinstance(k, ast.Constant)]
-    elif value is not None:
-        parts = [(function.name, {function.name}, None)]
-    for said, names, key in parts:
-        if any(_PRECISION.search(name.lower()) for name in names) and not _words(said) & _NO_SCORES:
-            yield said, key
-
-
-_PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap|average_precision")
-
-
-def _names_in(node: ast.expr) -> set[str]:
-    """The variables in an expression; `map` itself, which is called, is none."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id != "map"}
-
-
-def _of_clusters(function: Callable[..., Any], key: Any, size: int, *, mixed: bool = False) -> float | None:
-    """What a function gives for embeddings in clusters of a size, with labels that are `mixed` or not, in either order.
-    None where it changes as they are turned around, or as classes get other numbers: it looks for no neighbors then."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(_CLUSTERS).repeat_interleave(size)
-    noise = _SPREAD * torch.randn(len(labels), _DIMENSIONS, generator=generator)
-    places = torch.nn.functional.normalize(torch.eye(_CLUSTERS, _DIMENSIONS)[labels] + noise, dim=1)
-    order = torch.randperm(len(labels), generator=generator)
-    labels, places = labels if mixed else labels[order], places[order]
-    turn = torch.linalg.qr(torch.randn(_DIMENSIONS, _DIMENSIONS, generator=generator)).Q
-    for way in (0, 1):
-        for change in (torch.Tensor.clone, torch.Tensor.numpy):
-            values = []
-            for embedded, numbers in ((places, labels), (places @ turn, labels), (places, (labels + 2) % _CLUSTERS)):
-                pair = change(embedded), change(numbers)
-                values += _number_of(function, key, pair[::-1] if way else pair)
-            if len(values) == 3 and max(values) - min(values) < _ROUNDED:
-                return values[0]
-    return None
-
-
-def _number_of(function: Callable[..., Any], key: Any, given: tuple[Any, ...]) -> list[float]:
-    """The number that it gives under a key; none where it is for something else."""
-    with same_random_state(), torch.no_grad(), np.errstate(all="ignore"), suppress(Exception):  # of the user's
-        told = function(*given)
-        return [float(told if key is None else told[key])]
-    return []
 
 
 def _near(value: float, perfect: float) -> bool:

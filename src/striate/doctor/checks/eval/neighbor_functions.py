@@ -1,0 +1,72 @@
+"""Functions that a search among embeddings is judged by, asked for clusters of which each is a class."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.models.preserved_state import same_random_state
+
+CLUSTERS = 5
+SIZES = (3, 25, 104)
+"""Of clusters: a precision that counts the first 10, or 100, may differ from 1 by definition where there are fewer, or
+more."""
+_DIMENSIONS, _SPREAD, _ROUNDED = 16, 0.02, 1e-3
+_PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap|average_precision")
+_NO_SCORE = re.compile(r"(^|_)(loss|std|var|soft|smooth)(_|$)")
+
+
+def precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
+    """The average precisions among what a function returns, as they are called, each with its place or its key where
+    it has one."""
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+    value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, set[str], Any]]()
+    if isinstance(value, ast.Tuple):
+        parts = [(ast.unparse(part), _names_in(part), place) for place, part in enumerate(value.elts)]
+    elif isinstance(value, ast.Dict):
+        parts = [(str(k.value), {str(k.value)}, k.value) for k in value.keys if isinstance(k, ast.Constant)]
+    elif value is not None:
+        parts = [(function.name, {function.name}, None)]
+    for said, names, key in parts:
+        if any(_PRECISION.search(name.lower()) for name in names) and not _NO_SCORE.search(said.lower()):
+            yield said, key
+
+
+def _names_in(node: ast.expr) -> set[str]:
+    """The variables in an expression; `map` itself, which is called, is none."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id != "map"}
+
+
+def precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *, mixed: bool = False) -> float | None:
+    """What a function gives for embeddings in clusters of a size, with labels that are `mixed` or not, in either order.
+    None where it changes as they are turned around, or as classes get other numbers: it looks for no neighbors then."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(CLUSTERS).repeat_interleave(size)
+    noise = _SPREAD * torch.randn(len(labels), _DIMENSIONS, generator=generator)
+    places = torch.nn.functional.normalize(torch.eye(CLUSTERS, _DIMENSIONS)[labels] + noise, dim=1)
+    order = torch.randperm(len(labels), generator=generator)
+    labels, places = labels if mixed else labels[order], places[order]
+    turn = torch.linalg.qr(torch.randn(_DIMENSIONS, _DIMENSIONS, generator=generator)).Q
+    for way in (0, 1):
+        for change in (torch.Tensor.clone, torch.Tensor.numpy):
+            values = []
+            for embedded, numbers in ((places, labels), (places @ turn, labels), (places, (labels + 2) % CLUSTERS)):
+                pair = change(embedded), change(numbers)
+                values += _number_of(function, key, pair[::-1] if way else pair)
+            if len(values) == 3 and max(values) - min(values) < _ROUNDED:
+                return values[0]
+    return None
+
+
+def _number_of(function: Callable[..., Any], key: Any, given: tuple[Any, ...]) -> list[float]:
+    """The number that it gives under a key; none where it is for something else."""
+    with same_random_state(), torch.no_grad(), np.errstate(all="ignore"), suppress(Exception):  # of the user's
+        told = function(*given)
+        return [float(told if key is None else told[key])]
+    return []
