@@ -292,6 +292,27 @@ def test_an_end_that_is_asked_for_is_no_limit(stored: str, asked: str, named: bo
     assert found_in_rewards(text, values_of_rewards()) == ["reward.truncated-terminal"] * named
 
 
+ENVIRONMENT_BEFORE = """
+class Arena:
+    def step(self, action):
+        terminated = self.moves(action)
+        truncated = self.t >= 80 and not terminated
+        done = terminated or truncated
+        return self.state(), -1.0, terminated, truncated, {}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("stored", "ends", "named"),
+    [("truncated", "terminated or truncated", True), ("done", "terminated", False)],
+)
+def test_names_in_the_code_of_the_environment_are_its_own(stored: str, ends: str, named: bool) -> None:
+    text = DEEP_Q.replace("next_obs, terminated))", f"next_obs, {stored}))")
+    text = ENVIRONMENT_BEFORE + text.replace("done = terminated or truncated", f"done = {ends}")
+    assert found_in_rewards(text, values_of_rewards()) == ["reward.truncated-terminal"] * named
+
+
 SCHEDULE = """
 def share_of_random(start, end, duration, t):
     slope = (end - start) / duration

@@ -296,7 +296,7 @@ def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
 def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
     """All nodes of a statement or an expression, and of the assignments of the function that its names come from."""
     given: dict[str, list[ast.AST]] = {}
-    for statement in _own_nodes(scope):
+    for statement in own_nodes(scope):
         for target, value in assigned(statement):
             for place in target.elts if isinstance(target, ast.Tuple) else [target]:
                 inside = place.value if isinstance(place, ast.Subscript) else None  # not what says where in it
@@ -316,7 +316,7 @@ def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
                 awaiting += given.get(part.id, [])
 
 
-def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
     """All nodes of a function; those of a file that are in no function."""
     awaiting = [scope]
     while awaiting:

@@ -78,6 +78,48 @@ def test_networks_of_rewards_that_never_learn(fault: str, codes: list[str]) -> N
     assert goes_on(fault) == codes
 
 
+@pytest.mark.parametrize(
+    ("fault", "codes"),
+    [("", []), ("copied line", ["model.graph-detached"]), ("never copied", ["reward.target-stale"]), ("later", [])],
+)
+def test_the_second_of_two_critics(fault: str, codes: list[str]) -> None:
+    """Its target, too, stays as it is where no gradient reaches it; the actor's loss asks the first one alone."""
+    torch.manual_seed(0)
+    first, second = (nn.Linear(3, 1) for _ in range(2))
+    targets = copy.deepcopy(first), copy.deepcopy(second)
+    watcher = Watcher(float("inf"), {id(first): "first", id(second): "second", id(targets[1]): "target"})
+    for network in (first, second, *targets):
+        watcher.of(network).before = number_of_weights(network)
+    optimizer = torch.optim.Adam([*first.parameters(), *second.parameters()], 0.01)
+
+    def ask(network: nn.Module, x: Tensor) -> Any:
+        watcher.enter(network, (x,))
+        output = network(x)
+        watcher.leave(network, (x,), output)
+        return output
+
+    for _ in range(120):
+        x = torch.randn(8, 3)
+        with torch.no_grad():
+            wanted = 1 + 0.9 * torch.minimum(*(ask(target, x) for target in targets))
+        other = first if fault in ("copied line", "later") else second
+        loss = (ask(first, x) - wanted).square().mean() + (ask(other, x) - wanted).square().mean()
+        optimizer.zero_grad()
+        watcher.backward_begins()
+        loss.backward()
+        watcher.backward(loss)
+        watcher.stepping(optimizer)
+        optimizer.step()
+        for target, network in zip(targets, (first, second), strict=True):
+            for slow, fast in zip(target.parameters(), network.parameters(), strict=True):
+                slow.data.lerp_(fast.data, 0.0 if fault == "never copied" else 0.01)
+    for network in (first, second, *targets):
+        watcher.of(network).after = number_of_weights(network)
+    watcher.run.ended = fault != "later"
+    assert [one.code for one in findings_of(watcher.run, of_rewards=True)] == codes
+    assert not watcher.run.failed
+
+
 @pytest.mark.parametrize(("said", "wrong"), [("so far", True), ("each", False), ("both", False)])
 def test_an_accuracy_of_all_evaluations_so_far(said: str, wrong: bool) -> None:
     right = {30: 40, 60: 80, 90: 96}

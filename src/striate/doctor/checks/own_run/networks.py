@@ -151,12 +151,53 @@ def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
         enough = run.ended or run.steps >= _LEAST_UPDATES
         for trained in networks_learning(run):
             written = len(set(still.weights)) > 2 and _moved(still) <= _LEAST_SHARE * _moved(trained)  # rounding
-            if trained.kind == still.kind and _moved(trained) > _CHANGED and (enough or written):
+            changes = trained.kind == still.kind and _moved(trained) > _CHANGED
+            if changes and (enough or written) and not any(_are_equal(still, other) for other in _untouched(run)):
                 yield (
                     still.name,
                     f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {still.name}, of the "
                     "same shapes, still has its initial weights",
                 )
+
+
+def _untouched(run: OwnRun) -> Iterator[CalledNetwork]:
+    """Networks that never change, with parameters that an optimizer holds and none of which had a gradient at any of
+    many steps: a copy of one has no other weights to get."""
+    for still in _never_changed(run, _LEAST_OF_ALL):
+        own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
+        steps = max((len(run.rates[key]) for key, held in run.trained.items() if own <= held), default=0)
+        if own and own <= run.untouched.keys() and steps >= _LEAST_OF_ALL:
+            yield still
+
+
+def _are_equal(one: CalledNetwork, other: CalledNetwork) -> bool:
+    """Whether two networks, or one, have the same weights before and after."""
+    pairs = [(found.weights[0], found.weights[-1]) for found in (one, other) if found.weights]
+    alike = one.kind == other.kind and len(pairs) == 2
+    return alike and all(_apart(mine, others) <= _ROUNDED for mine, others in zip(*pairs, strict=True))
+
+
+def _twin_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Of networks of the same shapes that one optimizer holds, one that no gradient reaches while another learns."""
+    if not run.ended and run.steps < _LEAST_UPDATES:
+        return  # its turn comes later, perhaps
+    for still in _untouched(run):
+        asked = sum(len(copy.calls) for copy in run.networks.values() if _are_equal(copy, still))
+        own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
+        for key, held in run.trained.items():
+            steps = len(run.rates[key])
+            twin = next((one for one in _learning(run) if _learns_with(run, one, still, held)), None)
+            if twin is not None and own <= held and min(asked, steps) >= _LEAST_OF_ALL:
+                yield (
+                    still.name,
+                    f"in {several(steps, 'step')} of the optimizer that holds {twin.name} and {still.name}, of the "
+                    f"same shapes, {twin.name} changes, but no parameter of {still.name} gets a gradient",
+                )
+
+
+def _learns_with(run: OwnRun, twin: CalledNetwork, still: CalledNetwork, held: set[int]) -> bool:
+    own = {id(parameter) for parameter in twin.network.parameters() if parameter.requires_grad}
+    return twin.kind == still.kind and own <= held - run.untouched.keys() and _moved(twin) > _CHANGED
 
 
 def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -382,6 +423,16 @@ OF_REWARDS = (
         "Nothing is learned.",
         "clear gradients before `loss.backward()`, not between it and `optimizer.step()`",
         _cleared_before_step,
+    ),
+    OwnRunCheck(
+        "model.graph-detached",
+        "error",
+        f"{_LEAST_OF_ALL} steps of a completed run, {_LEAST_UPDATES} of an incomplete one, in which one of two "
+        "networks of the same shapes that an optimizer holds gets no gradient, and the other one learns",
+        "A critic that no gradient reaches keeps its initial weights, and values are learned from its random outputs.",
+        "compute a loss from its own outputs: `loss = mse_loss(q1(obs, action), target) + mse_loss(q2(obs, action), "
+        "target)`",
+        _twin_never_changes,
     ),
     OwnRunCheck(
         "reward.target-stale",

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.rate_functions import numbers_of_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.reward_code import environment_steps, origins
+from striate.doctor.setup.reward_code import environment_steps, origins, own_nodes
 from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never, terminal_lost, truncated_terminal
@@ -171,7 +171,7 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             )
             return
         both = set(_unions(scope, terminated, truncated))
-        for node in ast.walk(scope):
+        for node in own_nodes(scope):
             if not isinstance(node, ast.Call) or called(node) not in _STORES or _takes_out(node, truncated):
                 continue
             for part in (part for given in node.args for part in ast.walk(given) if isinstance(part, ast.BoolOp)):
@@ -230,7 +230,7 @@ def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Fin
 
 def _only_united(source: ScriptSource, scope: ast.AST, terminated: str, truncated: str) -> bool:
     """Whether the end of an episode is asked for nowhere but together with its being cut off."""
-    for node in ast.walk(scope):
+    for node in own_nodes(scope):
         if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
             whole = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
             if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(whole)):
@@ -240,7 +240,7 @@ def _only_united(source: ScriptSource, scope: ast.AST, terminated: str, truncate
 
 def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
     """Names that are given `terminated or truncated`."""
-    for node in ast.walk(scope):
+    for node in own_nodes(scope):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
         names = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
