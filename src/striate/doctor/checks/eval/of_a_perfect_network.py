@@ -65,10 +65,12 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
     for site, function, given in evaluations(evidence):
         evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
         untrue = partial(_is_untrue, complete=complete, largest=largest, candidates=candidates)
-        ask = partial(_asked, evidence, site, function, given)
-        for name, value in ask(0):
+        ask = partial(asked_with, evidence, site, function, given)
+        for name, value in ask(partial(_right, evidence, form=0)):
+            if not untrue(name, value):
+                continue
             # Of sequences outputs may be of the position before.
-            if untrue(name, value) and all(untrue(*other) for other in ask(1) if other[0] == name):
+            if all(untrue(*other) for other in ask(partial(_right, evidence, form=1)) if other[0] == name):
                 yield Untrue(f"line {site.lineno}", ast.unparse(site), name, value)
 
 
@@ -83,20 +85,24 @@ def _is_untrue(name: str, value: float, *, complete: bool, largest: float, candi
     return bool(words & _ERRORS) and not words & _NO_ERRORS and value > largest
 
 
-def _asked(
-    evidence: Evidence, site: ast.Call, function: Callable[..., Any], given: dict[str, Any], form: int
+Putting = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]
+"""What stands for the outputs of a batch with these labels; None where nothing can."""
+
+
+def asked_with(
+    evidence: Evidence, site: ast.Call, function: Callable[..., Any], given: dict[str, Any], put: Putting
 ) -> list[tuple[str, float]]:
-    """What the function gives by names, of a network whose outputs are put right batch by batch, in one of the forms
-    that they can have; nothing where they cannot be."""
+    """What the function gives by names, of a network whose outputs are replaced batch by batch; nothing where they
+    cannot be."""
     model, latest, failed = evidence.trial.replica.model, list[Any](), list[bool]()
 
-    def put_right(_: nn.Module, __: Any, output: Any) -> Any:
-        outputs, labels, right = main_tensor(output), main_tensor(parts(latest[-1])[1]) if latest else None, None
+    def replaced(_: nn.Module, __: Any, output: Any) -> Any:
+        outputs, labels, others = main_tensor(output), main_tensor(parts(latest[-1])[1]) if latest else None, None
         alone = sum(bool(part.ndim) for part in tensors_in(output)) == 1  # what else there is would stay as it is
         if alone and outputs is not None and labels is not None:
-            right = _right(evidence, outputs, labels, form)
-        failed.append(right is None)
-        return output if right is None else mapped(output, lambda _, part: right if part is outputs else part)
+            others = put(outputs, labels)
+        failed.append(others is None)
+        return output if others is None else mapped(output, lambda _, part: others if part is outputs else part)
 
     loader = evidence.setup.val
     assert isinstance(loader, DataLoader), "evaluations are given one"
@@ -110,7 +116,7 @@ def _asked(
 
     noted.collate_fn = noting
     others = {id(evidence.setup.model): model, id(loader): noted}
-    with forward_hooks(after=[(model, put_right)]):
+    with forward_hooks(after=[(model, replaced)]):
         answered = answer_of(function, given, others, model)
     once = 0 < len(failed) <= len(latest)  # a mirror image that is asked about as well has other labels
     return [] if answered is None or any(failed) or not once else named_numbers(evidence.source, site, *answered)

@@ -24,6 +24,8 @@ from striate.doctor.checks.eval.evaluation_loops import (
     names_in,
     size_of,
 )
+from striate.doctor.checks.eval.exchanged_answers import FEWEST as _EXCHANGED
+from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_answers
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
 from striate.doctor.checks.eval.padding_in_count import padding_counted
@@ -59,7 +61,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     elif source.library is not None:
         yield from islice(chain(untrue_of_right(evidence), _logged_otherwise(evidence)), 1)
     else:
-        for ask in (_part_of_all, _wrong_result, _of_a_perfect_network):
+        for ask in (_part_of_all, _wrong_result, _of_a_perfect_network, _of_exchanged_answers):
             try:
                 found = next(ask(evidence), None)
             except OutOfTime:
@@ -80,6 +82,19 @@ def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
             "test it with predictions that equal the labels: accuracies, F1, IoU, Dice and hit rates have to be 1, "
             "errors 0",
             f"a score below {RIGHT}, or an error above 0, for a network whose outputs are replaced by the right ones",
+        )
+
+
+def _of_exchanged_answers(evidence: Evidence) -> Iterator[Finding]:
+    for pooled in scores_of_exchanged_answers(evidence):
+        yield _finding(
+            pooled.where,
+            f"`{pooled.text}` gives `{pooled.name}` 1 even for a network that gives {several(pooled.count, 'sample')} "
+            "the right answers of other samples",
+            "What is found in different samples is collected in one set: what is equal counts once, and an answer "
+            "that is wrong for its sample counts as right if it is right for another one.",
+            "collect it with the number of its sample: `found |= {(number, *span) for span in spans}`",
+            f"a score of 1 although {_EXCHANGED} samples or more get the labels of others as outputs",
         )
 
 
