@@ -223,6 +223,29 @@ def test_noise_added_in_place_is_asked_for(own: bool, told: bool, wide: int, wro
     assert [one.code for one in said] == ["data.target-in-input"] * wrong
 
 
+@pytest.mark.parametrize("columns_first", [True, False])
+@pytest.mark.parametrize(
+    ("begin", "asked_from", "wrong"), [(24, 0, False), (23, 0, True), (23, 1, False), (1, 0, False)]
+)
+def test_the_first_time_that_is_forecast_is_not_in_the_window(
+    begin: int, asked_from: int, wrong: bool, columns_first: bool
+) -> None:
+    """A step may leave out the first one, and a network may forecast at each time of the window."""
+    generator = torch.Generator().manual_seed(0)
+    series = torch.randn(200, 2, generator=generator).cumsum(0)
+    x = torch.stack([series[i : i + 24] for i in range(150)])
+    y = torch.stack([3 * series[i + begin : i + begin + (24 if begin == 1 else 6), 0] + 1 for i in range(150)])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, y.shape[1] - asked_from))
+
+    def step(net: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return stepped(loss(net(batch[0]), batch[1][:, asked_from:]), optimizer)
+
+    data = TensorDataset(x.transpose(1, 2).contiguous() if columns_first else x, y)
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "step": step, "loss": nn.MSELoss()}
+    said = asked(TARGET_IN_INPUT, model, DataLoader(data, 32), **options)
+    assert ["the last of the 24 times" in one.measured for one in said] == [True] * wrong
+
+
 @pytest.mark.parametrize(("shift", "within"), [(0, False), (-6, True)])
 def test_a_horizon_lies_behind_its_window(shift: int, within: bool) -> None:
     generator = torch.Generator().manual_seed(0)

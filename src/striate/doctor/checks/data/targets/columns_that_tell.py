@@ -40,6 +40,10 @@ _EXACT, _APART = 1e-5, 1e-3
 float32, and that of columns and products without the target."""
 
 
+_FEWEST_TIMES, _FEWEST_WINDOWS = 3, 16
+"""Of a window and of what is forecast behind it; windows in which the first of these is the window's last number."""
+
+
 class Told(NamedTuple):
     """What was measured of numbers that tell the target, what to do, how bad it is, and the limit."""
 
@@ -91,6 +95,46 @@ def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     signs = (columns[:, None] - columns).sign().flatten(0, 1)[above]
     told = signs.abs().mean(0)
     return (0.5 + signs.mean(0).abs() / (2 * told.clamp(min=1e-9))).where(told > _TOLD_APART, 0.5)
+
+
+def first_told(evidence: Evidence) -> Iterator[Told]:
+    """The first of several times that are forecast, as the loss gets them, is the last of the window: they begin one
+    too early. The second is nowhere in the window, as it would be of a network that forecasts at each time."""
+    given, wanted = evidence.first.shown, main_tensor(evidence.first.loss_targets)
+    if wanted is None and evidence.calls.losses:
+        wanted = evidence.calls.losses[0].target
+    if given is None or wanted is None or not (given.is_floating_point() and wanted.is_floating_point()):
+        return
+    given, wanted = given.detach().cpu().double(), wanted.detach().cpu().double()
+    if given.ndim not in (2, 3) or wanted.ndim not in (2, 3) or len(given) != len(wanted):
+        return
+    if wanted.shape[1] < _FEWEST_TIMES or len(given) < _FEWEST_WINDOWS or len(wanted[:, 0].unique()) < _FEWEST_WINDOWS:
+        return
+    first, second = (wanted[:, time].reshape(len(wanted), -1) for time in (0, 1))
+    for axis in range(1, given.ndim):
+        times = given.shape[axis]
+        last = given.select(axis, -1).reshape(len(given), -1)
+        if times >= _FEWEST_TIMES and _all_told(first, last) and not _any_told(second, given.flatten(1)):
+            yield Told(
+                f"the first of the {wanted.shape[1]} times that the loss asks for is the last of the {times} times of "
+                f"the input, in all of {several(len(given), 'sample')}",
+                "begin the targets after the end of the inputs: `series[i : i + n]` and "
+                "`series[i + n : i + n + horizon]`",
+                severity="warning",
+                limit=f"the first of {_FEWEST_TIMES} or more times that the loss asks for is the last of the input, "
+                "and the second is not in the input",
+            )
+            return
+
+
+def _all_told(targets: torch.Tensor, columns: torch.Tensor) -> bool:
+    return all(_any_told(target[:, None], columns) for target in targets.T)
+
+
+def _any_told(targets: torch.Tensor, columns: torch.Tensor) -> bool:
+    """Whether a column (N, D) is one of the targets (N, K), perhaps in another scale."""
+    columns = columns - columns.mean(0)
+    return any(float(left_by_each(columns, target - target.mean()).min()) <= LINEAR for target in targets.T)
 
 
 def numbers_told(evidence: Evidence) -> Iterator[Told]:

@@ -14,6 +14,7 @@ from striate.doctor.checks.data.targets.columns_that_tell import (
     Told,
     columns_given,
     durations_told,
+    first_told,
     left_by_each,
     numbers_told,
 )
@@ -52,6 +53,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_left_whole(evidence))
         or list(_given_to_loss(evidence))
         or list(_told(durations_told(evidence)))
+        or list(_told(first_told(evidence)))
         or _told(numbers_told(evidence))
     )
 
