@@ -30,6 +30,7 @@ from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
+from striate.doctor.checks.eval.scaled_back import by_variance
 from striate.doctor.checks.eval.signal_to_noise import doubled, peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
@@ -54,6 +55,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         untrue_metrics(evidence),
         _other_peak(evidence),
         _doubled(source),
+        _by_variance(source),
     )
     found = next(read, None)
     if found is not None:
@@ -123,6 +125,17 @@ def _doubled(source: ScriptSource) -> Iterator[Finding]:
             "take 10 times the logarithm of squared errors, `10 * torch.log10(1.0 / mse)`; a factor of 20 is for "
             "their root",
             "decibels that rise by 20 when a squared error falls to a tenth",
+        )
+
+
+def _by_variance(source: ScriptSource) -> Iterator[Finding]:
+    for node, variance in by_variance(source):
+        yield _finding(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` multiplies by the variance `{variance}`, though standardizing divides by its root",
+            "What is scaled back is not in the units of the data, nor are errors that are computed from it.",
+            "multiply by the standard deviation, `scaler.scale_`, or use `scaler.inverse_transform(...)`",
+            "a sum of a scaler's mean and its variance times a number",
         )
 
 

@@ -1,0 +1,33 @@
+"""Numbers that are scaled back by the variance where a standardization divided by the deviation."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from striate.doctor.setup.script_source import ScriptSource
+
+_MEANS = {"var_": "mean_", "running_var": "running_mean"}
+"""Variances that scikit-learn's scalers and torch's batch norm hold, and the means beside them."""
+
+
+def by_variance(source: ScriptSource) -> Iterator[tuple[ast.BinOp, str]]:
+    """Sums `y * scaler.var_ + scaler.mean_`, of one scaler, also of one of its columns, and what the variance is called
+    there."""
+    for node in source.nodes(ast.BinOp):
+        for scaled, mean in ((node.left, node.right), (node.right, node.left)):
+            if not (isinstance(node.op, ast.Add) and isinstance(scaled, ast.BinOp) and isinstance(scaled.op, ast.Mult)):
+                continue
+            for factor in (scaled.left, scaled.right):
+                held, added = _attribute(factor), _attribute(mean)
+                if held is None or added is None or _MEANS.get(held.attr) != added.attr:
+                    continue
+                if ast.unparse(held.value) == ast.unparse(added.value):
+                    yield node, ast.unparse(factor)
+
+
+def _attribute(node: ast.expr) -> ast.Attribute | None:
+    """What an object holds, or a part of it."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node if isinstance(node, ast.Attribute) else None
