@@ -15,7 +15,7 @@ from striate.doctor.checks.data.augmentation.drowned import (
     drowned_by_step,
     drowned_when_drawn,
 )
-from striate.doctor.checks.data.augmentation.erased import erased, erased_by_step
+from striate.doctor.checks.data.augmentation.erased import erased, erased_by_step, tokens_erased
 from striate.doctor.checks.data.augmentation.exchanged import classes_exchanged, exchanged_once
 from striate.doctor.checks.data.augmentation.given import Given, given_to_network
 from striate.doctor.checks.data.augmentation.hidden_targets import (
@@ -57,6 +57,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or views_of_nothing(evidence)
         or colors_exchanged(evidence)
         or erased(evidence)
+        or tokens_erased(evidence)
         or erased_by_step(evidence)
         or drowned_by_step(evidence)
         or drowned_when_drawn(evidence)

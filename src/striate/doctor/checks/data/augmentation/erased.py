@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.padding import filler_of
 from striate.doctor.evidence.reading import DRAWN
 from striate.doctor.evidence.way_gone import way_gone
 from striate.doctor.setup.batch import leaves, main_tensor, parts
@@ -20,6 +22,7 @@ from striate.records import Finding
 
 _ERASED, _LEFT = 0.7, 0.5
 """Of a sample as it is drawn, that is one number; of the rest of it as it is held, what is left."""
+_FEWEST_TOKENS = 200
 _BY_STEP, _LEARNED, _DRAWS = 0.9, 0.15, 4
 """Of a sample as a step gives it to the network, that is one number; of the way to right predictions; of one batch."""
 
@@ -85,6 +88,43 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
         f"less than {_BY_STEP:.0%} of a sample erased, more than {_LEFT:.0%} of its content left, or a network that "
         "learns",
     )
+
+
+def tokens_erased(evidence: Evidence) -> Finding | None:
+    """Sequences of tokens most of which are one and the same, in other places with each draw, and few in validation,
+    where nothing is dropped."""
+    try:
+        if not evidence.drawn_anew or evidence.setup.val is None:
+            return None
+        drawn, plain = _tokens(evidence.train.raw), _tokens(evidence.val.raw)
+    except NoEvidence:
+        return None
+    if min(len(drawn), len(plain)) < _FEWEST_TOKENS:
+        return None
+    most = drawn.mode().values
+    now, before = (float((tokens == most).double().mean()) for tokens in (drawn, plain))
+    if now < _ERASED or 1 - now > _LEFT * (1 - before):
+        return None
+    return told(
+        "loader",
+        f"{now:.0%} of the tokens of training sequences are {int(most)}, in other places with each draw, and "
+        f"{before:.0%} of those of validation",
+        threshold=f"less than {_ERASED:.0%} of the tokens replaced by one, or more than {_LEFT:.0%} of the others left",
+        why="The few tokens that are left hardly show what the sequence says.",
+        remedy="drop a tenth of the tokens, and check the comparison: `drop = torch.rand(len(x)) < share`",
+    )
+
+
+def _tokens(batches: Sequence[Any]) -> torch.Tensor:
+    """All tokens of the inputs of batches, without those that fill rows up; none where inputs are something else."""
+    found = list[torch.Tensor]()
+    for batch in batches:
+        tokens = main_tensor(parts(batch)[0])
+        if tokens is None or tokens.ndim != 2 or tokens.dtype not in (torch.int32, torch.int64):
+            return torch.zeros(0)
+        filler = filler_of(tokens)
+        found.append(tokens.flatten() if filler is None else tokens[tokens != filler])
+    return torch.cat(found) if found else torch.zeros(0)
 
 
 def _told(place: str, measured: str, threshold: str) -> Finding:
