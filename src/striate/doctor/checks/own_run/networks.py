@@ -186,7 +186,7 @@ def _twin_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
         own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
         for key, held in run.trained.items():
             steps = len(run.rates[key])
-            twin = next((one for one in _learning(run) if _learns_with(run, one, still, held)), None)
+            twin = next((one for one in networks_learning(run) if _learns_with(run, one, still, held)), None)
             if twin is not None and own <= held and min(asked, steps) >= _LEAST_OF_ALL:
                 yield (
                     still.name,
