@@ -8,6 +8,7 @@ from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.misplaced_arguments import MISPLACED
 from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
 from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
 from striate.doctor.checks.optim.scaler_order import CHECK as SCALER_ORDER
@@ -26,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     CLIP_ORDER,
     SCALER_ORDER,
     SCHEDULER_CALLS,
+    MISPLACED,
     CLIP_TOO_SMALL,
     LR_SCHEDULE,
     WEIGHT_DECAY_TOO_HIGH,

@@ -1,0 +1,121 @@
+"""Arguments of an optimizer that are given by place, and are those of another parameter."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_optimizers
+from striate.doctor.setup.script_source import Site, called, last_name
+from striate.records import Finding
+from striate.wording import listed
+
+_LOW, _DECAY = "optim.lr-too-low", "optim.weight-decay-too-high"
+_SHORTENS = {
+    "eps": ("weight_decay", "momentum", "lr", "alpha", "rho"),
+    "alpha": ("weight_decay", "eps"),  # a momentum there is usual for it, too
+    "dampening": ("momentum",),
+    "lr_decay": ("weight_decay", "momentum"),
+}
+"""Parameters that make steps shorter where a number gets there that is meant for one of these."""
+_SHORT_FORMS = {"wd": "weight_decay", "mom": "momentum"}
+_DECAYS, _MOMENTUMS = 0.01, 0.5
+"""The highest usual decay beside a momentum, and the lowest usual momentum."""
+_DECAYS_OF_ADAMW = (0.005, 0.5)
+"""From and to: usual for decays of AdamW; as an eps such a number, which is a million times the usual one, is written
+with its name."""
+
+
+class _Given(NamedTuple):
+    """An argument as it is written, the parameter that it is for, and the one that gets it."""
+
+    text: str
+    meant: str
+    got: str
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    optimizers = [*reached_optimizers(evidence.source.names), evidence.trial.replica.optimizer]
+    for site in evidence.source.calls(*{type(one).__name__ for one in optimizers}):
+        kind = next(type(one) for one in optimizers if type(one).__name__ == called(site.node))
+        given = list(_misplaced(evidence, site, kind))
+        shortening = [one for one in given if one.meant in _SHORTENS.get(one.got, ())]
+        decays = [one for one in given if one.got == "weight_decay" and one.meant == "momentum"]
+        if shortening or decays:
+            yield _finding(site, given, _LOW if shortening else _DECAY)
+            return
+
+
+def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterator[_Given]:
+    parameters = list(inspect.signature(kind).parameters)
+    by_name = {word.arg for word in site.node.keywords}
+    placed = dict[str, ast.expr]()
+    for parameter, part in zip(parameters, site.node.args, strict=False):
+        if isinstance(part, ast.Starred):
+            break
+        placed[parameter] = part
+    found = False
+    for parameter, part in placed.items():
+        meant = _meant(last_name(part).lower(), parameters)
+        if meant and meant != parameter:
+            found = True
+            yield _Given(ast.unparse(part), meant, parameter)
+    if found:
+        return
+    numbers = {parameter: evidence.source.value(part) for parameter, part in placed.items()}
+    numbers = {parameter: number for parameter, number in numbers.items() if isinstance(number, int | float)}
+    alpha, eps = numbers.get("alpha"), numbers.get("eps")
+    if eps is None or "eps" in last_name(placed["eps"]).lower():
+        return
+    if kind is torch.optim.RMSprop and alpha is not None and alpha <= _DECAYS and eps >= _MOMENTUMS:
+        yield _Given(ast.unparse(placed["alpha"]), "weight_decay", "alpha")
+        yield _Given(ast.unparse(placed["eps"]), "momentum", "eps")
+    decays = bool({"weight_decay", None} & {*by_name, *placed})
+    if kind is torch.optim.AdamW and not decays and _DECAYS_OF_ADAMW[0] <= eps <= _DECAYS_OF_ADAMW[1]:
+        yield _Given(ast.unparse(placed["eps"]), "weight_decay", "eps")
+
+
+def _meant(name: str, parameters: list[str]) -> str:
+    """The parameter that a variable is named for: `weight_decay`, `args.wd`, `self.sgd_momentum`; empty for others."""
+    if name in _SHORT_FORMS.keys() | parameters:
+        meant = _SHORT_FORMS.get(name, name)
+        return meant if meant in parameters else ""
+    return next((one for one in ("weight_decay", "momentum") if name.endswith("_" + one) and one in parameters), "")
+
+
+def _finding(site: Site, given: list[_Given], code: str) -> Finding:
+    said = listed([f"`{one.text}` is given to `{one.got}`, not to `{one.meant}`" for one in given])
+    before = [ast.unparse(part) for part in site.node.args]
+    before = before[: min(before.index(one.text) for one in given)]
+    by_name = [f"{one.meant}={one.text}" for one in given] + [ast.unparse(word) for word in site.node.keywords]
+    name = called(site.node)
+    return MISPLACED.finding(
+        code=code,
+        severity="warning",
+        where=site.where,
+        measured=f"in `{site.text}` {said}: arguments without a name go to the parameters of {name} in their order",
+        why="What is usual for one parameter is not for another: as `eps`, `dampening` or `lr_decay` it makes steps "
+        "far too short, and the parameters that it is meant for keep their defaults."
+        if code == _LOW
+        else "Weights shrink faster than they learn, and there is no momentum.",
+        remedy=f"give them by name: `{ast.unparse(site.node.func)}({', '.join([*before, *by_name])})`",
+    )
+
+
+MISPLACED = Check(
+    codes=(_LOW, _DECAY),
+    question="Does each argument of the optimizer go to the parameter that it is meant for?",
+    threshold="arguments without a name at the places of other parameters, by the names of their variables, or by "
+    "numbers: a decay at the place of RMSprop's `alpha` with a momentum at that of `eps`, or a decay at the place of "
+    "AdamW's `eps`",
+    run=_run,
+    of_source=True,
+    explains="fit.* optim.lr-too-high",
+)
