@@ -26,6 +26,7 @@ from striate.doctor.checks.eval.evaluation_loops import (
 )
 from striate.doctor.checks.eval.exchanged_answers import FEWEST as _EXCHANGED
 from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_answers
+from striate.doctor.checks.eval.means_of_differences import means_of_differences
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
 from striate.doctor.checks.eval.padding_in_count import padding_counted
@@ -56,6 +57,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         _other_peak(evidence),
         _doubled(source),
         _by_variance(source),
+        _cancelled(source),
     )
     found = next(read, None)
     if found is not None:
@@ -136,6 +138,19 @@ def _by_variance(source: ScriptSource) -> Iterator[Finding]:
             "What is scaled back is not in the units of the data, nor are errors that are computed from it.",
             "multiply by the standard deviation, `scaler.scale_`, or use `scaler.inverse_transform(...)`",
             "a sum of a scaler's mean and its variance times a number",
+        )
+
+
+def _cancelled(source: ScriptSource) -> Iterator[Finding]:
+    for name, value, squared in means_of_differences(source):
+        what = "square" if squared else "absolute value"
+        yield _finding(
+            f"line {value.lineno}",
+            f"`{name}` is `{ast.unparse(value)}`: the {what} of the mean difference, not the mean of the {what}s",
+            "Errors that are too high and too low cancel: it is near zero for any predictions with the right mean.",
+            "take the mean last: " + ("`((a - b) ** 2).mean()`" if squared else "`(a - b).abs().mean()`"),
+            "the absolute value of a mean of differences that is named a mean absolute error, or the square of one "
+            "that is named a mean squared error",
         )
 
 
