@@ -805,6 +805,56 @@ def test_a_metric_of_the_scripts_own_is_reset(reset: bool) -> None:
     assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * (not reset)
 
 
+RESET = """
+class Metric:
+    def __init__(self):
+        self.reset()
+class Matrix(Metric):
+    def reset(self):
+        self.counts = torch.zeros(10, 10)
+    def update(self, predicted, labels):
+        self.counts[labels, predicted] += 1
+    def compute(self):
+        return self.counts.diag().sum() / self.counts.sum()
+class Net:
+    def __init__(self):
+        self.matrix, self.other = Matrix(), Matrix()
+    def validation_step(self, batch, _):
+        self.matrix.update(self(batch[0]).argmax(1), batch[1])
+    def on_validation_epoch_end(self):
+        self.log("val_share", self.matrix.compute())
+        {line}
+    def test_step(self, batch, _):
+        self.other.update(self(batch[0]).argmax(1), batch[1])
+    def on_test_epoch_end(self):
+        print(self.other.compute())
+        self.other.reset()
+trainer.fit(net)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("pass", True),
+        ("self.matrix.reset()", False),
+        ("self.matrix = Matrix()", False),
+        ("[metric.reset() for metric in (self.matrix, self.other)]", False),
+        ("self.log('val_share', self.matrix)", False),  # the library resets it
+    ],
+)
+def test_a_metric_of_a_librarys_module_is_reset(line: str, wrong: bool) -> None:
+    text, names = RESET.format(line=line), dict[str, Any](torch=torch)
+    exec(text[: text.index("trainer")], names)
+    names["net"] = names["Net"]()
+    library = LibraryTraining("Lightning's Trainer", 5)
+    try:
+        found = found_in_library(perceptron(), WRONG_COUNT, text, names, library)
+    except NoEvidence:
+        found = []
+    assert [f.code for f in found] == ["eval.wrong-count"] * wrong
+
+
 def each_by_itself(y_true: Tensor, y_pred: Tensor) -> Tensor:
     return ((y_pred > 0.5).float() == y_true).float().mean(1)
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
 
 _EARLIER = "The number printed for an epoch is the mean over this and all earlier epochs."
 
@@ -25,7 +26,12 @@ class CountBegunOnce(NamedTuple):
 
 def begun_once(evidence: Evidence) -> Iterator[CountBegunOnce]:
     """Counts that are made before the epochs and added to in each evaluation."""
-    yield from chain(_in_loops(evidence), _never_reset(evidence.source), _never_zeroed(evidence.source))
+    yield from chain(
+        _in_loops(evidence),
+        _never_reset(evidence.source),
+        _never_zeroed(evidence.source),
+        _held_by_library(evidence.source),
+    )
 
 
 def _in_loops(evidence: Evidence) -> Iterator[CountBegunOnce]:
@@ -139,6 +145,77 @@ def _never_zeroed(source: ScriptSource) -> Iterator[CountBegunOnce]:
 _ONCE = ("__init__", "setup", "configure_model", "prepare_data", "on_fit_start", "on_train_start",
          "on_sanity_check_start", "on_sanity_check_end")  # fmt: skip
 """Methods that a library calls once."""
+
+
+def _held_by_library(source: ScriptSource) -> Iterator[CountBegunOnce]:
+    """A metric of a library's module that each validation updates, and that is read when it ends, though nothing resets
+    this one or makes it anew."""
+    if source.library is None or (source.epochs or 2) < 2:
+        return
+    resets = [node for node in source.nodes(ast.Attribute) if node.attr == "reset"]
+    if any(isinstance(node.value, ast.Name) and node.value.id != "self" for node in resets):
+        return  # of one after the other, as in a loop over metrics
+    reset = {last_name(node.value) for node in resets}
+    for owner in source.nodes(ast.ClassDef):
+        methods = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
+        step, end = methods.get("validation_step"), methods.get("on_validation_epoch_end")
+        holder = next((one for one in reached_values(source.names) if type(one).__name__ == owner.name), None)
+        if step is None or end is None or holder is None:
+            continue
+        anew = [method for key, method in methods.items() if key not in (*_ONCE, "validation_step")]
+        for name in dict.fromkeys(name for name, call in _called_of_own(step) if call in _ADDED):
+            metric = getattr(holder, name, None)
+            reads = {call for its, call in _called_of_own(end) if its == name}
+            if not reads or not callable(getattr(metric, "reset", None)) or name in reset:
+                continue
+            if _ends_anew(source, metric, reads) or any(_gives(method, name) for method in anew):
+                continue
+            if _is_logged_whole(source, name):
+                continue
+            yield CountBegunOnce(
+                step.lineno,
+                f"`self.{name}` is updated in each validation and read in `on_validation_epoch_end`, but nothing calls "
+                "its `reset()`: its result is that of all epochs so far",
+                f"call `self.{name}.reset()` at the end of `on_validation_epoch_end`",
+            )
+
+
+_ADDED = ("update", "add", "add_batch", "accumulate")
+
+
+def _gives(method: ast.FunctionDef, name: str) -> bool:
+    """Whether a method gives an attribute another value, also one of several at once."""
+    targets = (target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets)
+    return any(isinstance(part, ast.Attribute) and part.attr == name for target in targets for part in ast.walk(target))
+
+
+def _is_logged_whole(source: ScriptSource, name: str) -> bool:
+    """Whether the metric itself is logged: the library then resets it."""
+    given = (part for site in source.calls("log", "log_dict") for part in ast.walk(site.node))
+    return any(
+        isinstance(part, ast.Attribute) and part.attr == name and not isinstance(source.parent(part), ast.Attribute)
+        for part in given
+    )
+
+
+def _called_of_own(method: ast.FunctionDef) -> Iterator[tuple[str, str]]:
+    """Attributes of the object itself with what a method calls of them: `self.metric.compute()`."""
+    for node in ast.walk(method):
+        holder = receiver_of(node) if isinstance(node, ast.Call) else None
+        if isinstance(holder, ast.Attribute) and _is_own(holder):
+            yield holder.attr, called(node)
+
+
+def _ends_anew(source: ScriptSource, metric: object, reads: set[str]) -> bool:
+    """Whether what is read of a metric begins anew by itself."""
+    kinds = {kind.__name__ for kind in type(metric).__mro__}
+    for owner in (node for node in source.nodes(ast.ClassDef) if node.name in kinds):
+        for method in (part for part in owner.body if isinstance(part, ast.FunctionDef) and part.name in reads):
+            for node in ast.walk(method):
+                target = node.targets if isinstance(node, ast.Assign) else []
+                if any(map(_is_own, target)) or called(node) in ("reset", "clear", "zero_", "fill_"):
+                    return True
+    return False
 
 
 def _is_own(node: ast.AST) -> bool:
