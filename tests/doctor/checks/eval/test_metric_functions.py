@@ -166,3 +166,42 @@ def test_rows_that_a_metric_looks_at_are_no_targets() -> None:
 
     assert picks("def accuracy(logits, index):\n    return (logits[index].argmax(1) == labels[index]).float().mean()")
     assert not picks("def accuracy(logits, labels):\n    return (logits.argmax(1) == labels).float().mean()")
+
+
+RECALLS = """
+class Counts:
+    def __init__(self):
+        self.matrix = torch.zeros(10, 10)
+    def update(self, GIVEN):
+        self.matrix += torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10)
+    def recall_per_class(self):
+        return self.matrix.diag() / self.matrix.sum(RECALL).clamp(min=1)
+    def precision_per_class(self):
+        return self.matrix.diag() / self.matrix.sum(0).clamp(min=1)
+    def compute(self):
+        return {"macro_recall": self.recall_per_class().mean().item()}
+def evaluate(model, loader):
+    seen = Counts()
+    for x, y in loader:
+        seen.update(CALLED)
+    return seen.compute()
+evaluate(model, val_loader)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "called", "axis", "wrong"),
+    [
+        ("predicted, labels", "model(x).argmax(1), y", 0, True),
+        ("predicted, labels", "model(x).argmax(1), y", 1, False),
+        ("labels, predicted", "y, model(x).argmax(1)", 0, True),
+        ("labels, predicted", "y, model(x).argmax(1)", 1, False),
+        ("predicted, labels", "y, model(x).argmax(1)", 0, False),  # exchanged twice
+    ],
+)
+def test_a_recall_divides_by_the_samples_of_a_class(given: str, called: str, axis: int, wrong: bool) -> None:
+    text = RECALLS.replace("GIVEN", given).replace("RECALL", str(axis)).replace("CALLED", called)
+    names: dict[str, Any] = {"torch": torch, "val_loader": digits(), "model": perceptron()}
+    exec(text[: text.index("def evaluate")], names)
+    said = read(text + LOOP, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), val=digits(), names=names)
+    assert ["gives the precision" in one.measured for one in said] == [True] * wrong

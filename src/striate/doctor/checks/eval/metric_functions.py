@@ -69,6 +69,7 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         found = _untrue_of_right(evidence, said, line, function, perfect=1.0)
         if found is not None:
             yield found
+    yield from _recalls_and_precisions(evidence)
 
 
 def _words(name: str) -> set[str]:
@@ -78,18 +79,100 @@ def _words(name: str) -> set[str]:
 def _objects(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., Any]]]:
     """Scores that objects of the script's give of all that they were given, as of a confusion matrix: how it is
     called, the line, and a function of predictions and targets that asks a new object."""
+    for owner, make, add, methods in _made(source):
+        for method in methods:
+            for name, key in _scores_of(method):
+                said = f"`{name}` of `{owner.name}.{method.name}`"
+                yield said, method.lineno, _asking(make, add.name, method.name, key)
+
+
+def _made(
+    source: ScriptSource,
+) -> Iterator[tuple[ast.ClassDef, Callable[[], Any], ast.FunctionDef, list[ast.FunctionDef]]]:
+    """Classes of the script's that are given predictions and targets: what makes an object, the method that is given
+    them, and the methods that need nothing."""
     for owner in source.nodes(ast.ClassDef):
         written = [part for part in owner.body if isinstance(part, ast.FunctionDef)]
         methods = [method for method in written if not meddles(source, method)]
-        adds = [method.name for method in methods if method.name in _ADDS and _needed(method) == 3]
+        adds = [method for method in methods if method.name in _ADDS and _needed(method) == 3]
         opens = any(method.name == "__init__" and method not in methods for method in written)
         make = _maker(source, owner) if adds and not opens else None
-        if make is None:
-            continue
-        for method in (method for method in methods if _needed(method) == 1):
-            for name, key in _scores_of(method):
-                said = f"`{name}` of `{owner.name}.{method.name}`"
-                yield said, method.lineno, _asking(make, adds[0], method.name, key)
+        if make is not None:
+            yield owner, make, adds[0], [method for method in methods if _needed(method) == 1]
+
+
+def _recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
+    """Recalls that are precisions, or the reverse, of objects of the script's that are given predictions and labels
+    whose order their parameters name."""
+    try:
+        outputs = evidence.after_val.outputs
+    except NoEvidence:
+        return
+    classes = outputs.shape[1] if outputs.ndim > 1 else 0
+    if not 2 < classes <= _MOST_CLASSES:
+        return
+    labels = torch.arange(classes).repeat_interleave(_OF_EACH)
+    predicted = labels.clone()
+    predicted[: _OF_EACH // 2] = 1
+    both = torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes).double()
+    true = {"recall": both.diag() / both.sum(1), "precision": both.diag() / both.sum(0)}
+    for owner, make, add, methods in _made(evidence.source):
+        labels_first = _labels_first(evidence.source, add)
+        given = (labels, predicted) if labels_first else (predicted, labels)
+        for method in methods if labels_first is not None else ():
+            for name, key in _named_for(method, frozenset(true)):
+                (said,) = _words(name) & true.keys()
+                (other,) = true.keys() - {said}
+                numbers = _asked(_asking(make, add.name, method.name, key), *given)
+                if _are(numbers, true[other]) and not _are(numbers, true[said]):
+                    yield _finding(
+                        method.lineno,
+                        f"`{name}` of `{owner.name}.{method.name}` gives the {other} for predictions whose recalls and "
+                        "precisions are known",
+                        "The sum runs over the other axis of the confusion matrix: a recall divides by the number of "
+                        "samples of a class, a precision by the number of predictions of it.",
+                        "with a row for each true class: `matrix.diag() / matrix.sum(1)` are recalls, "
+                        "`matrix.diag() / matrix.sum(0)` precisions",
+                        "a recall that equals the precision of known predictions, or the reverse",
+                    )
+                    return
+
+
+def _are(numbers: tuple[float, ...], known: torch.Tensor) -> bool:
+    """Whether numbers are those of the classes, or their mean, as shares or in percent."""
+    told = torch.tensor(numbers, dtype=torch.float64)
+    known = known if len(numbers) > 1 else known.mean().reshape(1)
+    return told.shape == known.shape and any(
+        torch.allclose(told, scale * known, rtol=0, atol=scale * _ROUNDED) for scale in (1.0, 100.0)
+    )
+
+
+def _labels_first(source: ScriptSource, add: ast.FunctionDef) -> bool | None:
+    """Whether a method is given labels before predictions, as its parameters are named; None where these do not say it,
+    or a call has them the other way round."""
+    order = _order(*(parameter.arg for parameter in add.args.args[1:3]))
+    calls = [site.node.args for site in source.calls(add.name) if len(site.node.args) == 2]
+    said = {_order(*map(ast.unparse, given)) for given in calls}
+    return None if order is None or (not order) in said else order
+
+
+def _order(one: str, other: str) -> bool | None:
+    first, second = ((bool(_PREDICTED.search(name)), bool(_TRUE.search(name))) for name in (one, other))
+    return {((True, False), (False, True)): False, ((False, True), (True, False)): True}.get((first, second))
+
+
+_PREDICTED = re.compile("pred|output|logit|argmax|hyp", re.IGNORECASE)
+_TRUE = re.compile(r"target|label|true|truth|gold|\by\b", re.IGNORECASE)
+_MOST_CLASSES, _OF_EACH = 1000, 4
+
+
+def _named_for(method: ast.FunctionDef, words: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """What a method returns by a name with one of these words alone, with its key where it has one."""
+    returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return)]
+    names: list[tuple[str, Any]] = [(method.name, None)]
+    if len(returned) == 1 and isinstance(returned[0], ast.Dict):
+        names = [(str(key.value), key.value) for key in returned[0].keys if isinstance(key, ast.Constant)]
+    yield from ((name, key) for name, key in names if len(_words(name) & words) == 1)
 
 
 def _maker(source: ScriptSource, owner: ast.ClassDef) -> Callable[[], Any] | None:
