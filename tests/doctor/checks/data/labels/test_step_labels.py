@@ -112,6 +112,20 @@ def test_quantities_of_other_samples(shuffled: bool) -> None:
     assert bool(found) == shuffled
 
 
+@pytest.mark.parametrize("labels_too", [False, True])
+def test_batches_that_are_rolled_in_some_steps(labels_too: bool) -> None:
+    """Not in the first one that is looked at."""
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Loss) -> torch.Tensor:
+        by = int(torch.rand(()) < 0.4)
+        x, y = batch[0].roll((by, by), (0, 1)), batch[1].roll(by if labels_too else 0)
+        return update(loss(model(x), y), optimizer)
+
+    x = rows()
+    loader = DataLoader(TensorDataset(x, classes(x)), 32)
+    assert bool(asked(STEP_LABELS, normalized_layers(4), loader, loss=smoothed, step=step)) is not labels_too
+
+
 def of_the_worst(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits, labels, reduction="none").topk(len(labels) // 4).values.mean()
 

@@ -68,9 +68,9 @@ def rows_asked_for_others(evidence: Evidence) -> tuple[int, int, bool]:
             raise NoEvidence("the network does not output as many rows as the batch has, or a multiple")
         if _far(own.shown, again.shown) or _far(own.pulls, again.pulls):
             raise NoEvidence("a step with the same batch differs each time")
-        if draw:  # only what may be blended in some steps and not in others is looked at again
+        if draw:  # only what may be blended or moved in some steps and not in others is looked at again
             moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
-            if len(_changed(own.shown, moved.shown, len(inputs), _AT_ALL)) < 2:
+            if _changed(own.shown, moved.shown, len(inputs), _AT_ALL) <= {0}:
                 continue
         best = max(best, _wrong(evidence, batch, (shown_at, inputs), (asked_at, wanted), own, draw, until))
         if best[0] >= FEWEST_ASKED or best[2]:
@@ -108,6 +108,8 @@ def _wrong(
         beside = len(made_of) > 1 and len(exactly) <= len(made_of) and bool(exactly - made_of)
         judged.append(not made_of & reached or beside)
         blends.append(len(shown) > 1)
+        if len(judged) == FEWEST_ASKED and all(judged) and len(set(blends)) == 1:
+            break  # the others would not change it, and steps take time
     blended = any(blends)
     judged = [wrong for wrong, blend in zip(judged, blends, strict=True) if blend or not blended]
     return sum(judged), len(judged), blended
