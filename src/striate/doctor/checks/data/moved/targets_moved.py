@@ -19,6 +19,7 @@ from striate.doctor.checks.data.moved.moved_roughly import every_way, left_rough
 from striate.doctor.checks.data.moved.parts_apart import parts_apart
 from striate.doctor.checks.data.moved.shifted_places import MOVED, TOLD, left_when_shifted
 from striate.doctor.checks.data.moved.turned_apart import turned_apart
+from striate.doctor.checks.data.moved.words_dropped import FEWEST_KEPT, dropped_apart
 from striate.doctor.checks.data.targets.keypoints import exchanged_sides
 from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
@@ -69,6 +70,11 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
         if (shifted := left_when_shifted(evidence)) is not None:
             yield _of_a_shift(*shifted)
+            return
+    with suppress(NoEvidence):
+        kept_tags, lost = dropped_apart(evidence.setup.train, evidence.clock.until(0.05))
+        if kept_tags >= FEWEST_KEPT and lost <= kept_tags / 10:
+            yield _of_sequences(kept_tags)
             return
     with suppress(NoEvidence):
         if (masks := turned_apart(evidence, every_way(_MOVES))) is not None:
@@ -177,6 +183,19 @@ def _of_a_shift(who: str, measured: str) -> Finding:
         why="Targets and inputs are at different positions: most targets belong to other inputs.",
         remedy="move targets with their inputs, by the same number of their own positions: `x, y = x.roll(shift * "
         "bins_per_place, -1), y.roll(shift, -1)`",
+    )
+
+
+def _of_sequences(kept: int) -> Finding:
+    return LEFT_BEHIND.finding(
+        severity="error",
+        where="the augmentation of the training data set",
+        measured=f"in draws of {several(kept, 'sample')} elements of the input are left out, and the targets stay at "
+        "their positions: all behind the first one left out belong to other elements",
+        limit=f"draws of {FEWEST_KEPT} samples and of nine in ten in which elements of the input are left out, and the "
+        "targets are the same position by position, but not element by element",
+        why="Most targets of such a sequence belong to other elements.",
+        remedy="leave out both: `words, tags = [words[i] for i in kept], [tags[i] for i in kept]`",
     )
 
 
