@@ -42,7 +42,7 @@ class _Given(NamedTuple):
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    optimizers = [*reached_optimizers(evidence.source.names), evidence.trial.replica.optimizer]
+    optimizers = reached_optimizers(evidence.source.names) or [evidence.trial.replica.optimizer]
     for site in evidence.source.calls(*{type(one).__name__ for one in optimizers}):
         kind = next(type(one) for one in optimizers if type(one).__name__ == called(site.node))
         given = list(_misplaced(evidence, site, kind))
