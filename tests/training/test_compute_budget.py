@@ -126,7 +126,7 @@ def test_who_names_no_budget_waits_ten_minutes_at_most(rate: Callable[[float], N
 def test_no_training_is_told_from_few_steps_that_were_asked_for() -> None:
     said = not_trained(1, 0.03, of_budget(minutes=2.0))
     assert said is not None
-    assert said.startswith("NOT TRAINED: 1 step, 0.03 of a pass")
+    assert said.startswith("NOT TRAINED: 1 step, 0.03 of an epoch")
     assert not_trained(1, 0.03, of_budget(steps=1)) is None
     assert not_trained(3, 1.5, of_budget(minutes=2.0)) is None
     assert not_trained(200, 0.1, of_budget(minutes=2.0)) is None

@@ -83,8 +83,8 @@ FORECAST = Forecast(1000, 65.4, (0.9, 0.98), 0.96, (ShortTraining(5, 0.4), Short
 
 def test_it_is_one_line() -> None:
     accuracy = "val accuracy 90.0 to 98.0 % (extrapolated from 2 short trainings)"
-    assert str(FORECAST) == f"forecast: 1 min 5 s in all, {accuracy}"
-    assert str(Forecast(10, 31.0)) == "forecast: 31 s in all"
+    assert str(FORECAST) == f"forecast: 1 min 5 s in total, {accuracy}"
+    assert str(Forecast(10, 31.0)) == "forecast: 31 s in total"
 
 
 @pytest.mark.parametrize("forecast", [FORECAST, Forecast(10, 31.0)])

@@ -85,7 +85,7 @@ def test_a_size_that_the_network_takes_is_named() -> None:
 
 
 def test_what_is_no_image_does_not_grow() -> None:
-    with pytest.raises(ConfigError, match="a table a sample"):
+    with pytest.raises(ConfigError, match="a table per sample"):
         prepare(asked_for(data="iris", schedule__first_size=0.5))
 
 

@@ -71,7 +71,7 @@ def saved(**fields: object) -> SavedNetwork:
 @pytest.mark.parametrize(
     ("fields", "task", "said"),
     [
-        ({}, Regress(("a", "b"), *NOW), "speaks in units"),
+        ({}, Regress(("a", "b"), *NOW), "predicts other targets"),
         ({"task": "classify"}, Regress(("a", "b"), *NOW), "trained for the task classify"),
         ({}, Classify(("a", "b")), "trained for the task regress"),
         ({}, Regress(("a", "b"), *BEFORE), ""),

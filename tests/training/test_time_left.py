@@ -67,7 +67,7 @@ def test_a_slower_machine_is_told_once_with_what_is_to_be_expected() -> None:
     for number in range(1, 1001):
         watch.state.elapsed = 0.1 * number if number <= 300 else 30 + 0.3 * (number - 300)
         watch(step(number, 1000))
-    assert told[-1].endswith(f"not {told[-2].split('about ')[1].split(' in all')[0]}") or len(told) == 1
+    assert told[-1].endswith(f"not {told[-2].split('about ')[1].split(' in total')[0]}") or len(told) == 1
     assert "slower than measured" in told[0]
     events = [json.loads(line) for line in Path("run/events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["time-forecast"] * len(told)

@@ -69,7 +69,7 @@ def test_of_steps_of_several_processes_the_files_alone_are_verified(run: Path, m
     assert main(["verify", "run"]) == 0
     *_, files, replay = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"files: +(\d+) of \1 intact", files)
-    assert "not made: 2 processes computed the steps" in replay
+    assert "skipped: 2 processes computed the steps" in replay
     assert main(["verify", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "whole"
 
