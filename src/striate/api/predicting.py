@@ -118,7 +118,7 @@ class FileAnswers:
         predictions = self.trained.answer_batch(readable, self.answering, placed)
         for read in chunk:
             prediction = None if read.input is None else next(predictions)
-            own = None if Path(read.path).is_file() else read.input
+            own = read.input if read.path in self.rows or _is_sample(read.path) else None
             yield FileAnswer(read.path, prediction, read.error, input=own)
 
     def _placement(self, path: str) -> Placement | None:

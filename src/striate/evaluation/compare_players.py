@@ -55,6 +55,6 @@ def compare_players(
         for name, run, found in zip(names, runs, rows, strict=True)
     )
     differences = [difference_of_rows(theirs, ours, HEADLINE.lead, seed) for ours, theirs in combinations(rows, 2)]
-    pairs = pairs_of(names, differences, HEADLINE.metric.key, "episodes")
-    key = HEADLINE.metric.key
-    return Comparison(first.source, split, count, "episodes", REWARDS, key, compared, pairs, tuple(notes))
+    key, things = HEADLINE.metric.key, "episodes"
+    pairs = pairs_of(names, differences, key, things)
+    return Comparison(first.source, split, count, things, REWARDS, key, compared, pairs, tuple(notes))

@@ -18,7 +18,6 @@ import torch
 
 from striate.api.predicted_lines import Predicting, line_of
 from striate.api.predicting import FileAnswers
-from striate.data.sources.tree import as_text
 from striate.errors import RunError, UsageError, missing_extra, reason_of
 from striate.inference.plan import InferencePlan
 from striate.machine.load import own_cores
@@ -50,9 +49,8 @@ class _Process:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """A JSON list of lines for each file: Ray never divides those of one file."""
         found: dict[str, list[Any]] = {file: [] for file in batch["item"]}
-        names = dict(zip(map(as_text, found), found, strict=True))
         for answer in replace(self.answers, files=tuple(found)):
-            found[names[answer.path]].append(line_of(answer, ()))
+            found[answer.path].append(line_of(answer, ()))
         return {"lines": [json.dumps(lines) for lines in found.values()]}
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from striate.errors import UsageError, missing_extra
 
+KEY = b"striate"
+"""Under which a file says what its predictions are of."""
 Table = Any
 """A pyarrow.Table: the package has no types."""
 
@@ -49,7 +51,3 @@ def fitted(table: Table, schema: Any) -> Table:
     """The same rows with the columns of a `common_schema`."""
     pa, _ = arrow()
     return pa.concat_tables([schema.empty_table(), table], promote_options="permissive").cast(schema)
-
-
-KEY = b"striate"
-"""Under which a file says what its predictions are of."""

@@ -13,6 +13,7 @@ from typing import Any
 from striate.api.predicted_lines import Predicting, line_of
 from striate.api.predicting import FileAnswers, answer_files
 from striate.api.predictions_file.parts import Parts, opened_parts
+from striate.data.sources.tree import as_text
 from striate.errors import UsageError
 from striate.inference.plan import Asked
 from striate.inference.plan_key import network_digest
@@ -106,13 +107,9 @@ def _by_file(asked: Predicting, answers: FileAnswers, ray: str | None) -> Genera
     from striate.api.predictions_file.on_ray import lines_on_ray
 
     # What arrays and tables hold, and what was refused, is in this process.
-    here = tuple(file for file in answers.files if file in answers.rows or not _is_text(file))
+    # So are names that are no text: on some systems a name may be any bytes.
+    here = tuple(file for file in answers.files if file in answers.rows or as_text(file) != file)
     there = tuple(sorted(set(answers.files).difference(here)))
     yield from _by_file(asked, replace(answers, files=here), None)
     if there:
         yield from lines_on_ray(asked, replace(answers, files=there), ray)
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file name can be sent: on some systems it may be any bytes."""
-    return name.encode(errors="replace").decode() == name

@@ -178,8 +178,12 @@ def _printed(text: str) -> Iterator[tuple[float, ...]]:
 
 def is_accuracy(name: str) -> bool:
     """Whether a name says that something is the share of right predictions."""
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    return any(word in ("acc", "accuracy", "acc1", "top1") for word in words)
+    return bool(words_of(name) & {"acc", "accuracy", "acc1", "top1"})
+
+
+def words_of(name: str) -> set[str]:
+    """The words of a name, or of an expression, in lower case."""
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
 
 
 _WORD = re.compile(r"\b(?:val_|test_)?(?:acc|accuracy)\b", re.IGNORECASE)

@@ -16,8 +16,14 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.eval.detection_functions import overlap_of_boxes_apart, precision_of_best_ranking
-from striate.doctor.checks.eval.evaluated import meddles, numbers_of
-from striate.doctor.checks.eval.neighbor_functions import CLUSTERS, SIZES, precision_of_clusters, precisions_of
+from striate.doctor.checks.eval.evaluated import meddles, numbers_of, words_of
+from striate.doctor.checks.eval.neighbor_functions import (
+    CLUSTERS,
+    NO_SCORES,
+    SIZES,
+    precision_of_clusters,
+    precisions_of,
+)
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
@@ -30,7 +36,6 @@ from striate.wording import listed, several
 _FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
 _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
 _SCORES = frozenset(["r2", "iou", "miou", "iu", "dice", "jaccard"])
-_NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
 _ADDS = ("update", "add", "add_batch", "accumulate", "__call__")
 _SURE, _IGNORED = 20.0, -100
 _MOST = 256
@@ -43,7 +48,7 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
     """Functions of the script whose metric is wrong, of those that can be asked."""
     for node, function in _functions(evidence.source):
         name, line = node.name, node.lineno
-        words, found = _words(name), None
+        words, found = words_of(name), None
         if "acc" in name.lower() and "top" not in name.lower():
             found = _untrue_accuracy(name, line, function, padded=_knows_padding(evidence.source, node))
             if found is None and _is_used(evidence.source, name, function):
@@ -54,8 +59,8 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         if found is not None:
             yield found
     for node, function in _functions(evidence.source, 3):
-        name, words = node.name.lower(), _words(node.name)
-        if words & _NO_SCORES:
+        name, words = node.name.lower(), words_of(node.name)
+        if words & NO_SCORES:
             continue
         if "concordance" in name or "cindex" in name or {"c", "index"} <= words:
             yield from _untrue_concordance(node, function)
@@ -70,10 +75,6 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         if found is not None:
             yield found
     yield from _recalls_and_precisions(evidence)
-
-
-def _words(name: str) -> set[str]:
-    return set(re.split(r"[^a-z0-9]+", name.lower()))
 
 
 def _objects(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., Any]]]:
@@ -121,7 +122,7 @@ def _recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
         given = (labels, predicted) if labels_first else (predicted, labels)
         for method in methods if labels_first is not None else ():
             for name, key in _named_for(method, frozenset(true)):
-                (said,) = _words(name) & true.keys()
+                (said,) = words_of(name) & true.keys()
                 (other,) = true.keys() - {said}
                 numbers = _asked(_asking(make, add.name, method.name, key), *given)
                 if _are(numbers, true[other]) and not _are(numbers, true[said]):
@@ -172,7 +173,7 @@ def _named_for(method: ast.FunctionDef, words: frozenset[str]) -> Iterator[tuple
     names: list[tuple[str, Any]] = [(method.name, None)]
     if len(returned) == 1 and isinstance(returned[0], ast.Dict):
         names = [(str(key.value), key.value) for key in returned[0].keys if isinstance(key, ast.Constant)]
-    yield from ((name, key) for name, key in names if len(_words(name) & words) == 1)
+    yield from ((name, key) for name, key in names if len(words_of(name) & words) == 1)
 
 
 def _maker(source: ScriptSource, owner: ast.ClassDef) -> Callable[[], Any] | None:
@@ -195,7 +196,7 @@ def _scores_of(method: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
         parts = [(str(key.value), key.value) for key in value.keys if isinstance(key, ast.Constant)]
     elif value is not None and not _taken_from_one(method):
         parts = [(f"{method.name}: {ast.unparse(value)}", None)]
-    yield from ((name, key) for name, key in parts if _words(name) & _SCORES and not _words(name) & _NO_SCORES)
+    yield from ((name, key) for name, key in parts if words_of(name) & _SCORES and not words_of(name) & NO_SCORES)
 
 
 def _asking(make: Callable[[], Any], add: str, method: str, key: Any) -> Callable[[Any, Any], list[float]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from striate.doctor.checks.eval.evaluated import words_of
 from striate.models.preserved_state import same_random_state
 
 CLUSTERS = 5
@@ -19,7 +20,8 @@ SIZES = (3, 25, 104)
 more."""
 _DIMENSIONS, _SPREAD, _ROUNDED = 16, 0.02, 1e-3
 _PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap|average_precision")
-_NO_SCORE = re.compile(r"(^|_)(loss|std|var|soft|smooth)(_|$)")
+NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
+"""Words of names that are of no score, whatever else they are named for."""
 
 
 def precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
@@ -34,7 +36,7 @@ def precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     elif value is not None:
         parts = [(function.name, {function.name}, None)]
     for said, names, key in parts:
-        if any(_PRECISION.search(name.lower()) for name in names) and not _NO_SCORE.search(said.lower()):
+        if any(_PRECISION.search(name.lower()) for name in names) and not words_of(said) & NO_SCORES:
             yield said, key
 
 
