@@ -35,8 +35,8 @@ class Classify(Task):
             "macro_f1": f1_score(targets, decoded.argmax(1), labels=labels, average="macro", zero_division=0),
         }
 
-    def table_of_classes(self, decoded, targets):
-        return table_of_classes(decoded.argmax(1), targets, self.classes)
+    def table_of_classes(self, decoded, targets, groups=()):
+        return table_of_classes(decoded.argmax(1), targets, self.classes, groups)
 
     def interval(self, decoded, targets, groups=()):
         del groups

@@ -124,3 +124,73 @@ def test_few_groups_and_groups_that_are_all_right_have_an_interval() -> None:
     few = hits_interval(np.arange(60) % 2, [f"{number // 20}" for number in range(60)])
     assert few.high - few.low > 0.6
     assert hits_interval(right, ()) == wilson(60, 60)
+
+
+def _copied_evaluation(
+    task: Task, decoded: Any, truth: Any, groups: tuple[str, ...], split: str = "test"
+) -> Evaluation:
+    decoded, truth = _copied(decoded), _copied(truth)
+    confusion, rows = task.table_of_classes(decoded, truth, groups)
+    metrics = task.measure(torch.as_tensor(decoded), torch.as_tensor(truth)) | {"loss": 0.5}
+    return Evaluation(
+        "made", split, task.name, getattr(task, "classes", ()), len(truth), metrics, decoded, truth,
+        np.arange(len(truth)), confusion, rows, shown=task.metrics, predicted=task.predicted(decoded), groups=groups,
+    )  # fmt: skip
+
+
+def test_figures_of_classes_and_their_averages_are_over_groups() -> None:
+    task, decoded, truth = _classes()
+    found = {}
+    for name, groups in (("alone", ()), ("groups", tuple(GROUPS))):
+        columns = {"group": groups} if groups else {}
+        evaluation = _copied_evaluation(task, decoded, truth, groups)
+        assessed = task.assess(
+            evaluation, SampleFacts(tuple(map(str, range(len(truth) * COPIES))), (), columns), None, ()
+        )
+        first = assessed.classes[0]
+        estimates = {
+            key: assessed.figures[key] for key in ("macro_f1", "balanced_accuracy", "weighted_precision", "top2")
+        }
+        estimates |= {"recall": first.recall, "precision": first.precision}
+        ends = {key: (one.value, one.interval.low, one.interval.high) for key, one in estimates.items()}
+        row = evaluation.per_class[0].recall_interval
+        found[name] = ends | {"table": (first.recall.value, row.low, row.high)}
+        assert (first.auc.interval is None) == bool(groups)
+        assert (first.f1.interval is None) == bool(groups), "fewer than 20 groups have samples of the class"
+        assert any("areas under curves" in sentence for sentence in assessed.left_out) == bool(groups)
+    for key, (value, low, high) in found["groups"].items():
+        plain, plain_low, plain_high = found["alone"][key]
+        assert value == plain, key
+        assert low <= value <= high, key
+        assert high - low > 1.4 * (plain_high - plain_low), key
+    assert found["groups"]["table"] == found["groups"]["recall"]
+
+
+@EACH
+def test_slices_of_copies_have_the_evidence_of_one_each(make: Callable[[], Made]) -> None:
+    task, decoded, truth = make()
+    facts = {"side": tuple(_copied(np.arange(COUNT) % 2).astype(str)), "group": tuple(GROUPS)}
+    smallest = {}
+    for name in ("alone", "groups"):
+        columns = facts if name == "groups" else {"side": facts["side"]}
+        evaluation = _copied_evaluation(task, decoded, truth, columns.get("group", ()))
+        paths = tuple(map(str, range(evaluation.n)))
+        slices = task.assess(evaluation, SampleFacts(paths, (), columns), None, ("size",)).slices
+        smallest[name] = next(part.p_value for part in slices if part.by == "side")
+    assert smallest["groups"] > smallest["alone"]
+
+
+@EACH
+def test_the_gap_is_over_groups(make: Callable[[], Made]) -> None:
+    task, decoded, truth = make()
+    widths = []
+    for groups in ((), tuple(GROUPS)):
+        train, val = (_copied_evaluation(task, decoded, truth, groups, split) for split in ("train", "val"))
+        interval = task.gap(train, val).difference.interval
+        widths.append(interval.high - interval.low)
+    assert widths[1] > 1.4 * widths[0]
+
+
+def test_groups_stay_with_the_part_of_training_that_is_measured() -> None:
+    facts = SampleFacts(("a", "b", "c"), ((1, 2), (3, 4), (5, 6)), {"group": ("x", "y", "z")}).part([2, 0])
+    assert (facts.paths, facts.sizes, facts.columns) == (("c", "a"), ((5, 6), (1, 2)), {"group": ("z", "x")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from striate.data.dataset import Dataset, Preparation, Split
+from striate.data.dataset import Dataset, Preparation, SampleFacts, Split
 from striate.training.budget.pace import Pace, Phase
 from striate.training.budget.speed import Work
 from striate.training.budget.steps import _with_less_evaluation
@@ -17,7 +17,8 @@ from striate.training.measured import measured_count, measured_part, watched_par
 def dataset(n: int) -> Dataset:
     train = Split(torch.arange(n, dtype=torch.float32)[:, None], torch.zeros(n, dtype=torch.int64), torch.arange(n))
     splits = {"train": train, "val": train, "test": train}
-    return Dataset("d", "d", "table", "class", splits, ("a",), Preparation("table", (1,)), (), "f")
+    facts = dict.fromkeys(splits, SampleFacts(tuple(map(str, range(n)))))
+    return Dataset("d", "d", "table", "class", splits, ("a",), Preparation("table", (1,)), (), "f", facts=facts)
 
 
 @pytest.mark.parametrize(("asked", "n", "expected"), [(None, 10, 10), (4, 10, 4), (10, 10, 10), (99, 10, 10)])
@@ -30,6 +31,8 @@ def test_so_many_are_measured_evenly_spaced_and_all_of_the_other_splits(asked, n
     gaps = ids.diff()
     assert int(gaps.max() - gaps.min()) <= 1
     assert (len(data.splits["val"]), len(data.splits["test"])) == (n, n)
+    assert data.facts["train"].paths == tuple(map(str, ids.tolist()))
+    assert len(data.facts["val"].paths) == n
 
 
 @pytest.mark.parametrize("watched", [None, 500])

@@ -86,6 +86,12 @@ class SampleFacts:
     sizes: tuple[tuple[int, int], ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def part(self, rows: Sequence[int]) -> SampleFacts:
+        """Of these samples only."""
+        columns = {name: tuple(texts[k] for k in rows) for name, texts in self.columns.items()}
+        sizes = tuple(self.sizes[k] for k in rows) if self.sizes else ()
+        return SampleFacts(tuple(self.paths[k] for k in rows), sizes, columns)
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -102,8 +102,9 @@ def evaluate_split(
         metrics[f"{task.headline}_one_view"] = task.measure(alone, split.all_targets())[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
     answers, targets = as_arrays(decoded), as_arrays(split.all_targets())
-    confusion, per_class = task.table_of_classes(answers, targets)
-    metrics |= task.interval(answers, targets, groups if len(groups) == len(split) else ())
+    drawn_with = tuple(groups) if len(groups) == len(split) else ()
+    confusion, per_class = task.table_of_classes(answers, targets, drawn_with)
+    metrics |= task.interval(answers, targets, drawn_with)
     return Evaluation(
         data=data_name,
         split=split_name,
@@ -123,6 +124,7 @@ def evaluate_split(
         predicted=task.predicted(answers),
         classes_here=task.classes_of_split(targets),
         counted=task.counted,
+        groups=drawn_with,
     )
 
 

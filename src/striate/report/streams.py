@@ -103,7 +103,7 @@ def measure_streams(
         headline.value(ours),
         {name: found.metrics for name, found in alone.items()},
         better,
-        task.difference(ours, rows[better]),
+        task.difference(ours, rows[better], groups=groups_of(prepared.data, test.split)),
         fused,
     )
     announce(found.sentence)

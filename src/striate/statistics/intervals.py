@@ -167,11 +167,18 @@ def hits_interval(right: NDArray[Any], groups: Sequence[str]) -> Interval:
     count, n = drawn_count(groups, len(right)), len(right)
     if count == n:
         return wilson(int(right.sum()), n)
-    hits, over = np.asarray(right, np.float64), several(count, "group")
-    drawn = varying_interval(resampled_means(hits[:, None], groups=groups)) if count >= FEW else None
+    hits = np.asarray(right, np.float64)
+    return share_over_groups(float(hits.mean()), count, resampled_means(hits[:, None], groups=groups)[:, 0])
+
+
+def share_over_groups(share: float, groups: int, draws: NDArray[np.float64]) -> Interval:
+    """The interval of a share of samples in so many groups, from what it is in draws of these (NaN where a draw has no
+    such samples). Of few groups, or where all draws agree, it is Wilson's with as many samples as there are groups."""
+    known, over = draws[~np.isnan(draws)], several(groups, "group")
+    drawn = varying_interval(known) if groups >= FEW else None
     if drawn is not None:
         return Interval(drawn.low, drawn.high, LEVEL, f"bootstrap over {over}")
-    low, high = wilson_ends(float(hits.mean()), count)
+    low, high = wilson_ends(share, groups)
     return Interval(float(low), float(high), LEVEL, f"Wilson over {over}")
 
 

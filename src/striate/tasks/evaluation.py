@@ -93,6 +93,8 @@ class Evaluation:
     """Of the split, where it has not those of the training."""
     counted: str = ""
     """What is counted in the title instead of classes: `3 labels`."""
+    groups: tuple[str, ...] = ()
+    """That of each sample, where samples have any: intervals and tests draw whole groups."""
 
     @property
     def of(self) -> str:

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.dataset import SampleFacts
 from striate.data.listing import as_number
 from striate.statistics.estimate import Estimate, share_of
+from striate.statistics.intervals import hits_interval
+from striate.statistics.part_of_groups import part_differs
 from striate.tasks.assessment import Slice
 from striate.wording import several
 
@@ -100,12 +102,19 @@ _PRECISE = ".6g"
 LEVEL = 0.05
 
 
-def slices_of_hits(groups: Sequence[Group], right: NDArray[np.bool_]) -> tuple[Slice, ...]:
-    """The accuracy of each group; Fisher's exact test against all other samples. `right` (N,)."""
+def slices_of_hits(
+    groups: Sequence[Group], right: NDArray[np.bool_], drawn_with: Sequence[str] = ()
+) -> tuple[Slice, ...]:
+    """The accuracy of each slice; Fisher's exact test against all other samples. `right` (N,). `drawn_with`: the group
+    of each sample, where samples have any, for interval and test."""
 
     from scipy.stats import fisher_exact
 
     def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:
+        if any(drawn_with):
+            inside = right[members]
+            interval = hits_interval(inside, [drawn_with[k] for k in np.flatnonzero(members).tolist()])
+            return Estimate(float(inside.mean()), interval), part_differs(right.astype(float), members, drawn_with)
         hits, n = int(right[members].sum()), int(members.sum())
         others, rest = int(right[~members].sum()), int((~members).sum())
         p = float(fisher_exact(np.array([[hits, n - hits], [others, rest - others]])).pvalue)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, drawn_count, percentile_interval, resampled_means, varying_interval
+from striate.statistics.part_of_groups import part_differs
 from striate.tasks.assessment import Gap, Slice
 from striate.tasks.groups import Group, judged_slices
 from striate.tasks.metric import Metric
@@ -64,29 +65,34 @@ class Headline:
         return np.array([self.of_total(row, 1) for row in rows], np.float64)
 
     def slices(self, groups: Sequence[Group], rows: Rows) -> tuple[Slice, ...]:
-        """The figure of each group; the rank test of Mann and Whitney against all other samples."""
-        from scipy.stats import mannwhitneyu
+        """The figure of each slice; the rank test of Mann and Whitney against all other samples, or a test of the mean
+        rank that draws whole groups, where samples have any."""
+        from scipy.stats import mannwhitneyu, rankdata
 
         each = self.each(rows) if len(groups) else np.empty(0)
+        ranks = rankdata(each) if any(self.groups) else each
 
         def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:
-            p = float(mannwhitneyu(each[members], each[~members]).pvalue)
-            own = np.array(self.groups)[members].tolist() if self.groups else ()
-            return self.over(own).estimate(rows[members]), p
+            if not any(self.groups):
+                return self.estimate(rows[members]), float(mannwhitneyu(each[members], each[~members]).pvalue)
+            own = np.array(self.groups)[members].tolist()
+            return self.over(own).estimate(rows[members]), part_differs(ranks, members, self.groups)
 
         return judged_slices(groups, measure)
 
-    def gap(self, train: Rows, val: Rows) -> Gap:
-        """The gap between what was learned from and validation, with its interval by bootstrap."""
-        metric = self.metric
+    def gap(self, train: Rows, val: Rows, groups: tuple[Sequence[str], Sequence[str]] = ((), ())) -> Gap:
+        """The gap between what was learned from and validation, with its interval by bootstrap; `groups`: those of the
+        samples of each."""
+        metric, both = self.metric, (train, val)
         # Seeds of their own: the two splits are independent.
-        draws = [self.draws(rows, seed) for seed, rows in enumerate((train, val))]
+        draws = [self.over(own).draws(rows, seed) for seed, (rows, own) in enumerate(zip(both, groups, strict=True))]
+        many = [drawn_count(own, len(rows)) >= FEW for rows, own in zip(both, groups, strict=True)]
         shares = [
-            Estimate(self.value(rows), percentile_interval(drawn) if len(rows) >= FEW else None)
-            for rows, drawn in zip((train, val), draws, strict=True)
+            Estimate(self.value(rows), percentile_interval(drawn) if enough else None)
+            for rows, drawn, enough in zip(both, draws, many, strict=True)
         ]
         interval = None
-        if min(len(train), len(val)) >= FEW:
+        if all(many):
             count, sign = min(map(len, draws)), 1 if metric.higher_is_better else -1
             interval = percentile_interval(sign * (draws[0][:count] - draws[1][:count]))
         values = [share.value or 0.0 for share in shares]

@@ -573,9 +573,11 @@ class Task:
         """By which rule a class is chosen, where that is not the most probable one."""
         return ""
 
-    def table_of_classes(self, decoded: Any, targets: Any) -> tuple[NDArray[np.int64] | None, tuple[ClassRow, ...]]:
-        """The confusion matrix (K, K) and a row a class, where each sample has one class."""
-        del decoded, targets
+    def table_of_classes(
+        self, decoded: Any, targets: Any, groups: Sequence[str] = ()
+    ) -> tuple[NDArray[np.int64] | None, tuple[ClassRow, ...]]:
+        """The confusion matrix (K, K) and a row a class, where each sample has one class; `groups`: that of each."""
+        del decoded, targets, groups
         return None, ()
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
@@ -662,7 +664,7 @@ class Task:
 
     def gap(self, train: Evaluation, val: Evaluation) -> Gap:
         """How much better it is on what it learned from."""
-        return self.headline_figure().gap(self.rows_of(train), self.rows_of(val))
+        return self.headline_figure().gap(self.rows_of(train), self.rows_of(val), (train.groups, val.groups))
 
     @classmethod
     def difference(cls, ours: Rows, theirs: Rows, seed: int = 0, groups: Sequence[str] = ()) -> Difference:

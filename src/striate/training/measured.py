@@ -144,4 +144,5 @@ def measured_part(data: Dataset, config: Config) -> Dataset:
     if count == len(train):
         return data
     rows = torch.arange(count) * len(train) // count
-    return replace(data, splits=data.splits | {"train": train.take(rows)})
+    facts = {name: known.part(rows.tolist()) if name == "train" else known for name, known in data.facts.items()}
+    return replace(data, splits=data.splits | {"train": train.take(rows)}, facts=facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from striate.tasks.classify.metrics import (
     confusion_matrix,
     notable_predictions,
 )
+from striate.tasks.classify.over_groups import Drawn, over_groups
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
 from striate.tasks.headline import judged_gap
@@ -177,9 +179,13 @@ def assess_classes(
     rows = class_figures(truth, probabilities, confusion, classes)
     groups = sample_groups(facts, evaluation.n, truth=truth, classes=classes, brightness=evaluation.brightness)
     figures, own_groups = average_figures(truth, probabilities, confusion), facts.columns.get("group", ())
+    confused = confused_pairs(confusion, classes)
     if any(own_groups):
         interval = hits_interval(predicted == truth, own_groups)
         figures |= {key: Estimate(figures[key].value, interval) for key in ("accuracy", "weighted_recall")}
+        figures |= _tops_over_groups(truth, probabilities, own_groups)
+        figures, rows = over_groups(figures, rows, truth, predicted, own_groups)
+        confused = tuple(_over_groups(pair, truth, predicted, classes, own_groups) for pair in confused)
     calibrated = None
     if temperature is not None:
         calibrated = measure_calibration(truth, with_temperature(probabilities, temperature.value))
@@ -189,19 +195,41 @@ def assess_classes(
         figures=figures,
         classes=rows,
         confusion=tuple(map(tuple, confusion.tolist())) if len(classes) <= MATRIX else None,
-        confused=confused_pairs(confusion, classes),
+        confused=confused,
         curves=rank_curves(truth, probabilities, rows),
         calibration=measure_calibration(truth, probabilities),
         calibrated=calibrated,
         mistakes=mistakes,
         unsure=unsure,
-        slices=slices_of_hits(groups, predicted == truth),
-        left_out=_left_out(evaluation, temperature),
+        slices=slices_of_hits(groups, predicted == truth, own_groups),
+        left_out=_left_out(evaluation, temperature, any(own_groups)),
         decision=effect_of(rule, classes, probabilities, truth),
     )
 
 
-def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[str, ...]:
+def _over_groups(
+    pair: ConfusedPair,
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    groups: Sequence[str],
+) -> ConfusedPair:
+    there = np.flatnonzero(truth == classes.index(pair.true))
+    taken = predicted[there] == classes.index(pair.predicted)
+    return replace(pair, share=replace(pair.share, interval=hits_interval(taken, [groups[k] for k in there.tolist()])))
+
+
+def _tops_over_groups(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], groups: Sequence[str]
+) -> dict[str, Estimate]:
+    count = probabilities.shape[1]
+    if count <= 2:
+        return {}
+    ranks = _ranks(truth, probabilities)
+    return {f"top{k}": Estimate(float((ranks < k).mean()), hits_interval(ranks < k, groups)) for k in TOPS if k < count}
+
+
+def _left_out(evaluation: Evaluation, temperature: Temperature | None, in_groups: bool) -> tuple[str, ...]:
     sentences = []
     n, count = evaluation.n, len(evaluation.classes)
     if evaluation.decoded.size > MOST_RANKED:
@@ -212,20 +240,33 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
         )
     if n < FEWEST:
         sentences.append(f"No slices: {several(n, 'sample')}, fewer than {FEWEST}.")
+    if in_groups:
+        sentences.append(
+            "No intervals of areas under curves: samples of a group are right or wrong together, which the formulas do "
+            "not know."
+        )
     if temperature is None:
         sentences.append("No calibrated metrics: no temperature was fitted on the validation split.")
     return tuple(sentences)
 
 
 def table_of_classes(
-    predicted: NDArray[np.int64], targets: NDArray[Any], classes: tuple[str, ...]
+    predicted: NDArray[np.int64], targets: NDArray[Any], classes: tuple[str, ...], groups: Sequence[str] = ()
 ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
-    """The confusion matrix (true, predicted), and a row for each class, from class numbers (N,)."""
+    """The confusion matrix (true, predicted), and a row for each class, from class numbers (N,); `groups`: that of each
+    sample, where samples have any."""
     confusion = confusion_matrix(targets, predicted, len(classes))
     hits, counts, named = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
+    intervals = [wilson(hit, n) for hit, n in zip(hits, counts, strict=True)]
+    if any(groups):
+        drawn = Drawn(targets, predicted, groups, len(classes))
+        intervals = [
+            drawn.recall(k, hit / n) if n else interval
+            for k, (hit, n, interval) in enumerate(zip(hits, counts, intervals, strict=True))
+        ]
     rows = [
-        ClassRow(name, n, _known(hit, said), _known(hit, n), _known(2 * hit, n + said), wilson(hit, n))
-        for name, hit, n, said in zip(classes, hits, counts, named, strict=True)
+        ClassRow(name, n, _known(hit, said), _known(hit, n), _known(2 * hit, n + said), interval)
+        for name, hit, n, said, interval in zip(classes, hits, counts, named, intervals, strict=True)
     ]
     return confusion, tuple(rows)
 
@@ -259,9 +300,15 @@ def compare_hits(
     return BaselineComparison(baseline, lead, p, None, lead > 0 and p < LEVEL, sentence)
 
 
-def gap_of_hits(train: NDArray[np.bool_], val: NDArray[np.bool_]) -> Gap:
-    """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval."""
-    shares = [share_of(int(hits.sum()), len(hits)) for hits in (train, val)]
+def gap_of_hits(
+    train: NDArray[np.bool_], val: NDArray[np.bool_], groups: tuple[Sequence[str], Sequence[str]] = ((), ())
+) -> Gap:
+    """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval, of those
+    over `groups` where the samples of a split have any."""
+    shares = [
+        Estimate(float(hits.mean()), hits_interval(hits, own)) if len(hits) else Estimate(None)
+        for hits, own in zip((train, val), groups, strict=True)
+    ]
     values = [share.value or 0.0 for share in shares]
     interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
     difference = Estimate(values[0] - values[1], interval)

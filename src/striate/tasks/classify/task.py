@@ -253,12 +253,12 @@ class Classify(Task):
         return hits_interval(rows > 0, groups)
 
     def table_of_classes(
-        self, decoded: NDArray[Any], targets: NDArray[Any]
+        self, decoded: NDArray[Any], targets: NDArray[Any], groups: Sequence[str] = ()
     ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
-        """The confusion matrix (true, predicted), and a row for each class."""
+        """The confusion matrix (true, predicted), and a row for each class; `groups`: that of each sample."""
         from striate.tasks.classify.assess import table_of_classes  # scikit-learn loads when training is over
 
-        return table_of_classes(self.predicted(decoded), targets, self.classes)
+        return table_of_classes(self.predicted(decoded), targets, self.classes, groups)
 
     def interval(self, decoded: NDArray[Any], targets: NDArray[Any], groups: Sequence[str] = ()) -> dict[str, Any]:
         """`accuracy_interval` (Wilson); with groups also `accuracy_interval_method`, which says over how many it is."""
@@ -295,7 +295,7 @@ class Classify(Task):
 
     def gap(self, train: Evaluation, val: Evaluation) -> Gap:
         """The gap in accuracy, with Newcombe's interval."""
-        return gap_of_hits(self.rows_of(train) > 0, self.rows_of(val) > 0)
+        return gap_of_hits(self.rows_of(train) > 0, self.rows_of(val) > 0, (train.groups, val.groups))
 
     @classmethod
     def difference(cls, ours: Rows, theirs: Rows, seed: int = 0, groups: Sequence[str] = ()) -> Difference:

@@ -188,7 +188,8 @@ class Several(Task):
         for column, task, (known, own, truth) in zip(self.target_columns, self.tasks, parts, strict=True):
             rows = np.flatnonzero(known.numpy())
             decoded, targets = own.numpy()[rows], truth.numpy()[rows]
-            confusion, per_class = task.table_of_classes(decoded, targets) if len(rows) else (None, ())
+            groups = tuple(evaluation.groups[k] for k in rows) if evaluation.groups else ()
+            confusion, per_class = task.table_of_classes(decoded, targets, groups) if len(rows) else (None, ())
             found[column.name] = (
                 task,
                 replace(
@@ -203,6 +204,7 @@ class Several(Task):
                     ids=evaluation.ids[rows],
                     confusion=confusion,
                     per_class=per_class,
+                    groups=groups,
                     brightness=None if evaluation.brightness is None else evaluation.brightness[rows],
                     shown=task.metrics,
                     predicted=task.predicted(decoded),

@@ -31,6 +31,7 @@ _SHORT_STEP = 0.002  # seconds: to wake further threads takes about what they sa
 _MORE_THREADS = 0.05
 """What more threads have to gain in so short a step: beside a neighbor they lose a third of it or more, for a part of a
 minute, and one thread nothing."""
+_THREADS_PAY = 0.01  # seconds: where no time is left, a longer step keeps all threads without a comparison
 LONG_STEP = 0.03  # seconds: the threads of a longer one have enough to do
 _CHECKED = 32  # samples of a batch whose results are compared: more take longer and show no more
 
@@ -77,7 +78,9 @@ class Search:
         if self.probe.trials.samples < self.probe.batch:
             best = self._settled(best, seconds - (perf_counter() - started))
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
-        if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < LONG_STEP):
+        late = perf_counter() - started >= seconds and self.timings[best].seconds > _THREADS_PAY
+        asked = load.busy or fewer or thorough or (self.timings[best].seconds < LONG_STEP and not late)
+        if len(self.offers.threads) > 1 and asked:
             short = self.quiet and self.timings[best].seconds < _SHORT_STEP
             # Which precision is faster may depend on the threads, too, where these cost as much as the numbers.
             ways = [best, *(one for one in self.offers.arithmetic() if short and one in self.timings)]

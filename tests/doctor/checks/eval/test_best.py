@@ -352,6 +352,33 @@ def test_callbacks_of_the_scripts_own_have_a_mode_that_fits(call: str, code: str
     assert codes_of_script(CALLBACKS.format(call=call), values(), WORST_KEPT) == [code] * bool(code)
 
 
+PLATEAU = """
+class Lower:
+    def __init__(self, monitor="val_loss", **options):
+        {kept}
+    def begin(self, trainer):
+        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(trainer.optimizer, **self.options)
+    def end_epoch(self, logs):
+        self.scheduler.step(logs[self.monitor])
+callback = {call}
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize("kept", ["self.monitor, self.options = monitor, options", "self.options = options"])
+@pytest.mark.parametrize(
+    ("call", "right"),
+    [("Lower(mode='max', factor=0.5)", False), ("Lower('val_r2', mode='max')", True), ("Lower(mode='min')", True),
+     ("Lower('val_r2')", False)],
+)  # fmt: skip
+def test_a_plateau_that_is_made_later_from_options_that_are_kept_has_a_mode_that_fits(
+    kept: str, call: str, right: bool
+) -> None:
+    text = PLATEAU.format(kept=kept, call=call)
+    assert codes_of_script(text, values(), WORST_KEPT) == ["optim.scheduler-calls"] * (not right)
+
+
 @pytest.mark.parametrize(("returned", "right"), [("losses.avg", False), ("top1.avg", True), ("nll, top1", True)])
 def test_what_a_function_returns_says_what_is_kept(returned: str, right: bool) -> None:
     text = SCRIPT.replace("    if accuracy > best", "    accuracy = validate(model)\n    if accuracy > best")

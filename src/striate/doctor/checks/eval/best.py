@@ -219,20 +219,28 @@ def _by_plateaus(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
         names = [] if made is None else [part.arg for part in made.args.args[1:]]
         if made is None or made.args.kwarg is None or "monitor" not in names:
             continue
-        rest = made.args.kwarg.arg
-        plateaus = [node for node in ast.walk(made) if called(node) == "ReduceLROnPlateau"]
-        if not any(
-            isinstance(node, ast.Call) and any(w.arg is None and ast.unparse(w.value) == rest for w in node.keywords)
-            for node in plateaus
-        ):
+        rest = {made.args.kwarg.arg, *_kept_as(made, made.args.kwarg.arg)}
+        plateaus = (node for node in ast.walk(owner) if called(node) == "ReduceLROnPlateau")
+        handed = (word for node in plateaus if isinstance(node, ast.Call) for word in node.keywords if word.arg is None)
+        if not any(ast.unparse(word.value) in rest for word in handed):
             continue
+        usual = dict(zip(reversed(names), reversed(made.args.defaults), strict=False))
         for site in source.calls(owner.name):
-            given = dict(zip(names, site.node.args, strict=False)) | {
-                w.arg: w.value for w in site.node.keywords if w.arg
-            }
+            given = usual | dict(zip(names, site.node.args, strict=False))
+            given |= {w.arg: w.value for w in site.node.keywords if w.arg}
             monitor, mode = source.value(given.get("monitor")), source.value(given.get("mode")) or "min"
             if isinstance(monitor, str) and isinstance(mode, str):
                 yield "ReduceLROnPlateau", monitor, mode, site.node.lineno
+
+
+def _kept_as(made: ast.FunctionDef, name: str) -> Iterator[str]:
+    """Attributes that hold an argument as it is: `self.options = options`, also beside others."""
+    for node in (part for part in ast.walk(made) if isinstance(part, ast.Assign)):
+        for target in node.targets:
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(target.elts, node.value.elts, strict=False))
+            yield from (ast.unparse(one) for one, value in pairs if ast.unparse(value) == name)
 
 
 def _mode_of(owner: ast.ClassDef) -> str | None:
