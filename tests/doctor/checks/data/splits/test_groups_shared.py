@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from for_checks.asked import asked, perceptron
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
 
 
@@ -31,6 +33,47 @@ def test_photographs_of_one_plate_lie_on_one_side(alike: bool, by_plate: bool) -
             SCRIPT, values() | names | {"trn_idx": order[:120].numpy(), "val_idx": order[120:].numpy()}, [GROUPS_SHARED]
         )
     assert list(said) == ["data.split-overlap"] * (alike and not by_plate)
+
+
+class Read(Dataset[Any]):
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images, self.targets = images, targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.images[number], self.targets[number]
+
+
+@pytest.mark.parametrize(
+    ("by_clip", "target", "names", "wrong"),
+    [
+        (False, "own", ("train", "val"), True),
+        (False, "own", ("train_rows", "test_rows"), True),
+        (True, "own", ("train", "val"), False),
+        (False, "clip", ("train", "val"), False),  # the number that is asked for is no group
+    ],
+)
+def test_frames_of_a_clip_whose_quantity_is_asked_lie_on_one_side(
+    by_clip: bool, target: str, names: tuple[str, str], wrong: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.arange(240) // 4
+    scenes = torch.randn(60, 1, 8, 8, generator=generator)[clip]
+    images = scenes + 0.4 * torch.randn(240, 1, 8, 8, generator=generator)
+    wanted = clip.float() if target == "clip" else torch.randn(240, generator=generator)
+    order = torch.arange(240) if by_clip else torch.randperm(240, generator=generator)
+    train, val = order[:160], order[160:]
+    loaders = (DataLoader(Read(images[rows], wanted[rows, None]), batch_size=32) for rows in (train, val))
+    given = {"images": images.numpy(), "clip": clip.numpy(), names[0]: train.numpy(), names[1]: val.numpy()}
+    tree = ast.parse("for x, y in loader:\n    pass\n")
+    source = ScriptSource({"train.py": tree}, given, ("train.py", 1, 2), 5)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    said: list[Finding] = []
+    with suppress(NoEvidence):
+        said = asked(GROUPS_SHARED, model, next(loaders), val=next(loaders), task="regress", source=source)
+    assert [finding.code for finding in said] == ["data.split-overlap"] * wrong
 
 
 class Scans(Dataset[Any]):

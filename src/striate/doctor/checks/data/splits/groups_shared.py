@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.splits.split_overlap import counterparts, is_for_training, positions
+from striate.doctor.checks.data.splits.split_overlap import is_for_training, named_pairs, positions
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import comparable
@@ -24,8 +25,12 @@ _GROUP = re.compile(
     r"(^|_)(patient|subject|speaker|person|animal|specimen|recording|slide|volunteer)(_?(id|name|no))?$"
 )
 _FEWEST, _SHARED, _EACH = 5, 0.5, 1.5
-_MOST_EACH, _ALIKE, _LOOKED_AT = 30, 0.5, 400
-"""Samples of a group on average; how far two of them are from each other, of what any two are; and how many pairs."""
+_MOST_EACH, _OTHERS, _NEARER, _LOOKED_AT = 30, 8, 0.7, 400
+"""Samples of a group on average; how many samples of other groups are farther away than one of the same, in which share
+of pairs; and how many pairs."""
+_REPEATED, _SPLIT = 0.7, 0.5
+"""Of the targets that were read, the share of different ones below which they are like classes; of all samples, the
+share that training and validation have together."""
 
 
 _WHY = "Samples with the same value are alike: validation measures whether known values are recognized, not new ones."
@@ -63,58 +68,79 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     are alike."""
     names = evidence.source.names
     arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
-    inputs = {len(value): value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4}
-    for name in (name for name in names if is_for_training(name)):
-        known = positions(names[name])
-        for other, value in counterparts(name, names):
-            asked = positions(value)
-            for groups, things in arrays.items():
-                x = inputs.get(len(things)) if things.ndim == 1 else None
-                if x is None or len(asked) < _FEWEST or max(known | asked, default=0) >= len(things):
-                    continue
-                numbers = np.unique(np.asarray(things), return_inverse=True)[1]
-                count = int(numbers.max()) + 1
-                if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _classes(evidence):
-                    continue
-                ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, asked))
-                shared = ours & theirs
-                if len(shared) < _SHARED * len(theirs) or not known.isdisjoint(asked) or not _alike(x, numbers):
-                    continue
-                yield GROUPS_SHARED.finding(
-                    severity="warning",
-                    where=f"`{groups}` of `{name}` and `{other}`",
-                    measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation also "
-                    f"occur in training, and two samples with the same value are less than {_ALIKE:g} times as far "
-                    "apart as any two",
-                    limit=f"{_SHARED:.0%} of the validation values in training, too, with {_EACH:g} to {_MOST_EACH} "
-                    f"samples of each, which are at most {_ALIKE:g} times as far apart as any two",
-                    why=_WHY,
-                    remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
-                    f"`GroupShuffleSplit` with `groups={groups}`",
-                )
-                return
+    many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
+    inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
+    for name, known, other, asked in _positions(names):
+        for groups, things in arrays.items():
+            x = inputs.get(len(things)) if things.ndim == 1 else None
+            if x is None or len(known | asked) < _SPLIT * len(things) or max(known | asked) >= len(things):
+                continue
+            numbers = np.unique(np.asarray(things), return_inverse=True)[1]
+            count = int(numbers.max()) + 1
+            if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _classes(evidence):
+                continue
+            ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, asked))
+            shared = ours & theirs
+            if len(shared) < _SHARED * len(theirs):
+                continue
+            nearer = _nearer(x, numbers)
+            if nearer < _NEARER:
+                continue
+            yield GROUPS_SHARED.finding(
+                severity="warning",
+                where=f"`{groups}` of `{name}` and `{other}`",
+                measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation also "
+                f"occur in training; in {nearer:.0%} of the pairs of samples with the same value the two are nearer to "
+                f"each other than to {_OTHERS} samples with other values",
+                limit=f"{_SHARED:.0%} of the validation values in training, too, with {_EACH:g} to {_MOST_EACH} "
+                f"samples of each, of which in {_NEARER:.0%} of the pairs the two are nearer to each other than to "
+                f"{_OTHERS} others",
+                why=_WHY,
+                remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
+                f"`GroupShuffleSplit` with `groups={groups}`",
+            )
+            return
 
 
-def _alike(x: Any, numbers: np.ndarray[Any, Any]) -> bool:
-    """Whether samples of one group are much nearer to each other than to those of others."""
+def _positions(names: Mapping[str, Any]) -> Iterator[tuple[str, set[int], str, set[int]]]:
+    """Variables that hold positions of training and of validation, all of them different, with their names."""
+    for name, value, other, its in named_pairs(names):
+        known, asked = positions(value), positions(its)
+        once = is_for_training(name) or (_is_each_once(value) and _is_each_once(its))
+        if once and len(asked) >= _FEWEST and known.isdisjoint(asked):
+            yield name, known, other, asked
+
+
+def _is_each_once(value: Any) -> bool:
+    return isinstance(value, np.ndarray | torch.Tensor | list) and len(positions(value)) == len(value)
+
+
+def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
+    """In which share of pairs of samples of a group the two are nearer to each other than to some samples of others."""
     order = np.argsort(numbers, kind="stable")
-    pairs = [(a, b) for a, b in pairwise(order) if numbers[a] == numbers[b]][:_LOOKED_AT]
-    if len(pairs) < _FEWEST:
-        return False
-    rows = torch.as_tensor(np.asarray(pairs))
+    pairs = [(a, b) for a, b in pairwise(order) if numbers[a] == numbers[b]]
+    if len(pairs) < max(_FEWEST, 2 * _OTHERS):
+        return 0.0
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:_LOOKED_AT]
+    rows = torch.as_tensor(np.asarray(pairs)[chosen])
     with suppress(TypeError, ValueError):  # no numbers
         values = torch.as_tensor(np.asarray(x))[rows.flatten()]
         one, other = comparable(values, values).double().unflatten(0, (-1, 2)).unbind(1)
-        own, any_two = (one - other).norm(dim=1), (one - other.roll(len(pairs) // 2, 0)).norm(dim=1)
-        return bool(own.median() < _ALIKE * any_two.median())
-    return False
+        nearest = torch.stack([(one - other.roll(k, 0)).norm(dim=1) for k in range(1, _OTHERS + 1)]).amin(0)
+        return float(((one - other).norm(dim=1) < nearest).double().mean())
+    return 0.0
 
 
 def _classes(evidence: Evidence) -> int:
-    try:
+    """How many classes there are, or different targets of other kinds, where these occur again and again; else 0."""
+    with suppress(NoEvidence):
         return len(evidence.train.labels.unique())
-    except NoEvidence:
-        return 0
+    with suppress(NoEvidence):
+        targets = evidence.samples.y
+        if targets is not None and targets.ndim <= 2 and len(targets):
+            different = len(targets.reshape(len(targets), -1).unique(dim=0))
+            return different if different < _REPEATED * len(targets) else 0
+    return 0
 
 
 def _groups(loader: Any) -> dict[str, list[Any]]:
