@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import combinations
 
+import numpy as np
 import torch
 
 from striate.doctor.checks.data.augmentation.given import Given
@@ -27,6 +28,9 @@ and validation differ in more than moves; samples of a class."""
 _OFTEN, _SELDOM, _ASKED = 0.25, 0.08, 1000
 """Of a class that is taken for another one in training, and in validation; samples that are asked about."""
 _FEWEST_IN_CLASS = 12
+_OWN, _CHANGED, _AS_BEFORE = 0.5, 0.6, 0.8
+"""Of two classes by a model that tells few of the others: what it knows of each, what changes places once moved; of the
+accuracy for the classes that change places with none, what a move leaves."""
 _WHY = "Augmentation turns samples of one class into samples of another, but keeps their labels."
 
 
@@ -53,7 +57,8 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
         f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
         f"or more of class {one} for class {other}, and of {other} for {one}",
         f"{_EXCHANGED:.0%} of each of two classes look like the other class if validation is flipped or turned as "
-        "training is",
+        f"training is, to models that predict {_TELLS:.0%} of validation right; or {_CHANGED:.0%} to one that takes at "
+        f"most {_CONFUSED:.0%} of each for the other before, and predicts other classes as before",
     )
 
 
@@ -92,19 +97,47 @@ def _exchanged(evidence: Evidence, plain: Reference, given: Given) -> tuple[str,
     """A move of training images, and two classes each of which is often taken for the other one once validation is
     moved so, by the simple models that tell validation apart."""
     x, labels = evidence.val_samples.sole_inputs, plain.labels
-    models = [name for name in plain.opinions if plain.accuracy(name) >= _TELLS]
-    if x.ndim != 4 or not models:
+    if x.ndim != 4:
         return None
+    tell = [name for name in plain.opinions if plain.accuracy(name) >= _TELLS]
     own = evidence.samples.sole_inputs
     changed = images(list(zip(own, given.inputs, strict=False)))
     for words in _moves_between(drawn_twice(evidence) if given.place == "loader" else changed):
-        told = [plain.ask(MOVES[words](x[plain.rows]), name) for name in models]
-        for one, other in combinations(sorted(set(labels.tolist())), 2):
+        said = {name: plain.ask(MOVES[words](x[plain.rows]), name) for name in plain.opinions}
+        for one, other in combinations(sorted(set(labels.tolist())), 2) if tell else ():
             ways = [(labels == a, b) for a, b in ((one, other), (other, one))]
-            taken = [min(float((said[of] == b).mean()) for of, b in ways) for said in told]
+            taken = [min(float((said[name][of] == b).mean()) for of, b in ways) for name in tell]
             if sum(taken) / len(taken) >= _EXCHANGED:
                 return words, one, other
+        if (exchanged := change_places(plain, said)) is not None:
+            return words, *exchanged
     return None
+
+
+def change_places(plain: Reference, said: dict[str, Whole]) -> tuple[int, int] | None:
+    """Two classes that a model tells apart and takes for each other once samples are moved, while it predicts those
+    that are in no such pair as before; `said`: what each model says of all samples moved."""
+    for name, moved in said.items():
+        known, labels = plain.opinions[name].predictions, plain.labels
+        pairs = [
+            pair
+            for pair in combinations(sorted(set(labels.tolist())), 2)
+            if all(_becomes(a, b, labels, known, moved) for a, b in (pair, pair[::-1]))
+        ]
+        others = ~np.isin(labels, pairs)
+        before, after = (int((answers == labels)[others].sum()) for answers in (known, moved))
+        if pairs and after >= _AS_BEFORE * before:
+            return pairs[0]
+    return None
+
+
+def _becomes(one: int, other: int, labels: Whole, known: Whole, moved: Whole) -> bool:
+    """Whether samples of a class that a model tells from another one are this other one to it once they are moved,
+    and the class itself no more."""
+    of = labels == one
+    if of.sum() < _FEWEST or (known[of] == one).mean() < _OWN or (known[of] == other).mean() > _CONFUSED:
+        return False
+    return bool((moved[of] == other).mean() >= _CHANGED and (moved[of] == one).mean() <= _CONFUSED)
 
 
 def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> tuple[str, int, int] | None:
