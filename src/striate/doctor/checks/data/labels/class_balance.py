@@ -12,6 +12,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels.missing_tokens import CHANCE, SHARE, tokens_missing
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import need_all_data, need_targets
@@ -150,6 +151,9 @@ _SAMPLES = (
 
 
 def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
+    if (missing := tokens_missing(evidence)) is not None:
+        yield _of_tokens(*missing)
+        return
     counts = class_counts(evidence)
     whole = evidence.train.whole
     wanted = _of_validation(counts, whole)
@@ -179,6 +183,21 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         f"class {named}{beside or f', though there are {counts.outputs} outputs'}{weighted}",
         why="The network cannot learn a class that it never sees: it predicts another class for all such samples.",
         remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
+    )
+
+
+def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
+    named = ", ".join(map(str, tokens[:8])) + (f" and {len(tokens) - 8} more" if len(tokens) > 8 else "")
+    return MISSING_CLASS.finding(
+        severity="error",
+        where="the training sequences",
+        measured=f"{share:.0%} of the tokens that validation sequences ask for never occur in training (number "
+        f"{named}); between two halves of training it is {by_chance:.0%}",
+        limit=f"{SHARE:.0%} of the tokens of validation that the loss asks for never occur in training, {CHANCE:g} "
+        "times as many as between two halves of training",
+        why="The network never predicts a token that it was never trained to predict: validation has sentences of "
+        "another kind, or its words are numbered in another way.",
+        remedy="split sorted data at random: `order = torch.randperm(len(data))`, and use one vocabulary for both",
     )
 
 
