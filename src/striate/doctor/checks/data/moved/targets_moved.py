@@ -18,6 +18,7 @@ from striate.doctor.checks.data.moved.mirrored_numbers import kept_when_mirrored
 from striate.doctor.checks.data.moved.moved_roughly import every_way, left_roughly
 from striate.doctor.checks.data.moved.parts_apart import parts_apart
 from striate.doctor.checks.data.moved.shifted_places import MOVED, TOLD, left_when_shifted
+from striate.doctor.checks.data.moved.told_sides import sides_kept
 from striate.doctor.checks.data.moved.turned_apart import turned_apart
 from striate.doctor.checks.data.moved.words_dropped import FEWEST_KEPT, dropped_apart
 from striate.doctor.checks.data.targets.keypoints import exchanged_sides
@@ -29,6 +30,8 @@ from striate.records import Finding
 from striate.wording import several
 
 _SAMPLES, _DRAWS = 24, 6
+_SHOWN = 60
+"""Letters of a text."""
 _CLEARLY = 0.5
 """Of the distance to the second nearest, that to the nearest: so an input is known again."""
 _FEWEST_LEFT, _OFTEN = 3, 0.5
@@ -79,6 +82,10 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
         if (masks := turned_apart(evidence, every_way(_MOVES))) is not None:
             yield _of_masks(*masks)
+            return
+    with suppress(NoEvidence):
+        if (sides := sides_kept(evidence.setup.train)) is not None:
+            yield _of_sides(*sides)
             return
     drawn = _drawn(evidence.setup.train)
     left, moved, flips = Counter[str](), Counter[str](), defaultdict[str, list[tuple[Any, Any]]](list)
@@ -209,6 +216,20 @@ def _of_parts(count: str) -> Finding:
         why="Input and target show different parts of the image: the input does not show what the target asks for.",
         remedy="positions in the large image are those in the small one times the scale: `large[:, scale * top :, "
         "scale * left :]` beside `small[:, top:, left:]`",
+    )
+
+
+def _of_sides(kept: int, text: str) -> Finding:
+    said = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    return LEFT_BEHIND.finding(
+        severity="error",
+        where="the augmentation of the training data set",
+        measured=f"{several(kept, 'sample')} whose texts name left or right are mirrored in some draws, and have the "
+        f"same text in all of them, such as `{said}`",
+        limit="3 samples that are mirrored in some draws, whose texts name left or right and stay the same; one text "
+        "in 20 names them",
+        why="In a mirrored image what was on the left is on the right: half of these texts are wrong.",
+        remedy="do not mirror such samples, or exchange the words: `left` and `right`",
     )
 
 
