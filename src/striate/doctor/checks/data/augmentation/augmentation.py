@@ -28,6 +28,7 @@ from striate.doctor.checks.data.augmentation.hidden_targets import (
 )
 from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.checks.data.augmentation.views_of_nothing import views_of_nothing
+from striate.doctor.checks.data.augmentation.wrapped import wrapped_around
 from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.changed_by_asking import Changed
@@ -55,6 +56,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     found = (
         _views_that_are_one(evidence)
         or views_of_nothing(evidence)
+        or wrapped_around(evidence)
         or colors_exchanged(evidence)
         or erased(evidence)
         or tokens_erased(evidence)
