@@ -76,6 +76,29 @@ def test_frames_of_a_clip_whose_quantity_is_asked_lie_on_one_side(
     assert [finding.code for finding in said] == ["data.split-overlap"] * wrong
 
 
+@pytest.mark.parametrize(
+    ("split", "by_plate", "wrong"),
+    [
+        ("splitter.split(images, labels, groups=plates)", False, True),
+        ("splitter.split(images, labels, plates)", False, True),
+        ("splitter.split(images, labels, groups=plates)", True, False),
+        ("splitter.split(images, labels)", False, False),
+    ],
+)
+def test_groups_that_a_splitter_is_given_lie_on_one_side(split: str, by_plate: bool, wrong: bool) -> None:
+    """Whatever the images look like."""
+    generator = torch.Generator().manual_seed(0)
+    plates = torch.arange(180) // 3
+    images = torch.randn(180, 1, 8, 8, generator=generator)
+    order = torch.arange(180) if by_plate else torch.randperm(180, generator=generator)
+    names = {"images": images.numpy(), "plates": plates.numpy(), "labels": (plates % 2).numpy()}
+    names |= {"trn_idx": order[:120].numpy(), "val_idx": order[120:].numpy()}
+    said: dict[str, str] = {}
+    with suppress(NoEvidence):
+        said = found(f"trn_idx, val_idx = next({split})\n{SCRIPT}", values() | names, [GROUPS_SHARED])
+    assert list(said) == ["data.split-overlap"] * wrong
+
+
 class Scans(Dataset[Any]):
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows

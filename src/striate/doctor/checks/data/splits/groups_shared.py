@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from striate.doctor.checks.data.splits.split_overlap import is_for_training, nam
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import comparable
+from striate.doctor.setup.script_source import ScriptSource, argument
 from striate.records import Finding
 from striate.wording import several
 
@@ -71,9 +73,12 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
     for name, known, other, asked in _positions(names):
-        for groups, things in arrays.items():
-            x = inputs.get(len(things)) if things.ndim == 1 else None
-            if x is None or len(known | asked) < _SPLIT * len(things) or max(known | asked) >= len(things):
+        every = known | asked
+        for groups, things in ((one, value) for one, value in arrays.items() if value.ndim == 1):
+            given, x = _are_given_to_split(evidence.source, groups), inputs.get(len(things))
+            if x is None and not given:
+                continue
+            if len(every) < _SPLIT * len(things) or max(every) >= len(things):
                 continue
             numbers = np.unique(np.asarray(things), return_inverse=True)[1]
             count = int(numbers.max()) + 1
@@ -83,23 +88,33 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
             shared = ours & theirs
             if len(shared) < _SHARED * len(theirs):
                 continue
-            nearer = _nearer(x, numbers)
-            if nearer < _NEARER:
+            nearer = 0.0 if given else _nearer(x, numbers)
+            if nearer < _NEARER and not given:
                 continue
             yield GROUPS_SHARED.finding(
                 severity="warning",
                 where=f"`{groups}` of `{name}` and `{other}`",
-                measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation also "
-                f"occur in training; in {nearer:.0%} of the pairs of samples with the same value the two are nearer to "
-                f"each other than to {_OTHERS} samples with other values",
+                measured=f"{len(shared)} of {several(len(theirs), 'value')} of `{groups}` in validation also occur in "
+                + (
+                    f"training, though `{given}` is given the groups, which not every splitter of scikit-learn obeys"
+                    if given
+                    else f"training; in {nearer:.0%} of the pairs of samples with the same value the two are nearer to "
+                    f"each other than to {_OTHERS} samples with other values"
+                ),
                 limit=f"{_SHARED:.0%} of the validation values in training, too, with {_EACH:g} to {_MOST_EACH} "
                 f"samples of each, of which in {_NEARER:.0%} of the pairs the two are nearer to each other than to "
-                f"{_OTHERS} others",
+                f"{_OTHERS} others, or which a `split` is given as groups",
                 why=_WHY,
                 remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                 f"`GroupShuffleSplit` with `groups={groups}`",
             )
             return
+
+
+def _are_given_to_split(source: ScriptSource, name: str) -> str:
+    """The call of a splitter that is given an array as the groups of the samples; empty where none is."""
+    given = ((site, argument(site.node, 2, "groups")) for site in source.calls("split"))
+    return next((site.text for site, value in given if value is not None and ast.unparse(value) == name), "")
 
 
 def _positions(names: Mapping[str, Any]) -> Iterator[tuple[str, set[int], str, set[int]]]:
