@@ -9,6 +9,7 @@ from striate.doctor.checks.eval.finds_itself import FINDS_ITSELF
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
+from striate.doctor.checks.eval.shuffled_apart import SHUFFLED_APART
 from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 
 CHECKS: tuple[Check, ...] = (
@@ -20,4 +21,5 @@ CHECKS: tuple[Check, ...] = (
     RANKED_BY_BATCH,
     WORST_KEPT,
     FINDS_ITSELF,
+    SHUFFLED_APART,
 )

@@ -1,0 +1,221 @@
+"""`eval.wrong-count` of samples beside the labels of others: what a loader that shuffles gave is in another order than
+the labels of its data set, or those of another pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import (
+    ONE_BEHIND_THE_OTHER,
+    ScriptSource,
+    assigned,
+    called,
+    receiver_of,
+)
+from striate.records import Finding
+
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+_GATHERING = (*ONE_BEHIND_THE_OTHER, "stack", "append", "extend")
+_SAMPLE_BY_SAMPLE = (
+    *ONE_BEHIND_THE_OTHER, "stack", "array", "asarray", "tensor", "as_tensor", "from_numpy", "numpy", "cpu", "detach",
+    "to", "long", "float", "int", "tolist", "list", "argmax", "squeeze", "flatten", "astype", "normalize", "sigmoid",
+    "softmax",
+)  # fmt: skip
+_BESIDE_EACH_OTHER = (ast.Call, ast.Compare, ast.BinOp)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What a pass over a loader gave, sample by sample: the pass, the loader as it is written and its value, and which
+    parts of its batches were used (none: not known)."""
+
+    gone_through: ast.AST
+    text: str
+    loader: DataLoader[Any]
+    used: frozenset[int]
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    known: dict[ast.AST, dict[str, _Gathered]] = {}
+    for node in source.nodes(*_BESIDE_EACH_OTHER):
+        sides = _sides(node)
+        if len(sides) < 2 or called(node) == "print":
+            continue
+        scope = source.scope_of(node)
+        if scope not in known:
+            known[scope] = _gathered_in(scope, source)
+        for one, other in permutations([_kept(side, source) for side in sides] if known[scope] else (), 2):
+            found = known[scope].get(one.id) if isinstance(one, ast.Name) else None
+            if found is None:
+                continue
+            again = known[scope].get(other.id) if isinstance(other, ast.Name) else None
+            if _in_its_order(other, found.loader, source) or (again is not None and _in_two_passes(found, again)):
+                yield _finding(node, one, other, found.text)
+                return
+
+
+def _in_two_passes(one: _Gathered, other: _Gathered) -> bool:
+    """Whether two passes over a loader gave other parts of its batches."""
+    again = one.loader is other.loader and one.gone_through is not other.gone_through
+    return again and bool(one.used) and bool(other.used) and one.used.isdisjoint(other.used)
+
+
+def _finding(node: ast.expr, one: ast.expr, other: ast.expr, loader: str) -> Finding:
+    name, text = ast.unparse(one), ast.unparse(other)
+    return SHUFFLED_APART.finding(
+        severity="error",
+        where=f"line {node.lineno}",
+        measured=f"`{name}` has the samples in the order of one pass over `{loader}`, which shuffles; `{text}`, which "
+        f"is used beside it, has them in {'the order of the data set' if '.' in text else 'that of another pass'}",
+        why="Each sample gets the label of another one, so the metric is at chance whatever was learned.",
+        remedy=f"keep the labels of the same pass, `for x, y in {loader}`; or create `{loader}` with `shuffle=False`",
+    )
+
+
+def _sides(node: ast.expr) -> Sequence[ast.expr]:
+    """What an expression takes beside each other."""
+    if isinstance(node, ast.Call):
+        return [*node.args, *(word.value for word in node.keywords)]
+    if isinstance(node, ast.Compare):
+        return [node.left, *node.comparators]
+    return [node.left, node.right] if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else []
+
+
+def _kept(node: ast.expr, source: ScriptSource) -> ast.expr:
+    """What an expression has the samples of, one by one: `y` of `torch.tensor(y).cpu()`."""
+    while called(node) in _SAMPLE_BY_SAMPLE and isinstance(node, ast.Call):
+        owner = receiver_of(node)
+        if owner is None or isinstance(source.value(owner), types.ModuleType):
+            owner = node.args[0] if node.args else None
+        if owner is None:
+            break
+        node = owner
+    if isinstance(node, ast.Name) and isinstance(made := source.last_value(node, node.id), ast.Attribute):
+        return made
+    return node
+
+
+def _in_its_order(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:
+    """Whether an expression is a column of the loader's data set, one value for each sample."""
+    if not isinstance(node, ast.Attribute) or source.value(node.value) is not loader.dataset:
+        return False
+    column = source.value(node)
+    with suppress(TypeError):  # it has no length
+        return getattr(column, "ndim", 1) == 1 and len(column) == len(loader.dataset)
+    return False
+
+
+def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
+    """Variables of a function that hold what a pass over a shuffling loader gave, and nothing else."""
+    found: dict[str, _Gathered] = {}
+    loops: dict[str, ast.AST] = {}
+    otherwise: set[str] = set()
+    parts = [part for part in ast.walk(scope) if part is not scope and source.scope_of(part) is scope]
+    parts.sort(key=lambda part: getattr(part, "lineno", 0))
+    for call in (part for part in parts if isinstance(part, ast.Call) and called(part) in ("append", "extend")):
+        owner, loop = receiver_of(call), next(iter(source.loops_of(call)), None)
+        if not isinstance(owner, ast.Name) or loop is None:
+            continue
+        numbers = any(called(inner) == "item" for inner in ast.walk(call))  # of whole batches
+        own = _pass(loop, loop.iter, loop.target, call.args, source) if isinstance(loop, ast.For) else None
+        if own is None or numbers or loops.setdefault(owner.id, loop) is not loop:
+            otherwise.add(owner.id)
+        else:
+            found[owner.id] = own
+    for target, value in (pair for part in parts for pair in assigned(part)):
+        names = target.elts if isinstance(target, ast.Tuple) else [target]
+        made = _kept(value, source)
+        own = found.get(made.id) if isinstance(made, ast.Name) else _passed(value, source)
+        empty = isinstance(value, ast.List) and not value.elts
+        for name in (part.id for part in names if isinstance(part, ast.Name) and not empty):
+            if own is None:
+                otherwise.add(name)  # put into another order, perhaps
+            else:
+                found[name] = own
+    return {name: one for name, one in found.items() if name not in otherwise}
+
+
+def _passed(value: ast.expr, source: ScriptSource) -> _Gathered | None:
+    """The pass of `torch.cat([network(x) for x, y in loader])`, or of a function that gathers what it makes."""
+    for part in ast.walk(value) if called(value) in _SAMPLE_BY_SAMPLE or isinstance(value, ast.ListComp) else ():
+        if isinstance(part, ast.ListComp | ast.GeneratorExp) and len(part.generators) == 1:
+            own = part.generators[0]
+            return _pass(own, own.iter, own.target, [part.elt], source)
+    functions = source.functions_of(value) if isinstance(value, ast.Call) else []
+    for function in functions if len(functions) == 1 else ():
+        inside = list(ast.walk(function))
+        stores = (part for part in inside if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store))
+        if not any(called(part) in _GATHERING for part in inside) or any(stores):
+            continue
+        for name, given in source.arguments(function, value):  # type: ignore[arg-type]
+            loader = source.value(given)
+            for part in inside if _shuffles(loader) else ():
+                if (
+                    isinstance(part, ast.For | ast.comprehension)
+                    and ast.unparse(_plain(part.iter, part.target)[0]) == name
+                ):
+                    around = part.body if isinstance(part, ast.For) else [source.parent(part)]
+                    used = _used(part.iter, part.target, [one for one in around if one is not None])
+                    return _Gathered(value, ast.unparse(given), loader, used)
+    return None
+
+
+def _pass(
+    gone_through: ast.AST, iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST], source: ScriptSource
+) -> _Gathered | None:
+    """A pass over a loader that shuffles, of whose batches parts of the code use some columns."""
+    given = _plain(iterable, target)[0]
+    loader = source.value(given)
+    used = _used(iterable, target, parts)
+    return _Gathered(gone_through, ast.unparse(given), loader, used) if _shuffles(loader) else None
+
+
+def _shuffles(loader: Any) -> bool:
+    return isinstance(loader, DataLoader) and isinstance(loader.sampler, _SHUFFLING)
+
+
+def _plain(iterable: ast.expr, target: ast.expr) -> tuple[ast.expr, ast.expr]:
+    """Loader and batch of a loop, without what numbers the batches or shows a bar."""
+    while isinstance(iterable, ast.Call) and iterable.args:
+        if called(iterable) == "enumerate" and isinstance(target, ast.Tuple) and len(target.elts) == 2:
+            target = target.elts[1]
+        iterable = iterable.args[0]
+    return iterable, target
+
+
+def _used(iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST]) -> frozenset[int]:
+    batch = _plain(iterable, target)[1]
+    columns = batch.elts if isinstance(batch, ast.Tuple) else []
+    read = {
+        node.id
+        for part in parts
+        for node in ast.walk(part)
+        if isinstance(node, ast.Name) and type(node.ctx) is ast.Load
+    }
+    return frozenset(
+        place
+        for place, column in enumerate(columns)
+        if any(isinstance(node, ast.Name) and node.id in read for node in ast.walk(column))
+    )
+
+
+SHUFFLED_APART = Check(
+    codes=("eval.wrong-count",),
+    question="Are predictions and labels in the same order?",
+    threshold="what a pass over a loader that shuffles gave is used beside a column of its data set, or beside the "
+    "labels of another pass",
+    run=_run,
+    of_source=True,
+)

@@ -1,0 +1,103 @@
+"""`eval.wrong-count` of samples beside the labels of others, as a loader that shuffles gives them."""
+
+from __future__ import annotations
+
+import ast
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from striate.doctor.checks.eval.shuffled_apart import SHUFFLED_APART
+from striate.doctor.setup.script_source import ScriptSource
+
+
+class Signs(Dataset[Any]):
+    def __init__(self) -> None:
+        self.images, self.labels = torch.zeros(40, 1, 8, 8), torch.arange(40) % 4
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.images[number], self.labels[number]
+
+
+EXTRACT = """
+def extract(model, batches):
+    return torch.cat([model(images) for images, _ in tqdm(batches)])
+def extract_both(model, batches):
+    found, known = [], []
+    for x, y in batches:
+        found.append(model(x))
+        known.append(y)
+    return torch.cat(found), torch.cat(known)
+def extract_in_place(model, batches):
+    found = torch.zeros(40, 8)
+    for x, number in batches:
+        found[number] = torch.cat([model(x)])
+    return found
+def extract_mean(model, batches):
+    return sum(model(images).mean() for images, _ in batches)
+{lines}
+"""
+APPENDED = """
+preds = []
+for x, _ in gallery_loader:
+    preds.append(model(x).argmax(1))
+preds = torch.cat(preds)
+{then}
+print((preds == torch.tensor(gallery_set.labels)).float().mean())
+"""
+TOGETHER = """
+preds, trues = [], []
+for x, y in gallery_loader:
+    preds.append(model(x).argmax(1))
+    trues.append(y)
+print((torch.cat(preds) == torch.cat(trues)).float().mean())
+"""
+
+
+def found_in(text: str, *, shuffle: bool) -> bool:
+    data = Signs()
+    names = {"torch": torch, "gallery_set": data, "gallery_loader": DataLoader(data, 8, shuffle=shuffle)}
+    tree = ast.parse(EXTRACT.format(lines=text))
+    evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
+    return [finding.code for finding in SHUFFLED_APART.run(evidence)] == ["eval.wrong-count"]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("text", "apart"),
+    [
+        ("gallery = extract(model, gallery_loader)\nknn(query, gallery.cpu(), gallery_set.labels)", True),
+        (
+            "gallery = extract(model, gallery_loader)\nlabels = gallery_set.labels\nknn(gallery, labels=labels)",
+            True,
+        ),
+        ("gallery, labels = extract_both(model, gallery_loader)\nknn(query, gallery, labels)", False),
+        ("gallery = extract_in_place(model, gallery_loader)\nknn(query, gallery, gallery_set.labels)", False),
+        ("mean = extract_mean(model, gallery_loader)\nshow(mean, gallery_set.labels)", False),
+        ("gallery = extract(model, gallery_loader)\nshow(spread(gallery), gallery_set.labels)", False),
+        ("gallery = extract(model, gallery_loader)[order]\nknn(query, gallery, gallery_set.labels)", False),
+        (
+            "gallery = extract(model, gallery_loader)\ny = torch.cat([y for _, y in gallery_loader])\n"
+            "knn(query, gallery, y)",
+            True,
+        ),
+        ("one = extract(model, gallery_loader)\ntwo = extract(model, gallery_loader)\nfit(one, two)", False),
+        (APPENDED.format(then=""), True),
+        (APPENDED.format(then="preds = preds[order]"), False),
+        (APPENDED.format(then="preds = []\nfor x, _ in in_order:\n    preds.append(model(x))"), False),
+        (TOGETHER, False),
+        (
+            "l = []\nfor x, y in gallery_loader:\n    l.append(f(x, y).item())\nshow(l, gallery_set.labels)",
+            False,
+        ),
+        ("gallery = extract(model, gallery_loader)\nshow(gallery, gallery_set.images)", False),
+    ],
+)
+def test_predictions_beside_labels_in_another_order(text: str, apart: bool, shuffle: bool) -> None:
+    assert found_in(text, shuffle=shuffle) is (apart and shuffle)
