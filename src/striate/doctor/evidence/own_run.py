@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from striate.doctor.evidence.quality import classes_of
 from striate.doctor.setup.batch import main_tensor, parts
@@ -73,6 +74,14 @@ class CalledNetwork:
         """The numbers for its weights that are known, in order."""
         found = (self.before, *(call.weights for call in self.calls), self.after)
         return [number for number in found if number == number]
+
+
+@dataclass
+class Averaged:
+    """An average of weights, and how many updates it had after how many steps when it was run without gradients."""
+
+    network: AveragedModel
+    updates: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -166,6 +175,8 @@ class OwnRun:
     """The optimizers, by id, whose parameters had a gradient when something had gone backward, before a step."""
     networks: dict[int, CalledNetwork] = field(default_factory=dict)
     """Those that its code called."""
+    averages: dict[int, Averaged] = field(default_factory=dict)
+    """Averages of weights that it ran without gradients, by id."""
     in_training: set[int] = field(default_factory=set)
     """All modules that ran in training mode, by id."""
     loaded: bool = False
@@ -306,6 +317,9 @@ class Watcher:
         self.depth += 1
         if module.training:
             self.run.in_training.add(id(module))
+        if isinstance(module, AveragedModel) and not torch.is_grad_enabled():
+            averaged = self.run.averages.setdefault(id(module), Averaged(module))
+            averaged.updates[self.run.steps] = int(module.n_averaged)
         if self.depth == 1:
             self.end_if_late()
             self.given = main_tensor([_as_table(given) for given in args])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher, number_of_weights
@@ -223,6 +224,32 @@ def test_an_average_that_hardly_moves_until_the_end(decay: float, each: int, wro
             ask(average)
     watcher.run.ended = True
     assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("decay", "each", "first", "wrong"),
+    [(0.95, 20, 0, True), (0.5, 20, 0, False), (0.95, 1, 0, False), (None, 20, 0, False), (0.95, 20, 100, False)],
+)
+def test_an_average_that_is_updated_once_in_an_epoch(decay: float | None, each: int, first: int, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    average = AveragedModel(model, multi_avg_fn=None if decay is None else get_ema_multi_avg_fn(decay))
+    watcher = Watcher(float("inf"), {id(model): "model"})
+    watcher.run.planned = 240
+    optimizer, x = torch.optim.SGD(model.parameters(), 0.05), torch.randn(32, 3)
+    for step in range(160):
+        (model(x) - x.sum(1, keepdim=True)).square().mean().backward()
+        watcher.stepping(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 20 == 19:
+            with torch.no_grad():
+                watcher.enter(average, (x,))
+                watcher.leave(average, (x,), average(x))
+        if step % each == each - 1 and step >= first:
+            average.update_parameters(model)
+    found = [one for one in findings_of(watcher.run) if "its first update" in one.measured]
+    assert [one.code for one in found] == ["model.evaluates-untrained"] * wrong
 
 
 @pytest.mark.parametrize("template", [True, False])

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from striate.doctor.checks.model.never_updated import share_of_way
 from striate.doctor.checks.own_run.check import OwnRunCheck
@@ -20,6 +22,8 @@ _MOSTLY = 0.5
 _DOWN, _LATER = 0.03, 1 / 3
 _FOLLOWED = 0.25
 """Of the way from first to last weights, at the end of training."""
+_SELDOM, _EARLY, _OLD = 5, 0.25, 1 / 3
+"""Steps for each update of an average; the share of training in which it begins; the share of its first weights."""
 _ROUNDED, _CHANGED = 1e-5, 1e-4
 """Shares of the weights' sizes: an average with itself moves by rounding, a training by more."""
 _LEAST_OF_ALL, _LEAST_UPDATES = 100, 1000
@@ -106,6 +110,39 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
                     f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {copy.name}, the "
                     f"only one that runs without gradients ({several(len(asked), 'time')}), {gone}",
                 )
+
+
+def _average_seldom_updated(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Averages that are updated once in many steps, and at the end have much of what they began with."""
+    planned = run.planned or (run.steps if run.ended and not run.cut else 0)
+    for average in run.averages.values() if planned else ():
+        if len(average.updates) > _MOSTLY * run.steps:
+            continue  # a teacher, in each step
+        before = max((steps for steps, count in average.updates.items() if not count), default=0)
+        begun = sorted((steps, count) for steps, count in average.updates.items() if count)
+        (first, began), (last, updates) = (begun[0], begun[-1]) if begun else ((0, 0), (0, 0))
+        if updates - began < 2 or last - first < _SELDOM * (updates - began) or before > _EARLY * planned:
+            continue
+        in_all = updates + int(max(planned - last, 0) * (updates - began) / (last - first))
+        share = _share_of_first(average.network, in_all)
+        if share > _OLD:
+            yield (
+                "the average of the weights",
+                f"in {several(last - first, 'step')} of the script, the average that is evaluated is updated "
+                f"{several(updates - began, 'time')}; after all {several(in_all, 'update')}, {share:.0%} of it are the "
+                "weights of its first update",
+            )
+
+
+def _share_of_first(average: AveragedModel, updates: int) -> float:
+    """How much of an average are the weights of its first update, after so many."""
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        own = AveragedModel(model, avg_fn=average.avg_fn, multi_avg_fn=average.multi_avg_fn)
+        for number in range(updates):
+            model.weight.fill_(float(number == 0))
+            own.update_parameters(model)
+        return float(next(own.parameters()))
 
 
 def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -374,6 +411,16 @@ OF_NETWORKS = (
         "update the average after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`, with a decay that "
         "forgets the beginning within the training; or evaluate the trained network",
         _copy_never_changes,
+    ),
+    OwnRunCheck(
+        "model.evaluates-untrained",
+        "warning",
+        f"at the end, more than {_OLD:.0%} of an average that is updated at most every {_SELDOM} steps are the "
+        f"weights of its first update, which is in the first {_EARLY:.0%} of training",
+        "Its decay suits an update in each step: it contains hardly anything of the last epochs.",
+        "update the average after each step: `average.update_parameters(model)` behind `optimizer.step()`; or use a "
+        "smaller decay",
+        _average_seldom_updated,
     ),
     OwnRunCheck(
         "model.evaluates-untrained",
