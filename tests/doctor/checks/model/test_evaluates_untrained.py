@@ -22,6 +22,8 @@ from striate.doctor.checks.model.evaluates_untrained import READ, _are_chosen, _
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.script_source import ScriptSource
 
+LOSS = nn.CrossEntropyLoss()
+
 
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
@@ -259,6 +261,87 @@ def test_an_average_that_copies_at_first_follows_later(decay: float, begins: int
     assert ["follows them at first" in one.measured for one in found] == [True] * wrong
 
 
+def normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 10))
+
+
+class ByName:
+    """An average of tensors by name, of all or of weights alone."""
+
+    def __init__(self, model: nn.Module, *, all_of_them: bool) -> None:
+        self.all_of_them = all_of_them
+        self.shadow = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        for name, tensor in model.state_dict().items() if self.all_of_them else model.named_parameters():
+            self.shadow[name].copy_(0.9 * self.shadow[name] + 0.1 * tensor)
+
+
+@pytest.mark.parametrize(
+    ("all_of_them", "used", "wrong"),
+    [
+        (False, "other.load_state_dict(average.shadow)", True),
+        (True, "other.load_state_dict(average.shadow)", False),
+        (False, "use(average.shadow)", False),  # of its weights alone, perhaps
+    ],
+)
+def test_averages_by_name_have_the_statistics_of_batch_norm_too(all_of_them: bool, used: str, wrong: bool) -> None:
+    model = normed()
+    average = ByName(model, all_of_them=all_of_them)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = stepped(functional.cross_entropy(net(batch[0]), batch[1]), optimizer)
+        average.update(net)
+        return loss
+
+    text = f"for epoch in range(60):\n    for x, y in loader:\n        average.update(model)\n{used}\n"
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "epochs": 60}
+    found = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert ["running means" in one.measured for one in found] == [True] * wrong
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(
+    ("made", "tensors", "then", "norms", "wrong"),
+    [
+        ("copy.deepcopy(net).eval()", "parameters()", "pass", True, True),
+        ("copy.deepcopy(net).eval()", "parameters()", "pass", False, False),
+        ("copy.deepcopy(net).eval()", "state_dict().values()", "pass", True, False),
+        ("copy.deepcopy(net)", "parameters()", "pass", True, False),  # measures its own, perhaps
+        ("copy.deepcopy(net).eval()", "parameters()", "update_bn(loader, average.net)", True, False),
+        ("copy.deepcopy(net).eval()", "parameters()", "average.net.train()", True, False),
+    ],
+)
+def test_an_average_that_is_made_later_has_buffers_too(
+    made: str, tensors: str, then: str, norms: bool, wrong: bool
+) -> None:
+    text = f"""
+    class Average:
+        def __init__(self, net):
+            self.net = {made}
+        def update(self, current):
+            for a, b in zip(self.net.{tensors}, current.{tensors}):
+                a.lerp_(b, 0.1)
+    average = None
+    for epoch in range(9):
+        for x, y in loader:
+            step(x, y)
+            if epoch == 6:
+                average = Average(model)
+            elif epoch > 6:
+                average.update(model)
+    {then}
+    evaluate(average.net)
+    """
+    model = normed() if norms else perceptron()
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": loop, "loss": LOSS}
+    for check in (READ, EVALUATES_UNTRAINED):
+        found = read(text, check, model, digits(), names={"model": model, "average": None}, **options)
+        assert ["running means" in one.measured for one in found] == [True] * wrong
+
+
 @pytest.mark.parametrize(("copied", "wrong"), [(True, True), (False, False)])
 def test_offsets_in_a_list_are_no_copy_of_the_network(copied: bool, wrong: bool) -> None:
     """The step of a sharpness-aware optimizer keeps what it added to each weight."""
@@ -428,9 +511,6 @@ def test_an_average_that_an_object_moves_is_seen_beside_the_users_own() -> None:
         assert not said(EVALUATES_UNTRAINED, model, digits(), **options)
     finally:
         del Owner.known  # type: ignore[attr-defined]
-
-
-LOSS = nn.CrossEntropyLoss()
 
 
 @pytest.mark.parametrize(("start", "right"), [(5, False), (4, True)])

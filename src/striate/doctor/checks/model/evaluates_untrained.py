@@ -12,6 +12,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.never_updated import (
+    averages_of_weights_alone,
     averages_renamed,
     evaluated_and_left,
     in_idle_method,
@@ -175,6 +176,8 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             why="The results of this network say nothing about the trained one.",
             remedy=f"use `{trained}` in place of `{name}` there",
         )
+        return
+    yield from _made_later_without_buffers(evidence)
 
 
 def _begins_too_late(source: ScriptSource) -> Finding | None:
@@ -317,13 +320,13 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     if evidence.setup.own_step or not list(copies(evidence.fresh)):
         return
     kept: _Kept = []
-    statistics: list[tuple[nn.Module, dict[str, torch.Tensor]]] = []
+    statistics: _Kept = []
     ran: set[int] = set()
 
     def prepare(replica: Replica) -> None:
         for found, tensors in _noted(copies(replica)):
             kept.append((found, tensors))
-            if isinstance(found, nn.Module):
+            if not isinstance(found, list):
                 statistics.append((found, {name: mean.clone() for name, mean in _means(found).items()}))
 
     def wrap(step: Step) -> Step:
@@ -418,15 +421,21 @@ def _show_modules(reached: list[Any]) -> bool:
     return any(isinstance(value, torch.Tensor) and value.data_ptr() in held for state in states for value in state)
 
 
-def _without_buffers(
-    evidence: Evidence, trial: Trial, kept: list[tuple[nn.Module, dict[str, torch.Tensor]]]
-) -> Iterator[Finding]:
+_WITH_BUFFERS = (
+    "average the buffers too, or copy them: `for a, b in zip(ema.buffers(), model.buffers()): a.copy_(b)`; with "
+    "`AveragedModel`, `use_buffers=True`, or `torch.optim.swa_utils.update_bn(loader, ema)` before evaluation"
+)
+
+
+def _without_buffers(evidence: Evidence, trial: Trial, kept: _Kept) -> Iterator[Finding]:
     """Averages of the weights whose batch norms keep the statistics that they began with."""
     source = evidence.setup.source
     if source is None or source.calls("update_bn"):
         return
     own = _means(trial.replica.model)
     for thing, before in kept:
+        if isinstance(thing, dict) and not source.calls("load_state_dict", "functional_call"):
+            continue  # only its weights are used, perhaps
         now = _means(thing)
         stale = [name for name, mean in now.items() if torch.equal(mean, before[name])]
         if not stale or len(stale) < len(now) or any(torch.equal(own[n], now[n]) for n in stale if n in own):
@@ -440,17 +449,37 @@ def _without_buffers(
             f"{several(len(trial.rows), 'step')}",
             threshold="running means of an average that stay, while those of the network change",
             why="In evaluation its batch norms use the statistics of an untrained network.",
-            remedy="average the buffers too, or copy them: `for a, b in zip(ema.buffers(), model.buffers()): "
-            "a.copy_(b)`; with `AveragedModel`, `use_buffers=True`, or `torch.optim.swa_utils.update_bn(loader, ema)` "
-            "before evaluation",
+            remedy=_WITH_BUFFERS,
         )
         return
 
 
-def _means(module: nn.Module) -> dict[str, torch.Tensor]:
+def _made_later_without_buffers(evidence: Evidence) -> Iterator[Finding]:
+    """The same of averages that are made after the first steps, by their code."""
+    setup, began, ended = evidence.setup, _means(evidence.fresh.model), _means(evidence.trial.replica.model)
+    if all(torch.equal(ended[name], mean) for name, mean in began.items()):
+        return
+    theirs = {id(thing) for thing in reached_objects((setup.step,)) if isinstance(thing, nn.Module)}
+    if any(copies_reached(evidence.fresh, theirs)):
+        return  # they are watched in a trial
+    for name, where in averages_of_weights_alone(evidence.source, setup.model):
+        yield CHECK.finding(
+            severity="warning",
+            where=where,
+            measured=f"`{name}` follows the parameters of the network, and nothing gives it the running means and "
+            f"variances of its {several(len(began), 'batch norm')}, which change in training",
+            limit="a copy in evaluation mode that follows the parameters of a network, and nothing but these",
+            why="In evaluation its batch norms use the statistics of the network from which it was copied.",
+            remedy=_WITH_BUFFERS,
+        )
+        return
+
+
+def _means(thing: nn.Module | dict[Any, Any]) -> dict[str, torch.Tensor]:
     """The running means of batch norms, by name without `module.` before it."""
-    named = ((name.removeprefix("module."), buffer) for name, buffer in module.named_buffers())
-    return {name: buffer for name, buffer in named if name.endswith("running_mean")}
+    pairs = thing.named_buffers() if isinstance(thing, nn.Module) else thing.items()
+    named = ((str(name).removeprefix("module."), buffer) for name, buffer in pairs)
+    return {name: b for name, b in named if isinstance(b, torch.Tensor) and name.endswith("running_mean")}
 
 
 def copies_reached(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:

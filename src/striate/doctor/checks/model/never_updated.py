@@ -264,6 +264,55 @@ def averages_renamed(source: ScriptSource) -> Iterator[tuple[ast.expr, ast.Assig
                     yield network, node, f"{Path(file).name}, line {node.lineno}"
 
 
+_OF_BUFFERS = ("buffers", "named_buffers", "update_bn", "running_mean", "reset_running_stats", "use_buffers")
+_IN_PLACE = ("lerp_", "mul_", "copy_", "add_")
+
+
+def averages_of_weights_alone(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Copies in evaluation mode that a loop over the parameters of two networks lets follow the trained one, in a
+    script that gives nothing else to them, such as buffers; with the line of the loop."""
+    said = {last_name(node) for node in source.nodes(ast.Name, ast.Attribute)}
+    said |= {word.arg or "" for word in source.nodes(ast.keyword)}
+    given = [*source.calls("load_state_dict"), *source.calls("setattr")]
+    if not said.isdisjoint(_OF_BUFFERS) or any(site.often != "once" for site in given):
+        return
+    into_training = [owner for site in source.calls("train") if (owner := receiver_of(site.node)) is not None]
+    if any(source.value(owner) is not model for owner in into_training):
+        return  # it measures means and variances of its own, perhaps
+    for file, tree in source.trees.items():
+        for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
+            tensors = _tensors_named(loop)
+            calls = [called(part) for part in ast.walk(loop.iter)]
+            of_weights = (
+                len(tensors) == 2 and sum(calls.count(kind) for kind in ("parameters", "named_parameters")) == 2
+            )
+            for name, network in tensors.items() if of_weights else ():
+                others = [other for key, other in tensors.items() if key != name]
+                written = any(
+                    called(part) in _IN_PLACE and isinstance(part, ast.Call) and _starts_with(part.func, name)
+                    for line in loop.body
+                    for part in ast.walk(line)
+                )
+                if written and source.value(others[0]) is model and _is_in_evaluation(source, network):
+                    yield ast.unparse(network), f"{Path(file).name}, line {loop.lineno}"
+
+
+def _starts_with(method: ast.AST, name: str) -> bool:
+    """Whether it is a method of what a variable holds: `a.data.mul_`, also `a.mul_(d).add_`."""
+    while isinstance(method, ast.Attribute | ast.Call):
+        method = method.func if isinstance(method, ast.Call) else method.value
+    return isinstance(method, ast.Name) and method.id == name
+
+
+def _is_in_evaluation(source: ScriptSource, network: ast.expr) -> bool:
+    """Whether a network is a copy that is put into evaluation mode where it is made: `copy.deepcopy(net).eval()`."""
+    text = ast.unparse(network)
+    stores = (pair for node in source.nodes(ast.Assign) for pair in assigned(node))
+    made = [{called(part) for part in ast.walk(value)} for target, value in stores if ast.unparse(target) == text]
+    evals = any(ast.unparse(site.node.func) == f"{text}.eval" for site in source.calls("eval"))
+    return bool(made) and all("deepcopy" in calls and (evals or "eval" in calls) for calls in made)
+
+
 def _tensors_named(loop: ast.For) -> dict[str, ast.expr]:
     """By variable of a loop the network whose tensors it is, one after the other: also of pairs with their names."""
     given, targets = loop.iter, loop.target
