@@ -9,8 +9,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, found, found_in_library, values
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
+from striate.doctor.setup.library_training import LibraryTraining
 
 
 @pytest.mark.parametrize(("size", "wrong"), [("len(y)", True), ("y.size(0)", True), ("1", False)])
@@ -120,3 +121,32 @@ def test_errors_of_each_sample_are_no_means_of_batches(added: str, wrong: bool) 
     text = SCRIPT.replace("correct += (predicted == y).sum().item()", f"errors.append(outputs.abs().{added})")
     text = text.replace("    accuracy = correct / total\n", "    accuracy = torch.cat(errors).mean().item()\n")
     assert list(found(text, values(), [BATCH_MEANS])) == ["eval.batch-means"] * wrong
+
+
+LOGGED = """
+class Net:
+    def {hook}(self, batch, _):
+        share = (self(batch[0]).argmax(1) == batch[1]).float().mean()
+        self.{call}
+trainer.fit(net)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "hook", "wrong"),
+    [
+        ('log("val_acc", share, reduce_fx="max", batch_size=len(batch[1]))', "validation_step", True),
+        ('log("val/acc", share, reduce_fx=torch.max)', "validation_step", True),
+        ('log_dict({"test_loss": 1 - share, "n": 1}, reduce_fx="min")', "test_step", True),
+        ('log("val_acc", share, reduce_fx="mean")', "validation_step", False),
+        ('log("val_acc", share, batch_size=len(batch[1]))', "validation_step", False),
+        ('log("max_loss", share, reduce_fx="max")', "validation_step", False),
+        ('log("memory", share, reduce_fx="max")', "validation_step", False),
+        ('log("val_acc", self.accuracy, reduce_fx="max")', "validation_step", False),
+        ('log("acc", share, reduce_fx="max")', "training_step", False),
+    ],
+)
+def test_all_batches_count_in_what_a_library_logs(call: str, hook: str, wrong: bool) -> None:
+    library = LibraryTraining("Lightning's Trainer", 5)
+    said = found_in_library(perceptron(), BATCH_MEANS, LOGGED.format(call=call, hook=hook), {}, library)
+    assert [finding.code for finding in said] == ["eval.batch-means"] * wrong

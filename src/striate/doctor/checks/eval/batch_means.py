@@ -6,11 +6,13 @@ import ast
 import operator
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.evaluated import words_of
 from striate.doctor.checks.eval.evaluation_loops import (
     added_in,
     after_loop,
@@ -44,7 +46,7 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         for node, what in (*_by_meters(source, loop), *_by_sums(source, loop)):
             yield _of_means(node, batches, short, samples, what)
             return
-    yield from _of_roots(evidence)
+    yield from chain(_of_roots(evidence), _of_best_batches(evidence))
 
 
 def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
@@ -136,6 +138,50 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
         "the batch size and with the order of the data.",
         remedy="average the squares, and take the root at the end: `(total_squares / total).sqrt()`",
     )
+
+
+def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
+    """What a library is to log of validation as the largest or the smallest value of a batch, by the name of a metric
+    that is a mean over samples. A name may say it, as `max_error` does, and a metric object is reduced by itself."""
+    source = evidence.source
+    for site in source.calls("log", "log_dict") if source.library is not None else ():
+        function, whole = source.function_of(site.node), called(site.node) == "log_dict"
+        given = argument(site.node, 5 if whole else 6, "reduce_fx")
+        validates = function is not None and function.name in ("validation_step", "test_step")
+        if given is None or not validates or _reduces_to(source, given) not in _EXTREMES:
+            continue
+        if not whole and isinstance(argument(site.node, 1, "value"), ast.Attribute):
+            continue
+        logged = argument(site.node, 0, "dictionary" if whole else "name")
+        names = logged.keys if isinstance(logged, ast.Dict) else [logged]
+        said = [node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        for name in said:
+            words = words_of(name)
+            if words & _MEANT and not words & _SAID:
+                yield BATCH_MEANS.finding(
+                    severity="warning",
+                    where=site.where,
+                    measured=f"`{name}` is logged with `reduce_fx={ast.unparse(given)}`: of all batches only the one "
+                    f"with the {_EXTREMES[_reduces_to(source, given)]} value counts",
+                    limit="an accuracy, another share or a loss whose values for batches are reduced to the largest or "
+                    "the smallest",
+                    why="It is the metric of a few samples, and the more batches there are, the farther it is from "
+                    "that of all: an accuracy of the best batch is soon 1.",
+                    remedy='leave out `reduce_fx`, whose default is the mean: `self.log("val_acc", acc, '
+                    "batch_size=len(y))`",
+                )
+                return
+
+
+_EXTREMES = {"max": "largest", "amax": "largest", "min": "smallest", "amin": "smallest"}
+_MEANT = frozenset(("acc", "accuracy", "f1", "precision", "recall", "iou", "miou", "dice", "auc", "loss", "mae", "mse"))
+_SAID = frozenset(("best", "worst", "max", "maximum", "min", "minimum", "peak", "top", "lowest", "highest", "largest"))
+
+
+def _reduces_to(source: ScriptSource, given: ast.expr) -> str:
+    """The name of what reduces values, as text or as a function."""
+    value = source.value(given)
+    return value if isinstance(value, str) else str(getattr(value, "__name__", ""))
 
 
 def _roots(evidence: Evidence) -> Iterator[ast.expr]:
