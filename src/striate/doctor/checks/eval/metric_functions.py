@@ -24,6 +24,7 @@ from striate.doctor.checks.eval.neighbor_functions import (
     precision_of_clusters,
     precisions_of,
 )
+from striate.doctor.checks.eval.other_shares import PATTERNS, another, is_meant, no_overlap, partly_wrong, shares_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
@@ -56,6 +57,8 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         elif words & (_ERRORS | _SCORES) and "loss" not in words:
             error = bool(words & _ERRORS) or ("r2" not in words and _taken_from_one(node))
             found = _untrue_of_right(evidence, f"`{name}`", line, function, perfect=0.0 if error else 1.0)
+            if found is None and not error:
+                found = _other_share(evidence, name, f"`{name}`", line, function)
         if found is not None:
             yield found
     for node, function in _functions(evidence.source, 3):
@@ -72,6 +75,7 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         yield from _untrue_precision(node, function)
     for said, line, function in _objects(evidence.source):
         found = _untrue_of_right(evidence, said, line, function, perfect=1.0)
+        found = found or _other_share(evidence, said.split("` of")[0], said, line, function)
         if found is not None:
             yield found
     yield from _recalls_and_precisions(evidence)
@@ -443,8 +447,9 @@ def _near(value: float, perfect: float) -> bool:
     return abs(value - perfect) < 0.02 or (perfect == 1 and abs(value - 100) < 2)
 
 
-def _right_predictions(evidence: Evidence) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What a perfect network would give for the first samples of validation, in several forms, with their targets."""
+def _right_predictions(evidence: Evidence, wrong: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What a perfect network would give for the first samples of validation, in several forms, with their targets; or
+    one that predicts the next class for one of so many, where targets are classes."""
     try:
         known = evidence.after_val
     except NoEvidence:
@@ -454,20 +459,52 @@ def _right_predictions(evidence: Evidence) -> Iterator[tuple[torch.Tensor, torch
         return
     targets = targets[:_MOST].detach().cpu()
     if outputs.numel() == targets.numel():
-        yield targets.reshape(outputs.shape).to(outputs.dtype), targets
-        if bool(((targets == 0) | (targets == 1)).all()):
-            yield _SURE * (2 * targets.reshape(outputs.shape).to(outputs.dtype) - 1), targets
+        binary = bool(((targets == 0) | (targets == 1)).all())
+        if wrong and not binary:
+            return
+        told = (partly_wrong(targets.long(), 2, wrong) if wrong else targets).reshape(outputs.shape).to(outputs.dtype)
+        yield told, targets
+        if binary:
+            yield _SURE * (2 * told - 1), targets
     elif (
         outputs.ndim == targets.ndim + 1
         and not targets.is_floating_point()
         and torch.equal(targets.unique().long(), torch.arange(outputs.shape[1]))
     ):  # the score of a class that is not there may be 0
+        told = partly_wrong(targets.long(), outputs.shape[1], wrong) if wrong else targets
+        ones = torch.nn.functional.one_hot(told.long(), outputs.shape[1]).movedim(-1, 1).float()
         one_hot = torch.nn.functional.one_hot(targets.long(), outputs.shape[1]).movedim(-1, 1).float()
-        yield _SURE * (2 * one_hot - 1), targets
-        yield one_hot, targets
-        yield one_hot, one_hot
-        yield targets, targets
-        yield targets.flatten(), targets.flatten()
+        yield _SURE * (2 * ones - 1), targets
+        yield ones, targets
+        yield ones, one_hot
+        yield told, targets
+        yield told.flatten(), targets.flatten()
+
+
+def _other_share(evidence: Evidence, name: str, said: str, line: int, function: Callable[..., Any]) -> Finding | None:
+    """A score by the name of an overlap that is another share of predictions of which a known part is wrong, in any
+    form that outputs and targets have."""
+    kinds, value = list[set[tuple[str, str]]](), 0.0
+    for wrong in PATTERNS:
+        forms = list(_right_predictions(evidence, wrong))
+        if not forms:
+            return None
+        of_classes = len(forms) > 2
+        told, targets = (part.long() for part in forms[3 if of_classes else 0])
+        classes = int(targets.max()) + 1 if of_classes else 2
+        known = shares_of([(told.reshape(targets.shape), targets)], classes)
+        numbers = [_asked(function, *pair) for one, other in forms for pair in ((one, other), (other, one))]
+        means = [sum(each) / len(each) for each in numbers if len(each) in (1, classes)]
+        others = {mean: other for mean in means if (other := another(name, mean, known)) is not None}
+        if not others or any(is_meant(name, mean, known) for mean in means):
+            return None
+        value = next(iter(others))
+        kinds.append(set(others.values()))
+    known_as = sorted(kinds[0].intersection(*kinds))
+    if not known_as:
+        return None
+    meant, kind = known_as[0][0], " or ".join(kind for _, kind in known_as)  # which of both are the labels is unknown
+    return no_overlap(line, f"{said} gives {value:.4g}", meant, kind)
 
 
 def _finding(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:

@@ -29,6 +29,7 @@ from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_ans
 from striate.doctor.checks.eval.means_of_differences import means_of_differences
 from striate.doctor.checks.eval.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
+from striate.doctor.checks.eval.other_shares import other_shares
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.checks.eval.scaled_back import by_variance
@@ -65,7 +66,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     elif source.library is not None:
         yield from islice(chain(untrue_of_right(evidence), _logged_otherwise(evidence)), 1)
     else:
-        for ask in (_part_of_all, _wrong_result, _of_a_perfect_network, _of_exchanged_answers):
+        for ask in (_part_of_all, _wrong_result, _of_a_perfect_network, _of_exchanged_answers, other_shares):
             try:
                 found = next(ask(evidence), None)
             except OutOfTime:
