@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from striate.doctor.checks.optim.accumulation import ACCUMULATION, is_divided
 from striate.doctor.checks.optim.accumulation import READ as ACCUMULATION_READ
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
 LOSS = nn.CrossEntropyLoss()
@@ -118,3 +120,34 @@ def test_what_is_added_up_for_a_named_number_of_batches_is_divided_by_it(
     names["optimizer"] = optimizer(names["model"].parameters(), lr=0.01)
     remedies = found(text, names, [ACCUMULATION_READ])
     assert remedies == ({"optim.accumulation": "divide the loss: `(loss / accum_steps).backward()`"} if told else {})
+
+
+SKIPPING = """
+for i, (x, y) in enumerate(loader):
+    {first}
+    loss = criterion(model(x), y) / 4
+    {before}
+    loss.backward()
+    if (i + 1) % 4 != 0:
+        continue
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "before", "told"),
+    [
+        ("pass", "optimizer.zero_grad()", True),
+        ("pass", "pass", False),
+        ("optimizer.zero_grad()", "if i % 4 != 3: continue", False),  # batches are left out, and none is added up
+    ],
+)
+def test_gradients_cleared_for_each_batch_before_the_loop_goes_on_without_a_step(
+    first: str, before: str, told: bool
+) -> None:
+    tree, names = ast.parse(SKIPPING.format(first=first, before=before)), values()
+    source = ScriptSource({"train.py": tree}, names, ("train.py", 1, 12), 5)
+    setup = make_setup(names["model"], names["loader"], loss=LOSS, optimizer=names["optimizer"], source=source)
+    said = list(ACCUMULATION_READ.run(Evidence(setup, Clock(20.0))))
+    assert ["only the last batch counts" in one.measured for one in said] == [True] * told

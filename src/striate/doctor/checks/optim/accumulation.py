@@ -145,6 +145,7 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
         scope = source.scope_of(clear.node)
         near = [site for site in source.calls("backward", "step") if source.scope_of(site.node) is scope]
         backward = [s for s in near if called(s.node) == "backward" and source.loops_of(s.node)[:1] == loops[:1]]
+        backward = [s for s in backward if not _now_and_then(source, s)]  # else batches are left out
         steps = [s for s in near if called(s.node) == "step" and _of_optimizer(source, s)]
         inner = [s for s in steps if loops[0] in source.loops_of(s.node)]
         outer = [s for s in steps if source.loops_of(s.node) and source.loops_of(s.node)[0] in loops[1:]]
@@ -226,13 +227,25 @@ def _of_optimizer(source: ScriptSource, site: Site, kind: type[Optimizer] = Opti
 
 
 def _now_and_then(source: ScriptSource, site: Site) -> bool:
-    """Whether it stands under a condition on a number of batches: `if (i + 1) % 4 == 0:`."""
+    """Whether it stands under a condition on a number of batches, `if (i + 1) % 4 == 0:`, or behind one that goes on
+    with the next batch, `if (i + 1) % 4 != 0: continue`."""
+    inner: ast.AST = site.node
     for part in source.around(site.node):
+        before = getattr(part, "body", None)
+        if isinstance(before, list) and inner in before:
+            conditions = [one for one in before[: before.index(inner)] if isinstance(one, ast.If)]
+            if any(isinstance(one.body[-1], ast.Continue) and _counts(one.test) for one in conditions):
+                return True
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             return False
-        if isinstance(part, ast.If) and any(isinstance(node, ast.Mod) for node in ast.walk(part.test)):
+        if isinstance(part, ast.If) and _counts(part.test):
             return True
+        inner = part
     return False
+
+
+def _counts(test: ast.expr) -> bool:
+    return any(isinstance(node, ast.Mod) for node in ast.walk(test))
 
 
 def _read(evidence: Evidence) -> Iterator[Finding]:
