@@ -61,6 +61,15 @@ def test_weights_that_move_by_units_of_their_last_place(kind: torch.dtype, rate:
     assert [one.code for one in said] == ["optim.low-precision"] * coarse
 
 
+@pytest.mark.parametrize(("rate", "momentum", "coarse"), [(3e-3, 0.9, True), (0.1, 0.0, False)])
+def test_steps_of_sgd_most_of_which_is_units_of_the_last_place(rate: float, momentum: float, coarse: bool) -> None:
+    x, y = next(iter(digits(320)))
+    model = perceptron().to(torch.bfloat16)
+    train = DataLoader(TensorDataset(x.to(torch.bfloat16), y), 32)
+    said = asked(LOW_PRECISION, model, train, optimizer=lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum))
+    assert ["by their squared gradients" in one.measured for one in said] == [True] * coarse
+
+
 LOSS = nn.CrossEntropyLoss()
 
 

@@ -14,6 +14,7 @@ from striate.doctor.checks.model.evaluates_untrained import copies_reached, name
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
+from striate.doctor.evidence.rates import warms_up
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import mapped
 from striate.doctor.setup.reached_objects import parameters_held, reached_objects
@@ -26,8 +27,9 @@ from striate.wording import several
 _HALF = (torch.float16, torch.bfloat16)
 _BETTER, _LOST = 1.15, 0.5
 _STEPS, _MOST_LOST, _LEFT = 12, 0.8, 0.1
-_MORE_STEPS, _UNITS, _COARSE = 40, 2, 0.2
-"""Steps in which bfloat16 weights are watched, and of how many of their changes few units of the last place are all."""
+_MORE_STEPS, _UNITS, _COARSE, _COARSE_SQUARES = 40, 2, 0.2, 0.4
+"""Steps in which bfloat16 weights are watched, and of how many of their changes few units of the last place are all; of
+SGD, whose small changes count for little, of how much of the squared gradient."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -50,14 +52,17 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
         return
     better = broken or (tried and whole.level() * _BETTER < trial.level())
     kept = half[0].dtype == torch.bfloat16 and not better and lost < _LOST
-    coarse = _coarse(evidence) if kept and _scales_by_number(trial.replica.optimizer) else 0.0
-    if not better and lost < _LOST and coarse < _COARSE:
+    squares = isinstance(trial.replica.optimizer, torch.optim.SGD)
+    watched = kept and (not warms_up(trial) if squares else _scales_by_number(trial.replica.optimizer))
+    coarse = _coarse(evidence, squares=squares) if watched else 0.0
+    most = _COARSE_SQUARES if squares else _COARSE
+    if not better and lost < _LOST and coarse < most:
         return
     limit = f"the loss is NaN or Inf, or {_BETTER:g} times lower with all weights in float32"
     if coarse:
         limit = (
-            f"{_COARSE:.0%} of the updates in {_MORE_STEPS} steps change a weight by {_UNITS} units in the last "
-            "place or fewer"
+            f"{most:.0%} of the updates{_BY_SQUARES * squares} in {_MORE_STEPS} steps change a weight by {_UNITS} "
+            "units in the last place or fewer"
         )
     elif not better:
         limit = (
@@ -70,7 +75,7 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if broken or _little(evidence) else "warning",
         where="the weights",
         measured=f"the optimizer updates {several(len(half), 'parameter')} of type {kind}: "
-        f"{_of_changes(coarse) if coarse else _of_numbers(trial, lost)}"
+        f"{_of_changes(coarse, squares) if coarse else _of_numbers(trial, lost)}"
         f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf' * broken}",
         limit=limit,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} "
@@ -146,10 +151,13 @@ def _of_numbers(trial: Trial, lost: float) -> str:
     return f"after {steps} {lost:.0%} of their values are unchanged, or do not change in a step"
 
 
-def _of_changes(coarse: float) -> str:
+_BY_SQUARES = ", by their squared gradients,"
+
+
+def _of_changes(coarse: float, squares: bool) -> str:
     return (
-        f"{coarse:.0%} of the updates in {_MORE_STEPS} steps change a weight by {_UNITS} units in the last place or "
-        "fewer, or not at all (more still at a smaller rate, as at the end of a schedule)"
+        f"{coarse:.0%} of the updates{_BY_SQUARES * squares} in {_MORE_STEPS} steps change a weight by {_UNITS} units "
+        "in the last place or fewer, or not at all (more still at a smaller rate, as at the end of a schedule)"
     )
 
 
@@ -191,21 +199,27 @@ def _scales_by_number(optimizer: torch.optim.Optimizer) -> bool:
     return any("sq" in str(key) for state in optimizer.state.values() for key in state)
 
 
-def _coarse(evidence: Evidence) -> float:
-    """The share of updates that are a few units of a number's last place, or nothing."""
+def _coarse(evidence: Evidence, squares: bool) -> float:
+    """The share of updates that are a few units of a number's last place, or nothing; `squares`: each counts by its
+    squared gradient."""
 
     def few_units(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         return (after.float() - before.float()).abs() <= _UNITS * _unit(before)
 
-    shares = _watched(evidence, "weights watched for longer", _MORE_STEPS, few_units)
+    weigh = torch.square if squares else torch.ones_like
+    shares = _watched(evidence, "weights watched for longer", _MORE_STEPS, few_units, weigh)
     return sum(shares) / max(len(shares), 1)
 
 
 def _watched(
-    evidence: Evidence, name: str, steps: int, told: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    evidence: Evidence,
+    name: str,
+    steps: int,
+    told: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    weigh: Callable[[torch.Tensor], torch.Tensor] = torch.ones_like,
 ) -> list[float]:
     """Of each step, the share of numbers of half precision with a gradient of which something is `told` by what they
-    were before and are after it."""
+    were before and are after it; each counts as much as `weigh` makes of its gradient."""
     shares: list[float] = []
 
     def prepare(replica: Replica) -> None:
@@ -217,9 +231,10 @@ def _watched(
 
         def end(*_: Any) -> None:
             pairs = [(a, p.detach(), p.grad) for a, p in zip(before, half, strict=True)]
-            found = [told(a, now)[grad != 0] for a, now, grad in pairs if grad is not None]
-            if found and sum(map(len, found)):
-                shares.append(float(torch.cat(found).double().mean()))
+            found = [(told(a, now)[grad != 0], grad[grad != 0].double()) for a, now, grad in pairs if grad is not None]
+            weights = weigh(torch.cat([grad for _, grad in found])) if found else torch.zeros(0)
+            if float(weights.sum()) > 0:
+                shares.append(float((torch.cat([one for one, _ in found]) * weights).sum() / weights.sum()))
 
         replica.optimizer.register_step_pre_hook(begin)
         replica.optimizer.register_step_post_hook(end)
