@@ -329,6 +329,36 @@ def test_an_optimizer_of_the_last_layer_only() -> None:
     assert "with them in the optimizer the loss after" in found.measured
 
 
+def scaled(trained: bool) -> nn.Sequential:
+    """A network with a norm, whose scales are ones or have been trained."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(32)
+    if trained:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), norm, nn.ReLU(), nn.Linear(32, 10))
+
+
+@pytest.mark.parametrize(
+    ("left", "trained", "severity"),
+    [
+        ("norm scales", False, "warning"),
+        ("norm scales", True, "note"),  # as of a network that was trained before
+        ("all vectors", False, "note"),
+        ("nothing", False, ""),
+    ],
+)
+def test_some_of_the_vectors_as_they_were_made_are_in_no_group(left: str, trained: bool, severity: str) -> None:
+    model = scaled(trained)
+    for part in (model[1], model[4]):
+        nn.init.zeros_(part.bias)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for name, p in model.named_parameters() if p.ndim < 2 and (left == "nothing" or "bias" in name)]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors if left != "all vectors" else []}]
+    optimizer = torch.optim.SGD(groups, 0.01)
+    found = asked(PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer)
+    assert [one.severity for one in found] == [severity] * bool(severity)
+
+
 def test_missing_parameters_are_tried_in_the_groups_that_a_schedule_counts() -> None:
     model = perceptron(4, depth=2)
 

@@ -378,10 +378,13 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
     wanted = helps and evidence.setup.source is not None and _lets_some_learn(evidence.source)
     trained = trained and not wanted
-    severity = "note" if trained or (not helps and not matrices) else ("error" if helps else "warning")
+    new = not matrices and not trained and _are_some_of_the_vectors(trial, missing)
+    severity = "note" if trained or not (helps or matrices or new) else ("error" if helps else "warning")
     meant = (
         f" {before} To keep them as they are, call `requires_grad_(False)`; that also saves computing their gradients."
         if trained
+        else " Each holds one value throughout, as when it was made: nothing has ever trained them."
+        if new
         else ""
     )
     yield Finding(
@@ -394,6 +397,14 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         why=f"They keep the values that they had at the start.{meant}",
         remedy=f"Give the optimizer all parameters, after the network is complete: `{_of_all(trial)}`.",
     )
+
+
+def _are_some_of_the_vectors(trial: Trial, missing: Sequence[str]) -> bool:
+    """Whether biases, scales and the like are as they were made, each of one value, while the optimizer holds others of
+    the network: who keeps what was trained, or all vectors, as it is, leaves none of these behind."""
+    known = trial.replica.originals
+    others = any(name in known and known[name].ndim < 2 for name in optimized(trial))
+    return others and all(bool((known[name] == known[name].flatten()[:1]).all()) for name in missing)
 
 
 def _add(replica: Replica, missing: Sequence[str]) -> None:
