@@ -20,7 +20,9 @@ from striate.observe.tensors import tensors_in
 if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
-_STEPS = 12
+_STEPS, _MOST, _TARGETS = 12, 40, 640
+"""Steps that are watched, and more of small batches, until there are so many targets: of rarer classes, too, there are
+some."""
 _FEWEST = 4
 
 
@@ -72,7 +74,10 @@ def counted_by(evidence: Evidence) -> Counted:
         return watched
 
     change = Change(prepare=replicas.append, wrap=wrap, notes=(steps, shown))
-    trial = evidence.variant("with outputs watched", change, steps=_STEPS)
+    first = main_tensor(parts(evidence.train.raw[0])[1]) if path is None else leaf(evidence.train.raw[0], path)
+    few = 1 if first is None else first.numel()
+    count = min(max(_STEPS, _TARGETS // max(1, few)), _MOST)
+    trial = evidence.variant("with outputs watched", change, steps=count)
     steps, shown = trial.notes
     if isinstance(trial.error, NoEvidence):
         raise trial.error

@@ -40,6 +40,26 @@ def test_a_class_without_gradient_is_named(loss: Any) -> None:
     assert "nn.CrossEntropyLoss()" in found.remedy
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_class_that_a_small_first_batch_lacks_is_named(wrong: bool) -> None:
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, y, ignore_index=3 if wrong else -100)
+
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    order = torch.cat([(y != 3).nonzero()[:8, 0], torch.arange(400)])
+    found = asked(IGNORED_CLASS, perceptron(), DataLoader(TensorDataset(x[order], y[order]), 8), **stepping(loss))
+    assert ["those of class 3" in one.measured for one in found] == [True] * wrong
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_small_batches_are_watched_for_longer(wrong: bool) -> None:
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, y, weight=WITHOUT_THREE if wrong else None)
+
+    found = asked(IGNORED_CLASS, perceptron(), digits(8), **stepping(loss))
+    assert ["in 40 steps no gradient" in one.measured for one in found] == [True] * wrong
+
+
 def two_classes() -> tuple[nn.Module, DataLoader[Any]]:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]
     model = perceptron()

@@ -10,10 +10,11 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.counted.sentence_ends import name_of_end
 from striate.doctor.checks.loss.task.alignments import blank_as_class
+from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, rows_of
 from striate.doctor.evidence.token_targets import class_losses, next_token_targets, token_inputs
-from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.batch import leaf, main_tensor
 from striate.records import Finding
 from striate.wording import several
 
@@ -35,7 +36,7 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
         return
     for call in class_losses(evidence):
         classes = call.input.shape[1] if call.input.ndim > 1 else len(call.input)
-        share = float((call.target == call.ignored).float().mean())
+        share = float((_targets(evidence, call) == call.ignored).float().mean())
         if not 0 <= call.ignored < classes or share < _FEWEST:
             continue
         end = name_of_end(evidence, call.target.cpu(), call.ignored)
@@ -52,6 +53,18 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
         )
         return
     yield from _without_gradient(evidence)
+
+
+def _targets(evidence: Evidence, call: LossCall) -> torch.Tensor:
+    """The targets of all batches that were read, where there is one for each sample and the loss is given them as they
+    are: a small first batch may lack a class. Else those of the call."""
+    path = evidence.asked_path
+    if path is None or call.target.ndim != 1:
+        return call.target
+    leaves_there = (leaf(batch, path) for batch in evidence.train.raw)
+    found = [part for part in leaves_there if part is not None and part.ndim == 1]
+    single = len(found) == len(evidence.train.raw) and len(found[0]) == len(call.target)
+    return torch.cat(found) if single else call.target
 
 
 def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
