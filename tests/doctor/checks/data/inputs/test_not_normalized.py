@@ -53,6 +53,17 @@ def test_pixels_between_zero_and_one_are_healthy() -> None:
     assert not asked(NOT_NORMALIZED, perceptron(), ((x + 1) / 3, y), optimizer=momentum)
 
 
+@pytest.mark.parametrize(
+    ("contrast", "normed", "wrong"), [(0.06, False, True), (0.06, True, False), (0.2, False, False)]
+)
+def test_images_that_hardly_differ_from_their_mean(contrast: float, normed: bool, wrong: bool) -> None:
+    """As pixels between 0 and 1 are that were standardized by figures of pixels between 0 and 16."""
+    x, y = pixels()
+    model = nn.Sequential(nn.BatchNorm2d(1) if normed else nn.Identity(), perceptron(32, depth=2))
+    found = asked(NOT_NORMALIZED, model, (contrast * x - 0.76, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
+    assert ["with standardized inputs the accuracy" in one.measured for one in found] == [True] * wrong
+
+
 def test_columns_in_their_own_units() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 4, generator=generator)
