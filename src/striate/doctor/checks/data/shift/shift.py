@@ -59,7 +59,7 @@ _REFUSED = "validation inputs of another shape or kind, which the network does n
 _MADE_SMALL = "inputs are targets that are downscaled in one way in training, and in another way in validation"
 _MENDED = (
     f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs makes {GAIN:g} more "
-    f"of it right, by {CERTAIN:g} standard errors of the change"
+    f"of it right, by {CERTAIN:g} standard errors of the change, and three of that of runs of neighboring samples"
 )
 _UNPREPARED = (
     f"an evaluation passes the network unprepared inputs, and {GAIN:g} more are right with the scale of the "
@@ -386,7 +386,9 @@ def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Co
         if len(fixed) != len(plain):
             continue
         change = fixed - plain
-        error = max(float(change.std()) / len(change) ** 0.5, 0.5 / len(change))
+        error = max(
+            float(change.std()) / len(change) ** 0.5, 0.5 / len(change), _SHARE_OF_RUNS * _error_of_runs(change)
+        )
         gain = float(change.mean())
         # Networks for any size lose something by another one; a reader of the figures is to be told of a good deal.
         least = 2 * GAIN if "size" in way.what else GAIN
@@ -395,6 +397,18 @@ def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Co
             best = way, float(fixed.mean())
     # What helps training inputs as well undoes nothing: the network is better at inputs of that kind.
     return best if best is not None and judge.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
+
+
+_RUNS, _SHARE_OF_RUNS = 16, 0.75
+"""Three standard errors of runs are enough where four of samples are asked for: in sorted data runs are classes, which
+gain more or less by nature."""
+
+
+def _error_of_runs(change: torch.Tensor) -> float:
+    """The standard error of a mean, from the means of runs of samples: those beside each other may be alike, as frames
+    of a film are, and are then hardly more evidence than one of them."""
+    runs = torch.stack([run.mean() for run in change.tensor_split(min(_RUNS, len(change)))])
+    return float(runs.std()) / math.sqrt(len(runs))
 
 
 def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, limit: str) -> Finding:
