@@ -42,6 +42,32 @@ def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
         return None
 
 
+def passes_of(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
+    """How many passes a loop makes: those of its `range`, or until a counter that it raises by 1 is where
+    `while step < 1000` or `if step >= 1000: break` ends it; None where that is not known."""
+    if isinstance(loop, ast.For):
+        counted = value_of(loop.iter, names)
+        return len(counted) if isinstance(counted, range) else None
+    raised = {
+        ast.unparse(part.target)
+        for part in loop.body
+        if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and ast.unparse(part.value) == "1"
+    }
+    ends = [
+        part for part in loop.body if isinstance(part, ast.If) and isinstance(part.body[-1], ast.Break | ast.Return)
+    ]
+    found = []
+    for test, kinds in ((loop.test, (ast.Lt, ast.LtE)), *((part.test, (ast.GtE, ast.Gt, ast.Eq)) for part in ends)):
+        if not isinstance(test, ast.Compare) or len(test.ops) > 1 or not isinstance(test.ops[0], kinds):
+            continue
+        end = test.comparators[0]
+        if ast.unparse(test.left) in raised and not any(isinstance(part, ast.Call) for part in ast.walk(end)):
+            begun, last = value_of(test.left, names), value_of(end, names)
+            if type(begun) is int and type(last) is int:
+                found.append(last - begun + isinstance(test.ops[0], ast.LtE | ast.Gt))
+    return min(found) if found and min(found) > 0 else None
+
+
 def are_batches(value: Any) -> bool:
     """Whether a loop over it goes over batches that can be gone over again, not over optimizers or parameters."""
     if not hasattr(value, "__iter__") or hasattr(value, "__next__") or isinstance(value, str | dict):

@@ -40,6 +40,7 @@ from striate.doctor.script.loop_syntax import (
     counts,
     name_of,
     number_for,
+    passes_of,
     syntax_of,
     tuple_with_number,
     unwrapped,
@@ -129,8 +130,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             asked = asked_for_next(whole, names)
         if asked is not None:
             batches, body, iterator, beside = asked
-            counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None
-            steps = len(counted) if isinstance(counted, range) else numbers or None
+            steps = passes_of(loop, names) or numbers or None
             return replace(_made(found, body, batches, names | beside, iterator), steps=steps)
         grouped = taken_in_groups(loop, names)
         if grouped is not None:
@@ -140,8 +140,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         by_script = drawing(loop, names, within)
         if by_script is not None:
             place, chosen, draw, made = by_script
-            counted = value_of(made.iter, names) if isinstance(made, ast.For) else None
-            passes = len(counted) if isinstance(counted, range) else None
+            counted, passes = value_of(made.iter, names) if isinstance(made, ast.For) else None, passes_of(made, names)
             slices = passes if isinstance(counted, range) and counted.step > 1 else None  # `range(0, len(x), 32)`
             drawn = Drawn(draw, passes=passes, count=numbers or slices or DRAWN)
             drawn.by_chance = by_chance(made, chosen, names)
