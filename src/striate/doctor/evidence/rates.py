@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from itertools import pairwise, takewhile
 from typing import Any
 
 import torch
@@ -16,6 +17,20 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.records import Remedy
+from striate.wording import several
+
+_FEWEST_FACTORS, _FALLEN, _EXACT = 4, 0.25, 0.01
+"""Factors that tell how a rate falls, and how far it has to fall; what rounding may change of a factor's measure."""
+
+COMPOUNDED = (
+    f"at least {_FEWEST_FACTORS} changes that multiply the rate by the values of one schedule in their order (powers, "
+    f"a line or a cosine, within {_EXACT:.0%}), down to {_FALLEN:g} of it or less"
+)
+COMPOUNDED_WHY = "A factor that is meant for the first rate multiplies one that earlier factors have made smaller."
+COMPOUNDED_REMEDY = (
+    "multiply the initial rate: `group['lr'] = base_lr * factor(epoch)`; for such a factor use `LambdaLR`, not "
+    "`MultiplicativeLR`"
+)
 
 
 def rates_are_users(evidence: Evidence) -> bool:
@@ -101,6 +116,44 @@ def highest_rates(trial: Trial) -> tuple[float, ...]:
     """The highest rate of each group, which a warm-up leads to; empty where the optimizer made no step."""
     known = [row.rates for row in trial.rows if row.rates]
     return tuple(max(values) for values in zip(*known, strict=False))
+
+
+def compounds(rates: Sequence[float]) -> list[float] | None:
+    """The different values of a rate, from the highest on, where each change multiplies it by the next factor of a
+    schedule that is itself meant to be multiplied with the first rate: `lr *= 0.9 ** epoch` gives 0.9, 0.9², 0.9³.
+    None elsewhere: no schedule that is meant falls so, neither a cosine nor the half of a bell, whose factors are the
+    first, third and fifth powers."""
+    different = [rate for number, rate in enumerate(rates) if not number or abs(rate - rates[number - 1]) > 1e-9 * rate]
+    different = (
+        list(takewhile(lambda rate: rate > 0, different[different.index(max(different)) :])) if different else []
+    )
+    factors = [after / before for before, after in pairwise(different)]
+    if len(factors) < _FEWEST_FACTORS or max(factors) >= 1 or different[-1] > _FALLEN * different[0]:
+        return None
+    for measured in (lambda q: -math.log(q), lambda q: 1 - q, lambda q: math.acos(max(-1.0, 2 * q - 1))):
+        runs = list[list[float]]()  # `lr *= 0.5 ** (epoch // 2)` multiplies by each power twice
+        for value in map(measured, factors):
+            if runs and abs(value - runs[-1][0]) <= _EXACT * value:
+                runs[-1].append(value)
+            else:
+                runs.append([value])
+        lengths = [len(run) for run in runs[:-1]]
+        if len(runs) < _FEWEST_FACTORS - (max(lengths, default=0) > 1) or len(set(lengths)) > 1:
+            continue
+        for first in (1, 2):
+            unit = runs[0][0] / first
+            if all(abs(run[0] - n * unit) <= _EXACT * n * unit for n, run in enumerate(runs, first)):
+                return different
+    return None
+
+
+def told_compounded(different: Sequence[float]) -> str:
+    """What is said of such values."""
+    factors = [f"{after / before:.3g}" for before, after in pairwise(different[:5])]
+    return (
+        f"the changes of the rate multiply it by {', '.join(factors)}, …: from {different[0]:.3g} to "
+        f"{different[-1]:.3g} in {several(len(different) - 1, 'change')}"
+    )
 
 
 def warms_up(trial: Trial) -> bool:

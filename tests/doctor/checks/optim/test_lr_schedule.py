@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, OneCycleLR, SequentialLR, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, read
@@ -264,6 +272,17 @@ def test_a_schedule_is_as_long_as_the_training(made: Callable[[Any], Any], measu
     names = {"scheduler": scheduler, "optimizer": optimizer}
     said = read(SCHEDULED, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, step=step, names=names)
     assert [measured in one.measured for one in said] == [True] * bool(measured)
+
+
+@pytest.mark.parametrize("kind", [LambdaLR, MultiplicativeLR])
+def test_a_factor_of_the_first_rate_does_not_multiply_the_current_one(kind: Any) -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    names = {"scheduler": kind(optimizer, lambda epoch: 0.95**epoch), "optimizer": optimizer}
+    options: Any = {"loss": LOSS, "optimizer": optimizer, "names": names, "epochs": 15}
+    text = PASS.replace("5", "15") + "    scheduler.step()\n"
+    found = read(text, LR_SCHEDULE, model, digits(), **options)
+    assert ["multiply it by 0.95, 0.902, 0.857" in one.measured for one in found] == [True] * (kind is MultiplicativeLR)
 
 
 def test_a_schedule_may_be_all_of_the_rate() -> None:

@@ -273,3 +273,10 @@ def test_weights_that_hardly_move_at_first(template: bool) -> None:
             (model if template else apply)(torch.randn(5, 3))
     watcher.of(model).after = number_of_weights(model)
     assert [one.code for one in findings_of(watcher.run)] == ["model.evaluates-untrained"] * template
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_rate_that_a_callback_multiplies_by_a_factor_of_the_first(epoch: int) -> None:
+    rates = [0.05 * 0.85 ** (n * (n + 1) / 2 if epoch else n) for n in range(9) for _ in range(9)]
+    found = findings_of(OwnRun(steps=len(rates), rates={0: rates}))
+    assert [(one.code, "0.85, 0.722, 0.614" in one.measured) for one in found] == [("optim.lr-schedule", True)] * epoch

@@ -17,13 +17,18 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.later import both_later
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import (
+    COMPOUNDED,
+    COMPOUNDED_REMEDY,
+    COMPOUNDED_WHY,
     at_held_rates,
+    compounds,
     held_at,
     passes_planned,
     rate_text,
     rates_are_users,
     rates_given,
     steps_an_epoch,
+    told_compounded,
 )
 from striate.doctor.setup.script_source import Often, ScriptSource, receiver_of
 from striate.records import Finding, Remedy
@@ -82,7 +87,10 @@ def _of_trial(
     trial = evidence.trial
     planned = list(_planned_rates(evidence))
     ended = (
-        _below_zero(planned) or _ends_early(evidence, shares, planned) or _still_rising(evidence, shares, rates, full)
+        _below_zero(planned)
+        or _compounded([*(known for known, _, _ in planned), [max(rate) for rate in rates]])
+        or _ends_early(evidence, shares, planned)
+        or _still_rising(evidence, shares, rates, full)
     )
     ended = ended or (_never_there(evidence, max(full)) if len(set(rates)) == 1 else None)
     if ended is not None:
@@ -193,6 +201,22 @@ def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | 
                 threshold="0",
                 why="A step with a negative rate moves up the gradient and undoes what was learned.",
                 remedy="make the schedule as long as the training, and end it with `max(0.0, …)`",
+            )
+    return None
+
+
+def _compounded(schedules: Sequence[Sequence[float]]) -> Finding | None:
+    """A rate that is multiplied again and again by factors that are counted from the first rate."""
+    for rates in schedules:
+        if (different := compounds(rates)) is not None:
+            return Finding(
+                code="optim.lr-schedule",
+                severity="warning",
+                where="the learning rate's schedule",
+                measured=told_compounded(different),
+                threshold=COMPOUNDED,
+                why=COMPOUNDED_WHY,
+                remedy=COMPOUNDED_REMEDY,
             )
     return None
 

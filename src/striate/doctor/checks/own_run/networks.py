@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from striate.doctor.checks.model.never_updated import share_of_way
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun, size_of
+from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounds, told_compounded
 from striate.wording import listed_names, several
 
 _FEW_STEPS, _MANY_STEPS = 10, 20
@@ -347,6 +348,12 @@ def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
+def _rate_compounds(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for rates in run.rates.values():
+        if (different := compounds(rates)) is not None:
+            yield "the learning rate's schedule", told_compounded(different)
+
+
 def _not_finite(run: OwnRun) -> Iterator[tuple[str, str]]:
     tail = run.losses[-3:]
     if len(run.losses) >= _FEW_STEPS and all(not math.isfinite(value) for value in tail):
@@ -381,6 +388,9 @@ _RATE_GONE = OwnRunCheck(
     "give the schedule its number of steps: `len(loader) * epochs` if it is stepped with each batch, `epochs` if "
     "with each epoch; with gradient accumulation, count the optimizer's steps",
     _rate_still_rises,
+)
+_RATE_COMPOUNDS = OwnRunCheck(
+    "optim.lr-schedule", "warning", COMPOUNDED, COMPOUNDED_WHY, COMPOUNDED_REMEDY, _rate_compounds
 )
 OF_NETWORKS = (
     _NOT_FINITE,
@@ -447,6 +457,7 @@ OF_NETWORKS = (
         "parameters of the network that is called",
         _nothing_moves,
     ),
+    _RATE_COMPOUNDS,
     _RATE_GONE,
 )
 OF_REWARDS = (
