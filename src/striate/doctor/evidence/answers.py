@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Change, Trial, run_trial
 from striate.doctor.setup.batch import altered, copied, leaves, main_tensor, mapped, parts
@@ -36,6 +37,25 @@ def outputs_shown(evidence: Evidence) -> list[torch.Tensor]:
 def loss_of(evidence: Evidence, answer: Answer) -> float:
     """The loss of one step on the first batch with other outputs. Raises NoEvidence where the step fails with them, or
     gets them from somewhere else than a call of the network."""
+    prepare, asked = _answering(answer)
+    batch = copied(evidence.train.raw[0])
+    trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
+    if not trial.rows or len(asked) != 1:
+        raise NoEvidence("the step does not take other outputs than the network's")
+    return trial.losses[0]
+
+
+def calls_with(evidence: Evidence, answer: Answer, batch: Any) -> StepCalls:
+    """What one step on a batch calls with other outputs. Raises NoEvidence as `loss_of` does."""
+    prepare, asked = _answering(answer)
+    calls = watch_steps(evidence.setup, [copied(batch)], evidence.clock.until(0.1), prepare)[0]
+    if calls.error is not None or len(asked) != 1:
+        raise NoEvidence("the step does not take other outputs than the network's")
+    return calls
+
+
+def _answering(answer: Answer) -> tuple[Callable[[Replica], None], list[int]]:
+    """What has a double give other outputs, and the calls of its network, noted as they come."""
     asked: list[int] = []
 
     def instead(_: Any, outputs: Any) -> Any:
@@ -50,14 +70,7 @@ def loss_of(evidence: Evidence, answer: Answer) -> float:
 
         return mapped(outputs, change)
 
-    def prepare(replica: Replica) -> None:
-        change_output(replica.model, instead)
-
-    batch = copied(evidence.train.raw[0])
-    trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
-    if not trial.rows or len(asked) != 1:
-        raise NoEvidence("the step does not take other outputs than the network's")
-    return trial.losses[0]
+    return lambda replica: change_output(replica.model, instead), asked
 
 
 def asks_for(evidence: Evidence, change: Callable[[torch.Tensor], torch.Tensor]) -> bool:

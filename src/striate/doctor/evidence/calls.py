@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,12 @@ class LossCall:
             found = found if self.pos_weight is None else torch.where(self.target == 1, found * self.pos_weight, found)
         return found * sum(self.pulls) if self.pulls else found
 
+    @property
+    def share(self) -> float:
+        """What it adds to what goes backward, where that is proportional to it."""
+        value = self.value.double()
+        return float((sum(self.pulls) * value).sum() if self.pulls else sum(self.slopes) * value.sum())
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -161,9 +167,11 @@ def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
     return watch_steps(setup, [batch], until)[0]
 
 
-def watch_steps(setup: TrainingSetup, batches: Sequence[Any], until: float) -> list[StepCalls]:
+def watch_steps(
+    setup: TrainingSetup, batches: Sequence[Any], until: float, prepare: Callable[[Replica], None] = lambda _: None
+) -> list[StepCalls]:
     """Make one step of a double on each of the batches, one after the other, and note what each calls; fewer where one
-    fails or there is no time for more, but at least one."""
+    fails or there is no time for more, but at least one. `prepare`: is given the double before."""
     seen, replicas = list[StepCalls](), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
@@ -187,8 +195,11 @@ def watch_steps(setup: TrainingSetup, batches: Sequence[Any], until: float) -> l
             calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
         return returned
 
-    change = Change(step=step, prepare=replicas.append)
-    trial = run_trial(setup, batches, len(batches), until, change, close=False)
+    def begin(replica: Replica) -> None:
+        replicas.append(replica)
+        prepare(replica)
+
+    trial = run_trial(setup, batches, len(batches), until, Change(step=step, prepare=begin), close=False)
     seen = seen or [StepCalls()]
     seen[-1].error = trial.error
     return seen

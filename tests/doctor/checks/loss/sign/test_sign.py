@@ -151,6 +151,46 @@ def test_a_coefficient_of_overlap_is_taken_from_one(added: bool) -> None:
     assert [finding.severity for finding in found] == (["error"] if added else [])
 
 
+def overlap_of(logits: Tensor, target: Tensor) -> Tensor:
+    probabilities, wanted = logits.softmax(1), functional.one_hot(target, 3).movedim(-1, 1).float()
+    return (2 * (probabilities * wanted).sum((0, 2, 3)) / (probabilities + wanted).sum((0, 2, 3))).mean()
+
+
+def entropy_of(logits: Tensor, _: Tensor) -> Tensor:
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+
+
+def focal(logits: Tensor, target: Tensor) -> Tensor:
+    ce = functional.cross_entropy(logits, target, reduction="none")
+    return ((1 - torch.exp(-ce)) ** 2 * ce).mean() - functional.cross_entropy(logits, target)
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(
+    ("beside", "wrong"),
+    [
+        (overlap_of, True),
+        (lambda logits, target: 0.3 * overlap_of(logits, target), True),
+        (lambda logits, target: 1 - overlap_of(logits, target), False),
+        (lambda logits, target: -overlap_of(logits, target).log(), False),
+        (entropy_of, False),
+        (lambda logits, target: 1 - 0.1 * entropy_of(logits, target), False),
+        (lambda logits, _: 1e-3 * logits.square().mean(), False),
+        (focal, False),
+    ],
+)
+def test_a_score_is_outweighed_by_the_loss_that_it_is_added_to(beside: Any, wrong: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+    train = DataLoader(TensorDataset(*bright_squares()), 24, shuffle=True)
+
+    def both(logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, target) + beside(logits, target)
+
+    found = asked(SIGN, model, train, loss=both, optimizer=adam(model.parameters()), task="segment")
+    assert ["`cross_entropy`" in finding.measured for finding in found] == [True] * wrong
+
+
 class Ascent(torch.optim.Optimizer):
     """Climbs, and does not say so."""
 

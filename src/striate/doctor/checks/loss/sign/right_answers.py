@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.answers import loss_of
+from striate.doctor.evidence.answers import calls_with, loss_of
+from striate.doctor.evidence.calls import StepCalls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import altered, leaves, main_tensor, parts
 
 SURE, SURER, DEARER = 0.9, 0.99, 1.2
 """Probabilities of the right answers: the surer ones alone cost much where targets are smoothed."""
 
+BESIDE = 0.05
+"""Of what right answers spare in torch's losses: by as much a part beside them grows with right answers."""
 _LIKELIHOODS = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
@@ -39,6 +44,8 @@ def right_cost_more(evidence: Evidence) -> str | None:
     surer = _of_classes(outputs, labels.cpu(), SURER) or _of_yes_or_no(outputs, labels.cpu(), SURER)
     if answers is None or surer is None:
         return None
+    if (told := _score_beside(evidence, outputs, labels, answers[0], surer[0])) is not None:
+        return told
     form = _as_they_are if _are_probabilities(outputs) else _logits
     backward, returned = evidence.calls.backward, evidence.first.loss or 0.0
     sign = -1.0 if backward and backward[0] * returned < 0 else 1.0  # what goes backward is what is learned from
@@ -53,6 +60,52 @@ def right_cost_more(evidence: Evidence) -> str | None:
     return (
         f"the loss of the first batch is {right:.3g} with right predictions of probability {SURE:g} in place of the "
         f"outputs, {surely:.3g} with probability {SURER:g}, and {alike:.3g} with the class frequencies for every sample"
+    )
+
+
+def _score_beside(
+    evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor, right: torch.Tensor, surer: torch.Tensor
+) -> str | None:
+    """A part of the loss beside those of torch that is higher for the same answers if they are right: by the labels of
+    the batch, and by others. What does not ask for labels, as a penalty or a teacher, is the same for both."""
+    batch, form = evidence.train.raw[0], _as_they_are if _are_probabilities(outputs) else _logits
+    place = next((path for path, tensor in leaves(batch) if tensor is labels), None)
+    if place is None or len(evidence.calls.backward) != 1:
+        return None
+    classes = 2 if outputs.numel() == labels.numel() else outputs.shape[1]
+    others = altered(batch, place, lambda y: torch.where((y >= 0) & (y < classes), (y + 1) % classes, y))
+    given = [form(answer) for answer in (right, surer)]
+    try:
+        seen = [[_calls_for(evidence, answer, one) for answer in given] for one in (batch, others)]
+    except NoEvidence:
+        return None
+    if any(len(calls.backward) != 1 or not _are_proportional(*pair) for pair in seen for calls in pair):
+        return None
+    known = [[sum(call.share for call in calls.losses) for calls in pair] for pair in seen]
+    rest = [[calls.backward[0] - k for calls, k in zip(*pair, strict=True)] for pair in zip(seen, known, strict=True)]
+    (own, sure), (other, wrong) = rest
+    spared = known[1][0] - known[0][0]
+    if spared <= 0 or min(own, sure) - max(other, wrong) < BESIDE * spared or sure < own - BESIDE * abs(own):
+        return None
+    return (
+        f"what is added to {' and '.join(dict.fromkeys(f'`{call.name}`' for call in seen[0][0].losses))} in the loss "
+        f"of the first batch is {own:.3g} for outputs that are right with probability {SURE:g}, {sure:.3g} with "
+        f"probability {SURER:g}, and {other:.3g} for the same outputs if the labels are others"
+    )
+
+
+def _calls_for(evidence: Evidence, answer: torch.Tensor, batch: Any) -> StepCalls:
+    return calls_with(evidence, lambda _, tensor: answer if tensor.shape == answer.shape else tensor, batch)
+
+
+def _are_proportional(one: StepCalls, other: StepCalls) -> bool:
+    """Whether what goes backward goes along with each of torch's losses in the same proportion, whatever its value: of
+    a power of it, as of focal losses, the rest is not known."""
+    pairs = list(zip(one.losses, other.losses, strict=False))
+    return len(one.losses) == len(other.losses) and all(
+        torch.allclose(torch.tensor(a.slopes), torch.tensor(b.slopes), rtol=1e-3)
+        and all(torch.allclose(p, q, rtol=1e-3) for p, q in zip(a.pulls, b.pulls, strict=False))
+        for a, b in pairs
     )
 
 

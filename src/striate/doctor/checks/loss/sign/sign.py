@@ -14,7 +14,7 @@ from striate.doctor.checks.loss.degenerate.endless import falls_all_ways
 from striate.doctor.checks.loss.sign.added_scores import score_added
 from striate.doctor.checks.loss.sign.distances_as_scores import DEVIATIONS, distances_asked
 from striate.doctor.checks.loss.sign.paired_quantities import wanted_least
-from striate.doctor.checks.loss.sign.right_answers import DEARER, SURE, SURER, right_cost_more
+from striate.doctor.checks.loss.sign.right_answers import BESIDE, DEARER, SURE, SURER, right_cost_more
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -144,7 +144,8 @@ def _dearer(evidence: Evidence) -> Iterator[Finding]:
             where="the loss",
             measured=measured,
             limit=f"a loss that is higher for right predictions of probability {SURE:g} than for the class "
-            f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}",
+            f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}; or a part beside "
+            f"torch's losses that right labels raise by {BESIDE:.0%} of what they spare in these",
             why="The loss, or a part of it, rewards wrong predictions: subtract a score from 1, or give it a minus.",
             remedy="change the sign of the part that grows with right predictions: `1 - dice` for `dice`, "
             "`-likelihood` for `likelihood`",
