@@ -186,6 +186,15 @@ def test_running_figures_that_stay(momentum: float) -> None:
     assert "momentum" in found.measured
 
 
+@pytest.mark.parametrize(("momentum", "batch", "wrong"), [(0.99, 16, True), (0.6, 16, False), (0.99, 640, False)])
+def test_running_figures_of_the_last_batch(momentum: float, batch: int, wrong: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(32, momentum=momentum)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), norm, nn.ReLU(), nn.Linear(32, 10))
+    found = asked(MODE, model, digits(batch), loss=LOSS, optimizer=quick_adam)
+    assert ["those of the last batch" in one.measured for one in found] == [True] * wrong
+
+
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("momentum", [0.1, 0.01, None])
 def test_running_figures_that_follow(momentum: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,11 @@ from striate.doctor.checks.model.variants import asked, deviations_apart
 from striate.doctor.evidence.call_graph import STRANGE, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import output_of, predict
+from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
-from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.doctor.setup.batch import copied, leaves, main_tensor, parts
+from striate.models.preserved_state import preserved, same_random_state
 from striate.records import Finding
 from striate.wording import listed_names, several
 
@@ -26,6 +30,9 @@ _STAYS = 3
 """Steps in evaluation mode behind those in training mode, which an evaluation between them ends for good."""
 _ARRIVED = 0.7
 """Momentum times batches, below which half of the running statistics is left of what they began with."""
+_NEWEST, _SINGLE, _POOLED, _WORSE = 0.9, 4, 8, 1.01
+"""The weight of the newest batch from which on statistics are its own; batches that are tried as the last one, and
+measured together; and how many times higher the loss is then."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPOUT = nn.modules.dropout._DropoutNd
 _FUNCTIONS = """
@@ -37,7 +44,8 @@ _RANDOM = frozenset(_FUNCTIONS.split())
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     found = list(_trained_in_evaluation(evidence)) or list(_figures_not_updated(evidence))
-    yield from found or list(_left_in_training(evidence)) or _random_in_evaluation(evidence)
+    found = found or list(_left_in_training(evidence)) or list(_random_in_evaluation(evidence))
+    yield from found or _figures_of_one_batch(evidence)
 
 
 def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
@@ -127,11 +135,7 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < 2 or trial.error is not None:
         return
-    running = [
-        (name, part)
-        for name, part in trial.replica.model.named_modules()
-        if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
-    ]
+    running = _running(evidence)
     planned = passes_planned(evidence)
     stuck = [(name, part) for name, part in running if never_measured(part) or _hardly_moves(part, planned)]
     if not stuck:
@@ -154,6 +158,54 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         why="In evaluation mode batch norm uses its running statistics. In torch, momentum is the weight of the new "
         "batch, usually 0.1.",
         remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed_names(names)}.",
+    )
+
+
+def _running(evidence: Evidence) -> list[tuple[str, Any]]:
+    """The batch norms of the trial's network that keep running statistics and run in training mode, by name."""
+    return [
+        (name, part)
+        for name, part in evidence.trial.replica.model.named_modules()
+        if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
+    ]
+
+
+def _figures_of_one_batch(evidence: Evidence) -> Iterator[Finding]:
+    """Batch norm whose running figures are those of the newest batch, where those of several predict better."""
+    replica, batches = evidence.trial.replica, evidence.train.raw[:_POOLED]
+    newest = {name: part for name, part in _running(evidence) if (part.momentum or 0.0) >= _NEWEST}
+    if not newest or evidence.trial.error is not None or len(batches) < _POOLED:
+        return
+    given, found = {name: part.momentum for name, part in newest.items()}, list[float]()
+    try:
+        with preserved(replica.model, evaluating=False), same_random_state(), torch.no_grad():
+            for measured in (*([batch] for batch in batches[:_SINGLE]), batches):
+                for part in newest.values():
+                    part.reset_running_stats()
+                    part.momentum = None  # the mean of all that it is given
+                for batch in measured:
+                    output_of(evidence.setup, replica, copied(batch), training=True)
+                predictions = predict(evidence.setup, replica, batches)
+                asked = quality(predictions.outputs, predictions.targets)
+                found.append(math.nan if asked is None else asked.loss)
+    finally:
+        for name, part in newest.items():
+            part.momentum = given[name]
+    single, pooled = sum(found[:-1]) / _SINGLE, found[-1]
+    if not single > _WORSE * pooled:
+        return
+    yield Finding(
+        code=CODE,
+        severity="warning",
+        where=listed_names(list(newest)),
+        measured=f"with momentum {max(given.values()):g} the running statistics of {listed_names(list(newest))} are "
+        f"those of the last batch: with them the loss of {several(_POOLED, 'batch', 'batches')} in evaluation mode is "
+        f"{single:.3g} (the mean over {_SINGLE} such batches), with those of all batches {pooled:.3g}",
+        threshold=f"a momentum of {_NEWEST:g} or more, and a loss that is {_WORSE:g} times as high",
+        why="In torch, momentum is the weight of the new batch, usually 0.1; in Keras and TensorFlow it is the weight "
+        "of the old statistics, usually 0.99. Predictions in evaluation mode depend on which batch came last.",
+        remedy=f"`nn.BatchNorm2d(…, momentum={max(1 - max(given.values()), 0.01):.2g})` for "
+        f"{listed_names(list(newest))}; the default is 0.1.",
     )
 
 
