@@ -21,7 +21,7 @@ from striate.doctor.evidence.counted import Counted, asked_for, counted_by
 from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
 from striate.doctor.evidence.pairs import Embeddings, Pulled, embeddings_of, pairs_of, pulled_by_class
 from striate.doctor.evidence.predictions import Predictions, are_blends, output_of, predict
-from striate.doctor.evidence.progress import Progress, chance_of, progress_of
+from striate.doctor.evidence.progress import Progress, chance_of, floor_of, progress_of
 from striate.doctor.evidence.reading import Batches, drawn_anew, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
 from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
@@ -238,7 +238,8 @@ class Evidence:
         """How far another trial came, from the same start. Raises NoEvidence where networks are rivals."""
         if self.setup.rivals:
             raise NoEvidence("networks train against each other: no loss of theirs says how far they are")
-        return progress_of(trial, self._chance, self.trial.losses[0] if self.trial.losses else None)
+        first = self.trial.losses[0] if self.trial.losses else None
+        return progress_of(trial, self._chance, first, floor_of(self.calls, first or 0.0))
 
     @Kept
     def _chance(self) -> float | None:

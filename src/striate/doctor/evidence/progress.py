@@ -9,33 +9,37 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.calls import LossCall
+from striate.doctor.evidence.calls import LossCall, StepCalls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Trial
 
 MOST_BATCHES = 16
 _SMALL = 1e-6
+_ALL = 0.01
+"""Of the loss, that other parts may be."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """`start`: the first loss. `chance`: the loss of the best constant prediction; the first loss where that is not
     known. `level`: the mean of the last quarter of the losses, infinite where one was not a number. `steps`: how
-    many."""
+    many. `floor`: the lowest that the loss can be, above zero where labels are smoothed."""
 
     start: float
     chance: float
     level: float
     steps: int
+    floor: float = 0.0
 
     @property
     def share(self) -> float:
-        """The part of the way from chance to zero: 0 none of it, 1 all, negative where it is worse than chance."""
-        return 1 - self.level / self.chance
+        """The part of the way from chance to the lowest loss: 0 none of it, 1 all, negative where it is worse than
+        chance."""
+        return 1 - (self.level - self.floor) / (self.chance - self.floor)
 
     def beats(self, other: Progress, times: float) -> bool:
-        """Whether this one's loss is so many times smaller than the other's."""
-        return math.isfinite(self.level) and self.level * times < other.level
+        """Whether this one's loss, above the lowest, is so many times smaller than the other's."""
+        return math.isfinite(self.level) and (self.level - self.floor) * times < other.level - other.floor
 
     def __str__(self) -> str:
         return number(self.level)
@@ -46,8 +50,8 @@ def number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "not a number"
 
 
-def progress_of(trial: Trial, chance: float | None = None, start: float | None = None) -> Progress:
-    """How far a trial came. `start`: the first loss, where the trial's own is not meant.
+def progress_of(trial: Trial, chance: float | None = None, start: float | None = None, floor: float = 0.0) -> Progress:
+    """How far a trial came. `start`: the first loss, where the trial's own is not meant. `floor`: the lowest loss.
 
     Raises NoEvidence where the steps tell no loss, or one that may be negative: there is no end to count from.
     """
@@ -64,7 +68,26 @@ def progress_of(trial: Trial, chance: float | None = None, start: float | None =
     if not math.isfinite(level) or any(not math.isfinite(loss) for loss in losses[-20:]):
         level = math.inf
     known = chance if chance is not None and chance > _SMALL else first
-    return Progress(first, known, level, len(losses))
+    return Progress(first, known, level, len(losses), floor if floor < known else 0.0)
+
+
+def floor_of(calls: StepCalls, first: float) -> float:
+    """The loss of right predictions where the loss, at first so high, is a cross entropy of smoothed labels: their
+    entropy. 0 where it is another, or has other parts."""
+    shares, floors = 0.0, 0.0
+    for call in calls.losses:
+        value, classes = float(call.value.double().mean()), call.input.shape[1] if call.input.ndim > 1 else 0
+        plain = call.weight is None and not call.target.is_floating_point()
+        if call.name != "cross_entropy" or not call.smoothing or not plain or classes < 2 or not value > 0:
+            return 0.0
+        wrong = call.smoothing / classes
+        right = 1 - call.smoothing + wrong
+        entropy = -right * math.log(right) - (classes - 1) * wrong * math.log(wrong)
+        counted = call.target != call.ignored
+        lowest = {"mean": 1.0, "sum": float(counted.sum())}.get(call.reduction, float(counted.double().mean()))
+        shares, floors = shares + call.share, floors + call.share * entropy * lowest / value
+    whole = sum(calls.backward)
+    return first * floors / whole if whole > 0 and math.isclose(shares, whole, rel_tol=_ALL) else 0.0
 
 
 def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:

@@ -95,7 +95,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         tiny = moved < TINY_MOVE and own.share < NOTHING
         gain = TINY_GAIN if tiny else GAIN
         better = (tiny or other.beats(own, 1.5)) and other.share > own.share + gain
-        if not better or (own.level - other.level) < gain * own.chance:
+        if not better or (own.level - other.level) < gain * (own.chance - own.floor):
             continue
         needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
         patience = max(STEPS, EPOCHS * steps_an_epoch(evidence))
