@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.script.drawn_batches import Drawn
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
@@ -74,9 +73,11 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
 def _draw(loader: Any, until: float) -> None:
     data: Any = getattr(loader, "dataset", None)
     by_number = isinstance(loader, DataLoader) and not isinstance(data, IterableDataset)
-    count = min(_SAMPLES, len(data)) if by_number else _BATCHES if isinstance(loader, Drawn) else 0
+    by_loop = getattr(loader, "draws_again", False) is True
+    draw = getattr(loader, "draw", None) if by_loop else None
+    count = min(_SAMPLES, len(data)) if by_number else _BATCHES if draw is not None else 0
     for number in range(count):
-        _ = data[number] if by_number else loader.draw()
+        _ = data[number] if by_number or draw is None else draw()
         if perf_counter() > until:
             return
 
