@@ -19,6 +19,10 @@ def expand(images, copies):
         moved = torch.roll(images, 1, dims=3)
         shifted.append(moved + 0.1 * torch.randn_like(moved))
     return torch.cat(shifted)
+def shifted(images, labels):
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1)))
+    images = np.concatenate([images, padded[:, :, 2:], padded[:, :, :-2]])
+    return images, np.concatenate([labels] * 3)
 def smote(a, count):
     return a[near(a)] + (a - a[near(a)]) * np.random.rand(count, 1)
 def balance(x, y):
@@ -38,6 +42,7 @@ SKLEARN = "train_x, val_x, train_y, val_y = train_test_split(x, y, test_size=0.2
 WRONG = {
     "noise": f"x, y = np.concatenate([x, x + 0.1 * noise]), np.concatenate([y, y])\n{SKLEARN}",
     "function": f"x, y = expand(x, 4), y.repeat(4)\n{HALVES}",
+    "function of a part": f"x, y = shifted(d.images.astype('float32') / 16, d.target)\n{SKLEARN}",
     "repeated": f"x = x.repeat(3, 1, 1, 1)\nx = x + 0.1 * torch.randn_like(x)\n{HALVES}",
     "smote": f"more = smote(x[y == 1], 50)\nx = np.vstack([x, more])\n{SKLEARN}",
     "library": f"x, y = SMOTE(random_state=0).fit_resample(x, y)\n{SKLEARN}",
@@ -60,6 +65,7 @@ WRONG = {
 
 RIGHT = {
     "after": f"{HALVES}\ntrain_x = expand(train_x, 4)",
+    "function after": f"{SKLEARN}\ntrain_x, train_y = shifted(train_x[:80] / 16, train_y[:80])",
     "columns": f"x = np.concatenate([x, x ** 2], axis=1)\n{SKLEARN}",
     "channels": f"x = x.repeat(1, 3, 1, 1)\n{HALVES}",
     "balanced": f"x = balance(x, y)\n{SKLEARN}",

@@ -146,7 +146,7 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
     functions = source.functions_of(call)
     if len(functions) != 1 or not isinstance(call.func, ast.Name):
         return False
-    given = [name for name, value in source.arguments(functions[0], call) if isinstance(value, ast.Name)]
+    given = [name for name, value in source.arguments(functions[0], call) if not isinstance(value, ast.Constant)]
     return any(_gives_variants(functions[0], name) for name in given)
 
 
