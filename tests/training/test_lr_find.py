@@ -125,7 +125,7 @@ def test_nothing_of_the_network_or_the_random_states_changes(monkeypatch, blobs:
 def test_a_module_of_ones_own_stays_as_it_is_and_nothing_is_written(blobs: str, tmp_path: Path) -> None:
     module, files = Mixed(), sorted(tmp_path.iterdir())
     before, states = bits(module), random_states()
-    search = striate.find_learning_rate(blobs, module, batch=32, set={"budget.epochs": 4}, seconds=0.1)
+    search = striate.find_learning_rate(blobs, module, batch=32, set={"budget.epochs": 4}, seconds=1)
     assert bits(module) == before
     assert random_states() == states
     assert sorted(tmp_path.iterdir()) == files
@@ -328,7 +328,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
 @pytest.mark.slow
 def test_the_last_line_trains_when_pasted(capsys, blobs: str) -> None:
     words = (blobs, "--model", "mlp(16)", "--batch", "32", "--epochs", "5", "--optim.betas", "[0.8, 0.99]")
-    code, out, err = run(capsys, *words, "--seconds", "0.1", "--out", "found.png")
+    code, out, err = run(capsys, *words, "--seconds", "1", "--out", "found.png")
     assert code == 0
     assert Path("found.png").read_bytes().startswith(b"\x89PNG")
     assert "range test" in err
@@ -343,7 +343,7 @@ def test_the_last_line_trains_when_pasted(capsys, blobs: str) -> None:
 
 @pytest.mark.slow
 def test_json_is_one_document_with_every_trial(capsys, blobs: str) -> None:
-    code, out, _ = run(capsys, blobs, "--model", "mlp(16)", "--optim.lr", "0.5", "--seconds", "0.1", "--json")
+    code, out, _ = run(capsys, blobs, "--model", "mlp(16)", "--optim.lr", "0.5", "--seconds", "1", "--json")
     found = json.loads(out)
     assert code == (0 if found["informative"] else 1)
     assert found["origin"] == "request"
@@ -355,7 +355,7 @@ def test_json_is_one_document_with_every_trial(capsys, blobs: str) -> None:
 
 @pytest.mark.slow
 def test_a_search_that_cannot_tell_ends_with_1(capsys, blobs: str) -> None:
-    code, out, _ = run(capsys, blobs.replace("blobs", "noise"), "--model", "mlp(16)", "--seconds", "0.1")
+    code, out, _ = run(capsys, blobs.replace("blobs", "noise"), "--model", "mlp(16)", "--seconds", "1")
     assert code == 1
     assert "not informative" in out
     assert "striate train" not in out
@@ -388,10 +388,10 @@ def test_a_request_that_cannot_be_carried_out_is_explained(capsys, words: list[s
 def test_a_configuration_file_is_part_of_the_command(blobs: str, tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(f"data: {{source: {blobs}}}\nmodel: {{name: mlp(16)}}\noptim: {{name: sgd}}\nrecipe: quick\n")
-    search = striate.find_learning_rate(config=file, set={"optim.momentum": 0.8}, seconds=0.1)
+    search = striate.find_learning_rate(config=file, set={"optim.momentum": 0.8}, seconds=1)
     assert search.optimizer == "sgd"
     assert search.command == f"striate train --config {file} --optim.momentum 0.8 --lr {search.suggestion:g}"
-    same = striate.find_learning_rate(config=Config(), data=blobs, model="mlp(16)", seconds=0.1)
+    same = striate.find_learning_rate(config=Config(), data=blobs, model="mlp(16)", seconds=1)
     assert same.command == f"striate train {blobs} --model 'mlp(16)' --lr {same.suggestion:g}"
     assert issubclass(UsageError, StriateError)
 
