@@ -35,7 +35,7 @@ def test_iris_with_the_lectures_network(capsys) -> None:
 def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     metrics = train(capsys, "boston", "--model", "mlp(8,6)", "--epochs", "60", "--out", "run")
     assert metrics["task"] == "regress"
-    assert set(metrics["test"]) == {"n", "loss", "rmse", "mae", "r2"}
+    assert set(metrics["test"]) == {"n", "loss", "rmse", "rmse_interval", "mae", "r2"}
     assert metrics["test"]["rmse"] < 6
     assert Path("run/plots/scatter.png").exists()
     assert 0 < striate.load("run").predict(np.ones(13, np.float32)).fields["value"] < 80
