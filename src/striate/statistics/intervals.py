@@ -136,6 +136,12 @@ def grouped(rows: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.floa
     return found
 
 
+def resample_counts(count: int) -> NDArray[np.float64]:
+    """(B, count) how often each of so many units, as groups, is drawn in each resample; the same in every run."""
+    even = np.full(count, 1 / count)
+    return np.random.default_rng(0).multinomial(count, even, resamples_for(count)).astype(np.float64)
+
+
 def resampled_means(columns: ArrayLike, seed: int = 0, groups: Sequence[str] = ()) -> NDArray[np.float64]:
     """(B, M) means of (N, M) columns over B resamples of the rows, or of `groups` of them; the same in every run."""
     rows = np.asarray(columns, np.float64)

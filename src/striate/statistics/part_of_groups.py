@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.statistics.intervals import drawn_units, resamples_for
+from striate.statistics.intervals import drawn_units, resample_counts, resamples_for
 
 _COUNTED = 10
 """So many permutations that reach the difference tell how often chance does; of fewer, their spread tells."""
@@ -26,9 +26,9 @@ def part_differs(values: NDArray[np.float64], members: NDArray[np.bool_], groups
     sides = np.stack([_sums(units, values, side) for side in (members, ~members)])  # (2, G, 2): sum and number
     there = sides[:, :, 1] > 0
     difference = float(_difference(sides.sum(1)))
-    draw, count = np.random.default_rng(0), sides.shape[1]
+    count = sides.shape[1]
     if not there.all(0).any():
-        every = sides.sum(0)
+        every, draw = sides.sum(0), np.random.default_rng(0)
         inside = np.stack([draw.permutation(there[0]) for _ in range(resamples_for(count))]).astype(np.float64)
         drawn = _difference(np.stack([inside @ every, (1 - inside) @ every]))
         reached = int((np.abs(drawn) >= abs(difference) * (1 - 1e-9)).sum())
@@ -39,7 +39,7 @@ def part_differs(values: NDArray[np.float64], members: NDArray[np.bool_], groups
     fewest = int(there.sum(1).min())
     if fewest < 2:
         return 1.0
-    weights = draw.multinomial(count, np.full(count, 1 / count), resamples_for(count)).astype(np.float64)
+    weights = resample_counts(count)
     totals = np.stack([weights @ side for side in sides])
     drawn = _difference(totals[:, (totals[:, :, 1] > 0).all(0)])
     if len(drawn) < _COUNTED or not drawn.std():

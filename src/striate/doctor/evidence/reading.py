@@ -195,6 +195,14 @@ def positions_drawn(loader: Any) -> tuple[Any, set[int]] | None:
     return data, set(chosen)
 
 
+def read_by_index(loader: Any) -> Any:
+    """The data set of a loader, whose samples can be drawn again by their number. Raises NoEvidence elsewhere."""
+    data = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        raise NoEvidence("the data set cannot be read by index twice")
+    return data
+
+
 def at_bottom(data: Any, chosen: list[int]) -> tuple[Any, list[int]]:
     """The data set that others are made of, and where samples lie in it."""
     while (inner := data.dataset if isinstance(data, Subset) else _changed(data)) is not None:

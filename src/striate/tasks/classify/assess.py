@@ -45,20 +45,25 @@ TOPS = (2, 3, 5, 10)
 
 
 def average_figures(
-    truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64]
+    truth: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    confusion: NDArray[np.int64],
+    groups: Sequence[str] = (),
 ) -> dict[str, Estimate]:
     """The figures of a split by name, each from 0 to 1.
 
     `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are
     over the classes that are there or were named; a precision or recall over nothing counts as 0 there, as in
     metrics.json. Balanced accuracy is the mean recall of the classes that are there. Intervals: Wilson's where
-    samples are counted, of the effective number of samples for averages over classes.
+    samples are counted, of the effective number of samples for averages over classes. `groups` (N,): those of the
+    samples, which the intervals of `top…` draw together; `over_groups` does so for the others.
     """
     n = len(truth)
     figures = {"accuracy": share_of(int(confusion.trace()), n)}
     if len(confusion) > 2:
         ranks = _ranks(truth, probabilities)
-        figures |= {f"top{k}": share_of(int((ranks < k).sum()), n) for k in TOPS if k < len(confusion)}
+        tops = {f"top{k}": ranks < k for k in TOPS if k < len(confusion)}
+        figures |= {key: Estimate(float(hits.mean()), hits_interval(hits, groups)) for key, hits in tops.items()}
     truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     there = np.flatnonzero(truly)
     equal = np.full(len(there), 1 / len(there))
@@ -178,12 +183,12 @@ def assess_classes(
     assert confusion is not None and predicted is not None
     rows = class_figures(truth, probabilities, confusion, classes)
     groups = sample_groups(facts, evaluation.n, truth=truth, classes=classes, brightness=evaluation.brightness)
-    figures, own_groups = average_figures(truth, probabilities, confusion), facts.columns.get("group", ())
+    own_groups = facts.columns.get("group", ())
+    figures = average_figures(truth, probabilities, confusion, own_groups)
     confused = confused_pairs(confusion, classes)
     if any(own_groups):
         interval = hits_interval(predicted == truth, own_groups)
         figures |= {key: Estimate(figures[key].value, interval) for key in ("accuracy", "weighted_recall")}
-        figures |= _tops_over_groups(truth, probabilities, own_groups)
         figures, rows = over_groups(figures, rows, truth, predicted, own_groups)
         confused = tuple(_over_groups(pair, truth, predicted, classes, own_groups) for pair in confused)
     calibrated = None
@@ -217,16 +222,6 @@ def _over_groups(
     there = np.flatnonzero(truth == classes.index(pair.true))
     taken = predicted[there] == classes.index(pair.predicted)
     return replace(pair, share=replace(pair.share, interval=hits_interval(taken, [groups[k] for k in there.tolist()])))
-
-
-def _tops_over_groups(
-    truth: NDArray[np.int64], probabilities: NDArray[np.float32], groups: Sequence[str]
-) -> dict[str, Estimate]:
-    count = probabilities.shape[1]
-    if count <= 2:
-        return {}
-    ranks = _ranks(truth, probabilities)
-    return {f"top{k}": Estimate(float((ranks < k).mean()), hits_interval(ranks < k, groups)) for k in TOPS if k < count}
 
 
 def _left_out(evaluation: Evaluation, temperature: Temperature | None, in_groups: bool) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, drawn_units, resamples_for, share_over_groups, varying_interval
+from striate.statistics.intervals import FEW, drawn_units, resample_counts, share_over_groups, varying_interval
 from striate.tasks.classify.metrics import ClassMetrics
 from striate.wording import several
 
@@ -32,8 +32,7 @@ class Drawn:
         self.groups = len(truly)
         self._with_truth, self._with_name = (truly > 0).sum(0), (named > 0).sum(0)
         self._with_either = (truly + named > 0).sum(0)
-        even = np.full(self.groups, 1 / self.groups)
-        weights = np.random.default_rng(0).multinomial(self.groups, even, resamples_for(self.groups)).astype(np.float64)
+        weights = resample_counts(self.groups)
         self.hits, self.truly, self.named = (weights @ part for part in (hits, truly, named))
 
     def recall(self, k: int, value: float) -> Interval:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_convert
+from torch.utils.data import default_convert
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.moved.corners import corners_exchanged
@@ -25,6 +25,7 @@ from striate.doctor.checks.data.targets.keypoints import exchanged_sides
 from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import read_by_index
 from striate.doctor.setup.batch import Path, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
@@ -138,9 +139,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
 
 def _drawn(loader: Any) -> list[list[Any]]:
     """Several draws of each of some samples with an image. Raises NoEvidence where there are none."""
-    data = getattr(loader, "dataset", None)
-    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be read by index twice")
+    data = read_by_index(loader)
     drawn = list[list[Any]]()
     for number in range(min(_SAMPLES, len(data))):
         try:

@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_convert
+from torch.utils.data import default_convert
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.draws import ALIKE, images, likeness
 from striate.doctor.evidence.held_samples import columns_of
-from striate.doctor.evidence.reading import at_bottom
+from striate.doctor.evidence.reading import at_bottom, read_by_index
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.models.preserved_state import same_random_state
 
@@ -29,9 +29,7 @@ def sides_kept(loader: Any) -> tuple[int, str] | None:
     """How many samples whose texts name left or right are mirrored in some draws and have the same text in them all,
     and one of these texts; None where there are few, or where texts change. Raises NoEvidence where the data set
     cannot be read twice."""
-    data = getattr(loader, "dataset", None)
-    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be read by index twice")
+    data = read_by_index(loader)
     kept, changed, told = 0, 0, ""
     with same_random_state():
         try:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.reading import read_by_index
 from striate.models.preserved_state import same_random_state
 
 FEWEST_KEPT = 8
@@ -24,9 +24,7 @@ def dropped_apart(loader: Any, until: float) -> tuple[int, int]:
     """Of how many samples an input loses elements in one draw while the targets stay at their positions, and of how
     many the targets of these elements are lost; of the samples that can be read `until` then. Raises NoEvidence where
     the data set cannot be read twice."""
-    data = getattr(loader, "dataset", None)
-    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be read by index twice")
+    data = read_by_index(loader)
     kept = lost = 0
     with same_random_state():
         for number in range(min(_SAMPLES, len(data))):

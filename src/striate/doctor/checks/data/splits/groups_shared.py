@@ -72,10 +72,11 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
     many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
+    given_to_splits = _given_to_splits(evidence.source)
     for name, known, other, asked in _positions(names):
         every = known | asked
         for groups, things in ((one, value) for one, value in arrays.items() if value.ndim == 1):
-            given, x = _are_given_to_split(evidence.source, groups), inputs.get(len(things))
+            given, x = given_to_splits.get(groups, ""), inputs.get(len(things))
             if x is None and not given:
                 continue
             if len(every) < _SPLIT * len(things) or max(every) >= len(things):
@@ -111,10 +112,10 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _are_given_to_split(source: ScriptSource, name: str) -> str:
-    """The call of a splitter that is given an array as the groups of the samples; empty where none is."""
-    given = ((site, argument(site.node, 2, "groups")) for site in source.calls("split"))
-    return next((site.text for site, value in given if value is not None and ast.unparse(value) == name), "")
+def _given_to_splits(source: ScriptSource) -> dict[str, str]:
+    """By array that a splitter is given as the groups of the samples, as it is written, the first such call."""
+    given = [(site, argument(site.node, 2, "groups")) for site in source.calls("split")]
+    return {ast.unparse(value): site.text for site, value in reversed(given) if value is not None}
 
 
 def _positions(names: Mapping[str, Any]) -> Iterator[tuple[str, set[int], str, set[int]]]:
