@@ -80,13 +80,6 @@ TRIED = {
     "gpu-resnet50": "A step takes 38 ms on the GPU, and the program had more to do: it listed rows and columns of "
     "moved images, and copied the statistics of batch normalization tensor by tensor. The GPU lists them now: 0.99× "
     "instead of 0.60×. What is left is the end of an epoch in one of two turns.",
-    "plan-cost": "Steps of a second need a few of them for probing and for the agreement with fp32. Where they exceed "
-    "the share, bf16 with channels_last (fp32, if the processor has no bf16 or computes it slower) is chosen without "
-    "timing if it agrees. Gradients of the halves of a batch are computed only if the strict limits are exceeded. "
-    "Probing and comparing use 4 samples, and the reference of the comparison is the first step that is timed: of "
-    "twelve networks at two batch sizes only airbench of width 32, with batches of 64, took more than 1.9 %. A "
-    "comparison of threads for which no time is left is no longer made for steps of more than 10 ms: single plans of "
-    "that network took 1.9 to 2.0 % since, which the table does not have yet. On a machine with AMX it was 2.0 to 2.1.",
     "whole-command-1": "The difference is what the script does not do: the report's pictures, intervals, digests of "
     "all samples for splits and leaks, the strength of the signal in the network. A second process loads SciPy and "
     "Matplotlib meanwhile and draws. Metrics of a few lines are computed without scikit-learn, which takes a second "
