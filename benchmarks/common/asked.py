@@ -70,8 +70,6 @@ TRIED = {
     "and to report damaged files before training, and then again in each epoch. Later epochs are 1.2 to 1.3 times as "
     "fast as the DataLoader. Without the first pass, the first epoch would still look at all files once more than the "
     "DataLoader does. Data that fit into memory, or onto the disk (`--data.store pack`), are decoded once.",
-    "photos-first": "Decoding runs before the first step, not beside it, since the splits depend on the bytes of all "
-    "files; of a command of 19 s with 600 photographs it takes 0.6.",
     "speedrun-cifar10": "28 epochs (27 minutes) of the same recipe reach 91.47 %.",
     "gpu-reading": "Processes read and decode, for streams too: threads waited for each other in Python and reached "
     "1,146 and 703 a second. Decoding and resizing take 1.2 of 2.0 s on all cores. The rest is work that is done "
