@@ -6,8 +6,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.batch_dependence import BATCH_MIXING, BATCH_NORM_SMALL_BATCH
 from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED, UNREGISTERED_PARAMETERS
 from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
-from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
-from striate.doctor.checks.model.evaluates_untrained import READ as READ_OF_EVALUATION
+from striate.doctor.checks.model.evaluated.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.checks.model.evaluated.evaluates_untrained import READ as READ_OF_EVALUATION
 from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX, LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE

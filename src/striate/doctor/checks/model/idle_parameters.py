@@ -8,10 +8,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.evaluated.other_networks import untrained_helpers
 from striate.doctor.checks.model.heads import written
 from striate.doctor.checks.model.mode import never_measured
 from striate.doctor.checks.model.origins import are_untrained
-from striate.doctor.checks.model.other_networks import untrained_helpers
 from striate.doctor.checks.model.variants import said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.never_updated import networks_by_name
+from striate.doctor.checks.model.evaluated.never_updated import networks_by_name
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding

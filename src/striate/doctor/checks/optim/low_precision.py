@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.evaluates_untrained import copies_reached, named_tensors
+from striate.doctor.checks.model.evaluated.copies import copies_reached, named_tensors
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number

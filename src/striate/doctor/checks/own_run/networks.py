@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from striate.doctor.checks.model.never_updated import share_of_way
+from striate.doctor.checks.model.evaluated.slow_averages import share_of_way
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun, size_of
 from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounds, told_compounded

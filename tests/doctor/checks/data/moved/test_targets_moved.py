@@ -15,7 +15,8 @@ from for_checks.asked import adam, asked, asked_in_script, loop, said, stepped
 from for_checks.networks import TwoHeads
 from for_checks.pictures import Faces, told_of_points
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
-from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND, _Samples, _targets_stay
+from striate.doctor.checks.data.moved.moved_draws import _Samples, _targets_stay
+from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.loss.sign.sign import SIGN
 
 

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 
+from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, FEWEST_LEFT, left_behind
+from striate.doctor.evidence.clock import NoEvidence
 from striate.observe.tensors import tensors_in
+from striate.records import Finding
+from striate.wording import several
 
 _CORNERS, _SAME = 4, 1e-5
 _IN_ORDER = 0.8
 """Share of the samples: of a few, all draws may be mirrored."""
 
 
-def corners_exchanged(drawn: Sequence[Sequence[Any]], known: Sequence[Sequence[Any]]) -> int:
+def left_of_corners(drawn: Sequence[Sequence[Any]], others: Callable[[], Sequence[Sequence[Any]]]) -> Finding | None:
+    """Draws of samples, of several each, in which edges of boxes are exchanged; None where few are. `others` gives
+    draws of validation, which show what a box is, and may raise NoEvidence."""
+    if _corners_exchanged(drawn, drawn) < FEWEST_LEFT:
+        return None
+    known = drawn
+    with suppress(NoEvidence):
+        known = others()
+    count = _corners_exchanged(drawn, known)
+    if count < FEWEST_LEFT:
+        return None
+    return left_behind(
+        AUGMENTATION,
+        f"in {several(count, 'draw')} of samples the right edge of each box is left of its left edge, or "
+        "the lower edge above the upper one, but not in other draws of the same samples",
+        f"{FEWEST_LEFT} draws with exchanged box edges, which are not exchanged in other draws of the same sample",
+        "A flip also exchanges the edges of a box. Otherwise its width is negative, and no prediction overlaps it.",
+        "exchange the edges when they are mirrored: `box[[0, 2]] = width - box[[2, 0]]`",
+    )
+
+
+def _corners_exchanged(drawn: Sequence[Sequence[Any]], known: Sequence[Sequence[Any]]) -> int:
     """In how many draws of a sample, of several each, boxes (n, …, x1, y1, x2, y2) have a right edge left of the left
     one, or a lower one above the upper one, that have it right in another draw. Four columns are no box where most of
     the `known` samples do not have them in order in any draw: they may be two points."""

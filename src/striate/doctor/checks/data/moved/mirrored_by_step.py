@@ -7,10 +7,12 @@ from contextlib import suppress
 
 import torch
 
+from striate.doctor.checks.data.moved.left_behind import BETWEEN, left_behind
 from striate.doctor.checks.data.moved.mirrored_numbers import turns_round
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
 from striate.wording import several
 
 _BATCHES, _DRAWS, _FEWEST, _OFTEN = 2, 6, 8, 0.9
@@ -21,8 +23,8 @@ _WAYS = {-1: "mirror", -2: "flip upside down"}
 Draw = tuple[torch.Tensor, torch.Tensor]
 
 
-def left_by_step(evidence: Evidence) -> str | None:
-    """Words for the samples that some steps mirror while they leave maps of their size, or numbers that turn round with
+def left_by_step(evidence: Evidence) -> Finding | None:
+    """Samples that some steps mirror while they leave maps of their size, or numbers that turn round with
     pictures, as they were; None where targets move along, or nothing is mirrored. Steps of the same batch are compared
     with each other."""
     drawn = list(_drawn(evidence))
@@ -39,15 +41,27 @@ def left_by_step(evidence: Evidence) -> str | None:
             continue
         told = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
         if mapped:
-            return f"{told} their target map"
+            return _left(f"{told} their target map")
         with suppress(NoEvidence):
             found = turns_round(evidence.val_samples, axis)
             if found is not None:
-                return (
+                return _left(
                     f"{told} their target numbers; predictions of a ridge regression for new images correlate by "
                     f"{found[1]:.2f} with one of them, and by {found[2]:.2f} for mirrored images"
                 )
     return None
+
+
+def _left(measured: str) -> Finding:
+    return left_behind(
+        "the training step",
+        measured,
+        "maps, or numbers that change sign with the image, that stay the same in eight or more samples that "
+        "the step mirrors, and in nine of ten",
+        BETWEEN,
+        "move targets with their images: `masks = masks.flip(-1)`, "
+        "`boxes[:, [0, 2]] = width - boxes[:, [2, 0]]`, `points[:, 0] = width - points[:, 0]`",
+    )
 
 
 def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:

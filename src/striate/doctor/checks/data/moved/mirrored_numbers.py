@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -11,11 +11,15 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
+from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, left_behind
+from striate.doctor.checks.data.moved.moves import ENDS, SIDES
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.evidence.simple_models import halves, ridge_weights
 from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
+from striate.records import Finding
+from striate.wording import several
 
 _FEWEST, _MOST, _SIDE = 40, 600, 24
 _PAIRS, _OFTEN = 3, 0.5
@@ -27,9 +31,25 @@ _TOLD, _TURNED = 0.6, -0.5
 """Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
 
 
-def kept_when_mirrored(
-    evidence: Evidence, flips: list[tuple[Any, Any]], axis: int = -1
-) -> tuple[int, float, float] | None:
+def left_of_numbers(evidence: Evidence, flips: Mapping[str, list[tuple[Any, Any]]]) -> Finding | None:
+    """Numbers that stay in pairs of draws, by how the second is flipped; None where none does."""
+    for way, axis in ((SIDES, -1), (ENDS, -2)):
+        if (kept := _kept_when_mirrored(evidence, flips.get(way, []), axis)) is not None:
+            same, told, turned = kept
+            return left_behind(
+                AUGMENTATION,
+                f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target "
+                f"is the same in both; predictions of a ridge regression for new images correlate by {told:.2f} with "
+                f"it, and by {turned:.2f} for mirrored images",
+                "a number, of at most 32, that stays the same in three pairs and half of all, and that a simple "
+                "model predicts in validation, with the opposite sign for mirrored images",
+                "A position or an angle changes in a mirrored image: half of the targets are wrong.",
+                "`points[:, 0] = width - points[:, 0]`, `angle = -angle` with each flip; or do not flip",
+            )
+    return None
+
+
+def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: int) -> tuple[int, float, float] | None:
     """In how many pairs of draws that are mirror images along an axis a number is the same, and how what a ridge
     regression says of validation correlates with it, of pictures as they are and of mirrored ones; None where these
     have the same. Of tables with another number of rows in each sample, as of boxes, it is the mean of a column."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
+from striate.doctor.checks.data.moved.moves import EVERY_WAY, Move
 from striate.doctor.evidence.nearness import likeness_by_shift
 from striate.doctor.setup.batch import leaves, main_tensor, parts
-
-Move = Callable[[torch.Tensor], torch.Tensor]
 
 _SIDE, _MOST_CLASSES = 8, 64
 _CLEARLY, _ALIKE = 0.8, 0.8
@@ -24,7 +23,7 @@ _MOST_SIDE, _AS_LIKELY, _SAME, _OTHER = 48, 0.05, 0.8, 0.2
 much less it is like itself where its image is."""
 
 
-def left_roughly(draws: Sequence[Sequence[Any]], moves: Mapping[str, Move]) -> tuple[str, int, int] | None:
+def left_roughly(draws: Sequence[Sequence[Any]]) -> tuple[str, int, int] | None:
     """Of draws of each of several samples: how images are moved most often where their masks stay, in how many pairs of
     draws they stay, and in how many they move with their images; None where that may be chance."""
     pairs = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]()
@@ -43,7 +42,7 @@ def left_roughly(draws: Sequence[Sequence[Any]], moves: Mapping[str, Move]) -> t
     for judge in (_in_small_copies, _over_shifts):
         left, moved = Counter[str](), 0
         for pair in pairs:
-            way, stays = judge(*pair, every_way(moves))
+            way, stays = judge(*pair)
             left[way] += stays is True
             moved += stays is False
         count = sum(left.values())
@@ -53,25 +52,25 @@ def left_roughly(draws: Sequence[Sequence[Any]], moves: Mapping[str, Move]) -> t
 
 
 def _in_small_copies(
-    image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor, moves: Mapping[str, Move]
+    image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor
 ) -> tuple[str, bool | None]:
     """How one image is moved to be like the other, and whether the mask stays; None where that is not seen."""
-    way = _way(_small(image), _small(other), moves)
+    way = _way(_small(image), _small(other))
     if way is None:
         return "", None
     classes = int(max(mask.max(), its_mask.max())) + 1
     before, after = _shares(mask, classes), _shares(its_mask, classes)
     stays = float((before - after).norm())
-    moves_too = float((moves[way](before) - after).norm())
+    moves_too = float((EVERY_WAY[way](before) - after).norm())
     return way, True if stays < _CLEARLY * moves_too else False if moves_too < _CLEARLY * stays else None
 
 
 def _over_shifts(
-    image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor, moves: Mapping[str, Move]
+    image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor
 ) -> tuple[str, bool | None]:
     """The same of images and masks that are shifted, too: whether a mask is at every shift that may be its image's."""
     classes, side = int(max(mask.max(), its_mask.max())) + 1, min(_MOST_SIDE, *image.shape[-2:])
-    ways: Mapping[str, Move] = {"": lambda image: image, **moves}
+    ways: Mapping[str, Move] = {"": lambda image: image, **EVERY_WAY}
 
     def by_shift(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return likeness_by_shift(torch.stack([move(one) for move in ways.values()]), other[None])
@@ -86,21 +85,15 @@ def _over_shifts(
     return list(ways)[int(seen.flatten(1).amax(1).argmax())], stays
 
 
-def _way(one: torch.Tensor, other: torch.Tensor, moves: Mapping[str, Move]) -> str | None:
+def _way(one: torch.Tensor, other: torch.Tensor) -> str | None:
     """How one image is moved to be like another, where one way and no other makes it so."""
-    moved = {"": one} | {way: move(one) for way, move in moves.items()}
+    moved = {"": one} | {way: move(one) for way, move in EVERY_WAY.items()}
     apart = {way: float((image - other).norm()) for way, image in moved.items()}
     best, second, *_ = sorted(apart, key=lambda way: apart[way])
     if not best or apart[best] > _CLEARLY * apart[second]:
         return None
     alike = float(torch.corrcoef(torch.stack([moved[best].flatten(), other.flatten()]))[0, 1])
     return best if alike >= _ALIKE else None
-
-
-def every_way(moves: Mapping[str, Move]) -> dict[str, Move]:
-    """All flips and turns of a square."""
-    other_diagonal = "rows and columns exchanged, and half a turn"
-    return {**moves, other_diagonal: lambda image: image.rot90(2, (-2, -1)).transpose(-1, -2)}
 
 
 def _mask(draw: Any) -> torch.Tensor | None:

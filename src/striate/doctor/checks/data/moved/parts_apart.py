@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import avg_pool2d
 
+from striate.doctor.checks.data.moved.left_behind import left_behind
 from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
 from striate.wording import several
 
 _FEWEST, _MOST, _OFTEN, _FARTHEST = 16, 32, 0.4, 6
@@ -13,8 +15,8 @@ _ALIKE, _MORE = 0.7, 0.1
 """Of correlation: at the best shift, and above that of images as they lie."""
 
 
-def parts_apart(evidence: Evidence) -> str | None:
-    """How many pairs of an input and a target that is a whole number of times as large lie apart: the smaller target is
+def parts_apart(evidence: Evidence) -> Finding | None:
+    """Pairs of an input and a target that is a whole number of times as large that lie apart: the smaller target is
     like the input once it is shifted, and much less as it is. None where few do."""
     x, y = evidence.samples.x, evidence.samples.y
     if x is None or y is None or x.ndim != 4 or y.ndim != 4 or not y.is_floating_point() or x.shape[1] != y.shape[1]:
@@ -32,7 +34,18 @@ def parts_apart(evidence: Evidence) -> str | None:
             for right in range(-columns, columns + 1):
                 best = max(best, _alike(image, other, down, right))
         apart += best > _ALIKE and best > as_they_lie + _MORE
-    return f"{apart} of {several(len(a), 'pair')}" if apart >= _OFTEN * len(a) else None
+    if apart < _OFTEN * len(a):
+        return None
+    return left_behind(
+        "the training data set",
+        f"in {apart} of {several(len(a), 'pair')} the target, downscaled to the size of the input, matches it only "
+        "after a shift",
+        "targets a whole number of times as large as their inputs, which match them only after a shift, in "
+        "40 % of the pairs",
+        "Input and target show different parts of the image: the input does not show what the target asks for.",
+        "positions in the large image are those in the small one times the scale: `large[:, scale * top :, "
+        "scale * left :]` beside `small[:, top:, left:]`",
+    )
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor, down: int, right: int) -> float:

@@ -10,10 +10,12 @@ import torch
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, IterableDataset, default_convert
 
+from striate.doctor.checks.data.moved.left_behind import left_behind
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.simple_models import halves, ridge_weights
 from striate.doctor.setup.batch import main_tensor, parts
+from striate.records import Finding
 from striate.wording import several
 
 _SAMPLES, _DRAWS, _STEPS = 24, 3, 3
@@ -21,7 +23,7 @@ _SHORTEST, _FEWEST_PLACES = 8, 6
 """Axis of inputs, and of targets, along which a place is looked for."""
 _ALIKE, _CLEARLY = 0.8, 0.2
 """Correlation of two draws once one is shifted, and how much less it is as they are."""
-TOLD, MOVED = 0.5, 0.3
+_TOLD, _MOVED = 0.5, 0.3
 _FEWEST, _MOST, _NUMBERS = 60, 600, 100_000
 _PAIRS, _OFTEN = 3, 0.5
 Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -29,9 +31,9 @@ Shift = tuple[int, int]
 """An axis, counted from the end, and by how many places what lies along it is moved on."""
 
 
-def left_when_shifted(evidence: Evidence) -> tuple[str, str] | None:
-    """Who shifts inputs while places among their targets stay, and words for that; None where they move along, or have
-    no place."""
+def left_when_shifted(evidence: Evidence) -> Finding | None:
+    """Inputs that augmentation or the step shifts while places among their targets stay; None where they move along, or
+    have no place."""
     val = evidence.val_samples
     x, y = val.sole_inputs[:_MOST], _of_places(val.y if val.maps is None else None)
     if y is None or len(x) < _FEWEST or not x.is_floating_point() or max(x[0].numel(), y[0].numel()) > _NUMBERS:
@@ -55,9 +57,15 @@ def left_when_shifted(evidence: Evidence) -> tuple[str, str] | None:
                     f"{places:+d} (correlation {told[1]:.2f}, with targets that stay {told[2]:.2f})"
                 )
         if left >= max(_PAIRS, _OFTEN * moved):
-            return (
-                who,
+            return left_behind(
+                f"the {who}",
                 f"of {several(left + moved, 'sample')} that are shifted, {left:,} keep their targets; {shifts[0]}",
+                "inputs shifted in three pairs and a third of all, while targets along their axis stay; predictions "
+                f"of a ridge regression for shifted validation correlate by {_TOLD:g} with targets that move along, "
+                f"and by {_MOVED:g} less with targets that stay",
+                "Targets and inputs are at different positions: most targets belong to other inputs.",
+                "move targets with their inputs, by the same number of their own positions: `x, y = x.roll(shift * "
+                "bins_per_place, -1), y.roll(shift, -1)`",
             )
     return None
 
@@ -143,7 +151,7 @@ def _told_by_ridge(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[
         along = max(axes, key=lambda axis: float(by_axis[axis].max()))
         found = by_axis[along]
         best = int(found.argmax())
-        if found[best] < max(TOLD, float(found[0]) + MOVED):
+        if found[best] < max(_TOLD, float(found[0]) + _MOVED):
             return None
         return (along, best if best <= len(found) // 2 else best - len(found)), float(found[best]), float(found[0])
 

@@ -10,12 +10,16 @@ from typing import Any
 import torch
 from torch.utils.data import default_convert
 
+from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, left_behind
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.draws import ALIKE, images, likeness
+from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
 from striate.doctor.evidence.reading import at_bottom, read_by_index
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.models.preserved_state import same_random_state
+from striate.records import Finding
+from striate.wording import several
 
 _SIDES = re.compile(r"\b(left|right)(most)?\b", re.IGNORECASE)
 _MOST, _SAMPLES, _DRAWS = 1000, 16, 5
@@ -23,6 +27,26 @@ _SHARE, _FEWEST, _CLEARER = 0.05, 3, 0.1
 """Of the texts that name sides: of few, "left" may be what is left over; samples; a correlation."""
 _WORDS = 3
 """Of a text, at least."""
+_SHOWN = 60
+"""Letters of a text."""
+
+
+def left_in_words(evidence: Evidence) -> Finding | None:
+    """Images that are mirrored beside texts that name sides and stay; None where few are. Raises NoEvidence where they
+    cannot be read twice."""
+    if (found := sides_kept(evidence.setup.train)) is None:
+        return None
+    kept, text = found
+    said = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    return left_behind(
+        AUGMENTATION,
+        f"{several(kept, 'sample')} whose texts name left or right are mirrored in some draws, and have the "
+        f"same text in all of them, such as `{said}`",
+        "3 samples that are mirrored in some draws, whose texts name left or right and stay the same; one text "
+        "in 20 names them",
+        "In a mirrored image what was on the left is on the right: half of these texts are wrong.",
+        "do not mirror such samples, or exchange the words: `left` and `right`",
+    )
 
 
 def sides_kept(loader: Any) -> tuple[int, str] | None:

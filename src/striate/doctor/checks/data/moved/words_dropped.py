@@ -9,15 +9,36 @@ from typing import Any
 import numpy as np
 import torch
 
+from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, left_behind
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import read_by_index
 from striate.models.preserved_state import same_random_state
+from striate.records import Finding
+from striate.wording import several
 
 FEWEST_KEPT = 8
 """Samples whose targets stay where they are."""
 _SAMPLES, _DRAWS, _SHORTEST = 128, 6, 3
 
 _Pair = tuple[list[int], list[int]]
+
+
+def left_of_sequences(evidence: Evidence) -> Finding | None:
+    """Sequences that lose elements while their targets stay at their positions; None where few do. Raises NoEvidence
+    where they cannot be read twice."""
+    kept, lost = dropped_apart(evidence.setup.train, evidence.clock.until(0.05))
+    if kept < FEWEST_KEPT or lost > kept / 10:
+        return None
+    return left_behind(
+        AUGMENTATION,
+        f"in draws of {several(kept, 'sample')} elements of the input are left out, and the targets stay at "
+        "their positions: all behind the first one left out belong to other elements",
+        f"draws of {FEWEST_KEPT} samples and of nine in ten in which elements of the input are left out, and the "
+        "targets are the same position by position, but not element by element",
+        "Most targets of such a sequence belong to other elements.",
+        "leave out both: `words, tags = [words[i] for i in kept], [tags[i] for i in kept]`",
+    )
 
 
 def dropped_apart(loader: Any, until: float) -> tuple[int, int]:

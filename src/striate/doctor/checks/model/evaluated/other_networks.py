@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.doctor.checks.model.never_updated import is_harmless, networks_by_name, reads_of
+from striate.doctor.checks.model.evaluated.never_updated import is_harmless, networks_by_name, reads_of
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from striate.doctor.checks.model.never_updated import in_idle_method
+from striate.doctor.checks.model.evaluated.never_updated import in_idle_method
 from striate.doctor.setup.script_source import ScriptSource
 
 BY_NAME = """

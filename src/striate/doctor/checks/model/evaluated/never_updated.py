@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from striate.doctor.checks.model.origins import are_untrained
@@ -24,12 +22,12 @@ _SAID_UNTRAINED = ("untrained", "initial", "init", "random", "baseline", "before
 def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The names of such copies, and where they are run. What the training loop itself runs, as a teacher, is none."""
     source, model = evidence.source, evidence.setup.model
-    shapes = {_plain(name): tensor.shape for name, tensor in model.named_parameters()}
+    shapes = {plain(name): tensor.shape for name, tensor in model.named_parameters()}
     if not shapes or not are_untrained(model, {name for name, _ in model.named_parameters()}):
         return  # what was trained before may be compared with
     own = {id(tensor) for tensor in model.parameters()}
     for name, thing in networks_by_name(source):
-        tensors = {_plain(key): tensor for key, tensor in thing.named_parameters()}
+        tensors = {plain(key): tensor for key, tensor in thing.named_parameters()}
         if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
             continue
         runs: list[Site] = []
@@ -106,7 +104,7 @@ def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
     return True
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Without what averages and wrappers put before it."""
     return name.removeprefix("_orig_mod.").removeprefix("module.").removeprefix("module.").removeprefix("_orig_mod.")
 
@@ -229,117 +227,3 @@ def _are_clipped(source: ScriptSource, parameters: ast.AST) -> bool:
     statement = next((part for part in source.around(parameters) if isinstance(part, ast.stmt)), None)
     value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
     return value is not None and called(value) in ("clip_grad_norm_", "clip_grad_value_")
-
-
-def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor], model: nn.Module) -> float | None:
-    """How much of the way to the network's weights a copy has gone since `before`, 0 to 1; None without a way."""
-    own = {_plain(name): tensor for name, tensor in model.named_parameters() if tensor.is_floating_point()}
-    return share_of_way((before[key], now[key], own[key]) for key in own if key in before and key in now)
-
-
-def share_of_way(found: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> float | None:
-    """How much of the way from where tensors began to where others are they have gone; None without a way."""
-    moved = way = 0.0
-    for began, now, end in ([tensor.detach().cpu().double() for tensor in tensors] for tensors in found):
-        moved += float((now - began).square().sum())
-        way += float((end - began).square().sum())
-    return (moved / way) ** 0.5 if way > 0 else None
-
-
-_TENSORS_OF = ("parameters", "named_parameters", "buffers", "named_buffers", "state_dict")
-
-
-def averages_renamed(source: ScriptSource) -> Iterator[tuple[ast.expr, ast.Assign, str]]:
-    """Networks over whose tensors a loop goes, together with those of another, and that get nothing of the averages
-    that it computes: `for a, p in zip(ema.parameters(), net.parameters()): a = 0.99 * a + 0.01 * p`; with the line that
-    gives them to the loop's variable, and where it is."""
-    for file, tree in source.trees.items():
-        for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
-            function = source.function_of(loop)
-            if function is not None and not source.calls_of(function):
-                continue
-            for name, network in _tensors_named(loop).items():
-                node = next((part for part in ast.walk(loop) if _renames(loop, part, name)), None)
-                if isinstance(node, ast.Assign):
-                    yield network, node, f"{Path(file).name}, line {node.lineno}"
-
-
-_OF_BUFFERS = ("buffers", "named_buffers", "update_bn", "running_mean", "reset_running_stats", "use_buffers")
-_IN_PLACE = ("lerp_", "mul_", "copy_", "add_")
-
-
-def averages_of_weights_alone(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Copies in evaluation mode that a loop over the parameters of two networks lets follow the trained one, in a
-    script that gives nothing else to them, such as buffers; with the line of the loop."""
-    said = {last_name(node) for node in source.nodes(ast.Name, ast.Attribute)}
-    said |= {word.arg or "" for word in source.nodes(ast.keyword)}
-    given = [*source.calls("load_state_dict"), *source.calls("setattr")]
-    if not said.isdisjoint(_OF_BUFFERS) or any(site.often != "once" for site in given):
-        return
-    into_training = [owner for site in source.calls("train") if (owner := receiver_of(site.node)) is not None]
-    if any(source.value(owner) is not model for owner in into_training):
-        return  # it measures means and variances of its own, perhaps
-    for file, tree in source.trees.items():
-        for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
-            tensors = _tensors_named(loop)
-            calls = [called(part) for part in ast.walk(loop.iter)]
-            of_weights = (
-                len(tensors) == 2 and sum(calls.count(kind) for kind in ("parameters", "named_parameters")) == 2
-            )
-            for name, network in tensors.items() if of_weights else ():
-                others = [other for key, other in tensors.items() if key != name]
-                written = any(
-                    called(part) in _IN_PLACE and isinstance(part, ast.Call) and _starts_with(part.func, name)
-                    for line in loop.body
-                    for part in ast.walk(line)
-                )
-                if written and source.value(others[0]) is model and _is_in_evaluation(source, network):
-                    yield ast.unparse(network), f"{Path(file).name}, line {loop.lineno}"
-
-
-def _starts_with(method: ast.AST, name: str) -> bool:
-    """Whether it is a method of what a variable holds: `a.data.mul_`, also `a.mul_(d).add_`."""
-    while isinstance(method, ast.Attribute | ast.Call):
-        method = method.func if isinstance(method, ast.Call) else method.value
-    return isinstance(method, ast.Name) and method.id == name
-
-
-def _is_in_evaluation(source: ScriptSource, network: ast.expr) -> bool:
-    """Whether a network is a copy that is put into evaluation mode where it is made: `copy.deepcopy(net).eval()`."""
-    text = ast.unparse(network)
-    stores = (pair for node in source.nodes(ast.Assign) for pair in assigned(node))
-    made = [{called(part) for part in ast.walk(value)} for target, value in stores if ast.unparse(target) == text]
-    evals = any(ast.unparse(site.node.func) == f"{text}.eval" for site in source.calls("eval"))
-    return bool(made) and all("deepcopy" in calls and (evals or "eval" in calls) for calls in made)
-
-
-def _tensors_named(loop: ast.For) -> dict[str, ast.expr]:
-    """By variable of a loop the network whose tensors it is, one after the other: also of pairs with their names."""
-    given, targets = loop.iter, loop.target
-    pairs = [(targets, given)]
-    if called(given) == "zip" and isinstance(given, ast.Call) and isinstance(targets, ast.Tuple):
-        pairs = list(zip(targets.elts, given.args, strict=False))
-    found: dict[str, ast.expr] = {}
-    for target, tensors in pairs:
-        last = target.elts[-1] if isinstance(target, ast.Tuple) else target  # behind a name
-        calls = [part for part in ast.walk(tensors) if isinstance(part, ast.Call) and called(part) in _TENSORS_OF]
-        owner = receiver_of(calls[0]) if len(calls) == 1 else None
-        if isinstance(last, ast.Name) and owner is not None:
-            found[last.id] = owner
-    return found
-
-
-def _renames(loop: ast.For, node: ast.AST, name: str) -> bool:
-    """Whether a line gives a variable a mean of itself and of something else that goes with it, which nothing reads
-    later in the loop: of what works in place the tensor has it."""
-    if not isinstance(node, ast.Assign) or [last_name(target) for target in node.targets] != [name]:
-        return False
-    if not isinstance(node.targets[0], ast.Name):
-        return False
-    inside = list(ast.walk(node.value))
-    names = {part.id for part in inside if isinstance(part, ast.Name)}
-    beside = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)} - {name}
-    in_place = any(called(part).endswith("_") for part in inside)
-    later = (part for part in ast.walk(loop) if getattr(part, "lineno", 0) > (node.end_lineno or node.lineno))
-    read = any(isinstance(part, ast.Name) and part.id == name for part in later)
-    return name in names and bool(names & beside) and not in_place and not read

@@ -1,0 +1,155 @@
+"""`model.evaluates-untrained`: is what is evaluated what is trained, or an average of it that follows?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.evaluated.average_statistics import made_later_without_buffers
+from striate.doctor.checks.model.evaluated.averages_in_code import assigned_to_variable, begins_too_late
+from striate.doctor.checks.model.evaluated.code import CODE, averaged
+from striate.doctor.checks.model.evaluated.copies_left import copies_left_behind
+from striate.doctor.checks.model.evaluated.never_updated import evaluated_and_left
+from striate.doctor.checks.model.evaluated.other_networks import evaluated_instead
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.variants import asked
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import FEWEST_TO_JUDGE
+from striate.doctor.evidence.trial_variants import unmoved
+from striate.models.preserved_state import preserved
+from striate.records import Finding
+from striate.wording import listed_names, several
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    trial = evidence.trial
+    if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
+        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or no step that changes a weight")
+    found = list(_other_in_evaluation(evidence)) or list(_averages_left(evidence))
+    found = found or list(copies_left_behind(evidence))
+    yield from found or _never_updated(evidence)
+
+
+def _read(evidence: Evidence) -> Iterator[Finding]:
+    """What code tells, of trainings that there is no time to try for long."""
+    if len(unmoved(evidence.trial)) < len(evidence.trial.replica.originals):
+        yield from _never_updated(evidence)
+
+
+def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
+    """Weights that only evaluation uses, that no step changes, and that look untrained or are copies."""
+    only = evidence.predicting.used - evidence.graph.used_by_loss
+    parameters = dict(evidence.setup.model.named_parameters())
+    names = [name for name in unmoved(evidence.trial) if name in only and parameters[name].ndim > 1]
+    if not names or not (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
+        return
+    numbers = sum(parameters[name].numel() for name in names)
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    yield CHECK.finding(
+        severity="error",
+        where=listed_names(layers),
+        measured=f"in evaluation mode the network uses {several(numbers, 'weight')} of {listed_names(layers)} that the "
+        f"training loss does not use: after {several(len(evidence.trial.rows), 'step')} they are unchanged",
+        limit="weights that evaluation uses, but that the training loss does not use and no step changes, and that "
+        "look as initialized or are copies",
+        why="The weights that are evaluated have learned nothing.",
+        remedy=f"evaluate the layers that are trained; or, for an average, {averaged('ema')}",
+    )
+
+
+def _averages_left(evidence: Evidence) -> Iterator[Finding]:
+    """Buffers that began as copies of weights, which evaluation uses and no step changes, though the weights move."""
+    model, trial = evidence.fresh.model, evidence.trial
+    ended, still = dict(trial.replica.model.named_buffers()), unmoved(trial)
+    moving = [parameter for name, parameter in model.named_parameters() if name not in still]
+    left = [
+        name
+        for name, buffer in model.named_buffers()
+        if buffer.is_floating_point()
+        and bool((buffer != buffer.flatten()[:1]).any())  # ones are the weights of a normalization, too
+        and name in ended
+        and torch.equal(ended[name], buffer)
+        and any(own.shape == buffer.shape and torch.equal(own, buffer) for own in moving)
+    ]
+    if not left:
+        return
+    with preserved(model), torch.no_grad():
+        own = asked(evidence, evidence.train.raw[0])
+        for name in left:
+            model.get_buffer(name).add_(1.0)
+        changed = asked(evidence, evidence.train.raw[0])
+    if own.shape != changed.shape or not torch.equal(own, changed):
+        yield CHECK.finding(
+            severity="error",
+            where=listed_names(left),
+            measured="buffers that are copies of weights determine the predictions in evaluation mode: after "
+            f"{several(len(trial.rows), 'step')} they are unchanged, but the weights have moved",
+            limit="buffers that began as copies of weights, which evaluation uses and no step changes",
+            why="The buffers that are evaluated have learned nothing.",
+            remedy="write the average into the buffer, within `torch.no_grad()`: `average.mul_(decay).add_(weight, "
+            "alpha=1 - decay)`; `average = ...` only assigns a variable",
+        )
+
+
+def _are_copies(parameters: Mapping[str, torch.Tensor], names: list[str]) -> bool:
+    others = [tensor for name, tensor in parameters.items() if name not in names]
+    return all(
+        any(tensor.shape == parameters[name].shape and torch.equal(tensor, parameters[name]) for tensor in others)
+        for name in names
+    )
+
+
+def _never_updated(evidence: Evidence) -> Iterator[Finding]:
+    """Copies that evaluation runs and no line of the script changes."""
+    if evidence.setup.source is None:
+        return
+    if (late := begins_too_late(evidence.source)) is not None:
+        yield late
+        return
+    if (renamed := assigned_to_variable(evidence)) is not None:
+        yield renamed
+        return
+    for name, where in evaluated_and_left(evidence):
+        yield CHECK.finding(
+            severity="warning",
+            where=where,
+            measured=f"`{name}` is evaluated, but it is another network than the trained one, or a copy of it from "
+            "before training, and no code changes it",
+            limit="a copy of the network that is evaluated and that no code changes, while steps change the network",
+            why="The network that is evaluated has learned nothing.",
+            remedy=f"evaluate the network that is trained; or, for an average, {averaged(name)}",
+        )
+        return
+    for name, trained, where in evaluated_instead(evidence):
+        yield CHECK.finding(
+            severity="warning",
+            where=where,
+            measured=f"the loop around the training loop runs `{name}`, which is not trained, and never `{trained}`, "
+            "which is",
+            limit="a loop around the training loop that runs another network and not the trained one",
+            why="The results of this network say nothing about the trained one.",
+            remedy=f"use `{trained}` in place of `{name}` there",
+        )
+        return
+    yield from made_later_without_buffers(evidence)
+
+
+_QUESTION = "Does evaluation use the network that is trained, or an average that follows it?"
+_EXPLAINS = "model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit"
+READ = Check(
+    codes=(CODE,),
+    question=_QUESTION,
+    run=_read,
+    of_source=True,
+    explains=_EXPLAINS,
+)
+CHECK = Check(
+    codes=(CODE,),
+    question=_QUESTION,
+    run=_run,
+    quick=False,
+    explains=_EXPLAINS,
+)

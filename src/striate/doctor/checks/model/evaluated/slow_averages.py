@@ -1,0 +1,123 @@
+"""Averages of the weights whose decay suits a training of many more steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.model.evaluated.code import CODE
+from striate.doctor.checks.model.evaluated.copies import Copies, Kept, named_tensors, noted
+from striate.doctor.checks.model.evaluated.never_updated import plain
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import passes_planned
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.reached_objects import reached_objects
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import several
+
+_FOLLOWED = 0.5
+_FOLLOWED_LATER = 0.25
+"""Of averages that follow at first: less, since what they have then is worth something, and an even average of all
+steps goes 63 % of the way."""
+
+
+def too_slow(evidence: Evidence, trial: Trial, kept: Kept) -> Iterator[Finding]:
+    """Averages that will not have come to the network's weights by the end of training."""
+    steps = sum(row.steps for row in trial.rows)
+    planned = passes_planned(evidence) * steps / max(len(trial.rows), 1)
+    for thing, before in kept:
+        share = _share(thing, before, trial)
+        if share is None or not share or not steps or planned <= 0:
+            continue
+        followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
+        if followed < _FOLLOWED:
+            yield Finding(
+                code=CODE,
+                severity="warning",
+                where="the training step",
+                measured=f"in {several(steps, 'step')} an average of the network's weights ({type(thing).__name__}) "
+                f"has gone {share:.2g} of the way to them, which makes {followed:.1%} after all {planned:.0f}",
+                threshold=f"less than {_FOLLOWED:.0%} of the way to the network's weights by the end",
+                why="Its decay suits a training of many more steps: if the average is evaluated, it contains hardly "
+                "anything that was learned.",
+                remedy=f"use a decay that forgets the initial weights within the training, such as {_decay(planned):g}",
+            )
+            return
+
+
+def too_slow_later(evidence: Evidence, trial: Trial, kept: Kept, copies: Copies) -> Iterator[Finding]:
+    """Averages that follow at these steps, as those that copy the weights at first, of objects that count them: whether
+    they hardly follow where half of the training is over by that count."""
+    planned, done = passes_planned(evidence), len(trial.rows)
+    followed = [thing for thing, before in kept if _share(thing, before, trial)]
+    began = dict(_counts_beside(evidence.fresh, [thing for thing, _ in copies(evidence.fresh)]))
+    ended = _counts_beside(trial.replica, followed)
+    counting = {key for key, count in ended if key in began and count - began[key] == done}
+    if planned <= 2 * done or not counting:
+        return
+    at_half: Kept = []
+
+    def prepare(replica: Replica) -> None:
+        for owner in reached_objects((replica.step,)):
+            for name in [name for kind, name in counting if kind is type(owner)]:
+                setattr(owner, name, int(planned / 2))
+        at_half.extend(noted(copies(replica)))
+
+    later = evidence.variant("with averages half-way", Change(prepare=prepare, notes=at_half))
+    steps = len(later.rows)
+    for thing, before in later.notes if later.error is None and steps else ():
+        share = _share(thing, before, later)
+        if share and (in_all := 1 - (1 - min(share, 1.0)) ** (planned / steps)) < _FOLLOWED_LATER:
+            yield Finding(
+                code=CODE,
+                severity="warning",
+                where="the training step",
+                measured=f"an average of the network's weights ({type(thing).__name__}) follows them at first; but in "
+                f"{several(steps, 'step')} with its count at half of the training it has gone {share:.2g} of the way "
+                f"to them, which makes {in_all:.1%} in as many steps as the whole training has, {planned:.0f}",
+                threshold=f"less than {_FOLLOWED_LATER:.0%} of the way to the network's weights, by the rate at half "
+                "of the training",
+                why="Its decay suits a training of many more steps: if the average is evaluated, it contains hardly "
+                "anything that was learned after the beginning.",
+                remedy=f"use a decay that forgets old weights within the training, such as {_decay(planned):g}",
+            )
+            return
+
+
+def _counts_beside(replica: Replica, things: list[Any]) -> Iterator[tuple[tuple[type, str], int]]:
+    """The whole numbers that objects of the user's hold which hold one of these copies, too: by class and name."""
+    wanted = {id(thing) for thing in things}
+    for owner in reached_objects((replica.step,)):
+        held = vars(owner) if hasattr(owner, "__dict__") and not isinstance(owner, nn.Module) else {}
+        if any(id(value) in wanted for value in held.values()):
+            yield from (((type(owner), name), value) for name, value in held.items() if type(value) is int)
+
+
+def _share(thing: Any, before: dict[str, torch.Tensor], trial: Trial) -> float | None:
+    """How much of the way to the network's weights a copy has gone in a trial."""
+    return share_followed(before, named_tensors(thing, before), trial.replica.model)
+
+
+def _decay(steps: float) -> float:
+    """What forgets all but a hundredth within a tenth of the steps, or ten."""
+    return round(math.pow(0.01, 1 / max(steps / 10, 10)), 4)
+
+
+def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor], model: nn.Module) -> float | None:
+    """How much of the way to the network's weights a copy has gone since `before`, 0 to 1; None without a way."""
+    own = {plain(name): tensor for name, tensor in model.named_parameters() if tensor.is_floating_point()}
+    return share_of_way((before[key], now[key], own[key]) for key in own if key in before and key in now)
+
+
+def share_of_way(found: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> float | None:
+    """How much of the way from where tensors began to where others are they have gone; None without a way."""
+    moved = way = 0.0
+    for began, now, end in ([tensor.detach().cpu().double() for tensor in tensors] for tensors in found):
+        moved += float((now - began).square().sum())
+        way += float((end - began).square().sum())
+    return (moved / way) ** 0.5 if way > 0 else None
