@@ -8,7 +8,7 @@ from torch import nn
 
 from for_checks.asked import asked, digits
 from striate.doctor.checks.fit import stagnation
-from striate.doctor.checks.fit.stagnation import PLATEAU
+from striate.doctor.checks.fit.plateau import PLATEAU
 
 LOSS = nn.CrossEntropyLoss()
 

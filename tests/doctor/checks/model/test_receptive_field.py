@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, quick_adam, said
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD, _window
-from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
+from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from for_checks.asked import asked, digits, perceptron
 from for_checks.steps import every_so_many
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
-from striate.doctor.checks.optim.rate_too_low import LR_TOO_LOW
+from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 
 LOSS = nn.CrossEntropyLoss()
 

@@ -29,7 +29,7 @@ from for_checks.pictures import signs
 from for_checks.scripts import SCRIPT, Counting, found, values
 from for_checks.steps import scheduled
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE, _ends_early, _gets_there
-from striate.doctor.checks.optim.rate_too_high import LR_TOO_HIGH
+from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
 from striate.doctor.setup.script_source import ScriptSource
 
 

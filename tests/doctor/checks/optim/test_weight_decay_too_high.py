@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, said, stepped
 from for_checks.claims import Column, Scores
-from striate.doctor.checks.model.last_layer import _given
+from striate.doctor.checks.model.last_layer_clipped import _given
 from striate.doctor.checks.optim.weight_decay_too_high import (
     WEIGHT_DECAY_TOO_HIGH,
     _pulled,

@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from for_checks.asked import asked, digits, perceptron
-from striate.doctor.checks.speed.batches import INPUT_BOUND, SMALL_BATCH
+from striate.doctor.checks.speed.input_bound import INPUT_BOUND
+from striate.doctor.checks.speed.small_batch import SMALL_BATCH
 
 LOSS = nn.CrossEntropyLoss()
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.inputs.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.inputs.constant_images import CONSTANT_IMAGES
 from striate.doctor.checks.data.inputs.graphs_together import GRAPHS_TOGETHER
-from striate.doctor.checks.data.inputs.input_values import CONSTANT_IMAGES, NOT_FINITE
+from striate.doctor.checks.data.inputs.not_finite import NOT_FINITE
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.inputs.scrambled import MIXED_UP, SCRAMBLED
-from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.labels.imbalance import IMBALANCE
+from striate.doctor.checks.data.labels.label_map import LABEL_MAP
 from striate.doctor.checks.data.labels.label_noise import LABEL_NOISE
-from striate.doctor.checks.data.labels.label_numbers import LABEL_MAP, LABEL_RANGE
+from striate.doctor.checks.data.labels.label_range import LABEL_RANGE
 from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.checks.data.labels.preferred_both_ways import PREFERRED_BOTH_WAYS
 from striate.doctor.checks.data.labels.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.data.labels.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
-from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_left_behind import LEFT_BEHIND
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
 from striate.doctor.checks.data.same_order import SAME_ORDER
@@ -26,10 +29,11 @@ from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.splits.copied_first import COPIED_FIRST
+from striate.doctor.checks.data.splits.duplicates import DUPLICATES
 from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.splits.held_out_labels import HELD_OUT_LABELS
-from striate.doctor.checks.data.splits.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.splits.leak import LEAK
 from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT

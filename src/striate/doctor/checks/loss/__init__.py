@@ -5,7 +5,7 @@ from __future__ import annotations
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.broadcast import BROADCAST
 from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
-from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.ignored_class import IGNORED_CLASS
 from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.idle_parameters import unused
+from striate.doctor.checks.model.unused_parameters import unused
 from striate.doctor.checks.model.variants import said, tried
 from striate.doctor.evidence.call_graph import CallGraph, TracedModule
 from striate.doctor.evidence.clock import NoEvidence

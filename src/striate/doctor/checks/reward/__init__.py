@@ -4,14 +4,17 @@ replay buffer."""
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.reward.acting import NO_EXPLORATION, TRUNCATED_TERMINAL
 from striate.doctor.checks.reward.batches import BATCHES
-from striate.doctor.checks.reward.bootstrap import ENDLESS, TARGET_STALE, TERMINAL_LOST
+from striate.doctor.checks.reward.endless import ENDLESS
+from striate.doctor.checks.reward.no_exploration import NO_EXPLORATION
 from striate.doctor.checks.reward.policy_code import POLICY_CODE
 from striate.doctor.checks.reward.policy_sign import POLICY_SIGN
 from striate.doctor.checks.reward.recorded import RECORDED
 from striate.doctor.checks.reward.rollouts import ROLLOUTS
 from striate.doctor.checks.reward.stored_early import STORED_EARLY
+from striate.doctor.checks.reward.target_stale import TARGET_STALE
+from striate.doctor.checks.reward.terminal_lost import TERMINAL_LOST
+from striate.doctor.checks.reward.truncated_terminal import TRUNCATED_TERMINAL
 
 CHECKS: tuple[Check, ...] = (
     BATCHES,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.batches import best, seconds_of_steps
+from striate.doctor.checks.speed.small_batch import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica, to_float32

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.batches import best, seconds_of_steps
+from striate.doctor.checks.speed.small_batch import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.training_setup import usual_step

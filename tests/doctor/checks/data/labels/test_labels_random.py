@@ -20,8 +20,9 @@ from for_checks.pictures import Wedges, places
 from for_checks.rewards import OwnLoss, _own_step
 from for_checks.steps import told
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
-from striate.doctor.checks.data.labels.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.evidence.clock import NoEvidence
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked
-from striate.doctor.checks.data.labels.class_balance import MISSING_CLASS
+from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.evidence.clock import NoEvidence
 
 _UNKNOWN = 1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from for_checks.asked import asked, digits, loop, perceptron
-from striate.doctor.checks.data.labels.class_balance import IMBALANCE
+from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.evidence.clock import NoEvidence

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from for_checks.asked import asked
-from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_left_behind import LEFT_BEHIND
 from striate.doctor.checks.data.moved.told_sides import sides_kept
 
 _VOCABULARY = ["a", "disc", "square", "left", "right", "above", "of", "just"]

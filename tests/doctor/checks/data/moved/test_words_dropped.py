@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from for_checks.asked import said
-from striate.doctor.checks.data.moved.targets_moved import LEFT_BEHIND
+from striate.doctor.checks.data.moved.targets_left_behind import LEFT_BEHIND
 from striate.doctor.checks.data.moved.words_dropped import FEWEST_KEPT, dropped_apart
 from striate.doctor.evidence.clock import NoEvidence
 

@@ -19,7 +19,7 @@ from for_checks.pictures import Enlarging
 from for_checks.sequences import WORDS, translated_sentences
 from for_checks.steps import codes_said
 from striate.doctor.checks.data.shift.shift import SHIFT, _prepared_by_step
-from striate.doctor.checks.fit.generalization import OVERFIT
+from striate.doctor.checks.fit.overfit import OVERFIT
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource

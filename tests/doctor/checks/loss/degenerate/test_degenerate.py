@@ -14,7 +14,7 @@ from for_checks.asked import asked, digits, loop, perceptron, said, stepped
 from for_checks.embeddings import Embedding, triplets
 from for_checks.sequences import said_of_captions
 from for_checks.steps import sums_of_three
-from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH
+from striate.doctor.checks.fit.cannot_overfit_batch import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 
 

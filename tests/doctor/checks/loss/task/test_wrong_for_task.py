@@ -15,7 +15,7 @@ from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, s
 from for_checks.claims import forecasts, patients, pinball, said_of_times, sorted_cox
 from for_checks.networks import TwoHeads
 from for_checks.steps import own_loss, scaled_quantities
-from striate.doctor.checks.loss.counted.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.counted.ignored_class import IGNORED_CLASS
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK

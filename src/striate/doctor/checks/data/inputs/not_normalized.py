@@ -15,7 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import score
 from striate.doctor.checks.loss.degenerate.no_density import is_flow
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
-from striate.doctor.checks.model.unit_outputs import SATURATED
+from striate.doctor.checks.model.saturated import SATURATED
 from striate.doctor.evidence.answering import are_of_batch, predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid

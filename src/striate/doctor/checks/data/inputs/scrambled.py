@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.input_values import blank_samples
+from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.labels.labels_random import SLIGHT
 from striate.doctor.checks.data.looking import picture_of, score
 from striate.doctor.evidence.clock import NoEvidence

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.input_values import bare_samples
-from striate.doctor.checks.data.labels.class_balance import need_class_loss
+from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.labels.class_counts import need_class_loss
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.answers import names_count
 from striate.doctor.evidence.clock import NoEvidence

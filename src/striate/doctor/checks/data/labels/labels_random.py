@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.input_values import bare_samples
+from striate.doctor.checks.data.inputs.bare_samples import bare_samples
 from striate.doctor.checks.data.labels.above_chance import (
     MOST_NUMBERS,
     NOTHING_TO_LEARN,

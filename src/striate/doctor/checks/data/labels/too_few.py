@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_balance import need_class_loss, weights_of_few
+from striate.doctor.checks.data.labels.class_counts import need_class_loss
+from striate.doctor.checks.data.labels.missing_class import weights_of_few
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_balance import ClassCounts, class_counts, weights_of_classes
+from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts
+from striate.doctor.checks.data.labels.imbalance import weights_of_classes
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses

@@ -1,0 +1,117 @@
+"""How many samples the classes have, and what their weights are in the loss and in sampling."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from striate.doctor.checks.data.looking import are_tokens
+from striate.doctor.evidence.answering import need_all_data, need_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import are_directions
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
+from striate.doctor.setup.batch import main_tensor, parts
+
+_MOST_CLASSES = 100_000
+
+_OF_QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Samples of each class, from 0; of maps, those that have the class, and `positions` of each in training.
+    `outputs`: for how many classes
+    the network has one; None where the step numbers classes in its own way."""
+
+    train: torch.Tensor
+    val: torch.Tensor | None
+    outputs: int | None
+    positions: torch.Tensor | None = None
+
+    @property
+    def things(self) -> str:
+        """What is counted in words."""
+        return "samples" if self.positions is None else "maps"
+
+
+def class_counts(evidence: Evidence) -> ClassCounts:
+    """Count what was read. Raises NoEvidence where the targets are no classes, or others train the rest."""
+    need_all_data(evidence)
+    outputs = _outputs(evidence)
+    if evidence.samples.maps is not None:
+        return _of_maps(evidence, evidence.samples.maps, outputs)
+    labels = evidence.samples.labels
+    need_class_loss(evidence)
+    need_targets(evidence)
+    _need_no_entries(evidence)
+    if are_tokens(evidence, labels):
+        raise NoEvidence("the classes are tokens, some of which are rare in any text")
+    val = None
+    with suppress(NoEvidence):
+        val = evidence.val_samples.labels
+    known = [labels[labels >= 0]] + ([val[val >= 0]] if val is not None else [])
+    size = max([int(part.max()) + 1 for part in known if len(part)] + [outputs or 0])
+    if size > _MOST_CLASSES or not len(known[0]):
+        raise NoEvidence("the targets are not class numbers")
+    counted = [torch.bincount(part, minlength=size) for part in known]
+    return ClassCounts(counted[0], counted[1] if len(counted) > 1 else None, outputs)
+
+
+def need_class_loss(evidence: Evidence) -> None:
+    """Raise NoEvidence where the step's losses are all of quantities, as of a batch that has actions or ends of
+    episodes among its tensors: its last one is no class."""
+    losses = evidence.calls.losses
+    if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
+        raise NoEvidence("the loss asks for quantities, not for classes")
+
+
+def _need_no_entries(evidence: Evidence) -> None:
+    """Raise NoEvidence where the step looks up what stands for classes in a table, and asks no loss for them."""
+    calls, labels = evidence.calls, main_tensor(parts(evidence.train.raw[0])[1])
+    if labels is not None and not calls.losses and any(torch.equal(one, labels.cpu()) for one in calls.entries):
+        raise NoEvidence("the class numbers are looked up in a table, like the items of users")
+
+
+def need_asked(evidence: Evidence) -> None:
+    """Raise NoEvidence where nothing is learned from targets, as where views of an image are told from others."""
+    if not evidence.targets_matter:
+        raise NoEvidence("the loss is the same with other targets")
+
+
+def _outputs(evidence: Evidence) -> int | None:
+    plain = evidence.samples.plain
+    if plain is None:  # no loss of a name was called
+        plain = evidence.setup.own_step or _asks_for_labels(evidence)
+    given = main_tensor(evidence.first.outputs)
+    embeds = given is not None and are_directions(given)
+    return evidence.classes if plain and evidence.setup.classifies and not embeds else None
+
+
+def _asks_for_labels(evidence: Evidence) -> bool:
+    """Whether a cross entropy of the step is given the batch's targets as they are."""
+    targets = main_tensor(parts(evidence.train.raw[0])[1])
+    calls = [call.target for call in evidence.calls.losses if call.name in CLASS_LOSSES]
+    return targets is not None and any(torch.equal(given.cpu(), targets.cpu()) for given in calls)
+
+
+def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:
+    """Positions of one map are no samples of their own: whether a class is missing, maps say."""
+    val = None
+    with suppress(NoEvidence):
+        val = evidence.val_samples.maps
+    size = max(int(maps.max()) + 1, 0 if val is None else int(val.max()) + 1, outputs or 0)
+    if size > _MOST_CLASSES or not bool((maps >= 0).any()):
+        raise NoEvidence("the targets are not class numbers")
+    positions = torch.bincount(maps[maps >= 0], minlength=size)
+    return ClassCounts(_having(maps, size), None if val is None else _having(val, size), outputs, positions)
+
+
+def _having(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """(size,) how many maps have each class."""
+    flat = maps.flatten(1)
+    rows = torch.arange(len(flat))[:, None].expand_as(flat)
+    known = flat >= 0
+    return torch.bincount(torch.unique(rows[known] * size + flat[known]) % size, minlength=size)

@@ -1,0 +1,174 @@
+"""`data.imbalance`: does the loader yield each class often enough?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels.class_counts import class_counts, need_asked
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.calls import watch_steps
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import CLASS_LOSSES
+from striate.doctor.setup.recorded_iterators import deals_by_own
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+_IMBALANCE_SEEN, _SEEN_OF_A_PART = 10, 30
+"""Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
+_FOUND = 0.9
+_LIMIT = (
+    f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {_FOUND:.0%} of the rare class are found in "
+    "validation"
+)
+
+
+def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
+    counted = class_counts(evidence)
+    if counted.positions is not None:
+        return _of_positions(evidence, counted.positions)
+    if deals_by_own(evidence.setup.train):
+        raise NoEvidence("a custom sampler makes the batches")
+    return _of_samples(evidence, counted.train)
+
+
+def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
+    """Maps have large and small things: only what the network does not find at all is told."""
+    present = counts.nonzero().flatten()
+    if len(present) < 2:
+        return
+    most, least = int(present[counts[present].argmax()]), int(present[counts[present].argmin()])
+    ratio = float(counts[most] / counts[least])
+    found, words = _recall(evidence, least)
+    if ratio < VERY_IMBALANCED or found is None or found >= 0.5:
+        return
+    yield IMBALANCE.finding(
+        severity="note",
+        where="training loader",
+        measured=f"{ratio:.0f} times as many positions of class {most} as of class {least} "
+        f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
+        why="The loss is lowest if the network hardly ever predicts the rare class, and pixel accuracy still looks "
+        "good.",
+        remedy="Weight the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or crop the "
+        "images around the rare class. Report the IoU of each class.",
+    )
+
+
+def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
+    present = counts.nonzero().flatten()
+    if len(present) < 2:
+        return
+    weighed = counts[present].double() * weights_of_classes(evidence, present)
+    most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
+    ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
+    severity = imbalance_severity(ratio)
+    if severity is None or int(counts[most]) < (_IMBALANCE_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
+        return
+    need_asked(evidence)
+    known, words = _recall(evidence, least)
+    if known is not None and known >= _FOUND:
+        severity = "note"
+    evidence.pictures["data.imbalance"] = Picture(
+        "bars",
+        "Samples of each class",
+        {"samples": tuple(map(float, counts.tolist()))},
+        labels=tuple(map(str, range(len(counts)))),
+    )
+    yield IMBALANCE.finding(
+        severity=severity,
+        where="training loader",
+        measured=f"class {most} is {ratio:.0f} times as frequent ({several(int(counts[most]), 'sample')}) as class "
+        f"{least} ({int(counts[least]):,}){words}",
+        why="The loss is lowest if the network hardly ever predicts the rare class, and the accuracy still looks good.",
+        remedy=Remedy(
+            "Sample the classes equally: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
+            "sampler, or weight the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report "
+            "the accuracy of each class.",
+            settings={"task.class_weights": "balanced"},
+            advice="more samples of the rare class",
+        ),
+    )
+
+
+def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
+    """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
+    is not known."""
+    even = torch.ones(len(classes)).double()
+    for place, call in enumerate(evidence.calls.losses):
+        alone = call.name not in CLASS_LOSSES and call.target.numel() == len(call.target)
+        given = None if alone else call.weight
+        if given is not None and len(given) > int(classes.max()) and bool((given > 0).all()):
+            return given.detach().cpu().double()[classes]
+        if (weights := _weights_of_samples(evidence, place, classes)) is not None:
+            return weights
+    outputs = evidence.first.loss_outputs
+    y = evidence.samples.y
+    if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:
+        return even
+    rows = torch.stack([(evidence.samples.labels == k).nonzero()[0, 0] for k in classes])
+    share = bool(((outputs >= 0) & (outputs <= 1)).all())
+    middle = 1 / outputs.shape[1] if share and outputs.ndim > 1 and outputs.shape[1] > 1 else 0.5 if share else 0.0
+    zeros = torch.full((len(rows), *outputs.shape[1:]), middle, dtype=outputs.dtype, device=outputs.device)
+    zeros.requires_grad_()
+    try:
+        evidence.fresh.loss(zeros, y[rows].to(outputs.device)).sum().backward()
+    except Exception:  # a loss of the user's, that may want more than this
+        return even
+    pull = zeros.grad
+    if pull is None:
+        return even
+    norms = pull.detach().double().reshape(len(rows), -1).norm(dim=1).cpu()
+    return norms / norms.mean() if bool((norms > 0).all()) and bool(torch.isfinite(norms).all()) else even
+
+
+_STEPS = 32
+"""Of which one has samples of a rare class, too."""
+
+
+def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -> torch.Tensor | None:
+    """How much samples of each class count on the mean in a loss that the step is the `place`-th to call, where it asks
+    for their labels and weighs each; None elsewhere."""
+    call = evidence.calls.losses[place]
+    asked, labels = call.target.flatten().cpu(), evidence.samples.labels
+    weighed = call.pulls or call.weight is not None or call.pos_weight is not None
+    if not weighed or len(asked) != len(call.target) or not torch.equal(asked.long(), labels[: len(asked)]):
+        return None
+    steps = watch_steps(evidence.setup, evidence.train.raw[:_STEPS], evidence.clock.until(0.05))
+    calls = [step.losses[place] for step in steps if len(step.losses) > place]
+    targets = torch.cat([call.target.flatten() for call in calls]).cpu()
+    weights = torch.cat([call.weights.flatten() for call in calls]).cpu()
+    found = torch.stack([weights[targets == k].mean() for k in classes])
+    return found if bool((found > 0).all()) else None
+
+
+def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
+    """The share of the rare class that the trial's network finds, where there are some of it: in validation, else in
+    training."""
+    for name in ("after_val", "after"):
+        try:
+            told = getattr(evidence, name)
+            predicted = told.predicted
+        except NoEvidence:
+            continue
+        wanted = told.targets.reshape(predicted.shape) == rare
+        if int(wanted.sum()) >= 5:
+            found = float((predicted[wanted] == rare).double().mean())
+            part = "validation" if name == "after_val" else "training"
+            return (
+                found,
+                f"; after {several(len(evidence.trial.rows), 'step')} {found:.0%} of its {part} samples are found",
+            )
+    return None, ""
+
+
+IMBALANCE = Check(
+    codes=("data.imbalance",),
+    question="Does the loader yield each class often enough?",
+    threshold=_LIMIT,
+    run=_find_imbalance,
+    explains="data.labels-random loss.degenerate model.collapsed fit.*",
+)

@@ -1,0 +1,144 @@
+"""`data.missing-class`: does the loader yield every class?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch.utils.data import WeightedRandomSampler
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts, need_asked
+from striate.doctor.checks.data.labels.missing_tokens import CHANCE, SHARE, tokens_missing
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import first_of_each
+from striate.doctor.setup.batch import main_tensor
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+_MISSING_CLASS_SEEN, _ROWS = 10, 20
+_THRESHOLD = (
+    "each class of validation occurs in training, if chance would show it; each output has a class, if the loader "
+    f"yields {_MISSING_CLASS_SEEN} samples for each output and most outputs (half of them for maps) have one"
+)
+
+_MAPS = (
+    "Check a few maps beside their inputs: a scale of 0 to 1 that became integers (`(mask * 255).long()`), an "
+    "empty folder, maps of another data set. `torch.bincount(y.flatten())` counts what the loader yields."
+)
+_WEIGHTED = (
+    "Give the sampler a weight for each sample: `WeightedRandomSampler(class_weight[targets], len(targets))`, with "
+    "the class numbers of all samples as `targets`."
+)
+_SAMPLES = (
+    "Check what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a missing folder, a split by "
+    "position instead of at random. `torch.bincount(torch.cat([y for _, y in train]))` counts what it yields."
+)
+
+
+def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
+    if (missing := tokens_missing(evidence)) is not None:
+        yield _of_tokens(*missing)
+        return
+    counts = class_counts(evidence)
+    whole = evidence.train.whole
+    wanted = _of_validation(counts, whole)
+    certain = bool(wanted)
+    # A part of a sorted set has one class; a part of maps that have nothing but one is not what the set is like.
+    if not wanted and (whole or counts.positions is not None) and counts.outputs is not None:
+        wanted = _of_outputs(counts, counts.outputs)
+        certain = int((counts.train > 0).sum()) == 1
+        if not whole and not certain:
+            return
+    if not wanted:
+        return
+    if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
+        raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
+    weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
+    if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
+        raise NoEvidence("most samples are copies of others, which explains missing classes")
+    need_asked(evidence)
+    named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
+    held = 0 if counts.val is None else int(counts.val[wanted].sum())
+    beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
+    remedy = _SAMPLES if counts.positions is None else _MAPS
+    yield MISSING_CLASS.finding(
+        severity="error" if certain else "warning",
+        where="training loader",
+        measured=f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of "
+        f"class {named}{beside or f', though there are {counts.outputs} outputs'}{weighted}",
+        why="The network cannot learn a class that it never sees: it predicts another class for all such samples.",
+        remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
+    )
+
+
+def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
+    named = ", ".join(map(str, tokens[:8])) + (f" and {len(tokens) - 8} more" if len(tokens) > 8 else "")
+    return MISSING_CLASS.finding(
+        severity="error",
+        where="the training sequences",
+        measured=f"{share:.0%} of the tokens that validation sequences ask for never occur in training (number "
+        f"{named}); between two halves of training it is {by_chance:.0%}",
+        limit=f"{SHARE:.0%} of the tokens of validation that the loss asks for never occur in training, {CHANCE:g} "
+        "times as many as between two halves of training",
+        why="The network never predicts a token that it was never trained to predict: validation has sentences of "
+        "another kind, or its words are numbered in another way.",
+        remedy="split sorted data at random: `order = torch.randperm(len(data))`, and use one vocabulary for both",
+    )
+
+
+def tried_with_others(evidence: Evidence, train: torch.Tensor, val: torch.Tensor) -> bool:
+    """Whether validation has none of the classes of training, and the network no outputs for just those of both."""
+    outputs = main_tensor(evidence.first.outputs)
+    given = outputs.shape[1] if outputs is not None and outputs.ndim == 2 else 0
+    return not bool(torch.isin(val, train).any()) and given != 1 + int(val.max())
+
+
+def weights_of_few(loader: object) -> str:
+    """Where a weighted sampler has weights for a part of the samples only, as one for each class, what comes of it."""
+    sampler, data = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
+    if not isinstance(sampler, WeightedRandomSampler) or not hasattr(data, "__len__"):
+        return ""
+    known, samples = len(sampler.weights), len(cast(Any, data))
+    few = f"; its WeightedRandomSampler has {several(known, 'weight')} for {several(samples, 'sample')}"
+    return f"{few}: the others are never drawn" if known < samples else ""
+
+
+def _seen(counts: ClassCounts) -> int:
+    """How many samples, or maps, there are: most classes of maps lie in several."""
+    return int(counts.train.sum() if counts.positions is None else counts.train.max())
+
+
+def _of_validation(counts: ClassCounts, whole: bool) -> list[int]:
+    """Classes of validation that training lacks, and would not by chance."""
+    if counts.val is None or (not whole and int((counts.train > 0).sum()) < 2):
+        return []  # the beginning of a sorted set shows one class: that is another fault
+    seen, held = _seen(counts), int(counts.val.sum() if counts.positions is None else counts.val.max())
+    share = (counts.val.double() / max(held, 1)).clamp(max=1)
+    unlikely = (1 - share) ** seen < 1e-3
+    found: list[int] = ((counts.train == 0) & (counts.val > 0) & unlikely).nonzero().flatten().tolist()
+    return found
+
+
+def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
+    """Outputs without a class, where most have one, or half of those for maps: a head for more classes than there are
+    is common."""
+    total, absent = _seen(counts), counts.train[:outputs] == 0
+    found: list[int] = absent.nonzero().flatten().tolist()
+    if int((counts.train > 0).sum()) == 1 and total >= _ROWS and outputs > 1:
+        return found
+    if found == [0]:
+        return []  # classes counted from one, with an output to spare
+    few = len(found) < 0.5 * outputs or (counts.positions is not None and len(found) == 0.5 * outputs)
+    return found if few and total >= _MISSING_CLASS_SEEN * outputs else []
+
+
+MISSING_CLASS = Check(
+    codes=("data.missing-class",),
+    question="Does the loader yield every class?",
+    threshold=_THRESHOLD,
+    run=_find_missing_class,
+    explains="data.imbalance data.shift fit.*",
+)

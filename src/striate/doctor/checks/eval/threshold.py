@@ -1,0 +1,326 @@
+"""`eval.threshold`: can outputs fall on both sides of the threshold that they are compared with?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import (
+    ONE_BEHIND_THE_OTHER,
+    ScriptSource,
+    assigned,
+    called,
+    last_name,
+    receiver_of,
+)
+from striate.records import Finding
+
+_DEEPEST = 3
+"""Functions within functions."""
+_SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
+
+
+def _threshold(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    told = next(_squashed_twice(source), None) or next(_of_one_class(evidence), None)
+    if told is not None:
+        yield told
+        return
+    for node in source.nodes(ast.Compare):
+        if len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):
+            continue
+        limit = source.value(node.comparators[0])
+        if not isinstance(limit, int | float) or isinstance(limit, bool):
+            continue
+        squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
+        made = _makers_of(source, node)
+        squashed = squashed or (min(map(called, made)) if made and {*map(called, made)} <= _SQUASHING.keys() else "")
+        named = _PROBABILITY.search(last_name(node.left))
+        if not squashed and named and limit == 0 and not _is_no_prediction(source, node):
+            text = ast.unparse(node.left)
+            yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
+            return
+        if squashed and not 0 < limit < 1:
+            yield _limit(
+                node,
+                f"{squashed} gives values from 0 to 1, which are {'never' if limit >= 1 else 'always'} above {limit:g}",
+                "0.5",
+            )
+            return
+        if not 0 < limit < 1 and _are_logits(source, node, made) and _gives_probabilities(evidence):
+            side = "never" if limit >= 1 else "always"
+            yield _limit(node, f"the network gives probabilities, which are {side} above {limit:g}", "0.5")
+            return
+        modules = (value for value in source.names.values() if isinstance(value, nn.Module))
+        logits = any(isinstance(part, nn.BCEWithLogitsLoss) for module in modules for part in module.modules())
+        if logits and limit == 0.5 and not squashed and _are_logits(source, node, made):
+            yield _limit(
+                node, "the loss treats the outputs as logits, and a logit of 0.5 is a probability of 0.62", "0"
+            )
+            return
+
+
+def _is_no_prediction(source: ScriptSource, node: ast.Compare) -> bool:
+    """Whether what is named a probability is a setting, as that of dropout: it is known to be one number, or decides
+    which lines run; or whether the comparison leaves out zeros, as before a logarithm: `probs[probs > 0]`."""
+    part: ast.AST = node
+    outer = source.parent(node)
+    while isinstance(outer, ast.BoolOp | ast.UnaryOp):
+        part, outer = outer, source.parent(outer)
+    if isinstance(outer, ast.Subscript):
+        return part is outer.slice and isinstance(outer.ctx, ast.Load)
+    branches = isinstance(outer, ast.If | ast.While | ast.IfExp | ast.Assert) and part is outer.test
+    return branches or isinstance(source.value(node.left), int | float) or _is_number_by_default(source, node)
+
+
+def _is_number_by_default(source: ScriptSource, node: ast.Compare) -> bool:
+    """Whether what is compared is a parameter of its function that is a number where a call leaves it out."""
+    function = source.function_of(node)
+    if function is None or not isinstance(node.left, ast.Name):
+        return False
+    given = function.args
+    behind = [*given.posonlyargs, *given.args][-len(given.defaults) :] if given.defaults else []
+    pairs = (*zip(behind, given.defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True))
+    return any(
+        parameter.arg == node.left.id and isinstance(default, ast.Constant) and isinstance(default.value, int | float)
+        for parameter, default in pairs
+    )
+
+
+def _gives_probabilities(evidence: Evidence) -> bool:
+    """Whether the loss takes what the network gives for probabilities, before and after the trial."""
+    found = [
+        outputs for each in (evidence.start_training, evidence.after_training) if (outputs := each.outputs).numel()
+    ]
+    asked = any(call.name == "binary_cross_entropy" for call in evidence.calls.losses)
+    return asked and all(bool(((outputs >= 0) & (outputs <= 1)).all()) for outputs in found)
+
+
+def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -> bool:
+    """Whether a network gave what is compared, by what `made` it here, or in a call that hands it on."""
+    if isinstance(node.left, ast.Name) and node.left.id in source.predictions_in(source.scope_of(node)):
+        return True
+    held = _innermost(node.left)
+    given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
+    kept = [part for one in made or [held] for part in _kept(source, one)]
+    return any(one and all(map(source.runs_network, one)) for one in (made, kept, *given))
+
+
+def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
+    """What made the entries of a list that is an attribute, `self.outputs`, or what stands at one place in each of
+    them, `[entry[0] for entry in self.outputs]`, in whichever function they are appended."""
+    place = None
+    if isinstance(value, ast.ListComp) and isinstance(value.elt, ast.Subscript) and len(value.generators) == 1:
+        number, each = value.elt.slice, value.generators[0]
+        if ast.unparse(value.elt.value) != ast.unparse(each.target) or not isinstance(number, ast.Constant):
+            return []
+        value, place = each.iter, number.value
+    found = list[ast.expr]()
+    for site in source.calls("append") if isinstance(value, ast.Attribute) else ():
+        owner, entry = receiver_of(site.node), site.node.args[0] if site.node.args else None
+        if owner is None or entry is None or ast.unparse(owner) != ast.unparse(value):
+            continue
+        if place is not None and isinstance(entry, ast.Tuple) and isinstance(place, int) and place < len(entry.elts):
+            entry = entry.elts[place]
+        elif place is not None:
+            return []
+        found += _origins(source, source.scope_of(site.node), entry, None, _DEEPEST)
+    return found
+
+
+def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
+    """Sigmoids of what a sigmoid or a softmax gave, or of what is called a probability, where a prediction is made."""
+    for where, node, given in _sigmoids(source):
+        if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
+            continue
+        # Nothing is called where it is a name.
+        named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
+        if not named and not (isinstance(given, ast.Name) and _is_squashed(source, node, given)):
+            continue
+        text, sigmoid = ast.unparse(given), ast.unparse(node)
+        yield THRESHOLD.finding(
+            severity="warning",
+            where=where,
+            measured=f"`{sigmoid}`: `{text}` are probabilities already, and a sigmoid of values from 0 to 1 gives "
+            "only 0.5 to 0.73",
+            limit="a sigmoid of values that are probabilities already",
+            why="All predictions are on one side of 0.5, and do not show how sure the network is.",
+            remedy=f"use `{text}` instead of `{sigmoid}`",
+        )
+
+
+def _sigmoids(source: ScriptSource) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
+    """Where a sigmoid is taken, also one that is written out, `1 / (1 + np.exp(-x))`; the expression, and what it is
+    of."""
+    for site in source.calls("sigmoid", "expit"):
+        yield site.where, site.node, site.node.args[0] if site.node.args else receiver_of(site.node)
+    for node in source.nodes(ast.BinOp):
+        match node:
+            case ast.BinOp(
+                ast.Constant(1),
+                ast.Div(),
+                ast.BinOp(ast.Constant(1), ast.Add(), ast.Call(_, [ast.UnaryOp(ast.USub(), given)]) as power),
+            ) if called(power) == "exp":
+                yield f"line {node.lineno}", node, given
+
+
+def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
+    """A softmax of predictions over labels of which a sample may have several, as the loss is told."""
+    y, source = evidence.samples.y, evidence.source
+    losses = [value for value in source.names.values() if isinstance(value, nn.BCEWithLogitsLoss)]
+    if y is None or y.ndim != 2 or y.shape[1] < 2 or not bool(((y == 0) | (y == 1)).all()):
+        return
+    if not (losses or source.calls("binary_cross_entropy_with_logits")) or not bool((y.sum(1) > 1).any()):
+        return
+    for site in source.calls("softmax"):
+        given = site.node.args[0] if site.node.args else receiver_of(site.node)
+        asks = source.without_gradient(site.node)
+        if asks and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+            yield THRESHOLD.finding(
+                severity="error",
+                where=site.where,
+                measured=f"`{site.text}` shares 1 among {y.shape[1]} labels, but a sample has up to "
+                f"{int(y.sum(1).max())} of them, and the loss treats each output by itself",
+                limit="a softmax over labels of which a sample may have several",
+                why="Labels of the same sample take probability from each other: hardly any exceeds the threshold.",
+                remedy=f"`torch.sigmoid({ast.unparse(given) if given is not None else 'logits'})`",
+            )
+
+
+def _is_squashed(source: ScriptSource, node: ast.expr, name: ast.Name) -> bool:
+    """Whether the argument `name` of a sigmoid holds what a sigmoid or softmax gave: in its own function, or, of a
+    parameter, in a call of that function, where no other is given what another call made, and no condition decides."""
+    here = _origins(source, source.scope_of(node), name, None, _DEEPEST)
+    by_callers = here in ([], [node])  # `p = sigmoid(p)`
+    given = _given(source, node, name.id) if by_callers else [here]
+    squashed = [one for one in given if one and {*map(called, one)} <= _SQUASHING.keys()]
+    others = [part for one in given if one not in squashed for part in one if isinstance(part, ast.Call)]
+    if by_callers and any(isinstance(part, ast.If | ast.IfExp) for part in source.around(node)):
+        return False
+    return bool(squashed) and not others and not any(node in one for one in squashed)
+
+
+def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
+    """Of each call of the function around a node, what made that which it gives its parameter of a name, also within
+    functions of the user's: `score(predict(loader))`, `score(*predict(loader))`."""
+    function = source.function_of(node)
+    names = [] if function is None else [parameter.arg for parameter in function.args.args]
+    found = []
+    for call in source.calls_of(function) if function is not None and name in names else []:
+        spread = call.node.args[0] if call.node.args and isinstance(call.node.args[0], ast.Starred) else None
+        value = dict(source.arguments(function, call.node)).get(name) if spread is None else spread.value  # type: ignore[arg-type]
+        place = None if spread is None else names.index(name)
+        made = [] if value is None else _origins(source, source.scope_of(call.node), value, place, _DEEPEST)
+        found.append(made)
+    return found
+
+
+def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int | None, depth: int) -> list[ast.expr]:
+    """What made a value; of `place`, that part of what functions of the user's return."""
+    value = _innermost(value)
+    parts, found = [value], list[ast.expr]()
+    if isinstance(value, ast.Name):
+        parts = _makers(scope, value.id, frozenset({value.id}))
+        for call, at in _taken_apart(scope, value.id):
+            found += _origins(source, scope, call, at, depth)
+    for part in parts:
+        follows = depth and isinstance(part, ast.Call) and not source.runs_network(part)
+        makers = source.functions_of(part) if follows and isinstance(part, ast.Call) else []
+        returned = [(maker, node.value) for maker in makers for node in ast.walk(maker) if isinstance(node, ast.Return)]
+        for maker, result in returned:
+            if place is not None:
+                result = result.elts[place] if isinstance(result, ast.Tuple) and place < len(result.elts) else None
+            found += [] if result is None else _origins(source, maker, result, None, depth - 1)
+        found += [] if returned else [part]
+    return found
+
+
+def _taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
+    """The calls of which a name is one of several results, `out, y = predict(loader)`, each with its place."""
+    for target, value in (pair for node in ast.walk(scope) for pair in assigned(node)):
+        names = [ast.unparse(part) for part in target.elts] if isinstance(target, ast.Tuple) else []
+        if name in names and isinstance(value, ast.Call):
+            yield value, names.index(name)
+
+
+def _innermost(held: ast.expr) -> ast.expr:
+    """What lists put together and numbers brought elsewhere are of."""
+    while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
+        inner = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
+        if inner is None:
+            break
+        held = inner
+    return held
+
+
+_PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
+
+
+def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
+    """What made a variable that is held against a limit, or a list of such put together, in the same function."""
+    held = _innermost(node.left)
+    if not isinstance(held, ast.Name):
+        return []
+    return _makers(source.scope_of(node), held.id, frozenset({held.id}))
+
+
+_TOGETHER = (*ONE_BEHIND_THE_OTHER, "stack", "array")
+_SAME_NUMBERS = (
+    "numpy",
+    "cpu",
+    "detach",
+    "squeeze",
+    "flatten",
+    "view",
+    "reshape",
+    "ravel",
+    "float",
+    "double",
+    "tolist",
+)
+
+
+def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
+    """The calls that made what a name stands for in a function, or the parts of a list that became it."""
+    found = list[ast.expr]()
+    for value in map(_innermost, _values_of(scope, name)):
+        if isinstance(value, ast.Name):
+            found += [] if value.id in seen else _makers(scope, value.id, seen | {value.id})
+        elif not isinstance(value, ast.List) or value.elts:
+            found.append(value)
+    return found
+
+
+def _values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
+    """What a name is given in a function, alone or beside others, and what it is longer by."""
+    for part in ast.walk(scope):
+        if isinstance(part, ast.Assign):
+            yield from (value for target, value in assigned(part) if ast.unparse(target) == name)
+        elif isinstance(part, ast.Call) and called(part) in ("append", "extend") and part.args:
+            owner = receiver_of(part)
+            yield from part.args[:1] if owner is not None and ast.unparse(owner) == name else ()
+
+
+def _limit(node: ast.Compare, what: str, better: str) -> Finding:
+    return THRESHOLD.finding(
+        severity="warning",
+        where=f"line {node.lineno}",
+        measured=f"`{ast.unparse(node)}`: {what}",
+        limit="a threshold between 0 and 1 for probabilities, and of 0 for logits of BCEWithLogitsLoss",
+        why="The metric does not measure what the network was trained for.",
+        remedy=f"`{ast.unparse(node.left)} > {better}`",
+    )
+
+
+THRESHOLD = Check(
+    codes=("eval.threshold",),
+    question="Can outputs fall on both sides of the threshold that they are compared with?",
+    run=_threshold,
+    of_source=True,
+    explains="eval.wrong-count",
+)

@@ -1,0 +1,151 @@
+"""`fit.overfit`: are training samples predicted almost perfectly, and validation samples much worse?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.fit.fitting import Fit, fit_of, need_predictions
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import draws_again
+from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+_LEARNED = 0.97
+_EXPLAINED = 0.95
+_OVERFIT_GAP = 0.15
+_FAR = 0.25
+"""From here on it is more than a note: few samples of a hard question leave a gap of some 20 % to any network."""
+_GAP_EXPLAINED = 0.3
+_COMMON, _KNOWN, _CHANCE = 0.8, 0.6, 0.1
+"""Of the samples, that are of one class; of what there is to gain over saying that, in training and in validation."""
+_OPENING = 0.08
+_POINTS = 8
+_RISING = 0.05
+"""What validation gains in three times the steps, of a network that is not done with what holds for others."""
+_SMALL = 4000
+
+
+def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
+    need_predictions(evidence)
+    evidence.val  # noqa: B018 — without validation data there is nothing to compare
+    given, given_val = fit_of(evidence.start), fit_of(evidence.start_val.in_unit_of(evidence.start))
+    if _overfits(given, given_val):
+        yield _finding(evidence, "as the network was given", given, given_val, "")
+        return
+    if _learned(given):
+        return
+    trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val.in_unit_of(evidence.after))
+    if _overfits(fitted, other) or (not _learned(fitted) and _may_yet(evidence, fitted, other)):
+        trial, before = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows)), other
+        fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
+        other = fit_of(evidence.predictions_of(trial, evidence.val.raw).in_unit_of(evidence.after))
+        if other.score - before.score >= _RISING:
+            return
+    if _overfits(fitted, other):
+        yield _finding(evidence, f"after {several(len(trial.rows), 'step')}", fitted, other, _course(evidence, trial))
+
+
+def _learned(fit: Fit) -> bool:
+    return fit.score >= (_EXPLAINED if fit.numbers else _LEARNED)
+
+
+def _overfits(train: Fit, val: Fit) -> bool:
+    gap = train.score - val.score
+    wide = gap >= (_GAP_EXPLAINED if train.numbers else _OVERFIT_GAP) or _rare_by_heart(train, val)
+    return _learned(train) and wide and gap > 3 * val.uncertainty
+
+
+def _rare_by_heart(train: Fit, val: Fit) -> bool:
+    """Whether rare classes are known in training and next to nothing of them in validation, which shows in few samples
+    of all."""
+    return not train.numbers and train.guess >= _COMMON and train.skill >= _KNOWN and val.skill <= _CHANCE
+
+
+def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
+    """Whether few samples, many parameters and a gap that has opened make more steps worth their time."""
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
+    seen = evidence.train
+    small = seen.whole and seen.count <= _SMALL and parameters > seen.count and len(evidence.trial.rows) >= 40
+    return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
+
+
+def _seen_otherwise(evidence: Evidence) -> bool:
+    """Whether training draws each sample anew, of which the trial sees a few draws again and again; or repeats rare
+    ones, which are learned by heart first."""
+    try:
+        return draws_again(evidence.setup.train) or evidence.drawn_anew
+    except NoEvidence:
+        return False
+
+
+def _course(evidence: Evidence, trial: Trial) -> str:
+    """Where on the way validation was best, in words."""
+    steps = len(trial.rows)
+    each = max(steps // _POINTS, 1)
+    until = evidence.clock.until(0.1, 1.0)
+    again = run_trial(evidence.setup, evidence.train.raw, each, until, Change(), close=False)
+    points: list[tuple[int, Fit]] = []
+    while again.error is None and again.rows:
+        points.append((len(again.rows), fit_of(evidence.predictions_of(again, evidence.val.raw))))
+        known = len(again.rows)
+        if known >= steps or evidence.clock.left <= 0:
+            break
+        go_on(again, evidence.train.raw, min(each, steps - known), until)
+        if len(again.rows) == known:
+            break
+    if len(points) < 3:
+        return ""
+    evidence.pictures["fit.overfit"] = Picture(
+        "lines",
+        "Training and validation loss of the trial",
+        {"training": tuple(trial.losses), "validation": _stretched(points, steps)},
+    )
+    number, best = min(points, key=lambda point: point[1].loss)
+    last = points[-1][1]
+    if last.loss < 1.02 * best.loss:
+        return ""
+    return (
+        f"; the validation loss is lowest after {several(number, 'step')} ({best.loss:.3g}, {best.text}), and "
+        f"{last.loss:.3g} at the end"
+    )
+
+
+def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
+    return tuple(next((fit.loss for at, fit in points if at > step), points[-1][1].loss) for step in range(steps))
+
+
+def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
+    samples = evidence.train.length or evidence.train.count
+    rare = _rare_by_heart(train, val)
+    far = rare or train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
+    alone = f" (the commonest class alone: {val.guess:.1%})" if rare else ""
+    return OVERFIT.finding(
+        severity="warning" if far and not _seen_otherwise(evidence) else "note",
+        where="training and validation",
+        measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on "
+        f"{several(val.count, 'validation sample')}{alone}{course}; "
+        f"{several(parameters, 'parameter')} for {several(samples, 'sample')}",
+        why="The network has memorized the samples, and learned little that holds for others.",
+        remedy=Remedy(
+            "use more data or augmentation, stop at the best validation loss, add `nn.Dropout(0.5)` or "
+            "`weight_decay=5e-2` with `torch.optim.AdamW`, or use a smaller network",
+            settings={"budget.patience": 5},
+            advice="more data or augmentation, or dropout(0.5) in the network",
+        ),
+    )
+
+
+OVERFIT = Check(
+    codes=("fit.overfit",),
+    question="Are training samples predicted almost perfectly, and validation samples much worse?",
+    threshold=f"{_LEARNED:.0%} of the training samples right (for quantities, R² {_EXPLAINED:g}), validation worse "
+    f"by {_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {_COMMON:.0%}) and by three "
+    f"standard errors, and not {_RISING:.0%} better after three times the steps; a note below {_FAR:.0%}",
+    run=_find_overfit,
+    quick=False,
+)

@@ -1,0 +1,301 @@
+"""`model.batch-mixing`: does the prediction for a sample depend on the others in its batch?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import SCORES, last_heads, named
+from striate.doctor.checks.model.variants import apart, asked, deviations_apart, question, with_rows
+from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import are_blends, output_of
+from striate.doctor.evidence.token_targets import goes_along_first_axis
+from striate.doctor.setup.batch import are_records, copied, main_tensor, parts, size_of
+from striate.doctor.setup.preserved_state import same_draws
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.records import Finding
+from striate.wording import several
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+_CODE = "model.batch-mixing"
+_MOST = 8
+_PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "linear")
+_SEQUENCE = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterator[Finding]:
+    batch = next((batch for batch in evidence.train.raw if size_of(batch) >= 3), None)
+    if batch is None:
+        raise NoEvidence("no batch has three samples")
+    if are_records(batch):
+        raise NoEvidence("axis 0 of a record's tensors is not the sample axis")
+    if goes_along_first_axis(evidence):
+        raise NoEvidence("axis 0 of a batch is the position axis")
+    if (normalized := _normalized_along_samples(evidence)) is not None:
+        yield normalized
+        return
+    labels = main_tensor(parts(evidence.train.raw[0])[1])
+    if labels is not None and labels.ndim == 2 and not labels.is_floating_point() and len(labels) < labels.numel():
+        found = next(_across(evidence, labels.numel(), "position", int(labels.max())), None)
+        if found is not None:
+            yield found
+            return
+    size, cut = min(size_of(batch), _MOST), True
+    small = with_rows(batch, lambda tensor: tensor[:size])
+    try:
+        given, one = question(evidence, small, directly=directly)
+    except NoEvidence:  # by a mask of the positions, perhaps, that is laid over the samples
+        if not any(_goes_along_axis_0(layer) for layer in evidence.fresh.model.modules()):
+            raise
+        size, small, cut = size_of(batch), batch, False
+        given, one = question(evidence, small, directly=directly)
+    kept = size // 2
+    others, free = with_rows(small, lambda tensor: _replaced(tensor, kept)), True
+    try:
+        changed, other = question(evidence, others, directly=directly)
+    except NoEvidence:  # lengths may have to fall, as of sequences that are packed
+        free = False
+        others = with_rows(small, lambda tensor: _replaced(tensor, kept) if tensor.ndim > 1 else tensor)
+        changed, other = question(evidence, others, directly=directly)
+    if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
+        one, other = one.transpose(0, 1), other.transpose(0, 1)
+    if one.shape != other.shape or not len(one) or len(one) % size:
+        raise NoEvidence("the network does not make one prediction per sample")
+    rows = [kept] if len(one) == size else _same_rows(given, changed, len(one))
+    if len(rows) < len(one) // size:
+        raise NoEvidence("the network does not make one prediction per sample, or per image of a sample")
+    if len(one) == size and _blended(given, changed, kept):
+        shown, inputs = main_tensor(given), main_tensor(parts(small)[0])
+        if directly or shown is None or inputs is None or not are_blends(shown.cpu(), inputs.cpu()):
+            raise NoEvidence("the step blends samples before the network gets them")
+        yield from _find_batch_mixing(evidence, directly=True)
+        return
+    tolerance = _tolerance(evidence)
+    far = _apart(one, other, rows)
+    if one.ndim == 3 and one.shape[1] == size:  # as many times as samples: either may come first
+        far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), [kept]))
+    if far > tolerance:
+        place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one), directly)
+        layer = dict(evidence.fresh.model.named_modules()).get(place)
+        if cut or _goes_along_axis_0(layer):  # of nodes of a graph, none can be left out either
+            yield _mixes(place, layer, far, tolerance)
+        return
+    if not free or not cut or len(one) != size:
+        return  # what is in a batch depends on how many there are
+    again = asked(evidence, small, seed=1, directly=directly)
+    if torch.equal(one, again):  # random numbers would fall on other samples
+        yield from _alone(evidence, small, given, one, tolerance, directly)
+    yield from _across(evidence, evidence.train.sizes[0], "sample")
+    yield from _along_samples(evidence)
+
+
+def _tolerance(evidence: Evidence) -> float:
+    coarse = any(p.dtype in (torch.float16, torch.bfloat16) for p in evidence.fresh.model.parameters())
+    return 5e-2 if coarse else 1e-3
+
+
+def _replaced(tensor: torch.Tensor, kept: int) -> torch.Tensor:
+    """The rows but one replaced by a single other one: in another order, sums would stay the same."""
+    rows = [len(tensor) - 1 if kept < len(tensor) - 1 else 0] * len(tensor)
+    rows[kept] = kept
+    return tensor[rows]
+
+
+def _blended(given: list[torch.Tensor], changed: list[torch.Tensor], kept: int) -> bool:
+    """Whether what the network is given for the kept sample depends on the others: the step mixes, as for mixup, or
+    another network does before, whose batch norm is in training mode."""
+    pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) > kept]
+    return any(not torch.equal(a[kept], b[kept]) for a, b in pairs)
+
+
+def _same_rows(given: list[torch.Tensor], changed: list[torch.Tensor], count: int) -> list[int]:
+    """The rows, of so many, in which the network is given the same: those of samples of which several images are put
+    one behind the other, as of triplets."""
+    pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) == count]
+    return [row for row in range(count) if pairs and all(torch.equal(a[row], b[row]) for a, b in pairs)]
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> float:
+    """How far the predictions for the kept sample, in these rows, are apart, in standard deviations over all samples;
+    of outputs that compare each sample with each, those of it with itself."""
+    difference = one[rows] - other[rows]
+    return apart(difference[:, rows] if one.shape == (len(one), len(one)) else difference, one)
+
+
+def _alone(
+    evidence: Evidence, batch: Any, given: list[torch.Tensor], one: torch.Tensor, tolerance: float, directly: bool
+) -> Iterator[Finding]:
+    """Half of the batch against the whole: what depends on how many samples there are."""
+    half = max(2, len(one) // 2)
+    try:
+        others, fewer = question(evidence, with_rows(batch, lambda tensor: tensor[:half]), directly=directly)
+    except NoEvidence:
+        return
+    if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
+        return
+    if any(b.ndim and len(b) == half and not torch.equal(a[:half], b) for a, b in zip(given, others, strict=False)):
+        return  # a generator of the step's own gives each other numbers
+    far = deviations_apart(one[:half], fewer)
+    if far > tolerance:
+        yield _finding(
+            "error",
+            "the network",
+            f"the predictions for {half} samples change by {far:.2g} of their standard deviation if "
+            f"{len(one) - half} others are in the batch",
+            tolerance,
+            "Look for a division by the size of the batch, or a sum over axis 0.",
+        )
+
+
+def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Iterator[Finding]:
+    """A softmax over the samples, or over all their positions in a row, where one over classes up to the highest label
+    was meant."""
+    if not evidence.setup.classifies:
+        return
+    graph = evidence.graph
+    for head in last_heads(graph, SCORES[1:]):
+        axis = head.call.option(1, "dim")
+        shape = head.outputs.shape
+        if axis in (0, -len(shape)) and len(shape) == 2 and shape[0] == rows != shape[1] > max(1, highest):
+            yield _finding(
+                "error",
+                named(head.call),
+                f"{head.call.name} is taken over axis 0, the {several(rows, what)}, of a tensor {tuple(shape)}",
+                0.0,
+                f"`{head.call.name}(x, dim=1)`.",
+            )
+            return
+
+
+def _normalized_along_samples(evidence: Evidence) -> Finding | None:
+    """Embeddings normalized along the samples that are compared with each other; not where features are, as `z.T @ z`
+    does."""
+    graph, size = evidence.graph, evidence.train.sizes[0]
+
+    def unscaled(index: int) -> Call | None:
+        call = graph.origin(index)
+        scaled = call is not None and call.name in TIMES | QUOTIENTS and len(call.given) == 1 == len(call.inputs)
+        return graph.origin(call.inputs[0]) if scaled and call is not None else call
+
+    for call in graph.calls:
+        along, wide = call.option(2, "dim", 1), len(call.shape) == 2 and call.shape[0] == size != call.shape[1]
+        if call.name != "normalize" or not wide or along not in (0, -2) or call.option(1, "p", 2) != 2:
+            continue
+        for product in (other for other in graph.calls if other.name in _PRODUCTS and other.shape == (size, size)):
+            if product.inputs and all(unscaled(index) is call for index in product.inputs):
+                return _finding(
+                    "error",
+                    "the training step",
+                    f"`normalize` is taken over axis 0, the {several(size, 'sample')}, of embeddings {call.shape}, "
+                    f"which `{product.name}` compares with each other",
+                    0.0,
+                    "`torch.nn.functional.normalize(z, dim=1)`",
+                )
+    return None
+
+
+def _along_samples(evidence: Evidence) -> Iterator[Finding]:
+    """Attention or a recurrence along the samples, where what is read of it is the same for all, as a class token."""
+    size = evidence.train.sizes[0]
+    for call in evidence.graph.modules:
+        layer = call.module
+        if not _goes_along_axis_0(layer) or call.output is None:
+            continue
+        shape = evidence.graph.calls[call.output].shape
+        if len(shape) == 3 and shape[0] == size and shape[1] not in (1, size):
+            yield _finding(
+                "error",
+                call.name.lstrip("*"),
+                f"{type(layer).__name__} without `batch_first` returns {tuple(shape)} for a batch of {size}: it treats "
+                f"the samples as a sequence, and the {shape[1]} positions as samples",
+                0.0,
+                f"`{type(layer).__name__}(…, batch_first=True)`",
+            )
+            return
+
+
+def _goes_along_axis_0(layer: nn.Module | None) -> bool:
+    return isinstance(layer, _SEQUENCE) and not getattr(layer, "batch_first", True)
+
+
+def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) -> Finding:
+    severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
+    if isinstance(layer, BATCH_NORM):
+        severity = "warning"
+        fix = f"Let {place} keep running statistics, `track_running_stats=True`, and do not put it into training mode."
+    elif _goes_along_axis_0(layer):
+        fix = f"`{type(layer).__name__}(…, batch_first=True)` for {place}, which now treats the samples as a sequence."
+    elif isinstance(layer, _SEQUENCE):
+        fix = f"Check the input of {place}: for frames (N * T, …) use `x.view(n, t, -1)`, not `x.view(t, n, -1)`."
+    return _finding(
+        severity,
+        place or "the network",
+        f"in evaluation mode, the prediction for a sample changes by {far:.2g} of its standard deviation if the other "
+        f"samples of the batch are replaced{f'; {place} is the first layer whose output changes' if place else ''}",
+        tolerance,
+        fix,
+    )
+
+
+def _first_that_mixes(
+    evidence: Evidence, batch: Any, others: Any, tolerance: float, rows: list[int], count: int, directly: bool
+) -> str:
+    """The innermost layer that is the first whose output for the kept sample differs; `` for the network itself."""
+    one, other = (_outputs_by_layer(evidence, given, count, directly) for given in (batch, others))
+    for (name, first), (again, second) in zip(one, other, strict=False):
+        if name != again or first.shape != second.shape or first.ndim < 2:
+            continue
+        if _apart(first, second, rows) > tolerance:
+            return name
+    return ""
+
+
+def _outputs_by_layer(evidence: Evidence, batch: Any, count: int, directly: bool) -> list[tuple[str, torch.Tensor]]:
+    replica = evidence.fresh
+    found: list[tuple[str, torch.Tensor]] = []
+
+    def note(call: ModuleCall) -> None:
+        tensor = main_tensor(call.output)
+        if tensor is not None and tensor.ndim and len(tensor) == count and tensor.is_floating_point():
+            found.append((call.name, tensor.detach().cpu().double()))
+
+    with (
+        preserved(replica.model),
+        same_random_state(),
+        same_draws(replica.step, replica.model),
+        torch.no_grad(),
+        module_calls(replica.model, end=note),
+    ):
+        torch.manual_seed(0)
+        output_of(evidence.setup, replica, copied(batch), training=False, directly=directly)
+    return found
+
+
+def _finding(severity: str, where: str, measured: str, tolerance: float, fix: str) -> Finding:
+    return Finding(
+        code=_CODE,
+        severity="error" if severity == "error" else "warning",
+        where=where,
+        measured=measured,
+        threshold=f"{tolerance:g} standard deviations, for rounding" if tolerance else "no operation over axis 0",
+        why="A prediction depends on which other samples happen to be in the batch, so metrics measured on batches do "
+        "not hold for single samples.",
+        remedy=fix,
+    )
+
+
+BATCH_MIXING = Check(
+    codes=(_CODE,),
+    question="Does the prediction for a sample depend on the others in its batch?",
+    run=_find_batch_mixing,
+    explains="data.labels-random data.label-noise loss.wrong-for-task model.collapsed model.redundant-filters "
+    "model.vanishing-gradient optim.lr-too-low fit.*",
+)

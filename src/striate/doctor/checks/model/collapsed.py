@@ -1,0 +1,91 @@
+"""`model.collapsed`: do the predictions depend on the input?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import size_of
+from striate.records import Finding
+from striate.wording import several
+
+_SAME = 1e-4
+"""Spread of the outputs over samples, as a share of their size."""
+_FEWEST = 4
+_ONE_POINT = 0.01
+"""Of what embeddings differed by before the trial."""
+_LITTLE = 0.1
+
+
+def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
+    """Outputs that are constant after the trial; of a network that has learned nothing, a last layer of zeros is no
+    fault."""
+    trial = evidence.trial
+    seen = [evidence.after.outputs]
+    if isinstance(trial.later.outputs, torch.Tensor):
+        seen.append(trial.later.outputs)
+    if not trial.rows or any(size_of(outputs) < _FEWEST for outputs in seen) or _inputs_are_one(evidence):
+        return
+    deviations = [_deviation(outputs) for outputs in seen]
+    begins = _deviation(evidence.start.outputs)
+    left = deviations[0]
+    one_point = _embeds(evidence) and left is not None and bool(begins) and left < _ONE_POINT * (begins or 0.0)
+    if not one_point and not all(deviation is not None and deviation < _SAME for deviation in deviations):
+        return
+    if not one_point and begins is not None and begins >= _SAME and evidence.progress.share > _LITTLE:
+        return
+    outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
+    prediction = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
+    dots = ", …" if outputs.shape[1] > 4 else ""
+    always = begins is not None and begins < _SAME
+    yield Finding(
+        code="model.collapsed",
+        severity="error" if always or one_point else "warning",
+        where="the network's outputs",
+        measured=f"for {several(len(outputs), 'different input')} all outputs are ({prediction}{dots}) within "
+        f"{max(s or 0 for s in deviations):.1g} of their size after {several(len(trial.rows), 'step')}"
+        f"{', as before the first step' if always else '; before the first step they differ'}",
+        threshold=f"a standard deviation over samples below {_SAME:g} of the outputs' size",
+        why="The information about the inputs is lost in the network: only a constant can be learned.",
+        remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch. Where it falls to 0, look for a "
+        "normalization over an axis of length 1, a multiplication by zero, or a softmax of one output."
+        + (
+            " Embeddings collapse if steps are too large, or if the loss pushes none apart: try a tenth of the "
+            "learning rate."
+            if one_point
+            else ""
+        ),
+    )
+
+
+def _embeds(evidence: Evidence) -> bool:
+    """Whether the outputs are embeddings of samples that have class numbers, not scores of classes."""
+    y = evidence.train.y
+    classes = y is not None and y.ndim == 1 and not y.is_floating_point()
+    return classes and evidence.after.outputs.ndim == 2 and not predicts_targets(evidence)
+
+
+def _deviation(outputs: torch.Tensor) -> float | None:
+    """Over samples, as a share of the outputs' size; 0 of zeros, None where they are not finite."""
+    values = outputs.double().reshape(len(outputs), -1)
+    if not bool(torch.isfinite(values).all()):
+        return None
+    size = float(values.abs().mean())
+    return float(values.std(0, correction=0).mean()) / size if size else 0.0
+
+
+def _inputs_are_one(evidence: Evidence) -> bool:
+    x = evidence.train.x
+    return x is not None and len(x) > 1 and bool((x == x[:1]).all())
+
+
+COLLAPSED = Check(
+    codes=("model.collapsed",),
+    question="Do the predictions depend on the input?",
+    run=_find_collapsed,
+    explains="loss.ignored-class model.redundant-filters optim.lr-too-low fit.*",
+)

@@ -1,0 +1,168 @@
+"""`model.frozen-parameters`: are layers frozen that were never trained?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.evaluated.other_networks import untrained_helpers
+from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.mode import never_measured
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.reached_objects import parameters_held
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import listed_names, several
+
+_CODE = "model.frozen-parameters"
+_SHARE = 0.2
+"""Of the weights in use. A fixed first layer of filters is smaller, and often meant."""
+_MOST = 0.5
+"""From this share on, random features are no design, also where a short trial cannot tell the difference."""
+
+_LIMIT = f"less than {_SHARE:.0%} of the weights frozen, or frozen weights that were trained before"
+
+
+def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
+    model = evidence.setup.model
+    used = {name: p for name, p in model.named_parameters() if name in evidence.graph.used and p.ndim > 1}
+    switched = _switched_modules(model)
+    if switched:
+        yield _switch_without_effect(switched)
+        return
+    changed = evidence.trial.changed  # as an average of weights, which needs no gradient
+    frozen = {name: p for name, p in used.items() if not p.requires_grad and name not in changed}
+    if not frozen:
+        return
+    share = sum(p.numel() for p in frozen.values()) / sum(p.numel() for p in used.values())
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        yield _finding("error", list(frozen), f"none of {several(len(frozen), 'weight')} requires a gradient", "")
+        return
+    unmeasured = _unmeasured(evidence)
+    if (share < _SHARE and not unmeasured) or not are_untrained(evidence.fresh.model, set(frozen)):
+        return
+    optimizer = evidence.setup.optimizer
+    held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
+    declared = held is not None and not any(id(p) in held for p in frozen.values())
+    names = set(frozen)
+    remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
+    better = remedy is not None and remedy.better
+    measured = (
+        f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their values, do not require a "
+        "gradient and look untrained"
+    )
+    loud = "warning" if declared and not unmeasured else "error"
+    quiet = "error" if unmeasured else "warning" if share >= _MOST else "note"
+    limit = _LIMIT
+    if unmeasured:
+        measured += f"; the frozen {listed_names(unmeasured)} use the initial mean 0 and variance 1"
+        limit = "no frozen batch norm in evaluation mode with initial statistics, beside untrained frozen weights"
+    yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"), limit)
+
+
+def _unmeasured(evidence: Evidence) -> list[str]:
+    """Batch norm that is frozen and in evaluation mode, without having measured anything: no features were meant to be
+    random with it, however small a share of the weights they are of."""
+    return [
+        name
+        for name, part in evidence.fresh.model.named_modules()
+        if never_measured(part)
+        and evidence.first.modes.get(name) is False
+        and {p.requires_grad for p in part.parameters()} == {False}
+    ]
+
+
+def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_find_frozen_parameters(evidence))
+    yield from found
+    # Without targets of its own, data may get those of a random network on purpose.
+    if found or evidence.setup.source is None or evidence.samples.y is None:
+        return
+    with_gradients = [id(module) for module in evidence.setup.source.without_optimizer]
+    for name, where, numbers in untrained_helpers(evidence):
+        if id(evidence.setup.source.names.get(name)) in with_gradients:
+            continue  # it was meant to be trained along: `optim.parameters-missing` says so
+        yield FROZEN_PARAMETERS.finding(
+            severity="warning",
+            where=where,
+            measured=f"each step runs `{name}`, which is not the network that is trained: its "
+            f"{several(numbers, 'weight')} look untrained, and nothing in the loop trains them",
+            limit="another network in the loop with untrained weights, which nothing trains",
+            why="Its outputs are random: a student learns nothing from such a teacher, and such features mean nothing.",
+            remedy=f"train `{name}` before, or load its weights: `{name}.load_state_dict(torch.load(...))`; if another "
+            "network was trained for this, pass that one.",
+        )
+        return
+
+
+def _switched_modules(model: nn.Module) -> dict[str, bool]:
+    """Modules that were given an attribute `requires_grad`, which torch does not read, where their parameters are not
+    as it says."""
+    return {
+        path: value
+        for path, part in model.named_modules()
+        if isinstance(value := vars(part).get("requires_grad"), bool)
+        and any(parameter.requires_grad is not value for parameter in part.parameters())
+    }
+
+
+def _switch_without_effect(switched: dict[str, bool]) -> Finding:
+    path, value = next(iter(switched.items()))
+    module = written(path, "model") if path else "model"
+    return Finding(
+        code=_CODE,
+        severity="error" if value else "warning",
+        where=listed_names(list(switched)),
+        measured=f"`{module}.requires_grad = {value}` was set on a module, and its parameters "
+        f"{'do not require' if value else 'still require'} a gradient",
+        threshold="parameters that agree with the attribute of their module",
+        why="nn.Module has no switch of this name: the line sets an attribute that nothing reads.",
+        remedy="; ".join(
+            f"`{written(name, 'model') if name else 'model'}.requires_grad_({on})`" for name, on in switched.items()
+        )
+        + ", with the underscore, before you create the optimizer.",
+    )
+
+
+def _finding(severity: str, names: list[str], measured: str, gain: str, limit: str = _LIMIT) -> Finding:
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    return Finding(
+        code=_CODE,
+        severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
+        where=listed_names(layers),
+        measured=f"{measured}{gain}",
+        threshold=limit,
+        why="A frozen layer with random weights keeps producing random features.",
+        remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before you create the "
+        "optimizer; or load trained weights into the frozen layers.",
+    )
+
+
+def _unfreeze(replica: Replica, names: set[str]) -> None:
+    known = parameters_held(replica.optimizer)
+    fresh = []
+    for name, parameter in replica.model.named_parameters():
+        if name in names:
+            parameter.requires_grad_(True)
+            if id(parameter) not in known:
+                fresh.append(parameter)
+    if fresh:
+        replica.optimizer.add_param_group({"params": fresh})
+
+
+FROZEN_PARAMETERS = Check(
+    codes=(_CODE,),
+    question="Are layers frozen that were never trained?",
+    run=_find_untrained_layers,
+    quick=False,
+    explains=(
+        "model.mode model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
+    ),
+)

@@ -1,0 +1,331 @@
+"""`model.graph-detached`: is the backward path from the loss to the parameters cut somewhere?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.call_graph import PRODUCTS, Call, CallGraph
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial_variants import first_argument, replaced
+from striate.doctor.setup.reached_objects import parameters_held
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.records import Finding
+from striate.wording import listed, listed_names, several
+
+_CODE = "model.graph-detached"
+_NO_GRAPH = ("does not require grad and does not have a grad_fn", "Inference tensors cannot be saved for backward")
+_LEAVES_TORCH = ("numpy", "tolist", "item", "__array__")
+_SHARE = 0.05
+"""Of the numbers to learn: less than that cut off costs little."""
+
+
+def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
+    model, graph = evidence.setup.model, evidence.graph
+    wanting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    used = wanting & graph.used
+    if not used:
+        return
+    if graph.error is not None and any(text in str(graph.error) for text in _NO_GRAPH):
+        yield _all_cut(graph, f"backward fails: {str(graph.error).partition('.')[0][:120]}")
+    elif graph.error is None and graph.backward and evidence.trial.rows:
+        gradients = evidence.first.gradients
+        without = {name for name in used if gradients.get(name) is None} - evidence.trial.changed
+        if without == used:
+            yield _all_cut(graph, f"backward runs, but none of {several(len(used), 'parameter')} gets a gradient")
+        elif without:
+            yield from list(_partly(evidence, graph, without)) or _not_backward(evidence, graph, without)
+        else:
+            drawn = _drawn_without_way_back(graph)
+            yield from [drawn] if drawn is not None else _sampled(evidence) if evidence.setup.source is not None else ()
+
+
+_REPARAMETERIZED = frozenset(
+    ("Normal", "LogNormal", "Laplace", "Uniform", "Beta", "Gamma", "Dirichlet", "MultivariateNormal")
+)
+
+
+def _drawn_without_way_back(graph: CallGraph) -> Finding | None:
+    """`torch.normal` of a mean and a deviation that the network gives."""
+    calls = (call for call in graph.calls if call.name == "normal" and call.inside and call.from_batch)
+    draw = next((call for call in calls if call.takes_gradient), None)  # the gradient that it gives back is 0
+    if draw is None:
+        return None
+    return GRAPH_DETACHED.finding(
+        severity="error",
+        where=draw.place,
+        measured=f"no gradient passes through `torch.normal` in {draw.place}: the layers that compute its mean and "
+        "standard deviation learn nothing from the drawn sample",
+        why="Only loss terms that use these parameters directly, such as a divergence, train the encoder.",
+        remedy="`mean + deviation * torch.randn_like(deviation)` lets gradients through (Kingma and Welling 2014)",
+    )
+
+
+def _sampled(evidence: Evidence) -> Iterator[Finding]:
+    """Draws from a distribution that the network gives, by `sample()`, where the loss needs `rsample()`: of a policy
+    the gradient goes by `log_prob` instead."""
+    source = evidence.source
+    if source.calls("log_prob"):
+        return
+    for site in source.calls("sample"):
+        drawn = receiver_of(site.node)
+        if isinstance(drawn, ast.Name):
+            made = [n for n in ast.walk(source.scope_of(site.node)) if isinstance(n, ast.Assign)]
+            drawn = next(
+                (n.value for n in made if any(isinstance(t, ast.Name) and t.id == drawn.id for t in n.targets)), None
+            )
+        function = source.function_of(site.node)
+        owner = None if function is None else source.parent(function)
+        within = isinstance(owner, ast.ClassDef) and any(
+            isinstance(part, ast.FunctionDef) and part.name == "forward" for part in owner.body
+        )
+        given = [
+            part
+            for one in getattr(drawn, "args", [])
+            if not _is_setting(source, one, site.node)
+            for part in ast.walk(one)
+            if isinstance(part, ast.Name)
+        ]
+        if drawn is None or called(drawn) not in _REPARAMETERIZED or not (within or site.often == "batch"):
+            continue
+        # A coefficient of mixup is drawn of a number, and is one.
+        if _is_number(source, site.node) or not any(_from_network(source, part, within) for part in given):
+            continue
+        yield Finding(
+            code=_CODE,
+            severity="error",
+            where=site.where,
+            measured=f"no gradient passes through `{site.text}`: the layers that compute "
+            f"{listed_names([p.id for p in given])} learn nothing from the drawn sample",
+            threshold="sample() of a distribution whose parameters the network predicts, without log_prob",
+            why="Only loss terms that use these parameters directly, such as a divergence, train the encoder.",
+            remedy=f"`{site.text.replace('.sample(', '.rsample(')}` lets gradients through (Kingma and Welling 2014)",
+        )
+        return
+
+
+def _is_setting(source: ScriptSource, given: ast.expr, draw: ast.AST) -> bool:
+    """Whether what a distribution is given is no tensor of the network's: `self.alpha`, `self.hparams.alpha`, or what
+    is a number where it is drawn."""
+    root = given
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if isinstance(given, ast.Attribute) and last_name(root) == "self":
+        return True
+    written = source.last_value(draw, given.id) if isinstance(given, ast.Name) else None
+    if isinstance(written, ast.Call) and called(written) == "tensor" and written.args:
+        written = written.args[0]
+    return any(isinstance(source.value(one), int | float) for one in (given, written))
+
+
+def _is_number(source: ScriptSource, draw: ast.AST) -> bool:
+    """Whether of a draw the number alone is used: `.sample().item()`."""
+    outer = source.parent(draw)
+    return isinstance(outer, ast.Attribute) and outer.attr in ("item", "numpy", "tolist")
+
+
+def _from_network(source: ScriptSource, name: ast.Name, within: bool) -> bool:
+    """Whether a variable may be what a network gave: in a module, or where it is computed, or handed on as such."""
+    function = source.function_of(name)
+    if within or function is None or name.id not in {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)}:
+        return True
+    calls = (dict(source.arguments(function, site.node)) for site in source.calls_of(function))
+    return any(isinstance(given.get(name.id), ast.Name | ast.Call) for given in calls)
+
+
+def _all_cut(graph: CallGraph, measured: str) -> Finding:
+    cut = _last_cut(graph, None)
+    if cut is not None and _is_off(cut):
+        where = cut.place
+        fix = "Remove `with torch.no_grad():` (or `torch.inference_mode()`) where the network is trained."
+        said_where = f"gradients are switched off where {cut.name} runs in {where}"
+    elif cut is not None:
+        where, said_where = (
+            cut.place,
+            f"the last call whose input has a gradient and whose output has none is {_call(cut)}",
+        )
+        fix = f"{_removed(_cuts(graph, None))}: pass the tensor itself to the loss, and call `loss.backward()` on the "
+        fix += "result."
+    else:
+        where, said_where = "the loss", "the loss is computed from a plain number, not from the outputs"
+        fix = "Call `loss.backward()` on the result of the loss, without `.item()`, `.data` or `torch.tensor(loss)`."
+    return Finding(
+        code=_CODE,
+        severity="error",
+        where=where,
+        measured=f"{measured}; {said_where}",
+        threshold="a gradient for each parameter in use",
+        why="Backward does not reach the parameters from this loss, so nothing is learned.",
+        remedy=fix,
+    )
+
+
+def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[Finding]:
+    """Some parameters take part, and their gradient is lost on the way."""
+    if graph.root is None:
+        return
+    behind = graph.before(graph.root)
+    found: dict[str, Call] = {}
+    cuts: dict[int, Call] = {}
+    for name in sorted(names):
+        users = [call.index for call in graph.calls if name in call.parameters]
+        ends = [cut for cut in _cuts(graph, users) if cut.index in behind or _leaves(graph, cut)]
+        if ends:
+            found[name] = ends[-1]
+            cuts |= {cut.index: cut for cut in ends}
+    model, optimizer = evidence.setup.model, evidence.setup.optimizer
+    parameters = dict(model.named_parameters())
+    if isinstance(optimizer, Optimizer):
+        held = parameters_held(optimizer)
+        found = {name: cut for name, cut in found.items() if id(parameters[name]) in held}
+    if not found:
+        return
+    numbers = sum(parameters[name].numel() for name in found)
+    share = numbers / max(sum(p.numel() for p in parameters.values() if p.requires_grad), 1)
+    fresh = are_untrained(evidence.fresh.model, set(found))
+    yield _some_cut(evidence, [cuts[index] for index in sorted(cuts)], list(found), numbers, share, fresh)
+
+
+def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[Finding]:
+    """A loss that is all that some layers are for, and that does not go backward: `total = one + other.item()`."""
+    optimizer = evidence.setup.optimizer
+    held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
+    parameters = dict(evidence.setup.model.named_parameters())
+    known = {name for name in names if held is None or id(parameters[name]) in held}
+    behind = frozenset[int]() if graph.root is None else graph.before(graph.root)
+    for call in graph.calls if behind else ():
+        if call.name not in _LOSSES or not call.gives_gradient or call.index in behind or call.inside:
+            continue
+        made_of = graph.before(call.index)
+        found = sorted(name for name in known if any(name in graph.calls[i].parameters for i in made_of if i >= 0))
+        if not found or not are_untrained(evidence.fresh.model, set(found)):
+            continue
+        layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in found))
+        yield GRAPH_DETACHED.finding(
+            severity="error",
+            where="the loss",
+            measured=f"{listed_names(layers)} get no gradient "
+            f"({several(sum(parameters[name].numel() for name in found), 'parameter')}): `{call.name}`, which uses "
+            "their outputs, does not take part in the backward pass",
+            why="A loss that is added as a number, by `.item()` or `.detach()`, changes only what is printed.",
+            remedy="add the loss itself, without `.item()`: `loss = classification + weight * boxes`",
+        )
+        return
+
+
+_LOSSES = frozenset(
+    ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
+     "smooth_l1_loss", "huber_loss", "kl_div")
+)  # fmt: skip
+
+
+def _some_cut(
+    evidence: Evidence, cuts: list[Call], names: list[str], numbers: int, share: float, fresh: bool
+) -> Finding:
+    cut = cuts[-1]
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    off = _is_off(cut)
+    detaches = tuple(one for one in cuts if one.name in ("detach", "data"))
+    remedy = tried(evidence, "not detached", replaced(detaches, first_argument)) if detaches else None
+    known = evidence.setup.compares
+    loud = "error" if known and share >= _SHARE else "warning"
+    how = (
+        f"gradients are switched off where {cut.name} runs in {cut.place}"
+        if off
+        else f"the graph is cut at {_call(cut)}"
+    )
+    indexed = _gives_indices(evidence.graph, cut)
+    change = f"Remove `torch.no_grad()` in {cut.place}." if off else f"{_removed(cuts)}."
+    if indexed is not None:
+        how += f", which uses the indices that `{indexed.name}` returns, not its values"
+        place = f" ({cut.line})" if cut.line else ""
+        change = change if off else f"Use the values that `{indexed.name}` returns, `[0]` and not `[1]`{place}."
+    return Finding(
+        code=_CODE,
+        severity="note" if not fresh else "error" if loud == "error" else "warning",
+        where=cut.place,
+        measured=f"no gradient comes back to {listed_names(layers)} ({several(numbers, 'parameter')}, {share:.0%} of "
+        f"all), which are used and held by the optimizer: {how}{said(remedy, f'without the {cut.name}')}",
+        threshold="a gradient for each parameter that is used and held by the optimizer",
+        why="Everything before the cut keeps its initialization."
+        if fresh
+        else "Everything before the cut looks trained: if it should stay so, leave it out of the optimizer.",
+        remedy=change,
+    )
+
+
+def _is_off(cut: Call) -> bool:
+    """Whether gradients were switched off there: a call that takes a parameter gives one else."""
+    return bool(cut.parameters) or cut.name in PRODUCTS
+
+
+def _last_cut(graph: CallGraph, users: list[int] | None) -> Call | None:
+    """The last of the cuts; None where there is none."""
+    return next(reversed(_cuts(graph, users)), None)
+
+
+def _cuts(graph: CallGraph, users: list[int] | None) -> list[Call]:
+    """The calls that take something with a gradient and give none, on the way of the batch through the network, behind
+    the calls `users`. Numbers taken out of the finished loss are not meant."""
+    end = len(graph.calls) if graph.root is None or users is None else graph.root + 1
+    cuts = [
+        call
+        for call in graph.calls[:end]
+        if call.takes_gradient and not call.gives_gradient and call.from_batch and not _looks(graph, call)
+    ]
+    if users is not None:
+        cuts += [call for call in graph.calls[:end] if _gives_indices(graph, call) is not None]
+        cuts = sorted((call for call in cuts if graph.before(call.index) & set(users)), key=lambda call: call.index)
+    elif graph.root is not None:
+        behind = graph.before(graph.root)
+        cuts = [call for call in cuts if call.index in behind] or cuts
+    return cuts
+
+
+def _gives_indices(graph: CallGraph, call: Call) -> Call | None:
+    """The call whose results have a gradient in part, as those of `max`, of which another one takes the rest."""
+    if call.takes_gradient or call.gives_gradient or not call.from_batch or _looks(graph, call):
+        return None
+    return next((graph.calls[i] for i in call.inputs if i >= 0 and graph.calls[i].gives_gradient), None)
+
+
+def _looks(graph: CallGraph, call: Call) -> bool:
+    """Whether a call outside of the network only looks at a number, as for a display."""
+    return call.name in ("backward", *_LEAVES_TORCH) and not call.inside and call.index != graph.root
+
+
+def _leaves(graph: CallGraph, cut: Call) -> bool:
+    """Whether a tensor leaves torch within the network, at or behind a cut: what comes back has no known maker."""
+    return any(
+        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.before(call.index))
+        for call in graph.calls[cut.index :]
+    )
+
+
+def _removed(cuts: list[Call]) -> str:
+    """`Remove .detach() in encoder (net.py, line 12: …) and …`: all of them, or the way back stays cut."""
+    lines = [f"{_call(cut)}{f' ({cut.line})' if cut.line else ''}" for cut in cuts]
+    return f"Remove {listed(list(dict.fromkeys(lines)), 8)}"
+
+
+def _call(call: Call) -> str:
+    written = {"data": "`.data`", "numpy": "`.numpy()`", "detach": "`.detach()`", "item": "`.item()`"}
+    return f"{written.get(call.name, f'`{call.name}`')} in {call.place}"
+
+
+GRAPH_DETACHED = Check(
+    codes=(_CODE,),
+    question="Is the backward path from the loss to the parameters cut somewhere?",
+    threshold="a parameter that is used, requires a gradient, is held by the optimizer and gets none (exact)",
+    run=_find_graph_detached,
+    explains=(
+        "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "
+        "model.unused-parameters model.vanishing-gradient optim.gradient-wrong optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
+    ),
+)

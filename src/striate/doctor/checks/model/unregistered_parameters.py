@@ -1,0 +1,156 @@
+"""`model.unregistered-parameters`: are there layers that are used, but that no module registers?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.call_graph import Stranger
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.reached_objects import parameters_held
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import listed, several
+
+_CODE = "model.unregistered-parameters"
+_REGISTERED = ("_modules", "_parameters", "_buffers")
+_DEEPEST = 4
+
+
+def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
+    held = dict(held_apart(evidence.fresh.model))
+    graph = evidence.graph
+    # A teacher that runs without gradients may be kept apart on purpose.
+    learning = [
+        s for s in graph.strangers if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
+    ]
+    strangers = [s for s in learning if _counts(s, held)]
+    if not strangers:
+        return
+    untrained = [s for s in strangers if not s.trained]
+    if untrained:
+        yield _untrained(evidence, untrained, held)
+    else:
+        yield _unsaved(strangers, held)
+
+
+def held_apart(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Modules and tensors that want a gradient in plain attributes, lists and dictionaries of a network, with their
+    place, that are not registered in it."""
+    known = {id(part) for part in model.modules()} | {id(p) for p in model.parameters()}
+    for path, part in model.named_modules():
+        for name, value in vars(part).items():
+            if name not in _REGISTERED:
+                place = f"{path}.{name}".lstrip(".")
+                yield from _held(value, place, known, 0)
+
+
+def _held(value: Any, place: str, known: set[int], depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, nn.Module):
+        if id(value) not in known and any(True for _ in value.parameters()):
+            yield place, value
+    elif isinstance(value, torch.Tensor):
+        if id(value) not in known and value.requires_grad and value.is_leaf:
+            yield place, value
+    elif depth < _DEEPEST and isinstance(value, list | tuple | Mapping):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in pairs:
+            yield from _held(part, f"{place}[{key!r}]", known, depth + 1)
+
+
+def _counts(stranger: Stranger, held: dict[str, Any]) -> bool:
+    """Whether it is the network's own. A tensor that is no nn.Parameter may be a state or an input that wants a
+    gradient: it is only where an attribute keeps it."""
+    if stranger.is_parameter:
+        return stranger.within or _kept(stranger, held)
+    return _kept(stranger, held)
+
+
+def _kept(stranger: Stranger, held: dict[str, Any]) -> bool:
+    shape = stranger.tensor.shape
+    return any(
+        tensor.shape == shape
+        for value in held.values()
+        for tensor in (value.parameters() if isinstance(value, nn.Module) else (value,))
+    )
+
+
+def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, Any]) -> Finding:
+    numbers = sum(s.tensor.numel() for s in strangers)
+    known = sum(p.numel() for p in evidence.fresh.model.parameters())
+    anew = any(s.made_anew for s in strangers)
+    remedy = tried(evidence, "with all registered", Change(prepare=_register)) if held and not anew else None
+    places = _containers(held)
+    if anew:
+        where, measured = _where(strangers), "they are created in every forward pass, random and never trained"
+        fix = "Create the layers once, in __init__: `self.layer = nn.Linear(…)`, and call `self.layer(x)` in forward."
+    elif places:
+        where, measured = listed(places), "no step changes them"
+        fix = f"Register them: `self.{places[0].rpartition('.')[2]} = nn.ModuleList([…])`; nn.ModuleDict for a "
+        fix += "dictionary, nn.Parameter for a tensor; and create the optimizer after that."
+    else:
+        where, measured = _where(strangers), "no step changes them"
+        fix = "Make the layer an attribute of the network, in __init__, and create the optimizer after that."
+    return Finding(
+        code=_CODE,
+        severity="error",
+        where=where,
+        measured=f"forward uses {several(len(strangers), 'tensor')} with {several(numbers, 'trainable value')} that "
+        "are not in "
+        f"model.parameters() (which has {known:,}): {measured}{said(remedy, 'with all of them registered')}",
+        threshold="none: model.parameters() contains each layer that forward uses",
+        why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. Everything "
+        "else is not trained, not saved, and not moved by .to(device).",
+        remedy=fix,
+    )
+
+
+def _unsaved(strangers: list[Stranger], held: dict[str, Any]) -> Finding:
+    numbers = sum(s.tensor.numel() for s in strangers)
+    return Finding(
+        code=_CODE,
+        severity="note",
+        where=listed(_containers(held)) or _where(strangers),
+        measured=f"{several(numbers, 'number is', 'numbers are')} trained, but not in model.parameters()",
+        threshold="none",
+        why="They are missing from model.state_dict(), and .to(device) does not move them.",
+        remedy="Register them: nn.Parameter, nn.ModuleList or an attribute of their own.",
+    )
+
+
+def _containers(held: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(place.partition("[")[0] for place in held))
+
+
+def _where(strangers: list[Stranger]) -> str:
+    names = [s.inside[-1].lstrip("*") or "forward" for s in strangers]
+    return listed(list(dict.fromkeys(names)))
+
+
+def _register(replica: Replica) -> None:
+    known = parameters_held(replica.optimizer)
+    found = [
+        tensor
+        for _, value in held_apart(replica.model)
+        for tensor in (value.parameters() if isinstance(value, nn.Module) else (value,))
+    ]
+    fresh = {id(tensor): tensor for tensor in found if id(tensor) not in known}
+    if fresh:
+        replica.optimizer.add_param_group({"params": list(fresh.values())})
+
+
+UNREGISTERED_PARAMETERS = Check(
+    codes=(_CODE,),
+    question="Are there layers that are used but not registered, so that the optimizer does not get them?",
+    run=_find_unregistered_parameters,
+    explains=(
+        "model.collapsed model.mode model.redundant-filters model.unused-parameters "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low optim.parameters-missing fit.*"
+    ),
+)

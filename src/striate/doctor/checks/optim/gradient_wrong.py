@@ -1,0 +1,65 @@
+"""`optim.gradient-wrong`: do hand-written backward passes agree with numerical gradients?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
+from striate.records import Finding
+
+
+def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
+    """torch's own operations have right gradients: each `torch.autograd.Function` of someone's is compared with slopes
+    that are measured, on what it was given in a step."""
+    functions = functions_of(evidence.trial)
+    if not functions:
+        return
+    given = given_to(evidence.setup, evidence.train.raw[0], functions)
+    failed, wrong = "", 0
+    for function in functions:
+        for arguments in given.get(function, ()):
+            try:
+                found = check_function(function, arguments)
+            except NoEvidence as reason:
+                failed = str(reason)
+                continue
+            if found.wrong:
+                wrong += 1
+                yield _finding(found)
+                break
+    if failed and not wrong:
+        raise NoEvidence(failed)
+
+
+def _finding(found: FunctionCheck) -> Finding:
+    argument, check = max(found.wrong, key=lambda item: item[1].max_relative_error)
+    place = f"[{', '.join(map(str, check.at))}]"
+    why = "The optimizer follows a wrong gradient: in the wrong direction, too far, or not far enough."
+    if found.meant:
+        why = (
+            "No numerical gradient can agree with it. Gradient reversal and straight-through estimators do this on "
+            "purpose."
+        )
+    return Finding(
+        code="optim.gradient-wrong",
+        severity="note" if found.meant else "error",
+        where=found.name,
+        measured=f"gradient for argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, the "
+        f"numerical gradient is {check.measured:.4g}; {len(found.wrong)} of its gradients "
+        f"{'is' if len(found.wrong) == 1 else 'are'} wrong",
+        threshold=f"a relative error of {TOLERANCE:g} in float64",
+        why=why,
+        remedy=f"Fix `{found.name}.backward`, and test it with `torch.autograd.gradcheck({found.name}.apply, "
+        "inputs)` and inputs in float64.",
+    )
+
+
+GRADIENT_WRONG = Check(
+    codes=("optim.gradient-wrong",),
+    question="Do hand-written backward passes agree with numerical gradients?",
+    run=_find_gradient_wrong,
+    explains="loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+)

@@ -1,0 +1,267 @@
+"""`optim.lr-too-low`: whether a higher learning rate gets much farther."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
+from striate.doctor.checks.optim.lr_too_high import NEARLY
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.later import learned_later
+from striate.doctor.evidence.progress import Progress, chance_of_call, number
+from striate.doctor.evidence.rates import (
+    at_held_rates,
+    at_rate,
+    highest_rates,
+    movement,
+    optimizer_line,
+    passes_planned,
+    rate_remedy,
+    rate_text,
+    rates_are_users,
+    steps_an_epoch,
+    warms_up,
+)
+from striate.doctor.evidence.trial import CLOSE_STEPS, Trial
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+SMALL_MOVE = 2e-3
+"""Healthy steps move the parameters by about a thousandth of their norm; larger ones are not too small."""
+LITTLE, NOTHING = 0.15, 0.02
+"""Shares of the way from chance to a loss of zero."""
+GAIN = 0.25
+TINY_MOVE, TINY_GAIN = 1e-4, 0.04
+"""Steps a tenth as long as healthy ones, after which nothing was learned: a beginning with others is enough."""
+HELD_MOVE = 5e-4
+"""Of a rate that a warmup leads to: it is judged from the start on, which healthy ones are not meant for."""
+NOWHERE = 5e-3
+"""The longest way of all steps that the script plans, as a share of the norm of the parameters: healthy trainings make
+it in a handful of steps."""
+NEXT_TO_NONE = 1e-6
+"""Of the loss: what goes backward is meant to be it, a sum of several, or a part of one over some batches."""
+NO_LOSS = 1e-3
+"""What goes backward where it is next to none: that of large numbers, divided by their variance, is as large as any."""
+EPOCHS, STEPS = 20, 1500
+"""What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
+epoch, and a hundred steps of theirs say little."""
+
+TOO_SHORT = 2
+"""Times as long as the script's loops are: then it ends before that."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    """Where steps are small and next to nothing was learned: try steps of a sensible length."""
+    if not rates_are_users(evidence):
+        return
+    trial, moved = evidence.trial, movement(evidence.trial)
+    part, back = evidence.calls.part_of_loss, max(map(abs, evidence.calls.backward), default=0.0)
+    if 0 < part < NEXT_TO_NONE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
+        yield _multiplied(part, moved)
+        return
+    own = _from_chance(evidence, evidence.progress, moved)
+    if own.share > LITTLE or not math.isfinite(own.level) or moved is None or moved > SMALL_MOVE:
+        return
+    if highest_rates(trial) and max(highest_rates(trial)) == 0:
+        yield from _zero(evidence)
+        return
+    rising = warms_up(trial) or warms_up_by_epochs(evidence)
+    peak = _peak(trial) if rising else highest_rates(trial)
+    first = max((rate for row in trial.rows[:CLOSE_STEPS] for rate in row.rates), default=0.0)
+    highest = moved * (max(peak, default=0.0) / first if rising and first else 1.0)
+    if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
+        yield _nowhere(trial, peak, own, highest, planned)
+        return
+    held = rising and max(highest_rates(trial), default=0.0) < NEARLY * max(peak, default=math.inf)
+    rates = tuple(peak) if held else highest_rates(trial)
+    if held:
+        moved = _move_at(trial, peak)
+        unknown = not planned or (highest_planned(evidence) or 0.0) > max(peak)
+        if moved is None or moved > HELD_MOVE or unknown:
+            return  # where it leads to is not known yet
+        trial = at_held_rates(evidence, peak)
+        own = _from_chance(evidence, evidence.progress_of(trial), moved)
+        if own.share > LITTLE or not math.isfinite(own.level):
+            return
+    for factor in _factors(trial, moved):
+        higher = at_held_rates(evidence, [rate * factor for rate in rates]) if held else at_rate(evidence, factor)
+        other = _from_chance(evidence, evidence.progress_of(higher), moved)
+        tiny = moved < TINY_MOVE and own.share < NOTHING
+        gain = TINY_GAIN if tiny else GAIN
+        better = (tiny or other.beats(own, 1.5)) and other.share > own.share + gain
+        if not better or (own.level - other.level) < gain * (own.chance - own.floor):
+            continue
+        needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
+        patience = max(STEPS, EPOCHS * steps_an_epoch(evidence))
+        if needed < (min(patience, TOO_SHORT * planned) if planned else patience) or (held and needed < planned):
+            continue
+        if rising and learned_later(evidence) > other.share / 2:
+            return
+        tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
+        given = f"lr {rate_text(rates)}" if rates else "the original steps"
+        yield Finding(
+            code="optim.lr-too-low",
+            severity="error" if own.share < NOTHING else "warning",
+            where="the optimizer",
+            measured=f"with {tried} instead of {given} the loss after {several(other.steps, 'step')} is {other} "
+            f"instead of {own}. Unchanged, training takes about {_round(needed)} steps "
+            f"({_round(needed / steps_an_epoch(evidence))} epochs) for half of that progress. A step moves the "
+            f"parameters by {moved:.1g} of their norm",
+            threshold=f"less than {NOTHING if tiny else LITTLE:.0%} of the way from chance "
+            f"({number(own.chance)}) to 0, and a higher rate that "
+            f"{f'gets {TINY_GAIN:.0%} farther' if tiny else 'is 1.5 times better'} and saves more than {EPOCHS} epochs "
+            f"and {STEPS:,} steps",
+            why="Steps this small learn almost nothing in a reasonable time.",
+            remedy=rate_remedy(
+                f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`.", rates[0] * factor
+            )
+            if rates
+            else Remedy(f"Make your {tried}."),
+        )
+        curves = {f"as given: {given}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
+        evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
+        return
+
+
+def _peak(trial: Trial) -> Sequence[float]:
+    """The rates by group that a warmup leads to, as schedulers note them; infinite ones where none does."""
+    groups = trial.replica.optimizer.param_groups
+    return [float(group.get("max_lr") or group.get("initial_lr") or math.inf) for group in groups]
+
+
+def _from_chance(evidence: Evidence, own: Progress, moved: float | None) -> Progress:
+    """How far a trial of tiny steps came from what a constant prediction gives, also where the network computes its
+    own loss: the first loss of such a one may be far above that. Longer steps that got down to it may soon learn. Where
+    that is not known, from the mean of the first quarter, which such steps hardly change: one batch's loss is another's
+    by chance."""
+    losses = evidence.calls.losses
+    if moved is None or moved >= TINY_MOVE or own.chance != own.start:
+        return own
+    chance = chance_of_call(losses[0], own.start, evidence.train.y) if len(losses) == 1 else None
+    if chance is None:
+        quarter = evidence.trial.losses[: max(1, len(evidence.trial.losses) // 4)]
+        return replace(own, chance=sum(quarter) / len(quarter))
+    return replace(own, chance=min(chance, own.chance))
+
+
+def _move_at(trial: Trial, peak: Sequence[float]) -> float | None:
+    """By which part of their norm a step at the highest rate moves the parameters: the median of what steps at lower
+    ones do, as much longer; None where the highest is not known."""
+    if not all(map(math.isfinite, peak)):
+        return None
+    known = [
+        row.moved / row.weights * max(peak) / max(row.rates)
+        for row in trial.rows
+        if row.moved and row.weights and row.rates and max(row.rates) > 0
+    ]
+    moved = sorted(value for value in known if math.isfinite(value))
+    return moved[len(moved) // 2] if moved else None
+
+
+def _multiplied(part: float, moved: float) -> Finding:
+    return Finding(
+        code="optim.lr-too-low",
+        severity="error",
+        where="the loss",
+        measured=f"`backward()` runs on {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
+        "their norm",
+        threshold=f"{NEXT_TO_NONE:g} of the loss and {NO_LOSS:g} in absolute value, and steps below "
+        f"{5 * SMALL_MOVE:g} of the norm",
+        why="The factor shrinks the gradients, and with them the steps of SGD. Those of Adam shrink once gradients "
+        "are as small as its epsilon.",
+        remedy="remove the factor: call `loss.backward()` on the loss itself",
+    )
+
+
+def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, planned: float) -> Finding:
+    factor = _factors(trial, moved)[0]
+    given = f"with lr {rate_text(rates)} a" if rates else "a"
+    return Finding(
+        code="optim.lr-too-low",
+        severity="error",
+        where="the optimizer",
+        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All of "
+        f"{several(round(planned), 'step')} of the script move them by {moved * planned:.1g} at most; "
+        f"the loss is still {own}",
+        threshold=f"{NOWHERE:g} of the norm in all steps",
+        why="Weights that stay close to their initialization learn nothing.",
+        remedy=rate_remedy(
+            f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`, or a tenth of it.",
+            rates[0] * factor,
+        )
+        if rates
+        else Remedy(f"Make your steps {factor:g} times as long."),
+    )
+
+
+def _zero(evidence: Evidence) -> Iterator[Finding]:
+    """A rate of zero has no multiple."""
+    own, rates = evidence.progress, highest_rates(evidence.trial)
+    tried = {rate: evidence.progress_of(at_held_rates(evidence, [rate] * len(rates))) for rate in (1e-1, 1e-2, 1e-3)}
+    rate = next((rate for rate, other in tried.items() if other.beats(own, 1.5)), None)
+    if rate is None and (warms_up(evidence.trial) or warms_up_by_epochs(evidence)):
+        return  # where it leads to is not known yet
+    rate = rate or min(tried, key=lambda one: (not math.isfinite(tried[one].level), tried[one].level))
+    other = tried[rate]
+    yield Finding(
+        code="optim.lr-too-low",
+        severity="error",
+        where="the optimizer",
+        measured=f"the rate is 0; with lr {rate:g} the loss after {several(other.steps, 'step')} is {other} "
+        f"instead of {own}",
+        threshold="a rate above 0",
+        why="With a rate of 0 no weight moves.",
+        remedy=rate_remedy(f"`{optimizer_line(evidence.trial.replica.optimizer, [rate] * len(rates))}`.", rate),
+    )
+
+
+def _factors(trial: Trial, moved: float) -> list[float]:
+    """Powers of ten, that first which would make a step of a hundredth of the norm."""
+    if not moved:  # so small that the numbers' precision swallows it
+        moved = max(highest_rates(trial), default=0.0) * _strength(trial)
+    if not moved:
+        return []
+    wanted = round(math.log10(1e-2 / moved))
+    return [10.0**power for power in (wanted, wanted - 1, wanted + 1) if power >= 1]
+
+
+def _strength(trial: Trial) -> float:
+    """How far a rate of 1 would move the parameters, as a share of their norm: by the gradient, or, of optimizers that
+    scale it, by 1 in each number."""
+    row = next((row for row in trial.rows if row.applied and row.weights), None)
+    if row is None or not row.applied or not row.weights:
+        return 0.0
+    if isinstance(trial.replica.optimizer, torch.optim.SGD):
+        return row.applied / row.weights
+    count = sum(p.numel() for group in trial.replica.optimizer.param_groups for p in group["params"])
+    return float(count**0.5 / row.weights)
+
+
+def _steps_to_half(losses: list[float], start: float, level: float) -> int:
+    """How many steps went by until half of the way from start to level was gone, of a mean over five steps."""
+    half = (start + level) / 2
+    for i in range(len(losses)):
+        recent = losses[max(0, i - 4) : i + 1]
+        if sum(recent) / len(recent) < half:
+            return i + 1
+    return len(losses)
+
+
+def _round(value: float) -> str:
+    digits = max(0, int(math.log10(max(value, 1))))
+    return f"{int(round(value, -digits + 1)) if value >= 10 else round(value):,}"
+
+
+LR_TOO_LOW = Check(
+    codes=("optim.lr-too-low",),
+    question="Would a higher learning rate get far in the steps in which this one gets nowhere?",
+    run=_run,
+    quick=False,
+    explains="fit.*",
+)

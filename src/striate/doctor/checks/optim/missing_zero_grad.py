@@ -1,0 +1,97 @@
+"""`optim.missing-zero-grad`: are gradients cleared after the optimizer's step?"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.watch import StepRow
+from striate.doctor.setup.script_source import called
+from striate.records import Finding
+from striate.wording import several
+
+_SAME = 0.02
+_FEWEST = 2
+
+
+def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
+    """After each step of the optimizer, what it was given still lies there when the next gradients come."""
+    rows = evidence.trial.rows
+    left = _left_over(rows)
+    if len(left) < _FEWEST or not all(left) or _replaced(evidence):
+        return
+    first, last = (next(row.held for row in some if row.held) for some in (rows, list(reversed(rows))))
+    raw = next((row.raw for row in reversed(rows) if row.raw), 0.0)
+    yield Finding(
+        code="optim.missing-zero-grad",
+        severity="error",
+        where="the training step",
+        measured=f"in {len(left)} of {several(len(left), 'step')} the gradients of the previous step were still "
+        f"there: their norm is {first:.2g} at first and {last:.2g} in the last step examined; those of one batch "
+        f"have {raw:.2g}",
+        threshold=f"the gradients that the optimizer used are still there, within {_SAME:.0%}, when the next ones are "
+        f"computed, after each of {_FEWEST} steps or more",
+        why="Each step follows the sum of all gradients since the beginning: it overshoots, more and more.",
+        remedy="Put `optimizer.zero_grad()` before `loss.backward()`, in each step.",
+    )
+
+
+def _find_kept_in_closure(evidence: Evidence) -> Iterator[Finding]:
+    """A closure that L-BFGS calls many times in a step, and that adds its gradients up."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    if source is None or not isinstance(optimizer, torch.optim.LBFGS):
+        return
+    most = int(optimizer.param_groups[0]["max_iter"])
+    given = [site.node.args[0] for site in source.calls("step") if site.node.args]
+    names = {node.id for node in given if isinstance(node, ast.Name)}
+    for tree in source.trees.values() if most > 1 else ():
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names):
+            inside = [called(node) for node in ast.walk(function)]
+            if "backward" not in inside or any("zero_grad" in name for name in inside):
+                continue
+            yield Finding(
+                code="optim.missing-zero-grad",
+                severity="error",
+                where=f"line {function.lineno}",
+                measured=f"`{function.name}` runs backward and clears no gradients, and L-BFGS calls it up to {most} "
+                "times in a step",
+                threshold="a closure without zero_grad, for an optimizer that calls it more than once in a step",
+                why="Each gradient is the sum of all before it: the steps do not follow the gradient of the loss.",
+                remedy=f"`optimizer.zero_grad()` as the first line of `{function.name}`",
+            )
+            return
+
+
+def _find_zero_grad(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_find_kept_in_closure(evidence))
+    yield from found or _find_missing_zero_grad(evidence)
+
+
+def _replaced(evidence: Evidence) -> bool:
+    """Whether code puts gradients in the place of those before: `p.grad = g` of `torch.autograd.grad`."""
+    source = evidence.setup.source
+    return source is not None and not source.calls("backward") and bool(source.calls("grad"))
+
+
+def _left_over(rows: Sequence[StepRow]) -> list[bool]:
+    """For each step that follows one in which the optimizer stepped: whether the gradients were left as they were."""
+    found = []
+    for before, row in pairwise(rows):
+        if not before.steps or not before.applied or row.held is None or not math.isfinite(row.held):
+            continue
+        found.append(abs(row.held - before.applied) <= _SAME * before.applied)
+    return found
+
+
+MISSING_ZERO_GRAD = Check(
+    codes=("optim.missing-zero-grad",),
+    question="Are gradients cleared after the optimizer's step?",
+    run=_find_zero_grad,
+    explains="loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*",
+)

@@ -1,0 +1,234 @@
+"""`optim.parameters-missing`: does every parameter that gets gradients belong to an optimizer?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.optim.other_optimizers import without_optimizer
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import optimizer_line
+from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
+from striate.doctor.evidence.trial_variants import optimized, unmoved
+from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+from striate.wording import listed_names, several
+
+_WORTH = 1.15
+"""A trial's last losses differ by some percent by chance; so many times worse is more than that."""
+_LEARNED = 1.5
+"""So many times worse a trial has to be, twice, once what was learned is put in another order."""
+
+
+def _of_all(trial: Trial) -> str:
+    """The user's optimizer, made of all parameters."""
+    return optimizer_line(trial.replica.optimizer, [float(trial.replica.optimizer.param_groups[0]["lr"])])
+
+
+def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
+    """Parameters that get gradients, are in no group of the optimizer, and nothing else moves either."""
+    trial = evidence.trial
+    if evidence.setup.own_optimizer or not trial.rows or trial.astray:
+        return
+    if evidence.setup.source is not None:
+        late = _unfrozen_later(evidence)
+        yield from without_optimizer(evidence.source) if late is None else [late]
+    held = set(optimized(trial))
+    gradients = dict(trial.first.gradients)
+    gradients.update({name: value for name, value in trial.later.gradients.items() if value})
+    missing = [name for name in unmoved(trial) if gradients.get(name) and name not in held]
+    if not missing:
+        return
+    given = [p for group in trial.replica.optimizer.param_groups for p in group["params"]]
+    if not held and len(missing) == sum(value is not None for value in gradients.values()):
+        if any(row.steps for row in trial.rows):
+            yield _of_another_network(evidence, missing, len(given))
+        return
+    if len(trial.rows) >= FEWEST_TO_JUDGE:
+        yield from _judged(evidence, missing)
+
+
+def _unfrozen_later(evidence: Evidence) -> Finding | None:
+    """Parameters that are frozen now and in no optimizer, which the script lets learn in a later epoch without giving
+    them to one."""
+    source, optimizer = evidence.source, evidence.setup.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return None
+    held = parameters_held(optimizer, *reached_optimizers(source.names))
+    if any(site.often != "once" for site in source.calls("add_param_group", type(optimizer).__name__)):
+        return None
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not _lets_learn(node) or source.often(node, file) == "once" or _gets_another(source, node):
+                continue
+            part = _unfrozen(source, node)
+            left = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
+            if not left:
+                continue
+            return Finding(
+                code="optim.parameters-missing",
+                severity="error",
+                where=f"line {getattr(node, 'lineno', 0)}",
+                measured=f"`{ast.unparse(node)}` unfreezes parameters that are in no parameter group of the "
+                f"optimizer: {listed_names(left)}",
+                threshold="frozen parameters that no optimizer holds, and that a later epoch unfreezes",
+                why="They get gradients from then on, but never change.",
+                remedy="Make the optimizer with all parameters, "
+                f"`torch.optim.{type(optimizer).__name__}(model.parameters(), …)`: it skips those that have no "
+                f"gradient. Or add these when they are unfrozen: `optimizer.add_param_group({{'params': …}})`.",
+            )
+    return None
+
+
+def _gets_another(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether an optimizer is made behind it, in the same function or in one that is called there."""
+    behind = [other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno]  # type: ignore[attr-defined]
+    inner = [known for other in behind if isinstance(other, ast.Call) for known in source.functions_of(other)]
+    behind += [part for known in inner for part in ast.walk(known)]
+    kinds = (getattr(torch.optim, called(other), None) for other in behind)
+    return any(isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) for kind in kinds)
+
+
+def _unfrozen(source: ScriptSource, node: ast.AST) -> nn.Module | None:
+    """The module whose parameters are let learn, where the code tells: of `for p in net.body.parameters():` and of
+    `net.body.requires_grad_()`."""
+    named: ast.expr | None = receiver_of(node) if isinstance(node, ast.Call) else None
+    for loop in source.loops_of(node)[:1]:
+        if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call) and called(loop.iter) == "parameters":
+            named = receiver_of(loop.iter)
+    found = source.value(named)
+    return found if isinstance(found, nn.Module) else None
+
+
+def _lets_some_learn(source: ScriptSource) -> bool:
+    """Whether its code asks for gradients of some parameters: those are not meant to stay as they are."""
+    assigned = (
+        node.value
+        for node in source.nodes(ast.Assign)
+        if any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
+    )
+    return any(not (isinstance(value, ast.Constant) and value.value is False) for value in assigned) or any(
+        _lets_learn(site.node) for site in source.calls("requires_grad_")
+    )
+
+
+def _lets_learn(node: ast.AST) -> bool:
+    """`p.requires_grad = True`, or `requires_grad_()`."""
+    if isinstance(node, ast.Assign):
+        named = any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
+        return named and isinstance(node.value, ast.Constant) and node.value.value is True
+    if not isinstance(node, ast.Call) or called(node) != "requires_grad_":
+        return False
+    return not node.args or (isinstance(node.args[0], ast.Constant) and node.args[0].value is True)
+
+
+def _of_another_network(evidence: Evidence, missing: Sequence[str], given: int) -> Finding:
+    own, source, line = dict(evidence.setup.model.named_parameters()), evidence.setup.source, _of_all(evidence.trial)
+    tables = {} if source is None else {name: v for name, v in source.names.items() if isinstance(v, dict)}
+    beside = next((n for n, v in tables.items() if v.keys() == own.keys() and all(v[k] is own[k] for k in v)), None)
+    if beside is not None:
+        line = line.replace("model.parameters()", f"list({beside}.values())")
+    return Finding(
+        code="optim.parameters-missing",
+        severity="error",
+        where="the optimizer",
+        measured=f"the optimizer holds {given} parameters, none of which belongs to this network; the network's own "
+        f"{len(missing)}, which get gradients, never change",
+        threshold="no parameter in common",
+        why="The optimizer was made for another network, or for this one before it was replaced or copied.",
+        remedy=f"Make the optimizer last, with the parameters of the network that is trained: `{line}`.",
+    )
+
+
+def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
+    trial = evidence.trial
+    sizes = {name: p.numel() for name, p in trial.replica.model.named_parameters()}
+    matrices = [name for name in missing if trial.replica.originals[name].ndim > 1]
+    change = Change(prepare=lambda replica: _add(replica, missing))
+    try:
+        own = evidence.progress
+        other = evidence.progress_of(evidence.variant("optimizer of all parameters", change))
+    except NoEvidence as reason:
+        if isinstance(reason, OutOfTime) or evidence.setup.rivals:
+            raise
+        # As of a loss that may be below zero: by how much another one is better is not known.
+        helps, compared, before = False, "", "They do not look newly initialized."
+        trained = not are_untrained(evidence.fresh.model, set(matrices))
+    else:
+        helps = other.beats(own, _WORTH)
+        compared = (
+            f"; with them in the optimizer the loss after {several(other.steps, 'step')} is {other} instead of {own}"
+        )
+        before = "They were trained before: if their values are shuffled, the network learns worse."
+        trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
+    share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
+    wanted = helps and evidence.setup.source is not None and _lets_some_learn(evidence.source)
+    trained = trained and not wanted
+    new = not matrices and not trained and _are_some_of_the_vectors(trial, missing)
+    severity = "note" if trained or not (helps or matrices or new) else ("error" if helps else "warning")
+    meant = (
+        f" {before} To keep them as they are, call `requires_grad_(False)`; that also saves computing their gradients."
+        if trained
+        else " Each holds one value throughout, as when it was made: nothing has ever trained them."
+        if new
+        else ""
+    )
+    yield Finding(
+        code="optim.parameters-missing",
+        severity=severity,  # type: ignore[arg-type]
+        where=listed_names(missing),
+        measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all values) get gradients, "
+        f"but are in no parameter group of the optimizer and never change{compared}",
+        threshold="a gradient in the first step, and no change in the whole trial",
+        why=f"They keep the values that they had at the start.{meant}",
+        remedy=f"Give the optimizer all parameters, after the network is complete: `{_of_all(trial)}`.",
+    )
+
+
+def _are_some_of_the_vectors(trial: Trial, missing: Sequence[str]) -> bool:
+    """Whether biases, scales and the like are as they were made, each of one value, while the optimizer holds others of
+    the network: who keeps what was trained, or all vectors, as it is, leaves none of these behind."""
+    known = trial.replica.originals
+    others = any(name in known and known[name].ndim < 2 for name in optimized(trial))
+    return others and all(bool((known[name] == known[name].flatten()[:1]).all()) for name in missing)
+
+
+def _add(replica: Replica, missing: Sequence[str]) -> None:
+    wanted = [p for name, p in replica.model.named_parameters() if name in set(missing)]
+    replica.optimizer.param_groups[0]["params"] += wanted  # schedules of the user's count the groups
+
+
+def _carry_what_was_learned(evidence: Evidence, missing: Sequence[str]) -> bool:
+    """Whether the numbers' order in them matters: of random ones it does not, but for a chance that two tries take
+    away."""
+    for seed in (1, 2):
+        change = Change(prepare=lambda replica, seed=seed: _mix(replica, missing, seed))  # type: ignore[misc]
+        mixed = evidence.variant(f"missing parameters mixed {seed}", change)
+        if not evidence.progress.beats(evidence.progress_of(mixed), _LEARNED):
+            return False
+    return True
+
+
+def _mix(replica: Replica, missing: Sequence[str], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in replica.model.named_parameters():
+            if name in missing and parameter.ndim > 1:
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.reshape(-1)[order].reshape(parameter.shape))
+
+
+PARAMETERS_MISSING = Check(
+    codes=("optim.parameters-missing",),
+    question="Does every parameter that gets gradients belong to an optimizer?",
+    run=_find_parameters_missing,
+    explains="model.collapsed model.too-small optim.lr-too-low optim.no-step fit.*",
+)

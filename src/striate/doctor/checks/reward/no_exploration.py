@@ -1,0 +1,155 @@
+"""`reward.no-exploration`: are some actions random, and fewer as training goes on?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.rate_functions import numbers_of_steps
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reward_code import environment_steps, origins
+from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.records import Finding
+from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never
+
+_DRAWS = ("random", "rand", "uniform", "random_sample")
+_CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "integers", "randn", "normal", "rsample",
+           "randrange", "poisson", "bernoulli", "gumbel", "exponential_", "uniform_", "normal_", "rand_like",
+           "randn_like")  # fmt: skip
+_BUFFER = re.compile(r"buffer|memory|replay|^rb$|dataset|loader", re.IGNORECASE)
+
+
+def steps_told(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, str]]]:
+    source = evidence.source
+    steps = environment_steps(source)
+    if not steps:
+        raise NoEvidence("no environment is played")
+    return source, steps
+
+
+def _explores(evidence: Evidence) -> Iterator[Finding]:
+    source, steps = steps_told(evidence)
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Compare) or len(node.comparators) != 1:
+                continue
+            sides = (node.left, node.comparators[0])
+            limit = next((b for a, b in (sides, sides[::-1]) if called(a) in _DRAWS), None)
+            if limit is None or _before_training(source, node):
+                continue
+            value = _constant(source, limit)
+            where = f"{Path(file).name}, line {node.lineno}"
+            if value is None:
+                yield from _scheduled(source, node, limit, where)
+            elif value <= 0:
+                yield explores_never(where, f"`{ast.unparse(limit)}` is {value:g} and never changes")
+            elif value >= CONSTANT:
+                measured = (
+                    f"`{ast.unparse(limit)}` is {value:g} and never changes: the share of random actions stays the same"
+                )
+                yield explores_always(where, measured)
+            return
+    call, file = steps[0]
+    greedy = all(step.args and _greedy(source, step) for step, _ in steps)
+    if greedy and not any(map(_acts_by_chance, source.trees.values())):
+        where = f"{Path(file).name}, line {call.lineno}"
+        yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
+
+
+def _scheduled(source: ScriptSource, node: ast.AST, limit: ast.expr, where: str) -> Iterator[Finding]:
+    """A share of random actions by a function of the step, `epsilon = schedule(1, 0.05, step)`, that stays as it is."""
+    name = last_name(limit)
+    known = [value for part in source.nodes() for value in _given(part, name)] if name else [limit]
+    shares = set(numbers_of_steps(source, node, limit, spread=True)) if len(known) == 1 else set[float]()
+    if len(shares) == 1 and (share := shares.pop()) >= CONSTANT:
+        given = ast.unparse(known[0])
+        yield explores_always(
+            where, f"`{given}` is {share:g} in every step of the loop: the share of random actions stays the same"
+        )
+
+
+def _before_training(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a function that is called once, apart from the training, acts there: what it stores is all that there
+    is, as of logs that are learned from."""
+    function, (file, first, last) = source.function_of(node), source.loop
+    if not isinstance(function, ast.FunctionDef):
+        return False
+    if function.lineno <= first and last <= (function.end_lineno or 0) and function in ast.walk(source.trees[file]):
+        return False
+    sites = source.calls_of(function)
+    return bool(sites) and all(
+        site.often == "once" or (site.often == "epoch" and _before_training(source, site.node)) for site in sites
+    )
+
+
+def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
+    """The value of a share of random actions that no line changes; None where one does, or it is not known."""
+    value = source.value(limit)
+    if not isinstance(value, int | float):
+        return None
+    if isinstance(limit, ast.Constant):
+        return float(value)
+    name = limit.attr if isinstance(limit, ast.Attribute) else getattr(limit, "id", "")
+    given = [v for node in source.nodes() for v in _given(node, name)]
+    function = source.function_of(limit)
+    if function is not None:  # `choose(net, obs, epsilon_at(step))`
+        pairs = (pair for site in source.calls_of(function) for pair in source.arguments(function, site.node))
+        given += [value for parameter, value in pairs if parameter == name]
+    constants = {v.value for v in given if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
+    if any(not isinstance(v, ast.Constant | ast.Attribute) for v in given) or len(constants) > 1:
+        return None
+    return float(constants.pop() if constants else value)
+
+
+def _given(node: ast.AST, name: str) -> Iterator[ast.expr]:
+    """What a statement gives a variable or an attribute of this name: no constant where it changes it by one."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    named = any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets)
+    if named and isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+        yield ast.UnaryOp(ast.UAdd(), node.value) if isinstance(node, ast.AugAssign) else node.value
+
+
+def _greedy(source: ScriptSource, call: ast.Call) -> bool:
+    """Whether the action is the argmax of something, in the code of the loop or of a function that it calls."""
+    parts = list(origins(source.scope_of(call), call.args[0]))
+    names = {called(part) for part in parts}
+    for node in source.nodes():
+        if isinstance(node, ast.FunctionDef) and node.name in names:
+            parts += list(ast.walk(node))
+    return any(called(part) == "argmax" for part in parts)
+
+
+def _acts_by_chance(node: ast.AST) -> bool:
+    """Whether something is drawn by chance in some code, other than in a replay buffer's own, or by an environment for
+    anything but its step."""
+    if isinstance(node, ast.ClassDef):
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+        if _BUFFER.search(node.name):
+            return False
+        if {"reset", "step"} <= {part.name for part in methods}:
+            return any(_acts_by_chance(part) for part in methods if part.name == "step")
+    return _chance(node) or any(map(_acts_by_chance, ast.iter_child_nodes(node)))
+
+
+def _chance(node: ast.AST) -> bool:
+    """Whether something is drawn by chance, other than samples of a replay buffer."""
+    if called(node) not in _CHANCE or not isinstance(node, ast.Call):
+        return False
+    receiver = receiver_of(node)
+    text = "" if receiver is None else ast.unparse(receiver)
+    drawn = text in ("random", "np.random", "numpy.random") and called(node) == "sample"
+    return not drawn and not _BUFFER.search(text.rpartition(".")[2] or text)
+
+
+NO_EXPLORATION = Check(
+    codes=("reward.no-exploration",),
+    question="Are some actions random, and fewer as training goes on?",
+    run=_explores,
+    of_source=True,
+    of_rewards=True,
+    explains="reward.never-seen",
+)

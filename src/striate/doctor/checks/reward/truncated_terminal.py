@@ -1,0 +1,136 @@
+"""`reward.truncated-terminal` `reward.terminal-lost`: are truncated episodes distinguished from terminated ones?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.reward.no_exploration import steps_told
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reward_code import own_nodes
+from striate.doctor.setup.script_source import ScriptSource, called, last_name
+from striate.records import Finding
+from striate.tasks.control.doctor import terminal_lost, truncated_terminal
+
+_STORES = ("add", "push", "append", "store", "remember", "insert", "put", "save", "record", "add_transition")
+_ENDED = ("term", "done")
+
+
+def _truncated(evidence: Evidence) -> Iterator[Finding]:
+    source, steps = steps_told(evidence)
+    for call, file in steps:
+        statement = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        target = None if statement is None else statement.targets[0]
+        if not isinstance(target, ast.Tuple) or len(target.elts) not in (4, 5):
+            continue
+        terminated, truncated = (part.id if isinstance(part, ast.Name) else "" for part in target.elts[2:4])
+        if len(target.elts) == 4 and not (terminated.startswith("term") and truncated.startswith("trunc")):
+            continue  # the third says that it has ended, the fourth is information
+        scope = source.scope_of(call)
+        if _are_exchanged(source, call, terminated, truncated) and not (
+            _only_united(source, scope, terminated, truncated) and _only_united(source, scope, truncated, terminated)
+        ):
+            yield terminal_lost(
+                f"{Path(file).name}, line {call.lineno}",
+                f"`{ast.unparse(target)} = {ast.unparse(call)}` stores the flag for termination as `{terminated}`, "
+                f"and the flag for truncation as `{truncated}`",
+                threshold=TRUNCATED_TERMINAL.threshold,
+                remedy="`observation, reward, terminated, truncated, info = env.step(action)`, in this order",
+            )
+            return
+        both = set(_unions(scope, terminated, truncated))
+        for node in own_nodes(scope):
+            if not isinstance(node, ast.Call) or called(node) not in _STORES or _takes_out(node, truncated):
+                continue
+            for part in (part for given in node.args for part in ast.walk(given) if isinstance(part, ast.BoolOp)):
+                if {terminated, truncated} <= {one.id for one in ast.walk(part) if isinstance(one, ast.Name)}:
+                    yield _stored_as_end(file, node, ast.unparse(part), terminated)
+                    return
+            names = [part.id for given in node.args for part in ast.walk(given) if isinstance(part, ast.Name)]
+            names += [part.id for word in node.keywords for part in ast.walk(word.value) if isinstance(part, ast.Name)]
+            if len(names) < 4 or terminated in names:
+                continue
+            if name := next(iter(both & set(names)), ""):
+                yield _stored_as_end(file, node, name, terminated)
+                return
+            if (
+                truncated in names
+                and truncated.startswith("trunc")
+                and _only_united(source, scope, terminated, truncated)
+            ):
+                yield truncated_terminal(
+                    f"{Path(file).name}, line {node.lineno}",
+                    f"`{ast.unparse(node)}` stores `{truncated}`, which is true for truncated episodes, and nothing "
+                    f"stores `{terminated}`, which is true for terminated ones",
+                    threshold=TRUNCATED_TERMINAL.threshold,
+                    remedy=f"use `{terminated}` instead of `{truncated}`",
+                )
+                return
+
+
+def _are_exchanged(source: ScriptSource, call: ast.Call, third: str, fourth: str) -> bool:
+    """Whether a step's flags get each other's names: environments give first whether an episode ended, as far as their
+    code shows."""
+    returned = [
+        node.value.elts
+        for function in source.functions_of(call)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
+    ]
+    named = third.startswith("trunc") and fourth.startswith(_ENDED)
+    return named and all(len(parts) == 5 and last_name(parts[2]).startswith(_ENDED) for parts in returned)
+
+
+def _takes_out(call: ast.Call, truncated: str) -> bool:
+    """Whether what is stored leaves out episodes that were cut off: `done and not truncated`."""
+    turned = (part.operand for part in ast.walk(call) if isinstance(part, ast.UnaryOp))
+    return any(isinstance(part, ast.Name) and part.id == truncated for part in turned)
+
+
+def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Finding:
+    return truncated_terminal(
+        f"{Path(file).name}, line {node.lineno}",
+        f"`{ast.unparse(node)}` stores `{name}`, which is also true when a limit truncates the episode",
+        threshold=TRUNCATED_TERMINAL.threshold,
+        remedy=f"use `{terminated}` instead of `{name}`; `{name}` only decides when to reset",
+    )
+
+
+def _only_united(source: ScriptSource, scope: ast.AST, terminated: str, truncated: str) -> bool:
+    """Whether the end of an episode is asked for nowhere but together with its being cut off."""
+    for node in own_nodes(scope):
+        if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
+            whole = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
+            if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(whole)):
+                return False
+    return True
+
+
+def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
+    """Names that are given `terminated or truncated`."""
+    for node in own_nodes(scope):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        names = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+        joined = isinstance(node.value, ast.BoolOp | ast.BinOp) or called(node.value) in (
+            "logical_or",
+            "maximum",
+            "bool",
+            "float",
+            "int",
+        )
+        if {terminated, truncated} <= names and joined:
+            yield node.targets[0].id
+
+
+TRUNCATED_TERMINAL = Check(
+    codes=("reward.truncated-terminal", "reward.terminal-lost"),
+    question="Are truncated episodes distinguished from terminated ones?",
+    threshold="transitions are stored with `terminated`, not with `terminated or truncated`, and each has its own name",
+    run=_truncated,
+    of_source=True,
+    of_rewards=True,
+)
