@@ -72,7 +72,7 @@ def photos() -> dict[str, Any]:
         "missing": [],
         "note": "A note.",
     }
-    return result("photos", [case], {"photos-first": {"measured": "0.50× plain torch", "met": False}})
+    return result("photos", [case], {"photo-loading": {"measured": "0.50× plain torch", "met": False}})
 
 
 def speedrun() -> dict[str, Any]:
@@ -104,7 +104,7 @@ def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
     lines = page([fashion(), photos()], ()).splitlines()
     for key, text in ASKED.items():
         (line,) = [line for line in lines if line.startswith(f"| {text} |")]
-        assert ("not measured" in line) == (key not in ("fashion-epoch", "photos-first", "loader-waits"))
+        assert ("not measured" in line) == (key not in ("fashion-epoch", "photo-loading", "loader-waits"))
     assert any(
         "1.0 %" not in line and "2.0 % at most | met | [fashion epoch](measurements/fashion_epoch.md)" in line
         for line in lines
@@ -112,9 +112,9 @@ def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
 
 
 def test_what_is_not_met_comes_with_what_was_tried() -> None:
-    missed = [result("photos", [], {"photos-first": {"measured": "1.0×", "met": False}})]
+    missed = [result("photos", [], {"photo-loading": {"measured": "1.0×", "met": False}})]
     made = tried_page(missed)
-    assert f"## What was tried for what is not met\n\n- {ASKED['photos-first']}. {TRIED['photos-first']}\n" in made
+    assert f"## What was tried for what is not met\n\n- {ASKED['photo-loading']}. {TRIED['photo-loading']}\n" in made
     assert "measurements/tried.md" in page(missed, ())
     assert "tried" not in page([fashion()], ())
     assert set(TRIED) <= set(ASKED)

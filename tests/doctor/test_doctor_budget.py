@@ -20,7 +20,7 @@ CLOCKED = ("clock", "trial", "evidence", "predictions", "reading")
 @pytest.mark.parametrize("seconds_a_step", [pytest.param(0.3, marks=pytest.mark.slow), 2.0])
 def test_slow_steps_keep_the_budget(seconds_a_step: float, monkeypatch: pytest.MonkeyPatch) -> None:
     time = [0.0]
-    modules = [f"striate.doctor.evidence.{name}" for name in CLOCKED] + ["striate.doctor.checks.speed.batches"]
+    modules = [f"striate.doctor.evidence.{name}" for name in CLOCKED] + ["striate.doctor.checks.speed.small_batch"]
     for name in modules:
         monkeypatch.setattr(importlib.import_module(name), "perf_counter", lambda: time[0])
 

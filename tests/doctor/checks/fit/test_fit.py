@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from for_checks.asked import asked, digits
-from striate.doctor.checks.fit import stagnation
+from striate.doctor.checks.fit import plateau
 from striate.doctor.checks.fit.plateau import PLATEAU
 
 LOSS = nn.CrossEntropyLoss()
@@ -23,7 +23,7 @@ def deep_sigmoids() -> nn.Sequential:
 
 @pytest.mark.slow
 def test_a_loss_that_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stagnation, "longer", lambda evidence: evidence.trial)  # as if there were no time for more
+    monkeypatch.setattr(plateau, "longer", lambda evidence: evidence.trial)  # as if there were no time for more
     model = deep_sigmoids()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     (found,) = asked(PLATEAU, model, digits(), loss=LOSS, optimizer=optimizer)
