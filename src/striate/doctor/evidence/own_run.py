@@ -199,9 +199,11 @@ class OwnRun:
 
 @dataclass
 class _Stepped:
-    """Some parameters of an optimizer; whether anything went backward since its last step, whether their gradients
-    were cleared before that, and whether what went backward last reached them."""
+    """An optimizer, kept so that no later one gets its id, and some of its parameters; whether anything went backward
+    since its last step, whether their gradients were cleared before that, and whether what went backward last reached
+    them."""
 
+    optimizer: Optimizer
     parameters: list[nn.Parameter]
     went_backward: bool = False
     cleared: bool = False
@@ -234,7 +236,7 @@ class Watcher:
             trained = {id(p): (p, size_of(p)) for p in held if p.requires_grad}
             self.run.untouched |= trained
             self.run.trained[key] = set(trained)
-            self.stepped[key] = _Stepped(held[:_MOST_PAIRS])
+            self.stepped[key] = _Stepped(optimizer, held[:_MOST_PAIRS])
         stepped = self.stepped[key]
         if stepped.went_backward:
             self.run.cleared.setdefault(key, []).append(stepped.cleared)

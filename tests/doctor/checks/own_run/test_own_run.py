@@ -160,6 +160,25 @@ def test_what_is_evaluated_has_not_the_weights_that_steps_are_given(template: bo
     assert not watcher.run.failed
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_optimizers_that_follow_one_another_are_not_taken_for_one(clears: bool) -> None:
+    """A later one may lie in memory where the one before was."""
+    watcher = Watcher(float("inf"), {})
+    for _ in range(3):
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 1e-4)
+        for _ in range(200):
+            if clears:
+                optimizer.zero_grad()
+            watcher.backward_begins()
+            model(torch.ones(1, 3)).sum().backward()
+            watcher.stepping(optimizer)
+            optimizer.step()
+        del model, optimizer
+    assert [one.code for one in findings_of(watcher.run)] == ["optim.missing-zero-grad"] * (not clears)
+    assert len(watcher.run.cleared) == 3
+
+
 @pytest.mark.parametrize("scale", [0.8, 1.0])
 def test_two_accuracies_are_counted_each_by_itself(scale: float) -> None:
     shares = {30: (0.4, 0.7), 60: (0.8, 0.75), 90: (0.96, 0.9)}
