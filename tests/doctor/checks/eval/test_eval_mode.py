@@ -16,8 +16,6 @@ from torch.nn import functional
 from for_checks.asked import asked, digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.eval.mode import MODE
-from striate.doctor.checks.eval.mode import MODE as EVALUATION_MODE
-from striate.doctor.checks.eval.mode import MODE as EVAL_MODE
 from striate.doctor.setup.script_source import ScriptSource
 
 VALIDATED = """
@@ -82,7 +80,7 @@ one_epoch(val_loader, False)
 
 @pytest.mark.parametrize(("mode", "wrong"), [("", True), ("train", False)])
 def test_one_function_that_trains_and_evaluates_switches_the_mode(mode: str, wrong: bool) -> None:
-    assert list(found(LEARNER.format(mode=mode), values(), [EVAL_MODE])) == ["eval.mode"] * wrong
+    assert list(found(LEARNER.format(mode=mode), values(), [MODE])) == ["eval.mode"] * wrong
 
 
 @pytest.mark.parametrize("of_teacher", [True, False])
@@ -101,7 +99,7 @@ def test_the_mode_of_a_teacher_is_its_own(of_teacher: bool) -> None:
     """
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
     names = {"model": model, "teacher": perceptron(), "val_loader": digits()}
-    said = read(text, EVALUATION_MODE, model, digits(), names=names)
+    said = read(text, MODE, model, digits(), names=names)
     assert ["no code calls `.eval()`" in one.measured for one in said] == [True] * of_teacher
 
 
@@ -300,6 +298,30 @@ def test_evaluation_in_a_comprehension_over_parts(before: str, wrong: bool) -> N
     assert ["no code calls `.eval()`" in one.measured for one in said] == [True] * wrong
 
 
+@pytest.mark.parametrize("of_another", [True, False])
+def test_a_probe_that_is_trained_afterwards_ends_in_evaluation_mode(of_another: bool) -> None:
+    text = f"""
+    def probe(x, y, decay):
+        classifier = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 2))
+        for step in range(100):
+            criterion(classifier(x), y).backward()
+        return classifier.eval()
+    def score(network, batches):
+        {"pass" if of_another else "network.eval()"}
+        with torch.no_grad():
+            return [network(x) for x, y in batches]
+    for epoch in range(5):
+        for x, y in loader:
+            train(x, y)
+        {"pass" if of_another else "score(model, val_loader)"}
+    for decay in (0.0, 0.1, 1.0):
+        fitted = probe(x, y, decay)
+    """
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    said = read(text, MODE, network, digits(), names={"val_loader": digits()})
+    assert [one.measured.startswith("`network.eval()` runs repeatedly") for one in said] == [True] * (not of_another)
+
+
 @pytest.mark.parametrize(("again", "wrong"), [("pass", True), ("model.train()", False)])
 def test_the_training_before_has_its_own_mode(again: str, wrong: bool) -> None:
     text = f"""
@@ -354,7 +376,7 @@ def test_what_a_function_is_given_is_that_of_the_call_that_runs(evaluated: str, 
     calling = frozenset({("t.py", 19), ("t.py", 15)})
     tree = ast.parse(FITTED_TWICE.format(evaluated=evaluated))
     source = ScriptSource({"t.py": tree}, names, ("t.py", 4, 5), 3, calling=calling)
-    found = asked(EVALUATION_MODE, student, digits(), source=source)
+    found = asked(MODE, student, digits(), source=source)
     assert ["no code calls `.eval()`" in one.measured for one in found] == [True] * wrong
 
 
@@ -382,7 +404,7 @@ def test_an_average_is_in_evaluation_mode_from_its_beginning(average: bool) -> N
                     step(x, y)
                 self.validate()
     """
-    said = read(text, EVALUATION_MODE, trainer.model, digits(), names={"self": trainer, "val_loader": digits()})
+    said = read(text, MODE, trainer.model, digits(), names={"self": trainer, "val_loader": digits()})
     assert len(said) == (not average)
 
 

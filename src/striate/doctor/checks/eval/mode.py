@@ -104,13 +104,21 @@ def _begins_pass(source: ScriptSource, site: Site) -> bool:
 
 
 def _of_another_training(source: ScriptSource, site: Site) -> bool:
-    """Whether it stands in a loop that trains and is not the one that is examined, nor around it."""
+    """Whether it stands in a loop that trains and is not the one that is examined, nor around it, or in a function with
+    such a loop."""
     file, first, last = source.loop
-    for loop in source.loops_of(site.node):
-        apart = site.file != file or loop.lineno > last or (loop.end_lineno or loop.lineno) < first
-        if apart and any(isinstance(part, ast.Call) and called(part) == "backward" for part in ast.walk(loop)):
-            return True
-    return False
+
+    def is_apart(part: ast.stmt) -> bool:
+        return site.file != file or part.lineno > last or (part.end_lineno or part.lineno) < first
+
+    function = source.function_of(site.node)
+    loops = list(source.loops_of(site.node))
+    if isinstance(function, ast.FunctionDef) and is_apart(function):
+        loops += [part for part in ast.walk(function) if isinstance(part, ast.For | ast.While)]
+    return any(
+        is_apart(loop) and any(isinstance(part, ast.Call) and called(part) == "backward" for part in ast.walk(loop))
+        for loop in loops
+    )
 
 
 def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Site]]:
