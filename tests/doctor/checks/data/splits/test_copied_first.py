@@ -23,6 +23,18 @@ def shifted(images, labels):
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1)))
     images = np.concatenate([images, padded[:, :, 2:], padded[:, :, :-2]])
     return images, np.concatenate([labels] * 3)
+def in_windows(images, labels):
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    corners = [(1, 1), (0, 1), (2, 1), (1, 0)]
+    images = np.concatenate([padded[:, i:i + 8, j:j + 8] for i, j in corners])
+    return images, np.tile(labels, len(corners))
+def rolled(images, shifts):
+    return torch.cat([torch.roll(images, s, dims=3) for s in shifts])
+def in_patches(images, labels):
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    return np.concatenate([padded[:, i:i + 8] for i in range(0, 24, 8)]), np.tile(labels, 3)
+def by_width(images, widths):
+    return np.concatenate([images[:, :w] for w in widths])
 def smote(a, count):
     return a[near(a)] + (a - a[near(a)]) * np.random.rand(count, 1)
 def balance(x, y):
@@ -43,6 +55,9 @@ WRONG = {
     "noise": f"x, y = np.concatenate([x, x + 0.1 * noise]), np.concatenate([y, y])\n{SKLEARN}",
     "function": f"x, y = expand(x, 4), y.repeat(4)\n{HALVES}",
     "function of a part": f"x, y = shifted(d.images.astype('float32') / 16, d.target)\n{SKLEARN}",
+    "windows": f"x, y = in_windows(d.images / 16, d.target)\n{SKLEARN}",
+    "rolled": f"x, y = rolled(x, [0, 1, 2]), y.repeat(3)\n{HALVES}",
+    "rolled here": f"x = np.concatenate([np.roll(x, s, axis=2) for s in (-1, 0, 1)])\n{SKLEARN}",
     "repeated": f"x = x.repeat(3, 1, 1, 1)\nx = x + 0.1 * torch.randn_like(x)\n{HALVES}",
     "smote": f"more = smote(x[y == 1], 50)\nx = np.vstack([x, more])\n{SKLEARN}",
     "library": f"x, y = SMOTE(random_state=0).fit_resample(x, y)\n{SKLEARN}",
@@ -66,6 +81,11 @@ WRONG = {
 RIGHT = {
     "after": f"{HALVES}\ntrain_x = expand(train_x, 4)",
     "function after": f"{SKLEARN}\ntrain_x, train_y = shifted(train_x[:80] / 16, train_y[:80])",
+    "windows after": f"{SKLEARN}\ntrain_x, train_y = in_windows(train_x, train_y)",
+    "patches": f"x, y = in_patches(d.images, d.target)\n{SKLEARN}",
+    "of several widths": f"x = by_width(x, widths)\n{SKLEARN}",
+    "rolled columns": f"x = np.concatenate([np.roll(x, s, axis=2) for s in (-1, 0, 1)], axis=1)\n{SKLEARN}",
+    "each": f"x = np.concatenate([np.roll(one, 1, axis=2) for one in x])\n{SKLEARN}",
     "columns": f"x = np.concatenate([x, x ** 2], axis=1)\n{SKLEARN}",
     "channels": f"x = x.repeat(1, 3, 1, 1)\n{HALVES}",
     "balanced": f"x = balance(x, y)\n{SKLEARN}",

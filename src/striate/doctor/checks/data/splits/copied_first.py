@@ -17,6 +17,7 @@ from striate.doctor.setup.script_source import (
     argument,
     called,
     receiver_of,
+    variable_of,
 )
 from striate.records import Finding, Remedy
 
@@ -29,6 +30,8 @@ _SUMMED_UP = (
 )  # fmt: skip
 """Calls that give no samples."""
 _OVERSAMPLING = ("Over", "SMOTE", "ADASYN")
+_MOVED = ("roll", "rot90", "rotate", "flip", "fliplr", "flipud", "shift")
+"""Calls that give the same samples, moved or turned."""
 _SPLITTING = ("train_test_split", "random_split")
 _FOLDS = ("KFold", "StratifiedKFold", "ShuffleSplit", "StratifiedShuffleSplit")
 _DRAWN = ("randperm", "permutation")
@@ -137,6 +140,11 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
         before = [
             part for part in before if part.lineno < line.lineno and source.scope_of(part) is source.scope_of(line)
         ]
+        each = call.args[0] if call.args and _of_rows(call) else None
+        if isinstance(each, ast.ListComp):
+            given = each.elt.args[:1] if isinstance(each.elt, ast.Call) else [each.elt]
+            names = {name for part in given if (name := variable_of(part))}
+            return _are_ways(each, names, names, source)
         wholes = {part.id for part in _items(call) if isinstance(part, ast.Name)}
         return any(
             _holds_variants(call, {whole}, _derived_names(before, {whole}, whole_only=False)) for whole in wholes
@@ -147,7 +155,7 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
     if len(functions) != 1 or not isinstance(call.func, ast.Name):
         return False
     given = [name for name, value in source.arguments(functions[0], call) if not isinstance(value, ast.Constant)]
-    return any(_gives_variants(functions[0], name) for name in given)
+    return any(_gives_variants(functions[0], name, source) for name in given)
 
 
 def _repeats_rows(call: ast.Call) -> bool:
@@ -166,7 +174,7 @@ def _is_one(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value == 1
 
 
-def _gives_variants(function: Function, parameter: str) -> bool:
+def _gives_variants(function: Function, parameter: str, source: ScriptSource) -> bool:
     """Whether what a function gives first holds all that it was given, several times."""
     inside = list(ast.walk(function))
     assigned = [part for part in inside if isinstance(part, ast.Assign)]
@@ -185,9 +193,39 @@ def _gives_variants(function: Function, parameter: str) -> bool:
                 continue
             if first.args and isinstance(first.args[0], ast.Name) and first.args[0].id in lists:
                 return True
+            each = first.args[0] if first.args else None
+            if isinstance(each, ast.ListComp) and _are_ways(each, wholes, derived, source):
+                return True
             if _holds_variants(first, wholes, derived):
                 return True
     return False
+
+
+def _are_ways(each: ast.ListComp, wholes: set[str], derived: set[str], source: ScriptSource) -> bool:
+    """Whether a list has all samples several times, moved or turned, `[np.roll(x, s, axis=2) for s in shifts]`, or in
+    windows that mostly overlap, `[padded[:, i : i + 28] for i in range(5)]`. Other parts of a sample may have nothing
+    in common."""
+    if any(part.ifs or _derives(part.iter, derived, whole_only=False) for part in each.generators):
+        return False
+    chosen = {part.id for one in each.generators for part in ast.walk(one.target) if isinstance(part, ast.Name)}
+    moved = called(each.elt) in _MOVED or _overlap(each, source)
+    return moved and _derives(each.elt, wholes - chosen, whole_only=True)
+
+
+def _overlap(each: ast.ListComp, source: ScriptSource) -> bool:
+    """Whether all windows that a list cuts from the same samples have half of each axis in common."""
+    places = each.elt.slice if isinstance(each.elt, ast.Subscript) else None
+    cuts = [part for part in places.elts if isinstance(part, ast.Slice)] if isinstance(places, ast.Tuple) else []
+    bounds = [bound for cut in cuts if cut.lower and cut.upper for bound in (cut.lower, cut.upper)]
+    asked = ast.ListComp(ast.List(bounds, ast.Load()), each.generators)
+    names = {part.id for part in ast.walk(asked) if isinstance(part, ast.Name)}
+    known = {name: source.value(value) for name in names if (value := source.last_value(each, name)) is not None}
+    windows = source.value(ast.fix_missing_locations(asked), **known) if bounds else None
+    columns = list(zip(*windows, strict=True)) if windows else []
+    if not all(isinstance(bound, int) for column in columns for bound in column):
+        return False
+    pairs = zip(columns[::2], columns[1::2], strict=True)
+    return bool(columns) and all(2 * (min(end) - max(start)) >= max(end) - min(start) > 0 for start, end in pairs)
 
 
 def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
