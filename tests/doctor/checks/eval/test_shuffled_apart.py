@@ -6,9 +6,10 @@ import ast
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.eval.shuffled_apart import SHUFFLED_APART
 from striate.doctor.setup.script_source import ScriptSource
@@ -101,3 +102,25 @@ def found_in(text: str, *, shuffle: bool) -> bool:
 )
 def test_predictions_beside_labels_in_another_order(text: str, apart: bool, shuffle: bool) -> None:
     assert found_in(text, shuffle=shuffle) is (apart and shuffle)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("text", "apart"),
+    [
+        ("preds = extract(model, loader)\nshow(rmse(scores[val_idx], preds))", True),
+        ("preds = extract(model, loader)\nshow(rmse(preds, y_true=held_out))", True),
+        ("preds = extract(model, loader)\nshow(rmse(others[val_idx], preds))", False),
+        ("preds = extract(model, loader)\nplt.hist(preds, scores[val_idx])", False),
+        ("preds, held_out = extract_both(model, loader)\nheld_out = held_out.cpu()\nrmse(preds, held_out)", False),
+    ],
+    ids=["a selection", "a variable", "other values", "no pairs", "of the pass"],
+)
+def test_predictions_beside_the_targets_that_a_data_set_was_made_of(text: str, apart: bool, shuffle: bool) -> None:
+    scores, val_idx = np.random.default_rng(0).normal(50, 10, 200), np.arange(0, 200, 2)
+    targets = torch.tensor(scores[val_idx] / 100, dtype=torch.float32)
+    names = {"scores": scores, "others": scores[::-1], "val_idx": val_idx, "held_out": scores[val_idx]}
+    names["loader"] = DataLoader(TensorDataset(torch.zeros(100, 3), targets), 8, shuffle=shuffle)
+    tree = ast.parse(EXTRACT.format(lines=text))
+    evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
+    assert len(list(SHUFFLED_APART.run(evidence))) == (apart and shuffle)

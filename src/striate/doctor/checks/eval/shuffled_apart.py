@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import parts
 from striate.doctor.setup.script_source import (
     ONE_BEHIND_THE_OTHER,
     ScriptSource,
@@ -23,6 +25,7 @@ from striate.doctor.setup.script_source import (
     called,
     receiver_of,
 )
+from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
@@ -33,6 +36,10 @@ _SAMPLE_BY_SAMPLE = (
     "softmax",
 )  # fmt: skip
 _BESIDE_EACH_OTHER = (ast.Call, ast.Compare, ast.BinOp)
+_ORDERLESS = ("print", "hist", "ks_2samp", "wasserstein_distance", "mannwhitneyu", "ttest_ind")
+"""What shows or compares all values, not each with the one beside it."""
+_ROWS = 48
+"""Samples of which the targets are compared."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     known: dict[ast.AST, dict[str, _Gathered]] = {}
     for node in source.nodes(*_BESIDE_EACH_OTHER):
         sides = _sides(node)
-        if len(sides) < 2 or called(node) == "print":
+        if len(sides) < 2 or called(node) in _ORDERLESS:
             continue
         scope = source.scope_of(node)
         if scope not in known:
@@ -61,8 +68,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             if found is None:
                 continue
             again = known[scope].get(other.id) if isinstance(other, ast.Name) else None
-            if _in_its_order(other, found.loader, source) or (again is not None and _in_two_passes(found, again)):
-                yield _finding(node, one, other, found.text)
+            own = _in_its_order(other, found.loader, source) or _has_its_targets(other, found.loader, source)
+            if own or (again is not None and _in_two_passes(found, again)):
+                yield _finding(node, one, other, found.text, own=own)
                 return
 
 
@@ -72,13 +80,13 @@ def _in_two_passes(one: _Gathered, other: _Gathered) -> bool:
     return again and bool(one.used) and bool(other.used) and one.used.isdisjoint(other.used)
 
 
-def _finding(node: ast.expr, one: ast.expr, other: ast.expr, loader: str) -> Finding:
+def _finding(node: ast.expr, one: ast.expr, other: ast.expr, loader: str, *, own: bool) -> Finding:
     name, text = ast.unparse(one), ast.unparse(other)
     return SHUFFLED_APART.finding(
         severity="error",
         where=f"line {node.lineno}",
         measured=f"`{name}` has the samples in the order of one pass over `{loader}`, which shuffles; `{text}`, which "
-        f"is used beside it, has them in {'the order of the data set' if '.' in text else 'that of another pass'}",
+        f"is used beside it, has them in {'the order of the data set' if own else 'that of another pass'}",
         why="Each sample gets the label of another one, so the metric is at chance whatever was learned.",
         remedy=f"keep the labels of the same pass, `for x, y in {loader}`; or create `{loader}` with `shuffle=False`",
     )
@@ -115,6 +123,30 @@ def _in_its_order(node: ast.expr, loader: DataLoader[Any], source: ScriptSource)
     with suppress(TypeError):  # it has no length
         return getattr(column, "ndim", 1) == 1 and len(column) == len(loader.dataset)
     return False
+
+
+def _has_its_targets(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:
+    """Whether values that were known before are the targets of a loader's data set, in its order, perhaps in another
+    unit."""
+    scope = source.scope_of(node)
+    stored = [part.id for part in ast.walk(scope) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
+    if any(isinstance(part, ast.Name) and stored.count(part.id) > 1 for part in ast.walk(node)):
+        return False  # it may have got the labels of the pass since
+    value, data = source.value(node), cast("Any", loader.dataset)
+    try:
+        if isinstance(value, str | dict) or len(value) != len(data) or len(value) < _ROWS:
+            return False
+        rows = torch.linspace(0, len(value) - 1, _ROWS).long().tolist()
+        with same_random_state():
+            wanted = [torch.as_tensor(parts(data[row])[1]).flatten().double() for row in rows]
+        given = [torch.as_tensor(value[row]).flatten().double() for row in rows]
+        one, other = torch.stack(given), torch.stack(wanted)
+    except Exception:  # values and a data set of the user's
+        return False
+    if one.shape != other.shape or not bool((one.std(0) > 0).any()):
+        return False
+    one, other = ((part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (one, other))
+    return torch.allclose(one, other, atol=1e-3)
 
 
 def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
@@ -214,8 +246,8 @@ def _used(iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST]) -> fro
 SHUFFLED_APART = Check(
     codes=("eval.wrong-count",),
     question="Are predictions and labels in the same order?",
-    threshold="what a pass over a loader that shuffles gave is used beside a column of its data set, or beside the "
-    "labels of another pass",
+    threshold="what a pass over a loader that shuffles gave is used beside a column of its data set, beside values "
+    "that are the targets of the data set in its order, or beside the labels of another pass",
     run=_run,
     of_source=True,
 )
