@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data.shift.judges import Judge
+from for_checks.asked import digits, perceptron, quick_adam
+from striate.doctor.checks.data.shift.judges import Judge, judges
 from striate.doctor.checks.data.shift.shift import _best
+from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.corrections import corrections
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
 
 
 @pytest.mark.parametrize(("gained", "told"), [(-0.1, True), (0.1, False)])
@@ -29,3 +36,18 @@ def test_frames_of_a_film_are_hardly_more_evidence_than_one_of_them(beside: bool
         gains = gains[torch.randperm(len(gains), generator=torch.Generator().manual_seed(0))]
     judge = Judge("the network", 0.9, lambda change: 0.5 + gains / 2 if change else torch.full((256,), 0.5))
     assert (_best(judge, judge.right(None), ways) is not None) is told
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_network_that_learned_shares_of_classes_judges_too(shares: bool) -> None:
+    x, y = digits().dataset[:]
+    targets = 0.8 * functional.one_hot(y, 10) + 0.2 * functional.one_hot(y.roll(1), 10) if shares else y
+    train = DataLoader(TensorDataset(x, targets), 32, shuffle=True)
+    setup = make_setup(
+        perceptron(), train, DataLoader(TensorDataset(x, y), 32), loss=nn.CrossEntropyLoss(), optimizer=quick_adam
+    )
+    evidence = Evidence(setup, Clock(60.0))
+    first = next(iter(judges(evidence, evidence.samples.inputs, evidence.val_samples.inputs)))
+    assert first.name == "the trial's network"
+    assert first.train > 0.6
+    assert float(first.right(None).mean()) > 0.6
