@@ -27,6 +27,16 @@ def test_images_that_are_flipped_are_not_blended(axis: int) -> None:
     assert blended < 0.5
 
 
+def test_a_blend_of_mostly_others_is_known_whichever_way_up_its_own_sample_seems_nearer() -> None:
+    for seed in range(12):
+        images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        share = _share_of_inputs(0.02 * images + 0.98 * images.roll(1, 0), images)
+        assert share is not None
+        assert share < 0.3
+        other = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed + 100))
+        assert _share_of_inputs(other, images) is None
+
+
 LOSS = nn.CrossEntropyLoss()
 
 

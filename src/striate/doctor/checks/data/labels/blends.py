@@ -210,9 +210,12 @@ def _share_of_inputs(shown: torch.Tensor | None, inputs: torch.Tensor) -> float 
     mirrored = [inputs, *([inputs.flip(-2)] if inputs.ndim == 4 else [])]  # left and right are alike in patches
     found = [(float((one * other).sum() / (one.norm() * other.norm()).clamp_min(1e-12)), other)
              for other in map(_patches, mirrored)]  # fmt: skip
-    near, other = max(found, key=lambda pair: pair[0])
-    near = min(1.0, max(0.0, near))
-    return near / (near + math.sqrt(1 - near**2)) if _of_others(one, other, near) else None
+    # With little of the own sample in it, chance decides which way up that is nearer: what explains it is right.
+    for near, other in sorted(found, key=lambda pair: -pair[0]):
+        share = min(1.0, max(0.0, near))
+        if _of_others(one, other, share):
+            return share / (share + math.sqrt(1 - share**2))
+    return None
 
 
 def _of_others(shown: torch.Tensor, samples: torch.Tensor, near: float) -> bool:
