@@ -27,8 +27,9 @@ class StepRow:
     `rates`: learning rates when the optimizer stepped, empty where it did not. Of steps that were looked at closely:
     `raw`: norm of the gradients that this step's backward gave. `applied`: norm of those the optimizer was given.
     `uphill`: whether the parameters then moved along them; None also where either is zero.
-    `held`: norm of gradients, of what the optimizer holds, that lay there before backward. `moved`: norm of the change
-    of all parameters, and `weights`: their norm before. None in other steps.
+    `held`: norm of gradients, of what the optimizer holds, that lay there before backward. `alike`: cosine of the
+    gradients that the optimizer was given with those that this step's backward gave. `moved`: norm of the change of all
+    parameters, and `weights`: their norm before. None in other steps.
     `training`: whether the network was in training mode in any pass that keeps gradients; None where it did not run.
     """
 
@@ -44,6 +45,7 @@ class StepRow:
     weights: float | None = None
     training: bool | None = None
     uphill: bool | None = None
+    alike: float | None = None
 
 
 class WatchedLoss:
@@ -87,6 +89,7 @@ class Watch:
         self.weights: float | None = None
         self.training: bool | None = None
         self.uphill: bool | None = None
+        self.alike: float | None = None
         self.scales: list[float] = []
 
     @contextmanager
@@ -125,6 +128,7 @@ class Watch:
             self.weights,
             self.training,
             self.uphill,
+            self.alike,
         )
 
     def called(self, args: tuple[Any, ...], value: Any) -> None:
@@ -187,8 +191,12 @@ class Watch:
         self.steps += 1
         self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
         if self.closely:
-            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            self.applied = _norm(gradients)
+            given = {id(p): p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
+            self.applied = _norm(given.values())
+            own = {key: self.raw[key] for key in given.keys() & self.raw.keys()}
+            along = sum(float((given[key].to_dense().conj() * own[key]).real.sum()) for key in own)
+            norms = self.applied * _norm(own.values())
+            self.alike = along / norms if norms and math.isfinite(norms) else None
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
         if self.scales:

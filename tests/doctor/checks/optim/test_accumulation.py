@@ -69,6 +69,41 @@ def test_one_batch_that_is_asked_at_two_weights_is_no_sum_and_no_pair(check: Che
     assert asked(check, model, digits(), loss=nn.CrossEntropyLoss(), optimizer=optimizer, step=step) == []
 
 
+class Steps:
+    """Steps once in several batches. `cleared`: gradients of each are cleared before it. `own`: each is added up in
+    tensors of the loop's own, of which the optimizer gets the mean. `seldom`: all but the last are only looked at."""
+
+    def __init__(self, way: str, count: int = 4) -> None:
+        self.way, self.count, self.seen = way, count, 0
+        self.sums: list[Tensor] = []
+
+    def __call__(self, net: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
+        self.seen += 1
+        last = self.seen % self.count == 0
+        if self.way != "added":
+            optimizer.zero_grad()
+        value: Tensor = loss(net(batch[0]), batch[1]) / self.count
+        if self.way != "seldom" or last:
+            value.backward()
+        if self.way == "own":
+            gradients = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+            self.sums = [a + b for a, b in zip(self.sums, gradients, strict=True)] if self.sums else gradients
+        if last:
+            for p, total in zip(net.parameters(), self.sums, strict=False):
+                p.grad, self.sums = total, self.sums[1:]
+            optimizer.step()
+            optimizer.zero_grad()
+        return value.detach()
+
+
+@pytest.mark.parametrize("way", ["cleared", "added", "own", "seldom"])
+def test_batches_whose_gradients_are_gone_before_the_step(way: str) -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    found = said(ACCUMULATION, model, digits(), loss=LOSS, optimizer=optimizer, step=Steps(way))
+    assert ["the last one alone" in one.measured for one in found] == [True] * (way == "cleared")
+
+
 class Heads(nn.Module):
     """Two answers for an image."""
 

@@ -17,7 +17,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
-from striate.doctor.evidence.trial import Change, Trial, go_on
+from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on
+from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, Site, called, last_name, receiver_of
 from striate.records import Finding
@@ -28,12 +29,19 @@ _SECONDS = 4.0
 _BETTER, _GAIN = 1.25, 0.1
 _WHOLE, _ROUNDED = 0.6, 0.02
 _SCALING = ("div_", "mul_", "_foreach_div_", "_foreach_mul_")
+_FEWEST_STEPS, _SAME = 3, 0.999
+"""Steps that come at one distance from each other, and the cosine of gradients that are the same."""
+_WASTED = "All batches but the last are computed for nothing: each step uses the gradient of one small batch."
 _SCALED = 2.0**16
 """What a GradScaler begins with."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     """Where the optimizer steps once in several batches: the same with gradients divided by their number."""
+    alone = _last_alone(evidence)
+    if alone is not None:
+        yield alone
+        return
     count = _batches_a_step(evidence.trial)
     within = _batches_within(evidence) if count == 1 else 1
     count = max(count, within)
@@ -55,6 +63,33 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"is {mine}, and {other} with averaged gradients; a constant prediction has {number(mine.chance)}",
         why=f"The summed gradient is {count} times as large as that of one large batch, and so is each step.",
         remedy=f"divide the loss: `(loss / {count}).backward()`",
+    )
+
+
+def _last_alone(evidence: Evidence) -> Finding | None:
+    """Gradients of each batch that are gone before the next one goes backward, where the optimizer steps at each n-th
+    batch, and is given those of this batch alone."""
+    rows, source = evidence.trial.rows, evidence.setup.source
+    stepped = [number for number, row in enumerate(rows) if row.steps]
+    gaps = {after - before for before, after in pairwise(stepped)}
+    several_of_them = source is not None and len(reached_optimizers(source.names)) > 1  # each with a turn of its own
+    if len(stepped) < _FEWEST_STEPS or len(gaps) > 1 or gaps <= {1} or evidence.setup.rivals or several_of_them:
+        return None
+    close = rows[:CLOSE_STEPS]
+    given = [row.alike for row in close if row.steps]
+    kept = any(row.held or not row.raw for row in close)
+    if kept or not given or any(alike is None or alike < _SAME for alike in given):
+        return None
+    count = gaps.pop()
+    return ACCUMULATION.finding(
+        severity="warning",
+        where="the training step",
+        measured=f"the optimizer steps once in {several(count, 'batch', 'batches')}, all of which go backward, but "
+        "gets the gradient of the last one alone: those of the others are cleared before",
+        limit="an optimizer that steps once in several batches, gradients of 0 before each backward pass, and in each "
+        f"step the gradient of its own batch (a cosine of at least {_SAME:g})",
+        why=_WASTED,
+        remedy="call `optimizer.zero_grad()` right after `optimizer.step()`, only as often as the step",
     )
 
 
@@ -159,8 +194,7 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
                 "several batches: only the last batch counts",
                 limit="gradients are cleared in each pass of a loop, but the optimizer steps only once in several "
                 "passes, or after the loop",
-                why="All batches but the last are computed for nothing: each step uses the gradient of one small "
-                "batch.",
+                why=_WASTED,
                 remedy=f"call `{clear.text}` right after `{step.text}`, only as often as the step",
             )
             return
