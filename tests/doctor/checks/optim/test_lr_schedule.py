@@ -274,6 +274,40 @@ def test_a_schedule_is_as_long_as_the_training(made: Callable[[Any], Any], measu
     assert [measured in one.measured for one in said] == [True] * bool(measured)
 
 
+def linear(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
+    return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize("each", ["step", "batch"])
+@pytest.mark.parametrize("made", [linear, CosineAnnealingLR])
+@pytest.mark.parametrize("steps", ["optimizer's", "batches"])
+def test_a_schedule_counts_the_steps_of_an_optimizer_that_adds_up_batches(steps: str, made: Any, each: str) -> None:
+    """20 batches of 5 epochs make 4 steps each: a schedule of them all is right where it is stepped with each batch."""
+    model, count = perceptron(), 5
+    optimizer, batches = torch.optim.SGD(model.parameters(), 0.05), digits(most=640)
+    scheduler, seen = made(optimizer, 5 * len(batches) // (count if steps == "optimizer's" else 1)), [0]
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        seen[0] += 1
+        value: Tensor = loss(net(batch[0]), batch[1]) / count
+        value.backward()
+        if seen[0] % count == 0:
+            own.step()
+            own.zero_grad()
+        if each == "batch" or seen[0] % count == 0:
+            scheduler.step()
+        return value.detach()
+
+    names = {"scheduler": scheduler, "optimizer": optimizer}
+    said = read(SCHEDULED, LR_SCHEDULE, model, batches, loss=LOSS, optimizer=optimizer, step=step, names=names)
+    measured = [one.measured for one in said]
+    if each == "step":
+        assert ["stepped only once in 5" in text for text in measured] == [True] * (steps == "batches")
+    else:
+        assert not any("stepped only once" in text for text in measured)
+
+
 @pytest.mark.parametrize("kind", [LambdaLR, MultiplicativeLR])
 def test_a_factor_of_the_first_rate_does_not_multiply_the_current_one(kind: Any) -> None:
     model = perceptron()

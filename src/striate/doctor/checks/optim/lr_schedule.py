@@ -65,6 +65,12 @@ FLOOR, FLOOR_EARLY, SMOOTH = 0.2, 0.15, 0.1
 """A floor, of the highest rate, that is reached before so much of the training is over, by a fall whose last change is
 less than that share of the highest rate: a curve that was meant for all of it, not a step down."""
 
+_FEWEST_CALLS, _SEVERAL = 5, 1.5
+"""Calls of a schedule that tell by their rates whether each comes with a step of the optimizer, and how many batches
+there are for each where gradients are accumulated."""
+_NEARLY_OVER, _HIGH = 0.85, 0.25
+"""Shares of all batches, and of the highest rate: a cosine is at GONE when 91 % of it are over."""
+
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     """Where the rate is nearly gone, not there yet, or grew beyond bounds."""
@@ -92,6 +98,7 @@ def _of_trial(
         or _ends_early(evidence, shares, planned)
         or _still_rising(evidence, shares, rates, full)
     )
+    ended = ended or _laid_over_batches(evidence)
     ended = ended or (_never_there(evidence, max(full)) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
@@ -178,13 +185,61 @@ def _planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]
         if len(often) != 1 or not source.epochs:
             continue
         batches = often == {"batch"}
-        planned = source.epochs * (steps_an_epoch(evidence) if batches else 1)
+        passes = steps_an_epoch(evidence) / _batches_a_call(evidence, scheduler) if batches else 1
+        planned = round(source.epochs * passes)
         rates = [float(scheduler.optimizer.param_groups[0]["lr"]), *rates_of(scheduler, planned - 1)]
         yield rates, planned, "step" if batches else "epoch"
     for rates in rates_by_function(source, optimizer):
         yield rates, len(rates), "epoch"
     for rates in rates_of_steps(source, round(_planned(evidence))):
         yield rates, len(rates), "step"
+
+
+def _batches_a_call(evidence: Evidence, scheduler: Any) -> float:
+    """How many batches there are for each call of a schedule: several where it is stepped with an optimizer that steps
+    once in several, which the trial tells by its rates; else 1."""
+    stepped = [(number, row.rates[0]) for number, row in enumerate(evidence.trial.rows) if row.rates]
+    if len(stepped) < _FEWEST_CALLS:
+        return 1.0
+    (first, begin), (last, end) = stepped[0], stepped[-1]
+    planned = rates_of(scheduler, len(stepped) - 1)
+    expected = [float(scheduler.optimizer.param_groups[0]["lr"]), *planned]
+    alike = [math.isclose(rate, other, rel_tol=1e-6) for (_, rate), other in zip(stepped, expected, strict=False)]
+    return (last - first) / (len(stepped) - 1) if all(alike) and len(alike) == len(stepped) and begin != end else 1.0
+
+
+def _laid_over_batches(evidence: Evidence) -> Finding | None:
+    """A schedule that has come down to next to nothing after as many calls as there are batches in all, but is stepped
+    once in several of them: it ends where the rate is still high."""
+    batches = round(_planned(evidence))
+    for scheduler in _schedules(evidence) if batches else ():
+        each = _batches_a_call(evidence, scheduler)
+        rates = [float(scheduler.optimizer.param_groups[0]["lr"]), *rates_of(scheduler, batches)]
+        if each < _SEVERAL or len(rates) <= batches or max(rates) <= 0:
+            continue
+        calls, peak = round(batches / each), rates.index(max(rates))
+        over = next((number for number, rate in enumerate(rates) if number > peak and rate <= GONE * max(rates)), 0)
+        falls = all(after <= before for before, after in pairwise(rates[peak:over]))
+        if falls and over >= _NEARLY_OVER * batches and rates[calls - 1] >= _HIGH * max(rates):
+            return Finding(
+                code="optim.lr-schedule",
+                severity="warning",
+                where="the learning rate's schedule",
+                measured=f"the schedule falls to {GONE:g} of its highest rate within {over:,} calls, and there are "
+                f"{several(batches, 'batch', 'batches')}, but it is stepped only once in {each:.3g} of them, with the "
+                f"optimizer: after all {several(calls, 'call')} the rate is still "
+                f"{rates[calls - 1] / max(rates):.0%} of its highest",
+                threshold=f"{GONE:g} of the highest rate after {_NEARLY_OVER:.0%} to 100% of as many calls as there "
+                f"are batches, and {_HIGH:.0%} of it or more after as many calls as are made",
+                why="The schedule counts batches, but is stepped once in several: a warmup takes several times as "
+                "long, and training ends before the rate has fallen.",
+                remedy=Remedy(
+                    "give the schedule the number of the optimizer's steps: `epochs * len(loader) // "
+                    "accumulation_steps`",
+                    settings={"schedule.name": "one-cycle"},
+                ),
+            )
+    return None
 
 
 def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | None:
