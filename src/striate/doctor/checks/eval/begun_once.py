@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, permutations
 from typing import NamedTuple
 
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_values
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, called, last_name, receiver_of
+from striate.wording import listed
 
 _EARLIER = "The number printed for an epoch is the mean over this and all earlier epochs."
 
@@ -31,6 +32,7 @@ def begun_once(evidence: Evidence) -> Iterator[CountBegunOnce]:
         _never_reset(evidence.source),
         _never_zeroed(evidence.source),
         _held_by_library(evidence.source),
+        _never_zeroed_by_callbacks(evidence.source),
     )
 
 
@@ -145,6 +147,81 @@ def _never_zeroed(source: ScriptSource) -> Iterator[CountBegunOnce]:
 _ONCE = ("__init__", "setup", "configure_model", "prepare_data", "on_fit_start", "on_train_start",
          "on_sanity_check_start", "on_sanity_check_end")  # fmt: skip
 """Methods that a library calls once."""
+
+
+def _never_zeroed_by_callbacks(source: ScriptSource) -> Iterator[CountBegunOnce]:
+    """A count of right predictions that one method of an object adds to and another divides by a second count, again
+    and again, and that is set by methods alone that are called once, be it by their names: `self("before_fit")`."""
+    if source.library is not None or (source.epochs or 0) < 2 or source.calls("setattr", "vars"):
+        return
+    classes = {node.name: node for node in source.nodes(ast.ClassDef)}
+    for owner in classes.values():
+        kinds = [owner]
+        for kind in kinds:
+            kinds += [classes[last_name(base)] for base in kind.bases if last_name(base) in classes]
+        methods = [part for kind in kinds for part in kind.body if isinstance(part, ast.FunctionDef)]
+        if any(last_name(base) not in (*classes, "object") for kind in kinds for base in kind.bases):
+            continue  # a library's class may set it, as metrics are reset
+        for adding, divides in permutations(methods, 2):
+            for share, right, seen in _shares_of_right(adding, divides):
+                setting = [method for method in methods if _sets(method, right) or _sets(method, seen)]
+                once = setting and all(_is_called_once(source, owner, method) for method in setting)
+                often = {site.often for site in _calls_by_name(source, divides.name)}
+                if once and often == {"epoch"} and not _set_by_others(source, kinds, right):
+                    yield CountBegunOnce(
+                        share.lineno,
+                        f"`{ast.unparse(share)}` divides a count that `{adding.name}` adds to, but only "
+                        f"{listed([f'`{method.name}`' for method in setting])} sets it, which is called once: the "
+                        "result is that of all epochs so far",
+                        f"set `self.{right}` and `self.{seen}` to 0 at the beginning of each pass over data",
+                    )
+
+
+def _shares_of_right(adding: ast.FunctionDef, divides: ast.FunctionDef) -> Iterator[tuple[ast.BinOp, str, str]]:
+    """Quotients in one method of two counts that another adds to, of right predictions and of others, with both
+    names."""
+    added = {
+        part.target.attr: part.value
+        for part in ast.walk(adding)
+        if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add)
+        if isinstance(part.target, ast.Attribute) and _is_own(part.target)
+    }
+    for node in ast.walk(divides) if added else ():
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _is_own(node.left) and _is_own(node.right):
+            right, seen = last_name(node.left), last_name(node.right)
+            if {right, seen} <= added.keys() and _counts_right(added[right]):
+                yield node, right, seen
+
+
+def _counts_right(value: ast.expr) -> bool:
+    parts = list(ast.walk(value))
+    return any(called(part) == "sum" for part in parts) and any(
+        called(part) == "eq" or (isinstance(part, ast.Compare) and isinstance(part.ops[0], ast.Eq)) for part in parts
+    )
+
+
+def _calls_by_name(source: ScriptSource, name: str) -> list[Site]:
+    """Calls of methods of a name, and calls that are given this name: `self("after_epoch")`."""
+    given = [
+        Site(node, file, source.often(node, file))
+        for file, tree in source.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and called(node) not in ("getattr", "hasattr")
+        if any(isinstance(part, ast.Constant) and part.value == name for part in node.args)
+    ]
+    return [*source.calls(name), *given]
+
+
+def _is_called_once(source: ScriptSource, owner: ast.ClassDef, method: ast.FunctionDef) -> bool:
+    sites = _calls_by_name(source, owner.name if method.name == "__init__" else method.name)
+    return bool(sites) and all(site.often == "once" for site in sites)
+
+
+def _set_by_others(source: ScriptSource, kinds: list[ast.ClassDef], name: str) -> bool:
+    """Whether code outside of some classes gives an attribute of this name a value."""
+    own = {node for kind in kinds for node in ast.walk(kind)}
+    stored = (node for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store) and node not in own)
+    return any(node.attr == name for node in stored)
 
 
 def _held_by_library(source: ScriptSource) -> Iterator[CountBegunOnce]:
