@@ -83,6 +83,59 @@ def test_one_function_that_trains_and_evaluates_switches_the_mode(mode: str, wro
     assert list(found(LEARNER.format(mode=mode), values(), [MODE])) == ["eval.mode"] * wrong
 
 
+RUN_OF_PHASE = """
+def run_epoch(batches, phase, steps=None):
+    {mode}
+    for x, y in batches:
+        with torch.set_grad_enabled({switch}):
+            loss = criterion(model(x), y)
+        if phase == "train":
+            loss.backward()
+            optimizer.step()
+for x, y in loader:
+    criterion(model(x), y).backward()
+run_epoch(loader, "train", optimizer)
+run_epoch(loader, "statistics")
+run_epoch(val_loader, "val")
+run_epoch(test_loader, phase="test")
+"""
+_BOTH = "if phase in ('train', 'test'):\n        model.train()\n    else:\n        model.eval()"
+
+
+@pytest.mark.parametrize("switch", ["phase == 'train'", "True", "steps is not None"])
+@pytest.mark.parametrize(
+    ("mode", "wrong"),
+    [
+        ("model.train(phase != 'val')", True),
+        (_BOTH, True),
+        ("model.train(phase == 'train')", False),
+        (_BOTH.replace("'test'", "'statistics'"), False),
+        ("model.train(phase != 'val')\n    if phase == 'test':\n        model.eval()", False),
+    ],
+)
+def test_a_phase_without_gradients_is_not_in_training_mode(mode: str, switch: str, wrong: bool) -> None:
+    assert list(found(RUN_OF_PHASE.format(mode=mode, switch=switch), values(), [MODE])) == ["eval.mode"] * wrong
+
+
+LOOP_OF_PHASES = """
+for epoch in range(3):
+    for phase in ["train", "val"]:
+        if {test}:
+            model.train()
+        else:
+            model.eval()
+        for x, y in loader:
+            loss = criterion(model(x), y)
+            if phase == "train":
+                loss.backward()
+"""
+
+
+@pytest.mark.parametrize(("test", "wrong"), [("phase == 'train'", False), ("phase in ['train', 'val']", True)])
+def test_each_phase_of_a_loop_has_its_mode(test: str, wrong: bool) -> None:
+    assert list(found(LOOP_OF_PHASES.format(test=test), values(), [MODE])) == ["eval.mode"] * wrong
+
+
 @pytest.mark.parametrize("of_teacher", [True, False])
 def test_the_mode_of_a_teacher_is_its_own(of_teacher: bool) -> None:
     text = f"""

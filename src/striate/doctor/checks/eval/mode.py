@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.phases_in_training import phases_in_training
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding
@@ -16,6 +17,10 @@ from striate.wording import listed_names
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 _BRANCHES = (ast.If, ast.For, ast.While, ast.Try)
+_ACTIVE = (
+    "Dropout still drops units, and batch norm uses the statistics of the evaluated batches: the accuracy is not that "
+    "of the network in use."
+)
 _EVALUATION = ("val", "test", "dev", "eval", "holdout")
 
 
@@ -41,6 +46,20 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             or _still_training(source, evaluating, training),
             "nothing calls `.eval()` here or before it",
         )
+    phase = (
+        next(phases_in_training(source, list(dict.fromkeys([*evaluating, *training]))), None) if loop is None else None
+    )
+    if phase is not None:
+        yield MODE.finding(
+            severity="warning",
+            where=f"the evaluation, line {phase.line}",
+            measured=f"with `{phase.call}` nothing is trained, since `{phase.switch}` is not true, but the network is "
+            f"in training mode: {_listed(parts)} {'work' if parts[1:] else 'works'} there as in training",
+            limit="a network with dropout or batch norm, and a call named for evaluation that turns gradients off, or "
+            "makes no backward pass, by the same argument that puts the network into training mode",
+            why=_ACTIVE,
+            remedy=f"use the same condition for both: `model.train({phase.switch})`",
+        )
     if loop is not None:
         line = getattr(loop, "lineno", 0)
         yield MODE.finding(
@@ -49,8 +68,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             measured=f"{said}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
             limit="a network with dropout or batch norm, a loop over validation data without gradients, and no "
             "`.eval()` before it",
-            why="Dropout still drops units, and batch norm uses the statistics of the evaluated batches: the "
-            "accuracy is not that of the network in use.",
+            why=_ACTIVE,
             remedy="Call `model.eval()` before the evaluation, and `model.train()` before training continues.",
         )
     repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
