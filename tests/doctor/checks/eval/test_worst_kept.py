@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
@@ -31,6 +33,48 @@ def test_a_word_may_end_in_loss(given: str, wrong: bool) -> None:
     keeper = "class Keeper:\n    def goes(self, accuracy):\n        if accuracy > self.best_accuracy:\n"
     text = f"{keeper}            self.best_accuracy = accuracy\nkeeper = Keeper()\n{text}"
     assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * wrong
+
+
+BEGUN = """
+for epoch in range(5):
+    for x, y in loader:
+        pass
+    {name} = evaluate(model)
+    if {test}:
+        best = {name}
+{also}
+"""
+
+
+@pytest.mark.parametrize(
+    ("begun", "name", "test", "also", "wrong"),
+    [
+        ("best = 0.0", "val_loss", "val_loss < best", "", True),
+        ("best, at = 0, -1", "val_loss", "phase == 'val' and val_loss < best", "", True),
+        ("best = float('inf')", "val_loss", "val_loss < best", "", False),
+        ("best = 0.0", "val_loss", "epoch == 0 or val_loss < best", "", False),
+        ("best = 0.0", "val_loss", "val_loss < best", "    if epoch == 0:\n        best = val_loss", False),
+        ("best = 0.0", "accuracy", "accuracy > best", "", False),
+        ("best = torch.inf", "accuracy", "accuracy > best", "", True),
+        ("best = -float('inf')", "accuracy", "accuracy > best", "", False),
+    ],
+)
+def test_the_best_begins_so_that_an_epoch_can_be_better(
+    begun: str, name: str, test: str, also: str, wrong: bool
+) -> None:
+    text = f"{begun}\n{BEGUN.format(name=name, test=test, also=also)}"
+    assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * wrong
+
+
+@pytest.mark.parametrize("moved", [0.0, -5.0])
+def test_the_best_of_losses_below_zero_may_begin_at_zero(moved: float) -> None:
+    text = "best = 0.0\n" + BEGUN.format(name="val_loss", test="val_loss < best", also="")
+
+    def criterion(outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, y) + moved
+
+    told = found(text, values() | {"criterion": criterion}, [WORST_KEPT])
+    assert list(told) == ["eval.worst-kept"] * (not moved)
 
 
 RATED = """

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
-from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
+from striate.doctor.setup.script_source import (
+    Function,
+    ScriptSource,
+    argument,
+    assigned,
+    called,
+    last_name,
+    receiver_of,
+)
+from striate.errors import StriateError
 from striate.records import Finding
 
 _LOW = frozenset(
@@ -37,6 +50,20 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
     for node in source.nodes():
         test = _comparison(node)
         said = None if test is None else _wrong_way(source, node, test)
+        if test is not None and (begun := _never_better(evidence, node, test)) is not None:
+            line, start, better = begun
+            yield WORST_KEPT.finding(
+                code="eval.worst-kept",
+                severity="error",
+                where=f"line {line}",
+                measured=f"the best value starts at {start:g}, so `{ast.unparse(test)}` never holds",
+                limit="a best loss or error that starts at 0 or less, though all losses are above 0, or a best score "
+                "that starts at infinity",
+                why="No epoch is ever kept: the weights used at the end are those from before training, or of the last "
+                "epoch.",
+                remedy=f"start with `float('{better}')`",
+            )
+            return
         if test is None or said is None:
             continue
         kind, sign = said
@@ -275,6 +302,23 @@ def _comparison(node: ast.AST) -> ast.Compare | None:
 def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[str, str] | None:
     """Of `if new > best: best = new` with the name of what should be low, or of `<` with one that should be high, what
     is taken, and the sign that is right."""
+    kept = _kept(source, node, test)
+    if kept is None or kept.low != kept.greater:
+        return None
+    return ("higher loss", "<") if kept.low else ("lower score", ">")
+
+
+class _Kept(NamedTuple):
+    """A comparison by which the best is kept: whether it is of what should be low, whether the greater one is taken,
+    and what holds the best."""
+
+    low: bool
+    greater: bool
+    best: ast.expr
+
+
+def _kept(source: ScriptSource, node: ast.AST, test: ast.Compare) -> _Kept | None:
+    """Of `if new > best: best = new`; None where names do not tell whether it should be low."""
     if len(test.ops) != 1:
         return None
     one, other = test.left, test.comparators[0]
@@ -294,9 +338,53 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
     words = words or (_of_sum(made[0]) if len(made) == 1 else set())
     words |= own & _NEGATIVE
     low, high = bool(words & _LOW), bool(words & _HIGH)
-    if low == high or low != greater or words & _NEGATIVE:
+    return None if low == high or words & _NEGATIVE else _Kept(low, greater, other)
+
+
+def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple[int, float, str] | None:
+    """Where the best begins so good that none is ever better, the line, what it begins with, and with what it should: a
+    loss with 0, as a score does. A loss that is below zero may begin so."""
+    source = evidence.source
+    condition = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
+    kept = _kept(source, node, test)
+    alone = condition is test or (isinstance(condition, ast.BoolOp) and isinstance(condition.op, ast.And))
+    if kept is None or kept.low == kept.greater or not alone:  # `epoch == 0 or loss < best`
         return None
-    return ("higher loss", "<") if low else ("lower score", ">")
+    text = ast.unparse(kept.best)
+    around = [part for part in source.around(node) if isinstance(part, Function | ast.ClassDef | ast.Module)]
+    if isinstance(kept.best, ast.Attribute):
+        around = [part for part in around if isinstance(part, ast.ClassDef)]
+    within = set(ast.walk(node)) if isinstance(node, ast.If) else set[ast.AST]()
+    given = [
+        value
+        for statement in (ast.walk(around[0]) if around else ())
+        if statement not in within
+        for target, value in assigned(statement)
+        if ast.unparse(target) == text
+    ]
+    numbers = [float(number) for value in given if isinstance(number := _number(value), int | float)]
+    if not given or len(numbers) < len(given):
+        return None
+    unbeaten = max(numbers) <= 0 and _above_zero(evidence) if kept.low else min(numbers) == math.inf
+    return (given[0].lineno, numbers[0], "inf" if kept.low else "-inf") if unbeaten else None
+
+
+def _above_zero(evidence: Evidence) -> bool:
+    """Whether the losses of the trial are."""
+    with suppress(NoEvidence, StriateError):
+        return min(evidence.trial.losses, default=0.0) > 0
+    return False
+
+
+def _number(value: ast.expr) -> Any:
+    """What a constant is, also one that is written as `float("inf")`."""
+    if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+        number = _number(value.operand)
+        return -number if isinstance(number, int | float) else None
+    if called(value) == "float" and isinstance(value, ast.Call) and len(value.args) == 1:
+        value = value.args[0]
+        return float(value.value) if isinstance(value, ast.Constant) and value.value in ("inf", "-inf") else None
+    return value.value if isinstance(value, ast.Constant) else {"inf": math.inf}.get(last_name(value))
 
 
 def _without_margin(side: ast.expr) -> ast.expr:
