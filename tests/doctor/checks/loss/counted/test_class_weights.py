@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked
+from for_checks.asked import asked, said
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
 
@@ -91,3 +91,24 @@ def test_weights_that_grow_with_the_counts_are_named() -> None:
     assert list(found(SCRIPT, names, [CLASS_WEIGHTS])) == ["loss.class-weights"]
     names["criterion"] = nn.CrossEntropyLoss(weight=counts.sum() / (3 * counts.clamp(min=1)))
     assert found(SCRIPT, names, [CLASS_WEIGHTS]) == {}
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize(
+    ("given", "wrong"), [("weight", True), ("pos_weight", False), ("frequencies", False), ("samples", False)]
+)
+def test_balanced_weights_of_positives_are_given_as_such(several: bool, given: str, wrong: bool) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    frequency = torch.tensor([0.5, 0.3, 0.15, 0.1] if several else [0.15])
+    y = (torch.rand(800, len(frequency), generator=drawn) < frequency).float()
+    balanced = (1 - y).sum(0) / y.sum(0)
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        if given == "samples":
+            return functional.binary_cross_entropy_with_logits(outputs, y, weight=1 + (balanced - 1) * y)
+        options = {given: balanced} if given != "frequencies" else {"weight": frequency.mean() / frequency}
+        return functional.binary_cross_entropy_with_logits(outputs, y, **options)
+
+    loader = DataLoader(TensorDataset(torch.randn(800, 8, generator=drawn), y), 50)
+    found = said(CLASS_WEIGHTS, nn.Linear(8, len(frequency)), loader, loss=loss)
+    assert ["pass it as pos_weight" in str(one.remedy) for one in found] == [True] * wrong

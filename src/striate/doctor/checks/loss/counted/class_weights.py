@@ -23,23 +23,21 @@ _ENOUGH = 20
 """Targets for each class."""
 _APART = 0.69
 """Of logarithms: twofold."""
+_AS_BALANCED = 0.4
+"""Of logarithms: 1.5-fold, as counts of some batches are apart from those of all."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    yield from list(_of_positives(evidence)) or _of_classes(evidence)
+    yield from list(_of_positives(evidence)) or list(_of_outputs(evidence)) or _of_classes(evidence)
 
 
 def _of_positives(evidence: Evidence) -> Iterator[Finding]:
     """`pos_weight` that makes common positives count more, or rare ones less."""
-    y = evidence.samples.y
-    for call in evidence.calls.losses if y is not None else ():
-        if call.pos_weight is None or y is None or not bool(((y == 0) | (y == 1)).all()):
+    for call in evidence.calls.losses:
+        balanced = _balanced(evidence, call.pos_weight)
+        if call.pos_weight is None or balanced is None:
             continue
-        columns = y.double().reshape(len(y), -1)
-        if columns.shape[1] not in (1, call.pos_weight.numel()) and call.pos_weight.numel() != 1:
-            continue
-        share = columns.mean(0).clamp(1e-3, 1 - 1e-3)
-        wanted = ((1 - share) / share).log()
+        share, wanted = balanced
         given = call.pos_weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(wanted)
         against = (wanted * given < 0) & (wanted.abs() > _APART) & (given.abs() > _APART)
         if int(against.sum()) * 2 <= len(against):
@@ -57,6 +55,44 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
             "`nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
         )
         return
+
+
+def _of_outputs(evidence: Evidence) -> Iterator[Finding]:
+    """The balanced `pos_weight`, given as `weight`: that weighs an output's positives and negatives alike."""
+    for call in evidence.calls.losses:
+        binary = call.name.startswith("binary") and call.pos_weight is None and len(call.target) > 1
+        balanced = _balanced(evidence, call.weight) if binary else None
+        if call.weight is None or balanced is None or call.weight.numel() != max(call.weight.shape[-1:], default=1):
+            continue  # such as a weight of each sample
+        share, wanted = balanced
+        given = call.weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(wanted)
+        place = int(wanted.argmax())
+        if float(wanted[place]) < _APART or float((given - wanted).abs().max()) > _AS_BALANCED:
+            continue
+        yield CLASS_WEIGHTS.finding(
+            severity="warning",
+            where="weight of the loss",
+            measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
+            f"positive, and weight is {float(given[place].exp()):.3g}, the ratio of negatives to positives",
+            limit="the weight of each output is the ratio of negatives to positives, within a factor of 1.5, and this "
+            "is two or more for one of them",
+            why="It multiplies the loss of positives and negatives alike, so rare positives count as little as before.",
+            remedy="pass it as pos_weight: `nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
+        )
+        return
+
+
+def _balanced(evidence: Evidence, weight: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Of each output, or of all together, the share of positive targets, and the logarithm of the weight that balances
+    them; None where a loss has no such weight."""
+    y = evidence.samples.y
+    if weight is None or y is None or not bool(((y == 0) | (y == 1)).all()):
+        return None
+    columns = y.double().reshape(len(y), -1)
+    if weight.numel() not in (1, columns.shape[1]):
+        return None
+    share = columns.mean(0).clamp(1e-3, 1 - 1e-3)
+    return share, ((1 - share) / share).log()
 
 
 def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
