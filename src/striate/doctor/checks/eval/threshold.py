@@ -105,7 +105,7 @@ def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -
     """Whether a network gave what is compared, by what `made` it here, or in a call that hands it on."""
     if isinstance(node.left, ast.Name) and node.left.id in source.predictions_in(source.scope_of(node)):
         return True
-    held = _innermost(node.left)
+    held = innermost(node.left)
     given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
     kept = [part for one in made or [held] for part in _kept(source, one)]
     return any(one and all(map(source.runs_network, one)) for one in (made, kept, *given))
@@ -222,11 +222,11 @@ def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr
 
 def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int | None, depth: int) -> list[ast.expr]:
     """What made a value; of `place`, that part of what functions of the user's return."""
-    value = _innermost(value)
+    value = innermost(value)
     parts, found = [value], list[ast.expr]()
     if isinstance(value, ast.Name):
         parts = _makers(scope, value.id, frozenset({value.id}))
-        for call, at in _taken_apart(scope, value.id):
+        for call, at in taken_apart(scope, value.id):
             found += _origins(source, scope, call, at, depth)
     for part in parts:
         follows = depth and isinstance(part, ast.Call) and not source.runs_network(part)
@@ -240,7 +240,7 @@ def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int |
     return found
 
 
-def _taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
+def taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
     """The calls of which a name is one of several results, `out, y = predict(loader)`, each with its place."""
     for target, value in (pair for node in ast.walk(scope) for pair in assigned(node)):
         names = [ast.unparse(part) for part in target.elts] if isinstance(target, ast.Tuple) else []
@@ -248,7 +248,7 @@ def _taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
             yield value, names.index(name)
 
 
-def _innermost(held: ast.expr) -> ast.expr:
+def innermost(held: ast.expr) -> ast.expr:
     """What lists put together and numbers brought elsewhere are of."""
     while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
         inner = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
@@ -263,7 +263,7 @@ _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
 
 def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
     """What made a variable that is held against a limit, or a list of such put together, in the same function."""
-    held = _innermost(node.left)
+    held = innermost(node.left)
     if not isinstance(held, ast.Name):
         return []
     return _makers(source.scope_of(node), held.id, frozenset({held.id}))
@@ -288,7 +288,7 @@ _SAME_NUMBERS = (
 def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
     """The calls that made what a name stands for in a function, or the parts of a list that became it."""
     found = list[ast.expr]()
-    for value in map(_innermost, _values_of(scope, name)):
+    for value in map(innermost, values_of(scope, name)):
         if isinstance(value, ast.Name):
             found += [] if value.id in seen else _makers(scope, value.id, seen | {value.id})
         elif not isinstance(value, ast.List) or value.elts:
@@ -296,7 +296,7 @@ def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
     return found
 
 
-def _values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
+def values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
     """What a name is given in a function, alone or beside others, and what it is longer by."""
     for part in ast.walk(scope):
         if isinstance(part, ast.Assign):

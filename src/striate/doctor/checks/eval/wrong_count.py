@@ -32,6 +32,7 @@ from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_
 from striate.doctor.checks.eval.other_shares import other_shares
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
+from striate.doctor.checks.eval.ranked_decisions import decisions_ranked
 from striate.doctor.checks.eval.scaled_back import by_variance
 from striate.doctor.checks.eval.signal_to_noise import doubled, peaks_of_bytes
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
@@ -59,6 +60,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         _doubled(source),
         _by_variance(source),
         _cancelled(source),
+        _of_decisions(source),
     )
     found = next(read, None)
     if found is not None:
@@ -152,6 +154,19 @@ def _cancelled(source: ScriptSource) -> Iterator[Finding]:
             "take the mean last: " + ("`((a - b) ** 2).mean()`" if squared else "`(a - b).abs().mean()`"),
             "the absolute value of a mean of differences that is named a mean absolute error, or the square of one "
             "that is named a mean squared error",
+        )
+
+
+def _of_decisions(source: ScriptSource) -> Iterator[Finding]:
+    for node, given in decisions_ranked(source):
+        yield _finding(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` ranks samples by `{ast.unparse(given)}`, which are decisions: one of two "
+            "numbers, or that of a class",
+            "It depends on how samples are ordered by their scores. Decisions leave two groups, so the result is that "
+            "of one threshold.",
+            "pass the probabilities or scores, before any threshold or argmax: `roc_auc_score(labels, probabilities)`",
+            "an area under a curve or an average precision of values that are compared, rounded or an argmax",
         )
 
 

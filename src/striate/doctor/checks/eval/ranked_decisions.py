@@ -1,0 +1,105 @@
+"""Metrics of a ranking, such as the area under a curve, that are given decisions instead of scores."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from striate.doctor.checks.eval.threshold import innermost, taken_apart, values_of
+from striate.doctor.setup.script_source import Function, ScriptSource, argument, called, receiver_of
+
+_SCORES = {
+    "roc_auc_score": (1, "y_score"),
+    "average_precision_score": (1, "y_score"),
+    "roc_curve": (1, "y_score"),
+    "precision_recall_curve": (1, "y_score"),
+    "binary_auroc": (0, "preds"),
+    "multilabel_auroc": (0, "preds"),
+    "binary_average_precision": (0, "preds"),
+    "multilabel_average_precision": (0, "preds"),
+}
+"""Of libraries' metrics the place and the name of what they rank by."""
+_SAME = ("astype", "int", "long", "bool", "asarray", "list", "to")
+_DEEPEST = 4
+
+
+def decisions_ranked(source: ScriptSource) -> Iterator[tuple[ast.Call, ast.expr]]:
+    """Calls of such metrics, each with its argument that holds decisions alone."""
+    for site in source.calls(*_SCORES):
+        given = argument(site.node, *_SCORES[called(site.node)])
+        if given is not None and not source.functions_of(site.node) and _decided(source, site.node, given, _DEEPEST):
+            yield site.node, given
+
+
+def _decided(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int) -> bool:
+    """Whether a value that stands in a node's function is one of two numbers, or that of a class, wherever it comes
+    from."""
+    value = _bare(value)
+    if _decides(value) or not depth:
+        return _decides(value)
+    if isinstance(value, ast.Name):
+        scope = source.scope_of(node)
+        made = [_decided(source, node, given, depth - 1) for given in _given(scope, value.id)]
+        made += [_decided_at(source, call, place, depth) for call, place in taken_apart(scope, value.id)]
+        return all(made) if made else _decided_by_callers(source, scope, value.id, depth)
+    return isinstance(value, ast.Call) and _decided_at(source, value, None, depth)
+
+
+def _given(scope: ast.AST, name: str) -> list[ast.expr]:
+    """What a name is given in a function, without the empty list that it begins with."""
+    return [value for value in values_of(scope, name) if not isinstance(value, ast.List) or value.elts]
+
+
+def _decided_at(source: ScriptSource, call: ast.Call, place: int | None, depth: int) -> bool:
+    """Whether a call returns decisions, or at one place of several results: `_, predicted = outputs.max(1)`."""
+    if called(call) == "max" and place == 1:
+        return True
+    functions = source.functions_of(call)
+    returned = [part for function in functions for part in ast.walk(function) if isinstance(part, ast.Return)]
+    values = [part.value for part in returned if part.value is not None]
+    if place is not None:
+        values = [v.elts[place] for v in values if isinstance(v, ast.Tuple) and place < len(v.elts)]
+    return bool(values) and all(_decided(source, value, value, depth - 1) for value in values)
+
+
+def _decided_by_callers(source: ScriptSource, scope: ast.AST, name: str, depth: int) -> bool:
+    if not isinstance(scope, Function):
+        return False
+    calls = [site.node for site in source.calls_of(scope)]
+    given = [(call, value) for call in calls for known, value in source.arguments(scope, call) if known == name]
+    return bool(calls) and len(given) == len(calls) and all(_decided(source, *one, depth - 1) for one in given)
+
+
+def _bare(value: ast.expr) -> ast.expr:
+    """What other types, parts and lists put together are of."""
+    while not _decides(value):
+        inner: ast.expr | None = innermost(value)
+        if inner is value and isinstance(value, ast.Subscript):
+            inner = value.value
+        elif inner is value and isinstance(value, ast.Call) and called(value) in _SAME:
+            receiver = receiver_of(value)
+            inner = value.args[0] if called(value) in ("asarray", "list") and value.args else receiver
+        if inner is value or inner is None:
+            break
+        value = inner
+    return value
+
+
+def _decides(value: ast.expr) -> bool:
+    """Whether it compares, rounds to whole numbers, or takes the number of the largest."""
+    match value:
+        case ast.Compare(_, [ast.Gt() | ast.GtE() | ast.Lt() | ast.LtE()]):
+            return True
+        case ast.Subscript(ast.Call() as call, ast.Constant(1)):
+            return called(call) == "max"
+        case ast.Attribute(ast.Call() as call, "indices"):
+            return called(call) == "max"
+        case ast.Call(ast.Attribute(ast.Name("torch" | "np" | "numpy")), args, []):
+            rounded = called(value) in ("round", "rint") and len(args) == 1
+            chosen = called(value) == "where" and len(args) == 3 and isinstance(args[0], ast.Compare)
+            return rounded or called(value) == "argmax" or chosen
+        case ast.Call(ast.Attribute(), [], []):
+            return called(value) in ("round", "argmax")
+        case ast.Call():
+            return called(value) == "argmax"
+    return False
