@@ -9,6 +9,7 @@ import torch
 
 from striate.doctor.checks.data.moved.left_behind import BETWEEN, left_behind
 from striate.doctor.checks.data.moved.mirrored_numbers import turns_round
+from striate.doctor.checks.data.moved.named_sides import left_of_names
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -24,9 +25,9 @@ Draw = tuple[torch.Tensor, torch.Tensor]
 
 
 def left_by_step(evidence: Evidence) -> Finding | None:
-    """Samples that some steps mirror while they leave maps of their size, or numbers that turn round with
-    pictures, as they were; None where targets move along, or nothing is mirrored. Steps of the same batch are compared
-    with each other."""
+    """Samples that some steps mirror while they leave maps of their size, numbers that turn round with pictures, or
+    labels that are named for sides, as they were; None where targets move along, or nothing is mirrored. Steps of the
+    same batch are compared with each other."""
     drawn = list(_drawn(evidence))
     for axis, way in _WAYS.items():
         left, mirrored, mapped = 0, 0, False
@@ -49,7 +50,7 @@ def left_by_step(evidence: Evidence) -> Finding | None:
                     f"{told} their target numbers; predictions of a ridge regression for new images correlate by "
                     f"{found[1]:.2f} with one of them, and by {found[2]:.2f} for mirrored images"
                 )
-    return None
+    return left_of_names(evidence, drawn, "the training step")
 
 
 def _left(measured: str) -> Finding:

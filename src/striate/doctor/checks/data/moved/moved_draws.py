@@ -15,6 +15,7 @@ from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, BETWEEN, 
 from striate.doctor.checks.data.moved.mirrored_numbers import left_of_numbers
 from striate.doctor.checks.data.moved.moved_roughly import left_roughly
 from striate.doctor.checks.data.moved.moves import MOVES, SIDES
+from striate.doctor.checks.data.moved.named_sides import draws_of_labels, left_of_names
 from striate.doctor.checks.data.moved.points_exchanged import left_of_points
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -68,6 +69,8 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
         return _left(*roughly, "are the same in both, or only shifted", limit)
     if (corners := left_of_corners(drawn, lambda: _drawn(evidence.setup.val))) is not None:
         return corners
+    if (named := left_of_names(evidence, draws_of_labels(drawn), AUGMENTATION)) is not None:
+        return named
     with suppress(NoEvidence):
         return left_of_points(evidence, flips[SIDES]) or left_of_numbers(evidence, flips)
     return None
