@@ -117,6 +117,38 @@ def test_a_phase_without_gradients_is_not_in_training_mode(mode: str, switch: st
     assert list(found(RUN_OF_PHASE.format(mode=mode, switch=switch), values(), [MODE])) == ["eval.mode"] * wrong
 
 
+PASSES = """
+def run_pass(batches, optimizer=None):
+    model.train()
+    {then}
+    for x, y in batches:
+        loss = criterion(model(x), y)
+        if optimizer:
+            loss.backward()
+            optimizer.step()
+def export():
+    model.eval()
+for x, y in loader:
+    criterion(model(x), y).backward()
+run_pass(loader, optimizer)
+run_pass({held})
+export()
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "held", "wrong"),
+    [
+        ("pass", "val_loader", True),
+        ("if optimizer is None:\n        model.eval()", "val_loader", False),
+        ("pass", "val_loader, optimizer", False),
+        ("pass", "unlabeled", False),
+    ],
+)
+def test_a_pass_without_an_optimizer_is_not_in_training_mode(then: str, held: str, wrong: bool) -> None:
+    assert list(found(PASSES.format(then=then, held=held), values(), [MODE])) == ["eval.mode"] * wrong
+
+
 LOOP_OF_PHASES = """
 for epoch in range(3):
     for phase in ["train", "val"]:

@@ -26,8 +26,7 @@ def phases_in_training(source: ScriptSource, modes: list[Site]) -> Iterator[Phas
     `modes`: all calls that set the mode of the network."""
     for site in modes:
         scope, function = source.scope_of(site.node), source.function_of(site.node)
-        told_by = [*site.node.args, *(test for test, _ in _conditions(source, site.node))]
-        if called(site.node) != "train" or not told_by:
+        if called(site.node) != "train":
             continue
         others = [other.node for other in modes if other.node is not site.node and source.scope_of(other.node) is scope]
         told = list(_calls(source, function)) if function is not None else []
@@ -98,6 +97,8 @@ def _value(source: ScriptSource, condition: ast.expr, known: dict[str, Any]) -> 
     names = {part.id for part in ast.walk(condition) if isinstance(part, ast.Name)}
     if not names or not names <= known.keys():
         return None
+    if isinstance(condition, ast.Name) and known[condition.id] is None:  # `if optimizer:`
+        return False
     value = source.value(condition, **known)
     return value if isinstance(value, bool) else None
 
