@@ -51,7 +51,9 @@ def draws_of_labels(drawn: Sequence[Sequence[Any]]) -> Iterable[tuple[Draw, Draw
     for draws in drawn:
         first, *others = map(_image_and_row, draws)
         for other in others:
-            if first is not None and other is not None and first[0].shape == other[0].shape:
+            if first is None or other is None:
+                continue
+            if all(one.shape == another.shape for one, another in zip(first, other, strict=True)):
                 yield first, other
 
 
