@@ -25,6 +25,7 @@ from striate.doctor.checks.eval.neighbor_functions import (
     precisions_of,
 )
 from striate.doctor.checks.eval.other_shares import PATTERNS, another, is_meant, no_overlap, partly_wrong, shares_of
+from striate.doctor.checks.eval.top_few import untrue_for_several
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
@@ -71,6 +72,7 @@ def untrue_metrics(evidence: Evidence) -> Iterator[Finding]:
         for node, function in _functions(evidence.source, needed):
             if evidence.source.calls(node.name):
                 yield from _untrue_of_detections(node, function)
+            yield from _untrue_of_top_few(evidence.source, node, function)
     for node, function in _functions(evidence.source):
         yield from _untrue_precision(node, function)
     for said, line, function in _objects(evidence.source):
@@ -253,11 +255,11 @@ def _picks(node: ast.FunctionDef) -> bool:
     return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
-def _asked(function: Callable[..., Any], *given: Any) -> tuple[float, ...]:
+def _asked(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, ...]:
     """The numbers that it gives; none where it is for something else."""
     try:
         with same_random_state(), torch.no_grad():
-            told = tuple(numbers_of(function(*given)))
+            told = tuple(numbers_of(function(*given, **named)))
         return () if any(math.isnan(number) for number in told) else told  # as of boxes that have no area
     except Exception:  # of the user's, which was given what it is not for
         return ()
@@ -418,6 +420,24 @@ def _untrue_of_detections(node: ast.FunctionDef, function: Callable[..., Any]) -
             "a function for an average precision that is 1 for right detections with the lowest scores, and not for "
             "such with the highest",
         )
+
+
+def _untrue_of_top_few(source: ScriptSource, node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    found = untrue_for_several(source, node, partial(_asked, function))
+    if found is None:
+        return
+    numbers, told, right = found
+    said, true, asked = (listed([f"{value:.4g}" for value in values]) for values in (told, right, numbers))
+    yield _finding(
+        node.lineno,
+        f"`{node.name}` gives {said} for known scores if it is asked for the highest {asked} at once; asked for each "
+        f"by itself it gives {true}, which is right",
+        "A label among the highest scores of the largest number counts for a smaller one as well: the accuracy of the "
+        "first prediction is that of several.",
+        "count hits among the first `k` alone, for each `k`: `correct[:k].reshape(-1).float().sum()`",
+        "a function for accuracies of the highest few scores that gives others for several numbers at once than for "
+        "each by itself",
+    )
 
 
 def _untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
