@@ -144,23 +144,57 @@ def test_images_that_no_loader_yields_are_compared_by_their_names(first: int) ->
     assert found == ["train_images and valid_images"] * (first < 20)
 
 
+MODULE = """
+class Data(L.LightningDataModule):
+    def setup(self, stage=None):
+        SETUP
+    def test_dataloader(self):
+        return DataLoader(self.test)
+for x, y in loader:
+    pass
+trainer.fit(model, data)
+trainer.test(model, data)
+"""
+IN_TWO = """
+train_x, test_x, train_y, test_y = train_test_split(images, labels, stratify=labelsSEED)
+mean = train_x.mean()
+if stage == "fit":
+    self.train = Images(train_x - mean, train_y)
+if stage == "test":
+    self.test = Images(test_x - mean, test_y)
+"""
+UNDER_A_CONDITION = "if stage == 'fit':\n    self.train, self.test = random_split(full, [0.8, 0.2])"
+FOR_VALIDATION = "self.train, self.val = random_split(full, [0.8, 0.2])\nself.test = Digits(train=False)"
+FIRST_SEEDED = """
+rest_x, test_x = train_test_split(images, random_state=0)
+train_x, val_x = train_test_split(rest_x)
+self.mean = train_x.mean()
+self.test = Images((test_x - self.mean) / train_x.std())
+"""
+
+
 @pytest.mark.parametrize(
-    ("drawn", "right"),
+    ("setup", "right"),
     [
-        ("random_split(full, [0.8, 0.2])", False),
-        ("random_split(full, [0.8, 0.2], generator=torch.Generator().manual_seed(0))", True),
+        ("self.train, self.test = random_split(full, [0.8, 0.2])", False),
+        (
+            "self.train, self.test = random_split(full, [0.8, 0.2], generator=torch.Generator().manual_seed(0))",
+            True,
+        ),
+        ("self.train, self.test = random_split(full, [0.8, 0.2], torch.Generator().manual_seed(0))", True),
+        (IN_TWO.replace("SEED", ""), False),
+        (IN_TWO.replace("SEED", ", random_state=0"), True),
+        (IN_TWO.replace(", stratify=labelsSEED", ", shuffle=False"), True),
+        (UNDER_A_CONDITION, True),
+        (f"if self.test is not None:\n    return\n{IN_TWO.replace('SEED', '')}", True),
+        (FOR_VALIDATION, True),
+        (FIRST_SEEDED, True),
+        (FIRST_SEEDED.replace(", random_state=0", ""), False),
+        ("random.shuffle(files)\nself.train = Images(files[:80])\nself.test = Images(files[80:])", False),
     ],
 )
-def test_a_data_module_draws_its_split_once(drawn: str, right: bool) -> None:
-    text = f"""
-    class Data(L.LightningDataModule):
-        def setup(self, stage=None):
-            self.train, self.test = {drawn}
-    for x, y in loader:
-        pass
-    trainer.fit(model, data)
-    trainer.test(model, data)
-    """
+def test_a_data_module_draws_its_split_once(setup: str, right: bool) -> None:
+    text = MODULE.replace("SETUP", textwrap.indent(setup.strip(), 8 * " ").strip())
     assert len(read(text, SPLIT_OVERLAP, perceptron(), digits())) == (not right)
 
 
@@ -211,6 +245,9 @@ def test_an_order_of_training_samples_alone_is_no_split(drawn: str, wrong: bool)
             def setup(self, stage=None):
                 order = torch.randperm(len(y))
                 self.train = TensorDataset(x[{drawn}], y[{drawn}])
+                self.test = {"TensorDataset(x[order[48:]], y[order[48:]])" if wrong else "held_out"}
+            def test_dataloader(self):
+                return DataLoader(self.test)
         trainer.fit(module, Waves())
         trainer.test(module, Waves())
         """)

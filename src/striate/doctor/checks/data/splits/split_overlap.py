@@ -53,28 +53,98 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
     functions = [part for owner in owners for part in owner.body if isinstance(part, ast.FunctionDef)]
     for function in (part for part in functions if part.name == "setup" and source.calls("fit")):
         inside = list(ast.walk(function))
-        guarded = any(isinstance(node, ast.If) for node in inside)
-        seeded = any(
-            called(node) in ("manual_seed", "seed_everything", "default_rng", "seed")
-            and "Generator" not in ast.unparse(node)  # that alone draws nothing
-            for node in inside
-        )
-        drawn = next((node for node in inside if called(node) in _DRAWING and _divides(node, inside)), None)
-        if guarded or seeded or not isinstance(drawn, ast.Call) or not source.calls("test", "validate", "predict"):
-            continue
-        if any(word.arg in ("generator", "random_state") for word in drawn.keywords):
-            continue
-        yield SPLIT_OVERLAP.finding(
-            severity="error",
-            where=f"line {drawn.lineno}",
-            measured=f"`{ast.unparse(drawn)}` is called in `setup`, which the trainer calls for `fit` and again for "
-            "`test`: each call draws another split",
-            limit="the `setup` of a data module, which is called for fitting and for testing, draws the split each "
-            "time",
-            why="Most test samples were trained on: the metric says nothing about new samples.",
-            remedy="the same split each time: `generator=torch.Generator().manual_seed(0)` in that call",
-        )
-        return
+        if any(called(node) in _SEEDING and "Generator" not in ast.unparse(node) for node in inside):
+            continue  # a generator by itself draws nothing
+        wanted = _evaluated_by(source, functions)
+        for drawn in (node for node in inside if isinstance(node, ast.Call) and called(node) in _DRAWING):
+            if not _divides(drawn, inside) or _is_fixed(drawn) or _is_conditional(source, drawn, inside):
+                continue
+            if not _made_of(drawn, inside) & wanted:
+                continue  # samples for testing are others, as those of a file
+            of_sklearn = called(drawn) == "train_test_split"
+            fixed = "random_state=0" if of_sklearn else "generator=torch.Generator().manual_seed(0)"
+            yield SPLIT_OVERLAP.finding(
+                severity="error",
+                where=f"line {drawn.lineno}",
+                measured=f"`{ast.unparse(drawn)}` is called in `setup`, which the trainer calls for `fit` and again "
+                "for `test`: each call draws another split",
+                limit="the `setup` of a data module, which is called for fitting and for testing, draws the split each "
+                "time",
+                why="Most test samples were trained on: the metric says nothing about new samples.",
+                remedy=f"the same split each time: `{fixed}` in that call",
+            )
+            return
+
+
+def _evaluated_by(source: ScriptSource, methods: list[ast.FunctionDef]) -> set[str]:
+    """What the loaders of a data module read that the script evaluates by a call of its own."""
+    names = {"test": "test_dataloader", "validate": "val_dataloader", "predict": "predict_dataloader"}
+    loaders = {loader for name, loader in names.items() if source.calls(name)}
+    inside = (part for method in methods if method.name in loaders for part in ast.walk(method))
+    return {ast.unparse(part) for part in inside if isinstance(part, ast.Attribute | ast.Subscript)}
+
+
+def _is_fixed(drawn: ast.Call) -> bool:
+    """Whether a split is the same each time."""
+    unmixed = any(word.arg == "shuffle" and ast.unparse(word.value) == "False" for word in drawn.keywords)
+    given = any(word.arg in ("generator", "random_state") for word in drawn.keywords)
+    return unmixed or given or (called(drawn) == "random_split" and len(drawn.args) > 2)
+
+
+def _is_conditional(source: ScriptSource, drawn: ast.Call, inside: list[ast.AST]) -> bool:
+    """Whether a split may be drawn for one stage alone: under a condition, or behind one under which `setup` ends."""
+    ends = [node for node in inside if isinstance(node, ast.Return) and node.lineno < drawn.lineno]
+    return bool(ends) or any(isinstance(part, ast.If | ast.IfExp | ast.Try) for part in _within(source, drawn))
+
+
+def _within(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
+    """What stands around a node in its own function."""
+    for part in source.around(node):
+        if isinstance(part, Function):
+            return
+        yield part
+
+
+def _made_of(drawn: ast.Call, inside: list[ast.AST]) -> set[str]:
+    """What is made of the samples that a split gives, or of those at positions that it gives."""
+    names = {ast.unparse(drawn.args[0])} if called(drawn) == "shuffle" and drawn.args else set[str]()
+    before = None
+    while before != names:
+        before = set(names)
+        for node in inside:
+            if isinstance(node, ast.Assign) and _holds(node.value, drawn, names):
+                names |= {
+                    ast.unparse(part)
+                    for target in node.targets
+                    for part in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+                }
+    return names
+
+
+def _holds(value: ast.expr, drawn: ast.Call, names: set[str]) -> bool:
+    """Whether an expression holds samples that a call drew or that have one of these names, and no figure of them."""
+    if value is drawn or ast.unparse(value) in names:
+        return True
+    if isinstance(value, ast.Call):
+        receiver = [value.func.value] if isinstance(value.func, ast.Attribute) else []
+        given = [*receiver, *value.args, *(word.value for word in value.keywords)]
+        return called(value) not in _FIGURES and any(_holds(part, drawn, names) for part in given)
+    parts: list[ast.expr] = []
+    if isinstance(value, ast.Subscript):
+        parts = [value.value, value.slice]
+    elif isinstance(value, ast.Attribute):
+        parts = [value.value]
+    elif isinstance(value, ast.BinOp):
+        parts = [value.left]
+    elif isinstance(value, ast.ListComp):
+        parts = [value.generators[0].iter]
+    elif isinstance(value, ast.Tuple | ast.List):
+        parts = value.elts
+    return any(_holds(part, drawn, names) for part in parts)
+
+
+_SEEDING = ("manual_seed", "seed_everything", "default_rng", "seed", "RandomState", "Random")
+_FIGURES = frozenset(["mean", "std", "var", "min", "max", "sum", "median", "len", "unique", "fit"])
 
 
 def _divides(drawn: ast.AST, inside: list[ast.AST]) -> bool:
