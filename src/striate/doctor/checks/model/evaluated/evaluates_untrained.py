@@ -13,6 +13,7 @@ from striate.doctor.checks.model.evaluated.code import CODE, averaged
 from striate.doctor.checks.model.evaluated.copies_left import copies_left_behind
 from striate.doctor.checks.model.evaluated.never_updated import evaluated_and_left
 from striate.doctor.checks.model.evaluated.other_networks import evaluated_instead
+from striate.doctor.checks.model.evaluated.validated_copies import validated_and_left
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.variants import asked
 from striate.doctor.evidence.clock import NoEvidence
@@ -28,7 +29,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or no step that changes a weight")
-    found = list(_other_in_evaluation(evidence)) or list(_averages_left(evidence))
+    found = list(_other_in_validation(evidence))
+    found = found or list(_other_in_evaluation(evidence)) or list(_averages_left(evidence))
     found = found or list(copies_left_behind(evidence))
     yield from found or _never_updated(evidence)
 
@@ -46,15 +48,45 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     names = [name for name in unmoved(evidence.trial) if name in only and parameters[name].ndim > 1]
     if not names or not (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
         return
+    yield _without_training(
+        evidence,
+        names,
+        f"in evaluation mode the network uses {_counted(parameters, names)} that the training loss does not use",
+        "weights that evaluation uses, but that the training loss does not use and no step changes, and that look as "
+        "initialized or are copies",
+    )
+
+
+def _other_in_validation(evidence: Evidence) -> Iterator[Finding]:
+    """Weights that a library's validation uses alone, that no step changes, and that look untrained or are copies."""
+    parameters = dict(evidence.setup.model.named_parameters())
+    names = [name for name in validated_and_left(evidence) if parameters[name].ndim > 1]
+    if names and (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
+        yield _without_training(
+            evidence,
+            names,
+            f"validation uses {_counted(parameters, names)}, and none that is trained",
+            "weights that no step changes, that look as initialized or are copies, and that validation uses in place "
+            "of the trained ones",
+        )
+
+
+def _counted(parameters: Mapping[str, torch.Tensor], names: list[str]) -> str:
     numbers = sum(parameters[name].numel() for name in names)
-    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
-    yield CHECK.finding(
+    return f"{several(numbers, 'weight')} of {listed_names(_layers(names))}"
+
+
+def _layers(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+
+
+def _without_training(evidence: Evidence, names: list[str], measured: str, limit: str) -> Finding:
+    steps = several(len(evidence.trial.rows), "step")
+    return CHECK.finding(
         severity="error",
-        where=listed_names(layers),
-        measured=f"in evaluation mode the network uses {several(numbers, 'weight')} of {listed_names(layers)} that the "
-        f"training loss does not use: after {several(len(evidence.trial.rows), 'step')} they are unchanged",
-        limit="weights that evaluation uses, but that the training loss does not use and no step changes, and that "
-        "look as initialized or are copies",
+        where=listed_names(_layers(names)),
+        measured=f"{measured}: after {steps} they are unchanged",
+        limit=limit,
         why="The weights that are evaluated have learned nothing.",
         remedy=f"evaluate the layers that are trained; or, for an average, {averaged('ema')}",
     )

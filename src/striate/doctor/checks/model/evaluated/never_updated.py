@@ -89,7 +89,8 @@ def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: li
 
 
 def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
-    """Whether it stands in a method that nothing calls: an average whose update was left out."""
+    """Whether it stands in a method that nothing calls, neither the script nor a library whose class it extends: an
+    average whose update was left out."""
     function = source.function_of(node)
     owner = source.parent(function) if function is not None else None
     if not isinstance(function, ast.FunctionDef) or not isinstance(owner, ast.ClassDef):
@@ -97,6 +98,9 @@ def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
     said = source.nodes(ast.Constant)
     if function.name.startswith("__") or any(part.value == function.name for part in said):  # getattr(callback, name)
         return False
+    bases = [source.value(base) for base in owner.bases]
+    if any(base is None or hasattr(base, function.name) for base in bases):
+        return False  # a library calls it
     for site in source.calls_of(function):
         thing = source.value(receiver_of(site.node))
         if thing is None or owner.name in [kind.__name__ for kind in type(thing).__mro__]:

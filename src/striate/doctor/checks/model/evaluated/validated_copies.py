@@ -1,0 +1,61 @@
+"""Weights that a library's validation uses in place of the trained ones, and that no line changes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import torch
+
+from striate.doctor.checks.eval.evaluated import validated_twice
+from striate.doctor.checks.model.evaluated.never_updated import in_idle_method, is_harmless, reads_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.tracing import trace_answer
+from striate.doctor.evidence.trial_variants import unmoved
+from striate.models.preserved_state import preserved, same_random_state
+
+_DEEPEST = 4
+
+
+def validated_and_left(evidence: Evidence) -> list[str]:
+    """The names of such weights; none where validation uses trained ones too, or where code that no trial runs, as a
+    method for the end of an epoch, may change them."""
+    try:
+        used = _used_in_validation(evidence)
+    except NoEvidence:
+        return []
+    still, source = set(unmoved(evidence.trial)), evidence.source
+    moved = evidence.trial.replica.originals.keys() - still
+    if used & moved:
+        return []
+    left = [name for name in evidence.trial.replica.originals if name in used & still]
+    for attribute in {_part_of_its_own(name, moved) for name in left}:
+        reads = [(file, node) for file, node in reads_of(source, attribute) if not in_idle_method(source, node)]
+        if not all(is_harmless(source, node, file, [], _DEEPEST) for file, node in reads):
+            return []
+    return left
+
+
+def _used_in_validation(evidence: Evidence) -> frozenset[str]:
+    """The parameters that validation uses for a batch, as the library does it."""
+    library = evidence.setup.source.library if evidence.setup.source is not None else None
+    if library is None or library.evaluate is None:
+        raise NoEvidence("no library validates")
+    validated_twice(evidence.source, "validation_step", "on_validation_epoch_start", "on_validation_epoch_end")
+    evaluate, replica, batch = library.evaluate, evidence.fresh, evidence.val.raw[0]
+
+    def ask() -> None:
+        with suppress(Exception):  # the user's code: what it used until then is known
+            evaluate(replica.model, [batch])
+
+    with preserved(replica.model), same_random_state(), torch.no_grad():
+        return trace_answer(replica, batch, ask).used
+
+
+def _part_of_its_own(name: str, others: set[str]) -> str:
+    """The attribute below which no other parameter is: `ema` of `ema.module.weight` beside `net.weight`."""
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        if not any(other.startswith(".".join(parts[:count]) + ".") for other in others):
+            return parts[count - 1]
+    return parts[-1]
