@@ -24,6 +24,7 @@ from striate.doctor.checks.loss.task.kinds_of_targets import (
 from striate.doctor.checks.loss.task.raised import raised_by_loss
 from striate.doctor.checks.loss.task.renumbered import renumbered
 from striate.doctor.checks.loss.task.risk_sets import wrong_risk_sets
+from striate.doctor.checks.loss.task.shared_among_classes import shared_among_classes
 from striate.doctor.checks.loss.task.squashed_later import squashed_later
 from striate.doctor.checks.loss.task.turned_quantiles import turned_quantiles
 from striate.doctor.checks.loss.task.usual_gradient import teaches_nothing
@@ -46,7 +47,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if wrong is None or wrong.severity == "note":
             seen = few_counted(evidence) or turned_quantiles(evidence) or renumbered(evidence) or flattened(evidence)
             seen = seen or rates_as_logarithms(evidence) or squashed_later(evidence)
-            wrong = seen or wrong or teaches_nothing(evidence)
+            wrong = seen or wrong or teaches_nothing(evidence) or shared_among_classes(evidence)
     if wrong is not None:
         yield WRONG_FOR_TASK.finding(
             severity=wrong.severity,

@@ -1,0 +1,79 @@
+"""A cross entropy of the user's own that is a mean over classes too, where its sum is meant."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.checks.loss.task.wrong import Wrong
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.answers import loss_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import at_rate, rates_are_users
+from striate.doctor.evidence.way_gone import said_of, way_gone
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.wording import several
+
+_FEWEST, _LOWEST, _HIGHEST, _EXACT = 3, 2.0, 4.0, 1e-3
+"""Classes; what right predictions lie above others; what rounding changes of the loss."""
+_FARTHER = 0.1
+"""Of the way from a guess to right predictions."""
+
+
+def shared_among_classes(evidence: Evidence) -> Wrong | None:
+    """A cross entropy divided by the number of classes, whose steps of SGD are that much shorter, and learn less."""
+    optimizer = evidence.trial.replica.optimizer
+    if evidence.calls.losses or not isinstance(optimizer, torch.optim.SGD) or not rates_are_users(evidence):
+        return None  # steps of Adam are as long
+    try:
+        classes = _divisor(evidence)
+        own = way_gone(evidence.after_training) if classes else None
+        if own is None:
+            return None
+        predictions = evidence.in_training(at_rate(evidence, classes).replica)
+        other = way_gone(predictions)
+    except NoEvidence:
+        return None
+    if other is None or other < own + _FARTHER:
+        return None
+    return Wrong(
+        "warning",
+        f"the loss is a cross entropy divided by the number of classes, {classes}: for equal outputs it is "
+        f"{math.log(classes) / classes:.3g}, not {math.log(classes):.3g}. "
+        f"After {several(len(evidence.trial.rows), 'step')} {said_of(evidence.after_training)}; with steps "
+        f"{classes} times as long {said_of(predictions)}",
+        "It is a mean over classes, too: gradients, and with them the steps of SGD, are that much shorter than the "
+        "learning rate is made for, and a weight decay counts that much more.",
+        "sum over classes before the mean over samples: `-(targets * log_probs).sum(dim=1).mean()`",
+        limit=f"the loss of three known outputs is a cross entropy divided by the number of classes, and steps that "
+        f"make up for it go {_FARTHER:.0%} farther from chance to right predictions",
+    )
+
+
+def _divisor(evidence: Evidence) -> int:
+    """The number of classes where the loss is a cross entropy divided by it, also with smoothed labels; 0 otherwise."""
+    outputs, labels = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if not evidence.setup.classifies or outputs is None or labels is None or labels.is_floating_point():
+        return 0
+    classes = outputs.shape[1] if outputs.ndim > 1 else 0
+    if classes < _FEWEST or outputs.shape[2:] != labels.shape[1:] or not predicts_targets(evidence):
+        return 0
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        return 0
+    right = functional.one_hot(labels.long(), classes).movedim(-1, 1).double().cpu()
+
+    def loss_at(height: float) -> float:
+        answer = (height * right).log_softmax(1)
+        return classes * loss_of(evidence, lambda _, given: answer if given.shape == answer.shape else given)
+
+    def share_at(height: float) -> float:
+        """Of the right class in the targets: the cross entropy is a line in it."""
+        return (math.log(math.exp(height) + classes - 1) - loss_at(height)) / height
+
+    if not math.isclose(loss_at(0.0), math.log(classes), rel_tol=_EXACT):
+        return 0
+    low, high = share_at(_LOWEST), share_at(_HIGHEST)
+    return classes if 0.5 < low < 1 + _EXACT and abs(low - high) < _EXACT else 0
