@@ -81,8 +81,10 @@ def _conditions(source: ScriptSource, node: ast.AST) -> Iterator[tuple[ast.expr,
 
 def _stands(source: ScriptSource, node: ast.AST, known: dict[str, Any]) -> bool | None:
     """Whether a node is reached with these values; None where that is not known."""
-    met = [None if (value := _value(source, test, known)) is None else value is wanted
-           for test, wanted in _conditions(source, node)]  # fmt: skip
+    met = [
+        None if (value := _value(source, test, known)) is None else value is wanted
+        for test, wanted in _conditions(source, node)
+    ]
     return False if False in met else None if None in met else True
 
 
