@@ -154,8 +154,8 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
     functions = source.functions_of(call)
     if len(functions) != 1 or not isinstance(call.func, ast.Name):
         return False
-    given = [name for name, value in source.arguments(functions[0], call) if not isinstance(value, ast.Constant)]
-    return any(_gives_variants(functions[0], name, source) for name in given)
+    held = [name for name, value in source.arguments(functions[0], call) if not isinstance(value, ast.Constant)]
+    return any(_gives_variants(functions[0], name, source) for name in held)
 
 
 def _repeats_rows(call: ast.Call) -> bool:
