@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from for_checks.asked import asked, digits, loop, perceptron
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
+from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.evidence.clock import NoEvidence
@@ -169,3 +170,18 @@ def test_a_sampler_with_a_weight_for_each_class_draws_the_first_samples(of_class
         for one in asked(check, model, DataLoader(data, 32, sampler=sampler), **options)
     ]
     assert [(one.code, one.severity) for one in said] == [("data.too-few", "error")] * of_classes
+
+
+@pytest.mark.parametrize("weights", [2, 320])
+def test_classes_are_missing_where_few_samples_are_drawn(weights: int) -> None:
+    """The few weights are the cause; where each sample has one, it is the class that has none."""
+    y = torch.arange(320) // 130
+    x = torch.randn(320, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    given = torch.ones(2) if weights == 2 else (y < 2).double()
+    sampler = WeightedRandomSampler(given.tolist(), 320, generator=torch.Generator().manual_seed(0))
+    data: Any = TensorDataset(x, y)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    loader, val = DataLoader(data, 32, sampler=sampler), DataLoader(data, 64)
+    said = [one.code for check in (MISSING_CLASS, TOO_FEW) for one in asked(check, model, loader, val=val)]
+    assert said == ["data.too-few" if weights == 2 else "data.missing-class"]

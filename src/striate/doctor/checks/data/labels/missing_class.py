@@ -19,6 +19,8 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 _MISSING_CLASS_SEEN, _ROWS = 10, 20
+OFTEN = 8
+"""Draws of a sample, from which on it stands for others that are never drawn."""
 _THRESHOLD = (
     "each class of validation occurs in training, if chance would show it; each output has a class, if the loader "
     f"yields {_MISSING_CLASS_SEEN} samples for each output and most outputs (half of them for maps) have one"
@@ -57,6 +59,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
     weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
+    if weighted and x is not None and are_drawn_often(x):
+        return  # the others are never drawn, whatever their class: `data.too-few`
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others, which explains missing classes")
     need_asked(evidence)
@@ -104,6 +108,11 @@ def weights_of_few(loader: object) -> str:
     known, samples = len(sampler.weights), len(cast(Any, data))
     few = f"; its WeightedRandomSampler has {several(known, 'weight')} for {several(samples, 'sample')}"
     return f"{few}: the others are never drawn" if known < samples else ""
+
+
+def are_drawn_often(x: torch.Tensor) -> bool:
+    """Whether there are few different samples among these, each several times."""
+    return OFTEN * len(first_of_each(x)) <= len(x)
 
 
 def _seen(counts: ClassCounts) -> int:

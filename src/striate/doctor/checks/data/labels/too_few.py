@@ -8,7 +8,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
-from striate.doctor.checks.data.labels.missing_class import weights_of_few
+from striate.doctor.checks.data.labels.missing_class import OFTEN, are_drawn_often, weights_of_few
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
@@ -25,7 +25,7 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
-FEW_DRAWN, OFTEN = 100, 8
+FEW_DRAWN = 100
 _PASSES, _LEFT_OUT = 3, 0.25
 _BY_HEART = "The network memorizes these few samples and never sees the others."
 _DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {OFTEN} times or more, in smaller batches"
@@ -33,7 +33,8 @@ _DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {OFTEN} times or more, 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     weighted = weights_of_few(evidence.setup.train)
-    if weighted and OFTEN * (distinct := len(first_of_each(evidence.samples.inputs))) <= evidence.train.count:
+    if weighted and are_drawn_often(evidence.samples.inputs):
+        distinct = len(first_of_each(evidence.samples.inputs))
         yield TOO_FEW.finding(
             severity="error",
             where="the sampler of the training loader",
