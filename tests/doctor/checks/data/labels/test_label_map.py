@@ -102,6 +102,39 @@ def test_names_are_numbered_once(words: str, same: bool) -> None:
     assert ["`dataset.vocabulary.index`" in finding.measured for finding in found] == [True] * (not same)
 
 
+BUILT = """
+class Drawn:
+    def __init__(self, pictures, classes):
+        self.y = [classes.index(name) for _, name in pictures]
+
+train_data = Drawn(pictures, CLASSES)
+val_data = Drawn(others, {given})
+
+for x, y in loader:
+    pass
+"""
+
+
+class Drawn(Dataset[Any]):
+    """Pictures that do not keep the names of their classes."""
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(1, 8, 8), torch.tensor(number % 10)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"), [("CLASSES", False), ("sorted(COLORS)", True), ("list(COLORS)", False), ("CLASSES[:2]", False)]
+)
+def test_names_are_given_in_one_order(given: str, wrong: bool) -> None:
+    names = {"CLASSES": ["plain", "disc", "box"], "COLORS": {"plain": 0, "disc": 1, "box": 2}}
+    options: Any = {"val": DataLoader(Drawn(), 16), "names": {**names, "Drawn": Drawn}}
+    found = read(BUILT.format(given=given), LABEL_MAP, perceptron(), DataLoader(Drawn(), 16), **options)
+    assert ["two orders" in finding.measured for finding in found] == [True] * wrong
+
+
 @pytest.mark.parametrize("case", ["same", "by two", "weak", "one for all"])
 def test_classes_that_validation_puts_together_of_others(case: str) -> None:
     """Of ten digits five classes: by what is left over after five, or by halves."""

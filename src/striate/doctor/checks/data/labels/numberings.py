@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.wording import several
+from striate.doctor.setup.script_source import ScriptSource, called
+from striate.wording import listed, several
 
 _DEPTH = 3
 _FEWEST, _DIFFERENT = 3, 0.2
@@ -33,7 +35,48 @@ def numbered_twice(evidence: Evidence) -> str | None:
                 f"`{path}` differs between the data sets of training and validation: of {both} in both, "
                 f"{len(moved):,} have another number, such as {name!r}: {known[name]} and {other[name]}"
             )
+    return _built_apart(evidence)
+
+
+def _built_apart(evidence: Evidence) -> str | None:
+    """What is measured where a script gives the same class names in another order to the data sets of training and of
+    validation, which need not hold them."""
+    kinds = {type(_innermost(loader)).__name__ for loader in (evidence.setup.train, evidence.setup.val)}
+    source = evidence.setup.source
+    if source is None or len(kinds) > 1:
+        return None
+    known = dict[str, tuple[str, list[Any]]]()
+    for owner in (node for node in source.nodes(ast.ClassDef) if node.name in kinds):
+        begin = [part for part in owner.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+        sites = source.calls(owner.name) if begin else []
+        for name, given in (pair for site in sites for pair in source.arguments(begin[0], site.node)):
+            names = _names_given(source, given) if _CLASSES.search(name) else []
+            text, first = known.setdefault(name, (ast.unparse(given), names))
+            if names != first and sorted(names) == sorted(first):
+                return (
+                    f"`{owner.name}` gets the same names as `{name}` in two orders: `{text}` are "
+                    f"{listed(first[:4])}, `{ast.unparse(given)}` are {listed(names[:4])}"
+                )
     return None
+
+
+def _innermost(loader: Any) -> Any:
+    data: Any = getattr(loader, "dataset", None)
+    while hasattr(data, "dataset"):
+        data = data.dataset
+    return data
+
+
+def _names_given(source: ScriptSource, node: ast.expr) -> list[str]:
+    """The different names that an expression lists, also where it sorts them; none of others."""
+    if isinstance(node, ast.Name) and source.value(node) is None:
+        node = source.last_value(node, node.id) or node
+    sorts = isinstance(node, ast.Call) and called(node) in ("sorted", "list", "tuple") and len(node.args) == 1
+    value = source.value(node.args[0] if sorts and isinstance(node, ast.Call) else node)
+    names = list(value) if isinstance(value, list | tuple | dict) else []
+    if len(set(names)) < max(2, len(names)) or not all(isinstance(name, str) for name in names):
+        return []
+    return sorted(names) if called(node) == "sorted" else names
 
 
 def _numberings(thing: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Mapping[str, int]]]:
