@@ -1,4 +1,5 @@
-"""Bytes that wrap around: numbers below 0 or above 255 that the script casts to eight bits as it draws samples."""
+"""Bytes that wrap around: numbers below 0 or above 255 that the script casts to eight bits, or computes in them, as it
+draws samples."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.wrapped_sums import Sums
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.models.preserved_state import same_random_state
@@ -26,13 +28,16 @@ _SAMPLES, _BATCHES, _FEWEST, _ENOUGH = 32, 6, 64, 20_000
 _LEAST, _MOST, _VALUES = 0.005, 0.5, 8
 """Of the numbers that a line casts, what is out of range: more is no image; different values of it, since -1 may stand
 for 255 in a map of classes."""
+_MOST_OF_SUM = 0.95
+"""The same of a sum: half of an image is below its mean."""
 
 
 def wrapped_around(evidence: Evidence) -> Finding | None:
-    """Such casts in the user's code. Which numbers they are given is seen while the data set is asked for some samples,
-    or the loop draws some batches."""
+    """Such casts and sums in the user's code. Which numbers they are given is seen while the data set is asked for some
+    samples, or the loop draws some batches."""
     noted = defaultdict[tuple[str, int], list[torch.Tensor]](list)
     source = evidence.setup.source
+    sums = Sums("" if source is None else source.loop[0])
 
     def note(frame: types.FrameType, event: str, function: Any) -> None:
         if event == "c_call" and getattr(function, "__name__", "") in _CASTS:
@@ -45,12 +50,14 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
                     if function.__name__ == "byte" or "uint8" in text[text.rindex(function.__name__) :]:
                         noted[file, line].append(given)
 
-    before = sys.getprofile()
+    before, tracing = sys.getprofile(), sys.gettrace()
     with same_random_state(), suppress(Exception):  # a data set of the user's
         sys.setprofile(note)
+        sys.settrace(sums.trace)
         try:
             _draw(evidence.setup.train, evidence.clock.until(0.03, 1.0))
         finally:
+            sys.settrace(tracing)
             sys.setprofile(before)
     for (file, line), given in noted.items():
         numbers = torch.cat(given)
@@ -65,6 +72,21 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
                 remedy="clip before the cast: `np.clip(x, 0, 255).astype(np.uint8)`, `x.clamp(0, 255).byte()`",
                 threshold=f"{_LEAST:.1%} to {_MOST:.0%} of the numbers that a line casts to eight bits are below 0 or "
                 f"above 255, {_VALUES} different ones or more",
+                severity="warning",
+            )
+    for (file, line, text), given in sums.noted.items():
+        numbers = torch.cat(given)
+        outside = numbers[(numbers < 0) | (numbers > 255)]
+        if _LEAST <= len(outside) / len(numbers) <= _MOST_OF_SUM and len(outside.unique()) >= _VALUES:
+            return told(
+                "loader",
+                f"{Path(file).name}, line {line} computes `{text}` in eight bits: the results are from "
+                f"{int(numbers.min())} to {int(numbers.max())}, and {len(outside) / len(numbers):.1%} of them wrap "
+                "around, as -1 becomes 255",
+                why="Pixels that become a little too dark turn white, and those that become too bright turn black.",
+                remedy="convert the image first: `image.astype(np.float32) - mean`, `image.float() - mean`",
+                threshold=f"{_LEAST:.1%} to {_MOST_OF_SUM:.0%} of the numbers of a sum, difference or product in eight "
+                f"bits are below 0 or above 255, {_VALUES} different ones or more",
                 severity="warning",
             )
     return None
