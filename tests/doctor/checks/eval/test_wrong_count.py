@@ -652,6 +652,42 @@ def test_masks_of_a_perfect_network_have_an_overlap_of_one(told: str, wrong: boo
     )
 
 
+OVERLAPS = """
+def evaluate(net, data):
+    table = torch.zeros(9)
+    with torch.no_grad():
+        for x, y in data:
+            counted = {counted}
+            table += torch.bincount(3 * y[counted] + net(x).argmax(1)[counted], minlength=9)
+    table = table.view(3, 3)
+    both = table.diag()
+    return both / (table.sum(0) + table.sum(1) - both).clamp(min=1), (both.sum() / table.sum()).item()
+"""
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize(
+    ("counted", "shown", "wrong"),
+    [
+        ("y < 3", "iou.mean()", False),
+        ("(y > 0) & (y < 3)", "iou.mean()", True),
+        ("(y > 0) & (y < 3)", "iou[1:].mean()", False),
+    ],
+)
+def test_overlaps_of_a_perfect_network_are_one_in_each_class(
+    counted: str, shown: str, wrong: bool, averaged: bool
+) -> None:
+    """Also where some positions have no class, and where a copy of the network is evaluated."""
+    x = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = ((x > 0).long() + (x > 1).long())[:, 0]
+    y[:, 0] = 255
+    train, val = (DataLoader(TensorDataset(x[a:b], y[a:b]), 16) for a, b in ((0, 64), (64, 96)))
+    names = names_of(nn.Conv2d(1, 3, 1), train, val, nn.CrossEntropyLoss(ignore_index=255))
+    names["average"] = nn.Conv2d(1, 3, 1)
+    text = f"iou, accuracy = evaluate({'average' if averaged else 'model'}, val_loader)\nprint({shown})"
+    assert codes_of(OVERLAPS.format(counted=counted), text, names) == ["eval.wrong-count"] * wrong
+
+
 class TwoHeads(nn.Module):
     """Masks, and how far they reach."""
 

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -149,11 +150,24 @@ def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tupl
 
 
 def named_numbers(source: ScriptSource, site: ast.Call, returned: Any, printed: str) -> list[tuple[str, float]]:
-    """Single numbers that a call returns or prints, each by its name, or by what it is called where it is printed."""
+    """Single numbers that a call returns or prints, each by its name, or by what it is called where it is printed, and
+    the means of rows of numbers, as of a score for each class."""
     found = [(name, list(numbers_of(value))) for name, value in _named(source, site, returned)]
+    found += [(f"mean {name}", _mean_of(source, name, value)) for name, value in _named(source, site, returned)]
     found += [(label, list(numbers_of(returned))) for label in _labels(source, site)]
     single = [(name, numbers[0]) for name, numbers in found if len(numbers) == 1]
     return single + [(word[1], float(word[2])) for word in _NAMED_NUMBER.finditer(printed)]
+
+
+def _mean_of(source: ScriptSource, name: str, value: Any) -> list[float]:
+    """The mean of a row of fractions, of which the script nowhere takes a part only."""
+    row = torch.as_tensor(value) if isinstance(value, np.ndarray | torch.Tensor) else None
+    if row is None or row.ndim != 1 or len(row) < 2 or not row.is_floating_point():
+        return []
+    cut = any(
+        isinstance(node.slice, ast.Slice) and ast.unparse(node.value) == name for node in source.nodes(ast.Subscript)
+    )
+    return [] if cut else [float(row.double().mean())]
 
 
 def _labels(source: ScriptSource, site: ast.Call) -> Iterator[str]:
@@ -226,22 +240,37 @@ def validated_twice(source: ScriptSource, *names: str) -> None:
 _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")
 
 
-def evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
-    """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known."""
-    source = evidence.source
+def evaluations(
+    evidence: Evidence, *, of_copies: bool = False
+) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
+    """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known.
+    `of_copies`: also with a copy of the network, as of its averaged weights, in whose place the network is given."""
+    source, model = evidence.source, evidence.setup.model
     for node in source.nodes():
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
         if not isinstance(node, ast.Call) or len(functions) != 1 or meddles(source, functions[0]):
             continue
         given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
+        if of_copies:
+            given = {name: model if _is_copy(value, model) else value for name, value in given.items()}
         known = list(given.values())
-        if not any(value is evidence.setup.model for value in known) or not any(
+        if not any(value is model for value in known) or not any(
             value is evidence.setup.val and isinstance(value, DataLoader) for value in known
         ):
             continue
         function = source.value(node.func)
         if callable(function) and not isinstance(function, nn.Module) and len(given) == _count(node):
             yield node, function, given
+
+
+def _is_copy(value: Any, model: nn.Module) -> bool:
+    """Whether it is a network of the same class whose weights have the same names and shapes."""
+    if type(value) is not type(model):
+        return False
+    one, other = (
+        {name: part.shape for name, part in network.state_dict(keep_vars=True).items()} for network in (value, model)
+    )
+    return one == other
 
 
 def _count(call: ast.Call) -> int:

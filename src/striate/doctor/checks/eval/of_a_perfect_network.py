@@ -22,6 +22,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.evidence.way_gone import way_gone
 from striate.doctor.setup.batch import main_tensor, mapped, parts
 from striate.observe.module_calls import forward_hooks
@@ -52,20 +53,24 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("only a part of the validation data was read")
-    batches = predicted_by_batch(evidence)
+    given = predicted_by_batch(evidence)
+    batches = [(outputs, _labeled(evidence, outputs, wanted)) for outputs, wanted in given]
     outputs, targets = (torch.cat(part) for part in zip(*batches, strict=True))
     read = quality(outputs, targets)
+    by_loss = read is not None and read.kind == "classes" and evidence.samples.plain and any(class_losses(evidence))
     # Where one class is most of all, a guess is mostly right.
-    if read is None or (read.guesses and (way_gone(Predictions(outputs, targets, read.loss)) or 0) < _LEARNED):
+    guesses = read is None or (read.guesses and (way_gone(Predictions(outputs, targets, read.loss)) or 0) < _LEARNED)
+    if read is None or (guesses and not by_loss):
         raise NoEvidence("outputs do not have the form of the labels, or the network has not learned them")
     complete = all(is_complete(*batch) for batch in batches)
     candidates = read.kind == "labels" and all(int((wanted == 1).sum()) == 1 for _, wanted in batches)
     as_they_are = read.kind == "numbers" and read.loss < read.constant / 2
     largest = _NOTHING * float(targets.double().std()) if as_they_are else math.inf
-    for site, function, given in evaluations(evidence):
+    left_out = float((torch.cat([wanted for _, wanted in given]) != targets).double().mean())  # who counts these, may
+    for site, function, arguments in evaluations(evidence, of_copies=True):
         evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
-        untrue = partial(_is_untrue, complete=complete, largest=largest, candidates=candidates)
-        ask = partial(asked_with, evidence, site, function, given)
+        untrue = partial(_is_untrue, right=RIGHT - left_out, complete=complete, largest=largest, candidates=candidates)
+        ask = partial(asked_with, evidence, site, function, arguments)
         for name, value in ask(partial(_right, evidence, form=0)):
             if not untrue(name, value):
                 continue
@@ -74,14 +79,14 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
                 yield Untrue(f"line {site.lineno}", ast.unparse(site), name, value)
 
 
-def _is_untrue(name: str, value: float, *, complete: bool, largest: float, candidates: bool) -> bool:
-    """Whether a number that is called a score is below 1, or one that is called an error above `largest`. `candidates`:
-    each batch has one right sample."""
+def _is_untrue(name: str, value: float, *, right: float, complete: bool, largest: float, candidates: bool) -> bool:
+    """Whether a number that is called a score is below `right`, or one that is called an error above `largest`.
+    `candidates`: each batch has one right sample."""
     words = words_of(name)
     if candidates and _RANKED.fullmatch(name):
-        return 0 <= value < RIGHT
+        return 0 <= value < right
     if is_share(words, complete):
-        return as_share(value) < RIGHT
+        return as_share(value) < right
     return bool(words & _ERRORS) and not words & _NO_ERRORS and value > largest
 
 
@@ -122,8 +127,20 @@ def asked_with(
     return [] if answered is None or any(failed) or not once else named_numbers(evidence.source, site, *answered)
 
 
+def _labeled(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Labels, with -1 for those that have no output and that the loss leaves out, as 255."""
+    if labels.is_floating_point() or outputs.ndim != labels.ndim + 1:
+        return labels
+    without = labels >= outputs.shape[1]
+    ignored = {call.ignored for call in class_losses(evidence)}
+    left_out = bool(without.any()) and set(labels[without].unique().tolist()) <= ignored
+    return labels.long().where(~without, -1) if left_out and not bool(without.all()) else labels
+
+
 def _right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor, form: int) -> torch.Tensor | None:
     """What a perfect network would give in place of these outputs."""
+    there = _labeled(evidence, outputs, labels)
+    labels = labels if there is labels else there.where(there >= 0, there[there >= 0].mode().values)
     labels, same = labels.to(outputs.device), outputs.numel() == labels.numel()
     shares = bool(((outputs >= 0) & (outputs <= 1)).all())
     known = next(islice(all_right(evidence, outputs, labels), form, None), None)
