@@ -407,6 +407,24 @@ def test_a_probe_that_is_trained_afterwards_ends_in_evaluation_mode(of_another: 
     assert [one.measured.startswith("`network.eval()` runs repeatedly") for one in said] == [True] * (not of_another)
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_network_that_is_made_anew_begins_in_training_mode(anew: bool) -> None:
+    text = f"""
+    def fit(decay{"" if anew else ", model"}):
+        {"model = build()" if anew else "model = model.float()"}
+        for x, y in loader:
+            train(x, y)
+        return model.eval()
+    def build():
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    for decay in (0.0, 0.1, 1.0):
+        fit(decay{"" if anew else ", model"})
+    """
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    said = read(text, MODE, network, digits())
+    assert ["no `.train()` after it" in one.measured for one in said] == [True] * (not anew)
+
+
 @pytest.mark.parametrize(("again", "wrong"), [("pass", True), ("model.train()", False)])
 def test_the_training_before_has_its_own_mode(again: str, wrong: bool) -> None:
     text = f"""

@@ -10,7 +10,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.phases_in_training import phases_in_training
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, assigned, called, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names
 
@@ -71,7 +71,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             why=_ACTIVE,
             remedy="Call `model.eval()` before the evaluation, and `model.train()` before training continues.",
         )
-    repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
+    repeated = [
+        site
+        for site in evaluating
+        if site.often != "once" and not _of_another_training(source, site) and not _is_of_new_network(source, site)
+    ]
     own = [site for site in training if not _of_another_training(source, site)]
     back = any(site.often != "once" or _begins_pass(source, site) for site in own)
     if repeated and not back and not _frozen(evidence.setup.model, parts):
@@ -136,6 +140,22 @@ def _of_another_training(source: ScriptSource, site: Site) -> bool:
     return any(
         is_apart(loop) and any(isinstance(part, ast.Call) and called(part) == "backward" for part in ast.walk(loop))
         for loop in loops
+    )
+
+
+def _is_of_new_network(source: ScriptSource, site: Site) -> bool:
+    """Whether its function makes the network anew each time before it, as for each of several training runs."""
+    receiver, scope = receiver_of(site.node), source.function_of(site.node)
+    if not isinstance(receiver, ast.Name) or scope is None:
+        return False
+    around = set(source.loops_of(site.node))
+    return any(
+        ast.unparse(target) == receiver.id
+        and isinstance(value, ast.Call)
+        and receiver.id not in {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+        and around <= set(source.loops_of(node))
+        for node in ast.walk(scope)
+        for target, value in assigned(node)
     )
 
 
