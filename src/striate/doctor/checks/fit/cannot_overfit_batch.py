@@ -9,13 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import (
-    Fit,
-    blends,
-    fit_of,
-    learns_itself,
-    need_predictions,
-)
+from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, learns_itself, need_predictions
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
@@ -28,7 +22,7 @@ _SAMPLES = 16
 _STEPS = 100
 _MOST_STEPS = 300
 _RATES = (3e-3, 1e-3, 3e-2)
-_CANNOT_OVERFIT_BATCH_RIGHT = 0.8
+_RIGHT = 0.8
 _EXPLAINED = 0.3
 _CONTRADICTING = 0.05
 _DISTINCT = 16
@@ -60,7 +54,7 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
     )
     limit = (
         f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
-        f"{_CANNOT_OVERFIT_BATCH_RIGHT:.0%} right (R² below {_EXPLAINED:g})"
+        f"{_RIGHT:.0%} right (R² below {_EXPLAINED:g})"
     )
     remedy = (
         "train on one batch again and again, and follow one sample through `forward`: find where its difference from "
@@ -94,7 +88,7 @@ def _compares(evidence: Evidence) -> bool:
 
 
 def _passes(fit: Fit) -> bool:
-    return fit.score >= (_EXPLAINED if fit.numbers else max(_CANNOT_OVERFIT_BATCH_RIGHT, min(fit.guess + 0.1, 1.0)))
+    return fit.score >= (_EXPLAINED if fit.numbers else max(_RIGHT, min(fit.guess + 0.1, 1.0)))
 
 
 def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:

@@ -16,7 +16,7 @@ from striate.wording import several
 
 _LEARNED = 0.97
 _EXPLAINED = 0.95
-_OVERFIT_GAP = 0.15
+_GAP = 0.15
 _FAR = 0.25
 """From here on it is more than a note: few samples of a hard question leave a gap of some 20 % to any network."""
 _GAP_EXPLAINED = 0.3
@@ -55,7 +55,7 @@ def _learned(fit: Fit) -> bool:
 
 def _overfits(train: Fit, val: Fit) -> bool:
     gap = train.score - val.score
-    wide = gap >= (_GAP_EXPLAINED if train.numbers else _OVERFIT_GAP) or _rare_by_heart(train, val)
+    wide = gap >= (_GAP_EXPLAINED if train.numbers else _GAP) or _rare_by_heart(train, val)
     return _learned(train) and wide and gap > 3 * val.uncertainty
 
 
@@ -144,7 +144,7 @@ OVERFIT = Check(
     codes=("fit.overfit",),
     question="Are training samples predicted almost perfectly, and validation samples much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (for quantities, R² {_EXPLAINED:g}), validation worse "
-    f"by {_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {_COMMON:.0%}) and by three "
+    f"by {_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {_COMMON:.0%}) and by three "
     f"standard errors, and not {_RISING:.0%} better after three times the steps; a note below {_FAR:.0%}",
     run=_find_overfit,
     quick=False,

@@ -6,12 +6,7 @@ import math
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import (
-    flat,
-    learns_itself,
-    longer,
-    need_predictions,
-)
+from striate.doctor.checks.fit.fitting import flat, learns_itself, longer, need_predictions
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import OutOfTime
 from striate.doctor.evidence.evidence import Evidence
@@ -26,7 +21,7 @@ _FEWEST = 60
 _BETTER = 0.7
 _HIGH = 0.05
 _STEADY = 0.75
-_PLATEAU_RIGHT = 0.97
+_RIGHT = 0.97
 
 
 def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
@@ -69,7 +64,7 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
     own = _mean(trial.losses[half:])
     if known is None or not rates_are_users(evidence) or known.loss < _HIGH * known.constant:
         return
-    if (known.accuracy or 0.0) > _PLATEAU_RIGHT or own < _STEADY * _mean(trial.losses[:half]):
+    if (known.accuracy or 0.0) > _RIGHT or own < _STEADY * _mean(trial.losses[:half]):
         return
     slower = at_rate(evidence, 0.1)
     low = _mean(slower.losses[-len(slower.losses) // 4 :])

@@ -19,7 +19,7 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 _GOOD = 0.9
-_UNDERFIT_GAP = 0.1
+_GAP = 0.1
 _EPOCHS = 5
 _FLAT = 0.03
 _MANY_EPOCHS = 30
@@ -36,7 +36,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     if is_a_part(evidence):
         raise NoEvidence("only a small part of the network is trained, as in fine-tuning")
     known = _simple_models(evidence)
-    if known - reached.score < _UNDERFIT_GAP:
+    if known - reached.score < _GAP:
         return
     steps = len(trial.rows)
     if any(not _below(_by_itself(evidence, rate, steps), known) for rate in (1e-2, 1e-3)):
@@ -56,7 +56,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
         measured=f"after {several(len(more.rows), 'step')} {fitted.text} on its training samples, and the loss "
         f"hardly falls any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get "
         f"{simple} on samples that they were not fitted to; {several(parameters, 'parameter')}",
-        limit=f"fewer than {_GOOD:.0%} of the training samples right (R² {_GOOD:g}), {_UNDERFIT_GAP:.0%} less than "
+        limit=f"fewer than {_GOOD:.0%} of the training samples right (R² {_GOOD:g}), {_GAP:.0%} less than "
         f"simple models get on held-out samples, after {_EPOCHS} epochs in which the loss falls by less than "
         f"{_FLAT:.0%} (after {_MANY_EPOCHS} and with twice the gap, by {_SLOW:.0%}), and Adam without dropout no "
         "better",
@@ -123,12 +123,12 @@ def _settled(evidence: Evidence, trial: Trial, gap: float) -> bool:
     """Whether it has seen the samples often enough, and hardly gets any better."""
     epochs = len(trial.rows) / max(len(evidence.train.raw), 1)
     later = trial.losses[len(trial.losses) // 2 :]
-    far = epochs >= _MANY_EPOCHS and gap >= 2 * _UNDERFIT_GAP and flat(later, _SLOW)
+    far = epochs >= _MANY_EPOCHS and gap >= 2 * _GAP and flat(later, _SLOW)
     return far or (epochs >= _EPOCHS and flat(later, _FLAT))
 
 
 def _below(fit: Fit, known: float) -> bool:
-    return fit.score < _GOOD and known - fit.score >= max(_UNDERFIT_GAP, 3 * fit.uncertainty)
+    return fit.score < _GOOD and known - fit.score >= max(_GAP, 3 * fit.uncertainty)
 
 
 def _best_fit(evidence: Evidence) -> Fit:

@@ -17,11 +17,7 @@ from striate.doctor.checks.model.heads import (
     named,
 )
 from striate.doctor.checks.model.variants import said, tried
-from striate.doctor.evidence.call_graph import (
-    QUOTIENTS,
-    Call,
-    Head,
-)
+from striate.doctor.evidence.call_graph import QUOTIENTS, Call, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding

@@ -12,26 +12,9 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.cosine_scores import largest_cosines
-from striate.doctor.checks.model.heads import (
-    REGRESSION,
-    SCORES,
-    axis_of,
-    last_heads,
-    lowest_loss,
-    made_by,
-    named,
-)
+from striate.doctor.checks.model.heads import REGRESSION, SCORES, axis_of, last_heads, lowest_loss, made_by, named
 from striate.doctor.checks.model.variants import Tried, said, tried
-from striate.doctor.evidence.call_graph import (
-    DIFFERENCES,
-    DISTANCES,
-    INPUT,
-    SAME_NUMBERS,
-    SUMS,
-    TIMES,
-    Call,
-    CallGraph,
-)
+from striate.doctor.evidence.call_graph import DIFFERENCES, DISTANCES, INPUT, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding

@@ -12,10 +12,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.target_stale import bootstraps_of, where
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.reward_code import (
-    only_at_ends,
-    recorded_bootstraps,
-)
+from striate.doctor.setup.reward_code import only_at_ends, recorded_bootstraps
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
 

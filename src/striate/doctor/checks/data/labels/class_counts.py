@@ -1,4 +1,4 @@
-"""How many samples the classes have, and what their weights are in the loss and in sampling."""
+"""How many samples the classes have, where the loss asks for classes."""
 
 from __future__ import annotations
 

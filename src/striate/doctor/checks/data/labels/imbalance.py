@@ -18,7 +18,7 @@ from striate.doctor.setup.recorded_iterators import deals_by_own
 from striate.records import Finding, Remedy
 from striate.wording import several
 
-_IMBALANCE_SEEN, _SEEN_OF_A_PART = 10, 30
+_SEEN, _SEEN_OF_A_PART = 10, 30
 """Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
 _FOUND = 0.9
 _LIMIT = (
@@ -66,7 +66,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
     ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
     severity = imbalance_severity(ratio)
-    if severity is None or int(counts[most]) < (_IMBALANCE_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
+    if severity is None or int(counts[most]) < (_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
     need_asked(evidence)
     known, words = _recall(evidence, least)

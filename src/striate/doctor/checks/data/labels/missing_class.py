@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
 
 import torch
-from torch.utils.data import WeightedRandomSampler
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts, need_asked
 from striate.doctor.checks.data.labels.missing_tokens import CHANCE, SHARE, tokens_missing
+from striate.doctor.checks.data.labels.too_few import are_drawn_often, weights_of_few
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
 from striate.doctor.setup.batch import main_tensor
 from striate.records import Finding, Remedy
-from striate.wording import several
 
-_MISSING_CLASS_SEEN, _ROWS = 10, 20
-OFTEN = 8
-"""Draws of a sample, from which on it stands for others that are never drawn."""
+_SEEN, _ROWS = 10, 20
 _THRESHOLD = (
     "each class of validation occurs in training, if chance would show it; each output has a class, if the loader "
-    f"yields {_MISSING_CLASS_SEEN} samples for each output and most outputs (half of them for maps) have one"
+    f"yields {_SEEN} samples for each output and most outputs (half of them for maps) have one"
 )
 
 _MAPS = (
@@ -100,21 +96,6 @@ def tried_with_others(evidence: Evidence, train: torch.Tensor, val: torch.Tensor
     return not bool(torch.isin(val, train).any()) and given != 1 + int(val.max())
 
 
-def weights_of_few(loader: object) -> str:
-    """Where a weighted sampler has weights for a part of the samples only, as one for each class, what comes of it."""
-    sampler, data = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
-    if not isinstance(sampler, WeightedRandomSampler) or not hasattr(data, "__len__"):
-        return ""
-    known, samples = len(sampler.weights), len(cast(Any, data))
-    few = f"; its WeightedRandomSampler has {several(known, 'weight')} for {several(samples, 'sample')}"
-    return f"{few}: the others are never drawn" if known < samples else ""
-
-
-def are_drawn_often(x: torch.Tensor) -> bool:
-    """Whether there are few different samples among these, each several times."""
-    return OFTEN * len(first_of_each(x)) <= len(x)
-
-
 def _seen(counts: ClassCounts) -> int:
     """How many samples, or maps, there are: most classes of maps lie in several."""
     return int(counts.train.sum() if counts.positions is None else counts.train.max())
@@ -141,7 +122,7 @@ def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
     if found == [0]:
         return []  # classes counted from one, with an output to spare
     few = len(found) < 0.5 * outputs or (counts.positions is not None and len(found) == 0.5 * outputs)
-    return found if few and total >= _MISSING_CLASS_SEEN * outputs else []
+    return found if few and total >= _SEEN * outputs else []
 
 
 MISSING_CLASS = Check(

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
+from torch.utils.data import WeightedRandomSampler
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
-from striate.doctor.checks.data.labels.missing_class import OFTEN, are_drawn_often, weights_of_few
 from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearness import (
-    columns_dealt,
-    first_of_each,
-)
+from striate.doctor.evidence.nearness import columns_dealt, first_of_each
 from striate.doctor.evidence.reading import positions_drawn
 from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.models.preserved_state import same_random_state
@@ -25,10 +23,10 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
-FEW_DRAWN = 100
+FEW_DRAWN, _OFTEN = 100, 8
 _PASSES, _LEFT_OUT = 3, 0.25
 _BY_HEART = "The network memorizes these few samples and never sees the others."
-_DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {OFTEN} times or more, in smaller batches"
+_DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {_OFTEN} times or more, in smaller batches"
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
@@ -39,7 +37,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             severity="error",
             where="the sampler of the training loader",
             measured=f"{several(distinct, 'different training sample')} in {evidence.train.count:,} draws{weighted}",
-            limit=f"a sampler with fewer weights than samples, which draws each of these {OFTEN} times or more",
+            limit=f"a sampler with fewer weights than samples, which draws each of these {_OFTEN} times or more",
             why=_BY_HEART,
             remedy="one weight for each sample, `class_weights[labels]`, not for each class: "
             "`WeightedRandomSampler(class_weights[labels], len(labels))`",
@@ -53,13 +51,18 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         raise NoEvidence("the inputs and targets have different lengths, like the nodes of many graphs")
     kept = first_of_each(x)
     drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
-    if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):
+    if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= _OFTEN * len(kept):
         yield _too_few(f"{len(kept)} different training samples in {len(x):,} draws", _DRAWN_OFTEN)
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
     dealt = deals_by_own(evidence.setup.train)
-    if dealt and len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept) and (said := _never_dealt(evidence, len(kept))):
+    if (
+        dealt
+        and len(kept) <= FEW_DRAWN
+        and len(x) >= _OFTEN * len(kept)
+        and (said := _never_dealt(evidence, len(kept)))
+    ):
         yield TOO_FEW.finding(
             severity="error",
             where="the sampler of the training loader",
@@ -134,6 +137,21 @@ def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, i
         return []
     counts = torch.bincount(labels[labels >= 0])
     return [(int(k), int(counts[k])) for k in ((counts > 0) & (counts < FEW)).nonzero().flatten()]
+
+
+def weights_of_few(loader: object) -> str:
+    """Where a weighted sampler has weights for a part of the samples only, as one for each class, what comes of it."""
+    sampler, data = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
+    if not isinstance(sampler, WeightedRandomSampler) or not hasattr(data, "__len__"):
+        return ""
+    known, samples = len(sampler.weights), len(cast(Any, data))
+    few = f"; its WeightedRandomSampler has {several(known, 'weight')} for {several(samples, 'sample')}"
+    return f"{few}: the others are never drawn" if known < samples else ""
+
+
+def are_drawn_often(x: torch.Tensor) -> bool:
+    """Whether there are few different samples among these, each several times."""
+    return _OFTEN * len(first_of_each(x)) <= len(x)
 
 
 TOO_FEW = Check(

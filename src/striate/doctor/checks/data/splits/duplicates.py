@@ -17,10 +17,7 @@ from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearness import (
-    columns_dealt,
-    copies_in,
-)
+from striate.doctor.evidence.nearness import columns_dealt, copies_in
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding, Remedy, Severity

@@ -20,14 +20,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import held_in_common
-from striate.doctor.evidence.nearness import (
-    MOST,
-    columns_dealt,
-    comparable,
-    copies_in,
-    neighbors,
-    same_in,
-)
+from striate.doctor.evidence.nearness import MOST, columns_dealt, comparable, copies_in, neighbors, same_in
 from striate.doctor.evidence.reading import shared_positions
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.setup.batch import leaves
