@@ -164,7 +164,7 @@ def _untimed(
     if chosen == offers.plain and len(search.agreements) == 0:
         return Planned(usual)
     if chosen != offers.plain:
-        search.remarks.append(f"chosen without timing, since a step takes {found.whole:.1f} s")
+        search.remarks.append(f"chosen without timing, since a plain fp32 step takes about {found.whole:.1f} s")
     return Planned(chosen.execution(usual), _record(search, chosen, work, request, now, started))
 
 

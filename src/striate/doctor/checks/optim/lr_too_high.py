@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.lr_schedule import highest_planned
+from striate.doctor.checks.optim.schedule.planned_rates import highest_planned
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.later import as_written, both_later, few_updates, learned_later, recovered

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.lr_schedule import highest_planned, warms_up_by_epochs
 from striate.doctor.checks.optim.lr_too_high import NEARLY
+from striate.doctor.checks.optim.schedule.planned_rates import highest_planned, warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.later import learned_later

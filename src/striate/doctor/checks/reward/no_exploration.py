@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.rate_functions import numbers_of_steps
+from striate.doctor.checks.optim.schedule.rate_functions import numbers_of_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps, origins

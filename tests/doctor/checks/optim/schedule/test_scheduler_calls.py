@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, found_in_library, values
-from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
+from striate.doctor.checks.optim.schedule.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.library_training import LibraryTraining, Scheduled
 

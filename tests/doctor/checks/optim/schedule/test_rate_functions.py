@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from for_checks.scripts import values
-from striate.doctor.checks.optim.rate_functions import rates_of_steps
+from striate.doctor.checks.optim.schedule.rate_functions import rates_of_steps
 from striate.doctor.setup.script_source import ScriptSource
 
 COUNTED = """

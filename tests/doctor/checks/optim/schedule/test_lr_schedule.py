@@ -28,8 +28,10 @@ from for_checks.asked import asked, digits, loop, perceptron, read
 from for_checks.pictures import signs
 from for_checks.scripts import SCRIPT, Counting, found, values
 from for_checks.steps import scheduled
-from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE, _ends_early, _gets_there
 from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
+from striate.doctor.checks.optim.schedule.gone_early import ends_early
+from striate.doctor.checks.optim.schedule.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.schedule.planned_rates import gets_there
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -160,7 +162,7 @@ def test_a_rate_that_drops_from_the_peak_of_its_warmup(rates: list[float], wrong
     evidence: Any = SimpleNamespace(
         trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, train=range(len(rates)))
     )
-    assert (_ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong
+    assert (ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong
 
 
 def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
@@ -342,9 +344,9 @@ def test_a_schedule_may_be_all_of_the_rate() -> None:
 @pytest.mark.parametrize(("top", "there"), [(30, True), (80, False)])
 def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> None:
     rates = [0.1 * number / top for number in range(top)] + [0.1 * (100 - n) / (100 - top) for n in range(top, 100)]
-    assert _gets_there([(rates, 100, "step")], 0.1) is there
-    assert _gets_there([(rates[:40], 100, "step")], 0.1) is there
-    assert not _gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
+    assert gets_there([(rates, 100, "step")], 0.1) is there
+    assert gets_there([(rates[:40], 100, "step")], 0.1) is there
+    assert not gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
 
 
 def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
@@ -387,7 +389,7 @@ def test_a_cosine_over_the_whole_training_is_sound() -> None:
     assert not asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 1), optimizer=optimizer)
 
 
-def test_a_rate_that_never_changes_is_not_gone_where_the_trial_ends_early() -> None:
+def test_a_rate_that_never_changes_is_not_gone_where_the_trialends_early() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.SGD(model.parameters(), 1e4)
@@ -462,5 +464,5 @@ def test_a_curve_that_is_over_early_was_meant_for_less(rates: list[float], wrong
         trial = SimpleNamespace(rows=rates)
         setup = SimpleNamespace(source=None, train=range(len(rates)))
 
-    found = _ends_early(Stub(), rates, [(rates, len(rates), "step")])  # type: ignore[arg-type]
+    found = ends_early(Stub(), rates, [(rates, len(rates), "step")])  # type: ignore[arg-type]
     assert (found is not None) is wrong

@@ -1,0 +1,1 @@
+"""Is the epoch that is kept the best one?"""

@@ -1,0 +1,146 @@
+"""What the names in a script say of a value: whether it should be low, as a loss, or high, as an accuracy."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from striate.doctor.setup.script_source import ScriptSource, called
+
+LOW = frozenset(
+    ("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid", "brier", "nme")
+)
+HIGH = frozenset((
+    "acc", "accuracy", "f1", "iou", "miou", "dice", "auc", "auroc", "psnr", "ssim", "top1", "recall", "precision",
+    "bleu", "rouge", "chrf", "meteor", "bertscore", "cider", "map50", "ndcg", "mrr", "kappa", "qwk", "mcc", "matthews",
+    "jaccard", "concordance", "cindex", "harrell", "harrells", "spearman", "pearson", "kendall", "r2", "auprc", "aupr",
+    "pck", "pckh", "oks",
+))  # fmt: skip
+_RIGHT = frozenset(("correct", "hits"))
+NEGATIVE, _TRAINS = frozenset(("neg", "negative")), frozenset(("train", "training", "mixed", "half"))
+
+
+def words_of(node: ast.expr) -> set[str]:
+    """`acc1` is `acc` as well, and `logloss` is `loss`."""
+    words = words_in(ast.unparse(node))
+    return words | {word.rstrip("0123456789") for word in words} | {"loss" for word in words if word.endswith("loss")}
+
+
+def words_in(text: str) -> set[str]:
+    """The c-index of survival analysis is one word."""
+    return set(re.findall(r"[a-z]+\d*", re.sub("(?<![a-z])c[_-](index|stat(istic)?)(?![a-z])", "cindex", text.lower())))
+
+
+def telling(words: set[str]) -> set[str]:
+    return words if words & (LOW | HIGH) else set()
+
+
+def turns_round(node: ast.AST) -> bool:
+    """Whether what is larger makes it smaller: `-score`, `1 - score`; not what a metric is given."""
+    if isinstance(node, ast.Call) and telling(words_of(ast.Name(called(node)))):
+        return False  # `concordance_index(times, -risks, events)`
+    turned = (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant)) or (
+        isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
+    )
+    return turned or any(map(turns_round, ast.iter_child_nodes(node)))
+
+
+def made_of(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
+    """What a name is given in its function, or an attribute of any object in the script."""
+    named = isinstance(value, ast.Name)
+    wanted = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+    scopes = [source.scope_of(value)] if named else source.trees.values() if wanted else ()
+    parts = [part for scope in scopes for part in ast.walk(scope) if isinstance(part, ast.Assign)]
+    if named:
+        return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [wanted]]
+    return [
+        part.value
+        for part in parts
+        if not isinstance(part.value, ast.Constant)
+        and any(isinstance(target, ast.Attribute) and target.attr == wanted for target in part.targets)
+    ]
+
+
+def told(source: ScriptSource, made: list[ast.expr], *, by_names: bool = False) -> set[str]:
+    """The words of what the user's function returns by which a value is made, or of what else it stands for, or
+    `by_names` of functions; none where that is not one value, and words of both kinds where it is turned round,
+    `1 - score`."""
+    if len(made) == 1 and not isinstance(made[0], ast.Call) and turns_round(made[0]):
+        return {*LOW, *HIGH}
+    if len(made) == 1 and isinstance(made[0], ast.Name | ast.Attribute | ast.Subscript):  # `current = val_loss`
+        return telling(words_of(made[0]))
+    if len(made) != 1 or not isinstance(made[0], ast.Call):
+        return set()
+    functions = source.functions_of(made[0])
+    if not functions:  # `accuracy_score(y, predicted)`
+        return telling(_names_of(source, made[0]) if by_names else words_of(ast.Name(called(made[0]))))
+    returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
+    if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
+        return set()
+    if turns_round(returned[0]):
+        return {*LOW, *HIGH}
+    words = {word.removesuffix("es") if word.endswith("sses") else word for word in words_of(returned[0])}
+    calls = (part for part in (*ast.walk(returned[0]), made[0]) if by_names and isinstance(part, ast.Call))
+    return telling(words) or next(filter(None, (telling(_names_of(source, call)) for call in calls)), set())
+
+
+def share_right(source: ScriptSource, made: list[ast.expr]) -> set[str]:
+    """A word for what the user's function returns, or a name is given, where it is a number of hits, divided."""
+    values = list(made)
+    if len(made) == 1 and isinstance(made[0], ast.Call):
+        inside = [part for function in source.functions_of(made[0]) for part in ast.walk(function)]
+        values = [part.value for part in inside if isinstance(part, ast.Return) and part.value]
+    value = values[0] if len(values) == 1 else None
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
+        return set()
+    less = any(isinstance(part, ast.Sub) for part in ast.walk(value))  # `(total - hits) / total`
+    return {"accuracy"} if words_of(value.left) & _RIGHT and not less else set()
+
+
+def words_of_sum(value: ast.expr) -> set[str]:
+    """What the names of all terms of a sum, as `(accuracy + 2 * iou) / 3`, say of it; empty where one says nothing."""
+    if not isinstance(value, ast.BinOp):
+        return telling(words_of(value)) if isinstance(value, ast.Name | ast.Attribute | ast.Subscript) else set()
+    if isinstance(value.op, ast.Add):
+        one, other = words_of_sum(value.left), words_of_sum(value.right)
+        return one | other if one and other else set()
+    if isinstance(value.op, ast.Mult | ast.Div) and isinstance(value.right, ast.Constant):
+        return words_of_sum(value.left)
+    return (
+        words_of_sum(value.right) if isinstance(value.op, ast.Mult) and isinstance(value.left, ast.Constant) else set()
+    )
+
+
+def _names_of(source: ScriptSource, call: ast.Call) -> set[str]:
+    """The words of the function that is called, as it is written and of what it is: `self.metric` may be any. A
+    training in mixed precision is none."""
+    words = words_of(ast.Name(f"{called(call)} {getattr(source.value(call.func), '__name__', '')}"))
+    return set() if words & _TRAINS else words
+
+
+def given_to(source: ScriptSource, value: ast.expr) -> set[str]:
+    """The words of what calls give a method for its parameter: `stopper(val_mae, model)` of a class of the script."""
+    function = source.function_of(value)
+    owner = None if function is None else source.parent(function)
+    if (
+        not isinstance(value, ast.Name)
+        or not isinstance(owner, ast.ClassDef)
+        or not isinstance(function, ast.FunctionDef)
+    ):
+        return set()
+    parameters = [part.arg for part in function.args.args[1:]]
+    made = {
+        target.id
+        for site in source.calls(owner.name)
+        if isinstance(assigned := source.parent(site.node), ast.Assign)
+        for target in assigned.targets
+        if isinstance(target, ast.Name)
+    }
+    found: set[str] = set()
+    for site in source.calls(*made, function.name) if value.id in parameters else ():
+        name = site.node.func.value if isinstance(site.node.func, ast.Attribute) else site.node.func
+        of_it = isinstance(name, ast.Name) and name.id in made
+        if of_it and (function.name == "__call__") == isinstance(site.node.func, ast.Name):
+            given = dict(zip(parameters, site.node.args, strict=False)) | {w.arg: w.value for w in site.node.keywords}
+            found |= words_of(given[value.id]) if value.id in given else set()
+    return found if found & (LOW | HIGH) else set()
