@@ -443,6 +443,15 @@ def test_a_schedule_that_is_over_after_an_epoch(epochs: int, early: bool) -> Non
     assert codes_of_script(text, names, LR_SCHEDULE) == ["optim.lr-schedule"] * early
 
 
+@pytest.mark.parametrize("made", [linear, CosineAnnealingLR])
+@pytest.mark.parametrize("counted", ["batches", "epochs"])
+def test_a_schedule_of_all_batches_is_stepped_once_an_epoch(counted: str, made: Any) -> None:
+    model = perceptron()
+    names = values() | {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    names["scheduler"] = made(names["optimizer"], 5 * (len(names["loader"]) if counted == "batches" else 1))
+    assert codes_of_script(SCRIPT, names, LR_SCHEDULE) == ["optim.lr-schedule"] * (counted == "batches")
+
+
 def cosine(steps: int, over: int, floor: float) -> list[float]:
     falls = [floor + (1 - floor) * (1 + math.cos(math.pi * i / over)) / 2 for i in range(over)]
     return (falls + [floor] * steps)[:steps]

@@ -96,10 +96,11 @@ def never_there(evidence: Evidence, given: float) -> Finding | None:
 
 def laid_over_batches(evidence: Evidence) -> Finding | None:
     """A schedule that has come down to next to nothing after as many calls as there are batches in all, but is stepped
-    once in several of them: it ends where the rate is still high."""
-    batches = round(passes_in_all(evidence))
+    once in several of them, or once an epoch: it ends where the rate is still high."""
+    batches, source = round(passes_in_all(evidence)), evidence.setup.source
     for scheduler in schedules_of(evidence) if batches else ():
-        each = batches_a_call(evidence, scheduler)
+        by_epoch = source is not None and source.epochs and often_stepped(source, scheduler) == {"epoch"}
+        each = batches / source.epochs if source and by_epoch else batches_a_call(evidence, scheduler)
         rates = [float(scheduler.optimizer.param_groups[0]["lr"]), *rates_of(scheduler, batches)]
         if each < _SEVERAL or len(rates) <= batches or max(rates) <= 0:
             continue
@@ -107,21 +108,25 @@ def laid_over_batches(evidence: Evidence) -> Finding | None:
         over = next((number for number, rate in enumerate(rates) if number > peak and rate <= GONE * max(rates)), 0)
         falls = all(after <= before for before, after in pairwise(rates[peak:over]))
         if falls and over >= _NEARLY_OVER * batches and rates[calls - 1] >= _HIGH * max(rates):
+            when = "once an epoch" if by_epoch else f"only once in {each:.3g} of them, with the optimizer"
+            fewer = (
+                "give the schedule the number of the optimizer's steps: `epochs * len(loader) // accumulation_steps`"
+            )
             return Finding(
                 code="optim.lr-schedule",
                 severity="warning",
                 where="the learning rate's schedule",
                 measured=f"the schedule falls to {GONE:g} of its highest rate within {over:,} calls, and there are "
-                f"{several(batches, 'batch', 'batches')}, but it is stepped only once in {each:.3g} of them, with the "
-                f"optimizer: after all {several(calls, 'call')} the rate is still "
-                f"{rates[calls - 1] / max(rates):.0%} of its highest",
+                f"{several(batches, 'batch', 'batches')}, but it is stepped {when}: after all "
+                f"{several(calls, 'call')} the rate is still {rates[calls - 1] / max(rates):.0%} of its highest",
                 threshold=f"{GONE:g} of the highest rate after {_NEARLY_OVER:.0%} to 100% of as many calls as there "
                 f"are batches, and {_HIGH:.0%} of it or more after as many calls as are made",
                 why="The schedule counts batches, but is stepped once in several: a warmup takes several times as "
                 "long, and training ends before the rate has fallen.",
                 remedy=Remedy(
-                    "give the schedule the number of the optimizer's steps: `epochs * len(loader) // "
-                    "accumulation_steps`",
+                    "step the schedule after each `optimizer.step()`, or give it its length in epochs"
+                    if by_epoch
+                    else fewer,
                     settings={"schedule.name": "one-cycle"},
                 ),
             )
