@@ -27,9 +27,9 @@ from striate.doctor.checks.eval.evaluation_loops import (
 from striate.doctor.checks.eval.exchanged_answers import FEWEST as _EXCHANGED
 from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_answers
 from striate.doctor.checks.eval.means_of_differences import means_of_differences
-from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.other_shares import other_shares
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
-from striate.doctor.checks.eval.other_shares import other_shares
 from striate.doctor.checks.eval.padding_in_count import padding_counted
 from striate.doctor.checks.eval.parts_counted import share_of_all
 from striate.doctor.checks.eval.ranked_decisions import decisions_ranked

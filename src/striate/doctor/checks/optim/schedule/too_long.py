@@ -99,8 +99,9 @@ def laid_over_batches(evidence: Evidence) -> Finding | None:
     once in several of them, or once an epoch: it ends where the rate is still high."""
     batches, source = round(passes_in_all(evidence)), evidence.setup.source
     for scheduler in schedules_of(evidence) if batches else ():
-        by_epoch = source is not None and source.epochs and often_stepped(source, scheduler) == {"epoch"}
-        each = batches / source.epochs if source and by_epoch else batches_a_call(evidence, scheduler)
+        by_epoch = source is not None and often_stepped(source, scheduler) == {"epoch"}
+        epochs = source.epochs if source is not None and by_epoch else None
+        each = batches / epochs if epochs else batches_a_call(evidence, scheduler)
         rates = [float(scheduler.optimizer.param_groups[0]["lr"]), *rates_of(scheduler, batches)]
         if each < _SEVERAL or len(rates) <= batches or max(rates) <= 0:
             continue

@@ -13,7 +13,8 @@ import torch
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, values
-from striate.doctor.checks.eval.metric_functions import _picks, untrue_metrics
+from striate.doctor.checks.eval.metrics.asked import picks_rows
+from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
 
 
 def test_neighbors_are_no_predictions() -> None:
@@ -162,7 +163,7 @@ def test_rows_that_a_metric_looks_at_are_no_targets() -> None:
     def picks(text: str) -> bool:
         (node,) = ast.parse(text).body
         assert isinstance(node, ast.FunctionDef)
-        return _picks(node)
+        return picks_rows(node)
 
     assert picks("def accuracy(logits, index):\n    return (logits[index].argmax(1) == labels[index]).float().mean()")
     assert not picks("def accuracy(logits, labels):\n    return (logits.argmax(1) == labels).float().mean()")

@@ -1,4 +1,4 @@
-"""Functions that a search among embeddings is judged by, asked for clusters of which each is a class."""
+"""Average precisions of a search among embeddings, asked for clusters of which each is a class."""
 
 from __future__ import annotations
 
@@ -12,19 +12,45 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.eval.evaluated import words_of
+from striate.doctor.checks.eval.metrics.asked import near, untrue
 from striate.models.preserved_state import same_random_state
+from striate.records import Finding
 
-CLUSTERS = 5
-SIZES = (3, 25, 104)
+_CLUSTERS = 5
+_SIZES = (3, 25, 104)
 """Of clusters: a precision that counts the first 10, or 100, may differ from 1 by definition where there are fewer, or
 more."""
 _DIMENSIONS, _SPREAD, _ROUNDED = 16, 0.02, 1e-3
 _PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap|average_precision")
+_LOWER = 0.1
 NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
 """Words of names that are of no score, whatever else they are named for."""
 
 
-def precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
+def untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    """Average precisions of a search among embeddings that lie in one cluster for each class: 1 by any definition."""
+    for name, key in _precisions_of(node):
+        found = [_precision_of_clusters(function, key, size) for size in _SIZES]
+        values = [value for value in found if value is not None]
+        if len(values) < len(_SIZES) or any(near(value, 1.0) or not 0 < value < 1 for value in values):
+            continue
+        mixed = _precision_of_clusters(function, key, _SIZES[1], mixed=True)
+        if mixed is None or mixed > (1 - _LOWER) * values[1]:
+            continue  # no score of how near those of a class lie
+        yield untrue(
+            node.lineno,
+            f"`{node.name}` gives {values[1]:.4g} as `{name}` for {_CLUSTERS * _SIZES[1]} embeddings in {_CLUSTERS} "
+            "clusters far apart, one for each class",
+            "A perfect network would not get a perfect score: precisions are divided by a number other than the rank, "
+            "or their sum by another than that of the relevant samples.",
+            "divide the hits so far by the rank, and the sum by the number of relevant samples: "
+            "`(hits.cumsum(0) / torch.arange(1, len(hits) + 1) * hits).sum() / hits.sum()`",
+            "an average precision of neighbors that is not 1 where all neighbors are of the same class, however many",
+        )
+        return
+
+
+def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     """The average precisions among what a function returns, as they are called, each with its place or its key where
     it has one."""
     returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
@@ -45,20 +71,20 @@ def _names_in(node: ast.expr) -> set[str]:
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id != "map"}
 
 
-def precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *, mixed: bool = False) -> float | None:
+def _precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *, mixed: bool = False) -> float | None:
     """What a function gives for embeddings in clusters of a size, with labels that are `mixed` or not, in either order.
     None where it changes as they are turned around, or as classes get other numbers: it looks for no neighbors then."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLUSTERS).repeat_interleave(size)
+    labels = torch.arange(_CLUSTERS).repeat_interleave(size)
     noise = _SPREAD * torch.randn(len(labels), _DIMENSIONS, generator=generator)
-    places = torch.nn.functional.normalize(torch.eye(CLUSTERS, _DIMENSIONS)[labels] + noise, dim=1)
+    places = torch.nn.functional.normalize(torch.eye(_CLUSTERS, _DIMENSIONS)[labels] + noise, dim=1)
     order = torch.randperm(len(labels), generator=generator)
     labels, places = labels if mixed else labels[order], places[order]
     turn = torch.linalg.qr(torch.randn(_DIMENSIONS, _DIMENSIONS, generator=generator)).Q
     for way in (0, 1):
         for change in (torch.Tensor.clone, torch.Tensor.numpy):
             values = []
-            for embedded, numbers in ((places, labels), (places @ turn, labels), (places, (labels + 2) % CLUSTERS)):
+            for embedded, numbers in ((places, labels), (places @ turn, labels), (places, (labels + 2) % _CLUSTERS)):
                 pair = change(embedded), change(numbers)
                 values += _number_of(function, key, pair[::-1] if way else pair)
             if len(values) == 3 and max(values) - min(values) < _ROUNDED:

@@ -1,20 +1,43 @@
-"""Shares of samples whose label is among the highest few scores, which one call gives for several numbers."""
+"""Shares of samples whose label is among the highest few scores, which one call gives wrongly for several numbers."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 
+from striate.doctor.checks.eval.metrics.asked import asked, untrue
 from striate.doctor.setup.script_source import ScriptSource
+from striate.records import Finding
+from striate.wording import listed
 
 _ROUNDED = 1e-3
 _OF_EACH, _MOST = 2, 100
 """Samples of each rank; the largest number that is asked for."""
 
 
-def untrue_for_several(
+def untrue_of_top_few(source: ScriptSource, node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    found = _untrue_for_several(source, node, partial(asked, function))
+    if found is None:
+        return
+    numbers, told, right = found
+    said, true, given = (listed([f"{value:.4g}" for value in values]) for values in (told, right, numbers))
+    yield untrue(
+        node.lineno,
+        f"`{node.name}` gives {said} for known scores if it is asked for the highest {given} at once; asked for each "
+        f"by itself it gives {true}, which is right",
+        "A label among the highest scores of the largest number counts for a smaller one as well: the accuracy of the "
+        "first prediction is that of several.",
+        "count hits among the first `k` alone, for each `k`: `correct[:k].reshape(-1).float().sum()`",
+        "a function for accuracies of the highest few scores that gives others for several numbers at once than for "
+        "each by itself",
+    )
+
+
+def _untrue_for_several(
     source: ScriptSource, node: ast.FunctionDef, ask: Callable[..., tuple[float, ...]]
 ) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]] | None:
     """The numbers that a call gives, what the function gives for these, and what is right: where that differs, though

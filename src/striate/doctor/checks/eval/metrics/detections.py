@@ -1,16 +1,19 @@
-"""Functions that detections are judged by, the overlap of two boxes and the average precision of a ranking, asked for
-what is known beforehand.
-"""
+"""Overlaps of boxes that do not overlap, and average precisions that rank the lowest score first."""
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations, product
 from typing import Any
 
 import numpy as np
 import torch
+
+from striate.doctor.checks.eval.metrics.asked import FEW, asked, needed_by, untrue
+from striate.records import Finding
 
 Ask = Callable[..., tuple[float, ...]]
 """The numbers that a function gives; none where it is given what it is not for."""
@@ -29,7 +32,40 @@ _HITS = (0, 1, 1, 0, 1, 0, 1)
 _BEST = (0.1, 0.9, 0.7, 0.3, 0.85, 0.2, 0.75)
 
 
-def overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
+def untrue_of_detections(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    """An overlap of boxes that do not overlap, or an average precision that ranks the lowest score first."""
+
+    def ask(*given: Any) -> tuple[float, ...]:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            return asked(function, *given)
+
+    parameters = [part.arg for part in node.args.args[: needed_by(node)]]
+    apart = _overlap_of_boxes_apart(node.name, ask) if len(parameters) == 2 else None
+    if apart is not None:
+        yield untrue(
+            node.lineno,
+            f"`{node.name}` gives {apart:.4g} for two boxes that are apart in both directions, and the right overlap "
+            "for boxes that overlap",
+            "Both lengths of their intersection are negative, and their product is positive: boxes that do not touch "
+            "are matched, or suppress each other.",
+            "limit each length before they are multiplied: `(low - high).clamp(min=0).prod(-1)`",
+            "a function for an overlap that is above 0 for boxes that do not overlap",
+        )
+    best = _precision_of_best_ranking(node.name, parameters, ask)
+    if best is not None:
+        yield untrue(
+            node.lineno,
+            f"`{node.name}` gives {best:.4g} for {FEW} detections if the right ones have the highest scores, and 1 if "
+            "they have the lowest",
+            "Detections are ranked from the lowest score up: a network that is sure of its right detections gets a low "
+            "score.",
+            "rank them by descending score: `np.argsort(-scores)`, `scores.argsort(descending=True)`",
+            "a function for an average precision that is 1 for right detections with the lowest scores, and not for "
+            "such with the highest",
+        )
+
+
+def _overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
     """What a function gives as the overlap of boxes that are apart on both axes, where that is above 0 though it gives
     the right overlap of a box with itself and with one beside it; None of others."""
     if not _OVERLAP.search(name):
@@ -44,7 +80,7 @@ def overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
     return None
 
 
-def precision_of_best_ranking(name: str, parameters: Sequence[str], ask: Ask) -> float | None:
+def _precision_of_best_ranking(name: str, parameters: Sequence[str], ask: Ask) -> float | None:
     """What a function gives as the average precision of detections whose right ones have the highest scores, where that
     is less than 1, which it gives where these have the lowest; None of others."""
     if not _PRECISION.search(name) or not any(map(_SCORES.search, parameters)):

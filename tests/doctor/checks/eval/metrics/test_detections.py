@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from for_checks.asked import digits, perceptron, read
-from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
 
 
 def measured(text: str, call: str) -> list[str]:

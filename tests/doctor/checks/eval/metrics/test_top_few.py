@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from for_checks.asked import digits, perceptron, read
-from striate.doctor.checks.eval.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
 
 PRECISIONS = """
 def precision_at(output, target, topk=(1,)):

@@ -1,0 +1,1 @@
+"""Do the metrics that a script computes itself say what they are called?"""

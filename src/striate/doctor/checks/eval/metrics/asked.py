@@ -1,0 +1,109 @@
+"""Functions of the script that can be asked for what is known beforehand, and how they are asked."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.eval.evaluated import meddles, numbers_of
+from striate.doctor.checks.eval.metrics.other_shares import partly_wrong
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.script_source import ScriptSource
+from striate.models.preserved_state import same_random_state
+from striate.records import Finding
+
+FEW, CLASSES, ROUNDED = 7, 10, 1e-3
+"""Samples, classes, and what a number may be off by."""
+_SURE, _MOST = 20.0, 256
+
+
+def functions_of(source: ScriptSource, needed: int = 2) -> Iterator[tuple[ast.FunctionDef, Callable[..., Any]]]:
+    """Functions of two things, predictions and targets, or of another number, that change nothing."""
+    for tree in source.trees.values():
+        for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            function = source.names.get(node.name)
+            if needed_by(node) == needed and callable(function) and not meddles(source, node) and not picks_rows(node):
+                yield node, function
+
+
+def needed_by(node: ast.FunctionDef) -> int:
+    return len(node.args.args) - len(node.args.defaults)
+
+
+def picks_rows(node: ast.FunctionDef) -> bool:
+    """Whether its second parameter says which rows are looked at, as `labels[index]`, and is no targets."""
+    name = node.args.args[1].arg if len(node.args.args) > 1 else ""
+    places = (part.slice for part in ast.walk(node) if isinstance(part, ast.Subscript))
+    return any(isinstance(place, ast.Name) and place.id == name for place in places)
+
+
+def asked(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, ...]:
+    """The numbers that it gives; none where it is for something else."""
+    try:
+        with same_random_state(), torch.no_grad():
+            told = tuple(numbers_of(function(*given, **named)))
+        return () if any(math.isnan(number) for number in told) else told  # as of boxes that have no area
+    except Exception:  # of the user's, which was given what it is not for
+        return ()
+
+
+def is_used(source: ScriptSource, name: str, function: Callable[..., Any]) -> bool:
+    """Whether something calls the function by its name, or an object of the user's keeps it."""
+    kept = (vars(value) for value in reached_values(source.names) if type(value).__module__ == "__main__")
+    return bool(source.calls(name)) or any(value is function for held in kept for value in reached_values(held, 1))
+
+
+def right_predictions(evidence: Evidence, wrong: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What a perfect network would give for the first samples of validation, in several forms, with their targets; or
+    one that predicts the next class for one of so many, where targets are classes."""
+    try:
+        known = evidence.after_val
+    except NoEvidence:
+        return
+    outputs, targets = known.outputs[:_MOST].detach().cpu(), known.targets
+    if targets is None:
+        return
+    targets = targets[:_MOST].detach().cpu()
+    if outputs.numel() == targets.numel():
+        binary = bool(((targets == 0) | (targets == 1)).all())
+        if wrong and not binary:
+            return
+        told = (partly_wrong(targets.long(), 2, wrong) if wrong else targets).reshape(outputs.shape).to(outputs.dtype)
+        yield told, targets
+        if binary:
+            yield _SURE * (2 * told - 1), targets
+    elif (
+        outputs.ndim == targets.ndim + 1
+        and not targets.is_floating_point()
+        and torch.equal(targets.unique().long(), torch.arange(outputs.shape[1]))
+    ):  # the score of a class that is not there may be 0
+        told = partly_wrong(targets.long(), outputs.shape[1], wrong) if wrong else targets
+        ones = torch.nn.functional.one_hot(told.long(), outputs.shape[1]).movedim(-1, 1).float()
+        one_hot = torch.nn.functional.one_hot(targets.long(), outputs.shape[1]).movedim(-1, 1).float()
+        yield _SURE * (2 * ones - 1), targets
+        yield ones, targets
+        yield ones, one_hot
+        yield told, targets
+        yield told.flatten(), targets.flatten()
+
+
+def near(value: float, perfect: float) -> bool:
+    return abs(value - perfect) < 0.02 or (perfect == 1 and abs(value - 100) < 2)
+
+
+def untrue(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
+    return Finding(
+        code="eval.wrong-count",
+        severity="error",
+        where=f"line {line}",
+        measured=measured,
+        threshold=limit,
+        why=why,
+        remedy=remedy,
+    )

@@ -1,0 +1,35 @@
+"""Concordance indices that are not 1 for risks in the right order."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.doctor.checks.eval.metrics.asked import FEW, asked, near, untrue
+from striate.records import Finding
+
+
+def untrue_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    """A concordance index of three things, risks, durations and events in any order, where no one is censored and each
+    risk is right: 1 by any definition, of risks or of predicted durations."""
+    times, events = np.arange(1.0, 1 + FEW), np.ones(FEW)
+    values = list[float]()
+    for risks, seen in product((-times, times), (events, events.astype(bool))):
+        for form in permutations((risks, times, seen)):
+            with np.errstate(all="ignore"):
+                values += asked(function, *form) or asked(function, *map(torch.from_numpy, form))
+    if not values or any(near(value, 1.0) or value > 1 for value in values):  # counts, above 1
+        return
+    yield untrue(
+        node.lineno,
+        f"`{node.name}` gives {max(values):.4g} at most for {FEW} uncensored samples whose risks are in the order "
+        "of their durations, ascending or descending",
+        "A perfect network would not get a perfect score: the divisor is not the number of comparable pairs.",
+        "divide by the number of pairs whose order is known: `(higher * earlier).sum() / earlier.sum()`",
+        "a function for a concordance index that is not 1 for risks in the right order",
+    )

@@ -1,0 +1,76 @@
+"""Errors that are not 0 and overlaps that are not 1 where predictions equal their targets, and overlaps that are
+another share where a part of them is wrong."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from striate.doctor.checks.eval.metrics.asked import asked, near, right_predictions, untrue
+from striate.doctor.checks.eval.metrics.other_shares import PATTERNS, another, is_meant, no_overlap, shares_of
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.wording import listed
+
+
+def untrue_of_right(
+    evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float
+) -> Finding | None:
+    """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have, in
+    either order."""
+    forms = [form for one, other in right_predictions(evidence) for form in ((one, other), (other, one))]
+    answers = [(given, form) for form in forms if (given := asked(function, *form))]
+    values = [value for given, _ in answers for value in given]
+    if not values or any(near(value, perfect) or (perfect and value > 1) for value in values):  # counts, above 1
+        return None
+    numbers, form = answers[0]
+    said = listed([f"{value:.4g}" for value in numbers[:4]])
+    shapes = " and ".join(str(tuple(part.shape)) for part in form)
+    return untrue(
+        line,
+        f"{name} gives {said} for predictions that equal their targets, of shapes {shapes}",
+        "A perfect network would not get a perfect score: shapes are broadcast, sums run over the wrong axes, or a "
+        "union counts the intersection twice.",
+        "give both the same shape, `predictions.reshape(targets.shape)`, sum over the positions of each class, and "
+        "subtract the intersection from the union: `rows + columns - both`",
+        "a function for an error that is not 0, or for a score that is not 1, when predictions equal their targets",
+    )
+
+
+def other_share(evidence: Evidence, name: str, said: str, line: int, function: Callable[..., Any]) -> Finding | None:
+    """A score by the name of an overlap that is another share of predictions of which a known part is wrong, in any
+    form that outputs and targets have."""
+    kinds, value = list[set[tuple[str, str]]](), 0.0
+    for wrong in PATTERNS:
+        forms = list(right_predictions(evidence, wrong))
+        if not forms:
+            return None
+        of_classes = len(forms) > 2
+        told, targets = (part.long() for part in forms[3 if of_classes else 0])
+        classes = int(targets.max()) + 1 if of_classes else 2
+        known = shares_of([(told.reshape(targets.shape), targets)], classes)
+        numbers = [asked(function, *pair) for one, other in forms for pair in ((one, other), (other, one))]
+        means = [sum(each) / len(each) for each in numbers if len(each) in (1, classes)]
+        others = {mean: other for mean in means if (other := another(name, mean, known)) is not None}
+        if not others or any(is_meant(name, mean, known) for mean in means):
+            return None
+        value = next(iter(others))
+        kinds.append(set(others.values()))
+    known_as = sorted(kinds[0].intersection(*kinds))
+    if not known_as:
+        return None
+    meant, kind = known_as[0][0], " or ".join(kind for _, kind in known_as)  # which of both are the labels is unknown
+    return no_overlap(line, f"{said} gives {value:.4g}", meant, kind)
+
+
+def taken_from_one(function: ast.FunctionDef) -> bool:
+    """Whether it returns `1 - score`, which is a loss whatever its name."""
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+    return all(
+        isinstance(value, ast.BinOp)
+        and isinstance(value.op, ast.Sub)
+        and isinstance(value.left, ast.Constant)
+        and value.left.value == 1
+        for value in returned
+    )

@@ -1,0 +1,91 @@
+"""Recalls that are precisions, or the reverse."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.eval.evaluated import words_of
+from striate.doctor.checks.eval.metrics.accumulated import asking, makers_of
+from striate.doctor.checks.eval.metrics.asked import ROUNDED, asked, untrue
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource
+from striate.records import Finding
+
+_PREDICTED = re.compile("pred|output|logit|argmax|hyp", re.IGNORECASE)
+_TRUE = re.compile(r"target|label|true|truth|gold|\by\b", re.IGNORECASE)
+_MOST_CLASSES, _OF_EACH = 1000, 4
+
+
+def recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
+    """Recalls that are precisions, or the reverse, of objects of the script's that are given predictions and labels
+    whose order their parameters name."""
+    try:
+        outputs = evidence.after_val.outputs
+    except NoEvidence:
+        return
+    classes = outputs.shape[1] if outputs.ndim > 1 else 0
+    if not 2 < classes <= _MOST_CLASSES:
+        return
+    labels = torch.arange(classes).repeat_interleave(_OF_EACH)
+    predicted = labels.clone()
+    predicted[: _OF_EACH // 2] = 1
+    both = torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes).double()
+    true = {"recall": both.diag() / both.sum(1), "precision": both.diag() / both.sum(0)}
+    for owner, make, add, methods in makers_of(evidence.source):
+        labels_first = _labels_first(evidence.source, add)
+        given = (labels, predicted) if labels_first else (predicted, labels)
+        for method in methods if labels_first is not None else ():
+            for name, key in _named_for(method, frozenset(true)):
+                (said,) = words_of(name) & true.keys()
+                (other,) = true.keys() - {said}
+                numbers = asked(asking(make, add.name, method.name, key), *given)
+                if _are(numbers, true[other]) and not _are(numbers, true[said]):
+                    yield untrue(
+                        method.lineno,
+                        f"`{name}` of `{owner.name}.{method.name}` gives the {other} for predictions whose recalls and "
+                        "precisions are known",
+                        "The sum runs over the other axis of the confusion matrix: a recall divides by the number of "
+                        "samples of a class, a precision by the number of predictions of it.",
+                        "with a row for each true class: `matrix.diag() / matrix.sum(1)` are recalls, "
+                        "`matrix.diag() / matrix.sum(0)` precisions",
+                        "a recall that equals the precision of known predictions, or the reverse",
+                    )
+                    return
+
+
+def _are(numbers: tuple[float, ...], known: torch.Tensor) -> bool:
+    """Whether numbers are those of the classes, or their mean, as shares or in percent."""
+    told = torch.tensor(numbers, dtype=torch.float64)
+    known = known if len(numbers) > 1 else known.mean().reshape(1)
+    return told.shape == known.shape and any(
+        torch.allclose(told, scale * known, rtol=0, atol=scale * ROUNDED) for scale in (1.0, 100.0)
+    )
+
+
+def _labels_first(source: ScriptSource, add: ast.FunctionDef) -> bool | None:
+    """Whether a method is given labels before predictions, as its parameters are named; None where these do not say it,
+    or a call has them the other way round."""
+    order = _order(*(parameter.arg for parameter in add.args.args[1:3]))
+    calls = [site.node.args for site in source.calls(add.name) if len(site.node.args) == 2]
+    said = {_order(*map(ast.unparse, given)) for given in calls}
+    return None if order is None or (not order) in said else order
+
+
+def _order(one: str, other: str) -> bool | None:
+    first, second = ((bool(_PREDICTED.search(name)), bool(_TRUE.search(name))) for name in (one, other))
+    return {((True, False), (False, True)): False, ((False, True), (True, False)): True}.get((first, second))
+
+
+def _named_for(method: ast.FunctionDef, words: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """What a method returns by a name with one of these words alone, with its key where it has one."""
+    returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return)]
+    names: list[tuple[str, Any]] = [(method.name, None)]
+    if len(returned) == 1 and isinstance(returned[0], ast.Dict):
+        names = [(str(key.value), key.value) for key in returned[0].keys if isinstance(key, ast.Constant)]
+    yield from ((name, key) for name, key in names if len(words_of(name) & words) == 1)
