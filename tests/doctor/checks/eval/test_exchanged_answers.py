@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import said
-from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 from striate.doctor.setup.script_source import ScriptSource
 
 F1_OF_TAGS = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from for_checks.scripts import SCRIPT, found, values
-from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 
 EVALUATED = """
 def predict(batches):

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from for_checks.asked import digits, perceptron, read
-from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 
 SCALED_BACK = """
 for x, y in loader:

@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import read
+from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
-from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
 
 EVALUATED = """
 def evaluate(net, data):

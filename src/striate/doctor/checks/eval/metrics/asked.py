@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from striate.doctor.checks.eval.counts.findings import wrong_count
 from striate.doctor.checks.eval.evaluated import meddles, numbers_of
 from striate.doctor.checks.eval.metrics.other_shares import partly_wrong
 from striate.doctor.evidence.clock import NoEvidence
@@ -98,12 +99,5 @@ def near(value: float, perfect: float) -> bool:
 
 
 def untrue(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
-    return Finding(
-        code="eval.wrong-count",
-        severity="error",
-        where=f"line {line}",
-        measured=measured,
-        threshold=limit,
-        why=why,
-        remedy=remedy,
-    )
+    """Of a function that was asked: it is in that line."""
+    return wrong_count(f"line {line}", measured, why, remedy, limit)

@@ -18,7 +18,7 @@ from for_checks.asked import adam, asked, digits, perceptron, read
 from for_checks.claims import Pooled, codes_of_graphs, graphs_of_kinds
 from for_checks.graphs import OfNodes, behind_each_other, loaded_graphs, step_of_graphs
 from for_checks.scripts import SCRIPT, found, found_in_library, values
-from striate.doctor.checks.eval.wrong_count import WRONG_COUNT
+from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.script.library_loop import _logged_by_lightning

@@ -1,0 +1,1 @@
+"""Is a metric of all samples divided by their number?"""

@@ -1,0 +1,243 @@
+"""What a loop over a loader adds up, divided by another number than that of its samples."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.eval.counts.findings import no_share, wrong_count
+from striate.doctor.checks.eval.evaluation_loops import (
+    added_in,
+    after_loop,
+    batch_size_of,
+    evaluation_loops,
+    names_in,
+    size_of,
+)
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+from striate.wording import several
+
+_BATCHES = re.compile("batch|loader")
+_SIZE = re.compile(r"len\((\w+)\)|(\w+)\.size\((?:dim=)?0\)|(\w+)\.shape\[0\]")
+_LOSSES = (
+    *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy"),
+    "binary_cross_entropy_with_logits",
+)
+
+
+def mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
+    """A sum of the batches' mean losses, divided by the samples, also as the loop counts them."""
+    for loop, _, known, samples, batches in _counted_loops(source):
+        added = added_in(loop)
+        counts = {name for name, (kind, value) in added.items() if kind == "sum" and _is_size_at_hand(value, loop)}
+        for name, (kind, value) in added.items():
+            if kind != "sum" or not _is_mean_loss(source, value) or samples <= 4 * batches:
+                continue
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                counted = isinstance(below, ast.Name) and below.id in counts
+                if name in names_in(above) and (counted or source.is_number(below, samples, **known)):
+                    yield _of_mean_losses(node, value, batches, samples)
+
+
+def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) -> Finding:
+    return wrong_count(
+        f"line {getattr(node, 'lineno', 0)}",
+        f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each batch, "
+        f"by {several(samples, 'sample')}: the result is {samples / batches:.0f} times too small",
+        "The number printed as the mean is not the mean, and cannot be compared with that of training.",
+        "add up sums, with `reduction='sum'` or the mean times `len(targets)`, and divide by the number of samples",
+        "a sum of the mean losses of batches, divided by the number of samples",
+    )
+
+
+def count_divided(source: ScriptSource) -> Iterator[Finding]:
+    """A count over a loader's samples, divided by a number that is another than theirs."""
+    for loop, loader, known, samples, batches in _counted_loops(source):
+        whole = batches * (batch_size_of(loader) or 0)
+        seen = whole if loader.drop_last else samples
+        added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
+        at_hand = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        full = {
+            name
+            for name, value in added.items()
+            if not names_in(value) & at_hand and _is_batch_size(source, value, loader, known)
+        }
+        for name in (name for name, value in added.items() if _counts(value, loop)):
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                if isinstance(below, ast.Name) and below.id not in added:  # `count = len(loader)`
+                    below = source.last_value(node, below.id) or below
+                number, what = source.value(below, **known), "the size of other data"
+                by_full = isinstance(below, ast.Name) and below.id in full
+                if isinstance(below, ast.Name) and below.id in _ones(loop):
+                    number = batches
+                elif by_full:
+                    number = whole
+                elif isinstance(below, ast.Name | ast.Constant):
+                    continue
+                if name not in names_in(above) or type(number) is not int or number in (0, 1, seen):
+                    continue
+                if number == samples:
+                    what = f"of which `drop_last` leaves out {samples - seen:,}"
+                elif by_full:
+                    what = f"{batch_size_of(loader)} for each batch, of which the last is smaller"
+                elif number == batches:
+                    what = "the number of batches"
+                elif number == whole:
+                    what = "the number of batches times their size, of which the last is smaller"
+                measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
+                yield no_share(node, measured)
+
+
+def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
+    """What a loop over a loader collects, each of several by itself perhaps, divided by the number of batches times
+    their size, though the last one is smaller."""
+    for loop, loader, known, samples, batches in _counted_loops(source):
+        whole = batches * (batch_size_of(loader) or 0)
+        if loader.drop_last or whole in (0, samples):
+            continue
+        added = added_in(loop)
+        collected = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        for name in sorted(collected):
+            parts = ast.walk(added[name][1]) if name in added else ()
+            if any(isinstance(n, ast.expr) and _is_batch_size(source, n, loader, known) for n in parts):
+                continue  # means, each of which counts as a whole batch
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                counted = any(called(part) == "len" for part in ast.walk(below))
+                if counted and name in _names_of(source, above) and source.is_number(below, whole, **known):
+                    yield no_share(
+                        node,
+                        f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {whole}, the "
+                        "number of batches times their size, of which the last is smaller",
+                    )
+
+
+def divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
+    """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)`, or `for i in range(0, len(x), 32): n += 1`, that adds
+    up right predictions: n counts batches."""
+    for loop in source.nodes(ast.For):
+        counts = _counting_batches(source, loop)
+        if not counts or not any(source.runs_network(part) for part in ast.walk(loop)):
+            continue
+        for name, (kind, value) in added_in(loop).items():
+            for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
+                inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
+                divides = name in names_in(above) and len(inside) == 1 and inside[0] in counts
+                if kind == "sum" and _counts(value, loop) and divides:
+                    yield no_share(
+                        node,
+                        f"`{ast.unparse(node)}` divides a count of right predictions by `{inside[0]}`, which "
+                        f"counts the batches of the loop in line {loop.lineno}",
+                    )
+
+
+def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any], int, int]]:
+    """Loops over loaders that yield each sample once at most, with the loader's samples and batches."""
+    for loop, loader, known in evaluation_loops(source):
+        counted = size_of(loader)
+        if counted is not None and type(loader.sampler).__name__ in ("SequentialSampler", "RandomSampler"):
+            yield loop, loader, known, *counted
+
+
+def _names_of(source: ScriptSource, node: ast.expr) -> set[str]:
+    """The names of variables, of `[s / n for s in sums]` also that of what is gone through."""
+    around = [part for part in source.around(node) if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)]
+    each = [one for part in around for one in part.generators if names_in(one.target) & names_in(node)]
+    return names_in(node).union(*(names_in(one.iter) for one in each))
+
+
+def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
+    """Names that count the passes of a loop over batches."""
+    given = loop.iter.args if isinstance(loop.iter, ast.Call) else []
+    if called(loop.iter) == "range" and len(given) == 3 and not source.is_number(given[2], 1):
+        return _ones(loop)
+    target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
+    if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
+        return set()
+    known = source.value(given[0])
+    batched = (
+        batch_size_of(known) != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+    )
+    return {target.id} if batched else set()
+
+
+def _ones(loop: ast.For) -> set[str]:
+    """Names to which each pass of a loop adds 1: they count batches."""
+    return {
+        node.target.id
+        for node in loop.body
+        if isinstance(node, ast.AugAssign)
+        and isinstance(node.op, ast.Add)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value == 1
+    }
+
+
+def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
+    """What is divided by what in `a / b`, `a / float(b)` or `a /= b`, behind the node itself."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        above, below = node.left, node.right
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+        above, below = node.target, node.value
+    else:
+        return None
+    converted = isinstance(below, ast.Call) and called(below) in ("float", "int") and len(below.args) == 1
+    return node, above, below.args[0] if isinstance(below, ast.Call) and converted else below
+
+
+def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
+    """Whether it is what a loss of torch gives for a batch, their mean, or another mean, and not times their number."""
+    inside, bare = list(ast.walk(value)), value
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+        return False
+    while isinstance(bare, ast.Call) and called(bare) in ("item", "float", "detach", "cpu"):
+        owner = receiver_of(bare)
+        bare = owner if owner is not None else bare.args[0] if bare.args else ast.Constant(0)
+    if isinstance(bare, ast.Call) and called(bare) == "mean" and not bare.args and not bare.keywords:
+        return receiver_of(bare) is not None
+    for node in inside:
+        function = source.value(node.func) if isinstance(node, ast.Call) else None
+        if isinstance(node, ast.Call) and getattr(function, "__module__", "") == "torch.nn.functional":
+            given = {word.arg for word in node.keywords}
+            return called(node) in _LOSSES and not given & {"reduction", "size_average", "reduce"}
+        if isinstance(function, torch.nn.modules.loss._Loss):
+            return function.reduction == "mean"
+    return False
+
+
+def _is_size_at_hand(value: ast.expr, loop: ast.For) -> bool:
+    """Whether it is the number of samples of the batch that a loop goes over, as `len(y)`."""
+    sized = _SIZE.fullmatch(ast.unparse(value))
+    return sized is not None and next(filter(None, sized.groups())) in names_in(loop.target)
+
+
+def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
+    """Whether it is the number of samples of a whole batch, whatever the batch at hand has."""
+    size = batch_size_of(loader)
+    return size is not None and source.is_number(value, size, **known)
+
+
+def _counts(value: ast.expr, loop: ast.For) -> bool:
+    """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop. A
+    quotient is a share of its batch, as an overlap is."""
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
+        return False
+    inside = list(ast.walk(value))
+    sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
+    names = {_of_parts(owner) for node in sums if (owner := receiver_of(node)) is not None}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names:
+            inside.extend(ast.walk(node.value))
+    return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
+
+
+def _of_parts(node: ast.expr) -> str:
+    """What is counted where all parts of a sample have to be right, or one: `right` of `right.all(dim=1)`."""
+    owner = receiver_of(node) if isinstance(node, ast.Call) and called(node) in ("all", "any") else None
+    return ast.unparse(node if owner is None else owner)

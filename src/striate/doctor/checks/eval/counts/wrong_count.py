@@ -1,0 +1,195 @@
+"""`eval.wrong-count`: is a metric of all samples divided by their number?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.all_right import RIGHT, untrue_of_right
+from striate.doctor.checks.eval.begun_once import begun_once
+from striate.doctor.checks.eval.counts.divided import (
+    by_whole_batches,
+    count_divided,
+    divided_by_batches,
+    mean_losses_divided,
+)
+from striate.doctor.checks.eval.counts.evaluation_result import logged_otherwise, wrong_result
+from striate.doctor.checks.eval.counts.findings import no_share, wrong_count
+from striate.doctor.checks.eval.exchanged_answers import FEWEST as _EXCHANGED
+from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_answers
+from striate.doctor.checks.eval.means_of_differences import means_of_differences
+from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.other_shares import other_shares
+from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
+from striate.doctor.checks.eval.padding_in_count import padding_counted
+from striate.doctor.checks.eval.parts_counted import share_of_all
+from striate.doctor.checks.eval.ranked_decisions import decisions_ranked
+from striate.doctor.checks.eval.scaled_back import by_variance
+from striate.doctor.checks.eval.signal_to_noise import doubled, peaks_of_bytes
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource
+from striate.records import Finding
+from striate.wording import several
+
+
+def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    read = chain(
+        _of_all_epochs(evidence),
+        mean_losses_divided(source),
+        count_divided(source),
+        by_whole_batches(source),
+        divided_by_batches(source),
+        _with_padding(source),
+        untrue_metrics(evidence),
+        _other_peak(evidence),
+        _doubled(source),
+        _by_variance(source),
+        _cancelled(source),
+        _of_decisions(source),
+    )
+    found = next(read, None)
+    if found is not None:
+        yield found
+    elif source.library is not None:
+        yield from islice(chain(untrue_of_right(evidence), logged_otherwise(evidence)), 1)
+    else:
+        for ask in (_part_of_all, wrong_result, _of_a_perfect_network, _of_exchanged_answers, other_shares):
+            try:
+                found = next(ask(evidence), None)
+            except OutOfTime:
+                raise
+            except NoEvidence:  # its code was read
+                continue
+            if found is not None:
+                yield found
+                return
+
+
+def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
+    for untrue in untrue_of_a_perfect_network(evidence):
+        yield wrong_count(
+            untrue.where,
+            f"`{untrue.text}` gives `{untrue.name}` {untrue.value:.4g} for a network whose predictions are all right",
+            "A perfect network would not get a perfect score: the printed number is not the metric that its name says.",
+            "test it with predictions that equal the labels: accuracies, F1, IoU, Dice and hit rates have to be 1, "
+            "errors 0",
+            f"a score below {RIGHT}, or an error above 0, for a network whose outputs are replaced by the right ones",
+        )
+
+
+def _of_exchanged_answers(evidence: Evidence) -> Iterator[Finding]:
+    for pooled in scores_of_exchanged_answers(evidence):
+        yield wrong_count(
+            pooled.where,
+            f"`{pooled.text}` gives `{pooled.name}` 1 even for a network that gives {several(pooled.count, 'sample')} "
+            "the right answers of other samples",
+            "What is found in different samples is collected in one set: what is equal counts once, and an answer "
+            "that is wrong for its sample counts as right if it is right for another one.",
+            "collect it with the number of its sample: `found |= {(number, *span) for span in spans}`",
+            f"a score of 1 although {_EXCHANGED} samples or more get the labels of others as outputs",
+        )
+
+
+def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
+    for count in begun_once(evidence):
+        yield wrong_count(
+            f"line {count.line}",
+            count.measured,
+            count.why,
+            count.remedy,
+            "a count that is created before the epochs and never reset",
+        )
+
+
+def _other_peak(evidence: Evidence) -> Iterator[Finding]:
+    for node in peaks_of_bytes(evidence):
+        yield wrong_count(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` uses the peak of bytes, 255, for images whose largest value is 1",
+            "All values in decibels are 48 too high.",
+            "use the peak of the images: `10 * torch.log10(1.0 / error)`",
+            "decibels with a peak of 255 for images up to 1",
+        )
+
+
+def _doubled(source: ScriptSource) -> Iterator[Finding]:
+    for node in doubled(source):
+        yield wrong_count(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` gets squared errors, and rises by 20 decibels when the error falls to a tenth",
+            "All values in decibels are twice as high as they should be.",
+            "take 10 times the logarithm of squared errors, `10 * torch.log10(1.0 / mse)`; a factor of 20 is for "
+            "their root",
+            "decibels that rise by 20 when a squared error falls to a tenth",
+        )
+
+
+def _by_variance(source: ScriptSource) -> Iterator[Finding]:
+    for node, variance in by_variance(source):
+        yield wrong_count(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` multiplies by the variance `{variance}`, though standardizing divides by its root",
+            "What is scaled back is not in the units of the data, nor are errors that are computed from it.",
+            "multiply by the standard deviation, `scaler.scale_`, or use `scaler.inverse_transform(...)`",
+            "a sum of a scaler's mean and its variance times a number",
+        )
+
+
+def _cancelled(source: ScriptSource) -> Iterator[Finding]:
+    for name, value, squared in means_of_differences(source):
+        what = "square" if squared else "absolute value"
+        yield wrong_count(
+            f"line {value.lineno}",
+            f"`{name}` is `{ast.unparse(value)}`: the {what} of the mean difference, not the mean of the {what}s",
+            "Errors that are too high and too low cancel: it is near zero for any predictions with the right mean.",
+            "take the mean last: " + ("`((a - b) ** 2).mean()`" if squared else "`(a - b).abs().mean()`"),
+            "the absolute value of a mean of differences that is named a mean absolute error, or the square of one "
+            "that is named a mean squared error",
+        )
+
+
+def _of_decisions(source: ScriptSource) -> Iterator[Finding]:
+    for node, given in decisions_ranked(source):
+        yield wrong_count(
+            f"line {node.lineno}",
+            f"`{ast.unparse(node)}` ranks samples by `{ast.unparse(given)}`, which are decisions: one of two "
+            "numbers, or that of a class",
+            "It depends on how samples are ordered by their scores. Decisions leave two groups, so the result is that "
+            "of one threshold.",
+            "pass the probabilities or scores, before any threshold or argmax: `roc_auc_score(labels, probabilities)`",
+            "an area under a curve or an average precision of values that are compared, rounded or an argmax",
+        )
+
+
+def _with_padding(source: ScriptSource) -> Iterator[Finding]:
+    for node in padding_counted(source):
+        yield no_share(
+            node,
+            f"`{ast.unparse(node)}` divides the right predictions where a mask is set by the number of all "
+            "positions, including padding",
+            "divide by the number of positions where the mask is set: `total += int(mask.sum())`",
+            "a count where a mask is set, divided by the number of all positions",
+        )
+
+
+def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
+    for line, measured in share_of_all(evidence):
+        yield wrong_count(
+            f"line {line}",
+            measured,
+            "A perfect network would not get a perfect score.",
+            "divide by the number of samples that are counted: `(predicted[mask] == y[mask]).float().mean()`",
+            "an accuracy that divides the right predictions in a part of the samples by the number of all samples",
+        )
+
+
+WRONG_COUNT = Check(
+    codes=("eval.wrong-count",),
+    question="Is a count of right predictions divided by the number of samples?",
+    run=_wrong_count,
+    of_source=True,
+)
