@@ -34,7 +34,7 @@ from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, S
 from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.splits.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.data.splits.leak import LEAK
-from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.splits.split_overlap import is_for_training, named_pairs, positions
+from striate.doctor.checks.data.splits.overlap.named_parts import is_for_training, named_pairs, positions
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import comparable

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.splits.split_overlap import FEWEST, counterparts, is_for_training, positions
+from striate.doctor.checks.data.splits.overlap.named_parts import FEWEST, counterparts, is_for_training, positions
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaf, mapped

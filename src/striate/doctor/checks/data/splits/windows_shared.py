@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.splits.split_overlap import named_pairs
+from striate.doctor.checks.data.splits.overlap.named_parts import named_pairs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked_in_script, digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
-from striate.doctor.checks.data.splits.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.script.drawn_batches import Drawn

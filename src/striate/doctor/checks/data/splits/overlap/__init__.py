@@ -1,0 +1,1 @@
+"""Are training and validation disjoint by how a script divides its data?"""

@@ -1,0 +1,139 @@
+"""Validation data that no evaluation reads."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from striate.doctor.checks.data.splits.overlap.named_parts import (
+    OTHERS,
+    TRAINING,
+)
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name
+from striate.records import Finding
+
+
+def never_used(evidence: Evidence) -> Iterator[Finding]:
+    """Evaluation that is given the training loader, where no code uses the one of validation."""
+    source, train, val = evidence.source, evidence.setup.train, evidence.setup.val
+    own = [name for name, value in source.names.items() if value is val and isinstance(value, DataLoader)]
+    nodes = list(source.nodes()) if own else []
+    if any(isinstance(node, ast.Name) and node.id in own and isinstance(node.ctx, ast.Load) for node in nodes):
+        return
+    for node in nodes:
+        functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+        if not isinstance(node, ast.Call) or len(functions) != 1 or not _evaluates(functions[0]):
+            continue
+        arguments = (*node.args, *(word.value for word in node.keywords))
+        given = next((value for value in arguments if source.value(value) is train), None)
+        if given is not None:
+            yield Finding(
+                code="data.split-overlap",
+                severity="warning",
+                where=f"line {node.lineno}",
+                measured=f"`{ast.unparse(node)}` evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
+                f"uses `{own[0]}`",
+                threshold="an evaluation on the training loader, while no code uses the validation loader",
+                why="The metric is measured on samples that were trained on: it says nothing about new samples.",
+                remedy=f"`{own[0]}` instead of `{ast.unparse(given)}` there",
+            )
+            return
+
+
+def never_read(evidence: Evidence) -> Iterator[Finding]:
+    """Data that are made beside those of training under a name of validation, in one line, and that no code reads,
+    though an evaluation is printed by that name."""
+    source = evidence.source
+    nodes = list(source.nodes())
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        names = [part.id for part in target.elts if isinstance(part, ast.Name)] if isinstance(target, ast.Tuple) else []
+        training = [name for name in names if TRAINING.search(name.lower())]
+        for name in names:
+            words = name.lower().split("_")
+            word = next((one for one in OTHERS if one in words), None)
+            if word is None or name in read or not training or training[0] not in read:
+                continue
+            if not isinstance(source.names.get(name), torch.Tensor | np.ndarray | list | Dataset):
+                continue
+            named = [part for part in nodes if isinstance(part, ast.Constant) and _says(part.value, word)]
+            if named:
+                yield Finding(
+                    code="data.split-overlap",
+                    severity="warning",
+                    where=f"line {getattr(node, 'lineno', 0)}",
+                    measured=f"`{name}` is created with `{training[0]}` but never read, although line "
+                    f"{named[0].lineno} names `{word}`",
+                    threshold="validation data that are created with the training data, but never read",
+                    why="The metric is measured on samples that were trained on: it says nothing about new samples.",
+                    remedy=f"use `{name}` where the metrics of `{word}` are measured",
+                )
+                return
+
+
+def _says(value: object, word: str) -> bool:
+    return isinstance(value, str) and word in re.split(r"[^a-z]+", value.lower())
+
+
+def _evaluates(function: Function) -> bool:
+    """Whether a function goes over data and does not learn from them."""
+    inside = list(ast.walk(function))
+    learns = any(called(node) in ("backward", "step") for node in inside)
+    return not learns and any(isinstance(node, ast.For) for node in inside)
+
+
+def asked_whatever_the_name(source: ScriptSource) -> Iterator[Finding]:
+    """A loop over names of splits that evaluates batches of training for each, and keeps the result under the name:
+    `for split in ("train", "val"): out[split] = loss(get_batch("train"))`."""
+    for loop in source.nodes(ast.For):
+        named, name = source.value(loop.iter), last_name(loop.target)
+        words = [word for word in named if isinstance(word, str)] if isinstance(named, list | tuple | dict) else []
+        training = [word for word in words if TRAINING.search(word)]
+        if len(training) != 1 or not {*words} & {*OTHERS}:
+            continue
+        inside = [part for line in loop.body for part in ast.walk(line)]
+        uses = [part for part in inside if isinstance(part, ast.Name) and part.id == name]
+        if not uses or not all(_is_only_a_name(source, use) for use in uses):
+            continue
+        asked = [source.parent(part) for part in inside if isinstance(part, ast.Constant) and part.value in words]
+        known = [
+            one
+            for one in asked
+            if (isinstance(one, ast.Call) and source.functions_of(one))
+            or (isinstance(one, ast.Subscript) and isinstance(one.ctx, ast.Load))
+        ]
+        functions = [
+            function for part in inside if isinstance(part, ast.Call) for function in source.functions_of(part)
+        ]
+        reached = [*inside, *(part for function in functions for part in ast.walk(function))]
+        evaluates = any(source.runs_network(part) and source.without_gradient(part) for part in reached)
+        if evaluates and known and all(repr(training[0]) in ast.unparse(one) for one in known):
+            text = ast.unparse(known[0])
+            yield Finding(
+                code="data.split-overlap",
+                severity="warning",
+                where=f"line {known[0].lineno}",
+                measured=f"`{text}` runs in a loop over `{ast.unparse(loop.iter)}`, whatever `{name}` is, but its "
+                "results are saved or printed under each of these names",
+                threshold="a loop over names of splits that evaluates training batches for each of them",
+                why="The metric is measured on samples that were trained on: it says nothing about new samples.",
+                remedy=f"`{text.replace(repr(training[0]), name)}`",
+            )
+            return
+
+
+def _is_only_a_name(source: ScriptSource, use: ast.AST) -> bool:
+    """Whether it is what something is kept or printed under: `out[f"{split}/loss"] = …`."""
+    owner = source.parent(use)
+    while isinstance(owner, ast.FormattedValue | ast.JoinedStr):
+        owner = source.parent(owner)
+    kept = isinstance(owner, ast.Subscript) and isinstance(owner.ctx, ast.Store)
+    return kept or (owner is not None and called(owner) == "print")

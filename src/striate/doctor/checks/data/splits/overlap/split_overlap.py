@@ -1,0 +1,35 @@
+"""`data.split-overlap`: do training and validation have samples in common by how the script divides them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.splits.overlap.drawn_again import drawn_alike, split_again
+from striate.doctor.checks.data.splits.overlap.in_common import images_shared, memory_shared, positions_shared
+from striate.doctor.checks.data.splits.overlap.never_read import asked_whatever_the_name, never_read, never_used
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = (
+        list(positions_shared(evidence))
+        or list(islice(images_shared(evidence), 1))
+        or list(memory_shared(evidence))
+        or list(drawn_alike(evidence))
+        or list(split_again(evidence.source))
+        or list(asked_whatever_the_name(evidence.source))
+    )
+    found = found or list(never_used(evidence))
+    yield from found or never_read(evidence)
+
+
+SPLIT_OVERLAP = Check(
+    codes=("data.split-overlap",),
+    question="Are the positions of training and validation disjoint?",
+    run=_run,
+    of_source=True,
+    explains="data.leak",
+)
