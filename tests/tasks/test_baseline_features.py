@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from striate.data.dataset import Split
 from striate.data.normalize import measure_normalization
 from striate.tasks.baseline import choose_by_validation, sampling_note, stratified_sample
-from striate.tasks.baseline_features import (
-    COLOR_BINS,
-    color_histograms,
-    hog_cell,
-    hog_features,
-    standardized_inputs,
-)
+from striate.tasks.baseline_features import COLOR_BINS, color_histograms, hog_cell, hog_features, standardized_inputs
 
 
 def one_color(r, g, b, size=6):

@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.data.dataset import Preparation
-from striate.data.media.audio.log_mel import (
-    LEVELS_A_DECIBEL,
-    QUIETEST,
-    frame_count,
-    hann_window,
-    mel_filters,
-)
+from striate.data.media.audio.log_mel import LEVELS_A_DECIBEL, QUIETEST, frame_count, hann_window, mel_filters
 from striate.data.media.every_medium import medium_of
 from striate.data.media.volume.volume_medium import PERCENTILES
 from striate.exporting.resize import number, resize, sizes_around

@@ -20,14 +20,7 @@ from typing import Any
 from striate.errors import ConfigError, ModelError, RunError, StriateError, pasted
 from striate.machine.cache import cache_folder
 from striate.machine.memory import ran_out
-from striate.models.from_file import (
-    file_of,
-    names_file,
-    object_from_file,
-    resolve_name,
-    source_digest,
-    what_it_raised,
-)
+from striate.models.from_file import file_of, names_file, object_from_file, resolve_name, source_digest, what_it_raised
 
 _GIVEN = "given in Python: "
 MODULE_GIVEN = f"a module {_GIVEN}"

@@ -6,13 +6,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from striate.account.signal.trace import (
-    SignalRow,
-    measure_signal,
-    samples_of,
-    signal_from_json,
-    signal_to_json,
-)
+from striate.account.signal.trace import SignalRow, measure_signal, samples_of, signal_from_json, signal_to_json
 from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event

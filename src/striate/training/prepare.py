@@ -36,13 +36,7 @@ from striate.training.chosen_network import build_network, choose_network, has_p
 from striate.training.config import Config
 from striate.training.deterministic import note, refuse_nondeterministic, without_measuring
 from striate.training.early_stop import refuse_impossible_target
-from striate.training.execution import (
-    decide_execution,
-    execution_settings,
-    place,
-    training_part,
-    without_plan,
-)
+from striate.training.execution import decide_execution, execution_settings, place, training_part, without_plan
 from striate.training.initial_weights import InitialWeights, find_initial_weights, whiten_first_layer
 from striate.training.objective import Objective, refuse_invisible_units
 from striate.training.optimizers import make_optimizer, with_own_optimizer

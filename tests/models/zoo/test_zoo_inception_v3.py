@@ -11,14 +11,7 @@ from torch import nn
 from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.zoo.inception_v3 import (
-    InceptionA,
-    InceptionB,
-    InceptionC,
-    InceptionD,
-    InceptionE,
-    InceptionOutputs,
-)
+from striate.models.zoo.inception_v3 import InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, InceptionOutputs
 
 
 def on_meta(text: str, *arguments) -> nn.Module:

@@ -11,13 +11,7 @@ from plan_workloads import OffInHalfPrecision, plain_of, workload
 from torch import nn
 
 from striate.inference.plan import TOLERANCES
-from striate.training.plan.agreement import (
-    Reference,
-    Result,
-    agreement,
-    compare,
-    reference_result,
-)
+from striate.training.plan.agreement import Reference, Result, agreement, compare, reference_result
 from striate.training.plan.trial import Trials
 
 

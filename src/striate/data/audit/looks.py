@@ -23,14 +23,7 @@ from striate.data.audit.mask_looks import MaskLook, look_at_mask
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
 from striate.data.media.image.jpeg import plain_jpeg_header
-from striate.data.media.image.pictures import (
-    Header,
-    decode_image,
-    decode_mask,
-    open_picture,
-    refit,
-    turn_of,
-)
+from striate.data.media.image.pictures import Header, decode_image, decode_mask, open_picture, refit, turn_of
 from striate.data.media.image.raster_files import RasterHeader, format_of, header_of
 from striate.data.media.image.raster_medium import small_picture
 from striate.data.scan import mask_named, why_unreadable

@@ -11,15 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 
-from striate.doctor.script.loop_syntax import (
-    are_batches,
-    counts,
-    name_of,
-    number_for,
-    unwrapped,
-    value_of,
-    walk,
-)
+from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
 from striate.doctor.setup.script_source import called, receiver_of
 from striate.observe.tensors import tensors_in

@@ -26,16 +26,10 @@ from striate.doctor.checks.own_run import findings_of
 from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
 from striate.doctor.script.examined_step import Caught, ScriptDiagnosis, examine_step, running_names
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
-from striate.doctor.script.training_loop import (
-    called_from,
-    find_loop,
-    user_frames,
-)
+from striate.doctor.script.training_loop import called_from, find_loop, user_frames
 from striate.doctor.setup.loaded_weights import watched_loads
 from striate.doctor.setup.preserved_state import outside_autocast
-from striate.doctor.setup.reached_objects import (
-    written_by_user,
-)
+from striate.doctor.setup.reached_objects import written_by_user
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.models.preserved_state import same_random_state
 from striate.observe.module_calls import forward_hooks_everywhere

@@ -21,12 +21,7 @@ from striate.lab.watching.normalization_arithmetic import (
     explain_local_response,
 )
 from striate.lab.watching.passing import MOVEMENTS, Call, Slot
-from striate.lab.watching.pointwise_arithmetic import (
-    explain_function,
-    explain_joined,
-    explain_prelu,
-    explain_two,
-)
+from striate.lab.watching.pointwise_arithmetic import explain_function, explain_joined, explain_prelu, explain_two
 from striate.lab.watching.pooling_arithmetic import (
     explain_adaptive_pool,
     explain_average_pool,

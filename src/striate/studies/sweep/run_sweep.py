@@ -26,13 +26,7 @@ from striate.studies.sweep.standing import describe, finalists, summarize, write
 from striate.studies.sweep.sweep_report import write_sweep_report
 from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config
-from striate.training.config_file import (
-    config_from_dict,
-    config_from_yaml,
-    config_to_dict,
-    config_to_yaml,
-    read_yaml,
-)
+from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict, config_to_yaml, read_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.first_files import taken_up, write_first_files
 from striate.training.interruption import terminating_interrupts

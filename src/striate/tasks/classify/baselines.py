@@ -19,15 +19,7 @@ from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
 from striate.data.store.stored import Inputs, take_rows
 from striate.tasks import kmeans_features
-from striate.tasks.baseline import (
-    CHOICE,
-    MOST,
-    Fitted,
-    Method,
-    choose_by_validation,
-    sampling_note,
-    stratified_sample,
-)
+from striate.tasks.baseline import CHOICE, MOST, Fitted, Method, choose_by_validation, sampling_note, stratified_sample
 from striate.tasks.baseline_features import (
     HOG_SIDE,
     HOG_SMALLEST,

@@ -14,16 +14,7 @@ from striate.data.drawn_inputs import DrawnInputs
 from striate.statistics.estimate import Estimate, plain
 from striate.tasks.classify.metrics import ClassificationMetrics, confusion_matrix, runner_up
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import (
-    CHART_DPI,
-    PHOTO_DPI,
-    ROWS,
-    Images,
-    Row,
-    places_at_random,
-    share_cells,
-    split_text,
-)
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, ROWS, Images, Row, places_at_random, share_cells, split_text
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.charts import chart
 from striate.visualize.classification_charts import COUNTED, confusion_figure, draw_precision_recall, draw_roc

@@ -14,15 +14,7 @@ from sklearn.linear_model import Ridge
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
 from striate.data.store.stored import take_rows
-from striate.tasks.baseline import (
-    CHOICE,
-    MOST,
-    Fitted,
-    Method,
-    choose_by_validation,
-    sampling_note,
-    stratified_sample,
-)
+from striate.tasks.baseline import CHOICE, MOST, Fitted, Method, choose_by_validation, sampling_note, stratified_sample
 from striate.tasks.baseline_features import describe_inputs, standardized_inputs
 from striate.tasks.task import Task
 

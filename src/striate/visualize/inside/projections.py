@@ -17,13 +17,7 @@ from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import INK, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, show_mosaic
 from striate.visualize.inside.passes import as_input, attached_output, layer_outputs
-from striate.visualize.inside.patches import (
-    ExcitingPatches,
-    cut,
-    draw_patches,
-    exciting_patches,
-    unit_name,
-)
+from striate.visualize.inside.patches import ExcitingPatches, cut, draw_patches, exciting_patches, unit_name
 from striate.visualize.inside.rectified import SOURCES, Passed, Rule, projected, rectified_gradients
 from striate.wording import several, show_sizes
 

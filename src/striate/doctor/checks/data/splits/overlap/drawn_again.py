@@ -11,11 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.data.splits.overlap.named_parts import (
-    OTHERS,
-    TRAINING,
-    named_pairs,
-)
+from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINING, named_pairs
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.setup.batch import leaves

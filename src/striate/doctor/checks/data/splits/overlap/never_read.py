@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from striate.doctor.checks.data.splits.overlap.named_parts import (
-    OTHERS,
-    TRAINING,
-)
+from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINING
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name
 from striate.records import Finding
