@@ -220,7 +220,7 @@ class WhiteningConv2d(nn.Conv2d):
     """(N, C, H, W) to (N, 2·C·k², ⌊(H − k) / stride⌋ + 1, …): patches along the eigenvectors of their covariance, each
     of variance 1 and once with either sign, so that a rectifier after it loses nothing.
 
-    The kernels do not learn; a bias does. Until `models.first_weights.whiten` has computed them from training images,
+    The kernels do not learn; a bias does. Until `models.initialization.whiten` has computed them from training images,
     they are random as those of any convolution. They are computed in fp32 also where all else is in half precision:
     neighboring pixels differ by less than bfloat16 rounds, and whitening enlarges just that.
 
