@@ -15,9 +15,9 @@ from striate.models.weights.auxiliary_outputs import auxiliary_layers
 def replace_head(module: nn.Module, outputs: int) -> nn.Module:
     """The network with a new output layer, which gives `outputs` numbers or channels; all other layers stay.
 
-    In place, but for a network that is its output layer. `initialize_output` draws its weights. The output
-    layer is the last one with weights, in the order of registration (`models.features.output_layer`); with it go those of
-    auxiliary classifiers, where the network names them (`models.weights.auxiliary_outputs`).
+    In place, but for a network that is its output layer. `initialize_output` draws its weights. The output layer is the
+    last one with weights, in the order of registration (`models.features.output_layer`); with it go those of auxiliary
+    classifiers, where the network names them (`models.weights.auxiliary_outputs`).
     Raises ModelError where that is not a linear layer or convolution.
     """
     name = output_layer(module)
