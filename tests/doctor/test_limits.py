@@ -12,7 +12,7 @@ from striate.doctor import checks
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
 from striate.doctor.checks.own_run.answers import OF_ANSWERS
-from striate.doctor.checks.own_run.networks import OF_NETWORKS, OF_REWARDS
+from striate.doctor.checks.own_run.every import OF_NETWORKS, OF_REWARDS
 
 LONGEST = 300
 NAMES = ("limit", "threshold")

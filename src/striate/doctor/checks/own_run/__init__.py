@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.doctor.checks.own_run.answers import OF_ANSWERS
-from striate.doctor.checks.own_run.networks import OF_NETWORKS, OF_REWARDS
+from striate.doctor.checks.own_run.every import OF_NETWORKS, OF_REWARDS
 from striate.doctor.checks.own_run.scales import IN_SCALE
 from striate.doctor.evidence.own_run import OwnRun
 from striate.records import Finding

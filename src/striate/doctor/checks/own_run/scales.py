@@ -9,8 +9,9 @@ from itertools import islice
 
 import torch
 
+from striate.doctor.checks.own_run.called_networks import calls_like, networks_learning
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.checks.own_run.networks import calls_like, inputs_apart, networks_learning
+from striate.doctor.checks.own_run.inputs import inputs_apart
 from striate.doctor.evidence.own_run import Asked, Key, NetworkCall, OwnRun
 from striate.doctor.evidence.quality import classes_of
 from striate.models.preserved_state import preserved, same_random_state

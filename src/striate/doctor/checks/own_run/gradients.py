@@ -1,0 +1,205 @@
+"""Weights that no gradient reaches, or that no step changes, in a script's own run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from striate.doctor.checks.own_run.called_networks import (
+    CHANGED,
+    LEAST_OF_ALL,
+    LEAST_UPDATES,
+    MANY_STEPS,
+    MOSTLY,
+    are_equal,
+    moved,
+    networks_learning,
+    never_changed,
+    untouched,
+)
+from striate.doctor.checks.own_run.check import OwnRunCheck
+from striate.doctor.evidence.own_run import CalledNetwork, OwnRun, size_of
+from striate.wording import listed_names, several
+
+
+def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for cleared in run.cleared.values():
+        kept = cleared.count(False)
+        if len(cleared) >= MANY_STEPS and kept >= MOSTLY * len(cleared):
+            yield (
+                "the training loop",
+                f"before {kept} of {several(len(cleared), 'step')} of the script, nothing clears the gradients of the "
+                "previous step",
+            )
+
+
+NEVER_CLEARED = _NEVER_CLEARED = OwnRunCheck(
+    "optim.missing-zero-grad",
+    "error",
+    f"before {MOSTLY:.0%} of {MANY_STEPS} steps or more, nothing clears the gradients of the previous step",
+    "Each step reuses gradients of earlier batches.",
+    "call `optimizer.zero_grad()` once a step, before `loss.backward()`",
+    _never_cleared,
+)
+
+
+def _nothing_moves(run: OwnRun) -> Iterator[tuple[str, str]]:
+    learning = [one for one in networks_learning(run) if any(id(p) in run.held for p in one.network.parameters())]
+    rates = [rate for found in run.rates.values() for rate in found if rate > 0]
+    still = learning and all(len(set(network.weights)) == 1 for network in learning)
+    if still and run.steps >= MANY_STEPS and len(rates) >= MANY_STEPS // 2:
+        names = listed_names([network.name for network in learning])
+        yield (
+            "the training step",
+            f"after {several(run.steps, 'step')} of the script, no weight of {names} has changed",
+        )
+
+
+NOTHING_MOVES = OwnRunCheck(
+    "optim.no-step",
+    "error",
+    f"no weight changes in {MANY_STEPS} steps",
+    "Nothing is learned.",
+    "do not clear gradients between `loss.backward()` and `optimizer.step()`, and give the optimizer the "
+    "parameters of the network that is called",
+    _nothing_moves,
+)
+
+
+def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
+    if run.steps < MANY_STEPS or run.loaded:  # what was loaded is kept as it is, perhaps
+        return
+    for network in networks_learning(run):
+        names = [
+            name
+            for name, part in network.network.named_modules()
+            if id(part) in run.in_training and any(_stays(run, p) for p in part.parameters(recurse=False))
+        ]
+        if names and not run.held & {id(p) for p in network.network.parameters()} <= run.untouched.keys():
+            yield (
+                listed_names(names),
+                f"in {several(run.steps, 'step')} of the script, {network.name} calls {several(len(names), 'layer')} "
+                "whose parameters the optimizer holds, but which no gradient ever reaches",
+            )
+
+
+def _stays(run: OwnRun, parameter: nn.Parameter) -> bool:
+    """Whether it had no gradient at any step, nor was changed in another way, as an average."""
+    found = run.untouched.get(id(parameter))
+    return found is not None and size_of(parameter) == found[1]
+
+
+WITHOUT_GRADIENT = OwnRunCheck(
+    "model.graph-detached",
+    "error",
+    f"in {MANY_STEPS} steps, layers that run in training mode and that the optimizer holds get no gradient",
+    "Layers that no gradient reaches keep their random weights.",
+    "compute them with gradients: without `torch.no_grad()`, `.detach()` or `.data` between them and the loss",
+    _without_gradient,
+)
+
+
+def _cut_off(run: OwnRun) -> Iterator[tuple[str, str]]:
+    yield from _steps_without_gradient(run, reached=False)
+
+
+CUT_OFF = OwnRunCheck(
+    "model.graph-detached",
+    "error",
+    f"{LEAST_OF_ALL} steps of an optimizer whose parameters get no gradient, for a network that runs with "
+    "gradients and never changes",
+    "A policy that no gradient reaches keeps acting as it was initialized.",
+    "compute its loss from its outputs and call `backward()` on it, without `.detach()` or `torch.no_grad()` in "
+    "between",
+    _cut_off,
+)
+
+
+def _cleared_before_step(run: OwnRun) -> Iterator[tuple[str, str]]:
+    yield from _steps_without_gradient(run, reached=True)
+
+
+CLEARED_BEFORE_STEP = OwnRunCheck(
+    "optim.no-step",
+    "error",
+    f"{LEAST_OF_ALL} steps of an optimizer whose parameters get gradients, but have none when it steps",
+    "Nothing is learned.",
+    "clear gradients before `loss.backward()`, not between it and `optimizer.step()`",
+    _cleared_before_step,
+)
+
+
+def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str, str]]:
+    if not run.ended and len(run.losses) < run.steps - 1:  # what went backward first was not seen
+        return  # others go backward later, perhaps
+    without = {key: held for key, held in run.trained.items() if held <= run.untouched.keys()}
+    for key, held in without.items():
+        steps = len(run.rates[key])
+        for still in never_changed(run, LEAST_OF_ALL):
+            holds = any(id(parameter) in held for parameter in still.network.parameters())
+            learns = sum(call.learns for call in still.calls)
+            if steps >= LEAST_OF_ALL and holds and learns >= LEAST_OF_ALL and (key in run.reached) == reached:
+                yield (
+                    still.name,
+                    f"in {several(steps, 'step')} of its optimizer, and {several(learns, 'call')} with gradients, no "
+                    f"parameter of {still.name} {'keeps a gradient until the step' if reached else 'gets a gradient'}",
+                )
+
+
+def _twin_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Of networks of the same shapes that one optimizer holds, one that no gradient reaches while another learns."""
+    if not run.ended and run.steps < LEAST_UPDATES:
+        return  # its turn comes later, perhaps
+    for still in untouched(run):
+        asked = sum(len(copy.calls) for copy in run.networks.values() if are_equal(copy, still))
+        own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
+        for key, held in run.trained.items():
+            steps = len(run.rates[key])
+            twin = next((one for one in networks_learning(run) if _learns_with(run, one, still, held)), None)
+            if twin is not None and own <= held and min(asked, steps) >= LEAST_OF_ALL:
+                yield (
+                    still.name,
+                    f"in {several(steps, 'step')} of the optimizer that holds {twin.name} and {still.name}, of the "
+                    f"same shapes, {twin.name} changes, but no parameter of {still.name} gets a gradient",
+                )
+
+
+def _learns_with(run: OwnRun, twin: CalledNetwork, still: CalledNetwork, held: set[int]) -> bool:
+    own = {id(parameter) for parameter in twin.network.parameters() if parameter.requires_grad}
+    return twin.kind == still.kind and own <= held - run.untouched.keys() and moved(twin) > CHANGED
+
+
+TWIN_NEVER_CHANGES = OwnRunCheck(
+    "model.graph-detached",
+    "error",
+    f"{LEAST_OF_ALL} steps of a completed run, {LEAST_UPDATES} of an incomplete one, in which one of two "
+    "networks of the same shapes that an optimizer holds gets no gradient, and the other one learns",
+    "A critic that no gradient reaches keeps its initial weights, and values are learned from its random outputs.",
+    "compute a loss from its own outputs: `loss = mse_loss(q1(obs, action), target) + mse_loss(q2(obs, action), "
+    "target)`",
+    _twin_never_changes,
+)
+
+
+def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    changed = {network.kind for network in run.networks.values() if moved(network) > CHANGED}
+    for still in never_changed(run, LEAST_OF_ALL):
+        parameters = list(still.network.parameters())
+        gets = any(p.grad is not None and bool(p.grad.any()) for p in parameters)
+        if changed and still.kind not in changed and gets and not any(id(p) in run.held for p in parameters):
+            yield (
+                still.name,
+                f"in {several(run.steps, 'step')} of the script, no weight of {still.name} changes, though it has "
+                "gradients: no optimizer holds its parameters",
+            )
+
+
+ACTOR_NEVER_CHANGES = OwnRunCheck(
+    "optim.parameters-missing",
+    "error",
+    f"no weight changes in {LEAST_OF_ALL} steps, though there are gradients",
+    "Parameters that no optimizer holds do not learn.",
+    "create its optimizer with its own parameters: `torch.optim.Adam(actor.parameters(), lr=1e-3)`",
+    _actor_never_changes,
+)

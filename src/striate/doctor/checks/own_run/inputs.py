@@ -1,0 +1,96 @@
+"""What networks are given in a script's own run, in which mode, and whether the loss is a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from striate.doctor.checks.own_run.called_networks import FEW_STEPS, calls_like, networks_learning
+from striate.doctor.checks.own_run.check import OwnRunCheck
+from striate.doctor.evidence.own_run import NetworkCall, OwnRun
+from striate.wording import several
+
+_FAR, _WIDER = 3.0, 3.0
+
+
+def inputs_apart(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for network in networks_learning(run):
+        learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
+        shapes = {call.shape for call in learned}
+        asked = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        if len(learned) < FEW_STEPS or not asked:
+            continue
+        if any(_are_near(one, other) for one in asked for other in learned):
+            continue
+        yield (
+            f"the evaluation of {network.name}",
+            f"the script's own steps give {network.name} inputs with {_told(learned)}, but its own evaluation gives "
+            f"it {_told(asked)}",
+        )
+
+
+def _are_near(asked: NetworkCall, learned: NetworkCall) -> bool:
+    gap = abs(asked.mean - learned.mean)
+    wider = abs(math.log(max(asked.deviation, 1e-12) / learned.deviation))
+    return gap <= _FAR * max(learned.deviation, asked.deviation) and wider <= math.log(_WIDER)
+
+
+def _told(calls: list[NetworkCall]) -> str:
+    mean = sum(call.mean for call in calls) / len(calls)
+    deviation = sum(call.deviation for call in calls) / len(calls)
+    return f"mean {mean:.3g} and standard deviation {deviation:.3g}"
+
+
+INPUTS_APART = OwnRunCheck(
+    "data.shift",
+    "error",
+    f"all that the script's own evaluation gives the network has a standard deviation {_WIDER:g} times as large "
+    f"or small as in any of its steps, or a mean {_FAR:g} standard deviations away",
+    "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
+    "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",
+    inputs_apart,
+)
+
+
+def _left_in_evaluation(run: OwnRun) -> Iterator[tuple[str, str]]:
+    for network in networks_learning(run):
+        learned = [call for call in network.calls if call.learns]
+        first = next((call.steps for call in network.calls if not call.learns and call.steps > 1), None)
+        if first is None:
+            continue
+        before = [call.active for call in learned if call.steps < first]
+        after = [call.active for call in learned if call.steps >= first]
+        if len(before) >= 2 and all(before) and len(after) >= FEW_STEPS and not any(after):
+            yield (
+                network.name,
+                f"up to step {first} dropout or batch norm of {network.name} is in training mode, but in the "
+                f"{several(len(after), 'call')} with gradients after the first evaluation none of it is",
+            )
+
+
+LEFT_IN_EVALUATION = OwnRunCheck(
+    "model.mode",
+    "warning",
+    f"{FEW_STEPS} calls with gradients after the first evaluation, and two before it",
+    "Dropout and batch norm are in evaluation mode for most of the training.",
+    "call `model.train()` at the beginning of each epoch, or after each evaluation",
+    _left_in_evaluation,
+)
+
+
+def _not_finite(run: OwnRun) -> Iterator[tuple[str, str]]:
+    tail = run.losses[-3:]
+    if len(run.losses) >= FEW_STEPS and all(not math.isfinite(value) for value in tail):
+        first = next(place for place, value in enumerate(run.losses, start=1) if not math.isfinite(value))
+        yield "the loss", f"from backward pass {first} of the script on, the loss is {tail[-1]:g}"
+
+
+NOT_FINITE = _NOT_FINITE = OwnRunCheck(
+    "loss.not-finite",
+    "error",
+    "the last three losses of the script are NaN or infinite",
+    "Nothing is learned from a loss that is NaN or infinite, and the weights become NaN too.",
+    "halve the learning rate, or clip gradients: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+    "`optimizer.step()`",
+    _not_finite,
+)
