@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, digits, perceptron, read
+from for_checks.asked import adam, asked, digits, perceptron, read, stepped
 from for_checks.claims import Pooled, codes_of_graphs, graphs_of_kinds
 from for_checks.graphs import OfNodes, behind_each_other, loaded_graphs, step_of_graphs
 from for_checks.scripts import SCRIPT, found, found_in_library, values
@@ -774,6 +774,53 @@ def test_what_is_printed_as_an_accuracy_is_one(shaped: str, faulty: bool) -> Non
     with state_preserved(setup):
         said = list(WRONG_COUNT.run(Evidence(setup, Clock(120.0))))
     assert ["as an accuracy for a network with" in finding.measured for finding in said] == [True] * faulty
+
+
+class Apart(nn.Module):
+    """How far the embeddings of both images of a pair are apart."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.embed, self.most = perceptron(), most
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        distance = functional.pairwise_distance(self.embed(one), self.embed(other))
+        return distance if self.most == 2 else 1 - torch.exp(-distance)
+
+
+def pairs_of_digits(batch: int, first: int, count: int) -> DataLoader[Any]:
+    """Each digit beside another; 1 where both are the same."""
+    x, y = (part[first : first + count] for part in digits(most=1280).dataset.tensors)  # type: ignore[attr-defined]
+    order = y.argsort()
+    others = torch.where(torch.arange(count) % 2 == 0, order.roll(1), order.roll(count // 2))
+    return DataLoader(TensorDataset(x[order], x[others], (y[order] == y[others]).float()), batch, shuffle=True)
+
+
+OF_PAIRS = """
+def test(net, data):
+    correct = 0
+    for one, other, same in data:
+        correct += ((net(one, other) SIDE LIMIT).float() == same).sum().item()
+    return correct / len(data.dataset)
+accuracy = test(model, val_loader)
+"""
+
+
+@pytest.mark.parametrize(("side", "most", "wrong"), [("<", 2, False), ("<", 1, False), (">", 2, True)])
+def test_distances_may_be_small_or_large_for_what_is_the_same(side: str, most: float, wrong: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        apart = model(batch[0], batch[1])
+        return stepped((batch[2] * apart**2 + (1 - batch[2]) * functional.relu(most - apart) ** 2).mean(), optimizer)
+
+    text = OF_PAIRS.replace("SIDE", side).replace("LIMIT", str(most / 2))
+    model, train, val = Apart(most), pairs_of_digits(32, 0, 960), pairs_of_digits(100, 960, 320)
+    names: dict[str, Any] = {"model": model, "val_loader": val}
+    exec(text.rpartition("accuracy =")[0], names)
+    given = {"step": step, "optimizer": adam(model.parameters()), "source": source_of(text, **names)}
+    setup = make_setup(model, train, val, **given)
+    with state_preserved(setup):
+        said = list(WRONG_COUNT.run(Evidence(setup, Clock(120.0))))
+    assert ["at any threshold" in finding.measured for finding in said] == [True] * wrong
 
 
 @pytest.mark.each_nth(3)

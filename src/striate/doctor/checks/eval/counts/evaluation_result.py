@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import torch
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from striate.data.annotations.masks import IGNORED
 from striate.doctor.checks.eval.counts.findings import COUNT_SAMPLES, OTHER_NUMBER, wrong_count
-from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
+from striate.doctor.checks.eval.evaluated import (
+    Evaluated,
+    asked_directly,
+    evaluated,
+    is_accuracy,
+    logged,
+    predicted_by_batch,
+)
 from striate.doctor.checks.eval.evaluation_loops import size_of
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import are_distances
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaf, leaves
 from striate.records import Finding
 from striate.wording import listed, several
 
 _LOGGED = 0.05
+_TOLD_APART = 0.1
+"""Of the samples, right beyond those of the more frequent label, at the best threshold."""
 
 
 def wrong_result(evidence: Evidence) -> Iterator[Finding]:
@@ -55,8 +66,49 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
         training = asked_directly(evidence, evaluating=False)
         known = known if training is not None and torch.equal(known[0], training[0]) else None  # dropout, batch norm
     if known is not None and not _is_right(evidence, found.accuracies, *known):
-        numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
-        yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", known[0] == known[1])
+        told = f"`{found.text}` gives {listed([f'{number:.4g}' for number in found.accuracies[0]])} as an accuracy"
+        shares = _shares_by_threshold(evidence)
+        if shares is None:
+            yield _no_accuracy(found.where, told, known[0] == known[1])
+        elif not _lie_within(found, *shares):
+            yield _other_side(found.where, told, *shares)
+
+
+def _shares_by_threshold(evidence: Evidence) -> tuple[float, float] | None:
+    """Of single outputs that are distances, or lower for samples of label 1 than for others: the least and the largest
+    share of right predictions that any threshold gives, if outputs on that side of it where most are right count as 1.
+    None where outputs are scores of label 1, whose threshold is known."""
+    outputs, targets = (torch.cat(part).flatten() for part in zip(*predicted_by_batch(evidence), strict=True))
+    if outputs.shape != targets.shape:
+        return None
+    wanted = 2 * targets[outputs.argsort()].double() - 1
+    below = float((targets == 0).double().mean()) + functional.pad(wanted.cumsum(0), (1, 0)) / len(targets)
+    is_low = float(below.max() + below.min()) > 1
+    common = max(float(targets.double().mean()), 1 - float(targets.double().mean()))
+    learned = max(float(below.max()), 1 - float(below.min())) > common + _TOLD_APART
+    if not are_distances(outputs, targets) and not (is_low and learned):
+        return None
+    shares = below if is_low else 1 - below
+    return (float(shares.min()), float(shares.max())) if learned else (0.0, 1.0)
+
+
+def _lie_within(found: Evaluated, least: float, most: float) -> bool:
+    """Whether one of the numbers by the name of an accuracy is a share between the two, in percent or a count."""
+    told = [number for numbers in found.accuracies for number in numbers]
+    scales = (1.0, 100.0, float(sum(found.sizes)))
+    return any(least - _LOGGED <= number / scale <= most + _LOGGED for number in told for scale in scales)
+
+
+def _other_side(where: str, told: str, least: float, most: float) -> Finding:
+    return wrong_count(
+        where,
+        f"{told}, though the outputs, on the side where the network puts samples of label 1, give {least:.1%} to "
+        f"{most:.1%} at any threshold",
+        "The outputs on the wrong side of the threshold count as 1: the number falls as the network learns.",
+        "count as 1 what lies on the side where the loss puts it: `same = distance < threshold` if it pulls pairs of "
+        "target 1 together, `different = distance > threshold` if it pushes them apart",
+        "an accuracy of distances, or of outputs that are lower for label 1, that no threshold gives",
+    )
 
 
 def logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
