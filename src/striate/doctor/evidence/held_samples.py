@@ -5,7 +5,7 @@ The labels that they hold beside images and signals.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,25 @@ _LISTED = (list, tuple, *_ARRAYS)
 
 def held_in_common(train: Any, val: Any, most: int) -> tuple[int, int] | None:
     """Of how many samples of validation the data set holds just what it holds of a training sample (an image of so many
-    numbers at `most`, or a file, and whatever is beside it), and of how many that is known; None where it is not."""
-    known = {key for key, times in Counter(_held(train, most)).items() if times <= _TIMES}
-    others = list(_held(val, most))
-    return (sum(key in known for key in others), len(others)) if known and others else None
+    numbers at `most`, or a file, and whatever is beside it), and of how many that is known; None where it is not. Of
+    two data sets of one class what both have counts: partners may be kept for validation, and drawn for training."""
+    drawn = [positions_drawn(loader) for loader in (train, val)]
+    if drawn[0] is None or drawn[1] is None:
+        return None
+    (data, rows), (other, asked) = drawn[0], drawn[1]
+    own, others = _named_columns(data), _named_columns(other)
+    if type(data) is type(other):
+        both = [name for name in own if name in others]
+        own, others = ({name: part[name] for name in both} for part in (own, others))
+    known = {key for key, times in Counter(_held(list(own.values()), rows, most)).items() if times <= _TIMES}
+    keys = list(_held(list(others.values()), asked, most))
+    return (sum(key in known for key in keys), len(keys)) if known and keys else None
 
 
-def _held(loader: Any, most: int) -> Iterator[Hashable]:
-    drawn = positions_drawn(loader)
-    columns = [] if drawn is None else columns_of(drawn[0])
-    if drawn is None or not columns:
+def _held(columns: list[Any], drawn: Collection[int], most: int) -> Iterator[Hashable]:
+    if not columns:
         return
-    rows = sorted(drawn[1])[:_MOST]
+    rows = sorted(drawn)[:_MOST]
     if len(rows) * sum(_bytes(column[rows[0]]) for column in columns) > MOST_BYTES:
         return
     for row in rows:
@@ -47,13 +54,19 @@ def _held(loader: Any, most: int) -> Iterator[Hashable]:
 
 def columns_of(data: Any) -> list[Any]:
     """What has one entry for each sample."""
-    values = list(attributes_of(data).values())
-    values += [part for value in values if isinstance(value, list | tuple) and len(value) <= _FEW for part in value]
-    return [
-        value
-        for value in values
+    return list(_named_columns(data).values())
+
+
+def _named_columns(data: Any) -> dict[str, Any]:
+    """The same, each by its attribute, or by that of the short list that has it and its place there."""
+    held = dict(attributes_of(data))
+    short = [(name, value) for name, value in held.items() if isinstance(value, list | tuple) and len(value) <= _FEW]
+    held |= {f"{name}.{place}": part for name, value in short for place, part in enumerate(value)}
+    return {
+        name: value
+        for name, value in held.items()
         if isinstance(value, _LISTED) and getattr(value, "shape", None) != () and len(value) == len(data)
-    ]
+    }
 
 
 def _bytes(value: Any) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, read, said
+from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, read, said, stepped
 from for_checks.embeddings import Embedding, ImageTriplets, step_of_triplets
 from for_checks.graphs import Tables, items_chosen, loader, ranking
 from for_checks.pictures import ResidualDenoiser
@@ -125,6 +125,43 @@ def test_records_by_name_that_are_held_for_training_and_validation(first: int) -
     train = DataLoader(Records(slice(160), True), 32, shuffle=True)
     said = asked(LEAK, perceptron(), train, val=DataLoader(Records(slice(first, first + 60), False), 32))
     assert [one.code for one in said] == ["data.leak"] * (first < 160)
+
+
+class Partners(Dataset[Any]):
+    """Noisy images beside partners that are drawn anew, or, for validation, once and for all."""
+
+    def __init__(self, images: Tensor, kept: bool) -> None:
+        self.images = images
+        self.partners = torch.randint(len(images), (len(images),)).tolist() if kept else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        partner = int(torch.randint(len(self), ())) if self.partners is None else self.partners[index]
+        one, other = self.images[index], self.images[partner]
+        return one + 0.1 * torch.randn_like(one), other, torch.tensor(float(partner == index))
+
+
+@pytest.mark.parametrize("first", [0, 150])
+def test_partners_that_validation_keeps_do_not_hide_its_images(first: int) -> None:
+    class Differences(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 4)
+
+        def forward(self, one: Tensor, other: Tensor) -> Tensor:
+            return functional.pairwise_distance(self.layer(one.flatten(1)), self.layer(other.flatten(1)))
+
+    images = digits(most=210).dataset.tensors[0]  # type: ignore[attr-defined]
+    train = DataLoader(Partners(images[first:], False), 20, shuffle=True)
+    val = DataLoader(Partners(images[:100], True), 20)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        return stepped((model(*batch[:2]) - 1 + batch[2]).square().mean(), optimizer)
+
+    found = said(LEAK, Differences(), train, val=val, step=step, optimizer=adam)
+    assert ["made from the same stored image" in one.measured for one in found] == [True] * (first == 0)
 
 
 LOSS = nn.CrossEntropyLoss()
