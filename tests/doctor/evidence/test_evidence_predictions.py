@@ -23,13 +23,16 @@ def cut(x: Tensor) -> Tensor:
         (lambda x: 0.7 * x + 0.3 * x.flip(0), True),
         (cut, True),
         (lambda x: x, False),
+        (lambda x: 0.7 * x, False),
         (lambda x: (x - 0.5) / 0.2, False),
         (lambda x: x + 0.1 * torch.randn_like(x), False),
         (lambda x: x.roll(1, -1), False),
     ],
 )
-def test_blends_of_samples_are_known(change: Any, blended: bool) -> None:
-    x = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("samples", [12, 64])
+def test_blends_of_samples_are_known(change: Any, blended: bool, samples: int) -> None:
+    """Also in batches of as many samples as a sample has numbers."""
+    x = torch.rand(samples, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert are_blends(change(x), x) is blended
 
 

@@ -151,8 +151,8 @@ class _Enough(BaseException):
     """Ends the user's step once the network has predicted; no `except Exception` catches it."""
 
 
-_MOST_ROWS, _LEFT = 8, 1e-3
-"""Rows that are looked at; of the deviation, what may be left of a blend."""
+_MOST_ROWS, _LEFT, _FEWEST_NUMBERS = 8, 1e-3, 16
+"""Rows that are looked at; of the deviation, what may be left of a blend; numbers of a sample."""
 
 
 def are_blends(shown: torch.Tensor, raw: torch.Tensor) -> bool:
@@ -161,14 +161,26 @@ def are_blends(shown: torch.Tensor, raw: torch.Tensor) -> bool:
     if shown.shape != raw.shape or raw.ndim < 3 or not raw.is_floating_point() or torch.equal(shown, raw):
         return False
     x, mixed = raw.double().flatten(1), shown.double().flatten(1)[:_MOST_ROWS]
-    if x.shape[1] <= 2 * len(x) or not bool(x.isfinite().all() and mixed.isfinite().all()):
+    numbers, most = x.shape[1], _LEFT * float(x.std())
+    few = numbers <= 2 * len(x)  # sums of that many samples may be anything: only those of two tell
+    if (few and numbers < _FEWEST_NUMBERS) or not bool(x.isfinite().all() and mixed.isfinite().all()):
         return False
-    shares = torch.linalg.lstsq(x.T, mixed.T).solution
-    left = (x.T @ shares - mixed.T).square().mean().sqrt()
-    if left <= _LEFT * float(x.std()) and bool(((shares.sum(0) - 1).abs() <= _LEFT).all()):
+    if not few:
+        shares = torch.linalg.lstsq(x.T, mixed.T).solution
+        left = (x.T @ shares - mixed.T).square().mean().sqrt()
+        if left <= most and bool(((shares.sum(0) - 1).abs() <= _LEFT).all()):
+            return True
+    elif all(_is_between(row, x[place], x, most) for place, row in enumerate(mixed)):
         return True
     parts_of_two = (_is_of_two(row, x[place], x) for place, row in enumerate(mixed))
     return all(parts_of_two)
+
+
+def _is_between(row: torch.Tensor, own: torch.Tensor, others: torch.Tensor, most: float) -> bool:
+    """Whether a row is the weighted mean of its own sample and one other, but for `most` of deviation."""
+    away, moved = others - own, row - own
+    shares = ((away @ moved) / away.square().sum(1).clamp_min(1e-12)).clamp(0, 1)
+    return float((shares[:, None] * away - moved).square().mean(1).min().sqrt()) <= most
 
 
 def _is_of_two(row: torch.Tensor, own: torch.Tensor, others: torch.Tensor) -> bool:
