@@ -250,3 +250,40 @@ def test_a_sigmoid_is_applied_once(predicted: str, right: bool) -> None:
 def test_shares_in_a_variable_are_held_against_a_share(made: str, limit: int, right: bool) -> None:
     text = SCRIPT.replace("predicted = outputs.argmax(dim=1)", f"p = {made}\n            predicted = p > {limit}")
     assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * (not right)
+
+
+@pytest.mark.parametrize(
+    ("network", "predicted", "wrong"),
+    [
+        ("logits", "probs > 0", False),
+        ("shares", "probs > 0", True),
+        ("logits", "torch.sigmoid(probs) > 0.5", False),
+        ("shares", "torch.sigmoid(probs) > 0.5", True),
+    ],
+)
+def test_outputs_that_are_negative_are_no_probabilities_by_name(network: str, predicted: str, wrong: bool) -> None:
+    text = f"def test():\n    probs = model(x)\n    return ({predicted}) == y\nfor x, y in loader:\n    pass\n"
+    x = torch.randn(64, 8)
+    model: nn.Module = Likes() if network == "shares" else nn.Sequential(nn.Linear(8, 1), nn.Flatten(0))
+    loss = nn.BCELoss() if network == "shares" else nn.BCEWithLogitsLoss()
+    loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
+    said = read(text, THRESHOLD, model, loader, loss=loss, names={"model": model})
+    assert [one.code for one in said] == ["eval.threshold"] * wrong
+
+
+@pytest.mark.parametrize(("put", "wrong"), [("model(x)", False), ("torch.sigmoid(model(x))", True)])
+def test_a_list_named_for_probabilities_may_hold_logits(put: str, wrong: bool) -> None:
+    text = f"""
+    def test():
+        probs = []
+        for x, y in batches:
+            probs.append({put}.cpu().numpy())
+        probs = np.concatenate(probs)
+        return probs > 0.0
+    for x, y in loader:
+        pass
+    """
+    x, model = torch.randn(64, 8), nn.Sequential(nn.Linear(8, 1), nn.Flatten(0))
+    loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
+    said = read(text, THRESHOLD, model, loader, loss=nn.BCEWithLogitsLoss(), names={"model": model})
+    assert [one.code for one in said] == ["eval.threshold"] * wrong

@@ -27,7 +27,7 @@ _SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
 
 def _threshold(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    told = next(_squashed_twice(source), None) or next(_of_one_class(evidence), None)
+    told = next(_squashed_twice(evidence), None) or next(_of_one_class(evidence), None)
     if told is not None:
         yield told
         return
@@ -41,7 +41,8 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
         made = _makers_of(source, node)
         squashed = squashed or (min(map(called, made)) if made and {*map(called, made)} <= _SQUASHING.keys() else "")
         named = _PROBABILITY.search(last_name(node.left))
-        if not squashed and named and limit == 0 and not _is_no_prediction(source, node):
+        by_name = not squashed and named and limit == 0 and not _is_no_prediction(source, node)
+        if by_name and not (_are_logits(source, node, made) and _gives_other_numbers(evidence)):
             text = ast.unparse(node.left)
             yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
             return
@@ -101,6 +102,12 @@ def _gives_probabilities(evidence: Evidence) -> bool:
     return asked and all(bool(((outputs >= 0) & (outputs <= 1)).all()) for outputs in found)
 
 
+def _gives_other_numbers(evidence: Evidence) -> bool:
+    """Whether outputs of the network are no probabilities, whatever a variable that holds them is called."""
+    outputs = evidence.after_training.outputs
+    return bool(((outputs < 0) | (outputs > 1)).any())
+
+
 def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -> bool:
     """Whether a network gave what is compared, by what `made` it here, or in a call that hands it on."""
     if isinstance(node.left, ast.Name) and node.left.id in source.predictions_in(source.scope_of(node)):
@@ -133,8 +140,9 @@ def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
     return found
 
 
-def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
+def _squashed_twice(evidence: Evidence) -> Iterator[Finding]:
     """Sigmoids of what a sigmoid or a softmax gave, or of what is called a probability, where a prediction is made."""
+    source = evidence.source
     for where, node, given in _sigmoids(source):
         if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
             continue
@@ -142,6 +150,10 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
         named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
         if not named and not (isinstance(given, ast.Name) and _is_squashed(source, node, given)):
             continue
+        if isinstance(given, ast.Name) and given.id in source.predictions_in(source.scope_of(node)):
+            made = [value for value in values_of(source.scope_of(node), given.id) if value is not node]
+            if made and all(map(source.runs_network, made)) and _gives_other_numbers(evidence):
+                continue  # only its name says that it is a probability
         text, sigmoid = ast.unparse(given), ast.unparse(node)
         yield THRESHOLD.finding(
             severity="warning",
