@@ -368,6 +368,36 @@ def test_a_state_that_is_kept_is_a_copy(kept: str, loaded: str, right: bool) -> 
     assert list(found(text + loaded + "\n", values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
+FOLDS = """
+for fold in range(3):
+    {first}
+    for epoch in range(5):
+        for x, y in loader:
+            train(x, y)
+        accuracy = evaluate(model)
+        if accuracy > best_accuracy:
+            best_accuracy = accuracy
+            {kept}
+    {loaded}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "kept", "loaded", "wrong"),
+    [
+        ("pass", "state = model.state_dict()", "model.load_state_dict(state)", True),
+        ("pass", "state = copy.deepcopy(model.state_dict())", "model.load_state_dict(state)", False),
+        ("pass", "state = model.state_dict()", "teacher.load_state_dict(state)", False),
+        ("state = model.state_dict()", "pass", "model.load_state_dict(state)", False),
+        ("pass", "state = model.state_dict(); break", "model.load_state_dict(state)", False),
+    ],
+    ids=["the best", "a copy", "another network", "the first", "the last"],
+)
+def test_a_state_of_each_fold_is_a_copy(first: str, kept: str, loaded: str, wrong: bool) -> None:
+    text = FOLDS.format(first=first, kept=kept.replace("; ", "\n            "), loaded=loaded)
+    assert list(found(text, values(), [WORST_KEPT])) == ["eval.worst-kept"] * wrong
+
+
 CALLBACKS = """
 class Monitor:
     def __init__(self, monitor="val_loss", mode="min"):

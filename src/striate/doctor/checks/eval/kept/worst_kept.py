@@ -24,7 +24,7 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
 def not_copied(source: ScriptSource) -> Iterator[Finding]:
     """A network's `state_dict()` that a loop keeps under a condition, as of the best epoch, without a copy, and that is
     loaded behind the loop."""
-    loaded = {ast.unparse(site.node.args[0]): site.node for site in source.calls("load_state_dict") if site.node.args}
+    loads = [site.node for site in source.calls("load_state_dict") if site.node.args]
     for site in source.calls("state_dict"):
         node = source.parent(site.node)
         values: list[ast.expr] = [site.node]
@@ -35,9 +35,8 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
         target = node.targets[0]
         names = target.elts if isinstance(target, ast.Tuple) and len(values) > 1 else [target]
         name = next((ast.unparse(n) for n, v in zip(names, values, strict=False) if v is site.node), "")
-        loops, under = source.loops_of(node), [part for part in source.around(node) if isinstance(part, ast.If)]
-        behind = loaded.get(name)
-        if not loops or not under or behind is None or behind.lineno <= (loops[-1].end_lineno or 0):
+        loaded = [load for load in loads if ast.unparse(load.args[0]) == name]
+        if not any(_kept_until(source, node, site.node, load) for load in loaded):
             continue
         kept = ast.unparse(site.node)
         yield Finding(
@@ -50,6 +49,21 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
             why="The weights loaded at the end are those of the last epoch, not the best.",
             remedy=f"`{name} = copy.deepcopy({kept})`",
         )
+
+
+def _kept_until(source: ScriptSource, kept: ast.Assign, state: ast.Call, load: ast.Call) -> bool:
+    """Whether a loop keeps a state under a condition and goes on, and the state is loaded behind it; in a loop around
+    both, as over folds, into the same network."""
+    loops = source.loops_of(kept)
+    left = [loop for loop in loops if load.lineno > (loop.end_lineno or 0)]
+    around = list(source.around(kept))
+    if not left or not any(isinstance(part, ast.If) for part in around[: around.index(left[-1])]):
+        return False
+    lines = [block for block in (getattr(around[0], name, []) for name in ("body", "orelse")) if kept in block]
+    if any(isinstance(block[-1], ast.Break | ast.Return) for block in lines):
+        return False  # no step changes it afterwards
+    one, other = receiver_of(state), receiver_of(load)
+    return len(left) == len(loops) or (one is not None and other is not None and ast.dump(one) == ast.dump(other))
 
 
 WORST_KEPT = Check(
