@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,12 @@ WEIGHT_DECAY, MOMENTUM = 1e-8, 0.9
         ("AdamW(parameters, lr, (0.9, 0.98), adam_eps)", []),
         ("AdamW(parameters, lr, eps=0.01)", []),
         ("SGD(parameters, lr, momentum)", []),
+        ("SGD(parameters, lr, weight_decay)", LOW),
+        ("SGD(parameters, lr, weight_decay=weight_decay)", []),
+        ("SGD(parameters, lr, no.weight_decay)", []),  # 0, as by default
+        ("SGD(parameters, lr, 5e-4)", LOW),
+        ("SGD(parameters, lr, 0.5)", []),
+        ("SGD(parameters, lr, 5e-4, weight_decay=1e-4)", []),
         ("SGD(parameters, lr, weight_decay, momentum)", LOW),
         ("SGD(parameters, lr, 0.0, 0.0, momentum)", DECAY),
         ("SGD(*given)", []),
@@ -41,6 +48,7 @@ def test_arguments_by_place_are_those_of_their_parameters(call: str, codes: list
     kind = getattr(torch.optim, call.partition("(")[0])
     names: dict[str, Any] = {
         "torch": torch, "lr": 1e-3, "weight_decay": WEIGHT_DECAY, "momentum": MOMENTUM, "adam_eps": 0.01,
+        "no": SimpleNamespace(weight_decay=0.0),
     }  # fmt: skip
     text = f"optimizer = torch.optim.{call}\nfor x, y in loader:\n    pass\n"
     found = read(text, MISPLACED, perceptron(), digits(), names=names, optimizer=lambda p: kind(p, 1e-3))

@@ -22,12 +22,13 @@ _SHORTENS = {
     "eps": ("weight_decay", "momentum", "lr", "alpha", "rho"),
     "alpha": ("weight_decay", "eps"),  # a momentum there is usual for it, too
     "dampening": ("momentum",),
+    "momentum": ("weight_decay",),
     "lr_decay": ("weight_decay", "momentum"),
 }
 """Parameters that make steps shorter where a number gets there that is meant for one of these."""
 _SHORT_FORMS = {"wd": "weight_decay", "mom": "momentum"}
 _DECAYS, _MOMENTUMS = 0.01, 0.5
-"""The highest usual decay beside a momentum, and the lowest usual momentum."""
+"""The highest usual decay, and the lowest usual momentum."""
 _DECAYS_OF_ADAMW = (0.005, 0.5)
 """From and to: usual for decays of AdamW; as an eps such a number, which is a million times the usual one, is written
 with its name."""
@@ -64,20 +65,29 @@ def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterato
     found = False
     for parameter, part in placed.items():
         meant = _meant(last_name(part).lower(), parameters)
-        if meant and meant != parameter:
+        without_effect = parameter == "momentum" and evidence.source.is_number(part, 0)  # the default of both
+        if meant and meant != parameter and not without_effect:
             found = True
             yield _Given(ast.unparse(part), meant, parameter)
     if found:
         return
     numbers = {parameter: evidence.source.value(part) for parameter, part in placed.items()}
     numbers = {parameter: number for parameter, number in numbers.items() if isinstance(number, int | float)}
+    decays = bool({"weight_decay", None} & {*by_name, *placed})
+    momentum = numbers.get("momentum", 0)
+    if (
+        kind is torch.optim.SGD
+        and not decays
+        and 0 < momentum <= _DECAYS
+        and isinstance(placed["momentum"], ast.Constant)
+    ):
+        yield _Given(ast.unparse(placed["momentum"]), "weight_decay", "momentum")
     alpha, eps = numbers.get("alpha"), numbers.get("eps")
     if eps is None or "eps" in last_name(placed["eps"]).lower():
         return
     if kind is torch.optim.RMSprop and alpha is not None and alpha <= _DECAYS and eps >= _MOMENTUMS:
         yield _Given(ast.unparse(placed["alpha"]), "weight_decay", "alpha")
         yield _Given(ast.unparse(placed["eps"]), "momentum", "eps")
-    decays = bool({"weight_decay", None} & {*by_name, *placed})
     if kind is torch.optim.AdamW and not decays and _DECAYS_OF_ADAMW[0] <= eps <= _DECAYS_OF_ADAMW[1]:
         yield _Given(ast.unparse(placed["eps"]), "weight_decay", "eps")
 
@@ -101,8 +111,8 @@ def _finding(site: Site, given: list[_Given], code: str) -> Finding:
         severity="warning",
         where=site.where,
         measured=f"in `{site.text}` {said}: arguments without a name go to the parameters of {name} in their order",
-        why="What is usual for one parameter is not for another: as `eps`, `dampening` or `lr_decay` it makes steps "
-        "far too short, and the parameters that it is meant for keep their defaults."
+        why="What is usual for one parameter is not for another: as `eps`, `dampening`, `momentum` or `lr_decay` it "
+        "makes steps far too short, and the parameters that it is meant for keep their defaults."
         if code == _LOW
         else "Weights shrink faster than they learn, and there is no momentum.",
         remedy=f"give them by name: `{ast.unparse(site.node.func)}({', '.join([*before, *by_name])})`",
@@ -114,7 +124,7 @@ MISPLACED = Check(
     question="Does each argument of the optimizer go to the parameter that it is meant for?",
     threshold="arguments without a name at the places of other parameters, by the names of their variables, or by "
     "numbers: a decay at the place of RMSprop's `alpha` with a momentum at that of `eps`, or a decay at the place of "
-    "AdamW's `eps`",
+    "AdamW's `eps` or of SGD's `momentum`",
     run=_run,
     of_source=True,
     explains="fit.* optim.lr-too-high",
