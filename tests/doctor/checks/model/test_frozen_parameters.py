@@ -61,6 +61,34 @@ def test_a_frozen_encoder_that_the_optimizer_holds(case: str) -> None:
     assert list(found(text, names, [FROZEN_PARAMETERS])) == ["model.frozen-parameters"] * (case == "frozen")
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("parameter.requires_grad = False", False),
+        ("parameter.require_grad = False", True),
+        ("parameter.requiresGrad = epoch > 3", True),
+        ("parameter.requires_grad_ = False", True),
+        ("parameter.require_grad = False\n        print(parameter.require_grad)", False),
+        ("options.require_grad = False", False),
+        ("parameter.require_grad = False\n        def require_grad(self, value): ...", False),
+        ("model.require_grad = False", True),
+    ],
+)
+def test_a_misspelled_switch_of_any_network(line: str, told: bool) -> None:
+    """In a function that runs after the training that is examined."""
+    text = textwrap.dedent(f"""
+        def freeze(network, options, epoch):
+            for name, parameter in network.backbone.named_parameters():
+                {line}
+
+        for x, y in loader:
+            outputs = model(x)
+            criterion(outputs, y).backward()
+            optimizer.step()
+        """)
+    assert list(found(text, values(), [FROZEN_PARAMETERS])) == ["model.frozen-parameters"] * told
+
+
 def frozen(model: nn.Module) -> nn.Module:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("last" in name or name.startswith("7."))

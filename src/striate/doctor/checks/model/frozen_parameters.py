@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from difflib import get_close_matches
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
@@ -17,6 +19,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource, assigned, called
 from striate.records import Finding
 from striate.wording import listed_names, several
 
@@ -25,6 +28,10 @@ _SHARE = 0.2
 """Of the weights in use. A fixed first layer of filters is smaller, and often meant."""
 _MOST = 0.5
 """From this share on, random features are no design, also where a short trial cannot tell the difference."""
+
+_SWITCH = "requires_grad"
+_ALIKE = 0.9
+_OF_A_NETWORK = ("parameters", "named_parameters", "modules", "named_modules", "children", "named_children")
 
 _LIMIT = f"less than {_SHARE:.0%} of the weights frozen, or frozen weights that were trained before"
 
@@ -79,7 +86,8 @@ def _unmeasured(evidence: Evidence) -> list[str]:
 
 
 def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_find_frozen_parameters(evidence))
+    found = [] if evidence.setup.source is None else list(_misspelled_switches(evidence.setup.source))
+    found = found or list(_find_frozen_parameters(evidence))
     yield from found
     # Without targets of its own, data may get those of a random network on purpose.
     if found or evidence.setup.source is None or evidence.samples.y is None:
@@ -99,6 +107,46 @@ def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
             "network was trained for this, pass that one.",
         )
         return
+
+
+def _misspelled_switches(source: ScriptSource) -> Iterator[Finding]:
+    """Also of a network that another loop trains, as after a first training."""
+    read = {node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Load)}
+    read |= {node.name for node in source.nodes(ast.FunctionDef)}  # properties of the user's
+    for statement in source.nodes(ast.Assign):
+        for target, value in assigned(statement):
+            if not isinstance(target, ast.Attribute) or target.attr in read or not _is_misspelled(target.attr):
+                continue
+            if _is_part_of_network(source, target.value):
+                yield FROZEN_PARAMETERS.finding(
+                    severity="warning",
+                    where=f"line {target.lineno}",
+                    measured=f"`{ast.unparse(statement)}` sets an attribute `{target.attr}` that nothing reads: that "
+                    f"of torch is `{_SWITCH}`",
+                    limit=f"no attribute of parameters or modules that is set, never read and spelled nearly as "
+                    f"`{_SWITCH}`",
+                    why="Python adds the attribute and says nothing: the line neither freezes nor unfreezes anything.",
+                    remedy=f"`{ast.unparse(target.value)}.requires_grad_({ast.unparse(value)})`, before you create the "
+                    "optimizer.",
+                )
+                return
+
+
+def _is_misspelled(name: str) -> bool:
+    plain = name.lower().replace("_", "")
+    return name != _SWITCH and bool(get_close_matches(plain, ["requiresgrad", "requiresgradient"], 1, _ALIKE))
+
+
+def _is_part_of_network(source: ScriptSource, node: ast.expr) -> bool:
+    """Whether an expression is a tensor or a module, or what a loop over those of a network gives."""
+    if isinstance(source.value(node), Tensor | nn.Module):
+        return True
+    return any(
+        isinstance(part, ast.Name) and ast.unparse(part) == ast.unparse(node)
+        for loop in source.loops_of(node)
+        if isinstance(loop, ast.For) and any(called(inner) in _OF_A_NETWORK for inner in ast.walk(loop.iter))
+        for part in ast.walk(loop.target)
+    )
 
 
 def _switched_modules(model: nn.Module) -> dict[str, bool]:
