@@ -36,6 +36,7 @@ from striate.doctor.checks.data.splits.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.data.splits.leak import LEAK
 from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.targets.divided_labels import DIVIDED_LABELS
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
 
@@ -62,6 +63,7 @@ CHECKS: tuple[Check, ...] = (
     GRAPHS_TOGETHER,
     MIXED_UP,
     NOT_NORMALIZED,
+    DIVIDED_LABELS,
     TARGET_SCALE,
     TARGET_IN_INPUT,
     LABEL_MAP,
