@@ -19,7 +19,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
 _ORDER = """
     data.not-finite data.label-range optim.missing-zero-grad
     loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
-    data.constant-images data.not-shuffled data.scrambled data.missing-class data.target-scale
+    data.constant-images data.not-shuffled data.scrambled data.too-few data.missing-class data.target-scale
     data.not-normalized data.augmentation data.label-map
     reward.never-seen reward.terminal-lost reward.off-by-one reward.target-stale reward.no-exploration
     reward.endless reward.truncated-terminal reward.scale

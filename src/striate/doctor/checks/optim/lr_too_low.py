@@ -9,9 +9,11 @@ from dataclasses import replace
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.labels.too_few import are_drawn_often, weights_of_few
 from striate.doctor.checks.optim.lr_too_high import NEARLY
 from striate.doctor.checks.optim.schedule.planned_rates import highest_planned, warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.later import learned_later
 from striate.doctor.evidence.progress import Progress, chance_of_call, number
@@ -60,6 +62,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     """Where steps are small and next to nothing was learned: try steps of a sensible length."""
     if not rates_are_users(evidence):
         return
+    if weights_of_few(evidence.setup.train) and are_drawn_often(evidence.setup.train, evidence.samples.x):
+        raise NoEvidence("the sampler has a weight for a few samples only, which are drawn again and again")
     trial, moved = evidence.trial, movement(evidence.trial)
     part, back = evidence.calls.part_of_loss, max(map(abs, evidence.calls.backward), default=0.0)
     if 0 < part < NEXT_TO_NONE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:

@@ -10,16 +10,19 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 from for_checks.asked import asked, digits, loop, perceptron
+from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
 from striate.doctor.checks.data.shift.shift import SHIFT
+from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.recorded_iterators import RecordedIterator
 from striate.doctor.setup.script_source import ScriptSource
+from striate.records import Finding
 
 
 def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
@@ -185,3 +188,44 @@ def test_classes_are_missing_where_few_samples_are_drawn(weights: int) -> None:
     loader, val = DataLoader(data, 32, sampler=sampler), DataLoader(data, 64)
     said = [one.code for check in (MISSING_CLASS, TOO_FEW) for one in asked(check, model, loader, val=val)]
     assert said == ["data.too-few" if weights == 2 else "data.missing-class"]
+
+
+class Shifting(Dataset[Any]):
+    """Images that are another each time, as augmentation makes them."""
+
+    def __init__(self, y: torch.Tensor) -> None:
+        self.y = y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, number: int) -> Any:
+        return torch.randn(1, 8, 8) + number, self.y[number]
+
+
+@pytest.mark.parametrize(("weights", "said"), [(10, ["data.too-few"]), (100, ["data.missing-class"]), (320, [])])
+def test_augmentation_does_not_hide_that_few_samples_are_drawn(weights: int, said: list[str]) -> None:
+    y = torch.arange(320) // (33 if weights == 100 else 32)
+    sampler = WeightedRandomSampler([1.0] * weights, 320, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    loader, val = DataLoader(Shifting(y), 32, sampler=sampler), DataLoader(Shifting(y), 64)
+    found = [one for check in (MISSING_CLASS, TOO_FEW) for one in asked(check, model, loader, val=val)]
+    assert [one.code for one in found] == said
+    if weights == 10:
+        assert "10 different training samples in 320 draws" in found[0].measured
+
+
+def test_a_rate_is_not_judged_by_few_samples_that_a_sampler_draws() -> None:
+    sampler = WeightedRandomSampler([1.0, 1.0], 320)
+    loader = DataLoader(Shifting(torch.arange(320) % 10), 32, sampler=sampler)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(NoEvidence, match="has a weight"):
+        asked(LR_TOO_LOW, model, loader, optimizer=torch.optim.SGD(model.parameters(), 1e-6))
+
+
+def test_few_samples_by_a_sampler_come_before_what_they_bring_about() -> None:
+    told = [
+        Finding(code, "error", "here", "this", "that", "why", "how") for code in ("optim.lr-too-low", "data.too-few")
+    ]
+    assert [one.code for one in sort_out(told)[0]] == ["data.too-few", "optim.lr-too-low"]

@@ -55,7 +55,7 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
     weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
-    if weighted and x is not None and are_drawn_often(x):
+    if weighted and are_drawn_often(evidence.setup.train, x):
         return  # the others are never drawn, whatever their class: `data.too-few`
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others, which explains missing classes")

@@ -31,8 +31,9 @@ _DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {_OFTEN} times or more,
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     weighted = weights_of_few(evidence.setup.train)
-    if weighted and are_drawn_often(evidence.samples.inputs):
-        distinct = len(first_of_each(evidence.samples.inputs))
+    if weighted and are_drawn_often(evidence.setup.train, evidence.samples.inputs):
+        # Augmentation makes several images of one sample.
+        distinct = min(len(first_of_each(evidence.samples.inputs)), len(evidence.setup.train.sampler.weights))  # type: ignore[attr-defined]
         yield TOO_FEW.finding(
             severity="error",
             where="the sampler of the training loader",
@@ -149,9 +150,13 @@ def weights_of_few(loader: object) -> str:
     return f"{few}: the others are never drawn" if known < samples else ""
 
 
-def are_drawn_often(x: torch.Tensor) -> bool:
-    """Whether there are few different samples among these, each several times."""
-    return _OFTEN * len(first_of_each(x)) <= len(x)
+def are_drawn_often(loader: object, x: torch.Tensor | None) -> bool:
+    """Whether a weighted sampler draws each of the samples that have a weight several times, or there are few different
+    samples among those that were drawn."""
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, WeightedRandomSampler) and _OFTEN * len(sampler.weights) <= sampler.num_samples:
+        return True
+    return x is not None and _OFTEN * len(first_of_each(x)) <= len(x)
 
 
 TOO_FEW = Check(
