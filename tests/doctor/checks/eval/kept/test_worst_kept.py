@@ -368,6 +368,40 @@ def test_a_state_that_is_kept_is_a_copy(kept: str, loaded: str, right: bool) -> 
     assert list(found(text + loaded + "\n", values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
+class Stopper:
+    def __init__(self, higher: bool) -> None:
+        self.sign, self.best_score, self.best_state = 1 if higher else -1, -math.inf, None
+
+    def step(self, score: float, model: Any) -> bool:
+        better = self.sign * score > self.best_score
+        if better:
+            self.best_score, self.best_state = self.sign * score, model.state_dict()
+        return better
+
+
+@pytest.mark.parametrize(
+    ("higher", "given", "also", "wrong"),
+    [
+        (True, "val_loss", "pass", True),
+        (False, "val_acc", "pass", True),
+        (False, "val_loss", "pass", False),
+        (True, "val_acc", "pass", False),
+        (True, "-val_loss", "pass", False),
+        (True, "result", "pass", False),
+        (True, "val_loss", "torch.save(model.state_dict(), 'best.pt')", False),
+    ],
+    ids=["of losses", "of scores", "loss", "score", "negative", "no word", "files"],
+)
+def test_an_object_is_asked_which_of_two_numbers_it_takes_for_the_best(
+    higher: bool, given: str, also: str, wrong: bool
+) -> None:
+    kept = SCRIPT.replace("    if accuracy > best_accuracy:\n        best_accuracy = accuracy\n", "")
+    text = f"class Stopper:\n    def step(self):\n        {also}\n{kept}    stopper.step({given}, model)\n"
+    stopper = Stopper(higher)
+    assert list(found(text, values() | {"stopper": stopper}, [WORST_KEPT])) == ["eval.worst-kept"] * wrong
+    assert stopper.best_state is None
+
+
 FOLDS = """
 for fold in range(3):
     {first}

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.kept.by_asking import takes_the_worst
 from striate.doctor.checks.eval.kept.by_callback import in_wrong_mode
 from striate.doctor.checks.eval.kept.compared import compared_wrongly
 from striate.doctor.evidence.evidence import Evidence
@@ -18,7 +19,8 @@ from striate.records import Finding
 
 def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    yield from islice(chain(compared_wrongly(evidence), not_copied(source), in_wrong_mode(source)), 1)
+    found = chain(compared_wrongly(evidence), not_copied(source), in_wrong_mode(source), takes_the_worst(source))
+    yield from islice(found, 1)
 
 
 def not_copied(source: ScriptSource) -> Iterator[Finding]:

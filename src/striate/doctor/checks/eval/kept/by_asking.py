@@ -1,0 +1,91 @@
+"""Objects of the script that are called with a loss and take the highest for the best, or the reverse of a score."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from typing import Any
+
+from torch import nn
+
+from striate.doctor.checks.eval.kept.metric_words import HIGH, LOW, NEGATIVE, made_of, turns_round, words_of
+from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+
+_HARMLESS = frozenset((
+    "print", "deepcopy", "copy", "state_dict", "clone", "detach", "cpu", "items", "float", "int", "abs", "len", "min",
+    "max", "round", "isinstance", "format", "append",
+))  # fmt: skip
+"""What such an object may call besides its own methods: it is asked without a file being written."""
+_FIRST, _LOWER, _HIGHER = 1.0, 0.5, 2.0
+
+
+def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
+    """Where a copy of an object that remembers the best, called as the script calls it, remembers the wrong number."""
+    for node in source.nodes(ast.Call):
+        if not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
+            continue
+        given = node.args[0]
+        words = words_of(given)
+        low, turned = bool(words & LOW), any(map(turns_round, [given, *made_of(source, given)]))
+        if low == bool(words & HIGH) or words & NEGATIVE or turned:
+            continue
+        for holder, method in ((node.func, "__call__"), (receiver_of(node), called(node))):
+            thing = None if holder is None else source.value(holder)
+            higher = _takes_higher(source, node, thing, method) if _may_be_asked(source, thing) else None
+            if higher is low:
+                yield Finding(
+                    code="eval.worst-kept",
+                    severity="error",
+                    where=f"line {node.lineno}",
+                    measured=f"`{type(thing).__name__}` treats the {'highest' if low else 'lowest'} "
+                    f"`{ast.unparse(given)}` as the best: called with {_FIRST:g}, it remembers "
+                    f"{_HIGHER if low else _LOWER:g} as better, and not {_LOWER if low else _HIGHER:g}",
+                    threshold="an object that remembers the best treats the higher of two losses or errors, or the "
+                    "lower of two scores, as better",
+                    why="The epoch that is kept, or ends the training, is the worst, not the best.",
+                    remedy=f"the opposite mode where `{type(thing).__name__}` is created",
+                )
+                break
+
+
+def _may_be_asked(source: ScriptSource, thing: Any) -> bool:
+    """Whether it is an object of the script's own class that remembers something best and does nothing else."""
+    held, name = getattr(thing, "__dict__", {}), type(thing).__name__
+    if isinstance(thing, nn.Module | type) or not written_by_user(type(thing).__module__):
+        return False
+    owner = next((one for one in source.nodes(ast.ClassDef) if one.name == name), None)
+    if owner is None or not any("best" in key for key in held):
+        return False
+    own = {part.name for part in ast.walk(owner) if isinstance(part, ast.FunctionDef)}
+    calls = [called(part) for part in ast.walk(owner) if isinstance(part, ast.Call)]
+    return set(calls) <= own | _HARMLESS
+
+
+def _takes_higher(source: ScriptSource, node: ast.Call, thing: Any, method: str) -> bool | None:
+    """Whether it remembers the higher of two numbers and not the lower; None where it cannot be told."""
+
+    def value(given: ast.expr) -> Any:
+        known = source.value(given)
+        return nn.Linear(1, 1) if isinstance(known, nn.Module) else known
+
+    rest = [value(given) for given in node.args[1:]]
+    named = {str(word.arg): value(word.value) for word in node.keywords}
+    if any(given is None for given in (*rest, *named.values())):
+        return None
+    remembers = []
+    for number in (_LOWER, _HIGHER):
+        try:
+            asked = copy.deepcopy(thing)
+            with redirect_stdout(io.StringIO()):
+                for score in (_FIRST, number):
+                    getattr(asked, method)(score, *rest, **named)
+        except Exception:  # an object of the user's
+            return None
+        best = [one for key, one in vars(asked).items() if "best" in key and isinstance(one, int | float)]
+        remembers.append(number in map(abs, best))
+    return remembers[1] if remembers[0] is not remembers[1] else None
