@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 from for_checks.asked import asked_in_script, digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
@@ -252,3 +252,28 @@ def test_an_order_of_training_samples_alone_is_no_split(drawn: str, wrong: bool)
         trainer.test(module, Waves())
         """)
     assert codes_of_script(text, values(), SPLIT_OVERLAP) == ["data.split-overlap"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("made", "also", "wrong"),
+    [
+        ("DataLoader(test_set)", "", True),
+        ("DataLoader(val_set)", "", False),
+        ("DataLoader(test_set)", "tried = DataLoader(val_set)", False),
+        ("DataLoader(test_set)", "everything = ConcatDataset([train_set, val_set])", False),
+    ],
+    ids=["of testing", "of validation", "in another loader", "in training"],
+)
+def test_a_loader_of_validation_reads_the_data_of_validation(made: str, also: str, wrong: bool) -> None:
+    names: dict[str, Any] = values() | {"DataLoader": DataLoader, "ConcatDataset": ConcatDataset}
+    for part in ("train_set", "val_set", "test_set"):
+        names[part] = TensorDataset(torch.rand(20, 1, 8, 8), torch.arange(20) % 4)
+    text = f"{also}\nval_loader = {made}\n"
+    exec(text, names)
+    assert list(found(text + SCRIPT, names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * wrong
+
+
+def test_data_of_validation_that_are_missing_may_be_those_of_testing() -> None:
+    names = values() | {"test_set": TensorDataset(torch.rand(20, 1, 8, 8), torch.arange(20) % 4)}
+    names["val_loader"] = DataLoader(names["test_set"])
+    assert not found("val_loader = DataLoader(test_set)\n" + SCRIPT, names, [SPLIT_OVERLAP])

@@ -12,8 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINING
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name
 from striate.records import Finding
+
+_VALIDATION = ("val", "valid", "validation", "dev")
 
 
 def never_used(evidence: Evidence) -> Iterator[Finding]:
@@ -74,6 +77,42 @@ def never_read(evidence: Evidence) -> Iterator[Finding]:
                     remedy=f"use `{name}` where the metrics of `{word}` are measured",
                 )
                 return
+
+
+def another_part(evidence: Evidence) -> Iterator[Finding]:
+    """A loader that is named for validation and reads the data set of testing, or of training, where one named for
+    validation is there that nothing reads."""
+    source, names = evidence.source, evidence.source.names
+    own = [name for name, value in names.items() if isinstance(value, Dataset) and _is_of_validation(name)]
+    if len(own) != 1:
+        return
+    unread = names[own[0]]
+    others = {id(value): name for name, value in names.items() if isinstance(value, Dataset) and value is not unread}
+    loaders = [value for value in names.values() if isinstance(value, DataLoader)]
+    if any(thing is unread for thing in reached_objects([evidence.setup.train, *loaders])):
+        return  # it may be a part of another one
+    for node in source.nodes(ast.Assign):
+        name = last_name(node.targets[0])
+        loader = names.get(name) if _is_of_validation(name) else None
+        read = others.get(id(loader.dataset)) if isinstance(loader, DataLoader) else None
+        uses = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Name) and part.id == own[0])
+        if read is not None and not any(isinstance(part.ctx, ast.Load) for part in uses):
+            yield Finding(
+                code="data.split-overlap",
+                severity="warning",
+                where=f"line {node.lineno}",
+                measured=f"`{name}` reads `{read}`, and nothing reads `{own[0]}`",
+                threshold="a loader that is named for validation reads another data set than the one that is named so, "
+                "which nothing reads",
+                why="What is chosen by it, such as the best epoch, is chosen on samples of another part: a metric on "
+                "that part says little about new samples.",
+                remedy=f"`{own[0]}` instead of `{read}` there",
+            )
+            return
+
+
+def _is_of_validation(name: str) -> bool:
+    return bool({re.sub("(set|data|loader|ds|dl)$", "", word) for word in name.lower().split("_")} & {*_VALIDATION})
 
 
 def _says(value: object, word: str) -> bool:

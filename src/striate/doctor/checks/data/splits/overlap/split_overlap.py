@@ -8,7 +8,12 @@ from itertools import islice
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.overlap.drawn_again import drawn_alike, split_again
 from striate.doctor.checks.data.splits.overlap.in_common import images_shared, memory_shared, positions_shared
-from striate.doctor.checks.data.splits.overlap.never_read import asked_whatever_the_name, never_read, never_used
+from striate.doctor.checks.data.splits.overlap.never_read import (
+    another_part,
+    asked_whatever_the_name,
+    never_read,
+    never_used,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
 
@@ -22,7 +27,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(split_again(evidence.source))
         or list(asked_whatever_the_name(evidence.source))
     )
-    found = found or list(never_used(evidence))
+    found = found or list(never_used(evidence)) or list(another_part(evidence))
     yield from found or never_read(evidence)
 
 
