@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.eval.shuffled_apart import SHUFFLED_APART
@@ -122,5 +123,41 @@ def test_predictions_beside_the_targets_that_a_data_set_was_made_of(text: str, a
     names = {"scores": scores, "others": scores[::-1], "val_idx": val_idx, "held_out": scores[val_idx]}
     names["loader"] = DataLoader(TensorDataset(torch.zeros(100, 3), targets), 8, shuffle=shuffle)
     tree = ast.parse(EXTRACT.format(lines=text))
+    evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
+    assert len(list(SHUFFLED_APART.run(evidence))) == (apart and shuffle)
+
+
+OVER_FOLDS = "preds = np.zeros((100, 3))\nfor fold in range(2):\n    preds += extract_each(model, loader).numpy() / 2\n"
+
+
+class Unlabeled(Dataset[Any]):
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, number: int) -> Any:
+        return torch.full((3,), float(number))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("text", "labeled", "apart"),
+    [
+        (f"{OVER_FOLDS}print(accuracy_score(y_test, preds.argmax(1)))", False, True),
+        ("preds = extract_each(model, loader)\nprint((preds.argmax(1) == y_test).mean())", False, True),
+        (f"{OVER_FOLDS}print(accuracy_score(y_train, preds.argmax(1)))", False, False),
+        (f"{OVER_FOLDS}print(accuracy_score(y_test, preds.argmax(1)))", True, False),
+        (f"{OVER_FOLDS}print(distance(y_test, preds.argmax(1)))", False, False),
+        (f"{OVER_FOLDS}preds = preds[order]\nprint(accuracy_score(y_test, preds.argmax(1)))", False, False),
+    ],
+    ids=["over folds", "a sign", "of other samples", "a data set with labels", "no pairs", "put in order"],
+)
+def test_predictions_of_a_data_set_without_targets_are_in_the_order_of_the_labels(
+    text: str, labeled: bool, apart: bool, shuffle: bool
+) -> None:
+    data: Dataset[Any] = TensorDataset(torch.zeros(100, 3), torch.zeros(100)) if labeled else Unlabeled()
+    names = {"np": np, "accuracy_score": accuracy_score, "y_test": np.arange(100) % 3, "y_train": np.arange(60) % 3}
+    names |= {"distance": lambda one, other: len(one) - len(other), "loader": DataLoader(data, 8, shuffle=shuffle)}
+    each = "def extract_each(model, batches):\n    found = []\n    for x in batches:\n        found.append(model(x))\n"
+    tree = ast.parse(f"{each}    return torch.cat(found)\n{text}")
     evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
     assert len(list(SHUFFLED_APART.run(evidence))) == (apart and shuffle)

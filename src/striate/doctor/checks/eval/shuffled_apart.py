@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
@@ -63,6 +64,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 continue
             again = known[scope].get(other.id) if isinstance(other, ast.Name) else None
             own = _in_its_order(other, found.loader, source) or _has_its_targets(other, found.loader, source)
+            own = own or (_of_pairs(node, source) and _one_for_each(other, found.loader, source))
             if own or (again is not None and _in_two_passes(found, again)):
                 yield _finding(node, one, other, found.text, own=own)
                 return
@@ -122,9 +124,7 @@ def _in_its_order(node: ast.expr, loader: DataLoader[Any], source: ScriptSource)
 def _has_its_targets(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:
     """Whether values that were known before are the targets of a loader's data set, in its order, perhaps in another
     unit."""
-    scope = source.scope_of(node)
-    stored = [part.id for part in ast.walk(scope) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
-    if any(isinstance(part, ast.Name) and stored.count(part.id) > 1 for part in ast.walk(node)):
+    if _stored_again(node, source):
         return False  # it may have got the labels of the pass since
     value, data = source.value(node), cast("Any", loader.dataset)
     try:
@@ -141,6 +141,31 @@ def _has_its_targets(node: ast.expr, loader: DataLoader[Any], source: ScriptSour
         return False
     one, other = ((part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (one, other))
     return torch.allclose(one, other, atol=1e-3)
+
+
+def _of_pairs(node: ast.expr, source: ScriptSource) -> bool:
+    """Whether an expression compares each value with the one beside it: by a sign, or a metric of scikit-learn."""
+    if not isinstance(node, ast.Call):
+        return True
+    module = str(getattr(source.value(node.func), "__module__", ""))
+    return module.startswith(("sklearn.metrics._classification", "sklearn.metrics._regression"))
+
+
+def _one_for_each(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:
+    """Whether values that were known before are as many as the samples of a data set that has no targets, which can be
+    in no order but its own."""
+    value, data = None if _stored_again(node, source) else source.value(node), cast("Any", loader.dataset)
+    with suppress(Exception), same_random_state():  # values and a data set of the user's
+        alone = isinstance(data[0], torch.Tensor) and data[0].ndim > 0
+        return alone and isinstance(value, torch.Tensor | np.ndarray | list) and len(value) == len(data) >= _ROWS
+    return False
+
+
+def _stored_again(node: ast.expr, source: ScriptSource) -> bool:
+    """Whether a variable of an expression is given a value more than once in its function."""
+    scope = source.scope_of(node)
+    stored = [part.id for part in ast.walk(scope) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
+    return any(isinstance(part, ast.Name) and stored.count(part.id) > 1 for part in ast.walk(node))
 
 
 def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
@@ -162,9 +187,11 @@ def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
             found[owner.id] = own
     for target, value in (pair for part in parts for pair in assigned(part)):
         names = target.elts if isinstance(target, ast.Tuple) else [target]
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div | ast.Mult):  # of a mean over folds
+            value = value.left
         made = _kept(value, source)
-        own = found.get(made.id) if isinstance(made, ast.Name) else _passed(value, source)
-        empty = isinstance(value, ast.List) and not value.elts
+        own = found.get(made.id) if isinstance(made, ast.Name) else _passed(value, source) or _passed(made, source)
+        empty = (isinstance(value, ast.List) and not value.elts) or called(value) in ("zeros", "zeros_like")
         for name in (part.id for part in names if isinstance(part, ast.Name) and not empty):
             if own is None:
                 otherwise.add(name)  # put into another order, perhaps
@@ -241,7 +268,8 @@ SHUFFLED_APART = Check(
     codes=("eval.wrong-count",),
     question="Are predictions and labels in the same order?",
     threshold="what a pass over a loader that shuffles gave is used beside a column of its data set, beside values "
-    "that are the targets of the data set in its order, or beside the labels of another pass",
+    "that are the targets of the data set in its order, or one for each sample of a data set without targets, or "
+    "beside the labels of another pass",
     run=_run,
     of_source=True,
 )
