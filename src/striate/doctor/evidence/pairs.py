@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
@@ -16,7 +18,9 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
+from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.gradients import on_gradient
+from striate.observe.interventions import change_output
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
 from striate.observe.torch_calls import torch_functions
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
 _STEPS = 12
+_NOTHING = 0.01
+"""Of the least distance of two samples: that of a sample to itself, which may have a small number added."""
 _ROWS = 16
 """Of a batch, by which the order of views is told."""
 _RANKING = (functional.margin_ranking_loss, functional.triplet_margin_loss)
@@ -46,11 +52,62 @@ class Embeddings:
 
 def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
     """Distances between the inputs of pairs of embeddings that the loss pulls together in a few steps, and of those
-    that it pushes apart: pairs of the first set's samples with those of the others. Raises NoEvidence where the network
-    does not embed several sets of samples in a step."""
-    if not _is_about_pairs(evidence):
+    that it pushes apart: pairs of the first set's samples with those of the others, or those whose distance the network
+    gives. Raises NoEvidence where it does neither embed several sets of samples in a step nor give distances."""
+    if _is_about_pairs(evidence):
+        return _distances(evidence.embeddings)
+    given = _of_distances_given(evidence)
+    if given is None:
         raise NoEvidence("the network does not embed several sets of samples in a step")
-    return _distances(evidence.embeddings)
+    return given
+
+
+def _of_distances_given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The same where the network is given both samples of each pair, and what it gives is their distance, before it is
+    trained and after: 0 of a sample with itself, and more of all others; and the label alone says which it is. None
+    elsewhere."""
+    batch = evidence.train.raw[0]
+    sets = [tensor for _, tensor in leaves(batch) if tensor.ndim > 1 and tensor.is_floating_point()]
+    if len(sets) != 2 or sets[0].shape != sets[1].shape or evidence.setup.rivals:
+        return None
+    if len(evidence.first.shapes) != 1 or math.prod(evidence.first.shapes[0]) != len(sets[0]):
+        return None
+    if not all(_gives_distances(one.model, *sets) for one in (evidence.fresh, evidence.trial.replica)):
+        return None
+    steps: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def watch(replica: Replica) -> None:
+        def note(args: tuple[Any, ...], output: Any) -> None:
+            given, made = [t for t in tensors_in(args) if t.ndim > 1], list(tensors_in(output))
+            if len(given) == 2 and len(made) == 1 and made[0].requires_grad:
+                far = far_apart(*(x.detach().float().cpu() for x in given))
+                on_gradient(made[0], lambda gradient: steps.append((far, gradient.detach().flatten().double().cpu())))
+
+        change_output(replica.model, note)
+
+    noted = evidence.variant("with distances watched", Change(prepare=watch, notes=steps), steps=_STEPS).notes
+    if not noted:
+        return None
+    far, pull = (torch.cat(part) for part in zip(*noted, strict=True))
+    targets = [main_tensor(parts(batch)[1]) for batch in evidence.train.raw]
+    given = [targets[number % len(targets)] for number in range(len(noted))]
+    known = torch.cat([torch.zeros(0), *(target.flatten().cpu() for target in given if target is not None)])
+    pulled, pushed = pull > 1e-6 * pull.abs().max(), pull < -1e-6 * pull.abs().max()
+    if len(known) != len(pull) or len(known[pulled].unique()) != 1 or len(known[pushed].unique()) != 1:
+        return None  # numbers that distances are to meet, which those that are too far exceed
+    return far[pulled], far[pushed]
+
+
+def _gives_distances(model: nn.Module, one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether a network gives 0 for two equal samples, and more for any two that differ."""
+    with suppress(Exception), preserved(model, evaluating=True), same_random_state(), torch.no_grad():
+        place = next(model.parameters()).device
+        one, other = one.to(place), other.to(place)
+        alike = (one == other).flatten(1).all(1)
+        equal, apart = main_tensor(model(one, one.clone())), main_tensor(model(one, other))
+        assert equal is not None and apart is not None and len(equal) == len(apart) == equal.numel()
+        return float(equal.abs().max()) < _NOTHING * float(apart.flatten()[~alike].min())
+    return False
 
 
 Pulled = list[list[tuple[float, float]]]

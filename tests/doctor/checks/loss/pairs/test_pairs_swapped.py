@@ -34,14 +34,18 @@ class Siamese(nn.Module):
         return self.embed(one), self.embed(other)
 
 
-@pytest.mark.each_nth(2)
-@pytest.mark.parametrize("equal", [0, 1])
-def test_pairs_that_one_call_embeds_are_seen(equal: int) -> None:
+def pairs_of_digits() -> DataLoader[Any]:
+    """Each digit beside another; 1 where they are different."""
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]
     order = y.argsort()
     others = torch.where(torch.arange(len(x)) % 2 == 0, order.roll(1), order.roll(len(x) // 2))
-    different = (y[order] != y[others]).float()
-    loader = DataLoader(TensorDataset(x[order], x[others], different), 64, shuffle=True)
+    return DataLoader(TensorDataset(x[order], x[others], (y[order] != y[others]).float()), 64, shuffle=True)
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize("equal", [0, 1])
+def test_pairs_that_one_call_embeds_are_seen(equal: int) -> None:
+    loader = pairs_of_digits()
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
         optimizer.zero_grad()
@@ -54,6 +58,51 @@ def test_pairs_that_one_call_embeds_are_seen(equal: int) -> None:
 
     found = asked(PAIRS_SWAPPED, Siamese(), loader, step=step)
     assert [finding.code for finding in found] == ["loss.pairs-swapped"] * equal
+
+
+class Distances(nn.Module):
+    """How far the embeddings of both inputs are apart; `weighed`: a score of that, by weights that are learned."""
+
+    def __init__(self, weighed: bool = False) -> None:
+        super().__init__()
+        self.embed, self.weighed, self.score = perceptron(), weighed, nn.Linear(10, 1, bias=False)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        apart = self.embed(one) - self.embed(other)
+        weighed: Tensor = self.score(apart.abs()).flatten()
+        return weighed if self.weighed else (apart.square().sum(1) + 1e-12).sqrt()
+
+
+@pytest.mark.parametrize("equal", [0, 1])
+def test_pairs_whose_distance_a_network_gives_are_seen(equal: int) -> None:
+    """`equal`: the label of pairs of one class, for a loss that pulls those of label 0 together."""
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        apart, label = model(batch[0], batch[1]), 1 - batch[2] if equal else batch[2]
+        return stepped(((1 - label) * apart**2 + label * functional.relu(1 - apart) ** 2).mean(), optimizer)
+
+    found = asked(PAIRS_SWAPPED, Distances(), pairs_of_digits(), step=step)
+    assert [finding.code for finding in found] == ["loss.pairs-swapped"] * equal
+
+
+def test_distances_that_are_to_meet_a_number_are_pulled_where_they_exceed_it() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        apart = model(batch[0], batch[1])
+        return stepped((apart - apart.detach().median()).square().mean(), optimizer)
+
+    assert not said(PAIRS_SWAPPED, Distances(), pairs_of_digits(), step=step)
+
+
+def test_scores_of_differences_are_no_distances() -> None:
+    model = Distances(weighed=True)
+    with torch.no_grad():
+        model.score.weight.abs_()  # as by chance, before it is trained
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        loss = functional.binary_cross_entropy_with_logits(model(batch[0], batch[1]), 1 - batch[2])
+        return stepped(loss, optimizer)
+
+    assert not said(PAIRS_SWAPPED, model, pairs_of_digits(), step=step, optimizer=adam)
 
 
 class Beside(nn.Module):

@@ -368,5 +368,5 @@ CHECK = Check(
     question="Does the loss pull together what belongs together?",
     run=_run,
     quick=False,
-    explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",
+    explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low eval.wrong-count",
 )
