@@ -71,11 +71,11 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
         evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
         untrue = partial(_is_untrue, right=RIGHT - left_out, complete=complete, largest=largest, candidates=candidates)
         ask = partial(asked_with, evidence, site, function, arguments)
-        for name, value in ask(partial(_right, evidence, form=0)):
+        for name, value in ask(partial(right_outputs, evidence, form=0)):
             if not untrue(name, value):
                 continue
             # Of sequences outputs may be of the position before.
-            if all(untrue(*other) for other in ask(partial(_right, evidence, form=1)) if other[0] == name):
+            if all(untrue(*other) for other in ask(partial(right_outputs, evidence, form=1)) if other[0] == name):
                 yield Untrue(f"line {site.lineno}", ast.unparse(site), name, value)
 
 
@@ -137,7 +137,7 @@ def _labeled(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) ->
     return labels.long().where(~without, -1) if left_out and not bool(without.all()) else labels
 
 
-def _right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor, form: int) -> torch.Tensor | None:
+def right_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor, form: int) -> torch.Tensor | None:
     """What a perfect network would give in place of these outputs."""
     there = _labeled(evidence, outputs, labels)
     labels = labels if there is labels else there.where(there >= 0, there[there >= 0].mode().values)

@@ -953,3 +953,35 @@ def test_zeros_beside_the_one_are_no_right_answers(function: Any, used: bool, wr
     val = DataLoader(TensorDataset(torch.zeros(61, 1, 8, 8), labels), 20)
     names = values() | {"val_loader": val, "accuracy": function}
     assert list(found(text, names, [WRONG_COUNT])) == ["eval.wrong-count"] * wrong
+
+
+OF_BATCHES = """
+def evaluate(model, loader):
+    model.eval()
+    total = sum_ = 0
+    with torch.no_grad():
+        for x, y in loader:
+            share = (model(x).argmax(1) == y).float().mean().item()
+            sum_ += share * {size}
+            total += len(y)
+            {inside}
+    return {given}
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "inside", "given", "remedy"),
+    [
+        ("len(y)", "", "sum_ / total", ""),
+        ("loader.batch_size", "", "sum_ / total", "times its own size"),
+        ("len(y)", "", "share", "its latest value"),
+        ("len(y)", "return 100 * share", "0", "behind the loop"),
+    ],
+)
+def test_each_batch_counts_by_its_samples(size: str, inside: str, given: str, remedy: str) -> None:
+    names = classes()
+    names["val_loader"] = DataLoader(names["val_loader"].dataset, 80)
+    text = OF_BATCHES.format(size=size, inside=inside, given=given)
+    exec(text, names)
+    told = found(text + EVALUATING_LOOP.format(call="best = evaluate(model, val_loader)"), names, [WRONG_COUNT])
+    assert [remedy in said for said in told.values()] == [True] * bool(remedy)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import ast
+from collections.abc import Collection, Iterable, Iterator
+from itertools import count
+from operator import truediv
 
 import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from striate.data.annotations.masks import IGNORED
+from striate.doctor.checks.eval.all_right import as_share
 from striate.doctor.checks.eval.counts.findings import COUNT_SAMPLES, OTHER_NUMBER, wrong_count
 from striate.doctor.checks.eval.evaluated import (
     Evaluated,
     asked_directly,
     evaluated,
+    evaluations,
     is_accuracy,
     logged,
     predicted_by_batch,
 )
 from striate.doctor.checks.eval.evaluation_loops import size_of
+from striate.doctor.checks.eval.of_a_perfect_network import asked_with, right_outputs
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances
 from striate.doctor.evidence.token_targets import class_losses
@@ -26,7 +32,7 @@ from striate.doctor.setup.batch import leaf, leaves
 from striate.records import Finding
 from striate.wording import listed, several
 
-_LOGGED = 0.05
+_LOGGED, _PERFECT = 0.05, 1e-4
 _TOLD_APART = 0.1
 """Of the samples, right beyond those of the more frequent label, at the best threshold."""
 
@@ -48,7 +54,12 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
     right = sum(found.right)
     wrong = 1 - found.share
     # A loss near zero is no share of none.
-    if found.gives(found.share) or (wrong > 0 and found.gives(wrong)) or right < max(2, 0.1 * samples):
+    if found.gives(found.share) or (wrong > 0 and found.gives(wrong)):
+        return
+    if (alone := _of_one_batch(evidence, found)) is not None:
+        yield alone
+        return
+    if right < max(2, 0.1 * samples):
         return
     for number, what in others.items():
         if number not in (0, samples) and found.gives(right / number):
@@ -61,6 +72,9 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 OTHER_NUMBER,
             )
             return
+    if (weighted := _of_whole_batches(evidence, found)) is not None:
+        yield weighted
+        return
     known = asked_directly(evidence) if found.accuracies else None
     if known is not None and found.in_training:
         training = asked_directly(evidence, evaluating=False)
@@ -109,6 +123,59 @@ def _other_side(where: str, told: str, least: float, most: float) -> Finding:
         "target 1 together, `different = distance > threshold` if it pushes them apart",
         "an accuracy of distances, or of outputs that are lower for label 1, that no threshold gives",
     )
+
+
+def _of_whole_batches(evidence: Evidence, found: Evaluated) -> Finding | None:
+    """Where the share of each batch counts for a whole one, and the sum is divided by all samples: above 1 for a
+    network that predicts all right."""
+    samples, whole = sum(found.sizes), max(found.sizes)
+    value, most = sum(map(truediv, found.right, found.sizes)) * whole / samples, whole * len(found.sizes) / samples
+    if most == 1 or not found.gives(value):
+        return None
+    if not any(abs(share - most) < _PERFECT for share in _given(evidence, found, range(len(found.sizes)))):
+        return None
+    return wrong_count(
+        found.where,
+        f"for a network with {sum(found.right)} of {several(samples, 'validation sample')} right `{found.text}` gives "
+        f"{value:.4g}, and {most:.4g} for a perfect one: the share of each batch times {whole}, also of a batch of "
+        f"{min(found.sizes)}, divided by {samples}",
+        "The number printed as an accuracy is not the accuracy: the last batch counts too much, and it may exceed 1.",
+        "add up the right predictions of each batch, `correct += (predicted == targets).sum().item()`, or its share "
+        "times its own size, `len(targets)`",
+        "the shares of the batches times the size of a whole one, divided by the number of samples",
+    )
+
+
+def _of_one_batch(evidence: Evidence, found: Evaluated) -> Finding | None:
+    """Where it is the share of one batch alone, and 1 once that batch is predicted right, and no other."""
+    for place, which in ((0, "first"), (len(found.sizes) - 1, "last")):
+        right, size = found.right[place], found.sizes[place]
+        if right / size in (1, found.share) or not found.gives(right / size):
+            continue
+        if any(abs(share - 1) < _PERFECT for share in _given(evidence, found, (place,))):
+            return wrong_count(
+                found.where,
+                f"`{found.text}` gives {right / size:.4g} for a network with {right} of {several(size, 'sample')} of "
+                f"the {which} validation batch right, and 1 if only that batch is predicted right",
+                "The number is that of one batch: the others do not count.",
+                "return the mean over all samples, behind the loop: `correct / total`, or the average of a meter, not "
+                "its latest value",
+                "a result that is the share of right predictions in one batch, whatever the others are",
+            )
+    return None
+
+
+def _given(evidence: Evidence, found: Evaluated, places: Collection[int]) -> list[float]:
+    """What it gives, as shares, of a network that predicts some batches right, by their numbers."""
+    shares, batches = list[float](), count()
+
+    def put(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
+        return right_outputs(evidence, outputs, labels, form=0) if next(batches) in places else outputs
+
+    for site, function, given in evaluations(evidence):
+        if not shares and (f"line {site.lineno}", ast.unparse(site)) == (found.where, found.text):
+            shares = [as_share(value) for _, value in asked_with(evidence, site, function, given, put)]
+    return shares
 
 
 def logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
