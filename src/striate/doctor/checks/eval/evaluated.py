@@ -209,6 +209,14 @@ _NEAR = 40
 def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
     """What a library logs of validation of the trial's network, by name, with the classes that are predicted and the
     true ones. Raises NoEvidence where no library validates, or that cannot be done twice."""
+    numbers, found = logged_numbers(evidence), asked_directly(evidence)
+    if found is None:
+        raise NoEvidence("outputs and targets are not classes")
+    return numbers, *found
+
+
+def logged_numbers(evidence: Evidence) -> dict[str, float]:
+    """The same by name alone. Raises NoEvidence."""
     library, val = evidence.source.library, evidence.val
     if library is None or library.evaluate is None:
         raise NoEvidence("no library validates")
@@ -216,17 +224,13 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
         raise NoEvidence("only a part of the validation data was read")
     validated_twice(evidence.source, *_VALIDATING)
     evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
-    found = asked_directly(evidence)
-    if found is None:
-        raise NoEvidence("outputs and targets are not classes")
     model = evidence.trial.replica.model
     try:
         with preserved(model), same_random_state():
             given = library.evaluate(model, val.raw)
-        numbers = {name: float(next(iter(numbers_of(value)))) for name, value in given.items()}
+        return {name: float(next(iter(numbers_of(value)))) for name, value in given.items()}
     except Exception as error:  # the user's code, which may need what is not there
         raise NoEvidence(f"validation by {library.name} cannot be tried: {type(error).__name__}") from error
-    return numbers, *found
 
 
 def validated_twice(source: ScriptSource, *names: str) -> None:

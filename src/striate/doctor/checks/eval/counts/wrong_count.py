@@ -20,6 +20,7 @@ from striate.doctor.checks.eval.counts.findings import no_share, wrong_count
 from striate.doctor.checks.eval.exchanged_answers import FEWEST as _EXCHANGED
 from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_answers
 from striate.doctor.checks.eval.means_of_differences import means_of_differences
+from striate.doctor.checks.eval.metrics.exchanged_arguments import arguments_exchanged
 from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
 from striate.doctor.checks.eval.metrics.other_shares import other_shares
 from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
@@ -55,9 +56,17 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
     elif source.library is not None:
-        yield from islice(chain(untrue_of_right(evidence), logged_otherwise(evidence)), 1)
+        asked = chain(untrue_of_right(evidence), _of_exchanged_arguments(evidence), logged_otherwise(evidence))
+        yield from islice(asked, 1)
     else:
-        for ask in (_part_of_all, wrong_result, _of_a_perfect_network, _of_exchanged_answers, other_shares):
+        for ask in (
+            _part_of_all,
+            wrong_result,
+            arguments_exchanged,
+            _of_a_perfect_network,
+            _of_exchanged_answers,
+            other_shares,
+        ):
             try:
                 found = next(ask(evidence), None)
             except OutOfTime:
@@ -67,6 +76,16 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
             if found is not None:
                 yield found
                 return
+
+
+def _of_exchanged_arguments(evidence: Evidence) -> Iterator[Finding]:
+    """Those of a library's validation; none where it cannot be tried, which `logged_otherwise` says."""
+    try:
+        yield from arguments_exchanged(evidence)
+    except OutOfTime:
+        raise
+    except NoEvidence:
+        return
 
 
 def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:

@@ -1,0 +1,113 @@
+"""Metrics of scikit-learn that an evaluation gives the predictions as the true values, and these as the predictions."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.doctor.checks.eval.counts.findings import wrong_count
+from striate.doctor.checks.eval.evaluated import MOST_STEPS, answer_of, evaluations, logged_numbers
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.reached_objects import written_by_user
+from striate.records import Finding
+
+_ORDER = ("y_true", "y_pred")
+_LIBRARY = "sklearn.metrics"
+_NEAR, _MOST = 1e-6, 64
+"""Relative difference of what is the same; calls that are looked at."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Of a metric in a line of the user's: the function and what it was given, by name."""
+
+    line: int
+    function: Callable[..., Any]
+    given: dict[str, Any]
+
+
+def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
+    """Seen while validation is evaluated once more. Raises NoEvidence where no code of the script does that."""
+    imports = map(ast.unparse, evidence.source.nodes(ast.Import, ast.ImportFrom))
+    if (
+        not any("sklearn" in line and "metrics" in line for line in imports)
+        or not evidence.val.whole
+        or not evidence.trial.rows
+    ):
+        return
+    calls = list[_Call]()
+    if evidence.source.library is not None:
+        with _noting(calls):
+            logged_numbers(evidence)
+    else:
+        model = evidence.trial.replica.model
+        for _, function, given in evaluations(evidence):
+            evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
+            with _noting(calls):
+                answer_of(function, given, {id(evidence.setup.model): model}, model)
+    batches = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
+    targets = [part.detach().cpu().flatten().double() for part in batches if part is not None]
+    known = [np.asarray(part) for part in (torch.cat(targets), *targets)] if targets else []
+    for call in calls:
+        true, predicted = (np.asarray(call.given[name]).flatten() for name in _ORDER)
+        if any(_same(predicted, labels) and not _same(true, labels) for labels in known):
+            yield from _told(call)
+            return
+
+
+def _told(call: _Call) -> Iterator[Finding]:
+    """Where the order makes a difference."""
+    turned = dict(zip(_ORDER, (call.given[name] for name in reversed(_ORDER)), strict=True))
+    with suppress(Exception), warnings.catch_warnings():  # of numbers that it is not for
+        warnings.simplefilter("ignore")
+        value, right = (float(call.function(**call.given | one)) for one in ({}, turned))
+        if not np.isclose(value, right, rtol=_NEAR, atol=0, equal_nan=True):
+            name = call.function.__name__
+            yield wrong_count(
+                f"line {call.line}",
+                f"`{name}` gets the predictions as its first argument, `y_true`, and the labels of validation as its "
+                f"second, `y_pred`: it gives {value:.4g} in the trial, and {right:.4g} with these in their places",
+                "It is not the same the other way round: a recall becomes a precision, and an R\u00b2 divides by the "
+                "variance of the predictions.",
+                f"pass the labels first: `{name}(labels, predictions)`",
+                "a metric of scikit-learn whose `y_pred` are the labels and whose `y_true` are not, and whose value "
+                "changes when these are exchanged",
+            )
+
+
+@contextmanager
+def _noting(calls: list[_Call]) -> Iterator[None]:
+    def note(frame: types.FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        named = event == "call" and code.co_varnames[:2] == _ORDER and len(calls) < _MOST
+        if named and str(frame.f_globals.get("__name__")).startswith(_LIBRARY):
+            function = getattr(sys.modules[_LIBRARY], code.co_name, None)
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            caller: types.FrameType | None = frame
+            while caller is not None and not written_by_user(caller.f_globals.get("__name__")):
+                caller = caller.f_back
+            if callable(function) and caller is not None:
+                calls.append(_Call(caller.f_lineno, function, {name: frame.f_locals[name] for name in names}))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def _same(values: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> bool:
+    with suppress(Exception):  # names of classes, for example
+        return values.shape == labels.shape and bool(np.allclose(values.astype(np.float64), labels, rtol=_NEAR))
+    return False
