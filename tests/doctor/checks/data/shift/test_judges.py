@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import digits, perceptron, quick_adam
+from for_checks.asked import asked, digits, perceptron, quick_adam
+from striate.doctor.checks.data.shift import shift
 from striate.doctor.checks.data.shift.judges import Judge, judges
 from striate.doctor.checks.data.shift.shift import _best
 from striate.doctor.evidence.clock import Clock
@@ -51,3 +54,37 @@ def test_a_network_that_learned_shares_of_classes_judges_too(shares: bool) -> No
     assert first.name == "the trial's network"
     assert first.train > 0.6
     assert float(first.right(None).mean()) > 0.6
+
+
+@pytest.mark.parametrize(("train", "chance", "told"), [(0.58, 0.1, True), (0.58, 0.5, False), (0.8, 0.5, True)])
+def test_who_hardly_learned_more_than_a_guess_is_no_judge(
+    train: float, chance: float, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.58 of ten classes is much, of two it is nothing."""
+    right = torch.arange(640) % 10 < 4
+    judge = Judge(
+        "the network", train, lambda change: right.double() if change is None else torch.ones(640), chance=chance
+    )
+    monkeypatch.setattr(shift, "judges", lambda *_: [judge])
+    found = asked(shift.SHIFT, perceptron(), digits(), val=digits(), loss=nn.CrossEntropyLoss(), optimizer=quick_adam)
+    assert [finding.code for finding in found] == ["data.shift"] * told
+
+
+@pytest.mark.parametrize(("away", "told"), [(0.2, False), (1.0, True)])
+def test_a_forecast_of_later_months_is_worse_for_a_level_that_changed(
+    away: float, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Series drift by parts of their standard deviation, also where both parts were prepared in the same way."""
+    series = torch.randn(640, 24, 3, generator=torch.Generator().manual_seed(0))
+    train, val = (DataLoader(TensorDataset(x, x.sum((1, 2)).unsqueeze(1)), 32) for x in (series, series[:256] + away))
+    held = series[:256] + away
+
+    def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
+        mended = change is not None and abs(float(change(held).mean() - series.mean())) < 0.01
+        return torch.full((256,), 0.9 if mended else 0.4)
+
+    judge = Judge("the network", 0.9, right, numbers=True)
+    monkeypatch.setattr(shift, "judges", lambda *_: [judge])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(72, 1))
+    found = asked(shift.SHIFT, network, train, val=val, loss=nn.MSELoss(), optimizer=quick_adam)
+    assert [finding.code for finding in found] == ["data.shift"] * told

@@ -32,12 +32,20 @@ Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 class Judge:
     """Someone who predicts validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
     prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data; `gained`: how
-    much higher that is with its inputs changed."""
+    much higher that is with its inputs changed; `chance`: what a guess gets right of training; `numbers`: it
+    predicts quantities."""
 
     name: str
     train: float
     right: Ask
     gained: Callable[[Correction], float] = lambda _: 0.0
+    chance: float = 0.0
+    numbers: bool = False
+
+    @property
+    def learned(self) -> float:
+        """How much of the way from a guess to all of training right it has come."""
+        return (self.train - self.chance) / max(1 - self.chance, 1e-12)
 
 
 def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Judge]:
@@ -127,6 +135,8 @@ def _network(evidence: Evidence) -> Judge | None:
         trained = float(_right(evidence.after).mean())
     except NoEvidence:
         return None
+    known = quality(evidence.after.outputs, evidence.after.targets)
+    chance, numbers = (known.common, known.kind == "numbers") if known is not None else (0.0, False)
     path = evidence.val_samples.x_path
     batches = some_batches(evidence.val)
 
@@ -142,7 +152,7 @@ def _network(evidence: Evidence) -> Judge | None:
         plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in asked)
         return fixed - plain
 
-    return Judge("the trial's network", trained, right, gained)
+    return Judge("the trial's network", trained, right, gained, chance, numbers)
 
 
 def some_batches(read: Batches) -> list[Any]:
