@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.eval.evaluated import meddles, words_of
-from striate.doctor.checks.eval.metrics.asked import needed_by
-from striate.doctor.checks.eval.metrics.neighbors import NO_SCORES
+from striate.doctor.checks.eval.metrics.asked import NO_SCORES, needed_by
 from striate.doctor.checks.eval.metrics.perfect_predictions import taken_from_one
 from striate.doctor.setup.script_source import ScriptSource
 

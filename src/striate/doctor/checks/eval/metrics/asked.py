@@ -21,6 +21,8 @@ from striate.records import Finding
 
 FEW, CLASSES, ROUNDED = 7, 10, 1e-3
 """Samples, classes, and what a number may be off by."""
+NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
+"""Words of names that are of no score, whatever else they are named for."""
 _SURE, _MOST = 20.0, 256
 
 

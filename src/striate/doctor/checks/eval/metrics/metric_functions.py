@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from striate.doctor.checks.eval.evaluated import words_of
 from striate.doctor.checks.eval.metrics.accumulated import SCORES, objects_of
 from striate.doctor.checks.eval.metrics.accuracies import knows_padding, right_zeros, untrue_accuracy
-from striate.doctor.checks.eval.metrics.asked import functions_of, is_used
+from striate.doctor.checks.eval.metrics.asked import NO_SCORES, functions_of, is_used
 from striate.doctor.checks.eval.metrics.concordance import untrue_concordance
 from striate.doctor.checks.eval.metrics.detections import untrue_of_detections
-from striate.doctor.checks.eval.metrics.neighbors import NO_SCORES, untrue_precision
+from striate.doctor.checks.eval.metrics.neighbors import untrue_precision
 from striate.doctor.checks.eval.metrics.perfect_predictions import other_share, taken_from_one, untrue_of_right
 from striate.doctor.checks.eval.metrics.recalls_and_precisions import recalls_and_precisions
 from striate.doctor.checks.eval.metrics.top_few import untrue_of_top_few

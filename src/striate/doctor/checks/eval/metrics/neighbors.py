@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.eval.evaluated import words_of
-from striate.doctor.checks.eval.metrics.asked import near, untrue
+from striate.doctor.checks.eval.metrics.asked import NO_SCORES, near, untrue
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -23,8 +23,6 @@ more."""
 _DIMENSIONS, _SPREAD, _ROUNDED = 16, 0.02, 1e-3
 _PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap|average_precision")
 _LOWER = 0.1
-NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
-"""Words of names that are of no score, whatever else they are named for."""
 
 
 def untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
