@@ -190,6 +190,14 @@ def running_names(frames: list[Any]) -> dict[str, Any]:
     return names
 
 
+def _outermost_names(frames: list[Any]) -> dict[str, Any]:
+    """The variables of the functions that are running themselves, the outermost last."""
+    names: dict[str, Any] = {}
+    for frame in frames:
+        names |= frame.f_locals
+    return names
+
+
 def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
     """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own; or of
     the same ones, of which one is meant for another network."""
@@ -225,6 +233,7 @@ def _source(
     return ScriptSource(
         *(_trees(frames), names, place, epochs, _running(frames, place)),
         *(loads, calling, library, without_optimizer, loop.steps),
+        outermost=_outermost_names(frames),
     )
 
 

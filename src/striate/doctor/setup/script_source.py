@@ -8,7 +8,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -53,12 +53,13 @@ Node = TypeVar("Node", bound=ast.AST)
 @dataclass(frozen=True)
 class ScriptSource:
     """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
-    that are running. `loop`: file, first and last line of the training loop. `epochs`: how often it is gone through;
-    None where that is not known. `running`: file and first line of the functions that the loop was in the middle of, as
-    hooks that are called by name. `loads`: weights that were read into networks. `calling`: file
-    and line at which each running function was. `library`: what trains where the loop is none of the user's; `loop` is
-    then the line that calls it. `without_optimizer`: networks that had gradients at the first step, whose parameters no
-    optimizer holds. `steps`: how many batches the loop asks for, where it counts them."""
+    that are running, the innermost last. `outermost`: those of the functions themselves, the outermost last. `loop`:
+    file, first and last line of the training loop. `epochs`: how often it is gone through; None where that is not
+    known. `running`: file and first line of the functions that the loop was in the middle of, as hooks that are called
+    by name. `loads`: weights that were read into networks. `calling`: file and line at which each running function was.
+    `library`: what trains where the loop is none of the user's; `loop` is then the line that calls it.
+    `without_optimizer`: networks that had gradients at the first step, whose parameters no optimizer holds. `steps`:
+    how many batches the loop asks for, where it counts them."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
@@ -70,6 +71,13 @@ class ScriptSource:
     library: LibraryTraining | None = None
     without_optimizer: tuple[nn.Module, ...] = ()
     steps: int | None = None
+    outermost: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @cached_property
+    def outer_names(self) -> Mapping[str, Any]:
+        """The variables, of several with one name that of the outermost function, which makes the data sets: further in
+        it may be a batch."""
+        return {**self.names, **self.outermost}
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:

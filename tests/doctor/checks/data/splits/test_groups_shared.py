@@ -123,3 +123,23 @@ def test_each_patient_is_on_one_side_of_the_split(key: str, by_patient: bool, wr
     with suppress(NoEvidence):
         said = asked(GROUPS_SHARED, perceptron(), train, val=val)
     assert ["`patient_id`" in one.measured for one in said] == [True] * wrong
+
+
+@pytest.mark.parametrize("by_plate", [False, True])
+def test_masks_of_the_outermost_function_lie_on_one_side(by_plate: bool) -> None:
+    """A function further in has a batch of the name of the images."""
+    generator = torch.Generator().manual_seed(0)
+    plates = torch.arange(180) // 3
+    images = torch.randn(60, 1, 8, 8, generator=generator)[plates]
+    images = images + 0.1 * torch.randn(180, 1, 8, 8, generator=generator)
+    folds = plates % 5 if by_plate else torch.randint(5, (180,), generator=generator)
+    names = {"images": images.numpy(), "plates": plates.numpy(), "train": (folds > 0).numpy()}
+    names["valid"] = ~names["train"]
+    tree = ast.parse("for x, y in loader:\n    pass\n")
+    source = ScriptSource({"a.py": tree}, names | {"images": images[:16]}, ("a.py", 1, 2), 5, outermost=names)
+    loader = DataLoader(Read(images, plates % 2), batch_size=32)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    said: list[Finding] = []
+    with suppress(NoEvidence):
+        said = asked(GROUPS_SHARED, model, loader, val=loader, task="classify", source=source)
+    assert [finding.code for finding in said] == ["data.split-overlap"] * (not by_plate)

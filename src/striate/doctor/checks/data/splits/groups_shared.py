@@ -68,7 +68,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     """Positions of training and of validation beside an array that says of which thing each sample is, whose samples
     are alike."""
-    names = evidence.source.names
+    names = evidence.source.outer_names
     arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
     many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
@@ -128,6 +128,9 @@ def _positions(names: Mapping[str, Any]) -> Iterator[tuple[str, set[int], str, s
 
 
 def _is_each_once(value: Any) -> bool:
+    """Whether it is a mask of samples, or an index that has each of its positions once."""
+    if isinstance(value, np.ndarray | torch.Tensor) and value.dtype in (np.bool_, torch.bool):
+        return True
     return isinstance(value, np.ndarray | torch.Tensor | list) and len(positions(value)) == len(value)
 
 

@@ -71,7 +71,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _of_variables(evidence: Evidence) -> Iterator[Finding]:
     """Windows (N, time, channels) in variables, of scripts that ask no loader for validation."""
     source = None if evidence.setup.val is not None else evidence.setup.source
-    for name, value, other, also in () if source is None else named_pairs(source.names):
+    for name, value, other, also in () if source is None else named_pairs(source.outer_names):
         parts = [part for part in (value, also) if isinstance(part, torch.Tensor | np.ndarray) and part.ndim == 3]
         if len(parts) == 2:
             exact = _exactly_shared(*(torch.as_tensor(part).detach().cpu() for part in parts))

@@ -31,7 +31,7 @@ _IMAGES_AXES, _FEWEST_BYTES = 3, 1000
 
 
 def positions_shared(evidence: Evidence) -> Iterator[Finding]:
-    names = evidence.source.names
+    names = evidence.source.outer_names
     for name, value in list(names.items()):
         if not is_for_training(name):
             continue
@@ -65,7 +65,7 @@ def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
 def images_shared(evidence: Evidence) -> Iterator[Finding]:
     """Images in variables named for training, or in the data set of the training loader, and in those named for
     validation, of scripts that ask no loader for validation."""
-    names = _with_parts(evidence.source.names) if evidence.setup.val is None else {}
+    names = _with_parts(evidence.source.outer_names) if evidence.setup.val is None else {}
     for name, value, other, also in named_pairs(names):
         if _are_images(value):
             yield from _same_images(f"`{name}`", value, other, also)
@@ -109,7 +109,7 @@ def _same_images(name: str, value: Any, other: str, also: Any) -> Iterator[Findi
 def memory_shared(evidence: Evidence) -> Iterator[Finding]:
     """Arrays named for training and for validation of which one is half or more of the other's memory, as
     `train, val = ids, ids[n:]` leaves them. A few numbers before validation may belong to both, as its context."""
-    names = _with_parts(evidence.source.names)
+    names = _with_parts(evidence.source.outer_names)
     for name, value, other, also in named_pairs(names):
         ours, theirs = _memory(value), _memory(also)
         if is_for_training(name) or ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
