@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Function, ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 
 _CHOSEN = frozenset(("argmax", "argmin", "topk", "argsort", "sort", "max", "min"))
 _DISTANCES = re.compile(r"dist|pairwise|simil|cosine|^matmul$|^mm$")

@@ -29,7 +29,7 @@ from striate.doctor.script.network_calls import (
     uses_weights,
 )
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.script_source import variable_of
+from striate.doctor.setup.syntax import variable_of
 from striate.observe.tensors import tensors_in
 
 DRAWN = 40

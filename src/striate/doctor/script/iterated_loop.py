@@ -13,7 +13,7 @@ import torch
 
 from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
-from striate.doctor.setup.script_source import called, receiver_of
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
 _BESIDE = "__striate_beside_"

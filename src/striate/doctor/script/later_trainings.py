@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from striate.doctor.script.loop_syntax import syntax_of
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.syntax import called
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

@@ -7,7 +7,7 @@ import linecache
 from collections.abc import Iterator
 from typing import Any
 
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.syntax import called
 from striate.observe.tensors import tensors_in
 
 _COUNTING = ("range", "count", "trange")

@@ -13,7 +13,7 @@ import torch
 
 from striate.doctor.script.loop_syntax import value_of, walk
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.script_source import called, definition_of, says_no_gradient
+from striate.doctor.setup.syntax import called, definition_of, says_no_gradient
 
 TAKEN = "__striate_taken_"
 """What names begin with that stand for what is taken out of a tensor."""

@@ -51,7 +51,7 @@ from striate.doctor.script.network_calls import is_batch
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in
-from striate.doctor.setup.script_source import called, receiver_of
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
 _LOSS = "__striate_loss__"

@@ -22,7 +22,7 @@ from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.script_source import called, definition_of, last_name, says_no_gradient, variable_of
+from striate.doctor.setup.syntax import called, definition_of, last_name, says_no_gradient, variable_of
 from striate.models.preserved_state import same_random_state
 
 _FAR = 0.5

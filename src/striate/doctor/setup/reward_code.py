@@ -14,15 +14,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from striate.doctor.setup.reached_objects import parameters_held, written_by_user
-from striate.doctor.setup.script_source import (
-    Function,
-    ScriptSource,
-    assigned,
-    called,
-    definition_of,
-    last_name,
-    receiver_of,
-)
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import assigned, called, definition_of, last_name, receiver_of
 
 _FOLLOWING = re.compile(r"next|after|following|prime|^(ns|sp|s_|s_?2|s_?1|new_(s|obs|states?))$", re.IGNORECASE)
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)

@@ -17,7 +17,8 @@ from torch.utils.data.distributed import DistributedSampler
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
-from striate.doctor.setup.script_source import ScriptSource, called, last_name
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several

@@ -23,7 +23,8 @@ from striate.doctor.checks.eval.evaluation_loops import (
     size_of,
 )
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import argument, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

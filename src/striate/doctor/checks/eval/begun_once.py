@@ -10,7 +10,8 @@ from typing import NamedTuple
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_values
-from striate.doctor.setup.script_source import ScriptSource, Site, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.wording import listed
 
 _EARLIER = "The number printed for an epoch is the mean over this and all earlier epochs."

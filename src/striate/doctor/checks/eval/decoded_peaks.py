@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import Literal
 
-from striate.doctor.setup.script_source import ScriptSource, Site, called
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import called
 
 _JOINED = ("stack", "cat", "concatenate", "column_stack", "dstack")
 _FOUND = ("argmax", "max", "topk", "nanargmax")

@@ -20,7 +20,8 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import accuracy_of, classes_of
 from striate.doctor.setup.batch import call, main_tensor, parts
-from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import called
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import module_calls
 from striate.observe.tensors import tensors_in

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 
 
 def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:

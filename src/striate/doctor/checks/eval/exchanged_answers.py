@@ -13,7 +13,8 @@ from striate.doctor.checks.eval.all_right import all_right, as_share, is_share, 
 from striate.doctor.checks.eval.evaluated import MOST_STEPS, evaluations
 from striate.doctor.checks.eval.of_a_perfect_network import asked_with
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called
 
 FEWEST, _ONE = 10, 1 - 1e-6
 _POOLS = ("set", "frozenset", "Counter")

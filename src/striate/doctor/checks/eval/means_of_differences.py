@@ -6,7 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 
 _ABSOLUTE = re.compile(r"(.*_)?(mae|mean_abs(olute)?_err(or)?)(_.*)?")
 _SQUARED = re.compile(r"(.*_)?(r?mse|(root_)?mean_squared?_err(or)?)(_.*)?")

@@ -10,7 +10,8 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.phases_in_training import phases_in_training
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, assigned, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import assigned, called, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names
 

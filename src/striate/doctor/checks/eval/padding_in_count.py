@@ -6,7 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 
 _MASK = re.compile(r"mask|pad|valid|real|keep|active")
 _ALL = ("numel", "nelement")

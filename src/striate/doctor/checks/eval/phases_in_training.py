@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from striate.doctor.setup.script_source import Function, ScriptSource, Site, called
+from striate.doctor.setup.script_source import Function, ScriptSource, Site
+from striate.doctor.setup.syntax import called
 
 _EVALUATION = re.compile(r"(?<![a-z])(val|valid|validation|test|dev|eval|evaluation|holdout)(?![a-z])")
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops, names_in
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 
 _RANKED = re.compile(

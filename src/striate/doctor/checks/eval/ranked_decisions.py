@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 
 from striate.doctor.checks.eval.threshold import innermost, taken_apart, values_of
-from striate.doctor.setup.script_source import Function, ScriptSource, argument, called, receiver_of
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import argument, called, receiver_of
 
 _SCORES = {
     "roc_auc_score": (1, "y_score"),

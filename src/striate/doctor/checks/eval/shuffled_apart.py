@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, Wei
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import parts
-from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, ScriptSource, assigned, called, receiver_of
+from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, ScriptSource
+from striate.doctor.setup.syntax import assigned, called, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 

@@ -14,7 +14,8 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
-from striate.doctor.setup.script_source import Function, ScriptSource, Site, called
+from striate.doctor.setup.script_source import Function, ScriptSource, Site
+from striate.doctor.setup.syntax import called
 
 _OF_BYTES = (255, 255**2)
 _OF_SHARES = 1.01

@@ -10,14 +10,8 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import (
-    ONE_BEHIND_THE_OTHER,
-    ScriptSource,
-    assigned,
-    called,
-    last_name,
-    receiver_of,
-)
+from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, ScriptSource
+from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
 from striate.records import Finding
 
 _DEEPEST = 3

@@ -13,7 +13,8 @@ from striate.doctor.checks.data.targets.keypoints import points_are_across_first
 from striate.doctor.checks.eval.decoded_peaks import rows_before_columns
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, assigned, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import argument, assigned, called, receiver_of
 from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}

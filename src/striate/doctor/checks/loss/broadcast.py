@@ -21,7 +21,8 @@ from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew, main_tensor, parts, size_of
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called
 from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import several, show_shape

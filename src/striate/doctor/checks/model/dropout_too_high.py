@@ -16,7 +16,8 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import replaced
-from striate.doctor.setup.script_source import ScriptSource, argument, called, last_name
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import argument, called, last_name
 from striate.records import Finding, Remedy
 from striate.wording import several
 

@@ -19,7 +19,8 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, assigned, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import assigned, called
 from striate.records import Finding
 from striate.wording import listed_names, several
 

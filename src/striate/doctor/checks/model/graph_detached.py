@@ -14,7 +14,8 @@ from striate.doctor.evidence.call_graph import PRODUCTS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.reached_objects import parameters_held
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import listed, listed_names, several
 

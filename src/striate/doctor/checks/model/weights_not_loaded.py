@@ -10,7 +10,8 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.evaluated.never_updated import networks_by_name
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

@@ -20,7 +20,8 @@ from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on
 from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, Site, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

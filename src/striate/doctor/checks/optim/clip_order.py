@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Site, argument, called, receiver_of
+from striate.doctor.setup.script_source import Site
+from striate.doctor.setup.syntax import argument, called, receiver_of
 from striate.records import Finding
 
 _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "clip_grads_with_norm_")

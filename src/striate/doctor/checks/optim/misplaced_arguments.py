@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
-from striate.doctor.setup.script_source import Site, called, last_name
+from striate.doctor.setup.script_source import Site
+from striate.doctor.setup.syntax import called, last_name
 from striate.records import Finding
 from striate.wording import listed
 

@@ -18,7 +18,8 @@ from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names, several
 

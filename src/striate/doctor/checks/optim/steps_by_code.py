@@ -11,7 +11,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
-from striate.doctor.setup.script_source import ScriptSource, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import receiver_of
 from striate.records import Finding
 
 _STEPPING = ("opt", "scaler", "adam", "sgd", "engine", "model", "solver", "trainer")

@@ -12,7 +12,8 @@ from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.checks.reward.target_stale import bootstraps_of, where
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps
-from striate.doctor.setup.script_source import ScriptSource, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import receiver_of
 from striate.records import Finding
 
 _EPISODES, _AS_LONG = 5, 3.0

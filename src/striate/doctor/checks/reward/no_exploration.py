@@ -12,7 +12,8 @@ from striate.doctor.checks.optim.schedule.rate_functions import numbers_of_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps, origins
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never
 

@@ -15,7 +15,8 @@ from striate.doctor.checks.reward.policy_sign import GAIN, LOG_PROBABILITY, goes
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.reward_code import name_or_key, network_called, origins
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of, says_no_gradient
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of, says_no_gradient
 from striate.records import Finding
 
 _CUT = ("detach", "item", "tolist", "numpy")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, last_name
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name
 from striate.records import Finding
 
 LOG_PROBABILITY = re.compile(

@@ -22,7 +22,8 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.reward_code import environment_steps
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import LARGEST, experience_findings, reward_values
 from striate.wording import several

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps
-from striate.doctor.setup.script_source import called, receiver_of
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 
 _REWARD = re.compile(r"^r$|rew", re.IGNORECASE)

@@ -23,7 +23,8 @@ from striate.doctor.setup.reward_code import (
     network_called,
     optimized,
 )
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of, variable_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of, variable_of
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
 

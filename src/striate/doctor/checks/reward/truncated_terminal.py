@@ -11,7 +11,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.no_exploration import steps_told
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import own_nodes
-from striate.doctor.setup.script_source import ScriptSource, called, last_name
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost, truncated_terminal
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.syntax import called
 
 _OPERATIONS: dict[type[ast.operator], Any] = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 _PLAIN = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Tuple, ast.Slice, ast.Call)

@@ -20,7 +20,7 @@ from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.simple_models import Reference
-from striate.doctor.setup.script_source import last_name
+from striate.doctor.setup.syntax import last_name
 from striate.records import Finding, Remedy
 from striate.wording import several
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called
 from striate.wording import listed, several
 
 _DEPTH = 3

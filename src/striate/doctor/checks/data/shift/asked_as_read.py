@@ -8,7 +8,8 @@ from torch import nn
 
 from striate.doctor.checks.eval.evaluation_loops import evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, assigned, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
 
 _AS_IT_IS = ("to", "float", "double", "half", "bfloat16", "cuda", "cpu", "contiguous", "clone", "detach")
 

@@ -11,7 +11,8 @@ from itertools import takewhile
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 
 _OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))

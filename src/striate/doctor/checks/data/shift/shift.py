@@ -40,7 +40,7 @@ from striate.doctor.evidence.quality import classes_of
 from striate.doctor.evidence.samples import gathered
 from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import Path, altered
-from striate.doctor.setup.script_source import called
+from striate.doctor.setup.syntax import called
 from striate.records import Finding
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0

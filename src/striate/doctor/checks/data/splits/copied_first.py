@@ -10,15 +10,8 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.several_of_each import are_several_of_each
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import (
-    ONE_BEHIND_THE_OTHER,
-    Function,
-    ScriptSource,
-    argument,
-    called,
-    receiver_of,
-    variable_of,
-)
+from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, Function, ScriptSource
+from striate.doctor.setup.syntax import argument, called, receiver_of, variable_of
 from striate.records import Finding, Remedy
 
 _REPEATED = ("repeat", "tile", "repeat_interleave")

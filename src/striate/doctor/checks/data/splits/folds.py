@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 
 _RESETS = ("reset_parameters", "apply")

@@ -19,7 +19,8 @@ from striate.doctor.checks.data.splits.overlap.named_parts import is_for_trainin
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import comparable
-from striate.doctor.setup.script_source import ScriptSource, argument
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import argument
 from striate.records import Finding
 from striate.wording import several
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from striate.doctor.setup.script_source import Function, ScriptSource, argument, called, receiver_of
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import argument, called, receiver_of
 
 _MOST = 10
 """Variants of a sample: of a prototype, from which all data of a class are made, there are more."""

@@ -7,7 +7,7 @@ import re
 
 from striate.doctor.evidence.changed_by_asking import asks_for_input
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import called, receiver_of
+from striate.doctor.setup.syntax import called, receiver_of
 
 _CHANCE = re.compile(r"rand|normal(?!i)|bernoulli|poisson|uniform|dropout")
 

@@ -19,7 +19,8 @@ from striate.doctor.checks.eval.evaluation_loops import (
     names_in,
     size_of,
 )
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

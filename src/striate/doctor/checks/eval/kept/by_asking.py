@@ -13,7 +13,8 @@ from torch import nn
 
 from striate.doctor.checks.eval.kept.metric_words import HIGH, LOW, NEGATIVE, made_of, turns_round, words_of
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 
 _HARMLESS = frozenset((

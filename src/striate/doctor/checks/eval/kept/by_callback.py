@@ -9,7 +9,8 @@ from torch import nn
 
 from striate.doctor.checks.eval.kept.metric_words import HIGH, LOW, NEGATIVE, made_of, turns_round, words_in, words_of
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
-from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import argument, called, receiver_of
 from striate.records import Finding
 
 _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))

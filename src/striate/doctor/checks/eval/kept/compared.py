@@ -23,7 +23,8 @@ from striate.doctor.checks.eval.kept.metric_words import (
 )
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Function, ScriptSource, assigned, called, last_name
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import assigned, called, last_name
 from striate.errors import StriateError
 from striate.records import Finding
 

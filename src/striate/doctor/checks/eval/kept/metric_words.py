@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called
 
 LOW = frozenset(
     ("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid", "brier", "nme")

@@ -13,7 +13,8 @@ from striate.doctor.checks.eval.kept.by_asking import takes_the_worst
 from striate.doctor.checks.eval.kept.by_callback import in_wrong_mode
 from striate.doctor.checks.eval.kept.compared import compared_wrongly
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import receiver_of
 from striate.records import Finding
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
-from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import called
 
 _SCORES = frozenset(("dice", "iou", "jaccard", "tversky", "ssim", "f1", "accuracy"))
 

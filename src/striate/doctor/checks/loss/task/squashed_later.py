@@ -8,7 +8,8 @@ from torch import nn
 
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import receiver_of
 
 _TIMES = 2.0
 _BINARY = ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits", "BCELoss", "binary_cross_entropy")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Function, ScriptSource, assigned, called
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import assigned, called
 from striate.records import Finding
 
 _RECONSTRUCTION = ("mse_loss", "l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")

@@ -16,7 +16,8 @@ from striate.doctor.checks.model.evaluated.copies import Kept, copies_reached
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.setup.reached_objects import reached_objects
-from striate.doctor.setup.script_source import ScriptSource, assigned, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from striate.doctor.checks.model.evaluated.code import CODE
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

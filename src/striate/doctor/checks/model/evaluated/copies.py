@@ -11,7 +11,8 @@ from torch import nn
 
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import ScriptSource, assigned, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import assigned, called
 from striate.doctor.setup.training_setup import TrainingSetup
 
 Kept = list[tuple[Any, dict[str, torch.Tensor]]]

@@ -10,7 +10,8 @@ from torch import nn
 
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, assigned, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import argument, assigned, called, last_name, receiver_of
 
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")

@@ -12,7 +12,8 @@ from striate.doctor.checks.optim.schedule.rate_functions import rates_by_functio
 from striate.doctor.checks.optim.schedule.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
-from striate.doctor.setup.script_source import Often, ScriptSource, receiver_of
+from striate.doctor.setup.script_source import Often, ScriptSource
+from striate.doctor.setup.syntax import receiver_of
 
 WARMUP_EPOCHS = 5
 """Epochs that a warmup may have."""

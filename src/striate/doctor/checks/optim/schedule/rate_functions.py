@@ -14,7 +14,8 @@ from typing import Any, cast
 
 from torch.optim import Optimizer
 
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called
 
 _MOST_EPOCHS = 1000
 _MOST_STEPS = 100_000

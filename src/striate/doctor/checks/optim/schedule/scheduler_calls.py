@@ -34,7 +34,8 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned
 from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, last_name, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import argument, called, last_name, receiver_of
 from striate.records import Finding
 from striate.wording import several
 

@@ -16,7 +16,8 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.reached_objects import global_names
-from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import called
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 

@@ -23,7 +23,8 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
 from striate.doctor.evidence.reading import positions_drawn
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called
 from striate.records import Finding
 from striate.wording import several
 

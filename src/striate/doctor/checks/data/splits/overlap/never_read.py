@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINING
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_objects
-from striate.doctor.setup.script_source import Function, ScriptSource, called, last_name
+from striate.doctor.setup.script_source import Function, ScriptSource
+from striate.doctor.setup.syntax import called, last_name
 from striate.records import Finding
 
 _VALIDATION = ("val", "valid", "validation", "dev")
