@@ -181,13 +181,15 @@ def _longer(evidence: Evidence) -> bool:
 
 @dataclass
 class _Answers:
-    """What checks found. `looked`: those that were asked, in order; `why`: by the number of a check why it was skipped,
-    and whether for want of time. `of_learning`: codes of those that looked at what the trial's network learned."""
+    """The results of the checks."""
 
     found: list[Finding] = field(default_factory=list)
     looked: list[Check] = field(default_factory=list)
+    """The checks that ran, in order."""
     why: dict[int, tuple[Check, str, bool]] = field(default_factory=dict)
+    """Each skipped check by its number, why it was skipped, and whether time was too short."""
     of_learning: set[tuple[str, ...]] = field(default_factory=set)
+    """Codes of the checks that examined what the trial's network learned."""
 
     @property
     def alarming(self) -> bool:

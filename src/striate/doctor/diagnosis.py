@@ -20,17 +20,17 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture beside a finding: `kind` says how it is drawn.
-
-    `lines`: `series` are named curves over steps. `bars`: `series` has one, with a `labels` entry a value.
-    `images`: `images` are (C, H, W) nested lists of 0 to 255, with `labels`.
-    """
+    """A small picture beside a finding."""
 
     kind: str
+    """`lines`, `bars` or `images`."""
     title: str
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """`lines`: curves over steps, by name. `bars`: one series."""
     labels: tuple[str, ...] = ()
+    """`bars`: one for each value. `images`: one for each image."""
     images: tuple[Any, ...] = ()
+    """(C, H, W) nested lists of 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,21 @@ class Learning:
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What was found, most probable cause first; `follows` has, by code of a cause, what else was seen that follows.
-
-    `skipped`: what was not looked at, and why. `looked_at`: the codes that were. `seconds`: how long it took.
-    `pictures`: by code. `learning`: what the trial learned; None where there was none.
-    """
+    """The findings, the most probable cause first."""
 
     findings: tuple[Finding, ...]
     follows: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    """By the code of a cause, the findings that it explains."""
     skipped: Mapping[str, str] = field(default_factory=dict)
+    """Codes that were not checked, and why."""
     looked_at: tuple[str, ...] = ()
+    """Codes that were checked."""
     seconds: float = 0.0
+    """How long it took."""
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    """By code."""
     learning: Learning | None = None
+    """What the network of the trial learned; None without a trial."""
 
     @property
     def verdict(self) -> str:

@@ -51,15 +51,17 @@ _ENOUGH, _LONGER = 10, 3
 
 @dataclass(frozen=True)
 class Curves:
-    """Rows of metrics.csv as numbers, by column, and events. `classes`: how many, where guessing among them has
-    a loss of the ln of their number (`Task.guessed_classes`), else 0. `run`: whose they are. `passes` over the training
-    samples, a fraction where the budget ended within one; None where it goes on."""
+    """The curves of a run, from its metrics.csv and events."""
 
     columns: Mapping[str, tuple[float, ...]]
+    """Columns of metrics.csv by name."""
     events: tuple[dict[str, Any], ...]
     classes: int
+    """Number of classes of which a guess has the loss ln(classes) (`Task.guessed_classes`); else 0."""
     run: RunDirectory | None = None
+    """The run that they are of."""
     passes: float | None = None
+    """Passes over the training samples, a fraction where the budget ended within one; None while it goes on."""
 
     @property
     def epochs(self) -> int:

@@ -53,30 +53,35 @@ NORMAL = ("randn", "randn_like", "normal", "normal_")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function of torch. `name`: without the underscore of those that work in place; of gradient
-    functions of one's own that of their node. `ordinal`: how many calls of that name came before.
-
-    `inside`: names of the modules that were running, from the outermost; of modules that the network does not know, a
-    star and the name of the class. `inputs`: the calls that made its tensors, INPUT for the batch. `parameters`: names
-    of those of the network among its tensors, STRANGE for others that want a gradient. `given`, `shape`: shapes of the
-    tensors it took and of the first it gave. `options`: the other arguments, by position or name. `takes_gradient`,
-    `gives_gradient`: whether any tensor that it takes, gives, has a gradient. `from_batch`: whether what it gives
-    depends on the batch. `line`: of a call that ends a gradient, the user's line of code, with its file.
-    """
+    """One call of a torch function."""
 
     index: int
     name: str
+    """Without the trailing underscore of in-place functions; of a user's `torch.autograd.Function`, the name of its
+    node."""
     ordinal: int
+    """How many calls of this name came before."""
     inside: tuple[str, ...]
+    """Names of the modules that were running, the outermost first; of modules outside the network, a star and the name
+    of the class."""
     inputs: tuple[int, ...]
+    """The calls that made its tensors; INPUT for the batch."""
     parameters: tuple[str, ...]
+    """Names of the network's parameters among its tensors; STRANGE for other tensors that require a gradient."""
     given: tuple[tuple[int, ...], ...]
+    """Shapes of its input tensors."""
     shape: tuple[int, ...]
+    """Shape of its first output."""
     options: dict[str, Any]
+    """Its other arguments, by position or name."""
     takes_gradient: bool
+    """Whether any input requires a gradient."""
     gives_gradient: bool
+    """Whether any output requires a gradient."""
     from_batch: bool
+    """Whether the output depends on the batch."""
     line: str = ""
+    """File and line of the user's code, where the call cuts off the gradient."""
 
     def option(self, position: int, name: str, default: Any = None) -> Any:
         """An argument that is not a tensor, by its position or name."""
@@ -104,33 +109,39 @@ class Head:
 
 @dataclass(frozen=True)
 class TracedModule:
-    """One call of a module. `name`: as in Call.inside. `inputs`, `output`: the calls that made what it took and gave
-    (None where no call did). `given`: which tensors it took, by numbers that stand for them."""
+    """One call of a module."""
 
     name: str
+    """As in Call.inside."""
     module: torch.nn.Module
     inputs: tuple[int, ...]
+    """The calls that made its inputs."""
     output: int | None
+    """The call that made its output; None where no call did."""
     training: bool
     inside: tuple[str, ...]
     given: tuple[int, ...] = ()
+    """Numbers that identify its input tensors."""
 
 
 @dataclass
 class Stranger:
-    """A tensor that wants a gradient and takes part in a step, but is no parameter of the network. `inside`: as in
-    Call; `within`: whether a module of the network was running. `before`: its numbers before the step. `optimized`:
-    whether the optimizer has it. `made_anew`: whether the next step has another one in its stead. `calls`: that take
-    it."""
+    """A tensor that requires a gradient and takes part in a step, but is no parameter of the network."""
 
     tensor: torch.Tensor
     inside: tuple[str, ...]
+    """As in Call.inside."""
     is_parameter: bool
     before: torch.Tensor
+    """Its values before the step."""
     optimized: bool = False
+    """Whether the optimizer has it."""
     within: bool = True
+    """Whether a module of the network was running."""
     made_anew: bool = False
+    """Whether the next step uses a new tensor in its place."""
     calls: list[int] = field(default_factory=list)
+    """The calls that use it."""
 
     @property
     def trained(self) -> bool:
@@ -140,17 +151,19 @@ class Stranger:
 
 @dataclass
 class CallGraph:
-    """All calls of one step. `root`: the call whose result went backward, or else that gave the loss. `backward`:
-    whether anything did. `failed`: the name of a function that raised, with the shapes that it was given."""
+    """All calls of one step."""
 
     calls: list[Call] = field(default_factory=list)
     modules: list[TracedModule] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
     strangers: list[Stranger] = field(default_factory=list)
     root: int | None = None
+    """The call whose output the backward pass started from, or else the call that gave the loss."""
     output: int | None = None
     backward: bool = False
+    """Whether there was a backward pass."""
     failed: tuple[str, tuple[tuple[int, ...], ...], tuple[str, ...]] | None = None
+    """A function that raised an error, with the shapes that it was given."""
     error: Exception | None = None
 
     @cached_property

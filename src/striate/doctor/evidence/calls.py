@@ -111,43 +111,52 @@ class Alignment:
 
 @dataclass
 class StepCalls:
-    """What was seen in one step. `losses`: up to 64 calls of torch's losses. `fetched`: how often the step, outside
-    of its optimizer, wanted a number in Python, by the way it did. `picked`: how often it took one row out of a tensor
-    by its number. `backward`: numbers that went backward. `anomaly`: whether torch looked for anomalies meanwhile.
-    `sizes_differ`: whether torch warned that outputs and targets have different shapes. `shapes`: of results after the
-    network's last call: the loss's. `shown`: what its first call was given. `soft`: shares of classes (N, K) that log
-    probabilities were multiplied by, as a cross entropy of the user's own does. `looked_up`: sequences (samples,
-    positions) of numbers that embeddings were asked for, by any network, as they came; `entries`: those of one a
-    sample. `differences`: the shapes of what is to be trained and of what is not, of one taken from the other;
-    `subtracted`: the latter, of maps; `sums`: the same shapes of one added to the other; `all_with_all`: of differences
-    and products of maps (N, 1, H, W) that a convolution gave with (N, H, W). `masks`: zeros and ones by
-    which maps that are to be trained were multiplied, or picked from. `convolved`: what the first convolution was
-    given. `log_rates`: whether `poisson_nll_loss` takes the network's numbers for logarithms; `exp_of_exp`: also what
-    `exp` gave; `rates_below_zero`: whether it takes for rates what is below zero. `moved_back`: whether what is to be
-    trained is mirrored, turned or rolled after the network's last call, as where inputs were before."""
+    """What the calls of one step show."""
 
     losses: list[LossCall] = field(default_factory=list)
+    """Up to 64 calls of torch's losses."""
     alignments: list[Alignment] = field(default_factory=list)
     fetched: Counter[str] = field(default_factory=Counter)
+    """How often the step moved a number from a tensor to Python outside of its optimizer, by method."""
     picked: int = 0
+    """How often the step took one row out of a tensor by its index."""
     anomaly: bool = False
+    """Whether anomaly detection was on."""
     backward: list[float] = field(default_factory=list)
+    """The numbers that backward passes started from."""
     sizes_differ: bool = False
+    """Whether torch warned that outputs and targets have different shapes."""
     shapes: set[tuple[int, ...]] = field(default_factory=set)
+    """Shapes of results after the network's last call: those of the loss."""
     shown: torch.Tensor | None = None
+    """Input of the network's first call."""
     soft: list[torch.Tensor] = field(default_factory=list)
+    """Class probabilities (N, K) that log-probabilities were multiplied by, as a hand-written cross-entropy does."""
     looked_up: list[torch.Tensor] = field(default_factory=list)
+    """Sequences (samples, positions) of indices that embedding layers of any network were given."""
     entries: list[torch.Tensor] = field(default_factory=list)
+    """Indices that embedding layers were given, one for each sample."""
     differences: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    """Shapes of tensors that require a gradient and tensors that do not, one subtracted from the other."""
     subtracted: list[torch.Tensor] = field(default_factory=list)
+    """The tensors without a gradient in these differences, where they are maps."""
     sums: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    """Shapes of such pairs of tensors that were added."""
     all_with_all: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    """Shapes of differences and products of a convolution's maps (N, 1, H, W) with (N, H, W), which broadcast."""
     masks: list[torch.Tensor] = field(default_factory=list)
+    """Tensors of zeros and ones that maps with a gradient were multiplied by or indexed with."""
     convolved: torch.Tensor | None = None
+    """Input of the first convolution."""
     log_rates: bool = False
+    """Whether `poisson_nll_loss` takes the network's outputs as logarithms."""
     exp_of_exp: bool = False
+    """Whether these outputs are themselves outputs of `exp`."""
     rates_below_zero: bool = False
+    """Whether `poisson_nll_loss` takes as rates what is negative."""
     moved_back: bool = False
+    """Whether tensors with a gradient are mirrored, rotated or rolled after the network's last call, as the inputs were
+    before it."""
     error: BaseException | None = None
 
     @property

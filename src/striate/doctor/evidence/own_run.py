@@ -38,31 +38,38 @@ class Enough(BaseException):
 
 @dataclass(frozen=True)
 class NetworkCall:
-    """A call of a network by the script: how many `steps` were made before it, whether it `learns` (gradients are
-    wanted), whether any part is `active` that is so in training alone (dropout, batch norm), the `shape` of a sample,
-    mean and deviation of what it was given (NaN of whole numbers), and a number for its weights (NaN where it was not
-    computed), which changes with any of them."""
+    """A call of a network by the script."""
 
     steps: int
+    """Optimizer steps before it."""
     learns: bool
+    """Whether gradients were recorded."""
     active: bool
+    """Whether any layer that differs in training mode (dropout, batch norm) was in training mode."""
     shape: tuple[int, ...]
+    """Shape of a sample."""
     mean: float
+    """Mean of the input; NaN for integers."""
     deviation: float
+    """Standard deviation of the input; NaN for integers."""
     weights: float
+    """A checksum of the network's weights; NaN where it was not computed."""
 
 
 @dataclass
 class CalledNetwork:
-    """A network, its `name`, its parameters at `first`, before the script went on (none where it was not seen yet), a
-    number for them `before` (NaN) and `after`, and its calls in order."""
+    """A network that the script called."""
 
     network: nn.Module
     name: str
     first: list[torch.Tensor] = field(default_factory=list)
+    """Its parameters before the script went on; empty where it did not exist yet."""
     before: float = float("nan")
+    """Checksum of its parameters before the script went on; NaN where it did not exist yet."""
     after: float = float("nan")
+    """Checksum of its parameters at the end."""
     calls: list[NetworkCall] = field(default_factory=list)
+    """Its calls in order."""
 
     @property
     def kind(self) -> tuple[tuple[int, ...], ...]:
@@ -139,16 +146,20 @@ class Asked:
 
 @dataclass(eq=False)
 class DataPass:
-    """A pass over a DataLoader, begun when `began` steps were made and ended at `ended` (−1 where that was not seen):
-    how many `batches` were drawn, and what networks that were given them answered. `until`: when it is ended early.
-    `whole`: whether it came to its end, from its first batch."""
+    """A pass over a DataLoader."""
 
     began: int
+    """Optimizer steps when it began."""
     until: float
+    """Time at which it is ended early."""
     ended: int = -1
+    """Optimizer steps when it ended; −1 where the end was not seen."""
     whole: bool = False
+    """Whether it ran from the first batch to the last."""
     batches: int = 0
+    """How many batches were drawn."""
     answers: dict[Key, Answers] = field(default_factory=dict)
+    """Predictions of the networks that were given its batches."""
 
 
 @dataclass

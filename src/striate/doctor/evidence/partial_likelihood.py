@@ -114,12 +114,14 @@ def speaks_of(evidence: Evidence, duration: Column) -> bool:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How the loss is one of Cox's, but wrong. `kind`: `left before`, `as they come`, `censored` or `maximized`;
-    `wrong`, `right`: cosines of its gradient by the outputs with that of the wrong one, and of the right one."""
+    """How a loss differs from Cox's partial likelihood."""
 
     kind: str
+    """`left before`, `as they come`, `censored` or `maximized`."""
     wrong: float
+    """Cosine of its gradient by the outputs with that of the wrong formula."""
     right: float
+    """Cosine of its gradient by the outputs with that of the right formula."""
 
 
 def wrong_partial_likelihood(evidence: Evidence) -> Likeness | None:

@@ -21,15 +21,18 @@ _ALL = 0.01
 
 @dataclass(frozen=True)
 class Progress:
-    """`start`: the first loss. `chance`: the loss of the best constant prediction; the first loss where that is not
-    known. `level`: the mean of the last quarter of the losses, infinite where one was not a number. `steps`: how
-    many. `floor`: the lowest that the loss can be, above zero where labels are smoothed."""
+    """How far the loss of a trial fell."""
 
     start: float
+    """The first loss."""
     chance: float
+    """Loss of the best constant prediction; the first loss where that is unknown."""
     level: float
+    """Mean of the last quarter of the losses; infinite where one of them is NaN."""
     steps: int
+    """Number of steps."""
     floor: float = 0.0
+    """The lowest possible loss; above zero where labels are smoothed."""
 
     @property
     def share(self) -> float:

@@ -62,19 +62,20 @@ _SURE, _FEWEST_NUMBERS = 1e-12, 8
 
 @dataclass(frozen=True)
 class Quality:
-    """`kind`: `classes` (one of several), `labels` (yes or no, one or several), `numbers`.
-
-    `loss`: cross entropy in nats, binary cross entropy in nats, or mean squared error. `constant`: the same of the best
-    prediction that does not depend on the input. `accuracy`: of classes. `common`: the share of the commonest class.
-    `explained`: of numbers, the squared correlation with the targets, of the column that has most of it.
-    """
+    """How good predictions are."""
 
     kind: str
+    """`classes` (one of several), `labels` (each present or not) or `numbers`."""
     loss: float
+    """Cross-entropy in nats, binary cross-entropy in nats, or mean squared error."""
     constant: float
+    """Loss of the best prediction that does not depend on the input."""
     accuracy: float | None = None
+    """Of classes."""
     common: float = 0.0
+    """Share of the most frequent class."""
     explained: float = 0.0
+    """Of numbers: squared correlation with the targets, of the column in which it is highest."""
 
     @property
     def guesses(self) -> bool:

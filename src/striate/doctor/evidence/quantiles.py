@@ -19,12 +19,14 @@ _ALIKE = 1e-3
 
 @dataclass(frozen=True)
 class Quantiles:
-    """`outputs`: (N, …, K), the quantiles last. `up`, `down`: by quantile (K,) the gradient of outputs
-    that are too low, without its sign, and of those that are too high; 0 where none is."""
+    """Predicted quantiles, and which way the loss pulls them."""
 
     outputs: torch.Tensor
+    """(N, …, K), the quantiles last."""
     up: torch.Tensor
+    """(K,) absolute gradient of outputs that are too low; 0 where no output is."""
     down: torch.Tensor
+    """(K,) absolute gradient of outputs that are too high; 0 where no output is."""
 
     @property
     def asked(self) -> torch.Tensor | None:

@@ -40,20 +40,21 @@ _MOST_DRAWN = 100_000
 
 @dataclass(frozen=True)
 class Batches:
-    """The first batches of an epoch, in the order of the loader.
-
-    `raw`: as they came. `x`, `y`: of all together, (N, …) and (N, …), on the CPU; None where batches have no tensors
-    or do not fit together. `whole`: whether this is all of an epoch. `seconds`: that each batch took to be loaded.
-    `length`: samples of the data set, where it tells.
-    """
+    """The first batches of an epoch, in the order of the loader."""
 
     raw: tuple[Any, ...]
+    """As the loader yields them."""
     x: torch.Tensor | None
+    """(N, …) inputs of all of them on the CPU; None where batches hold no tensors or cannot be concatenated."""
     y: torch.Tensor | None
+    """(N, …) targets, likewise."""
     sizes: tuple[int, ...]
     whole: bool
+    """Whether these are all batches of an epoch."""
     seconds: tuple[float, ...]
+    """Loading time of each batch."""
     length: int | None
+    """Samples of the data set, where it has a length."""
 
     @property
     def count(self) -> int:

@@ -20,26 +20,30 @@ _FEWEST_NUMBERED = 20
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples (N, …) in the loader's order. `name`: train or val.
-
-    `x`: what the network is given; None where that is not one tensor of one shape. `y`: targets; None likewise.
-    `x_path`, `y_path`: where they lie in a batch. `alone`: whether `x` is all that the network is given. `plain`:
-    whether the loss is given `y` as it is; None where the step does not call it. `batch`: of each sample the number of
-    its batch. `whole`: whether this is a whole epoch. `classifies`: whether the task is to tell classes apart;
-    `unlabeled`: the label that stands for none.
-    """
+    """Samples (N, …) in the loader's order."""
 
     name: str
+    """`train` or `val`."""
     x: torch.Tensor | None
+    """Input of the network; None where that is not one tensor of one shape."""
     y: torch.Tensor | None
+    """Targets; None likewise."""
     x_path: Path | None
+    """Where `x` is in a batch."""
     y_path: Path | None
+    """Where `y` is in a batch."""
     alone: bool
+    """Whether `x` is the network's only input."""
     plain: bool | None
+    """Whether the loss is given `y` unchanged; None where the step does not call the loss."""
     batch: torch.Tensor
+    """(N,) number of each sample's batch."""
     whole: bool
+    """Whether these are all samples of an epoch."""
     classifies: bool
+    """Whether the targets are classes."""
     unlabeled: int | None = None
+    """The label that stands for no class."""
     joined: torch.Tensor | None = None
     """All that the network is given, side by side (N, numbers), where that is several tables or columns."""
     joined_paths: tuple[Path, ...] = ()

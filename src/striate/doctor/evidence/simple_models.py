@@ -43,14 +43,18 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Reference:
-    """Simple models of the training data. `rows`: which samples they were fitted to: distinct ones. `labels`: theirs.
-    `opinions`: by model, of these samples, out of fold. `describer`, `models`: fitted to all of them."""
+    """Simple models of the training data."""
 
     rows: torch.Tensor
+    """The samples that they were fitted to, which are distinct."""
     labels: Whole
+    """Labels of these samples."""
     opinions: dict[str, Opinion]
+    """Out-of-fold predictions for these samples by model."""
     describer: Describer
+    """Makes the features; fitted to all of these samples."""
     models: dict[str, Any]
+    """By name, fitted to all of these samples."""
 
     def accuracy(self, name: str) -> float:
         """The share of labels that a model predicts out of fold."""

@@ -31,27 +31,25 @@ _DROPOUTS = nn.modules.dropout._DropoutNd
 
 @dataclass
 class LayerView:
-    """One call of a layer in the watched step.
-
-    `kind`: `weights`, `norm`, `dropout`, a word for an activation (`relu`, `tanh`, …, also of functions), `block` for
-    modules with modules in them, `product` for a convolution or matrix product outside of such layers, else `other`.
-    `weight`: of layers with weights and products, (units, inputs of a unit) before the step; None of grouped ones.
-    `output`: of the first KEPT_ROWS samples, detached; None where it is not a
-    tensor of floats, or too large. `gradient_norm`: L2 norm of the gradient of the loss by the output, over the whole
-    batch; None where none came back. `training`: the module's mode.
-    """
+    """One call of a layer in the traced step."""
 
     name: str
     kind: str
+    """`weights`, `norm`, `dropout`, the name of an activation (`relu`, `tanh`, …; of functions, too), `block` for
+    modules with submodules, `product` for a convolution or matrix product outside of such layers, else `other`."""
     module: nn.Module | None
     shape: tuple[int, ...]
     input_shape: tuple[int, ...] | None
     training: bool
+    """The module's mode."""
     mean: float
     std: float
     output: torch.Tensor | None
+    """Of the first KEPT_ROWS samples, detached; None where it is not a tensor of floats, or too large."""
     gradient_norm: float | None = None
+    """L2 norm of the gradient of the loss by the output, over the whole batch; None without a gradient."""
     weight: torch.Tensor | None = None
+    """(units, inputs of a unit) before the step, of layers with weights and of products; None for grouped ones."""
 
     @property
     def units(self) -> torch.Tensor | None:
@@ -63,34 +61,39 @@ class LayerView:
 
 @dataclass
 class StepTrace:
-    """What was seen in one training step. `arguments`: of the network's first call; `given`: tensors of whole numbers
-    of all its calls. `outputs`: what it gave; `shapes`: of all tensors of floats in it.
-
-    `loss_outputs`, `loss_targets`: what the loss was given, where the step called it; `blended`: a later call had other
-    targets of the same outputs, as where samples are blended. `loss`: its value, or what the step returned.
-    `gradients`: norm of each parameter's gradient of this step alone, by name; None where there was none. `error`,
-    `phase`: what was raised, in `forward`, `loss`, `backward` or `step`. `called`: names of modules that ran. `calls`:
-    how often the whole network ran. `functions`: classes of `torch.autograd.Function` that someone wrote, in the graph
-    of outputs and loss.
-    """
+    """Measurements of one training step."""
 
     layers: list[LayerView] = field(default_factory=list)
     arguments: tuple[Any, ...] = ()
+    """Arguments of the network's first call."""
     given: list[torch.Tensor] = field(default_factory=list)
+    """Tensors of integers among the arguments of all calls of the network."""
     outputs: Any = None
+    """Output of the network."""
     shapes: list[tuple[int, ...]] = field(default_factory=list)
+    """Shapes of all tensors of floats in the output."""
     loss_outputs: Any = None
+    """What the loss was given as predictions, where the step called it."""
     loss_targets: Any = None
+    """What the loss was given as targets, where the step called it."""
     blended: bool = False
+    """Whether a later call of the loss had other targets for the same predictions, as mixup has."""
     loss: float | None = None
+    """Result of the loss, or else what the step returned."""
     loss_needs_gradient: bool | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)
+    """L2 norm of each parameter's gradient of this step alone, by name; None without a gradient."""
     error: BaseException | None = None
+    """What the step raised."""
     phase: str = "forward"
+    """Where it was raised: `forward`, `loss`, `backward` or `step`."""
     called: set[str] = field(default_factory=set)
+    """Names of the modules that ran."""
     calls: int = 0
+    """How often the whole network ran."""
     modes: dict[str, bool] = field(default_factory=dict)
     functions: set[type] = field(default_factory=set)
+    """User-defined classes of `torch.autograd.Function` in the graph of outputs and loss."""
 
     @property
     def shown(self) -> torch.Tensor | None:

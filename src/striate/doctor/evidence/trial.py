@@ -34,38 +34,48 @@ LATER = 30
 
 @dataclass(frozen=True)
 class Change:
-    """What a trial does otherwise than the setup. `optimizer`: makes another one. `loss`, `step`: others. `wrap`,
-    `around`: make another step, another loss of the replica's own. `prepare`: is given the replica before the first
-    step and may change it. `notes`: where these write down what they see; to be read of the trial, which another one of
-    the same name may have filled."""
+    """What a trial changes of the setup; None leaves it as it is."""
 
     optimizer: Callable[[nn.Module], Optimizer] | None = None
+    """Makes the optimizer."""
     loss: Any = None
+    """The loss."""
     step: Any = None
+    """The training step."""
     wrap: Callable[[Step], Step] | None = None
+    """Makes the training step from the setup's."""
     around: Callable[[Any], Any] | None = None
+    """Makes the loss from that of the replica."""
     prepare: Callable[[Replica], None] | None = None
+    """Is called with the replica before the first step and may change it."""
     notes: Any = None
+    """Where the functions above record what they see. Read it from the trial: an earlier trial of the same name may
+    have recorded it."""
 
 
 @dataclass
 class Trial:
-    """A finished trial. `double`: as it is after it. `first`: the watched first step; `later`: step LATER, or nothing
-    where there were fewer. `changed`: names of parameters of the network that the first steps changed. `error`,
-    `phase`: what ended it. `astray`: whether the step changed the user's own network (put back since), not the one it
-    was given. `notes`: of the change that was made."""
+    """A finished trial."""
 
     replica: Replica
+    """As it is after the trial."""
     step: Step
     loss: Any
     rows: list[StepRow] = field(default_factory=list)
     first: StepTrace = field(default_factory=StepTrace)
+    """The first step, which was traced."""
     later: StepTrace = field(default_factory=StepTrace)
+    """Step LATER, traced, too; empty where there were fewer."""
     changed: set[str] = field(default_factory=set)
+    """Names of the network's parameters that the first steps changed."""
     error: BaseException | None = None
+    """What ended the trial; None where it was completed."""
     phase: str = ""
+    """Where it was raised."""
     astray: bool = False
+    """Whether the step changed the user's network, which was restored, instead of the network that it was given."""
     notes: Any = None
+    """What the functions of the change recorded."""
 
     @property
     def losses(self) -> list[float]:

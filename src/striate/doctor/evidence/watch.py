@@ -22,30 +22,31 @@ from striate.observe.tensors import tensors_in
 
 @dataclass
 class StepRow:
-    """One step. `loss`: what the step returned, or its last call of the loss gave; not a number where neither is.
-
-    `rates`: learning rates when the optimizer stepped, empty where it did not. Of steps that were looked at closely:
-    `raw`: norm of the gradients that this step's backward gave. `applied`: norm of those the optimizer was given.
-    `uphill`: whether the parameters then moved along them; None also where either is zero.
-    `held`: norm of gradients, of what the optimizer holds, that lay there before backward. `alike`: cosine of the
-    gradients that the optimizer was given with those that this step's backward gave. `moved`: norm of the change of all
-    parameters, and `weights`: their norm before. None in other steps.
-    `training`: whether the network was in training mode in any pass that keeps gradients; None where it did not run.
-    """
+    """Measurements of one step. Fields that are None by default are measured only in some steps."""
 
     loss: float
+    """What the step returned, or else the result of its last call of the loss; NaN without either."""
     seconds: float
     rates: tuple[float, ...]
+    """Learning rates when the optimizer stepped; empty where it did not."""
     steps: int
     accuracy: float | None = None
     raw: float | None = None
+    """L2 norm of the gradients that the backward pass of this step computed."""
     applied: float | None = None
+    """L2 norm of the gradients that the optimizer was given."""
     held: float | None = None
+    """L2 norm of the gradients that the optimizer's parameters had before the backward pass."""
     moved: float | None = None
+    """L2 norm of the change of all parameters."""
     weights: float | None = None
+    """L2 norm of all parameters before the step."""
     training: bool | None = None
+    """Whether the network was in training mode in any pass that records gradients; None where it did not run."""
     uphill: bool | None = None
+    """Whether the parameters moved along the gradients; None also where either norm is zero."""
     alike: float | None = None
+    """Cosine of the gradients that the optimizer was given and those that this step computed."""
 
 
 class WatchedLoss:

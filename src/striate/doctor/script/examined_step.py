@@ -62,15 +62,18 @@ class ScriptDiagnosis:
 
 @dataclass
 class Caught:
-    """What was seen of a script until a step. `seconds`: for its diagnosis. `training`: number of the loop, from 1.
-    `modules`: the outermost ones that ran, with their buffers before. `loads`: weights that were read into networks.
-    `plays`: whether it plays an environment."""
+    """What was seen of a script until one of its optimizer steps."""
 
     seconds: float
+    """Time limit of the diagnosis."""
     training: int = 1
+    """Number of the training loop, from 1."""
     modules: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=dict)
+    """The outermost modules that ran, each with its buffers before."""
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
+    """Weights that were loaded into networks."""
     plays: bool = False
+    """Whether the script plays an environment."""
 
 
 def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:

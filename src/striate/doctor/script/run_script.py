@@ -173,18 +173,22 @@ RATE_TEST = re.compile(r"(^|_)(lr|rates?)_?(find|range|test|sweep)|find_(best_|g
 
 @dataclass
 class _Catch(Caught):
-    """Watches a script from outside. `backwards`: how many backward passes. `depth`: how many modules are running.
-    `over`: whether enough was seen. `stop`: what ends each further step. `loops`: those in which steps were made,
-    until it is number `training`. `own_run`: who watches a script that goes on, until `after` is closed."""
+    """Watches a script from outside."""
 
     loops: list[object] = field(default_factory=list)
+    """Loops in which optimizer steps were made, until number `training` is reached."""
     backwards: int = 0
+    """How many backward passes were run."""
     depth: int = 0
+    """How many modules are running."""
     found: ScriptDiagnosis | None = None
     failed: StriateError | None = None
     over: bool = False
+    """Whether enough was seen."""
     stop: Any = None
+    """What ends each further step."""
     own_run: Watcher | None = None
+    """Watches the script while it goes on, until `after` is closed."""
     after: ExitStack = field(default_factory=ExitStack)
 
     def watching(self) -> ExitStack:

@@ -60,21 +60,26 @@ _NUMBERS = "__striate_numbers__"
 
 @dataclass(frozen=True)
 class TrainingLoop:
-    """`step(model, batch, optimizer, loss)` does what one pass of the loop does. `batches`: what the loop goes over, or
-    what draws its batches. `where`: file and line. `names`: the user's variables in reach, with their values. `loss`:
-    the name of the loss that it calls, empty where other functions do. `place`: file, first and last line, where it is
-    the user's. `model`: what it trains, and `library` what is done around it, where the loop is a library's. `steps`:
-    how many batches it asks for, where it counts them."""
+    """The training loop of a script, whose body is called as a training step."""
 
     step: Callable[..., Any]
+    """`step(model, batch, optimizer, loss)` does what the loop does with one batch."""
     batches: Iterable[Any]
+    """What the loop iterates over, or what its batches are drawn from."""
     where: str
+    """File and line."""
     names: dict[str, Any]
+    """The user's variables that the loop can see, with their values."""
     loss: str = ""
+    """Name of the loss that the loop calls; empty where another function calls it."""
     place: tuple[str, int, int] | None = None
+    """File, first line and last line, where the loop is the user's."""
     model: torch.nn.Module | None = None
+    """The network that a library's loop trains."""
     library: LibraryTraining | None = None
+    """What the library does around its loop."""
     steps: int | None = None
+    """How many batches the loop asks for, where it counts them."""
 
 
 @dataclass(frozen=True)

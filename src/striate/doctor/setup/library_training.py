@@ -32,14 +32,18 @@ class Judge:
 
 @dataclass(frozen=True)
 class LibraryTraining:
-    """`name`: of the trainer. `epochs`: None where it ends by steps. `accumulated`: batches that make a step of the
-    optimizer. `hooks`: the user's methods that it calls for each batch. `evaluate(model, batches)`: what is logged of
-    validation, by name; None where nothing is validated. `judge`: where one function of the user's judges it all."""
+    """A training that a library's trainer runs."""
 
     name: str
+    """Name of the trainer."""
     epochs: int | None
+    """None where the number of steps ends the training."""
     schedules: tuple[Scheduled, ...] = ()
     hooks: tuple[Callable[..., Any], ...] = ()
+    """Methods of the user's that the trainer calls for each batch."""
     evaluate: Callable[[nn.Module, Iterable[Any]], Mapping[str, Any]] | None = None
+    """`evaluate(model, batches)` returns the logged validation metrics by name; None without validation."""
     accumulated: int = 1
+    """Batches whose gradients are accumulated for each optimizer step."""
     judge: Judge | None = None
+    """The user's function that computes all metrics, where there is one."""

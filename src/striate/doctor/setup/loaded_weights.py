@@ -16,14 +16,16 @@ from striate.doctor.setup.reached_objects import written_by_user
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """The last such call of a `module`. `given`: names of the file's tensors; `taken`: how many of them the module has
-    too; `wanted`: names of its own."""
+    """The last time that weights were loaded into a module."""
 
     module: nn.Module
     where: str
     given: tuple[str, ...]
+    """Names of the tensors in the file."""
     taken: int
+    """How many of them the module has, too."""
     wanted: tuple[str, ...]
+    """Names of the module's own tensors."""
 
     @property
     def renamed(self) -> str:

@@ -45,15 +45,17 @@ _SHARED = (*DATA, types.ModuleType, type, io.IOBase)
 
 @dataclass(frozen=True)
 class Replica:
-    """What trials are made on. `optimizer` works on the parameters of `model`; `names`: of parameters, by identity;
-    `twins`: the original parameters, by name."""
+    """A copy of the training setup on which trials are run."""
 
     model: nn.Module
     optimizer: Optimizer
+    """Works on the parameters of `model`."""
     loss: Loss
     step: Step
     names: dict[int, str]
+    """Names of the parameters by their identity."""
     originals: dict[str, nn.Parameter]
+    """The parameters of the user's own network by name."""
 
 
 def to_float32(replica: Replica) -> None:

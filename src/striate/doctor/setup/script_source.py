@@ -56,26 +56,30 @@ Node = TypeVar("Node", bound=ast.AST)
 
 @dataclass(frozen=True)
 class ScriptSource:
-    """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
-    that are running, the innermost last. `outermost`: those of the functions themselves, the outermost last. `loop`:
-    file, first and last line of the training loop. `epochs`: how often it is gone through; None where that is not
-    known. `running`: file and first line of the functions that the loop was in the middle of, as hooks that are called
-    by name. `loads`: weights that were read into networks. `calling`: file and line at which each running function was.
-    `library`: what trains where the loop is none of the user's; `loop` is then the line that calls it.
-    `without_optimizer`: networks that had gradients at the first step, whose parameters no optimizer holds. `steps`:
-    how many batches the loop asks for, where it counts them."""
+    """The code of a user's script, and its variables at the first optimizer step."""
 
     trees: Mapping[str, ast.Module]
+    """The syntax tree of each of the user's files."""
     names: Mapping[str, Any]
+    """Variables of all functions that are running; of variables with the same name, that of the innermost function."""
     loop: tuple[str, int, int]
+    """File, first line and last line of the training loop."""
     epochs: int | None
+    """How often the training loop is run; None where that is unknown."""
     running: frozenset[tuple[str, int]] = frozenset()
+    """File and first line of each function that the training loop was in, such as a hook that is called by name."""
     loads: tuple[LoadedWeights, ...] = ()
+    """Weights that were loaded into networks."""
     calling: frozenset[tuple[str, int]] = frozenset()
+    """File and line that each running function was at."""
     library: LibraryTraining | None = None
+    """The library that trains, where the user wrote no training loop; `loop` is then the line that calls it."""
     without_optimizer: tuple[nn.Module, ...] = ()
+    """Networks that had gradients at the first step and whose parameters belong to no optimizer."""
     steps: int | None = None
+    """How many batches the training loop asks for, where it counts them."""
     outermost: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Local variables of the running functions; of variables with the same name, that of the outermost function."""
 
     @cached_property
     def outer_names(self) -> Mapping[str, Any]:

@@ -37,25 +37,28 @@ OWN_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """A network with all that it is trained with.
-
-    `train`, `val`: what yields batches. `arrays`: whether the training data came as (x, y), with no loader of the
-    user's. `own_loss`, `own_optimizer`, `own_step`: whether the doctor's own stand in for none given. `task` is its
-    name, `targets` what is known of its targets; None where outputs and targets need not be comparable.
-    """
+    """A network with everything that it is trained with."""
 
     model: nn.Module
     train: Iterable[Any]
+    """Yields training batches."""
     val: Iterable[Any] | None
+    """Yields validation batches; None without validation data."""
     loss: Loss
     optimizer: OptimizerOrMaker
     step: Step
     task: str
+    """Name of the task."""
     targets: Diagnosed | None
+    """What is known of the targets; None where outputs and targets need not be comparable."""
     arrays: bool
+    """Whether the training data came as arrays (x, y), without a loader."""
     own_loss: bool
+    """Whether the loss is the doctor's default, since none was given."""
     own_optimizer: bool
+    """Whether the optimizer is the doctor's default, since none was given."""
     own_step: bool
+    """Whether the training step is the doctor's default, since none was given."""
     source: ScriptSource | None = None
     """The user's code, where a script was run."""
     rivals: bool = False

@@ -27,15 +27,18 @@ _ALIKE = 0.9
 
 @dataclass(frozen=True)
 class Fit:
-    """`score`: the share of right predictions, or the share of the targets' variance that predictions explain (R²; may
-    be negative). `guess`: the score of the best constant prediction. `loss`: cross entropy or squared error. `count`:
-    samples. `text`: the score in words."""
+    """How well a network fits."""
 
     score: float
+    """Accuracy, or the share of the targets' variance that predictions explain (R², may be negative)."""
     guess: float
+    """Score of the best constant prediction."""
     loss: float
+    """Cross-entropy or mean squared error."""
     count: int
+    """Number of samples."""
     numbers: bool
+    """Whether the targets are numbers, not classes."""
 
     @property
     def text(self) -> str:

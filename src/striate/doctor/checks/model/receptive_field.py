@@ -31,14 +31,17 @@ _FAR = frozenset(["matmul", "__matmul__", "bmm", "einsum", "linear", "roll", "fl
 
 @dataclass(frozen=True)
 class View:
-    """`field`: positions along each axis that a unit of the last map sees; `sides`: of the input. `last`: the call that
-    gave that map; `pooled`: the one that makes one place of it. Of windows alone: a mean over the map that
-    normalization or a gate puts into each place does not count."""
+    """A last map that is pooled to one place, and how much of the input each of its units sees. A mean over the map
+    that normalization or a gate adds to each place does not count."""
 
     field: tuple[int, ...]
+    """Input positions along each axis that a unit sees."""
     sides: tuple[int, ...]
+    """Size of the input along each axis."""
     last: Call
+    """The call that computes the map."""
     pooled: Call
+    """The call that pools it."""
 
     @property
     def share(self) -> float:

@@ -37,19 +37,23 @@ _FEWEST_IN_CLASS = 15
 
 @dataclass(frozen=True)
 class _Doubt:
-    """What two models agree on. `agree`: the share of samples on which they do. `sure`: which samples they are surest
-    of. `predictions`: what they say. `wrong`: the share of those with another label, `all_wrong` of all on which they
-    agree."""
+    """Labels that two models agree to contradict."""
 
     names: tuple[str, str]
     agree: float
+    """Share of the samples for which both predict the same."""
     both: NDArray[np.bool_]
+    """(N,) whether both predict the same."""
     certainty: NDArray[np.float64]
     sure: NDArray[np.bool_]
+    """(N,) whether the sample is among those with the highest certainty."""
     predictions: NDArray[np.int64]
+    """(N,) what they predict."""
     labels: NDArray[np.int64]
     wrong: float
+    """Share of the `sure` samples with another label."""
     all_wrong: float
+    """Share with another label of all samples for which they agree."""
 
     @property
     def flat(self) -> bool:

@@ -30,17 +30,20 @@ Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 
 @dataclass(frozen=True)
 class Judge:
-    """Someone who predicts validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
-    prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data; `gained`: how
-    much higher that is with its inputs changed; `chance`: what a guess gets right of training; `numbers`: it
-    predicts quantities."""
+    """A model whose predictions for validation are compared."""
 
     name: str
     train: float
+    """Mean of `right` on training data."""
     right: Ask
+    """Of each sample 1 or 0 (of numbers: the share by which the error of the constant prediction is reduced), for
+    inputs after a correction."""
     gained: Callable[[Correction], float] = lambda _: 0.0
+    """By how much `train` rises when training inputs get the correction."""
     chance: float = 0.0
+    """What a guess gets right of training."""
     numbers: bool = False
+    """Whether it predicts numbers, not classes."""
 
     @property
     def learned(self) -> float:
