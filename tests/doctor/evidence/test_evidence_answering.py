@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked, asked_in_script, stepped
 from for_checks.networks import TwoHeads
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
 

@@ -13,7 +13,7 @@ from striate.wording import python_name
 
 INPUT = -1
 """Stands, among the inputs of a call, for the batch."""
-STRANGE = "*"
+OUTSIDE_TENSOR = "*"
 HEADS = (
     "softmax",
     "log_softmax",
@@ -67,7 +67,7 @@ class Call:
     inputs: tuple[int, ...]
     """The calls that made its tensors; INPUT for the batch."""
     parameters: tuple[str, ...]
-    """Names of the network's parameters among its tensors; STRANGE for other tensors that require a gradient."""
+    """Names of the network's parameters among its tensors; OUTSIDE_TENSOR for other tensors that require a gradient."""
     given: tuple[tuple[int, ...], ...]
     """Shapes of its input tensors."""
     shape: tuple[int, ...]
@@ -125,7 +125,7 @@ class TracedModule:
 
 
 @dataclass
-class Stranger:
+class OutsideTensor:
     """A tensor that requires a gradient and takes part in a step, but is no parameter of the network."""
 
     tensor: torch.Tensor
@@ -156,7 +156,7 @@ class CallGraph:
     calls: list[Call] = field(default_factory=list)
     modules: list[TracedModule] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
-    strangers: list[Stranger] = field(default_factory=list)
+    outside_tensors: list[OutsideTensor] = field(default_factory=list)
     root: int | None = None
     """The call whose output the backward pass started from, or else the call that gave the loss."""
     output: int | None = None

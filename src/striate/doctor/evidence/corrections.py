@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.features import is_grid
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 _NOTHING = 0.03

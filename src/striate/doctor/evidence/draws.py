@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import likeness_by_shift, likeness_over_shifts
-from striate.doctor.evidence.reading import DRAWN
+from striate.doctor.evidence.read_batches import DRAWN
 from striate.doctor.setup.batch import main_tensor, parts
 
 Pair = tuple[torch.Tensor, torch.Tensor]

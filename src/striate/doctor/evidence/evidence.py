@@ -15,14 +15,14 @@ import torch
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
-from striate.doctor.evidence.changed_by_asking import Changed, changed_by_asking
+from striate.doctor.evidence.changed_by_reading import Changed, changed_by_reading
 from striate.doctor.evidence.clock import Clock, NoEvidence
-from striate.doctor.evidence.counted import Counted, asked_for, counted_by
+from striate.doctor.evidence.counted_samples import Counted, asked_for, counted_by
 from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
 from striate.doctor.evidence.pairs import Embeddings, Pulled, embeddings_of, pairs_of, pulled_by_class
 from striate.doctor.evidence.predictions import Predictions, are_blends, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, floor_of, progress_of
-from striate.doctor.evidence.reading import Batches, drawn_anew, read_batches
+from striate.doctor.evidence.read_batches import Batches, drawn_anew, read_batches
 from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
 from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
 from striate.doctor.evidence.scored_pairs import Scored, scored_pairs
@@ -311,9 +311,9 @@ class Evidence:
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
 
     @Kept
-    def changed_by_asking(self) -> Changed | None:
+    def changed_by_reading(self) -> Changed | None:
         """Whether the training data set changes what it holds when it is asked for samples."""
-        return changed_by_asking(self.setup.train)
+        return changed_by_reading(self.setup.train)
 
     @Kept
     def embeddings(self) -> list[Embeddings]:
@@ -341,7 +341,7 @@ class Evidence:
         return looked_up_pairs(self)
 
     @Kept
-    def asked_path(self) -> Path | None:
+    def loss_target_path(self) -> Path | None:
         """Where in a batch the targets lie that a loss of the step is given; None where that is not seen."""
         return asked_for(self)
 
@@ -355,11 +355,11 @@ class Evidence:
         """One step of another double, function by function: which result goes into which call."""
         replica = make_replica(self.setup)
         found = trace_step(replica, self.train.raw[0])
-        if found.strangers and found.error is None:
+        if found.outside_tensors and found.error is None:
             again = trace_step(replica, self.train.raw[-1])
-            for stranger in found.strangers:
-                stranger.made_anew = bool(again.strangers) and all(
-                    other.tensor is not stranger.tensor for other in again.strangers
+            for stranger in found.outside_tensors:
+                stranger.made_anew = bool(again.outside_tensors) and all(
+                    other.tensor is not stranger.tensor for other in again.outside_tensors
                 )
         return found
 
@@ -408,13 +408,13 @@ class Evidence:
 
     def _predicted(self, replica: Replica, batches: Sequence[Any], *, training: bool = False) -> Predictions:
         until, blended = self.clock.until(0.04), self.blended
-        return self.as_quantities(
+        return self.in_target_units(
             predict(
                 self.setup, replica, batches, training=training, until=until, scale=self.target_scale, directly=blended
             )
         )
 
-    def as_quantities(self, predictions: Predictions) -> Predictions:
+    def in_target_units(self, predictions: Predictions) -> Predictions:
         """In the unit of the targets, where the loss takes outputs for logarithms of rates, or for logits of shares;
         with targets 0 and 1 where those of -1 and 1 ask for a sign."""
         outputs, targets = predictions.outputs, predictions.targets

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.doctor.evidence.describing import is_grid
-from striate.doctor.evidence.reading import MOST_BYTES, positions_drawn
+from striate.doctor.evidence.features import is_grid
+from striate.doctor.evidence.read_batches import MOST_BYTES, positions_drawn
 from striate.doctor.setup.reached_objects import attributes_of
 
 _MOST, _FEWEST_NUMBERS, _FEW, _TIMES = 20_000, 16, 8, 20

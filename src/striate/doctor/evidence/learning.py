@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from striate.doctor.diagnosis import Learning
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import unmoved
-from striate.doctor.evidence.way_gone import said_of, way_gone
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.errors import StriateError, one_line
 from striate.wording import several
@@ -66,7 +66,7 @@ def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
     if found is None:
         return None
     if found.accuracy is not None and found.guesses and _rare_ones_found(predictions):
-        return True, found.accuracy, said_of(predictions)
+        return True, found.accuracy, skill_in_words(predictions)
     if found.accuracy is not None:
         return not found.guesses, found.accuracy, f"{found.accuracy:.0%} of the training samples are right"
     explained = 1 - found.loss / max(found.constant, 1e-12)
@@ -86,7 +86,7 @@ def _rare_ones_found(predictions: Predictions) -> bool:
     if labels is None or labels.is_floating_point():
         return False
     counts = labels[labels >= 0].unique(return_counts=True)[1]
-    return bool((counts >= _FEWEST).all()) and (way_gone(predictions) or 0.0) >= _RARE
+    return bool((counts >= _FEWEST).all()) and (skill(predictions) or 0.0) >= _RARE
 
 
 def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | None) -> Learning:

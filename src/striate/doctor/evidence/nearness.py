@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from striate.doctor.evidence.describing import channels_first, coarse, is_grid
+from striate.doctor.evidence.features import channels_first, coarse, is_grid
 
 
 def keys_of(x: torch.Tensor) -> list[bytes]:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.read_batches import Batches
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.setup.batch import Path, fields_of, leaf, leaves, main_tensor, parts
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from striate.doctor.evidence.answers import loss_of
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.substituted_outputs import loss_of
 from striate.doctor.setup.batch import main_tensor, parts
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
-"""What simple models make of the data, each sample judged by models that were fitted without it: an opinion on labels
-that owes nothing to the network.
-Whether target numbers have to do with inputs, by simple models.
-Do maps of classes belong to the inputs that they come with?
+"""Simple models of the training data: predictions for each sample by models that were fitted without it, which do not
+depend on the network; whether numeric targets, and maps of classes, are related to their inputs.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
 from striate.doctor.evidence.clock import Clock, NoEvidence
-from striate.doctor.evidence.describing import Describer, Numbers, fit_describer
+from striate.doctor.evidence.features import FeatureExtractor, Numbers, fit_features
 from striate.doctor.evidence.nearness import first_of_each
 
 MOST = 1500
@@ -35,10 +33,12 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one model predicts: classes (N,) and how sure it is of each, 0 to 1."""
+    """The predictions of one model."""
 
     predictions: Whole
+    """(N,) classes."""
     sure: NDArray[np.float64]
+    """(N,) confidence of each, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Reference:
     """Labels of these samples."""
     opinions: dict[str, Opinion]
     """Out-of-fold predictions for these samples by model."""
-    describer: Describer
+    extractor: FeatureExtractor
     """Makes the features; fitted to all of these samples."""
     models: dict[str, Any]
     """By name, fitted to all of these samples."""
@@ -66,38 +66,38 @@ class Reference:
         return sorted(self.opinions, key=lambda name: -self.accuracy(name))
 
     def by_chance(self, name: str) -> float:
-        """The accuracy that predictions in these shares would have if labels had nothing to do with them."""
+        """The expected accuracy of predictions with these class frequencies if labels were independent of them."""
         classes = max(int(self.labels.max()), int(self.opinions[name].predictions.max())) + 1
-        said = np.bincount(self.opinions[name].predictions, minlength=classes) / len(self.labels)
-        are = np.bincount(self.labels, minlength=classes) / len(self.labels)
-        return float((said * are).sum())
+        predicted = np.bincount(self.opinions[name].predictions, minlength=classes) / len(self.labels)
+        actual = np.bincount(self.labels, minlength=classes) / len(self.labels)
+        return float((predicted * actual).sum())
 
     def ask(self, x: torch.Tensor, name: str) -> Whole:
-        """The classes (M,) that a model gives inputs (M, …) that it has not seen."""
-        numbers = _views(self.describer, x)[_VIEW[name]]
+        """The classes (M,) that a model predicts for new inputs (M, …)."""
+        numbers = _features_of(self.extractor, x)[_FEATURES[name]]
         predicted: Whole = np.asarray(self.models[name].predict(numbers), dtype=np.int64)
         return predicted
 
     def agree(self, x: torch.Tensor | None = None) -> float:
-        """How often the two best models say the same: of their own samples, out of fold, or of inputs that they have
-        not seen. Of inputs that do not show what is asked each says something else."""
+        """How often the predictions of the two best models agree: out of fold for their own samples, or for new inputs.
+        They rarely agree on inputs that do not show what the labels tell."""
         pair = self.best[:2]
-        said = [self.opinions[name].predictions if x is None else self.ask(x, name) for name in pair]
-        return float((said[0] == said[-1]).mean()) if len(pair) > 1 else 0.0
+        predicted = [self.opinions[name].predictions if x is None else self.ask(x, name) for name in pair]
+        return float((predicted[0] == predicted[-1]).mean()) if len(pair) > 1 else 0.0
 
 
 _AS_CLEAR, _CERTAIN = 0.8, 4.0
-"""Times how often two models agree about their own samples: inputs that show as much as those. Standard errors."""
+"""Agreement of two models, relative to that on their own samples, of inputs that show as much; and standard errors."""
 
 
 def are_of_others(reference: Reference, x: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Whether models see as clear things in inputs (M, …) as in their own, and labels (M,) do not go with these: by a
-    χ² test of independence, whose statistic is by chance about its degrees of freedom."""
+    """Whether models agree on inputs (M, …) as well as on their own samples, while labels (M,) are independent of what
+    they predict, by a χ² test, whose statistic is by chance about its degrees of freedom."""
     if reference.agree(x) < _AS_CLEAR * reference.agree():
         return False
-    said = torch.from_numpy(reference.ask(x, reference.best[0]))
-    counts = torch.zeros(int(said.max()) + 1, int(labels.max()) + 1, dtype=torch.float64)
-    counts.index_put_((said, labels.long()), torch.ones(len(said), dtype=torch.float64), accumulate=True)
+    predicted = torch.from_numpy(reference.ask(x, reference.best[0]))
+    counts = torch.zeros(int(predicted.max()) + 1, int(labels.max()) + 1, dtype=torch.float64)
+    counts.index_put_((predicted, labels.long()), torch.ones(len(predicted), dtype=torch.float64), accumulate=True)
     counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
     free = (counts.shape[0] - 1) * (counts.shape[1] - 1)
     expected = counts.sum(1, keepdim=True) * counts.sum(0) / counts.sum()
@@ -105,23 +105,25 @@ def are_of_others(reference: Reference, x: torch.Tensor, labels: torch.Tensor) -
 
 
 def consult(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
-    """Ask simple models about training samples: inputs (N, …) and their class numbers (N,), from 0.
+    """Fit simple models to training samples: inputs (N, …) and their class numbers (N,), from 0.
 
-    Raises NoEvidence where there are too few different samples, or one class only; OutOfTime where the models take
-    longer than is left.
+    Raises NoEvidence for too few different samples or a single class, OutOfTime where fitting takes longer than the
+    time that is left.
     """
     rows = _usable(x, labels)
     x, y = x[rows], labels[rows].numpy().astype(np.int64)
-    describer = fit_describer(x)
-    views = _views(describer, x)
+    extractor = fit_features(x)
+    features = _features_of(extractor, x)
     with threadpool_limits(1):
-        opinions = {name: _out_of_fold(name, views[_VIEW[name]], y, clock) for name in _VIEW if _VIEW[name] in views}
-        models = {name: _fitted(name, views[_VIEW[name]], y) for name in opinions}
-    return Reference(rows, y, opinions, describer, models)
+        opinions = {
+            name: _out_of_fold(name, features[kind], y, clock) for name, kind in _FEATURES.items() if kind in features
+        }
+        models = {name: _fitted(name, features[_FEATURES[name]], y) for name in opinions}
+    return Reference(rows, y, opinions, extractor, models)
 
 
-_VIEW = {"neighbors": "looks", "linear": "both", "patterns": "patterns", "trees": "columns"}
-"""What each model is shown."""
+_FEATURES = {"neighbors": "coarse", "linear": "both", "patterns": "responses", "trees": "columns"}
+"""The features that each model gets."""
 
 
 def _usable(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -138,15 +140,15 @@ def _usable(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return kept
 
 
-def _views(describer: Describer, x: torch.Tensor) -> dict[str, Numbers]:
-    looks = describer.looks(x)
-    if not describer.grid:
-        found = {"looks": looks, "both": looks}
-        return found | ({"columns": looks} if looks.shape[1] <= _TABLE_COLUMNS else {})
-    patterns = describer.patterns(x)
-    if not patterns.shape[1]:
-        return {"looks": looks, "both": looks}
-    return {"looks": looks, "patterns": patterns, "both": np.concatenate([looks, patterns], axis=1)}
+def _features_of(extractor: FeatureExtractor, x: torch.Tensor) -> dict[str, Numbers]:
+    coarse = extractor.coarse_features(x)
+    if not extractor.grid:
+        found = {"coarse": coarse, "both": coarse}
+        return found | ({"columns": coarse} if coarse.shape[1] <= _TABLE_COLUMNS else {})
+    responses = extractor.filter_responses(x)
+    if not responses.shape[1]:
+        return {"coarse": coarse, "both": coarse}
+    return {"coarse": coarse, "responses": responses, "both": np.concatenate([coarse, responses], axis=1)}
 
 
 def _make(name: str, samples: int, classes: int) -> Any:
@@ -172,21 +174,21 @@ def _fitted(name: str, numbers: Numbers, y: Whole) -> Any:
 
 def _out_of_fold(name: str, numbers: Numbers, y: Whole, clock: Clock) -> Opinion:
     clock.need(0.0)
-    if name == "trees":  # each tree leaves some samples out: what those say needs no folds
+    if name == "trees":  # out-of-bag predictions need no folds
         forest = _fitted(name, numbers, y)
         shares = np.nan_to_num(np.asarray(forest.oob_decision_function_))
         return Opinion(forest.classes_[shares.argmax(1)], shares.max(1))
     predictions, sure = np.zeros(len(y), np.int64), np.zeros(len(y))
     fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
     for held in range(FOLDS):
-        asked = fold == held
-        known = y[~asked]
+        held_out = fold == held
+        known = y[~held_out]
         model = _make(name, len(known), len(np.unique(known)))  # before the clock is read: the first loads a library
         left = clock.left
-        model.fit(numbers[~asked], known)
-        shares = model.predict_proba(numbers[asked])
-        predictions[asked], sure[asked] = model.classes_[shares.argmax(1)], shares.max(1)
-        clock.need((FOLDS - 1 - held) * (left - clock.left))  # as long as this one for each that is left
+        model.fit(numbers[~held_out], known)
+        shares = model.predict_proba(numbers[held_out])
+        predictions[held_out], sure[held_out] = model.classes_[shares.argmax(1)], shares.max(1)
+        clock.need((FOLDS - 1 - held) * (left - clock.left))  # each remaining fold takes as long
     return Opinion(predictions, sure)
 
 
@@ -196,16 +198,17 @@ _STRENGTH = 10.0
 
 @dataclass(frozen=True)
 class Related:
-    """By model the correlation of its predictions with the targets of samples that it was not fitted to; `count`: of
-    how many."""
+    """How far simple models predict numeric targets."""
 
     models: dict[str, float]
+    """By model, the correlation of its out-of-fold predictions with the targets."""
     count: int
+    """Number of samples."""
 
 
 def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
-    """Ask ridge regression, neighbors and trees: inputs (N, …), targets (N,). Raises NoEvidence where there are too few
-    different samples with finite numbers."""
+    """Fit ridge regression, nearest neighbors and trees to inputs (N, …) and targets (N,). Raises NoEvidence for too
+    few different samples with finite values."""
     # Loaded here: it takes half a second that no other evidence needs.
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.linear_model import Ridge
@@ -218,30 +221,30 @@ def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
         raise NoEvidence("too few different samples: simple models have nothing to learn from")
     if len(rows) > MOST_NUMBERS:
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_NUMBERS]]
-    describer = fit_describer(x[rows])
-    looks = describer.looks(x[rows])
-    everything = np.concatenate([looks, describer.patterns(x[rows])], axis=1) if describer.grid else looks
-    # Ranks: a few very large targets would decide alone.
+    extractor = fit_features(x[rows])
+    coarse = extractor.coarse_features(x[rows])
+    everything = np.concatenate([coarse, extractor.filter_responses(x[rows])], axis=1) if extractor.grid else coarse
+    # Ranks, so that a few very large targets do not decide.
     ranks = np.argsort(np.argsort(values[rows].numpy(), kind="stable"), kind="stable") / len(rows)
     models = {
         "ridge": (Ridge(_STRENGTH), everything),
-        "neighbors": (KNeighborsRegressor(10, algorithm="brute"), looks),
-        "trees": (ExtraTreesRegressor(30, min_samples_leaf=3, max_features=0.5, random_state=0), looks),
+        "neighbors": (KNeighborsRegressor(10, algorithm="brute"), coarse),
+        "trees": (ExtraTreesRegressor(30, min_samples_leaf=3, max_features=0.5, random_state=0), coarse),
     }
     fold = np.random.default_rng(0).permutation(len(rows)) % FOLDS
     found = {}
     for name, (model, numbers) in models.items():
-        told = np.zeros(len(rows))
+        predicted = np.zeros(len(rows))
         with threadpool_limits(1):
             for held in range(FOLDS):
-                asked = fold == held
+                held_out = fold == held
                 clock.need(0.0)
-                # Of each fold its own mean is taken off: the mean of the others leans the other way.
-                prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
-                told[asked] = prediction - prediction.mean()
+                # Each fold's own mean is subtracted: the mean of the other folds errs in the opposite direction.
+                prediction = model.fit(numbers[~held_out], ranks[~held_out]).predict(numbers[held_out])
+                predicted[held_out] = prediction - prediction.mean()
         centered = ranks - ranks.mean()
-        scale = float(np.sqrt((told**2).sum() * (centered**2).sum()))
-        found[name] = float((told * centered).sum()) / scale if scale > 0 else 0.0
+        scale = float(np.sqrt((predicted**2).sum() * (centered**2).sum()))
+        found[name] = float((predicted * centered).sum()) / scale if scale > 0 else 0.0
     return Related(found, len(rows))
 
 
@@ -251,14 +254,14 @@ _NEAR = 3
 
 
 def halves(samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The numbers of one half of so many samples, drawn at random, and of the other."""
+    """Indices of two random halves of so many samples."""
     rows = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
     return rows[: samples // 2], rows[samples // 2 :]
 
 
 def ridge_weights(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Of a ridge regression of `wanted` (N, …) on `seen` (N, D), both without their means, the weight of each sample:
-    of others `x` it says `x @ seen.T @ weights`."""
+    """Dual weights (N, …) of a ridge regression of `wanted` (N, …) on `seen` (N, D), both centered: its prediction for
+    `x` is `x @ seen.T @ weights`."""
     gram = seen @ seen.T
     ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
     weights: torch.Tensor = torch.linalg.solve(gram + ridge, wanted)

@@ -30,7 +30,7 @@ _DROPOUTS = nn.modules.dropout._DropoutNd
 
 
 @dataclass
-class LayerView:
+class LayerRecord:
     """One call of a layer in the traced step."""
 
     name: str
@@ -63,7 +63,7 @@ class LayerView:
 class StepTrace:
     """Measurements of one training step."""
 
-    layers: list[LayerView] = field(default_factory=list)
+    layers: list[LayerRecord] = field(default_factory=list)
     arguments: tuple[Any, ...] = ()
     """Arguments of the network's first call."""
     given: list[torch.Tensor] = field(default_factory=list)
@@ -140,7 +140,7 @@ def _add(
     rows = values[: max(1, min(KEPT_ROWS, KEPT_NUMBERS * len(values) // values.numel()))]
     kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
     sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
-    view = LayerView(
+    view = LayerRecord(
         name,
         kind,
         part,
@@ -187,7 +187,7 @@ def own_functions(tensor: torch.Tensor) -> set[type]:
 
 
 def _kind_of(part: nn.Module) -> str:
-    """The word for a module that is not an activation: see LayerView."""
+    """The word for a module that is not an activation: see LayerRecord."""
     if isinstance(part, _NORMS):
         return "norm"
     if isinstance(part, _DROPOUTS):

@@ -13,7 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from striate.doctor.evidence.call_graph import HEADS, INPUT, STRANGE, Call, CallGraph, Head, Stranger, TracedModule
+from striate.doctor.evidence.call_graph import (
+    HEADS,
+    INPUT,
+    OUTSIDE_TENSOR,
+    Call,
+    CallGraph,
+    Head,
+    OutsideTensor,
+    TracedModule,
+)
 from striate.doctor.setup.batch import copied, main_tensor, parts
 from striate.doctor.setup.reached_objects import parameters_held, users_frame
 from striate.doctor.setup.replicas import Replica
@@ -195,7 +204,7 @@ class _Tracer:
                 inputs.append(self._linked(tensor))
             elif tensor.requires_grad:
                 self._stranger(tensor)
-                parameters.append(STRANGE)
+                parameters.append(OUTSIDE_TENSOR)
             elif id(tensor) not in self.buffers and tensor.numel() > 1:
                 inputs.append(INPUT)  # from nowhere that is known: it may hang on the batch
         return tuple(dict.fromkeys(inputs)), tuple(dict.fromkeys(parameters))
@@ -239,13 +248,13 @@ class _Tracer:
     def _stranger(self, tensor: torch.Tensor) -> None:
         if id(tensor) in self.arguments | self.batch | self.buffers:
             return
-        known = next((stranger for stranger in self.found.strangers if stranger.tensor is tensor), None)
+        known = next((stranger for stranger in self.found.outside_tensors if stranger.tensor is tensor), None)
         if known is None:
             within = any(not name.startswith("*") for name in self.inside)
             before, optimized = tensor.detach().clone(), id(tensor) in self.optimized
             is_parameter = isinstance(tensor, nn.Parameter)
-            known = Stranger(tensor, tuple(self.inside), is_parameter, before, optimized, within)
-            self.found.strangers.append(known)
+            known = OutsideTensor(tensor, tuple(self.inside), is_parameter, before, optimized, within)
+            self.found.outside_tensors.append(known)
         known.calls.append(len(self.found.calls))
 
     def _goes_backward(self, tensor: torch.Tensor) -> None:

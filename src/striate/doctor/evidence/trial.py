@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from striate.doctor.evidence.step_trace import StepTrace
-from striate.doctor.evidence.watch import StepRow, Watch, WatchedLoss
+from striate.doctor.evidence.watched_step import StepRow, Watch, WatchedLoss
 from striate.doctor.setup.batch import copied
 from striate.doctor.setup.preserved_state import same_values
 from striate.doctor.setup.replicas import Replica, give_step_hooks, make_replica

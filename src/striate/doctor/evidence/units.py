@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
-from striate.doctor.evidence.step_trace import LayerView
+from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.trial import Trial
 
 WEIGHTED = ("weights", "product")
 
 
-def hidden(trial: Trial) -> Iterator[tuple[LayerView, LayerView | None]]:
+def hidden(trial: Trial) -> Iterator[tuple[LayerRecord, LayerRecord | None]]:
     """Calls of layers before the last one with weights, each with the same call at the later step, if there is one."""
     layers, later = trial.first.layers, trial.later.layers
     weighted = [i for i, layer in enumerate(layers) if layer.kind in WEIGHTED]

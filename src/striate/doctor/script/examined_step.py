@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.rates import passes_of
-from striate.doctor.evidence.reading import read_batches
+from striate.doctor.evidence.read_batches import read_batches
 from striate.doctor.script.functional_weights import holding, weights_beside
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of

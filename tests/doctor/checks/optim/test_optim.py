@@ -23,5 +23,5 @@ def test_adams_rate_may_fall_behind_later(
     model = perceptron()
     setup = make_setup(model, digits(), None, optimizer=torch.optim.Adam(model.parameters(), lr=0.5))
     evidence, progress = Evidence(setup, Clock(60.0)), [Progress(1.0, 1.0, 1 - share, 640) for share in later]
-    monkeypatch.setattr(lr_too_high, "both_later", lambda *_: progress)
+    monkeypatch.setattr(lr_too_high, "progress_of_both_after_more_steps", lambda *_: progress)
     assert (_farther_later(evidence, Progress(1.0, 1.0, 0.9, 160)) is not None) is told

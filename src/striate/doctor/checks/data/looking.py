@@ -9,11 +9,11 @@ import torch
 
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
-from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import channels_first
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
-from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.read_batches import Batches
 from striate.doctor.evidence.samples import Samples
 
 WORDS = {"train": "training", "val": "validation"}

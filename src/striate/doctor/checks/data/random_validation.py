@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import drawn_anew
+from striate.doctor.evidence.read_batches import drawn_anew
 from striate.records import Finding
 
 

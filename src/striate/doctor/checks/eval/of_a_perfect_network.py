@@ -22,8 +22,8 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.skill import skill
 from striate.doctor.evidence.token_targets import class_losses
-from striate.doctor.evidence.way_gone import way_gone
 from striate.doctor.setup.batch import main_tensor, mapped, parts
 from striate.observe.module_calls import forward_hooks
 from striate.observe.tensors import tensors_in
@@ -59,7 +59,7 @@ def untrue_of_a_perfect_network(evidence: Evidence) -> Iterator[Untrue]:
     read = quality(outputs, targets)
     by_loss = read is not None and read.kind == "classes" and evidence.samples.plain and any(class_losses(evidence))
     # Where one class is most of all, a guess is mostly right.
-    guesses = read is None or (read.guesses and (way_gone(Predictions(outputs, targets, read.loss)) or 0) < _LEARNED)
+    guesses = read is None or (read.guesses and (skill(Predictions(outputs, targets, read.loss)) or 0) < _LEARNED)
     if read is None or (guesses and not by_loss):
         raise NoEvidence("outputs do not have the form of the labels, or the network has not learned them")
     complete = all(is_complete(*batch) for batch in batches)

@@ -99,7 +99,7 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
         raise NoEvidence(f"the usual step raises {type(trial.error).__name__}")
     while True:
         found = predict(setup, trial.replica, [batch], training=True, scale=evidence.target_scale)
-        fit = fit_of(evidence.as_quantities(found))
+        fit = fit_of(evidence.in_target_units(found))
         done = len(trial.rows)
         if _passes(fit) or done >= _MOST_STEPS or trial.error is not None:
             return trial, fit

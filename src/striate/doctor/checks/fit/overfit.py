@@ -9,7 +9,7 @@ from striate.doctor.checks.fit.fitting import Fit, fit_of, need_predictions
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import draws_again
+from striate.doctor.evidence.read_batches import draws_again
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
 from striate.wording import several

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.answering import are_of_batch
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import are_of_batch
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import is_a_part
 from striate.doctor.evidence.quality import Quality, form_of, quality

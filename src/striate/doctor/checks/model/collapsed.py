@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import size_of
 from striate.records import Finding

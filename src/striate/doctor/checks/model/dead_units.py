@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.step_trace import LayerView
+from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding, Remedy
@@ -66,7 +66,7 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _dead(layer: LayerView) -> float | None:
+def _dead(layer: LayerRecord) -> float | None:
     units = layer.units
     if units is None or len(units) < _FEWEST_UNITS or units.shape[1] < _FEWEST_SAMPLES:
         return None

@@ -12,7 +12,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
 from striate.doctor.checks.model.variants import asked, deviations_apart
-from striate.doctor.evidence.call_graph import STRANGE, Call, CallGraph
+from striate.doctor.evidence.call_graph import OUTSIDE_TENSOR, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of, predict
@@ -300,7 +300,7 @@ def _shown_targets(evidence: Evidence, targets: Any) -> bool:
 
 def _is_within(call: Call) -> bool:
     """Whether it is the network that calls, and not another one, which stays in the mode of training."""
-    return any(not name.startswith(STRANGE) for name in call.inside)
+    return any(not name.startswith(OUTSIDE_TENSOR) for name in call.inside)
 
 
 def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.step_trace import LayerView
+from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
 from striate.records import Finding
 from striate.wording import listed_names, python_name
@@ -63,13 +63,13 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _copies(layer: LayerView, cosine: float) -> float:
+def _copies(layer: LayerRecord, cosine: float) -> float:
     if layer.weight is None or layer.weight.shape[1] < _FEWEST_WEIGHTS:
         return 0.0
     return copied_share(layer.weight, cosine)
 
 
-def _flat(layer: LayerView) -> float:
+def _flat(layer: LayerRecord) -> float:
     output = layer.output
     pooled = output is not None and output.ndim > 2 and output[0, 0].numel() == 1
     if layer.units is None or layer.units.shape[1] < 2 or pooled:  # means over maps differ little, as of a gate
@@ -77,7 +77,7 @@ def _flat(layer: LayerView) -> float:
     return flat_share(layer.units, _FLAT)
 
 
-def _unused(layer: LayerView) -> float:
+def _unused(layer: LayerRecord) -> float:
     """The share of rows of weights that are zero."""
     return 0.0 if layer.weight is None else float((layer.weight == 0).flatten(1).all(1).double().mean())
 

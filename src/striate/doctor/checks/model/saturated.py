@@ -9,7 +9,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.step_trace import LayerView
+from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding, Remedy
@@ -75,7 +75,7 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _saturated(layer: LayerView) -> float | None:
+def _saturated(layer: LayerRecord) -> float | None:
     if layer.kind not in _RANGES or layer.output is None or layer.output.numel() < 32:
         return None
     low, high = _RANGES[layer.kind]

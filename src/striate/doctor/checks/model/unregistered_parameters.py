@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import said, tried
-from striate.doctor.evidence.call_graph import Stranger
+from striate.doctor.evidence.call_graph import OutsideTensor
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import parameters_held
@@ -28,16 +28,16 @@ def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
     graph = evidence.graph
     # A teacher that runs without gradients may be kept apart on purpose.
     learning = [
-        s for s in graph.strangers if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
+        s for s in graph.outside_tensors if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
     ]
-    strangers = [s for s in learning if _counts(s, held)]
-    if not strangers:
+    outside_tensors = [s for s in learning if _counts(s, held)]
+    if not outside_tensors:
         return
-    untrained = [s for s in strangers if not s.trained]
+    untrained = [s for s in outside_tensors if not s.trained]
     if untrained:
         yield _untrained(evidence, untrained, held)
     else:
-        yield _unsaved(strangers, held)
+        yield _unsaved(outside_tensors, held)
 
 
 def held_apart(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -64,7 +64,7 @@ def _held(value: Any, place: str, known: set[int], depth: int) -> Iterator[tuple
             yield from _held(part, f"{place}[{key!r}]", known, depth + 1)
 
 
-def _counts(stranger: Stranger, held: dict[str, Any]) -> bool:
+def _counts(stranger: OutsideTensor, held: dict[str, Any]) -> bool:
     """Whether it is the network's own. A tensor that is no nn.Parameter may be a state or an input that wants a
     gradient: it is only where an attribute keeps it."""
     if stranger.is_parameter:
@@ -72,7 +72,7 @@ def _counts(stranger: Stranger, held: dict[str, Any]) -> bool:
     return _kept(stranger, held)
 
 
-def _kept(stranger: Stranger, held: dict[str, Any]) -> bool:
+def _kept(stranger: OutsideTensor, held: dict[str, Any]) -> bool:
     shape = stranger.tensor.shape
     return any(
         tensor.shape == shape
@@ -81,29 +81,29 @@ def _kept(stranger: Stranger, held: dict[str, Any]) -> bool:
     )
 
 
-def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, Any]) -> Finding:
-    numbers = sum(s.tensor.numel() for s in strangers)
+def _untrained(evidence: Evidence, outside_tensors: list[OutsideTensor], held: dict[str, Any]) -> Finding:
+    numbers = sum(s.tensor.numel() for s in outside_tensors)
     known = sum(p.numel() for p in evidence.fresh.model.parameters())
-    anew = any(s.made_anew for s in strangers)
+    anew = any(s.made_anew for s in outside_tensors)
     remedy = tried(evidence, "with all registered", Change(prepare=_register)) if held and not anew else None
     places = _containers(held)
     if anew:
-        where, measured = _where(strangers), "they are created in every forward pass, random and never trained"
+        where, measured = _where(outside_tensors), "they are created in every forward pass, random and never trained"
         fix = "Create the layers once, in __init__: `self.layer = nn.Linear(…)`, and call `self.layer(x)` in forward."
     elif places:
         where, measured = listed(places), "no step changes them"
         fix = f"Register them: `self.{places[0].rpartition('.')[2]} = nn.ModuleList([…])`; nn.ModuleDict for a "
         fix += "dictionary, nn.Parameter for a tensor; and create the optimizer after that."
     else:
-        where, measured = _where(strangers), "no step changes them"
+        where, measured = _where(outside_tensors), "no step changes them"
         fix = "Make the layer an attribute of the network, in __init__, and create the optimizer after that."
     return Finding(
         code=_CODE,
         severity="error",
         where=where,
-        measured=f"forward uses {several(len(strangers), 'tensor')} with {several(numbers, 'trainable value')} that "
-        "are not in "
-        f"model.parameters() (which has {known:,}): {measured}{said(remedy, 'with all of them registered')}",
+        measured=f"forward uses {several(len(outside_tensors), 'tensor')} with {several(numbers, 'trainable value')} "
+        f"that are not in model.parameters() (which has {known:,}): {measured}"
+        f"{said(remedy, 'with all of them registered')}",
         threshold="none: model.parameters() contains each layer that forward uses",
         why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. Everything "
         "else is not trained, not saved, and not moved by .to(device).",
@@ -111,12 +111,12 @@ def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, An
     )
 
 
-def _unsaved(strangers: list[Stranger], held: dict[str, Any]) -> Finding:
-    numbers = sum(s.tensor.numel() for s in strangers)
+def _unsaved(outside_tensors: list[OutsideTensor], held: dict[str, Any]) -> Finding:
+    numbers = sum(s.tensor.numel() for s in outside_tensors)
     return Finding(
         code=_CODE,
         severity="note",
-        where=listed(_containers(held)) or _where(strangers),
+        where=listed(_containers(held)) or _where(outside_tensors),
         measured=f"{several(numbers, 'number is', 'numbers are')} trained, but not in model.parameters()",
         threshold="none",
         why="They are missing from model.state_dict(), and .to(device) does not move them.",
@@ -128,8 +128,8 @@ def _containers(held: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(place.partition("[")[0] for place in held))
 
 
-def _where(strangers: list[Stranger]) -> str:
-    names = [s.inside[-1].lstrip("*") or "forward" for s in strangers]
+def _where(outside_tensors: list[OutsideTensor]) -> str:
+    names = [s.inside[-1].lstrip("*") or "forward" for s in outside_tensors]
     return listed(list(dict.fromkeys(names)))
 
 

@@ -9,7 +9,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.squashed_activations import LITTLE, MUCH, squashed
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.step_trace import LayerView, StepTrace
+from striate.doctor.evidence.step_trace import LayerRecord, StepTrace
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED
 from striate.records import Finding, Remedy
@@ -40,7 +40,7 @@ def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
             yield _squashed(*flattened)
 
 
-def _weighted(step_trace: StepTrace) -> list[LayerView]:
+def _weighted(step_trace: StepTrace) -> list[LayerRecord]:
     """Hidden layers with weights: all but the last, whose outputs may begin as small as they like."""
     return [layer for layer in step_trace.layers if layer.kind in WEIGHTED][:-1]
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.evidence.watch import StepRow, scales_noted
+from striate.doctor.evidence.watched_step import StepRow, scales_noted
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient

@@ -11,7 +11,13 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.schedule.planned_rates import highest_planned
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.later import as_written, both_later, few_updates, learned_later, recovered
+from striate.doctor.evidence.longer_trials import (
+    as_written,
+    few_updates,
+    progress_of_both_after_more_steps,
+    recovered,
+    share_after_more_steps,
+)
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import (
     at_factor,
@@ -81,7 +87,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             farther = max(highest_rates(trial), default=0.0) >= MUCH_FARTHER
             short = 0.0 if farther or max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
             enough = own.share + _MORE if _is_lowered(trial) else other.share - short if far else SOME
-            if severity == "warning" and learned_later(evidence) > enough:
+            if severity == "warning" and share_after_more_steps(evidence) > enough:
                 break
             yield _finding(trial, own, other, factor, severity)
             series = {
@@ -103,7 +109,7 @@ def _farther_later(evidence: Evidence, own: Progress) -> Finding | None:
         return None
     if evidence.progress_of(at_rate(evidence, _TENTH)).level >= own.level:
         return None
-    same, other = both_later(evidence, at_factor(evidence, _TENTH))
+    same, other = progress_of_both_after_more_steps(evidence, at_factor(evidence, _TENTH))
     if same.share > most or not other.beats(same, times) or other.share < same.share + gain:
         return None
     return _finding(trial, same, other, _TENTH, "error" if same.share < LITTLE else "warning")

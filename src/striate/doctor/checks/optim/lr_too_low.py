@@ -15,7 +15,7 @@ from striate.doctor.checks.optim.schedule.planned_rates import highest_planned, 
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.later import learned_later
+from striate.doctor.evidence.longer_trials import share_after_more_steps
 from striate.doctor.evidence.progress import Progress, chance_of_call, number
 from striate.doctor.evidence.rates import (
     at_held_rates,
@@ -105,7 +105,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         patience = max(STEPS, EPOCHS * steps_an_epoch(evidence))
         if needed < (min(patience, TOO_SHORT * planned) if planned else patience) or (held and needed < planned):
             continue
-        if rising and learned_later(evidence) > other.share / 2:
+        if rising and share_after_more_steps(evidence) > other.share / 2:
             return
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
         given = f"lr {rate_text(rates)}" if rates else "the original steps"

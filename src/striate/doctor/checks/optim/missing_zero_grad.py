@@ -11,7 +11,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.watch import StepRow
+from striate.doctor.evidence.watched_step import StepRow
 from striate.doctor.setup.syntax import called
 from striate.records import Finding
 from striate.wording import several

@@ -17,9 +17,9 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import optimizer_line
+from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import OwnGradient, by_outputs_alone
-from striate.doctor.evidence.way_gone import said_of, way_gone
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -128,19 +128,19 @@ def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding
     """Where predictions stay a guess, whatever the loss says, and the network learns without what shrinks weights."""
     with suppress(NoEvidence):
         known = evidence.after_training
-        own = way_gone(known, as_they_are=True)
+        own = skill(known, as_they_are=True)
         if own is None or own > GUESS:
             return None
         trial = evidence.variant(attempt.name, attempt.change)
         other = evidence.in_training(trial.replica)
-        if trial.error is not None or (way_gone(other, as_they_are=True) or 0.0) < LEARNED:
+        if trial.error is not None or (skill(other, as_they_are=True) or 0.0) < LEARNED:
             return None
         return WEIGHT_DECAY_TOO_HIGH.finding(
             severity="error",
             where=attempt.where,
             measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
-            f"{several(len(trial.rows), 'step')}, and {said_of(known, as_they_are=True)}; {attempt.how} "
-            f"{said_of(other, as_they_are=True)}",
+            f"{several(len(trial.rows), 'step')}, and {skill_in_words(known, as_they_are=True)}; {attempt.how} "
+            f"{skill_in_words(other, as_they_are=True)}",
             limit=f"less than {SHRUNK:g} of the norm is left, predictions get at most {GUESS:.0%} of the way from a "
             f"guess to right ones, and {LEARNED:.0%} without what shrinks the weights",
             why=_WHY,
@@ -151,7 +151,7 @@ def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding
 
 def _decay(evidence: Evidence, shrunk: float) -> Iterator[Finding]:
     optimizer = evidence.trial.replica.optimizer
-    if _of_few(optimizer) and (way_gone(evidence.after_training) or 0.0) >= LEARNED:
+    if _of_few(optimizer) and (skill(evidence.after_training) or 0.0) >= LEARNED:
         return
     found = list(decay_of_optimizer(optimizer))
     yield from found

@@ -30,11 +30,11 @@ from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.checks.data.augmentation.views_of_nothing import views_of_nothing
 from striate.doctor.checks.data.augmentation.wrapped import wrapped_around
 from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
-from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.changed_by_asking import Changed
+from striate.doctor.evidence.changed_by_reading import Changed
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import collated_anew
+from striate.doctor.evidence.read_batches import collated_anew
 from striate.doctor.evidence.simple_models import Reference, are_of_others, consult
 from striate.doctor.setup.batch import parts
 from striate.observe.tensors import tensors_in
@@ -49,7 +49,7 @@ _CROPPED = 0.1
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    changed = evidence.changed_by_asking
+    changed = evidence.changed_by_reading
     if changed is not None and not changed.same:
         yield _piling_up(changed)
         return

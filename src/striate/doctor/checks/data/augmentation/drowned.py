@@ -9,8 +9,8 @@ import torch
 from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import DRAWN
-from striate.doctor.evidence.way_gone import way_gone
+from striate.doctor.evidence.read_batches import DRAWN
+from striate.doctor.evidence.skill import skill
 from striate.doctor.setup.batch import altered, main_tensor, parts
 from striate.records import Finding
 
@@ -64,7 +64,7 @@ def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Fin
     apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
     if apart <= max(_NOISE * values, _MOSTLY * drawn) or values <= 0:
         return None
-    learned = way_gone(evidence.after)
+    learned = skill(evidence.after)
     if learned is None or learned >= _LEARNED:
         return None
     return _told_of_draws(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.checks.model.variants import question
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of
-from striate.doctor.evidence.reading import DRAWN
-from striate.doctor.evidence.way_gone import way_gone
+from striate.doctor.evidence.read_batches import DRAWN
+from striate.doctor.evidence.skill import skill
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 
@@ -72,7 +72,7 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
         return None
     try:
         draws = [main_tensor(question(evidence, batch, seed=number)[0]) for number in range(_DRAWS)]
-        learned = way_gone(evidence.after) if predicts_targets(evidence) else None
+        learned = skill(evidence.after) if predicts_targets(evidence) else None
     except NoEvidence:
         return None
     shown = [part.cpu().flatten(1) for part in draws if part is not None and part.shape == plain.shape]

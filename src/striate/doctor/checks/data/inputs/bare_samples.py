@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.features import is_grid
 
 _BARE = 0.96
 

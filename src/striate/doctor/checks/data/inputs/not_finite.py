@@ -13,7 +13,7 @@ from striate.doctor.checks.data.looking import WORDS, both_parts
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
-from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.read_batches import Batches
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding

@@ -16,10 +16,10 @@ from striate.doctor.checks.data.looking import score
 from striate.doctor.checks.loss.degenerate.no_density import is_flow
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.model.saturated import SATURATED
-from striate.doctor.evidence.answering import are_of_batch, predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.comparable_outputs import are_of_batch, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.rates import at_rate, first_movement, rates_are_users
 from striate.doctor.evidence.trial import Change, Trial

@@ -15,8 +15,8 @@ from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.labels.labels_random import SLIGHT
 from striate.doctor.checks.data.looking import picture_of, score
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import channels_first, is_grid
 from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts, size_of

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
-from striate.doctor.evidence.reading import at_bottom
+from striate.doctor.evidence.read_batches import at_bottom
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.simple_models import consult
 from striate.doctor.setup.batch import leaf

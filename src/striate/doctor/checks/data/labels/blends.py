@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import has_own_collate
+from striate.doctor.evidence.read_batches import has_own_collate
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.models.preserved_state import same_random_state
 

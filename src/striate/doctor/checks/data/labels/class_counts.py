@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from striate.doctor.checks.data.looking import are_tokens
-from striate.doctor.evidence.answering import need_all_data, need_targets
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import need_all_data, need_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_directions
 from striate.doctor.evidence.token_targets import CLASS_LOSSES

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.labels.above_chance import NOTHING_TO_LEARN, better_than_chance, in_validation
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import has_own_collate
+from striate.doctor.evidence.read_batches import has_own_collate
 from striate.doctor.setup.batch import leaves
 from striate.models.preserved_state import same_random_state, seed_all
 from striate.records import Finding

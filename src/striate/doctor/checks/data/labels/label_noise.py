@@ -14,12 +14,12 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.inputs.bare_samples import bare_samples
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
 from striate.doctor.checks.data.looking import picture_of
-from striate.doctor.evidence.answers import names_count
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.simple_models import Reference
+from striate.doctor.evidence.substituted_outputs import names_count
 from striate.doctor.setup.syntax import last_name
 from striate.records import Finding, Remedy
 from striate.wording import several

@@ -28,17 +28,17 @@ from striate.doctor.checks.data.labels.collated_apart import collated_apart
 from striate.doctor.checks.data.labels.maps_apart import maps_apart
 from striate.doctor.checks.data.labels.noise_apart import noise_apart
 from striate.doctor.checks.data.labels.sources_apart import sources_apart
-from striate.doctor.evidence.answering import need_targets
-from striate.doctor.evidence.answers import names_count
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.comparable_outputs import need_targets
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.graph_batches import graphs_described
 from striate.doctor.evidence.held_samples import FEWEST_IN_CLASS, labeled_samples
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import Samples, class_numbers, gathered
 from striate.doctor.evidence.simple_models import Reference, are_of_others, consult, related
+from striate.doctor.evidence.substituted_outputs import names_count
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, parts
 from striate.observe.tensors import tensors_in

@@ -9,8 +9,8 @@ import torch
 
 from striate.doctor.checks.data.labels.above_chance import NOTHING_TO_LEARN, in_validation
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import channels_first
 from striate.doctor.evidence.simple_models import answers_belong, belonging
 from striate.records import Finding
 from striate.wording import several

@@ -47,7 +47,7 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
 
 def _by_position(evidence: Evidence) -> Finding | None:
     """Outputs of positions, (N, T, C) or (N, C, …), that the step brings into another order than their targets."""
-    path, batch = evidence.asked_path, evidence.train.raw[0]
+    path, batch = evidence.loss_target_path, evidence.train.raw[0]
     asked = None if path is None else leaf(batch, path)
     words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
     outputs = main_tensor(evidence.first.outputs)

@@ -11,12 +11,12 @@ from torch.utils.data import WeightedRandomSampler
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
 from striate.doctor.checks.data.looking import are_tokens
-from striate.doctor.evidence.answering import need_all_data
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.comparable_outputs import need_all_data
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.nearness import columns_dealt, first_of_each
-from striate.doctor.evidence.reading import positions_drawn
+from striate.doctor.evidence.read_batches import positions_drawn
 from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding, Remedy

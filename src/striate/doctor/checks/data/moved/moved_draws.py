@@ -19,7 +19,7 @@ from striate.doctor.checks.data.moved.named_sides import draws_of_labels, left_o
 from striate.doctor.checks.data.moved.points_exchanged import left_of_points
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import read_by_index
+from striate.doctor.evidence.read_batches import read_by_index
 from striate.doctor.setup.batch import Path, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several

@@ -14,7 +14,7 @@ from striate.doctor.checks.data.moved.shifted_places import left_when_shifted
 from striate.doctor.checks.data.moved.told_sides import left_in_words
 from striate.doctor.checks.data.moved.turned_apart import turned_apart
 from striate.doctor.checks.data.moved.words_dropped import left_of_sequences
-from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
+from striate.doctor.evidence.changed_by_reading import targets_changed_by_reading
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -37,7 +37,7 @@ def _told(rule: Rule, evidence: Evidence) -> Finding | None:
 
 
 def _left_by_reading(evidence: Evidence) -> Finding | None:
-    changed = targets_changed_by_asking(evidence.setup.train)
+    changed = targets_changed_by_reading(evidence.setup.train)
     if changed is None or changed[0] < FEWEST_LEFT:
         return None
     return left_behind(

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.draws import ALIKE, images, likeness
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
-from striate.doctor.evidence.reading import at_bottom, read_by_index
+from striate.doctor.evidence.read_batches import at_bottom, read_by_index
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding

@@ -6,8 +6,8 @@ import torch
 
 from striate.doctor.checks.data.moved.left_behind import left_behind
 from striate.doctor.checks.data.moved.moves import EVERY_WAY
-from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import channels_first
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.simple_models import belonging, told_apart
 from striate.records import Finding

@@ -12,7 +12,7 @@ import torch
 from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, left_behind
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import read_by_index
+from striate.doctor.evidence.read_batches import read_by_index
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several

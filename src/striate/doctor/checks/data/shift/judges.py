@@ -17,7 +17,7 @@ from striate.doctor.evidence.held_samples import labeled_samples
 from striate.doctor.evidence.nearest_within import compared_within
 from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
-from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.read_batches import Batches
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.setup.batch import altered, main_tensor, parts
 from striate.models.preserved_state import same_random_state

@@ -9,9 +9,9 @@ import torch
 
 from striate.doctor.checks.data.inputs.scrambled import roughness
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.draws import drawn_twice, noise
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.nearness import first_of_each
 from striate.wording import show_shape
 

@@ -15,10 +15,10 @@ from striate.doctor.checks.data.inputs.bare_samples import bare_samples
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.nearness import columns_dealt, copies_in
-from striate.doctor.evidence.reading import draws_again
+from striate.doctor.evidence.read_batches import draws_again
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding, Remedy, Severity
 from striate.wording import several

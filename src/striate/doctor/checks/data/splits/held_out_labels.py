@@ -24,7 +24,7 @@ _SAME = 1e-7
 
 
 def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
-    source, path, batches = evidence.source, evidence.asked_path, evidence.train.raw
+    source, path, batches = evidence.source, evidence.loss_target_path, evidence.train.raw
     targets = None if path is None else leaf(batches[0], path)
     if targets is None or not targets.ndim or source.other_trainings():  # of folds, the last is trained on all
         return
@@ -96,7 +96,7 @@ def _equal(value: Any, targets: torch.Tensor) -> bool:
 
 def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
     """Whether the loss is another one when the targets at these positions are turned round."""
-    batch, path = evidence.train.raw[0], evidence.asked_path
+    batch, path = evidence.train.raw[0], evidence.loss_target_path
 
     def turned(place: Any, tensor: torch.Tensor) -> torch.Tensor:
         changed = tensor.clone()

@@ -17,11 +17,11 @@ from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.checks.data.splits.duplicates import ALL_BUT_EQUAL, MOST_OF_THEM, of_whole_numbers, share_of_copies
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.held_samples import held_in_common
 from striate.doctor.evidence.nearness import MOST, columns_dealt, comparable, copies_in, neighbors, same_in
-from striate.doctor.evidence.reading import shared_positions
+from striate.doctor.evidence.read_batches import shared_positions
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding, Remedy

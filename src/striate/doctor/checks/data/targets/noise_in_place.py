@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from striate.doctor.evidence.changed_by_asking import asks_for_input
+from striate.doctor.evidence.changed_by_reading import asks_for_input
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.syntax import called, receiver_of
 

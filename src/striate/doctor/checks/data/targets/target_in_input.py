@@ -60,7 +60,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _spoiled(evidence: Evidence) -> Iterator[Finding]:
     """Inputs that are changed in place, and their targets with them."""
-    changed = evidence.changed_by_asking
+    changed = evidence.changed_by_reading
     if changed is not None and changed.same:
         yield _finding(
             f"input and target of {several(changed.asked, 'sample')} are the same numbers, and reading them changes "

@@ -13,8 +13,8 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.targets.keypoints import unscaled_maps
 from striate.doctor.checks.data.targets.tiny_targets import LEFT, LEFT_SCALED, TINY, tiny_targets
 from striate.doctor.checks.loss.sign.paired_quantities import FAR, drowned, out_of_reach
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality, root_mean_square

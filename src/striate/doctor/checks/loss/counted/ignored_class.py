@@ -58,7 +58,7 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
 def _targets(evidence: Evidence, call: LossCall) -> torch.Tensor:
     """The targets of all batches that were read, where there is one for each sample and the loss is given them as they
     are: a small first batch may lack a class. Else those of the call."""
-    path = evidence.asked_path
+    path = evidence.loss_target_path
     if path is None or call.target.ndim != 1:
         return call.target
     leaves_there = (leaf(batch, path) for batch in evidence.train.raw)
@@ -69,7 +69,7 @@ def _targets(evidence: Evidence, call: LossCall) -> torch.Tensor:
 
 def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     """A class whose samples, or positions, send no gradient to the network's outputs, whatever the loss."""
-    unknown = evidence.asked_path is None or next_token_targets(evidence) is not None
+    unknown = evidence.loss_target_path is None or next_token_targets(evidence) is not None
     if unknown and not _labeled(evidence.train.raw[0]):
         return
     counted = evidence.counted

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.answers import loss_of, names_count, outputs_shown
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.substituted_outputs import loss_of, names_count, step_outputs
 from striate.doctor.setup.batch import main_tensor, parts
 
 _FEWEST, _SPREAD, _NOTHING = 4, 0.05, 1e-3
@@ -29,7 +29,7 @@ def classes_together(evidence: Evidence) -> str | None:
     if classes < _FEWEST or int((counts > 1).sum()) < _FEWEST:
         return None
     try:
-        shown = [tensor for tensor in outputs_shown(evidence) if tensor.is_floating_point()]
+        shown = [tensor for tensor in step_outputs(evidence) if tensor.is_floating_point()]
         fits = len(shown) == 1 and shown[0].ndim == 2 and len(shown[0]) == len(labels) and classes <= shown[0].shape[1]
         if not fits or not evidence.targets_matter or names_count(evidence):
             return None

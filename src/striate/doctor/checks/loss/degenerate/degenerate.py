@@ -20,11 +20,11 @@ from striate.doctor.checks.loss.degenerate.endless import (
 from striate.doctor.checks.loss.degenerate.no_density import likelihood_of_noise
 from striate.doctor.checks.loss.pairs.far_mates import of_each_with_each
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.answers import loss_of_batch
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances, quality
+from striate.doctor.evidence.substituted_outputs import loss_of_batch
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import altered, copied, leaf, main_tensor, size_of

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.answers import Answer, loss_of, outputs_shown
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.partial_likelihood import columns_beside
 from striate.doctor.evidence.quality import form_of, quality
+from striate.doctor.evidence.substituted_outputs import Answer, loss_of, step_outputs
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import main_tensor, parts, size_of
 from striate.wording import several
@@ -106,7 +106,7 @@ def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str, tuple[flo
     fell = bool(losses) and losses[-1] < -max(abs(losses[0]), 1.0)
     if not supervised and not fell:
         return
-    rows, tensors = size_of(evidence.train.raw[0]), outputs_shown(evidence)
+    rows, tensors = size_of(evidence.train.raw[0]), step_outputs(evidence)
     fitting = [(number, t) for number, t in enumerate(tensors) if t.ndim and len(t) == rows]
     for number, tensor in fitting:
         words = "the network's output" if len(tensors) == 1 else f"output {number} of the network"

@@ -7,8 +7,8 @@ import re
 
 import torch
 
-from striate.doctor.evidence.answers import loss_of_batch
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.substituted_outputs import loss_of_batch
 from striate.doctor.setup.batch import altered, copied, leaves
 from striate.wording import several
 

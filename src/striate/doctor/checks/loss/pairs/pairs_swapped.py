@@ -13,12 +13,12 @@ from torch.nn import functional
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.pairs.drawn_above import BELONGING, drawn_above
 from striate.doctor.checks.loss.pairs.far_mates import RIGHT, WRONG, nearest_mates
-from striate.doctor.evidence.answers import asks_for, loss_of, loss_of_batch, outputs_shown
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.substituted_outputs import asks_for, loss_of, loss_of_batch, step_outputs
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import altered, leaves, main_tensor, parts, size_of
 from striate.records import Finding
@@ -265,7 +265,7 @@ def _content_with_mixed(evidence: Evidence) -> Finding | None:
     first = (labels[:, None] == labels).long().argmax(1).cpu()
     others = first[torch.randperm(len(first), generator=torch.Generator().manual_seed(0))]
     with suppress(NoEvidence):
-        if [tensor.shape[:-1] for tensor in outputs_shown(evidence)] != [labels.shape]:
+        if [tensor.shape[:-1] for tensor in step_outputs(evidence)] != [labels.shape]:
             return None
         right = loss_of(evidence, lambda _, tensor: tensor[first])
         mixed = loss_of(evidence, lambda _, tensor: tensor[others])

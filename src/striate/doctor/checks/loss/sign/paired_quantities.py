@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch.nn.functional import one_hot
 
-from striate.doctor.evidence.answers import loss_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
 from striate.doctor.evidence.quality import root_mean_square
+from striate.doctor.evidence.substituted_outputs import loss_of
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import altered, copied, fields_of, leaf, leaves, parts
 from striate.doctor.setup.replicas import Replica

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.answers import calls_with, loss_of
 from striate.doctor.evidence.calls import StepCalls
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
+from striate.doctor.evidence.substituted_outputs import calls_with, loss_of
 from striate.doctor.setup.batch import altered, leaves, main_tensor, parts
 
 SURE, SURER, DEARER = 0.9, 0.99, 1.2

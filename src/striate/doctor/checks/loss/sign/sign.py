@@ -16,8 +16,8 @@ from striate.doctor.checks.loss.sign.distances_as_scores import DEVIATIONS, dist
 from striate.doctor.checks.loss.sign.paired_quantities import wanted_least
 from striate.doctor.checks.loss.sign.right_answers import BESIDE, DEARER, SURE, SURER, right_cost_more
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import STEPS, Evidence
 from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood
 from striate.doctor.evidence.predictions import predict

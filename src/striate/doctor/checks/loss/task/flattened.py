@@ -6,9 +6,9 @@ import math
 
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.checks.model.variants import tried
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 

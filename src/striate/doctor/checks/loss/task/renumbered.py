@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from striate.doctor.checks.loss.task.wrong import Wrong
-from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.wording import several
 

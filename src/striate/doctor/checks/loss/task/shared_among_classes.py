@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.checks.loss.task.wrong import Wrong
-from striate.doctor.evidence.answering import predicts_targets
-from striate.doctor.evidence.answers import loss_of
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import at_rate, rates_are_users
-from striate.doctor.evidence.way_gone import said_of, way_gone
+from striate.doctor.evidence.skill import skill, skill_in_words
+from striate.doctor.evidence.substituted_outputs import loss_of
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.wording import several
 
@@ -30,11 +30,11 @@ def shared_among_classes(evidence: Evidence) -> Wrong | None:
         return None  # steps of Adam are as long
     try:
         classes = _divisor(evidence)
-        own = way_gone(evidence.after_training) if classes else None
+        own = skill(evidence.after_training) if classes else None
         if own is None:
             return None
         predictions = evidence.in_training(at_rate(evidence, classes).replica)
-        other = way_gone(predictions)
+        other = skill(predictions)
     except NoEvidence:
         return None
     if other is None or other < own + _FARTHER:
@@ -43,8 +43,8 @@ def shared_among_classes(evidence: Evidence) -> Wrong | None:
         "warning",
         f"the loss is a cross entropy divided by the number of classes, {classes}: for equal outputs it is "
         f"{math.log(classes) / classes:.3g}, not {math.log(classes):.3g}. "
-        f"After {several(len(evidence.trial.rows), 'step')} {said_of(evidence.after_training)}; with steps "
-        f"{classes} times as long {said_of(predictions)}",
+        f"After {several(len(evidence.trial.rows), 'step')} {skill_in_words(evidence.after_training)}; with steps "
+        f"{classes} times as long {skill_in_words(predictions)}",
         "It is a mean over classes, too: gradients, and with them the steps of SGD, are that much shorter than the "
         "learning rate is made for, and a weight decay counts that much more.",
         "sum over classes before the mean over samples: `-(targets * log_probs).sum(dim=1).mean()`",

@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from striate.doctor.checks.fit.fitting import blends
 from striate.doctor.checks.loss.task.wrong import Wrong
-from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import FEWEST_STEPS, Evidence
 from striate.doctor.evidence.quality import log_probabilities
 from striate.doctor.evidence.rates import at_rate, rates_are_users
+from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change
-from striate.doctor.evidence.way_gone import said_of, way_gone
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
@@ -32,13 +32,13 @@ _GUESS, _TAUGHT = 0.1, 0.5
 def teaches_nothing(evidence: Evidence) -> Wrong | None:
     """Predictions at chance after steps that learn the task once the network is given the gradient of a usual loss."""
     try:
-        own = way_gone(evidence.after_training)
+        own = skill(evidence.after_training)
         if own is None or own > _GUESS or not _looks_so(evidence):
             return None
         usual = _UsualGradient(evidence)
         trial = evidence.variant("gradient of a usual loss", Change(wrap=usual.wrap, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
-        found = way_gone(predictions)
+        found = skill(predictions)
         if found is None or found < _TAUGHT or not usual.fits or not _same_at(evidence, usual.times):
             return None
         if usual.along < OPPOSITE:
@@ -47,8 +47,8 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"after {several(len(evidence.trial.rows), 'step')} {said_of(evidence.after_training)}; if the outputs get the "
-        f"gradient of `{usual.name}` instead, {said_of(predictions)}",
+        f"after {several(len(evidence.trial.rows), 'step')} {skill_in_words(evidence.after_training)}; if the outputs "
+        f"get the gradient of `{usual.name}` instead, {skill_in_words(predictions)}",
         "The network learns what the gradient of the loss asks for, and this one does not ask for right predictions.",
         f"use `{usual.name}` on the network's outputs, with the loader's targets",
         limit=f"at most {_GUESS:.0%} of the way from chance to right predictions, if the gradient of a usual loss goes "
@@ -140,5 +140,5 @@ def _same_at(evidence: Evidence, times: float | None) -> bool:
     power = round(math.log10(times)) if times > 0 else 0
     if not power or not rates_are_users(evidence):
         return True
-    way = way_gone(evidence.in_training(at_rate(evidence, 10.0**power).replica))
+    way = skill(evidence.in_training(at_rate(evidence, 10.0**power).replica))
     return way is not None and way <= _GUESS

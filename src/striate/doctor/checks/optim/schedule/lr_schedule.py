@@ -27,7 +27,7 @@ from striate.doctor.checks.optim.schedule.planned_rates import (
 from striate.doctor.checks.optim.schedule.too_long import laid_over_batches, never_there, still_rising
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.later import both_later
+from striate.doctor.evidence.longer_trials import progress_of_both_after_more_steps
 from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import (
     COMPOUNDED,
@@ -114,7 +114,7 @@ def _of_trial(
         }
         evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
     elif gone:
-        own, other = both_later(evidence, held_at(held))
+        own, other = progress_of_both_after_more_steps(evidence, held_at(held))
         if other.beats(own, _LATER) and other.share >= own.share + _LATER_GAIN:
             yield _finding(
                 held, own, other, story, f"{limit}, there is much to learn, and a constant rate is {_LATER:g}"

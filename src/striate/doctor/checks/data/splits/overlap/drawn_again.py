@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINING, named_pairs
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.reading import draws_again
+from striate.doctor.evidence.read_batches import draws_again
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.reached_objects import global_names
 from striate.doctor.setup.script_source import Function, ScriptSource

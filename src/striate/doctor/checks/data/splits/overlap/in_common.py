@@ -21,7 +21,7 @@ from striate.doctor.checks.data.splits.overlap.named_parts import (
 )
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
-from striate.doctor.evidence.reading import positions_drawn
+from striate.doctor.evidence.read_batches import positions_drawn
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called

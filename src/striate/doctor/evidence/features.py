@@ -1,4 +1,4 @@
-"""Inputs as few numbers for simple models: of images and signals their coarse look and the patterns in them."""
+"""Features of inputs for simple models: of images and signals, averages over blocks and responses of random filters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SHORTEST = 5
 _FEW_CHANNELS = 4
 _FILTERS = 32
 _FOR_SHIFTS = 256
-"""Samples whose responses give the middle of each filter's: each has hundreds of places."""
+"""Samples from which each filter's median response is computed: each has hundreds of positions."""
 _LARGEST = 4.0
-"""Standardized columns are cut off there, so that one odd row does not decide."""
+"""Standardized columns are clipped to this, so that a single outlier does not decide."""
 
 
 def is_grid(x: torch.Tensor) -> bool:
@@ -32,8 +32,7 @@ def is_grid(x: torch.Tensor) -> bool:
 
 
 def channels_first(x: torch.Tensor) -> torch.Tensor:
-    """A grid (N, C, …), whichever end the channels are at; without any (N, H, W), one channel would be wrong for
-    signals (N, C, L), which look the same: those stay."""
+    """Grids (N, H, W, C) as (N, C, H, W). Grids (N, H, W) without channels stay: they have the shape of signals."""
     last = x.ndim >= 4 and x.shape[-1] <= _FEW_CHANNELS < x.shape[1]
     return x.movedim(-1, 1) if last else x
 
@@ -55,9 +54,8 @@ def coarse(x: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Describer:
-    """Turns inputs into numbers, as it was fitted to those of training. `looks`: as many as COMPONENTS of the coarse
-    inputs; of tables the columns. `patterns`: how strongly random filters respond anywhere; none for tables."""
+class FeatureExtractor:
+    """Computes features of inputs; fitted to training inputs."""
 
     grid: bool
     center: torch.Tensor
@@ -65,10 +63,11 @@ class Describer:
     basis: torch.Tensor | None
     shifts: tuple[torch.Tensor, ...]
     words: int = 0
-    """Of sequences of tokens, how many there are: their counts are described beside the columns."""
+    """Size of the vocabulary of token sequences, whose counts are features, too; 0 for other inputs."""
 
-    def looks(self, x: torch.Tensor) -> Numbers:
-        """(N, D) of inputs (N, …)."""
+    def coarse_features(self, x: torch.Tensor) -> Numbers:
+        """(N, D) of inputs (N, …): at most COMPONENTS principal components of averages over blocks; columns of
+        tables."""
         flat = (_flat(x, self.grid, self.words) - self.center) / self.scale
         if not self.grid:
             flat = flat.clamp(-_LARGEST, _LARGEST)
@@ -76,8 +75,9 @@ class Describer:
             flat = flat @ self.basis
         return flat.numpy()
 
-    def patterns(self, x: torch.Tensor) -> Numbers:
-        """(N, F) of inputs (N, …): the largest response of each filter, and the share of places above its middle."""
+    def filter_responses(self, x: torch.Tensor) -> Numbers:
+        """(N, F) of inputs (N, …): each random filter's largest response, and the share of positions at which it
+        exceeds its median over training inputs; (N, 0) for tables."""
         found = []
         for predictions, shift in zip(_predictions(_scaled(x)), self.shifts, strict=True):
             flat = predictions.flatten(2)
@@ -85,7 +85,7 @@ class Describer:
         return (torch.cat(found, dim=1) if found else torch.zeros(len(x), 0)).numpy()
 
 
-def fit_describer(x: torch.Tensor) -> Describer:
+def fit_features(x: torch.Tensor) -> FeatureExtractor:
     """Of training inputs (N, …), all finite."""
     grid = is_grid(x)
     words = _words(x)
@@ -101,7 +101,7 @@ def fit_describer(x: torch.Tensor) -> Describer:
     if grid:
         some = _scaled(x[:: -(-len(x) // _FOR_SHIFTS)])
         shifts = tuple(predictions.transpose(0, 1).flatten(1).median(1).values for predictions in _predictions(some))
-    return Describer(grid, center, scale, basis, shifts, words)
+    return FeatureExtractor(grid, center, scale, basis, shifts, words)
 
 
 def _basis(standard: torch.Tensor) -> torch.Tensor:
@@ -135,7 +135,7 @@ def _words(x: torch.Tensor) -> int:
 
 
 def _scaled(x: torch.Tensor) -> torch.Tensor:
-    """Grids of variance 1 each: patterns are asked for, not brightness."""
+    """Grids of variance 1 each, so that brightness does not count."""
     found = coarse(channels_first(x.float()))
     axes = tuple(range(1, found.ndim))
     mean, deviation = found.mean(axes, keepdim=True), found.std(axes, keepdim=True, correction=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from striate.doctor.evidence.changed_by_asking import targets_changed_by_asking
+from striate.doctor.evidence.changed_by_reading import targets_changed_by_reading
 
 
 class Mirrored(Dataset[Any]):
@@ -35,6 +35,6 @@ class Mirrored(Dataset[Any]):
 def test_points_that_a_data_set_mirrors_in_place_stay_so(copied: bool) -> None:
     torch.manual_seed(0)
     data = Mirrored(copied)
-    changed = targets_changed_by_asking(DataLoader(data, 4))
+    changed = targets_changed_by_reading(DataLoader(data, 4))
     assert (changed is None) == copied
     assert [record["points"][0, 0] for record in data.records] == [1.0] * 8 or copied

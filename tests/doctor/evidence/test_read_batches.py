@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler, TensorDataset
 
-from striate.doctor.evidence.reading import draws_again, shared_positions
+from striate.doctor.evidence.read_batches import draws_again, shared_positions
 
 
 @pytest.mark.parametrize("again", [True, False])

@@ -22,7 +22,7 @@ Answer = Callable[[int, torch.Tensor], torch.Tensor]
 """Of the number of a tensor among the outputs, and that tensor, what is to be in its place, of the same shape."""
 
 
-def outputs_shown(evidence: Evidence) -> list[torch.Tensor]:
+def step_outputs(evidence: Evidence) -> list[torch.Tensor]:
     """All tensors that the network gives in a step. Raises NoEvidence as `loss_of` does."""
     found: dict[int, torch.Tensor] = {}
 

@@ -59,7 +59,7 @@ def counted_by(evidence: Evidence) -> Counted:
     steps: list[list[torch.Tensor]] = []
     shown: list[torch.Tensor] = []
     replicas: list[Replica] = []
-    path = evidence.asked_path
+    path = evidence.loss_target_path
 
     def wrap(step: Step) -> Step:
         def watched(model: Any, batch: Any, *given: Any) -> Any:

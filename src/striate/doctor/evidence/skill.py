@@ -6,7 +6,7 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import classes_of, quality
 
 
-def way_gone(predictions: Predictions, *, as_they_are: bool = False) -> float | None:
+def skill(predictions: Predictions, *, as_they_are: bool = False) -> float | None:
     """0 of guesses, 1 of right predictions: of classes each counts alike, as weights of classes ask for; of quantities
     it is the share of their variance that a line through the predictions explains, or that predictions `as_they_are`
     explain. None where that cannot be told."""
@@ -19,11 +19,11 @@ def way_gone(predictions: Predictions, *, as_they_are: bool = False) -> float | 
     return (recall - 1 / classes) / (1 - 1 / classes) if classes > 1 else None
 
 
-def said_of(predictions: Predictions, *, as_they_are: bool = False) -> str:
+def skill_in_words(predictions: Predictions, *, as_they_are: bool = False) -> str:
     """The same in words."""
     found = quality(predictions.outputs, predictions.targets)
     if found is not None and found.kind == "numbers" and as_they_are:
-        return f"R² is {way_gone(predictions, as_they_are=True):.2f}"
+        return f"R² is {skill(predictions, as_they_are=True):.2f}"
     if found is not None and found.kind == "numbers":
         return f"predictions explain {found.explained:.0%} of the targets' variance"
     recall, classes = _recall(predictions)

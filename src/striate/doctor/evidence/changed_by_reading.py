@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, default_convert
 
 from striate.doctor.evidence.held_samples import columns_of
-from striate.doctor.evidence.reading import MOST_BYTES, positions_drawn
+from striate.doctor.evidence.read_batches import MOST_BYTES, positions_drawn
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 
 _ASKED, _TIMES, _FEWEST_NUMBERS = 8, 4, 16
@@ -28,7 +28,7 @@ class Changed(NamedTuple):
     same: bool
 
 
-def changed_by_asking(loader: Any) -> Changed | None:
+def changed_by_reading(loader: Any) -> Changed | None:
     """None where the data set cannot be asked, or what it holds stays. What was changed is put back."""
     drawn = positions_drawn(loader)
     data: Any = loader.dataset if isinstance(loader, DataLoader) else []
@@ -51,7 +51,7 @@ def changed_by_asking(loader: Any) -> Changed | None:
     return None
 
 
-def targets_changed_by_asking(loader: Any) -> tuple[int, int] | None:
+def targets_changed_by_reading(loader: Any) -> tuple[int, int] | None:
     """Of how many samples the data set changes the numbers that it holds beside a larger image, which stays, and gives
     these changed ones, and of how many that were asked for. What was changed is put back."""
     data: Any = loader.dataset if isinstance(loader, DataLoader) else []

@@ -26,12 +26,12 @@ def recovered(evidence: Evidence) -> float:
     return _after(evidence, len(trial.rows) * 2 * _FEW // _updates(trial))
 
 
-def learned_later(evidence: Evidence) -> float:
+def share_after_more_steps(evidence: Evidence) -> float:
     """The same after four times the steps: rates that are lowered later begin so."""
     return _after(evidence, _TIMES * len(evidence.trial.rows))
 
 
-def both_later(evidence: Evidence, change: Change) -> tuple[Progress, Progress]:
+def progress_of_both_after_more_steps(evidence: Evidence, change: Change) -> tuple[Progress, Progress]:
     """How far the setup comes in four times the steps as it is, and with a change, in as many steps of each."""
     steps, found = _TIMES * len(evidence.trial.rows), list[Trial]()
     for one in (None, change):
