@@ -18,19 +18,19 @@ from striate.wording import several, show_shape
 
 @dataclass(frozen=True)
 class Connection:
-    """One way to connect the same inputs to the same outputs.
-
-    `weights`, `biases`: numbers that are stored, and learned where it is a layer. `indices`: whole numbers stored
-    beside them. `operations`: multiplications and additions for one input: n products are added up by n − 1 additions,
-    and a bias is one more. `words`: the arithmetic, and what it means.
-    """
+    """One way to connect the same inputs to the same outputs."""
 
     name: str
     weights: int
+    """Stored weights, which are learned where it is a layer."""
     biases: int
+    """Stored biases, which are learned where it is a layer."""
     indices: int
+    """Whole numbers stored beside them."""
     operations: int
+    """Multiplications and additions for one input: n products take n − 1 additions, and a bias one more."""
     words: str
+    """The arithmetic, and what it means."""
 
     @property
     def parameters(self) -> int:

@@ -22,35 +22,39 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One leaf call, in the order of execution.
-
-    `name` is the module's path (`layer1.0.conv1`), or, of a functional call, that of the module it happened in with
-    the function's name (`block.max_pool2d`). `kind` is the word of layer strings where there is one, else the class
-    name. Shapes are channels first, without the batch. `params` are counted where a parameter is used first.
-    `macs`: multiply–accumulates of convolutions and matrix products; `other_ops`: all other arithmetic, in operations.
-    Per spatial axis, for one unit of the output: `receptive_field` and `jump` (the distance between the receptive
-    fields of neighbors; 0 where there is one position only or all see the same, a fraction after upsampling, negative
-    where the map is mirrored) in input pixels, `center` the middle of the first unit's field, 0 being the middle of the
-    first pixel; of all that the unit depends on, through normalization too. `leftover`: how many positions of the
-    layer's input no window covers. Bytes are of one sample: `weight_bytes` of parameters, `output_bytes` of the output,
-    `saved_bytes` of what autograd keeps for the backward pass.
-    """
+    """One leaf call, in the order of execution. Shapes are channels first, without the batch; bytes are of one sample;
+    tuples have one number for each spatial axis."""
 
     name: str
+    """The module's path (`layer1.0.conv1`), or, of a functional call, that of the module around it with the function's
+    name (`block.max_pool2d`)."""
     kind: str
+    """The word of layer strings where there is one, else the class name."""
     in_shape: Shape
     out_shape: Shape
     params: int = 0
+    """Counted where a parameter is used first."""
     trainable: int = 0
+    """Of these, those that are trained."""
     macs: int = 0
+    """Multiply–accumulates of convolutions and matrix products."""
     other_ops: int = 0
+    """All other arithmetic, in operations."""
     receptive_field: Shape = ()
+    """Input pixels that one unit of the output depends on, through normalization, too."""
     jump: tuple[float, ...] = ()
+    """Distance between the receptive fields of neighbors in input pixels; 0 where there is only one position or all
+    units see the same, a fraction after upsampling, negative where the map is mirrored."""
     center: tuple[float, ...] = ()
+    """Center of the first unit's receptive field in input pixels; 0 is the center of the first pixel."""
     leftover: Shape = ()
+    """Positions of the layer's input that no window covers."""
     weight_bytes: int = 0
+    """Of the parameters."""
     output_bytes: int = 0
+    """Of the output."""
     saved_bytes: int = 0
+    """Of what autograd saves for the backward pass."""
     executed: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     """kernel, stride, padding, dilation (one an axis), groups, bias, channels: what the layer has of these."""
@@ -93,35 +97,39 @@ def last_map(rows: Sequence[Row], axes: int) -> Row | None:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of one network for one input of `input` (channels first, without the batch), in eval mode.
-
-    `receptive_field`, `jump`: of one unit of the last feature map that still has neighbors, as published tables give
-    them. `activation_bytes`: all outputs of a sample; `training_bytes`: what autograd keeps of one;
-    `inference_bytes`: the most that is alive at one time, input included. `weight_bytes`: parameters and buffers;
-    `optimizer_bytes`: these, gradients and the state of an optimizer, by its name; both of trained parameters alone.
-    `other_ops`: operations outside convolutions and matrix products, by function; `uncounted`: what was executed and
-    could not be counted, with the place. `real_pass`: why shapes were found in a pass with numbers, on zeros; empty
-    where none was needed. `remarks`: what a teacher would say.
-    """
+    """The account of one network for one input, in evaluation mode."""
 
     model: str
     input: Shape
+    """Shape of the input: channels first, without the batch."""
     output: Shape
     rows: tuple[Row, ...]
     params: int
     trainable: int
     macs: int
     receptive_field: Shape
+    """Of one unit of the last feature map that has neighbors, as published tables state it."""
     jump: tuple[float, ...]
+    """Distance between the receptive fields of its neighbors."""
     activation_bytes: int
+    """Of all outputs for one sample."""
     training_bytes: int
+    """Of what autograd saves for one sample."""
     inference_bytes: int
+    """The largest sum of tensors that are alive at one time for one sample, input included."""
     weight_bytes: int
+    """Of parameters and buffers."""
     optimizer_bytes: dict[str, int]
+    """Of parameters, buffers, gradients and the state of an optimizer, by its name; gradients and state of the trained
+    parameters alone."""
     other_ops: dict[str, int]
+    """Operations outside of convolutions and matrix products, by function."""
     uncounted: tuple[str, ...]
+    """What was executed and could not be counted, with the place."""
     real_pass: str = ""
+    """Why shapes were computed by a pass with real numbers, on zeros; empty where none was needed."""
     remarks: tuple[Finding, ...] = ()
+    """What a teacher would say."""
     effective_receptive_field: tuple[float, ...] | None = None
     other_inputs: dict[str, Shape] = field(default_factory=dict)
     """Of a network of several inputs, those after `input`, by name or place: zeros. Receptive fields are in `input`."""

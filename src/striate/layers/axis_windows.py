@@ -10,16 +10,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AxisWindows:
-    """Windows along one axis: `size` positions, `kernel`, `stride`, `before` and `after` positions of padding,
-    `dilation`. `round_up`: a last, cut off window counts too (`ceil_mode` of torch's poolings)."""
+    """Windows of a convolution or pooling along one axis."""
 
     size: int
+    """Positions of the input."""
     kernel: int
     stride: int = 1
     before: int = 0
+    """Positions of padding before the first."""
     after: int = 0
+    """Positions of padding after the last."""
     dilation: int = 1
     round_up: bool = False
+    """Whether a last window that is cut off counts, too (`ceil_mode` of torch's poolings)."""
 
     @property
     def span(self) -> int:

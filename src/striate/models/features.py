@@ -61,16 +61,14 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class Features:
-    """What a network computes of inputs of one shape.
-
-    `vector`: how many numbers a sample has before the output layer, None where that is not a vector. `pyramid`: of each
-    size of maps with more than one position, the last one, in the order of computation. `sequence`: (length, numbers)
-    of what stands before the output layer where it is (N, length, numbers).
-    """
+    """The features that a network computes for inputs of one shape."""
 
     vector: int | None
+    """Number of features of a sample before the output layer; None where they are not a vector."""
     pyramid: tuple[FeatureMap, ...]
+    """The last feature map of each size with more than one position, in the order of computation."""
     sequence: tuple[int, int] | None
+    """(length, features) of what enters the output layer, where that is (N, length, features)."""
 
     def __str__(self) -> str:
         """`a vector of 512 numbers, and maps of 64×32×32, 128×16×16`."""

@@ -21,17 +21,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception of a forward pass.
-
-    `name`, `module`: the innermost module it came from; `shapes` of what that was given, with the batch; `inner`:
-    name and output shape of each module that had run in it by then.
-    """
+    """An exception of a forward pass."""
 
     error: Exception
     name: str
+    """Name of the innermost module that raised it."""
     module: nn.Module
+    """That module."""
     shapes: tuple[Shape, ...]
+    """Shapes of its inputs, with the batch."""
     inner: tuple[tuple[str, Shape], ...] = ()
+    """Name and output shape of each module that had run within it by then."""
 
 
 @dataclass(frozen=True)

@@ -23,21 +23,25 @@ SMALLEST = 1e-3
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What a comparison found: `ok` means that no relative error is above `tolerance`.
-
-    The error of an entry is |claimed − measured| / max(|claimed|, |measured|, 0.001). `at` is the index of the worst
-    one, `claimed` and `measured` its two slopes; `checked` of `entries` entries were compared, `corners` of them where
-    the function bends, as ReLU at 0: any slope between those of its two sides is right there.
-    """
+    """The result of comparing a gradient with measured slopes. The error of an entry is |claimed − measured| /
+    max(|claimed|, |measured|, 0.001)."""
 
     ok: bool
+    """Whether no relative error exceeds `tolerance`."""
     max_relative_error: float
     at: tuple[int, ...]
+    """Index of the entry with the largest error."""
     claimed: float
+    """Its slope by the backward pass."""
     measured: float
+    """Its measured slope."""
     checked: int
+    """Entries that were compared."""
     entries: int
+    """All entries."""
     corners: int
+    """Compared entries where the function has a corner, as ReLU at 0: any slope between those of its two sides is
+    right."""
     tolerance: float
 
     def to_json(self) -> dict[str, Any]:

@@ -26,18 +26,20 @@ SAMPLES = 16
 
 @dataclass(frozen=True)
 class EffectiveField:
-    """What the center unit of a layer looks at.
-
-    `layer`: its name. `map`: one number for each position of the input, its share of the gradient; they sum to 1.
-    `size`: along each axis the smallest number of neighboring positions with MASS of it; of a Gaussian, four
-    standard deviations; `first`: the first of them. What would lie beyond the border of the input is not in it.
-    """
+    """The effective receptive field of the center unit of a layer."""
 
     layer: str
+    """Name of the layer."""
     map: NDArray[np.float64]
+    """Share of the gradient at each position of the input; they sum to 1. What would lie beyond the border of the input
+    is not included."""
     first: tuple[int, ...]
+    """First position, along each axis, of the interval whose length is `size`."""
     size: tuple[float, ...]
+    """Smallest number of neighboring positions along each axis that hold MASS of the gradient; four standard deviations
+    of a Gaussian."""
     samples: int
+    """Number of samples that were averaged."""
 
 
 def effective_receptive_field(

@@ -21,22 +21,22 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is seen along one axis of the input, by every number of a tensor.
-
-    `first`, `last`: first and last input position, in arrays that broadcast to the tensor's shape, a side of 1 where
-    all see the same; +inf and −inf where nothing is seen. `dim`: the dimension of the tensor that runs along this axis,
-    if one does; `jump`: the distance between the fields of neighbors there, in input positions; `period`: the number
-    of neighbors after which fields repeat, 1 unless something was upsampled. `flattened`: of what was flattened, the
-    shape that the arrays broadcast to, and the shape to read that in: a map of many channels takes far more numbers
-    written out.
-    """
+    """The interval along one axis of the input that each number of a tensor depends on."""
 
     first: Array
+    """First input position, in an array that broadcasts to the tensor's shape, with side 1 where all depend on the
+    same; +inf where a number depends on no input."""
     last: Array
+    """Last input position, likewise; −inf where a number depends on no input."""
     jump: float
+    """Distance between the fields of neighbors along `dim`, in input positions."""
     dim: int | None
+    """The dimension of the tensor that runs along this axis; None without one."""
     period: int = 1
+    """Number of neighbors after which fields repeat; 1 unless something was upsampled."""
     flattened: tuple[Shape, Shape] | None = None
+    """Of a flattened tensor, the shape that the arrays broadcast to, and the shape to read the result in: a map of many
+    channels would be far larger written out."""
 
     @property
     def lo(self) -> Array:

@@ -26,22 +26,24 @@ _MANY = 1_000_000  # positions of all windows along an axis
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution or pooling slides over a map of `sizes` positions and gives `outputs`; one number an axis.
-
-    `before` and `after`: padding on both sides. `channels` are those that go in, of a convolution.
-    """
+    """How a convolution or pooling slides over a map; one number for each axis."""
 
     sizes: Shape
+    """Positions of the input."""
     outputs: Shape
+    """Positions of the output."""
     kernel: Shape
     stride: Shape
     before: Shape
+    """Padding before the first position."""
     after: Shape
+    """Padding after the last position."""
     dilation: Shape
     transposed: bool = False
     groups: int = 1
     bias: bool | None = None
     channels: int | None = None
+    """Input channels of a convolution."""
     function: str = ""
 
     def index(self, axis: int) -> tuple[Index, Index | None]:

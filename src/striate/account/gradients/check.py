@@ -24,17 +24,16 @@ from striate.reference.check_gradient import STEP, TOLERANCE, GradientCheck
 
 @dataclass(frozen=True)
 class Suspect:
-    """A module whose own backward pass is wrong: all modules in it that ran are right.
-
-    `name` is empty for the network itself; `kind` its class; `functions`: the `torch.autograd.Function`s written in
-    Python that it calls outside of its children, the first to look at; `wrong`: parameters and inputs of the module
-    whose gradient is.
-    """
+    """A module whose own backward pass is wrong: all modules within it that ran are right."""
 
     name: str
+    """Empty for the network itself."""
     kind: str
+    """Its class."""
     functions: tuple[str, ...]
+    """`torch.autograd.Function`s written in Python that it calls outside of its children: look at these first."""
     wrong: tuple[str, ...]
+    """Parameters and inputs of the module whose gradient is wrong."""
 
     def __str__(self) -> str:
         place = f"{self.name} ({self.kind})" if self.name else f"the network itself ({self.kind})"
@@ -134,16 +133,14 @@ NUDGE = 1e-3
 
 @dataclass(frozen=True)
 class NetworkGradientCheck:
-    """What `check_gradients` found.
-
-    `checks`: one comparison a parameter, by its name, and `input`; of several inputs `input[0]`, `input[1]`, …
-    `suspects`: the innermost modules whose own backward pass is wrong. `skipped`: what has no gradient to compare, and
-    why. `ok`: no relative error is above the tolerance.
-    """
+    """The result of `check_gradients`. `ok`: no relative error exceeds the tolerance."""
 
     checks: dict[str, GradientCheck]
+    """One comparison for each parameter, by its name, and `input`; for several inputs `input[0]`, `input[1]`, …"""
     suspects: tuple[Suspect, ...]
+    """The innermost modules whose own backward pass is wrong."""
     skipped: dict[str, str]
+    """What has no gradient to compare, and why."""
 
     @property
     def ok(self) -> bool:

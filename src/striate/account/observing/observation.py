@@ -114,17 +114,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen of `module` (a copy of the network, if one could be made); `saved` by the number of the call.
-
-    `notes`: what could not be found out, in words; `real_pass`: why a pass with numbers was needed, if it was.
-    """
+    """What was recorded of a forward pass."""
 
     module: nn.Module
+    """A copy of the network, if one could be made."""
     observer: Observer
     output: object
     saved: dict[int | None, int]
+    """Bytes that autograd saves, by the number of the call."""
     notes: tuple[str, ...]
+    """What could not be measured."""
     real_pass: str = ""
+    """Why a pass with real numbers was needed; empty where none was."""
 
     @property
     def macs(self) -> int:

@@ -20,26 +20,30 @@ _MOST = 50_000  # numbers of a layer that are counted, evenly spread: shares are
 
 @dataclass(frozen=True)
 class Histogram:
-    """`counts` of numbers in equal bins from `low` to `high`; `zeros` is the share, 0 to 1, of all that are exactly 0.
-
-    Of gradients the logarithm to base 10 of their magnitude is counted, and zeros are not in `counts`.
-    """
+    """A histogram with equal bins. Of gradients, the logarithm to base 10 of their magnitude is counted, without
+    zeros."""
 
     low: float
+    """Left edge of the first bin."""
     high: float
+    """Right edge of the last bin."""
     counts: tuple[int, ...]
+    """Numbers in each bin."""
     zeros: float
+    """Share, 0 to 1, of all numbers that are exactly 0."""
 
 
 @dataclass(frozen=True)
 class LayerHistograms:
-    """One layer, activation or residual sum. `outputs` of all samples of the batch; `gradients` of a sample's loss by
-    them, None where it does not depend on them. `kind` is that of a `SignalRow`."""
+    """Histograms of one layer, activation or residual sum."""
 
     name: str
     kind: str
+    """As in `SignalRow`."""
     outputs: Histogram
+    """Of all samples of the batch."""
     gradients: Histogram | None = None
+    """Gradients of each sample's loss by the outputs; None where it does not depend on them."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain values."""

@@ -35,22 +35,24 @@ _LINEAR = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
 
 @dataclass(frozen=True)
 class SignalRow:
-    """One layer, as the first training step meets it.
-
-    `kind`: `weights`, `sum` (behind a residual block), or the activation: `relu`, `tanh`, … `size`: its outputs a
-    sample. `mean`, `std`: over all samples and outputs. `gradient`: root mean square of the derivative of a sample's
-    loss by an output; None where the loss does not depend on the layer. `saturated`: share of outputs, of tanh and
-    sigmoid. `dead`: share of units (channels) that are zero for every sample, of relu.
-    """
+    """One layer in the first training step."""
 
     name: str
     kind: str
+    """`weights`, `sum` (after a residual block), or the activation: `relu`, `tanh`, …"""
     size: int
+    """Outputs of a sample."""
     mean: float
+    """Over all samples and outputs."""
     std: float
+    """Standard deviation over all samples and outputs."""
     gradient: float | None = None
+    """Root mean square of the derivative of a sample's loss by an output; None where the loss does not depend on the
+    layer."""
     saturated: float | None = None
+    """Share of saturated outputs of tanh and sigmoid."""
     dead: float | None = None
+    """Share of units (channels) of ReLU that are zero for all samples."""
 
     @property
     def gradient_norm(self) -> float | None:

@@ -15,24 +15,30 @@ _LONGEST_SHOWN = 80
 
 @dataclass(frozen=True)
 class Argument:
-    """`value` or `name=value`, as it is at `start` to `end`; `written`, its value alone, begins at `value_start`."""
+    """`value` or `name=value` in the text of a layer."""
 
     name: str | None
     value: Value
     start: int
+    """Index of its first character."""
     value_start: int
+    """Index of the first character of its value."""
     end: int
+    """Index after its last character."""
     written: str
+    """The value as it is written."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """`name` or `name(arguments)`, characters `start` to `end`."""
+    """`name` or `name(arguments)` in a layer string."""
 
     name: str
     arguments: tuple[Argument, ...]
     start: int
+    """Index of its first character."""
     end: int
+    """Index after its last character."""
 
 
 SHORTEST_BEGINNING = 3

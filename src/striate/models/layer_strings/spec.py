@@ -12,14 +12,18 @@ from striate.models.layer_strings.words import WORDS, Parameter, Value, show_val
 
 @dataclass(frozen=True)
 class Claim:
-    """What pasted PyTorch, a call of `name`, says of its input: how many spatial `axes`, and how many channels or
-    features (`count`), by the argument `takes` at the characters `place`. None where it says nothing."""
+    """What pasted PyTorch code says of its input."""
 
     name: str
+    """Name of the class."""
     axes: int | None
+    """Number of spatial axes; None where the class works with any."""
     takes: str
+    """The parameter that holds the number of channels or features."""
     count: int | None
+    """That number; None where it is not given."""
     place: tuple[int, int]
+    """First character of that argument, and the one after its last."""
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,21 @@ _PREFIXES = ("torch.nn.", "nn.")
 
 @dataclass(frozen=True)
 class TorchModule:
-    """A class of torch.nn with its `parameters`, in PyTorch's order.
-
-    `word`: our layer, empty for one that changes nothing. `ours`: our argument for each of its parameters that we have.
-    `takes`: the parameter that says how many channels or features come in; `axes`, how many spatial axes they have.
-    `only`: parameters of which a layer string has one value. All others change nothing that is computed.
-    """
+    """A class of torch.nn, as it can be pasted into a layer string."""
 
     word: str
+    """The layer's word in layer strings; empty for a module that changes nothing."""
     parameters: tuple[Parameter, ...] = ()
+    """In PyTorch's order."""
     ours: Mapping[str, str] = field(default_factory=dict)
+    """The argument in layer strings for each parameter that has one. The other parameters do not change what is
+    computed."""
     takes: str = ""
+    """The parameter that holds the number of input channels or features."""
     axes: int | None = None
+    """Number of spatial axes of the input."""
     only: Mapping[str, Value] = field(default_factory=dict)
+    """Parameters for which layer strings have a single value."""
 
 
 def _count(name: str) -> Parameter:

@@ -27,21 +27,21 @@ MAX_NUMBER = 10**6
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument of a layer or of a zoo model.
-
-    `kind`: `count` a whole number, `odd` an odd one, `number` any, `size` one whole number or one an axis (`3x5`),
-    `pad` a size or `same`, `flag` true or false, `choice` one of `choices`. `default` is `...` where the argument
-    has to be given; `example` is then what an error proposes. `many` takes all positional arguments.
-    """
+    """One argument of a layer or of a zoo model."""
 
     name: str
     kind: Kind
+    """`count`: a whole number. `odd`: an odd one. `number`: any number. `size`: one whole number, or one for each axis
+    (`3x5`). `pad`: a size or `same`. `flag`: true or false. `choice`: one of `choices`."""
     default: Value | EllipsisType = ...
+    """`...` where the argument is required."""
     low: float = 0
     high: float = MAX_NUMBER
     choices: tuple[str, ...] = ()
     example: int = 2
+    """The value that an error proposes for a required argument."""
     many: bool = False
+    """Whether it takes all positional arguments."""
 
     @property
     def required(self) -> bool:

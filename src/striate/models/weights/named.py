@@ -47,13 +47,18 @@ _FILES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".onnx", ".pt2", ".xml
 
 @dataclass(frozen=True)
 class Named:
-    """Weights with a name: `file` of torchvision for `network`, or else of `repository` in its `revision`."""
+    """Weights that have a name."""
 
     text: str
+    """The name as the user writes it."""
     repository: str = ""
+    """Repository that holds them; empty for those of torchvision."""
     revision: str | None = None
+    """Revision of the repository."""
     network: str = ""
+    """The network that they are for."""
     file: str = ""
+    """Their file at torchvision."""
 
     @property
     def address(self) -> str:

@@ -102,48 +102,57 @@ def _strange(where: str, path: str, got: str, expected: str) -> RunError:
 
 @dataclass(frozen=True)
 class Origin:
-    """What the publisher of weights says of them: `name` finds the same file again ("" for a file here), `network` is
-    the one that takes them, "" where nobody says. `mean` and `std` of pixels of 0 to 255 that its inputs were
-    standardized with, `size` (height, width) of its training images; `license` as it is stated, "" where it is not."""
+    """What the publisher of weights states about them."""
 
     name: str = ""
+    """A name that finds the same file again; empty for a local file."""
     network: str = ""
+    """The network that they are for; empty where it is not stated."""
     mean: tuple[float, ...] = ()
+    """Means that inputs were standardized with, for pixels of 0 to 255."""
     std: tuple[float, ...] = ()
+    """Standard deviations that inputs were standardized with, for pixels of 0 to 255."""
     size: tuple[int, int] | None = None
+    """(height, width) of the training images."""
     license: str = ""
+    """As it is stated; empty where it is not."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name. `path` is what the user named, `file` the file behind it, `origin` what is known of it."""
+    """Tensors by name."""
 
     path: str
+    """The path that the user gave."""
     file: Path
+    """The file that was read."""
     tensors: dict[str, Any]
     origin: Origin = Origin()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedNetwork(Weights):
-    """A checkpoint: `name` builds its network, for `input_shape` without batch and `outputs`.
-
-    `classes` is empty where the task has none. Its inputs were of `kind` (`image`, `grid`, `table`), standardized with
-    `mean` and `std`, one each for every channel or feature, in input units; empty where the checkpoint does not say.
-    `task` is what it was trained for; `target_scale` the means and standard deviations that its outputs are in, empty
-    unless they are numbers.
-    """
+    """A checkpoint of a network."""
 
     name: str
+    """Builds the network for `input_shape` and `outputs`."""
     input_shape: Shape
+    """Without the batch."""
     outputs: int
     dense: bool
     classes: tuple[str, ...]
+    """Names of the classes; empty where the task has none."""
     kind: str = ""
+    """Kind of the inputs: `image`, `grid` or `table`."""
     mean: tuple[float, ...] = ()
+    """Means that inputs were standardized with, one for each channel or feature, in input units; empty where the
+    checkpoint does not state them."""
     std: tuple[float, ...] = ()
+    """Standard deviations that inputs were standardized with, likewise."""
     task: str = ""
+    """The task that it was trained for."""
     target_scale: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    """Means and standard deviations of the targets that outputs are in units of; empty unless these are numbers."""
 
 
 def load_run(text: str) -> tuple[Path, dict[str, Any]]:
