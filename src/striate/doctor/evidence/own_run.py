@@ -52,6 +52,8 @@ class NetworkCall:
     """Mean of the input; NaN for integers."""
     deviation: float
     """Standard deviation of the input; NaN for integers."""
+    distance: float
+    """Mean absolute deviation of the input, which few outliers hardly change; NaN for integers."""
     weights: float
     """A checksum of the network's weights; NaN where it was not computed."""
 
@@ -378,20 +380,21 @@ class Watcher:
         if len(called.calls) >= _MOST_CALLS:
             return
         given = self.given
-        mean, deviation = float("nan"), float("nan")
+        mean = deviation = distance = float("nan")
         shape: tuple[int, ...] = ()
         if given is not None:
             shape = tuple(given.shape[1:])
             if given.is_floating_point() and given.numel() > 1:
                 plain = given.detach().float()
                 mean, deviation = float(plain.mean()), float(plain.std())
+                distance = float((plain - mean).abs().mean())
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters())
         steps = self.run.steps
         # Of calls that learn at steps 1, 2, 4, 8, …, of others not at each of many steps: weights take a while.
         last, _ = self.known.get(id(module), (0, 0.0))
         seldom = steps & (steps - 1) if learns else last < steps < _OFTEN * last
         weights = float("nan") if seldom else self._weights(module)
-        call = NetworkCall(steps, learns, _is_active(module), shape, mean, deviation, weights)
+        call = NetworkCall(steps, learns, _is_active(module), shape, mean, deviation, distance, weights)
         called.calls.append(call)
 
     def of(self, module: nn.Module) -> CalledNetwork:

@@ -194,7 +194,7 @@ def test_a_teacher_keeps_its_weights_while_another_network_is_compared(teacher: 
     watcher = Watcher(float("inf"), {})
     network = watcher.of(nn.Linear(3, 4))
     numbers = dict.fromkeys(rights, 1.0) if teacher else {10: 1.0, 20: 2.0, 30: 3.0}
-    network.calls = [NetworkCall(at, False, False, (3,), 0.0, 1.0, number) for at, number in numbers.items()]
+    network.calls = [NetworkCall(at, False, False, (3,), 0.0, 1.0, 0.8, number) for at, number in numbers.items()]
     network.after = 1.0
     run = OwnRun(steps=30, networks=watcher.run.networks, compared={0: rights}, ended=True)
     assert [one.code for one in findings_of(run)] == ["eval.worst-kept"] * (not teacher)
@@ -299,3 +299,17 @@ def test_a_rate_that_a_callback_multiplies_by_a_factor_of_the_first(epoch: int) 
     rates = [0.05 * 0.85 ** (n * (n + 1) / 2 if epoch else n) for n in range(9) for _ in range(9)]
     found = findings_of(OwnRun(steps=len(rates), rates={0: rates}))
     assert [(one.code, "0.85, 0.722, 0.614" in one.measured) for one in found] == [("optim.lr-schedule", True)] * epoch
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "wrong"),
+    [((0.04, 5.7, 0.9), False), ((0.04, 5.7, 4.2), True), ((0.0, 1.0, 0.8), False), ((40.0, 5.7, 4.2), True)],
+)
+def test_a_few_huge_values_are_no_other_preparation(evaluated: tuple[float, float, float], wrong: bool) -> None:
+    """Features that are constant in training are divided by nearly 0."""
+    watcher = Watcher(float("inf"), {})
+    network = watcher.of(nn.Linear(3, 1))
+    network.calls = [NetworkCall(step, True, True, (3,), 0.0, 0.97, 0.78, float(step)) for step in range(100)]
+    network.calls += [NetworkCall(100, False, False, (3,), *evaluated, 100.0)]
+    found = findings_of(OwnRun(steps=100, networks=watcher.run.networks, ended=True))
+    assert [one.code for one in found] == ["data.shift"] * wrong
