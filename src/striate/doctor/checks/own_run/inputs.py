@@ -47,8 +47,8 @@ def _told(calls: list[NetworkCall]) -> str:
 INPUTS_APART = OwnRunCheck(
     "data.shift",
     "error",
-    f"all that the script's own evaluation gives the network has a standard deviation {_WIDER:g} times as large "
-    f"or small as in any of its steps, or a mean {_FAR:g} standard deviations away",
+    f"all evaluation inputs have a standard deviation and a mean absolute deviation {_WIDER:g} times as large or small "
+    f"as the inputs of any step, or a mean {_FAR:g} standard deviations away",
     "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
     "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",
     inputs_apart,
