@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 import striate
-from striate.data.audit.evidence import gather
-from striate.data.audit.watched import watch
+from striate.data.audit.clip_statistics import measure_clips
+from striate.data.audit.evidence import gather_evidence
 from striate.data.augment.augment import augment_batch
 from striate.data.augment.clip import begin_elsewhere, mirror_motion
 from striate.data.config import AugmentConfig, DataConfig
@@ -278,10 +278,10 @@ def test_the_same_clip_and_another_of_its_scene_are_told_apart(tmp_path: Path) -
     for name, frames in films.items():
         (folder / name).write_bytes(film(frames, Path(name).suffix))
     listing = list_source(DataConfig(source=str(tmp_path / "set")))
-    seen = watch(listing, range(4), LIMIT, lambda _: None)
+    seen = measure_clips(listing, range(4), LIMIT, lambda _: None)
     assert seen.alike() == [(0, 1)]
     assert seen.same_scene() == [(0, 1), (0, 2), (1, 2)]
-    evidence = gather(listing, DataConfig(source=str(tmp_path / "set")))
+    evidence = gather_evidence(listing, DataConfig(source=str(tmp_path / "set")))
     assert evidence.alike == ((0, 1),)
     assert evidence.related == ((0, 1, 2),)
 
